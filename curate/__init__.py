@@ -1,0 +1,1 @@
+"""curate: validate, dedupe, split and export instruction data; the workshop half of pairsmith."""

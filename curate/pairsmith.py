@@ -1,0 +1,19 @@
+"""The umbrella command: `pairsmith curate ...` and `pairsmith train ...`, for shells that already have a `train`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from curate import say
+from curate.record import Exit
+
+
+def main() -> NoReturn:
+    """Hand the rest of the command line to `curate` or `train`; they never import one another."""
+    if len(sys.argv) > 1 and sys.argv[1] in ("curate", "train"):
+        # -P keeps a folder named "train" in the user's current directory from being taken for the package.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", *sys.argv[1:]])
+    say.talk("Usage: pairsmith curate ... | pairsmith train ...\n\nExample: pairsmith curate validate my-data")
+    sys.exit(Exit.OK if sys.argv[1:] in ([], ["--help"], ["-h"]) else Exit.USAGE)

@@ -1,0 +1,134 @@
+"""The nouns of curation: where a line came from, the record seen in it, and what is wrong with it.
+
+A *finding* is a value about the data and is collected; an *error* is an exception about the run and is raised. Everything
+here is plain standard library, because every command imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any, Literal
+
+Json = Any
+"""A value that JSON can hold: dict, list, str, int, float, bool or None."""
+
+Severity = Literal["error", "warning", "info"]
+Kind = Literal["instruction", "chat", "domain"]
+Split = Literal["train", "validation", "test"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Exit(IntEnum):
+    """Exit codes of every command; part of the public API."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    MISSING = 3
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class CurateError(Exception):
+    """A run that cannot go on: ``code`` ("E902 bad-settings"), what happened, and what to do about it."""
+
+    def __init__(self, code: str, message: str, hint: str = "", *, exit_code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a record was read: file as the user named it, and the 1-based line in it."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One raw line of a file without its newline; ``offset`` is its first byte, counted from the start of the file."""
+
+    source: Source
+    raw: bytes
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a check saw: the JSON pointer of the faulty value in the line's object ("" is the whole record)."""
+
+    message: str
+    pointer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with the data; ``line`` and ``column`` are 1-based, 0 where a finding has no such place."""
+
+    code: str
+    name: str
+    severity: Severity
+    message: str
+    file: str
+    line: int = 0
+    column: int = 0
+    record: str = ""
+    pointer: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line seen through its schema's ``x-record`` view.
+
+    ``messages`` is the conversation in OpenAI form, whatever the line's own shape: an instruction record has an optional
+    system message, one user and one assistant message. A raw-text domain record has none and carries ``text``.
+    ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every message before
+    the last assistant turn and ``completion`` that turn. ``data`` is the parsed line itself, untouched.
+    """
+
+    id: str
+    kind: Kind
+    source: Source
+    data: Mapping[str, Json]
+    prompt: str = ""
+    completion: str = ""
+    system: str = ""
+    messages: tuple[Mapping[str, Json], ...] = ()
+    tools: tuple[Mapping[str, Json], ...] = ()
+    text: str = ""
+    category: str = ""
+    labels: Mapping[str, Json] = field(default_factory=dict)
+    split: Split | None = None
+    meta: Mapping[str, Json] = field(default_factory=dict)
+    has_own_id: bool = True
+
+    def moved_to(self, split: Split) -> Record:
+        """Return this record assigned to ``split``."""
+        return replace(self, split=split)
+
+
+def canonical(value: Json) -> bytes:
+    """Return the one byte spelling of ``value`` that digests are taken of: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def content_id(content: Json) -> str:
+    """Return the id of a record that has none of its own: 16 hex digits of a BLAKE2b digest of its content."""
+    return blake2b(canonical(content), digest_size=8).hexdigest()
+
+
+def normalised(text: str) -> str:
+    """Return ``text`` as exact comparison sees it: NFKC, lower case, runs of white space as one blank, trimmed."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().split())

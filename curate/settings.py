@@ -1,0 +1,131 @@
+"""The settings of a workspace: `curate.toml`, read strictly, every key known, every default visible."""
+
+from __future__ import annotations
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from curate.record import CurateError, Severity
+
+FILE_NAME = "curate.toml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Category(_Part):
+    """How one category is scored."""
+
+    scorer: str = ""
+    """A metric of `train/metrics`, e.g. "exact" or "json_schema"; empty leaves the choice to the trainer."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of that metric."""
+
+
+class CheckSettings(_Part):
+    """Which checks run, how severe they are, and their thresholds."""
+
+    select: list[str] = Field(default_factory=list)
+    """Codes, names or code prefixes to run; empty means all."""
+    ignore: list[str] = Field(default_factory=list)
+    """Codes, names or code prefixes not to run."""
+    severity: dict[str, Severity] = Field(default_factory=dict)
+    """Severity by code or name, in place of the check's own."""
+    max_chars: int = Field(default=32_000, gt=0)
+    """Q204: the longest prompt and completion together, in characters."""
+    min_category: int = Field(default=30, ge=0)
+    """P502: the fewest records a category should have."""
+    allow_refusals: list[str] = Field(default_factory=list)
+    """Q206: categories in which refusing is the right answer."""
+    allow_special_tokens: bool = False
+    """X705: let control tokens such as <|im_end|> stand in the data; training then encodes them as plain text."""
+
+
+class DedupeSettings(_Part):
+    """How near duplicates are found."""
+
+    preset: Literal["short", "fineweb", "nemo"] = "short"
+    """short: word 3-grams at 0.7; fineweb: word 5-grams at 0.75; nemo: character 24-grams at 0.8."""
+    threshold: float | None = Field(default=None, gt=0, le=1)
+    """Jaccard similarity from which two records are near duplicates; unset takes the preset's."""
+    ngram: int | None = Field(default=None, gt=0, le=64)
+    """Words (or characters) a shingle; unset takes the preset's."""
+
+
+class SplitSettings(_Part):
+    """How records are divided."""
+
+    seed: int | None = None
+    """Needed before anything is split; `curate init` writes one."""
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test."""
+    group: str = ""
+    """JSON pointer of a value that keeps records together (a document, a customer), e.g. "/meta/source_id"."""
+    stratify: bool = True
+    """Divide each category by the ratios, not only the whole."""
+
+    @model_validator(mode="after")
+    def _ratios_are_shares(self) -> SplitSettings:
+        if any(share < 0 for share in self.ratios) or abs(sum(self.ratios) - 1) > 1e-6:
+            raise ValueError(f"ratios must be shares that add up to 1, not {list(self.ratios)}")
+        return self
+
+
+class Settings(_Part):
+    """Everything `curate.toml` can say."""
+
+    schema_: str = Field(default="instruction", alias="schema")
+    """A shipped schema (instruction, chat, domain) or a path inside the workspace."""
+    data: list[str] = Field(default_factory=lambda: ["data/*.jsonl"])
+    """Globs of the record files, inside the workspace."""
+    categories: dict[str, Category] = Field(default_factory=dict)
+    """The known categories; empty means that any is accepted."""
+    checks: CheckSettings = Field(default_factory=CheckSettings)
+    dedupe: DedupeSettings = Field(default_factory=DedupeSettings)
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    recipe: str = ""
+    """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
+
+
+def read_settings(root: Path) -> Settings:
+    """Read ``root/curate.toml``; a folder without one has the default settings.
+
+    Raises:
+        CurateError: E902 with the key and a suggestion when the file cannot be read as settings.
+    """
+    path = root / FILE_NAME
+    if not path.exists():
+        return Settings()
+    try:
+        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+    except ValidationError as error:
+        raise CurateError("E902 bad-settings", f"{path}: {_first_fault(error)}", "See `curate config schema`.") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"])
+        faults.append(f"{place}: {fault['msg']}{_suggestion(fault)}")
+    return "; ".join(faults)
+
+
+def _suggestion(fault: Any) -> str:
+    if fault["type"] != "extra_forbidden":
+        return ""
+    model: Any = Settings
+    for part in fault["loc"][:-1]:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return ""
+        model = field.annotation
+    known = [f.alias or name for name, f in model.model_fields.items()]
+    near = get_close_matches(str(fault["loc"][-1]), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"

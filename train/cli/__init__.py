@@ -1,0 +1,82 @@
+"""The command line: one file a verb, found by its name, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from train import say
+from train.errors import Exit, TrainError
+
+
+class Verbs(click.Group):
+    """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the alphabet."""
+        return sorted(module.name.rstrip("_").replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the verb's file and return its command, or None where there is no such verb."""
+        for module in pkgutil.iter_modules(__path__):
+            if module.name.rstrip("_").replace("_", "-") == name:
+                command: click.Command = importlib.import_module(f"{__name__}.{module.name}").command
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown verb with the nearest known ones."""
+        from difflib import get_close_matches
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=2)
+            if near:
+                error.message += f" Did you mean {' or '.join(repr(verb) for verb in near)}?"
+            raise
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("pairsmith"), prog_name="train")
+def cli() -> None:
+    """Fine-tune on a curated dataset and say, category by category, whether it helped.
+
+    Example: train run my-data/dataset/v1
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code that `Exit` documents."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
+    # A reader such as `head` that closes the pipe ends us quietly.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        sys.exit(cli.main(standalone_mode=False) or Exit.OK)
+    except TrainError as error:
+        say.trouble(error.code, error.message, error.hint)
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        say.talk("interrupted")
+        sys.exit(Exit.INTERRUPTED)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    say.talk("terminated" if number == signal.SIGTERM else "hung up")
+    sys.exit(Exit.TERMINATED if number == signal.SIGTERM else Exit.HUNG_UP)

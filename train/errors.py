@@ -1,0 +1,30 @@
+"""The error root of `train` and the exit codes that its commands return."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of every command; part of the public API."""
+
+    OK = 0
+    FAILED = 1
+    """A gate failed, or the run diverged."""
+    USAGE = 2
+    MISSING = 3
+    """The machine lacks something: an extra, a GPU, memory, disk."""
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class TrainError(Exception):
+    """A run that cannot go on: ``code`` ("E911 dataset-changed"), what happened, and what to do about it."""
+
+    def __init__(self, code: str, message: str, hint: str = "", *, exit_code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.exit_code = exit_code

@@ -1,0 +1,30 @@
+"""The only writer of `train` to stdout and stderr: data goes to stdout, talk to stderr."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+
+def visible(text: str) -> str:
+    """Return ``text`` with every control, format, private or unassigned character but newline and tab as ``<U+XXXX>``."""
+    return "".join(
+        f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text
+    )
+
+
+def data(text: str = "") -> None:
+    """Write one line of data to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def talk(text: str = "") -> None:
+    """Write one line of talk to stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def trouble(code: str, message: str, hint: str = "") -> None:
+    """Write an error of the run to stderr: its code, what happened, what to do."""
+    talk(f"error[{code}]: {visible(message)}")
+    if hint:
+        talk(f"  help: {visible(hint)}")
