@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make run` (the main job on samples/) and `make test`.
+# Both set up .venv themselves; a second call starts at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+# uv would fetch CUDA builds of torch; pip takes the build that fits this machine.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help run test quick check format clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-category scores, base against tuned
+	@test -e $(DEMO)/curate.toml || $(BIN)/curate init $(DEMO) --sample
+	$(BIN)/curate dedupe $(DEMO)
+	$(BIN)/curate split $(DEMO)
+	$(BIN)/curate train $(DEMO)
+
+test: check ## All checks and all tests
+	$(BIN)/python -m pytest -n 2
+
+quick: $(VENV)/installed-dev ## The tests that take no more than a few seconds each
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/arrows.log || { cat $(VENV)/arrows.log; exit 1; }
+
+format: $(VENV)/installed-dev ## Put the code into its one layout
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+
+clean: ## Remove the environment and the demo workspace
+	rm -rf $(VENV) $(DEMO)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("pairsmith needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/installed-train: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) (once)" >&2
+	@$(PIP) install --editable '.[train]'
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) for development (once)" >&2
+	@$(PIP) install --editable '.[all,dev]'
+	@touch $@ $(VENV)/installed-train

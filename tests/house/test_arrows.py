@@ -1,0 +1,49 @@
+"""Who may load what, seen at run time: each module is imported in a fresh interpreter and `sys.modules` is looked at.
+
+import-linter (see pyproject.toml) proves the arrows inside each room; this proves that nothing heavy comes in by a side
+door, such as a library that imports another.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NEVER_IN_CURATE = {"torch", "transformers", "train", "datasets", "pandas", "scipy"}
+NEVER_AT_START = {"polars", "textual", "rich", "numpy", "sklearn", "pyarrow", "genson", "jinja2"}
+NEVER_IN_TRAIN = {"curate", "textual", "polars", "jsonschema", "jsonschema_rs", "datasets", "scipy"}
+
+
+def _modules(room: str) -> list[str]:
+    files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / room).rglob("*.py"))
+    names = (".".join(path.parts).removesuffix(".__init__") for path in files)
+    return sorted(name for name in names if not name.endswith("__main__"))
+
+
+def _loaded_by(statement: str) -> set[str]:
+    program = f"import sys\n{statement}\nimport json\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    return {name.split(".")[0] for name in json.loads(done.stdout)}
+
+
+def test_curate_loads_nothing_heavy_however_much_of_it_is_imported() -> None:
+    loaded = _loaded_by("\n".join(f"import {name}" for name in _modules("curate")))
+    assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START)
+
+
+@pytest.mark.slow
+def test_train_loads_only_what_a_gpu_box_has() -> None:
+    loaded = _loaded_by("\n".join(f"import {name}" for name in _modules("train")))
+    assert not loaded & NEVER_IN_TRAIN
+
+
+def test_the_help_of_train_does_not_load_torch() -> None:
+    loaded = _loaded_by("import train.cli\ntrain.cli.cli.main(['--help'], standalone_mode=False)".replace("\n", "\nimport io, contextlib\nwith contextlib.redirect_stdout(io.StringIO()): ", 1))
+    assert not loaded & {"torch", "transformers", "numpy"}

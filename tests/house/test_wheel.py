@@ -1,0 +1,70 @@
+"""The wheel, installed in an empty environment, is the whole product: schemas and samples travel with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+MOST_BYTES_OF_SAMPLES = 8 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, install it with its base dependencies in an empty environment, return the environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=root, check=True,
+        capture_output=True, timeout=120,
+    )
+    (wheel,) = folder.glob("*.whl")
+    venv.create(folder / "env", with_pip=True)
+    done = subprocess.run(
+        [str(folder / "env/bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", str(wheel)],
+        capture_output=True, text=True, timeout=500, check=False,
+    )
+    if done.returncode and "No matching distribution" in done.stderr:
+        pytest.skip(f"needs the package index for the base dependencies: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return folder / "env"
+
+
+@pytest.mark.slow
+def test_a_package_user_validates_the_sample_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    made = subprocess.run(
+        [str(installed / "bin/curate"), "init", "tour", "--sample"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    done = subprocess.run(
+        [str(installed / "bin/curate"), "validate", "tour"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "tour/models/tiny-base/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_without_the_train_extra_training_says_what_to_install(installed: Path, tmp_path: Path) -> None:
+    subprocess.run([str(installed / "bin/curate"), "init", "tour", "--sample"], cwd=tmp_path, check=True, timeout=60,
+                   capture_output=True)
+    done = subprocess.run(
+        [str(installed / "bin/curate"), "train", "tour"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "pip install 'pairsmith[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_ships_is_small_and_typed(installed: Path) -> None:
+    (site,) = installed.glob("lib/python3.*/site-packages")
+    assert (site / "curate/py.typed").exists()
+    assert (site / "train/py.typed").exists()
+    assert sum(f.stat().st_size for f in (site / "curate/samples").rglob("*") if f.is_file()) <= MOST_BYTES_OF_SAMPLES
+    heavy = {"torch", "transformers", "datasets", "pyarrow", "pandas", "scipy"}
+    assert not heavy & {path.name for path in site.iterdir()}
