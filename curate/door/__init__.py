@@ -1,0 +1,28 @@
+"""The front door: bytes in, strict JSON objects out, and a finding with line and column for all that is not one.
+
+Every file of records goes through here before any other library may see it.
+"""
+
+from curate.door.faults import FAULTS, DoorFault, Fault, door_finding
+from curate.door.locate import locate, parts_of, pointer_of
+from curate.door.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
+from curate.door.strict import MAX_DEPTH, strict_loads
+
+__all__ = [
+    "FAULTS",
+    "MAX_DEPTH",
+    "DoorFault",
+    "Entry",
+    "Fault",
+    "RawLine",
+    "Reader",
+    "Span",
+    "crlf_finding",
+    "door_finding",
+    "locate",
+    "parts_of",
+    "pointer_of",
+    "read_entries",
+    "spans",
+    "strict_loads",
+]

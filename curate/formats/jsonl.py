@@ -1,0 +1,15 @@
+"""One JSON object a finding and line; `schemas/findings.schema.json` describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from curate.formats import Page, VerdictLike
+
+
+def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+    """Yield one object a finding, in ASCII, so that no control character of the data stands in it."""
+    for finding in verdict.findings:
+        yield json.dumps(asdict(finding))

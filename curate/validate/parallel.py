@@ -1,0 +1,89 @@
+"""Spans of files shared out to processes; the schema engine holds Python's lock, so threads would not help."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from curate.door import DoorFault, Span, spans
+from curate.settings import Settings
+from curate.shape import load_shape
+from curate.validate.examine import Examiner, SpanResult
+from curate.validate.select import select_checks
+
+_SPAN_BYTES = 8 * 1024 * 1024
+_SMALL_BYTES = 32 * 1024 * 1024
+_examiner: Examiner | None = None
+
+
+def default_jobs(files: Sequence[Path]) -> int:
+    """Return how many processes pay: one for small data, else one for each CPU that this process may use."""
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    return 1 if size < _SMALL_BYTES else min(8, len(os.sched_getaffinity(0)))
+
+
+def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+    """Examine every file with ``jobs`` processes and yield the results in reading order.
+
+    Raises:
+        CurateError: E904 when a file is missing or may not be read.
+    """
+    if jobs == 1:
+        for path in files:
+            yield path, examiner.examine(path, None)
+        return
+    tasks = [(path, span) for path in files for span in _spans(path, jobs)]
+    shape = examiner.shape
+    arguments = (
+        str(shape.path),
+        shape.root,
+        examiner.settings,
+        examiner.limit,
+        examiner.show_values,
+        examiner.dropped,
+        examiner.root,
+    )
+    # A fresh interpreter each: forking a process whose libraries have threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)) or 1, context, initializer=_start, initargs=arguments) as pool:
+        for (path, _), result in zip(tasks, pool.map(_examine, tasks), strict=True):
+            yield path, result
+
+
+def _spans(path: Path, jobs: int) -> list[Span | None]:
+    try:
+        size = path.stat().st_size
+        return list(spans(path, max(1, min(size // _SPAN_BYTES, 64 * jobs)))) or [None]
+    except (DoorFault, OSError):
+        # The reader itself reports what is wrong with the path.
+        return [None]
+
+
+def _start(
+    schema: str,
+    schema_root: Path,
+    settings: Settings,
+    limit: int,
+    show_values: bool,
+    dropped: frozenset[str],
+    root: Path | None,
+) -> None:
+    global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
+    shape = load_shape(str(Path(schema).resolve()), schema_root.resolve())
+    _examiner = Examiner(
+        shape,
+        settings,
+        select_checks(settings.checks),
+        limit=limit,
+        show_values=show_values,
+        dropped=dropped,
+        root=root,
+    )
+
+
+def _examine(task: tuple[Path, Span | None]) -> SpanResult:
+    assert _examiner is not None
+    return _examiner.examine(*task)
