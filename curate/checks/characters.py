@@ -1,0 +1,157 @@
+"""Characters that steer a terminal, or that nobody can see."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+
+from curate.checks import check, texts
+from curate.record import Problem, Record
+from curate.settings import Settings
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
+
+_SUSPECT = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    "|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+    "|[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5,}"
+)
+_SPACES = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f")
+# Flags of nations inside a state: a black flag, the letters of the region as tags, and the closing tag.
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
+# Scripts that are written without blanks between words, where a zero-width space says where a line may break.
+_NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u1a20-\u1aaf\u3040-\u30ff\u4e00-\u9fff]")
+# Scripts whose letters join, where the zero-width joiners choose the form: Arabic, Syriac, N'Ko, Mongolian, Indic.
+_JOINING = re.compile(
+    "[\u0600-\u07ff\u0840-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ua840-\ua87f\ua8e0-\ua8ff\ufb50-\ufefc]"
+)
+
+
+@check(
+    "X703",
+    "control-characters",
+    severity="warning",
+    good=[{"instruction": "Two lines\tplease.\r\nThanks.", "output": "one\ntwo"}],
+    bad=[
+        {"instruction": "Add.", "output": "A\u001b[2JB"},
+        {"instruction": "Add.", "output": "A\u0000B"},
+        {"instruction": "Add.", "output": "rm -rf /\rls -l"},
+        {"instruction": "Add.", "output": "A\u009b2JB"},
+        {"instruction": "Add.", "output": "safe\b\b\b\bevil"},
+    ],
+)
+def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report control characters other than newline, tab and the carriage return of a Windows line end.
+
+    They steer terminals (colours, clipboard, window title), end strings early in other programs, and are noise to a
+    model. Mostly the rest of a captured terminal or a binary file: remove them.
+    """
+    for pointer, text in texts(record):
+        found = _CONTROL.findall(text)
+        if found:
+            yield Problem(f"contains {_listed(found)}", pointer)
+
+
+@check(
+    "X704",
+    "bidi-or-invisible",
+    severity="warning",
+    good=[
+        {
+            "instruction": "Flag of Scotland?",
+            "output": "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+        },
+        {"instruction": "Family?", "output": "👩\u200d👩\u200d👧 and ❤\ufe0f and 1\ufe0f\u20e3"},
+        {
+            "instruction": "En français ?",
+            "output": "Oui\u00a0! «\u00a0Bien sûr\u00a0», 10\u202f000\u00a0€ pour 5\u00a0kg.",
+        },
+        {"instruction": "به فارسی", "output": "می\u200cخواهم"},
+        {"instruction": "हिन्दी में", "output": "क्\u200dष"},
+        {"instruction": "עברית", "output": "שלום\u200f, world\u200e"},
+        {"instruction": "日本語で", "output": "はい。\u3000そうです。"},
+        {"instruction": "Tiếng Việt?", "output": "Việt Nam, tie\u0302\u0301ng Vie\u0323\u0302t"},
+    ],
+    bad=[
+        {"instruction": "Add.", "output": "access \u202euser\u202c ok"},
+        {"instruction": "Add.", "output": "if x \u2066// admin\u2069 \u2066{"},
+        {"instruction": "Add.", "output": "Hello" + "".join(chr(0xE0000 + ord(c)) for c in "ignore")},
+        {"instruction": "Add.", "output": "pass\u200bword"},
+        {"instruction": "Add.", "output": "pass\u200dword\u2060"},
+        {"instruction": "Add.", "output": "a\u00a0b\u202fc"},
+        {"instruction": "Add.", "output": "Z" + "\u0301" * 23},
+        {"instruction": "Add.", "output": "😀" + "\ufe01\ufe05\ufe0a"},
+    ],
+)
+def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report characters that hide text, turn its direction, or look like a blank without being one.
+
+    What a reviewer sees is then not what the model reads: hidden instructions, swapped code, words that no search
+    finds. Remove them, or keep them on purpose. Where such a character belongs to the writing it is legal: joiners in
+    emoji and in Arabic or Indic scripts, flags, direction marks in right-to-left text, fixed blanks beside digits or
+    punctuation.
+    """
+    for pointer, text in texts(record):
+        if text.isascii() or not _SUSPECT.search(text):
+            continue
+        found = [match.group()[0] for match in _SUSPECT.finditer(_FLAG.sub("", text)) if not _is_legal(match)]
+        if found:
+            yield Problem(f"contains {_listed(found)}", pointer)
+
+
+def _is_legal(match: re.Match[str]) -> bool:
+    character, text = match.group()[0], match.string
+    before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+    if character in _SPACES:
+        return not (before.isalpha() and after.isalpha())
+    if character == "\u3000":
+        return any(c in ("", "\n") or ord(c) > 0x2E7F for c in (before, after))
+    if character in "\u200e\u200f\u061c":
+        return _RIGHT_TO_LEFT.search(text) is not None
+    if character == "\u200b":
+        return bool(_NO_BLANKS.match(before) and _NO_BLANKS.match(after))
+    if character in "\u200c\u200d":
+        return bool(_JOINING.match(before)) or (
+            character == "\u200d" and _is_pictograph(before) and _is_pictograph(after)
+        )
+    if "\ufe00" <= character <= "\ufe0f":
+        return _is_han(before) or _is_keycap(before) or (_is_pictograph(before) and not "\ufe00" <= before <= "\ufe0f")
+    if "\U000e0100" <= character <= "\U000e01ef":
+        return _is_han(before)
+    return "\u180b" <= character <= "\u180f" and bool(_JOINING.match(before))
+
+
+def _is_pictograph(character: str) -> bool:
+    # Emoji are symbols, skin tones are modifier symbols; one may carry a variation selector before its joiner.
+    return character != "" and unicodedata.category(character) in ("So", "Sk", "Sm", "Po", "Mn") and character > "\x7f"
+
+
+def _is_han(character: str) -> bool:
+    return (
+        "\u3400" <= character <= "\u9fff"
+        or "\uf900" <= character <= "\ufaff"
+        or "\U00020000" <= character <= "\U0003ffff"
+    )
+
+
+def _is_keycap(character: str) -> bool:
+    return character != "" and character in "0123456789#*"
+
+
+def _listed(found: list[str]) -> str:
+    kinds = Counter(found)
+    shown = [f"U+{ord(c):04X} {_name(c)}" + (f" ({n} times)" if n > 1 else "") for c, n in sorted(kinds.items())[:3]]
+    return ", ".join(shown) + (f" and {len(kinds) - 3} other kinds" if len(kinds) > 3 else "")
+
+
+def _name(character: str) -> str:
+    code = ord(character)
+    if code < 0x20 or 0x7F <= code < 0xA0:
+        return {0: "null", 7: "bell", 8: "backspace", 13: "carriage return", 27: "escape"}.get(
+            code, "control character"
+        )
+    return unicodedata.name(character, "invisible character").lower()

@@ -1,0 +1,79 @@
+"""Repeated records, and one question with several answers."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+
+from curate.checks import Place, Repeats, Sketch, dataset_check, key_of
+from curate.settings import Settings
+
+
+@dataset_check(
+    "D301",
+    "exact-duplicate",
+    severity="warning",
+    good=[[{"instruction": "Add 2 and 3.", "output": "5"}, {"instruction": "Add 2 and 4.", "output": "6"}]],
+    bad=[
+        [{"instruction": "Add 2 and 3.", "output": "5"}, {"instruction": "Add 2 and 3.", "output": "5"}],
+        [
+            {"id": "a", "instruction": "Add 2 and 3.", "output": "5"},
+            {"id": "b", "instruction": "add 2  and 3.", "output": "5"},
+        ],
+    ],
+)
+class ExactDuplicate:
+    """A record says the same as an earlier one, apart from letter case, white space and character width.
+
+    Repeats weigh their content twice in training and, divided between splits, make the score a test of memory. Only
+    system text, prompt and completion are compared; ids and metadata never count. `curate dedupe` resolves them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._contents = Repeats()
+
+    def see(self, sketch: Sketch) -> None:
+        """Take note of one record."""
+        self._contents.add(key_of(sketch.content), sketch)
+
+    def finish(self) -> Iterator[Place]:
+        """Yield each record that repeats an earlier one."""
+        for index, first in self._contents.pairs():
+            yield self._contents.place(index, f"repeats the record at {self._contents.spot(first)}")
+
+
+@dataset_check(
+    "D303",
+    "same-prompt-other-answer",
+    severity="warning",
+    good=[
+        [{"instruction": "Add 2 and 3.", "output": "5"}, {"instruction": "Add 2 and 4.", "output": "6"}],
+        [{"instruction": "Add 2 and 3.", "output": "5"}, {"instruction": "Add 2 and 3.", "output": "5"}],
+    ],
+    bad=[[{"instruction": "Is it in stock?", "output": "Yes."}, {"instruction": "Is it in stock?", "output": "No."}]],
+)
+class SamePromptOtherAnswer:
+    """The same prompt is answered in different ways.
+
+    Where one answer is right, the others teach a mistake; where many are, keep them on purpose and switch this check
+    off for them. Review the group and drop, merge or tell the prompts apart.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._prompts = Repeats()
+        self._contents = array("Q")
+
+    def see(self, sketch: Sketch) -> None:
+        """Take note of one record that has a prompt."""
+        if sketch.prompt:
+            self._prompts.add(key_of(sketch.prompt), sketch)
+            self._contents.append(key_of(sketch.content))
+
+    def finish(self) -> Iterator[Place]:
+        """Yield each record that gives a new answer to a prompt seen before."""
+        answers: dict[int, set[int]] = {}
+        for index, first in self._prompts.pairs():
+            known = answers.setdefault(first, {self._contents[first]})
+            if self._contents[index] not in known:
+                known.add(self._contents[index])
+                yield self._prompts.place(index, f"answers the prompt of {self._prompts.spot(first)} differently")

@@ -1,0 +1,155 @@
+"""Ids: each record needs one of its own, and no two may look or normalise alike."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+from curate.checks import Place, Repeats, Sketch, dataset_check
+from curate.settings import Settings
+
+# Letters of Cyrillic, Greek and Armenian that most fonts draw as a Latin letter. Widths, ligatures and mathematical
+# letters are folded by NFKC before this table is asked.
+_LOOKALIKES = str.maketrans(
+    "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгп" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχ" + "ՕՍհոսցօ",
+    "ABES3IJKMHOPCTYXbaesijopcyxhdqwrn" + "ABEZHIKMNOPTYXaviopux" + "OUhnugo",
+)
+
+
+def skeleton(name: str) -> str:
+    """Return ``name`` with every known look-alike letter replaced by the Latin one it resembles.
+
+    A small own table in the manner of Unicode Technical Standard 39; invisible format characters count for nothing.
+    """
+    if name.isascii():
+        return name
+    folded = unicodedata.normalize("NFKC", name).translate(_LOOKALIKES)
+    return "".join(character for character in folded if unicodedata.category(character) != "Cf")
+
+
+@dataset_check(
+    "S104",
+    "repeated-id",
+    severity="error",
+    good=[
+        [
+            {"id": "a1", "instruction": "Add 2 and 3.", "output": "5"},
+            {"id": "a2", "instruction": "Add 1.", "output": "1"},
+        ],
+        [{"instruction": "Add 2 and 3.", "output": "5"}, {"instruction": "Add 2 and 3.", "output": "5"}],
+    ],
+    bad=[
+        [{"id": "a1", "instruction": "Add 2 and 3.", "output": "5"}, {"id": "a1", "instruction": "Hi", "output": "Ho"}]
+    ],
+)
+class RepeatedId:
+    """Two records have the same id.
+
+    Labels, edits, splits and report lines are joined to a record by its id; with two records under one id they reach
+    the wrong one. Give each record an id of its own, or leave ids out and let them be made from the content.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._ids = Repeats()
+
+    def see(self, sketch: Sketch) -> None:
+        """Take note of one record."""
+        if sketch.has_own_id:
+            self._ids.add(hash(sketch.id), sketch)
+
+    def finish(self) -> Iterator[Place]:
+        """Yield each record whose id an earlier one has."""
+        for index, first in self._ids.pairs():
+            yield self._ids.place(index, f"this id is taken already, by the record at {self._ids.spot(first)}", "/id")
+
+
+class _Alike:
+    """Records whose ids become equal under a fold of their spelling although they are spelled differently."""
+
+    def __init__(self) -> None:
+        self._folds = Repeats()
+        self._spellings: dict[int, int] = {}
+
+    def see(self, spelled: str, folded: str, sketch: Sketch) -> None:
+        """Take note of one record; only spellings that the fold changes take memory of their own."""
+        index = self._folds.add(hash(folded), sketch)
+        if spelled != folded:
+            self._spellings[index] = hash(spelled)
+
+    def finish(self, message: str) -> Iterator[Place]:
+        """Yield each later record of another spelling; ``{}`` in the message becomes the place of the first."""
+        for index, first in self._folds.pairs():
+            if self._spellings.get(index) != self._spellings.get(first):
+                yield self._folds.place(index, message.format(self._folds.spot(first)), "/id")
+
+
+@dataset_check(
+    "S126",
+    "id-normal-form",
+    severity="error",
+    good=[
+        [{"id": "café", "instruction": "Add 2.", "output": "5"}, {"id": "cafe", "instruction": "Add 1.", "output": "1"}]
+    ],
+    bad=[
+        [
+            {"id": "caf\u00e9", "instruction": "Add 2 and 3.", "output": "5"},
+            {"id": "cafe\u0301", "instruction": "Add 1.", "output": "1"},
+        ]
+    ],
+)
+class IdNormalForm:
+    """Two ids are the same text in two Unicode spellings (composed and decomposed letters).
+
+    Editors, file systems and git tools change one spelling into the other without a word, and the two records become
+    one. Spell ids in normal form NFC, or better in ASCII.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._alike = _Alike()
+
+    def see(self, sketch: Sketch) -> None:
+        """Take note of one record."""
+        if sketch.has_own_id:
+            self._alike.see(sketch.id, unicodedata.normalize("NFC", sketch.id), sketch)
+
+    def finish(self) -> Iterator[Place]:
+        """Yield each record whose id is another spelling of an earlier one."""
+        yield from self._alike.finish("this id is the one at {} in another Unicode spelling; write ids in NFC")
+
+
+@dataset_check(
+    "S123",
+    "confusable-id",
+    severity="warning",
+    good=[
+        [{"id": "rec1", "instruction": "Add 2.", "output": "5"}, {"id": "rec2", "instruction": "Add 1.", "output": "1"}]
+    ],
+    bad=[
+        [
+            {"id": "paper", "instruction": "Add 2 and 3.", "output": "5"},
+            {"id": "p\u0430per", "instruction": "Add 1.", "output": "1"},
+        ],
+        [
+            {"id": "r1", "instruction": "Add 2.", "output": "5"},
+            {"id": "r\uff11", "instruction": "Add 1.", "output": "1"},
+        ],
+    ],
+)
+class ConfusableId:
+    """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character.
+
+    Whoever reads a report or a review list takes one record for the other. Write ids in one script, best in ASCII.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._alike = _Alike()
+
+    def see(self, sketch: Sketch) -> None:
+        """Take note of one record."""
+        if sketch.has_own_id:
+            composed = unicodedata.normalize("NFC", sketch.id)
+            self._alike.see(composed, skeleton(composed), sketch)
+
+    def finish(self) -> Iterator[Place]:
+        """Yield each record whose id an earlier one looks like."""
+        yield from self._alike.finish("this id looks like the one at {} but has other characters in it")

@@ -1,0 +1,141 @@
+"""Answers in another language than the record declares."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+
+from curate.checks import Turn, check, texts, turns
+from curate.record import Problem, Record
+from curate.settings import Settings
+
+_SCRIPTS = {
+    "ja": ("HIRAGANA", "KATAKANA", "CJK"),
+    "zh": ("CJK",),
+    "ko": ("HANGUL",),
+    **dict.fromkeys(("ru", "uk", "bg", "be", "mk"), ("CYRILLIC",)),
+    **dict.fromkeys(("ar", "fa", "ur"), ("ARABIC",)),
+    "he": ("HEBREW",),
+    "el": ("GREEK",),
+    "th": ("THAI",),
+    **dict.fromkeys(("hi", "mr", "ne"), ("DEVANAGARI",)),
+    "bn": ("BENGALI",),
+    "ta": ("TAMIL",),
+    "te": ("TELUGU",),
+    "ka": ("GEORGIAN",),
+    "hy": ("ARMENIAN",),
+    **dict.fromkeys(
+        ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "da", "no", "fi", "pl", "cs", "ro", "tr", "vi"), ("LATIN",)
+    ),
+}
+_NAMES = {
+    "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
+    "dutch": "nl", "japanese": "ja", "chinese": "zh", "korean": "ko", "russian": "ru", "ukrainian": "uk",
+    "arabic": "ar", "hebrew": "he", "greek": "el", "thai": "th", "hindi": "hi",
+    "eng": "en", "deu": "de", "ger": "de", "fra": "fr", "fre": "fr", "spa": "es", "ita": "it",
+    "por": "pt", "nld": "nl", "jpn": "ja", "zho": "zh", "kor": "ko", "rus": "ru",
+}  # fmt: skip
+# Frequent function words that the other languages of the table do not have.
+_FUNCTION_WORDS = {
+    "en": "the of and to is that it was for with are this have from they which would there been their",
+    "de": "der die und den nicht von mit ist das dem ein eine auch sich auf für wird werden oder sind",
+    "fr": "les des est dans pour une qui avec sur pas sont par aux cette plus nous vous mais ou être",
+    "es": "el los las una por con para del como más pero sus muy está son también ser fue y puede",
+    "it": "il di che della per sono gli con nel una anche più delle alla questo degli dei nella essere ed",
+    "pt": "não uma com dos das são mais pelo pela também seu sua ao em os como foi muito ou isso",
+    "nl": "het een van niet zijn dat voor met aan ook wordt worden naar bij maar deze uit door om er",
+}
+_VOTERS: dict[str, list[str]] = {}
+for _code, _words in _FUNCTION_WORDS.items():
+    for _word in _words.split():
+        _VOTERS.setdefault(_word, []).append(_code)
+_WORD = re.compile(r"[^\W\d_]+")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
+_MIN_LETTERS = 20
+_MIN_WORDS = 20
+_FOREIGN_SHARE = 0.8
+_READ = 2000
+"""Characters that are read of a text; a language shows long before."""
+
+
+@check(
+    "Q207",
+    "language-mismatch",
+    severity="warning",
+    good=[
+        {
+            "instruction": "こんにちは",
+            "output": "こんにちは、元気ですか。今日はとても良い天気ですね。散歩に行きましょう。",
+            "meta": {"language": "ja"},
+        },
+        {"instruction": "Hi", "output": "Ja.", "meta": {"language": "en"}},
+        {
+            "instruction": "Hi",
+            "output": "Das ist nicht der Fall, und die Rechnung wird mit dem Paket verschickt, aber nicht heute.",
+        },
+    ],
+    bad=[
+        {
+            "instruction": "こんにちは",
+            "output": "Hello, how are you today? The weather is nice.",
+            "meta": {"language": "ja"},
+        },
+        {
+            "instruction": "Where is it?",
+            "output": "Das ist nicht der Fall, und die Rechnung wird mit dem Paket verschickt, aber nicht heute, "
+            "sondern erst wenn das Lager wieder offen ist und die Ware auf dem Weg ist.",
+            "meta": {"language": "en-GB"},
+        },
+    ],
+)
+def language_mismatch(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an answer that is clearly not in the language that ``meta.language`` declares.
+
+    Mixed languages teach the model to switch in the middle. Correct the answer or the declaration. The script decides,
+    and for English, German, French, Spanish, Italian, Portuguese and Dutch a vote of function words. Code, addresses
+    and short answers are not judged, nor are records that declare no language.
+    """
+    declared = _declared(record)
+    if declared not in _SCRIPTS:
+        return
+    answers = list(turns(record)) or [
+        Turn(next((pointer for pointer, text in texts(record) if text == record.text), ""), "", record.text)
+    ]
+    for turn in answers:
+        sample = _CODE.sub(" ", turn.completion[:_READ])
+        found = _other_script(sample, declared) or _other_language(sample, declared)
+        if found:
+            yield Problem(f"the language is declared {declared!r}, but the completion looks {found}", turn.pointer)
+
+
+def _declared(record: Record) -> str:
+    value = record.meta.get("language") or record.data.get("language") or ""
+    if not isinstance(value, str):
+        return ""
+    code = re.split(r"[-_ ]", value.strip().lower(), maxsplit=1)[0]
+    return _NAMES.get(code, code)
+
+
+def _other_script(sample: str, declared: str) -> str:
+    scripts = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
+    scripts.update({"CJK": scripts.pop("IDEOGRAPHIC", 0)})
+    total = scripts.total()
+    expected = sum(scripts[script] for script in _SCRIPTS[declared])
+    if total < _MIN_LETTERS or expected > (1 - _FOREIGN_SHARE) * total:
+        return ""
+    return f"{scripts.most_common(1)[0][0].capitalize()} in script"
+
+
+def _other_language(sample: str, declared: str) -> str:
+    if declared not in _FUNCTION_WORDS:
+        return ""
+    words = _WORD.findall(sample.lower())
+    votes: Counter[str] = Counter(code for word in words for code in _VOTERS.get(word, ()))
+    if len(words) < _MIN_WORDS or not votes:
+        return ""
+    winner, count = min(votes.items(), key=lambda item: (-item[1], item[0]))
+    if winner != declared and count >= _MIN_WORDS // 4 and count * (1 - _FOREIGN_SHARE) > votes[declared]:
+        return f"like {winner!r}"
+    return ""

@@ -1,0 +1,249 @@
+"""Personal data: every match is validated, by checksum or by the rules of its numbering plan."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from curate.checks import check, masked, texts
+from curate.record import Problem, Record
+from curate.settings import Settings
+
+_EMAIL = re.compile(
+    r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))\b(?!@)"
+)
+_NOBODY = frozenset({
+    "info", "support", "sales", "marketing", "admin", "administrator", "webmaster", "postmaster", "hostmaster",
+    "abuse", "noc", "security", "contact", "help", "hello", "noreply", "no-reply", "donotreply", "do-not-reply",
+    "git", "root", "office", "press", "jobs", "careers", "privacy", "legal", "billing", "service", "feedback",
+    "alerts", "alert", "notifications", "notification", "news", "newsletter", "updates", "mailer-daemon", "team",
+    "orders",
+})  # fmt: skip
+"""Mailboxes of roles (most of them of RFC 2142) and of machines."""
+_DOCUMENTATION = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org|edu))?|test|invalid|localhost|local)$", re.I)
+_FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "js", "json", "txt", "pdf"})
+
+_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w-]|[.,]\d)")
+_CARD_PREFIX = re.compile(
+    r"4|5[0-8]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|6011|64[4-9]|65|62|35|30[0-5]|3[68]"
+    r"|2131|1800|5893|6304|67(?:59|6[1-3])"
+)
+
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])")
+_IBAN_LENGTHS = {
+    code: length
+    for length, codes in {
+        15: "NO", 16: "BE", 18: "DK FI FO GL NL SD", 19: "MK SI", 20: "AT BA EE KZ LT LU MN XK", 21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL IQ OM SO TL", 24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "LY PT ST", 26: "IS TR", 27: "BI DJ FR GR IT MC MR SM", 28: "AL AZ BY CY DO GT HU LB NI PL SV",
+        29: "BR EG PS QA UA", 30: "JO KW MU", 31: "MT SC", 32: "LC", 33: "RU",
+    }.items()
+    for code in codes.split()
+}  # fmt: skip
+
+_SSN = re.compile(r"(?<![\w-])(\d{3})-(\d{2})-(\d{4})(?![\w-])")
+_IPV4 = re.compile(r"(?<![\w.-])(?<![vV])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])")
+_PUBLIC_SERVICES = frozenset(
+    {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"}  # name servers
+)
+_OUTLINE_MAX = 30
+"""Numbers of versions and sections ("2.10.3.1") seldom go higher."""
+
+_ABROAD = re.compile(r"(?<![\w+])(?:\+|00(?=[1-9]\d))[ .-]?\d(?:[ ./-]?\(?\d\)?){6,15}(?!\w)")
+_AMERICAN = re.compile(
+    r"(?<![\w.$€£-])(?:\+?1[-. ])?(?:\(([2-9]\d\d)\)[ -]?|([2-9]\d\d)([-.]))([2-9]\d\d)[-. ](\d{4})"
+    r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w-]|\.\d)"
+)
+_SAID_TO_BE = re.compile(
+    r"\b(?:phone|telephone|tel|cell|cellphone|mobile|fax|whatsapp|hotline|dial|call(?: (?:me|us|him|her|them|back))?"
+    r"|reach (?:me|us|him|her) (?:at|on)|text (?:me|us)|(?:answering|messages?|sms) (?:at|on|to))\b"
+    r"(?: ?(?:number|no|nr))?(?: ?(?:is|at|on|to|was|now|:|=|\.|#|-))*[ :\n]{1,3}"
+    r"(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})(?![\w%]|[.,]\d)",
+    re.I,
+)
+_LABELLED = re.compile(
+    r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I
+)
+_YEARS = re.compile(r"(?:1[5-9]|20)\d\d\D{1,3}(?:1[5-9]|20)\d\d")
+_THOUSANDS = re.compile(r"\d{1,3}(?:[ .]\d{3})+")
+_TOLL_FREE = re.compile(r"(?:\+?1\D?)?\D?(?:800|888|877|866|855|844|833|822|900)\D{0,2}\d{3}\D?\d{4}")
+_UNASSIGNED = re.compile(r"(?:\+?1\D)?\(?1\d\d\)?\D{1,2}\d{3}\D\d{4}|\D?(?:\d{3}\D{0,2}|1\D?\d{3}\D{0,2})?555\D?01\d\d")
+# Country codes of E.164; +1 is checked by the North American plan.
+_COUNTRY = re.compile(
+    r"7|2(?:0|7|1[1-36-8]|[2346]\d|5[0-8]|9[01789])|3(?:[0-46]|9|5\d|7[0-8]|8[0-35-79])|4(?:[013-9]|2[013])"
+    r"|5(?:[1-8]|0\d|9\d)"
+    r"|6(?:[0-6]|7[0-9]|8\d|9[0-2])|8(?:[1246]|00|08|5\d|7\d|8\d)|9(?:[0-58]|6\d|7\d|9[2-68])"
+)
+
+
+def is_luhn(number: str) -> bool:
+    """Whether the digits of ``number`` end in their Luhn check digit (ISO/IEC 7812-1, annex B); others are ignored."""
+    total = 0
+    for position, digit in enumerate(int(c) for c in reversed(number) if "0" <= c <= "9"):
+        total += digit if position % 2 == 0 else digit * 2 - 9 * (digit > 4)
+    return total % 10 == 0
+
+
+def is_iban(text: str) -> bool:
+    """Whether ``text`` is an IBAN: a country of the registry, its length, and remainder 1 modulo 97 (ISO 13616-1)."""
+    compact = text.replace(" ", "").upper()
+    if not compact.isascii() or not compact.isalnum() or _IBAN_LENGTHS.get(compact[:2]) != len(compact):
+        return False
+    return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _emails(text: str) -> Iterator[str]:
+    for match in _EMAIL.finditer(text):
+        name, domain, ending = match.groups()
+        if name.lower() not in _NOBODY and ending.lower() not in _FILE_ENDINGS and not _DOCUMENTATION.search(domain):
+            yield match.group()
+
+
+def _cards(text: str) -> Iterator[str]:
+    for match in _CARD.finditer(text):
+        digits = re.sub(r"\D", "", match.group())
+        if _CARD_PREFIX.match(digits) and is_luhn(digits) and len(set(digits)) > 2 - (digits[0] == "4"):
+            yield match.group()
+
+
+def _ibans(text: str) -> Iterator[str]:
+    for match in _IBAN.finditer(text):
+        # In running text the pattern may take a word more than the number; the registry knows where it ends.
+        length = _IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
+        end = next(
+            (n for n in range(length, len(match.group()) + 1) if len(match.group()[:n].replace(" ", "")) == length), 0
+        )
+        if end and is_iban(match.group()[:end]):
+            yield match.group()[:end]
+
+
+def _social_security_numbers(text: str) -> Iterator[str]:
+    for match in _SSN.finditer(text):
+        area, group, serial = match.groups()
+        if area not in ("000", "666") and area < "900" and group != "00" and serial != "0000":
+            yield match.group()
+
+
+def _addresses(text: str) -> Iterator[str]:
+    for match in _IPV4.finditer(text):
+        octets = match.group().split(".")
+        if max(int(octet) for octet in octets) <= _OUTLINE_MAX or any(o[0] == "0" and len(o) > 1 for o in octets):
+            continue
+        if _is_public(match.group()):
+            yield match.group()
+    yield from (match.group() for match in _IPV6.finditer(text) if _is_public(match.group()))
+
+
+def _is_public(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return address not in _PUBLIC_SERVICES and parsed.is_global and not parsed.is_multicast
+
+
+def _phones(text: str) -> Iterator[str]:
+    end = 0
+    for start, number in sorted({*_in_form(text), *_in_context(text)}, key=lambda found: (found[0], -len(found[1]))):
+        if start >= end and not _TOLL_FREE.fullmatch(number) and not _UNASSIGNED.fullmatch(number):
+            end = start + len(number)
+            yield number
+
+
+def _in_form(text: str) -> Iterator[tuple[int, str]]:
+    for match in _AMERICAN.finditer(text):
+        bracketed, area, _, exchange, _ = match.groups()
+        if (bracketed or area)[1:] != "11" and exchange[1:] != "11":
+            yield match.start(), match.group()
+    for match in _ABROAD.finditer(text):
+        if _is_dialled(re.sub(r"\D", "", match.group()).removeprefix("00")):
+            yield match.start(), match.group()
+
+
+def _in_context(text: str) -> Iterator[tuple[int, str]]:
+    for pattern in (_SAID_TO_BE, _LABELLED):
+        for match in pattern.finditer(text):
+            number, after = match.group(1), text[match.end(1) : match.end(1) + 1]
+            is_amount = _THOUSANDS.fullmatch(number) and after not in ("", "\n", ".", ",", ";", "?", "!")
+            if not is_amount and not _YEARS.fullmatch(number) and len(set(number)) > 3:
+                yield match.start(1), number
+
+
+def _is_dialled(digits: str) -> bool:
+    if digits.startswith("1"):
+        return len(digits) == 11 and digits[1] > "1" and digits[4] > "1"
+    return 8 <= len(digits) <= 15 and _COUNTRY.match(digits) is not None
+
+
+# Most texts hold none of these, and a pattern that begins with a plain digit is answered in a microsecond: so each kind
+# has its first look, and only what passes it is read with the slow patterns above.
+_DIGIT = re.compile("[0-9]")
+_SEVEN_DIGITS = re.compile(r"[0-9](?:[ ./()-]{0,4}[0-9]){6}")
+_FOUR_PARTS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
+
+
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the personal data of ``text`` as (kind, the characters matched)."""
+    if "@" in text:
+        yield from (("e-mail address", value) for value in _emails(text))
+    if not _DIGIT.search(text):
+        return
+    if _SEVEN_DIGITS.search(text):
+        yield from (("payment card number", value) for value in _cards(text))
+        yield from (("US social security number", value) for value in _social_security_numbers(text))
+        yield from (("phone number", value) for value in _phones(text))
+    if _LETTERS_THEN_DIGITS.search(text):
+        yield from (("IBAN", value) for value in _ibans(text))
+    if (text.count(".") >= 3 and _FOUR_PARTS.search(text)) or text.count(":") >= 7:
+        yield from (("IP address", value) for value in _addresses(text))
+
+
+@check(
+    "X701",
+    "personal-data",
+    severity="warning",
+    good=[
+        {
+            "instruction": "Where do I write?",
+            "output": "To ana@example.com or support@parcels.shop, or call 555-0142, (212) 555-0142 or 1-800-860-8747.",
+        },
+        {"instruction": "How many?", "output": "They sold 1 500 000 mobile phones; call 123-345-3883."},
+        {"instruction": "Which card?", "output": "The one that ends in 1234; 4111 1111 1111 1112 is no card number."},
+        {"instruction": "Which host?", "output": "192.168.0.10, 192.0.2.44 or version 2.10.3.1"},
+        {"instruction": "How many?", "output": "Between 1990-2000 they sold 1,234,567,890,123 of 078-00-1120."},
+        {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 33 has a wrong check digit."},
+    ],
+    bad=[
+        {"instruction": "Where do I write?", "output": "To ana.kovac@parcels.shop."},
+        {"instruction": "Which card?", "output": "4111 1111 1111 1111"},
+        {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 32 please"},
+        {"instruction": "SSN?", "output": "ssn 078-05-1120"},
+        {"instruction": "Which host?", "output": "Log in from 86.121.97.248."},
+        {"instruction": "Call?", "output": "Call +44 20 7183 8750 or (212) 664-7665."},
+        {"instruction": "Call?", "output": "My phone number is 0494 92 82 32."},
+        {
+            "messages": [
+                {"role": "user", "content": "I am ana.kovac@parcels.shop"},
+                {"role": "assistant", "content": "Hi"},
+            ]
+        },
+    ],
+)
+def personal_data(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report e-mail addresses, phone numbers, payment cards, IBANs, US social security numbers and public IP addresses.
+
+    A model can recite what it was trained on. Replace each with an invented value, best one reserved for documentation:
+    those identify nobody and are not reported (example.com, 192.0.2.0/24, 555-0100 to 555-0199), nor are mailboxes of
+    roles such as support@ and toll-free numbers. Cards and IBANs must pass their check digits, other numbers the rules
+    of their plan. Messages show the kind, the length and two characters, never the value.
+    """
+    for pointer, text in texts(record):
+        found: dict[str, list[str]] = {}
+        for kind, value in find(text):
+            found.setdefault(kind, []).append(value)
+        for kind, values in found.items():
+            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
