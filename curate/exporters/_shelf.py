@@ -1,0 +1,164 @@
+"""What an exporter is, how the shelf finds them, and how rows are written with none lost."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.record import CurateError, Json, Split
+from curate.store import write_atomic
+
+ExportRow = Mapping[str, Any]
+"""A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
+``line``:  the workspace's own line, from which formats that can hold more take what the messages do not say."""
+
+RowsBySplit = Mapping[Split, Sequence[ExportRow]]
+
+SKIPPED_FILE = "skipped.jsonl"
+
+
+class CannotExpressError(ValueError):
+    """A row that a format has no way to write, told in a reason that is the same for all rows of its kind."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that the format cannot hold."""
+
+    split: Split
+    reason: str
+    row: ExportRow
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
+
+    paths: list[Path]
+    num_rows: int
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows stayed out for each reason."""
+        return dict(Counter(one.reason for one in self.skipped).most_common())
+
+
+Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], Written]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """One format: its name, what it is, and the function that writes it."""
+
+    name: str
+    help: str
+    run: Write
+
+    def write(self, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> list[Path]:
+        """Write the rows below ``folder`` and return the files, ``skipped.jsonl`` among them when a row stayed out."""
+        return export_rows(self.name, rows_by_split, folder, manifest).paths
+
+
+_exporters: dict[str, Exporter] = {}
+
+
+def exporter(name: str) -> Callable[[Write], Write]:
+    """Put a function that writes rows on the shelf; its docstring is the help text.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def put(write: Write) -> Write:
+        if name in _exporters:
+            raise ValueError(f"two exporters claim the name {name!r}")
+        _exporters[name] = Exporter(name, inspect.getdoc(write) or "", write)
+        return write
+
+    return put
+
+
+@cache
+def _discover() -> None:
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return the exporters by name, in order."""
+    _discover()
+    return dict(sorted(_exporters.items()))
+
+
+def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+    """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
+
+    Raises:
+        CurateError: E908 for an unknown format, E912 when the format needs an extra that is not installed, E906 when
+            writing fails.
+    """
+    known = exporters()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise CurateError(
+            "E908 unknown-format",
+            f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"Formats are dataset, {', '.join(known)}.",
+        )
+    written = known[name].run(rows_by_split, folder, manifest)
+    if not written.skipped:
+        return written
+    path = folder / SKIPPED_FILE
+    write_atomic(
+        path,
+        (
+            orjson.dumps({"id": one.row["id"], "split": one.split, "reason": one.reason, "row": dict(one.row)}) + b"\n"
+            for one in written.skipped
+        ),
+    )
+    return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
+
+
+def write_lines(
+    rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
+) -> Written:
+    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
+    paths: list[Path] = []
+    skipped: list[Skipped] = []
+    num_rows = 0
+    for split, rows in rows_by_split.items():
+        lines = [orjson.dumps(value) + b"\n" for value in converted(rows, split, convert, skipped)]
+        path = folder / f"{split}.jsonl"
+        write_atomic(path, lines)
+        paths.append(path)
+        num_rows += len(lines)
+    return Written(paths, num_rows, skipped)
+
+
+def converted(
+    rows: Sequence[ExportRow], split: Split, convert: Callable[[ExportRow], Mapping[str, Json]], skipped: list[Skipped]
+) -> Iterator[Mapping[str, Json]]:
+    """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
+    for row in rows:
+        try:
+            yield convert(row)
+        except CannotExpressError as fault:
+            skipped.append(Skipped(split, fault.reason, row))

@@ -1,0 +1,81 @@
+"""The fields that all formats share: id, category, split and meta, and all that is left over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+from curate.importers._shelf import RowError
+from curate.record import SPLITS, Json
+
+SPLIT_NAMES = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+def take_common(row: dict[str, Json], used: Collection[str]) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``.
+
+    An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
+    the original stays in what is left over.
+    """
+    line: dict[str, Json] = {}
+    extra = {key: value for key, value in row.items() if key not in used}
+    identity = extra.get("id")
+    if isinstance(identity, str) and identity:
+        line["id"] = extra.pop("id")
+    elif isinstance(identity, int) and not isinstance(identity, bool):
+        line["id"] = str(identity)
+    if isinstance(extra.get("category"), str) and extra["category"]:
+        line["category"] = extra.pop("category")
+    split = extra.get("split")
+    if isinstance(split, str) and split.lower() in SPLIT_NAMES:
+        line["split"] = SPLIT_NAMES[split.lower()]
+        if split in SPLITS:
+            extra.pop("split")
+    meta = extra.get("meta")
+    if isinstance(meta, dict) and meta and "extra" not in meta:
+        line["meta"] = extra.pop("meta")
+    return line, extra
+
+
+def text_of(row: dict[str, Json], key: str, *, default: str | None = None) -> str:
+    """Return the text under ``key``, or ``default`` where the key is missing.
+
+    Raises:
+        RowError: there is no text.
+    """
+    value = row.get(key, default)
+    if not isinstance(value, str):
+        raise RowError(f"{key!r} is {json_name(value)}, not text" if key in row else f"{key!r} is missing")
+    return value
+
+
+def json_name(value: Json) -> str:
+    """Return what kind of JSON value this is, in words for a message."""
+    names: dict[type[Any], str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def share(rows: Collection[dict[str, Json]], fits: Callable[[dict[str, Json]], bool]) -> float:
+    """Return the share of ``rows`` that ``fits`` accepts; 0.0 for none."""
+    return sum(1 for row in rows if fits(row)) / len(rows) if rows else 0.0
+
+
+def rendered(value: Json) -> str:
+    """Return the usual spelling of a JSON value in a text field: one line, characters as they are."""
+    return json.dumps(value, ensure_ascii=False)

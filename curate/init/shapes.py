@@ -1,0 +1,112 @@
+"""Which shape the records of a new workspace have: a shipped one, the user's schema, or one inferred from the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from curate.importers import Plan, Row, RowError, plan_import
+from curate.importers.mapping import guess
+from curate.record import SPLITS, CurateError, Json
+from curate.shape import guess_shape
+
+INFER = "infer"
+"""The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them."""
+SCHEMA_FILE = "schema.json"
+_SAMPLE = 2000
+_PLACES: dict[str, dict[str, Json]] = {
+    "id": {"type": "string"},
+    "category": {"type": "string"},
+    "labels": {"type": "object"},
+    "split": {"enum": list(SPLITS)},
+    "meta": {"type": "object"},
+}
+
+
+def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None) -> str:
+    """Return the name of the shipped shape that holds the most of the files' rows.
+
+    Raises:
+        CurateError: E908 when nothing on the shelf of importers knows the rows.
+    """
+    votes: Counter[str] = Counter()
+    for path in files:
+        plan = plan_import(path, None, mapping=mapping)
+        sample = _sample(plan)
+        own = guess_shape(sample)
+        for value in sample:
+            try:
+                kind = plan.format.read(value, plan.mapping).kind if plan.format else own
+            except RowError:
+                continue
+            votes[kind or "instruction"] += 1
+    # A chat shape holds instruction records as well; the other way round it does not.
+    return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
+
+
+def infer_schema(files: Sequence[Path], mapping: Mapping[str, str] | None) -> dict[str, Json]:
+    """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
+
+    Raises:
+        CurateError: E908 when no prompt or no completion can be told among the fields.
+    """
+    # Only a workspace made from unknown data needs it.
+    from genson import SchemaBuilder
+
+    plans = [plan_import(path, None, format_name="mapping", mapping=mapping) for path in files]
+    sample = [value for plan in plans for value in _sample(plan)]
+    found = dict(mapping or guess(sample))
+    fields = ", ".join(dict.fromkeys(name for value in sample for name in value)) or "none"
+    if not (found.keys() & {"output", "answer"} and found.keys() & {"instruction", "question"}):
+        raise CurateError(
+            "E908 cannot-import",
+            f"{files[0]}: among the fields {fields} no prompt and completion can be told",
+            "Say which they are, as in --map instruction=FIELD,output=FIELD; or write a JSON Schema with "
+            '"x-record": {"prompt": "/FIELD", "completion": "/FIELD"} and pass it with --schema.',
+        )
+    builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
+    for value in sample:
+        builder.add_object(value)
+    schema: dict[str, Json] = builder.to_schema()
+    properties = schema.setdefault("properties", {})
+    # Where these are not in the data yet, labelling and splitting need a place to write them.
+    for name, place in _PLACES.items():
+        if name not in found:
+            properties.setdefault(name, place)
+    schema["additionalProperties"] = False
+    schema["x-record"] = _view(found, properties)
+    schema["examples"] = sample[:1]
+    return schema
+
+
+def _view(found: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
+    prompt = [_pointer(found[name]) for name in ("context", "question", "instruction", "input") if name in found]
+    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(found.get("output") or found["answer"])}
+    for name in ("id", "system", "category"):
+        if name in found and not (name == "category" and found[name] == found.get("output")):
+            view[name] = _pointer(found[name])
+    for name, place in _PLACES.items():
+        if place.items() <= properties.get(name, {}).items():
+            view.setdefault(name, f"/{name}")
+    # The id of a view is text; a number keeps its place in the line and the record is named by its content.
+    if properties.get(found.get("id", ""), {}).get("type", "string") != "string":
+        del view["id"]
+    return view
+
+
+def _pointer(column: str) -> str:
+    return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
+
+
+def _sample(plan: Plan) -> list[dict[str, Json]]:
+    rows = (row for row in plan.container.rows(plan.path) if isinstance(row, Row))
+    return [row.value for row in islice(rows, _SAMPLE)]
+
+
+def schema_bytes(schema: Mapping[str, Json]) -> bytes:
+    """Return a schema as the bytes of its file."""
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"

@@ -1,0 +1,117 @@
+"""The text of `curate.toml`: every setting with its default in sight and a comment that says what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import tomlkit
+from tomlkit.items import Table
+
+from curate.record import Json
+from curate.settings import Settings
+
+_TOP = {
+    "schema": "The shape of a record: instruction, chat, domain, or the path of a JSON Schema in this folder.",
+    "data": "The files of records.",
+    "recipe": "The training recipe in this folder; empty takes the trainer's defaults.",
+}
+_SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "checks": (
+        "What `curate validate` looks for.",
+        {
+            "select": "Codes, names or prefixes of codes to run (S, Q2, D301); empty runs all.",
+            "ignore": "Codes, names or prefixes of codes to leave out.",
+            "max_chars": "Q204: the longest prompt and completion together, in characters.",
+            "min_category": "P502: the fewest records that a category should have.",
+            "allow_refusals": "Q206: categories in which refusing is the right answer.",
+            "allow_special_tokens": "X705: whether control tokens such as <|im_end|> may stand in the data.",
+            "severity": 'Severity by code, in place of the check\'s own, for example Q204 = "error".',
+        },
+    ),
+    "dedupe": (
+        "How near duplicates are found.",
+        {
+            "preset": "short (word 3-grams, 0.7), fineweb (word 5-grams, 0.75) or nemo (character 24-grams, 0.8).",
+            "threshold": "The likeness, 0 to 1, from which two records are duplicates; unset takes the preset's.",
+            "ngram": "Words (nemo: characters) that are compared as one; unset takes the preset's.",
+        },
+    ),
+    "split": (
+        "How records are divided. The same seed gives the same division; adding records moves nobody.",
+        {
+            "seed": "Drawn when this file was made.",
+            "ratios": "Shares of train, validation and test.",
+            "group": 'A JSON pointer to what must stay together, for example "/meta/source_id".',
+            "stratify": "Whether each category is divided by the ratios, not only the whole.",
+        },
+    ),
+}
+_EXAMPLES: dict[str, Json] = {"threshold": 0.7, "ngram": 3}
+_NO_CATEGORIES = (
+    "The categories that records are scored under, each with its metric. While none is listed, any is accepted.",
+    "[categories.billing]",
+    'scorer = "exact"',
+)
+
+
+def settings_text(
+    *,
+    schema: str,
+    seed: int,
+    categories: Mapping[str, str],
+    recipe: str = "",
+    allow_refusals: tuple[str, ...] = (),
+) -> str:
+    """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers."""
+    settings = Settings(schema=schema)
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Settings of this workspace. Every setting is listed; what you see is its value."))
+    top: dict[str, Json] = {"schema": schema, "data": settings.data, "recipe": recipe}
+    for name, value in top.items():
+        document.add(tomlkit.nl())
+        document.add(tomlkit.comment(_TOP[name]))
+        document.add(name, tomlkit.item(value))
+    given: dict[str, dict[str, Json]] = {"checks": {"allow_refusals": list(allow_refusals)}, "split": {"seed": seed}}
+    defaults = settings.model_dump()
+    for section, (about, comments) in _SECTIONS.items():
+        document.add(tomlkit.nl())
+        document.add(tomlkit.comment(about))
+        document.add(section, _section(defaults[section] | given.get(section, {}), comments))
+    document.add(tomlkit.nl())
+    if categories:
+        document.add(
+            tomlkit.comment("The categories found in the data, each with a guess at its metric: look them through.")
+        )
+        document.add("categories", _categories(categories))
+    else:
+        for line in _NO_CATEGORIES:
+            document.add(tomlkit.comment(line))
+    # tomlkit puts a blank line before each section; the comment about the section belongs right above it.
+    return re.sub(r"^(# .*)\n\n\[", r"\1\n[", tomlkit.dumps(document), flags=re.MULTILINE)
+
+
+def _section(values: Mapping[str, Json], comments: Mapping[str, str]) -> Table:
+    table = tomlkit.table()
+    for name, about in comments.items():
+        table.add(tomlkit.comment(about))
+        value = values[name]
+        if value is None:
+            table.add(tomlkit.comment(f"{name} = {_EXAMPLES[name]}"))
+        elif isinstance(value, dict):
+            # An empty table in a table would be a section of its own; inline it stays beside its comment.
+            inline = tomlkit.inline_table()
+            inline.update(value)
+            table.add(name, inline)
+        else:
+            table.add(name, tomlkit.item(list(value) if isinstance(value, tuple) else value))
+    return table
+
+
+def _categories(categories: Mapping[str, str]) -> Table:
+    parent = tomlkit.table(is_super_table=True)
+    for name, scorer in categories.items():
+        table = tomlkit.table()
+        table.add("scorer", scorer)
+        parent.add(name, table)
+    return parent

@@ -1,0 +1,116 @@
+"""Foreign files into a workspace: each becomes one file of records, and its bad rows one file in quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import orjson
+
+from curate.importers import Imported, Plan, Rejected, ShapeView, convert, plan_import
+from curate.record import CurateError
+from curate.shape import load_shape
+from curate.store import write_atomic
+
+DATA_FOLDER = "data"
+QUARANTINE_FOLDER = "quarantine"
+
+
+@dataclass(slots=True)
+class Intake:
+    """What became of one file: ``target`` and ``quarantine`` are the files written (or that would be, on a dry run).
+
+    ``num_records`` counts the good rows, ``rejected`` holds the bad ones; ``is_unchanged`` says that the target already
+    was what it should be.
+    """
+
+    plan: Plan
+    target: Path
+    quarantine: Path
+    num_records: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+    is_unchanged: bool = False
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """How many rows were put in quarantine for each code."""
+        return Counter(one.code for one in self.rejected)
+
+
+def take_in(
+    path: Path,
+    root: Path,
+    shape: ShapeView,
+    *,
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    category: str = "",
+    is_dry_run: bool = False,
+) -> Intake:
+    """Import one file into the workspace at ``root``.
+
+    Records go to ``data/<stem>.jsonl``, bad rows to ``quarantine/<name>.jsonl``. A second import changes nothing.
+
+    Raises:
+        CurateError: E908 when the file cannot be read or understood, E909 when the target holds something else, E906
+            when writing fails.
+    """
+    plan = plan_import(path, shape, format_name=format_name, mapping=mapping)
+    name = path.name or path.resolve().name
+    intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+
+    def lines() -> Iterator[bytes]:
+        intake.num_records = 0
+        intake.rejected.clear()
+        for row in convert(plan, shape, load_shape, category=category):
+            if isinstance(row, Imported):
+                intake.num_records += 1
+                yield row.raw + b"\n"
+            else:
+                intake.rejected.append(row)
+
+    if intake.target.exists():
+        if path.resolve() == intake.target.resolve():
+            raise CurateError(
+                "E909 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
+            )
+        if not _is_same(lines(), intake.target):
+            raise CurateError(
+                "E909 would-overwrite",
+                f"{intake.target} is there and holds other lines than {path} gives",
+                "Rename one of the two. Nothing was written.",
+            )
+        intake.is_unchanged = True
+    elif is_dry_run:
+        for _ in lines():
+            pass
+    else:
+        _write_some(intake.target, lines())
+    if intake.rejected and not is_dry_run:
+        entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
+        write_atomic(intake.quarantine, entries)
+    return intake
+
+
+def _write_some(target: Path, lines: Iterator[bytes]) -> None:
+    """Write the lines, unless there are none: an empty file of records helps nobody."""
+    first = next(lines, None)
+    if first is not None:
+        write_atomic(target, chain([first], lines))
+
+
+def _stem(name: str) -> str:
+    """Return a file name without its suffix: a.b.jsonl is a.b, and .hidden stays a visible name."""
+    return Path(name.lstrip(".")).stem or "import"
+
+
+def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
+    """Whether ``chunks`` joined are the bytes of the file; all are taken, so that what they count is complete."""
+    is_same = True
+    with path.open("rb") as handle:
+        for chunk in chunks:
+            is_same = is_same and handle.read(len(chunk)) == chunk
+        return is_same and not handle.read(1)
