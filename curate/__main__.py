@@ -2,4 +2,6 @@
 
 from curate.cli import main
 
-main()
+# Worker processes import this file again and must not start over.
+if __name__ == "__main__":
+    main()

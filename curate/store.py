@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from curate.record import CurateError
@@ -18,13 +19,13 @@ from curate.record import CurateError
 def write_atomic(path: Path, chunks: Iterable[bytes]) -> str:
     """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
 
-    Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced. The
-    folder is made when it is missing. On any failure ``path`` is untouched and the temporary file is gone.
+    Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced.
+    The folder is made when it is missing. On any failure ``path`` is untouched and the temporary file is gone.
 
     Raises:
         CurateError: E906 write-failed, with the reason the system gave.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -40,6 +41,90 @@ def write_atomic(path: Path, chunks: Iterable[bytes]) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return digest
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and what is missing above it, durably.
+
+    Raises:
+        CurateError: E906 when the system refuses.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            sync_folder(place.parent)
+    except OSError as error:
+        raise CurateError("E906 write-failed", f"{folder}: {error}") from error
+
+
+def publish_folder(temporary: Path, folder: Path) -> None:
+    """Give the finished ``temporary`` folder its name ``folder``, which must not exist yet, in one durable step.
+
+    Both lie in the same parent folder, and the files of ``temporary`` are already synced.
+
+    Raises:
+        CurateError: E906 when the name is taken or the system refuses; ``temporary`` is left as it is.
+    """
+    try:
+        sync_folder(temporary)
+        # A rename onto an empty folder would succeed in silence.
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists")
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise CurateError("E906 write-failed", f"{folder}: {error}") from error
+
+
+class Segment:
+    """A new file that only grows. What `append` has returned from is on the disk; nothing is ever written over."""
+
+    def __init__(self, path: Path) -> None:
+        """Create ``path``, which must not exist.
+
+        Raises:
+            CurateError: E906 when it exists or cannot be made.
+        """
+        make_folder(path.parent)
+        self.path = path
+        self._length = 0
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            self._handle = os.open(path, flags, 0o666)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise CurateError("E906 write-failed", f"{path}: {error}") from error
+
+    def append(self, frames: bytes) -> None:
+        """Write ``frames`` whole and sync them.
+
+        Raises:
+            CurateError: E906; the file is cut back to what was whole before, closed, and takes no more, because after a
+                failed sync the system may have forgotten what it had accepted.
+        """
+        try:
+            if self._handle < 0:
+                raise OSError("the segment is closed")
+            rest = memoryview(frames)
+            while rest:
+                # os.write may take less than it is given and report no error.
+                rest = rest[os.write(self._handle, rest) :]
+            os.fsync(self._handle)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._handle, self._length)
+            self.close()
+            hint = "The last decision is not saved."
+            raise CurateError("E906 write-failed", f"{self.path}: {error}", hint) from error
+        self._length += len(frames)
+
+    def close(self) -> None:
+        """Close the file for good; closing twice is harmless."""
+        if self._handle >= 0:
+            handle, self._handle = self._handle, -1
+            with suppress(OSError):
+                os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,84 @@
+"""`curate export`: write a dataset, and the formats of other trainers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import SPLITS, Exit
+
+if TYPE_CHECKING:
+    from curate.export import Export
+    from curate.workspace import Workspace
+    from curate.workspace.publish import Plan
+
+
+@click.command()
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--to", "form", default="dataset", metavar="FORMAT", help="dataset, or a format of another trainer.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for --to; by default exports/FORMAT-vN.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
+    """Write dataset/vN: a file for each split, what was left out, and a manifest with the digest of each.
+
+    Refused while the data has errors. Repeats are left out, and nothing is left out without being listed in
+    dropped.jsonl. Where nothing has changed since the last dataset, that one is named and nothing is written.
+
+    Example: curate export my-data --to trl
+    """
+    from curate.exporters import exporters
+    from curate.workspace.opened import open_and_tell
+    from curate.workspace.publish import export_dataset, plan, require_clean
+
+    if form not in (known := ["dataset", *exporters()]):
+        raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
+    if out is not None and form == "dataset":
+        raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
+    workspace = open_and_tell(root)
+    if dry_run:
+        require_clean(workspace.verdict())
+        _tell(plan(workspace))
+        say.talk("nothing was written")
+        return Exit.OK
+    made, planned = export_dataset(workspace)
+    _tell(planned)
+    if not made.is_new:
+        say.talk(f"nothing has changed since {made.manifest.name}, which is used again")
+    say.data(say.visible(str(made.path)))
+    if form != "dataset":
+        _convert(workspace, made, form, out)
+    return Exit.OK
+
+
+def _tell(planned: Plan) -> None:
+    counts = {name: len(records) for name, records in planned.by_split.items()}
+    say.talk(f"{sum(counts.values()):,} records: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
+    drops: dict[str, int] = defaultdict(int)
+    for one in planned.dropped:
+        drops[one.code] += 1
+    if drops:
+        say.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
+    for finding in planned.assignment.findings:
+        place = f"{finding.file}:{finding.line}: " if finding.file else ""
+        say.talk(f"warning: {say.visible(place)}{finding.code} {finding.name}: {say.one_line(finding.message)}")
+
+
+def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) -> None:
+    from curate.exporters import export_rows
+    from curate.workspace import inside
+
+    folder = out or inside(workspace.root, workspace.root / "exports") / f"{form}-{made.manifest.name}"
+    lines = {record.id: record.data for record in workspace.records()}
+    # Formats that can hold more than a dataset's row take it from the workspace's own line.
+    rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in made.rows.items()}
+    written = export_rows(form, rows, folder, made.manifest.model_dump(mode="json", by_alias=True))
+    for reason, number in written.reasons.items():
+        say.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
+    for note in written.notes:
+        say.talk(say.one_line(note))
+    for path in written.paths:
+        say.data(say.visible(str(path)))

@@ -1,0 +1,47 @@
+"""`curate init`: make a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from curate import say
+from curate.record import Exit
+
+
+@click.command()
+@click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--schema", default="", metavar="S", help="instruction, chat, domain, or infer; else it is guessed.")
+@click.option(
+    "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with; may be repeated."
+)
+@click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
+@click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
+def command(root: Path, schema: str, files: tuple[Path, ...], map_text: str, sample: bool) -> int:
+    """Make a workspace in a new folder, from data where there is some.
+
+    The shape of the records is guessed from the data; "infer" keeps the fields as they are and writes schema.json.
+    curate.toml shows every setting, and the categories with a guess at how each is scored.
+
+    Example: curate init my-data --from answers.jsonl
+    """
+    from curate.cli.import_ import tell
+    from curate.importers.mapping import parse_map
+    from curate.init import make_workspace
+
+    if sample and (schema or files or map_text):
+        raise click.UsageError("--sample brings its own data and shape: leave --schema, --from and --map out.")
+    made = make_workspace(
+        root, schema=schema, files=files, mapping=parse_map(map_text) if map_text else None, is_sample=sample
+    )
+    for intake in made.intakes:
+        tell(intake)
+    say.talk(f"records have the shape {made.schema}")
+    if made.categories:
+        pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in made.categories.items())
+        say.talk(f"categories and scorers, to be looked through: {say.one_line(pairs, 1000)}")
+    elif made.num_categories:
+        say.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
+    say.data(f"{say.one_line(str(root))}: a workspace. Next: curate validate {say.one_line(str(root))}")
+    return Exit.FINDINGS if any(intake.rejected for intake in made.intakes) else Exit.OK

@@ -1,0 +1,51 @@
+"""`curate report`: what a training run says about the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path), metavar="[RUN]")
+@click.option("--workspace", "root", default=".", type=click.Path(path_type=Path), help="Where the records are.")
+@click.option("--worst", "count", type=click.IntRange(min=0), default=5, show_default=True, help="Records a category.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+def command(run: Path | None, root: Path, count: int, form: str) -> int:
+    """Show a run's scores by category and the validation records it does worst on, with file and line.
+
+    Without RUN the newest run of the workspace is shown. Test records are never named.
+
+    Example: curate report --workspace my-data --worst 10
+    """
+    from curate.feedback import latest_run, read_results, worst
+    from curate.workspace import RUNS, inside
+    from curate.workspace.opened import open_and_tell
+    from curate.workspace.results import told
+
+    workspace = open_and_tell(root)
+    folder = run or latest_run(inside(root, root / RUNS))
+    if folder is None:
+        hint = f"Make one with `curate train {root}`."
+        raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
+    results = read_results(folder)
+    if form == "text":
+        for line in told(workspace, results, per_category=count):
+            say.data(line)
+        return Exit.OK
+    import json
+
+    for found in worst(results, workspace.records(), per_category=count).values():
+        for bad in found:
+            one, source = bad.outcome, bad.record.source if bad.record else None
+            say.data(json.dumps({
+                "id": one.id, "category": one.category, "verdict": one.verdict, "score_base": one.score_base,
+                "score_tuned": one.score_tuned, "nll_base": one.nll_base, "nll_tuned": one.nll_tuned,
+                "completion": one.completion, "file": source.file if source else None,
+                "line": source.line if source else None,
+            }))
+    return Exit.OK

@@ -1,0 +1,62 @@
+"""`curate train`: from records to scores in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from curate import say
+from curate.record import Exit
+
+
+_OPTIONS = f"{__name__}.options"
+
+
+class _WithRecipeOptions(click.Command):
+    """A command that leaves everything after ``--`` to the trainer, also where DIR is not given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set the trainer's options apart before click sees the rest."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta[_OPTIONS] = args[place + 1 :]
+        return super().parse_args(ctx, args[:place])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Name the trainer's options in the usage line."""
+        return [*super().collect_usage_pieces(ctx), "[-- RECIPE OPTIONS]"]
+
+
+@click.command(cls=_WithRecipeOptions)
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
+@click.pass_context
+def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
+    """Validate the records, export them, train on them, and show base against tuned, category by category.
+
+    What follows -- goes to `train run` as it is. Its exit code is passed on when it fails.
+
+    Example: curate train my-data --fail-on regressed -- --set epochs=2
+    """
+    from curate.feedback import read_results
+    from curate.workspace.opened import open_and_tell
+    from curate.workspace.publish import export_dataset
+    from curate.workspace.results import told
+    from curate.workspace.training import new_run, require_trainer, train
+
+    require_trainer()
+    workspace = open_and_tell(root)
+    made, _ = export_dataset(workspace)
+    say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
+    folder = new_run(workspace)
+    code = train(workspace, made.path, folder, ctx.meta[_OPTIONS])
+    if code != Exit.OK:
+        say.talk(f"training ended with exit code {code}; see {say.visible(str(folder))}")
+        return code
+    results = read_results(folder)
+    for line in told(workspace, results):
+        say.data(line)
+    if fail_on and results.regressed:
+        say.talk(f"got worse: {', '.join(say.one_line(name, 40) for name in results.regressed)}")
+        return Exit.FINDINGS
+    return Exit.OK

@@ -1,0 +1,164 @@
+"""A finished dataset: `dataset/vN` with a file for each split, what was left out, and a manifest; all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.export.manifest import FILE_NAME, FileEntry, Manifest, SplitCounts, read_manifest
+from curate.record import SPLITS, CurateError, Json, Record, Split
+from curate.store import make_folder, publish_folder, write_atomic
+
+DROPPED_FILE = "dropped.jsonl"
+UNCATEGORISED = "uncategorised"
+"""What records without a category are scored under."""
+
+_MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+_VERSION = re.compile(r"v([1-9][0-9]*)")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A record that is not in the dataset: the code of the reason, and for a repeat the record it repeats."""
+
+    id: str
+    code: str
+    reason: str
+    kept: str
+    score: float
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A dataset on disk; ``is_new`` is False where the last one already held the same data."""
+
+    path: Path
+    manifest: Manifest
+    is_new: bool
+    rows: Mapping[Split, Sequence[Row]]
+
+
+def row_of(record: Record, cluster: str, file: str) -> Row:
+    """Return the line of a dataset for ``record``: always the same keys, with explicit nulls."""
+    messages = [_message(message) for message in record.messages] or None
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "category": record.category or UNCATEGORISED,
+        "cluster": cluster,
+        "messages": messages,
+        "tools": [dict(tool) for tool in record.tools] or None,
+        "text": None if messages else record.text,
+        "source": f"{file}:{record.source.line}",
+    }
+
+
+def _message(message: Mapping[str, Json]) -> dict[str, Json]:
+    always = ("role", "content")
+    return {key: message.get(key) for key in _MESSAGE_KEYS if key in always or message.get(key) is not None}
+
+
+def frozen_digest(test_ids: Sequence[str]) -> str:
+    """Return the digest of the test split's ids, in whatever order they come."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(test_ids)).encode()).hexdigest()
+
+
+def latest(datasets: Path) -> Path | None:
+    """Return the folder of the newest dataset below ``datasets``, None where there is none."""
+    found = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
+    return found[max(found)] if found else None
+
+
+def read_pins(folder: Path) -> dict[str, Split]:
+    """Return the split of every record in the dataset ``folder``.
+
+    Raises:
+        CurateError: E911 when a file is not what the manifest says; E915 without a manifest.
+    """
+    manifest = read_manifest(folder)
+    pins: dict[str, Split] = {}
+    for name in SPLITS:
+        path = folder / f"{name}.jsonl"
+        content = path.read_bytes() if path.is_file() else b""
+        entry = manifest.files.get(path.name)
+        if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise CurateError(
+                "E911 dataset-changed", f"{path} is not what {folder / FILE_NAME} says",
+                "Restore the file, or delete the whole folder to give its split up.",
+            )
+        pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
+    return pins
+
+
+def write_dataset(
+    datasets: Path, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
+) -> Export:
+    """Write ``rows`` as the next version below ``datasets``, or return the last one where it holds the same.
+
+    ``about`` holds the entries of the manifest that the rows do not tell.
+
+    Raises:
+        CurateError: E906 when writing fails; nothing is left behind.
+    """
+    last = latest(datasets)
+    number = int(last.name[1:]) + 1 if last else 1
+    make_folder(datasets)
+    temporary = Path(tempfile.mkdtemp(prefix=f".v{number}.", suffix=".tmp", dir=datasets))
+    try:
+        manifest = _write(temporary, f"v{number}", rows, dropped, about)
+        if last and manifest.is_same_data(before := read_manifest(last)):
+            return Export(last, before, False, rows)
+        folder = datasets / manifest.name
+        # mkdtemp makes folders private; a dataset is as readable as the user's umask says.
+        temporary.chmod(datasets.stat().st_mode & 0o777)
+        publish_folder(temporary, folder)
+        return Export(folder, manifest, True, rows)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(
+    folder: Path, name: str, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
+) -> Manifest:
+    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(one) for one in dropped]}
+    entries = {}
+    for file, lines in files.items():
+        digest = write_atomic(folder / file, _encoded(lines))
+        entries[file] = FileEntry(sha256=digest, bytes=(folder / file).stat().st_size, records=len(lines))
+    drops: dict[str, int] = {}
+    for one in dropped:
+        drops[one.code] = drops.get(one.code, 0) + 1
+    manifest = Manifest.model_validate({
+        **about,
+        "version": 1,
+        "name": name,
+        "counts": SplitCounts(**{split: len(rows[split]) for split in SPLITS}),
+        "drops": dict(sorted(drops.items())),
+        "files": entries,
+        "frozen_test": frozen_digest([row["id"] for row in rows["test"]]),
+    })
+    text = orjson.dumps(manifest.model_dump(mode="json", by_alias=True), option=orjson.OPT_INDENT_2)
+    write_atomic(folder / FILE_NAME, [text, b"\n"])
+    return manifest
+
+
+def _encoded(lines: Sequence[Row]) -> Iterator[bytes]:
+    return (orjson.dumps(line) + b"\n" for line in lines)
+
+
+__all__ = [
+    "DROPPED_FILE", "Dropped", "Export", "FILE_NAME", "Manifest", "Row", "UNCATEGORISED", "frozen_digest", "latest",
+    "read_manifest", "read_pins", "row_of", "write_dataset",
+]

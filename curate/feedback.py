@@ -1,0 +1,162 @@
+"""What a training run says about the records: which went badly, which categories got worse, and whether it is current.
+
+Only training and validation records come back. The test split stays unseen by people, or it would slowly be trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from curate.door import DoorFault, Entry, read_entries, strict_loads
+from curate.places import shipped
+from curate.record import CurateError, Finding, Json, Record
+from curate.shape import build_validator
+
+REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+FEEDBACK_FILE = "feedback.jsonl"
+
+Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
+_OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What training did to one record: likelihood (nats, summed) and score in [0, 1], base against tuned."""
+
+    id: str
+    split: Literal["train", "validation"]
+    category: str
+    nll_base: float
+    nll_tuned: float
+    score_base: float | None
+    score_tuned: float | None
+    verdict: Outcome
+    completion: str | None
+    """What the tuned model answered; validation records only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A finished run: its folder, its report as data, and what it says of each record it may name."""
+
+    folder: Path
+    report: Mapping[str, Json]
+    outcomes: list[Outcomes]
+
+    @property
+    def categories(self) -> list[Mapping[str, Json]]:
+        """The categories of the split whose verdicts count."""
+        name = self.report["headline"]
+        return next((part["categories"] for part in self.report["splits"] if part["split"] == name), [])
+
+    @property
+    def regressed(self) -> list[str]:
+        """Categories that got worse."""
+        return [one["category"] for one in self.categories if one["verdict"] == "regressed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A validation record that the tuned model does badly on; ``record`` is None where it is no longer in the data."""
+
+    outcome: Outcomes
+    record: Record | None
+
+
+def latest_run(runs: Path) -> Path | None:
+    """Return the newest run below ``runs`` that has a report, None where there is none."""
+    done = [path.parent for path in runs.glob(f"*/{REPORT_FILE}")]
+    return max(done, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def read_results(folder: Path) -> Results:
+    """Read a run's report and feedback.
+
+    Raises:
+        CurateError: E918 when one is missing, not what its schema says, or names a test record.
+    """
+    path = folder / REPORT_FILE
+    try:
+        report = strict_loads(path.read_bytes())
+    except OSError as error:
+        raise CurateError("E918 bad-report", f"{path}: {error}", "Evaluate the run again with `train eval`.") from error
+    except DoorFault as fault:
+        raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
+    schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
+    fault_found = next(iter(build_validator(schema, {}).iter_errors(report)), None)
+    if fault_found is not None:
+        place = "/" + "/".join(map(str, fault_found.instance_path))
+        raise CurateError("E918 bad-report", f"{path}: {place} is not what a report has there")
+    return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
+
+
+def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:
+    """Return, by category, the validation records with the lowest score, those of equal score by likelihood."""
+    by_id = {record.id: record for record in records}
+    by_category: dict[str, list[Bad]] = defaultdict(list)
+    for one in sorted(results.outcomes, key=_badness):
+        if one.split == "validation" and one.verdict != "ok" and len(by_category[one.category]) < per_category:
+            by_category[one.category].append(Bad(one, by_id.get(one.id)))
+    return {name: found for name, found in sorted(by_category.items()) if found}
+
+
+def judge(results: Results, manifest: Path | None) -> list[Finding]:
+    """Return R601 when the run saw another dataset than ``manifest`` tells of, and R602 for each category that fell."""
+    findings = []
+    seen = (results.report["run"].get("digests") or {}).get("dataset", "")
+    if manifest is not None and seen != hashlib.sha256(manifest.read_bytes()).hexdigest():
+        findings.append(_finding(
+            results, "R601", "stale-report", f"the run saw another dataset than {manifest.parent.name}",
+            "Train again on the latest dataset.",
+        ))
+    for one in results.categories:
+        if one["verdict"] == "regressed":
+            before, after = one["base"]["value"], one["tuned"]["value"]
+            findings.append(_finding(
+                results, "R602", "category-got-worse",
+                f"{one['category']}: {one['metric']} went from {before:.3f} to {after:.3f}",
+                "Look at its worst records with `curate report`.",
+            ))
+    return findings
+
+
+def _finding(results: Results, code: str, name: str, message: str, fix: str) -> Finding:
+    return Finding(code, name, "warning", message, str(results.folder / REPORT_FILE), fix=fix)
+
+
+def _badness(one: Outcomes) -> tuple[float, float]:
+    """Sort the lowest score first; records without a score come by likelihood, after those that are plainly wrong."""
+    return (0.5 if one.score_tuned is None else one.score_tuned, -one.nll_tuned)
+
+
+def _outcomes(path: Path) -> Iterator[Outcomes]:
+    if not path.is_file():
+        raise CurateError("E918 bad-report", f"{path} is missing", "Evaluate the run again with `train eval`.")
+    for entry in read_entries(path):
+        if not isinstance(entry, Entry):
+            if entry.code == "S121":
+                return
+            raise CurateError("E918 bad-report", f"{path}:{entry.line}: {entry.message}")
+        try:
+            yield _outcome(entry.value)
+        except (KeyError, TypeError, ValueError) as error:
+            place = f"{path}:{entry.line.source.line}"
+            raise CurateError("E918 bad-report", f"{place}: {error} is not what feedback has there") from error
+
+
+def _outcome(line: dict[str, Any]) -> Outcomes:
+    if line["split"] not in ("train", "validation"):
+        raise ValueError(f"the split {line['split']!r}")
+    if line["verdict"] not in _OUTCOMES:
+        raise ValueError(f"the verdict {line['verdict']!r}")
+    scores = [None if line[key] is None else float(line[key]) for key in ("score_base", "score_tuned")]
+    return Outcomes(
+        str(line["id"]), line["split"], str(line["category"]), float(line["nll_base"]), float(line["nll_tuned"]),
+        scores[0], scores[1], line["verdict"], line.get("completion_tuned"),
+    )

@@ -1,0 +1,27 @@
+"""Plain tables for the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> Iterator[str]:
+    """Yield the lines of a table: the first ``left`` columns flush left, the others (numbers) flush right.
+
+    Cells are single-line text that is safe to print; wide characters count as two columns.
+    """
+    widths = [max(map(_width, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = [_padded(cell, width, is_left=place < left)
+                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        yield "  ".join(cells).rstrip()
+
+
+def _padded(cell: str, width: int, *, is_left: bool) -> str:
+    gap = " " * (width - _width(cell))
+    return cell + gap if is_left else gap + cell
+
+
+def _width(cell: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in cell)

@@ -1,0 +1,181 @@
+"""A folder of records under curation: its settings, its records as people's decisions have left them, its datasets.
+
+State is the fold of the record files and the journal. Nothing here changes a record file; what is decided is appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from curate.export import latest, read_manifest, read_pins
+from curate.export.manifest import Manifest
+from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
+from curate.record import CurateError, Finding, Record, Split
+from curate.settings import FILE_NAME, Settings, read_settings
+from curate.shape import Shape, load_shape
+from curate.validate import Verdict, default_jobs, read_records, validate
+from curate.workspace.fold import Fold, State, fold
+from curate.workspace.paths import data_files, inside
+
+DATASETS = "dataset"
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An opened workspace. What it has read stays as it was; `apply` returns a workspace that has the decisions."""
+
+    root: Path
+    settings: Settings
+    shape: Shape
+
+    def files(self) -> list[Path]:
+        """Return the record files, sorted.
+
+        Raises:
+            CurateError: E914 when a glob or link leads outside; E904 when no file matches.
+        """
+        found = data_files(self.root, self.settings.data)
+        if not found:
+            raise CurateError(
+                "E904 no-such-file", f"{self.root}: no file matches {', '.join(self.settings.data)}",
+                "Put record files there with `curate import`, or set `data` in curate.toml.",
+            )
+        return found
+
+    def records(self) -> list[Record]:
+        """Return the records that are in: dropped ones left out, assigned splits and labels applied."""
+        return [state.record for state in self._fold.states.values() if state.dropped is None]
+
+    def states(self) -> list[State]:
+        """Return every record with what was decided on it, dropped ones included."""
+        return list(self._fold.states.values())
+
+    def dropped(self) -> dict[str, str]:
+        """Return the reason for each record that a decision leaves out, by id."""
+        return {name: state.dropped for name, state in self._fold.states.items() if state.dropped is not None}
+
+    def wanted(self) -> set[str]:
+        """Return the records that someone restored, which no automatic rule may leave out."""
+        return {name for name, state in self._fold.states.items() if state.is_wanted}
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with lines that are not records, and with decisions that could not be applied."""
+        return [*self._lines[1], *self._fold.findings]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
+        remarks = [str(damage) for damage in self._journal[1]]
+        if orphans := self._fold.orphans:
+            names = sorted({event.id for event in orphans})
+            shown = ", ".join(names[:3]) + (", …" if names[3:] else "")
+            remarks.append(f"{len(orphans)} decisions are on records that are no longer in the data ({shown})")
+        return remarks
+
+    def verdict(self, *, limit: int = 1000) -> Verdict:
+        """Validate the record files, less the dropped records, and add what could not be applied from the journal."""
+        files = self.files()
+        verdict = validate(
+            files, self.shape, self.settings, jobs=default_jobs(files), limit=limit, dropped=self.dropped(),
+            root=self.root,
+        )
+        extra = self._fold.findings
+        counts = dict(verdict.counts)
+        for finding in extra:
+            counts[finding.code] = counts.get(finding.code, 0) + 1
+        return replace(
+            verdict, findings=[*extra, *verdict.findings], counts=counts, num_errors=verdict.num_errors + len(extra)
+        )
+
+    def latest_dataset(self) -> Path | None:
+        """Return the folder of the newest dataset, None before the first export."""
+        return latest(inside(self.root, self.root / DATASETS))
+
+    def latest_manifest(self) -> Manifest | None:
+        """Return the manifest of the newest dataset, None before the first export."""
+        folder = self.latest_dataset()
+        return read_manifest(folder) if folder else None
+
+    def pins(self) -> dict[str, Split]:
+        """Return the split of each record of the newest dataset."""
+        folder = self.latest_dataset()
+        return read_pins(folder) if folder else {}
+
+    def apply(self, decisions: Sequence[Decision], *, by: str = "") -> Workspace:
+        """Save ``decisions`` in a new journal segment and return the workspace as they leave it.
+
+        Each names the state it was made on, which is filled in here.
+
+        Raises:
+            CurateError: E906 when they cannot be saved; E916 when a record is not there.
+        """
+        inside(self.root, self.root / "journal")
+        states = dict(self._fold.states)
+        numbered = []
+        for decision in decisions:
+            state = states.get(decision.id)
+            if state is None and decision.op != "add":
+                raise CurateError("E916 unknown-record", f"there is no record {decision.id!r} in {self.root}")
+            numbered.append(replace(decision, parent=state.digest() if state else ""))
+        with Sitting(self.root, by or annotator()) as sitting:
+            sitting.append(numbered)
+        return open_workspace(self.root)
+
+    @cached_property
+    def _lines(self) -> tuple[list[Record], list[Finding]]:
+        records: list[Record] = []
+        findings: list[Finding] = []
+        for item in read_records(self.files(), self.shape, root=self.root):
+            if isinstance(item, Record):
+                records.append(item)
+            else:
+                findings.append(item)
+        return list(told_apart(records)), findings
+
+    @cached_property
+    def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
+        return read_journal(self.root)
+
+    @cached_property
+    def _fold(self) -> Fold:
+        return fold(self._lines[0], self._journal[0], self.shape)
+
+
+def open_workspace(root: Path) -> Workspace:
+    """Open the workspace in ``root``.
+
+    Raises:
+        CurateError: E901 when the folder is not a workspace; E902 and E903 for its settings and schema.
+    """
+    if not (root / FILE_NAME).is_file():
+        raise CurateError(
+            "E901 no-workspace", f"{root} is not a workspace: it has no {FILE_NAME}",
+            f"Make one with `curate init {root}`.",
+        )
+    inside(root, root / FILE_NAME)
+    settings = read_settings(root)
+    return Workspace(root, settings, load_shape(settings.schema_, root))
+
+
+def told_apart(records: Iterable[Record]) -> Iterator[Record]:
+    """Give repeated ids the suffixes -2, -3 and so on, so that each record can be named.
+
+    A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
+    """
+    seen: dict[str, int] = {}
+    taken: set[str] = set()
+    for record in records:
+        count = seen.get(record.id, 0) + 1
+        name = record.id if count == 1 else f"{record.id}-{count}"
+        while name in taken:
+            count += 1
+            name = f"{record.id}-{count}"
+        seen[record.id] = count
+        taken.add(name)
+        yield record if name == record.id else replace(record, id=name)
+
+
+__all__ = ["DATASETS", "RUNS", "State", "Workspace", "inside", "open_workspace", "told_apart"]

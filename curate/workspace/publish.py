@@ -1,0 +1,178 @@
+"""From a workspace to a dataset: validate, leave repeats out, split, write."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from curate.dedupe import Duplicates, Keep, find_duplicates
+from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
+from curate.record import SPLITS, CurateError, Exit, Json, Record, Split, canonical
+from curate.settings import Category, SplitSettings
+from curate.split import Assignment, split
+from curate.validate import Verdict
+from curate.workspace import DATASETS, Workspace, inside
+
+_REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an export would write: the records that are in, where each goes, and why others are out."""
+
+    records: list[Record]
+    duplicates: Duplicates
+    assignment: Assignment
+    dropped: list[Dropped]
+
+    @property
+    def by_split(self) -> dict[Split, list[Record]]:
+        """The records of each split, in order."""
+        parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
+        for record in self.records:
+            if record.id in self.assignment.splits:
+                parts[self.assignment.splits[record.id]].append(record)
+        return parts
+
+
+def duplicates_of(workspace: Workspace, *, keep: Keep = "first") -> Duplicates:
+    """Compare the records of ``workspace``; one that an earlier dataset has is kept before one that is new.
+
+    Raises:
+        CurateError: E910 when two records have the same id.
+    """
+    pins = workspace.pins()
+    ordered = sorted(workspace.records(), key=lambda record: record.id not in pins)
+    return find_duplicates(ordered, workspace.settings.dedupe, keep=keep)
+
+
+def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
+    """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
+
+    ``settings`` stand in for the workspace's own.
+
+    Raises:
+        CurateError: E909 without a seed, and those of `duplicates_of`.
+    """
+    found = duplicates_of(workspace)
+    wanted, pins = workspace.wanted(), workspace.pins()
+    repeats = {pair.record: pair for pair in found.pairs if pair.record not in wanted}
+    everyone = {state.record.id: state.record for state in workspace.states()}
+    dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]
+    for pair in repeats.values():
+        code, how = ("D301", "repeats") if pair.kind == "exact" else ("D302", "nearly repeats")
+        dropped.append(_dropped(everyone[pair.record], code, f"{how} {pair.kept}", pair.kept, pair.score))
+    staying = sorted((r for r in workspace.records() if r.id not in repeats), key=lambda record: record.id not in pins)
+    assignment = split(staying, found.clusters, settings or workspace.settings.split, pins)
+    held = set(assignment.held_back)
+    dropped += [_dropped(record, "P501", "would leak between splits") for record in staying if record.id in held]
+    order = {name: number for number, name in enumerate(everyone)}
+    kept = [record for record in staying if record.id not in held]
+    return Plan(
+        sorted(kept, key=lambda record: order[record.id]), found, assignment,
+        sorted(dropped, key=lambda one: order[one.id]),
+    )
+
+
+def require_clean(verdict: Verdict) -> None:
+    """Refuse to go on while the data has errors.
+
+    Raises:
+        CurateError: E907 with the count of each code and the first places; exit code 1.
+    """
+    if not verdict.num_errors:
+        return
+    errors = [finding for finding in verdict.findings if finding.severity == "error"]
+    codes = ", ".join(f"{name} x{number}" for name, number in Counter(f"{e.code} {e.name}" for e in errors).items())
+    places = "\n".join(f"  {e.file}:{e.line}:{e.column}: {e.code} {e.message}" for e in errors[:_SHOWN])
+    more = f"\n  and {verdict.num_errors - _SHOWN} more" if verdict.num_errors > _SHOWN else ""
+    raise CurateError(
+        "E907 dirty-data", f"{verdict.num_errors} errors stand in the way of an export: {codes}\n{places}{more}",
+        "See them all with `curate validate`, mend the lines or drop the records, and export again.",
+        exit_code=Exit.FINDINGS,
+    )
+
+
+def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
+    """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
+
+    Raises:
+        CurateError: E907 while error findings remain, E909 without a seed, E906 when writing fails.
+    """
+    verdict = workspace.verdict()
+    require_clean(verdict)
+    planned = plan(workspace)
+    if not any(planned.by_split.values()):
+        raise CurateError("E917 nothing-to-export", f"{workspace.root} has no record that could be exported")
+    rows: dict[Split, list[Row]] = {
+        name: [row_of(record, planned.assignment.units[record.id], record.source.file) for record in records]
+        for name, records in planned.by_split.items()
+    }
+    about = _about(workspace, verdict, planned, rows)
+    return write_dataset(inside(workspace.root, workspace.root / DATASETS), rows, planned.dropped, about), planned
+
+
+def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
+    settings, schema = workspace.settings, workspace.shape.path.read_bytes()
+    findings = Counter(verdict.counts) + Counter(finding.code for finding in planned.assignment.findings)
+    counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
+    names = sorted({name for part in counts.values() for name in part})
+    has_text = any(row["text"] is not None for part in rows.values() for row in part)
+    kinds = {row["kind"] for part in rows.values() for row in part}
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "tool": {"name": "pairsmith", "version": version("pairsmith")},
+        "git": _git(workspace.root),
+        "schema": {"name": workspace.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
+        "settings_sha256": hashlib.sha256(canonical(settings.model_dump(mode="json", by_alias=True))).hexdigest(),
+        "seed": settings.split.seed,
+        "ratios": list(settings.split.ratios),
+        "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",
+        "categories": {
+            name: _scoring(settings.categories.get("" if name == UNCATEGORISED else name))
+            | {split_name: counts[split_name][name] for split_name in SPLITS}
+            for name in names
+        },
+        "findings": dict(sorted(findings.items())),
+    }
+
+
+def _scoring(category: Category | None) -> dict[str, Json]:
+    return {"scorer": category.scorer, "options": category.options} if category else {"scorer": "", "options": {}}
+
+
+def _git(root: Path) -> dict[str, Json] | None:
+    """Return the commit of ``root`` and whether its records differ from it; None outside git or without git."""
+    try:
+        commit = _ask_git(root, ["rev-parse", "HEAD"])
+        changes = _ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
+    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return None
+    return {"commit": commit, "is_dirty": bool(changes)}
+
+
+def _ask_git(root: Path, question: Sequence[str]) -> str:
+    answer = subprocess.run(
+        ["git", "-C", str(root), *question],
+        capture_output=True, check=True, text=True, timeout=20, stdin=subprocess.DEVNULL,
+    )
+    return answer.stdout.strip()
+
+
+def _by_decision(record: Record, reason: str) -> Dropped:
+    """Read the code back from the reason that `curate dedupe --apply` gives; any other is a person's decision."""
+    if found := _REPEAT.fullmatch(reason):
+        return _dropped(record, found[1], reason, found[2], float(found[3]))
+    return _dropped(record, "decision", reason)
+
+
+def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(record.id, code, reason, kept, score, record.source.file, record.source.line)

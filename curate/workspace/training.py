@@ -1,0 +1,81 @@
+"""Training as a child process: the workspace's side of the border. What crosses it are files and signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+
+from curate.record import CurateError, Exit
+from curate.workspace import RUNS, Workspace, inside
+
+_NEEDED = ("torch", "transformers", "peft")
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STDERR = 2
+
+
+def require_trainer() -> None:
+    """Make sure that training can start here.
+
+    Raises:
+        CurateError: E912 with exit code 3 when the extra ``train`` is not installed.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise CurateError(
+            "E912 missing-extra", f"training needs {', '.join(missing)}, which this installation lacks",
+            "Install it with `pip install 'pairsmith[train]'`, or take the dataset to a machine that has it.",
+            exit_code=Exit.MISSING,
+        )
+
+
+def new_run(workspace: Workspace) -> Path:
+    """Return the folder for a new run: today's date and the first letters that are free. It is not made here."""
+    runs = inside(workspace.root, workspace.root / RUNS)
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    number = 0
+    while (folder := runs / f"{today}-{_letters(number)}").exists():
+        number += 1
+    return folder
+
+
+def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[str]) -> int:
+    """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
+
+    Its stdin is closed, and what it says goes to our stderr. SIGINT, SIGTERM and SIGHUP are passed on, and it is
+    waited for.
+    """
+    recipe = ["--recipe", str(inside(workspace.root, workspace.root / workspace.settings.recipe))]
+    command = [
+        # -P keeps the folder we happen to stand in from shadowing the package.
+        sys.executable, "-P", "-m", "train", "run", str(dataset), "--out", str(folder),
+        *(recipe if workspace.settings.recipe else []), *options,
+    ]
+    # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=_STDERR, process_group=0)
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+def _letters(number: int) -> str:
+    """Return a, b, ... z, ba, bb, ... for 0, 1, 2, ..."""
+    digits = ""
+    while True:
+        number, rest = divmod(number, 26)
+        digits = chr(ord("a") + rest) + digits
+        if not number:
+            return digits

@@ -1,0 +1,236 @@
+"""`curate init`: the settings it writes, the shape it finds, and that it never touches what is there."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from curate.cli.init import command
+from curate.init import guess_scorer, make, make_workspace, settings_text
+from curate.places import shipped
+from curate.record import CurateError, Exit, Source
+from curate.settings import Settings, read_settings
+from curate.shape import load_shape
+
+HOSTILE = ["a.b", 'x"y', "../../etc", "---\nlicense: mit", "", "#", "категория", "a]\nseed = 1"]
+
+
+def test_settings_show_every_default_and_mean_it() -> None:
+    text = settings_text(schema="chat", seed=7, categories={"billing": "exact"})
+    values = tomllib.loads(text)
+    read = Settings.model_validate(values)
+    assert read == Settings.model_validate(
+        {"schema": "chat", "split": {"seed": 7}, "categories": {"billing": {"scorer": "exact"}}}
+    )
+    for name, field in Settings.model_fields.items():
+        assert (field.alias or name) in values
+    for section in ("checks", "dedupe", "split"):
+        fields = Settings.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
+        for name in fields:
+            assert f"\n{name} = " in text or f"\n# {name} = " in text, name
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_any_category_is_a_key_of_its_own(name: str) -> None:
+    values = tomllib.loads(settings_text(schema="chat", seed=7, categories={name: "exact", "plain": ""}))
+    assert values["categories"] == {name: {"scorer": "exact"}, "plain": {"scorer": ""}}
+    assert values["split"]["seed"] == 7
+
+
+def test_settings_without_categories_show_how_to_write_one() -> None:
+    text = settings_text(schema="chat", seed=7, categories={})
+    assert "# [categories.billing]" in text
+    assert "categories" not in tomllib.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("texts", "scorer"),
+    [
+        (['{"a": 1}', '{"b": [2]}'], "json_schema"),
+        (["A", "(B)", "C."], "choice"),
+        (["18", "-3.5", "$1,200", "40%"], "numeric"),
+        (["billing", "returns"] * 10, "exact"),
+        (["a short answer of some words", "and another one"], "token_f1"),
+        (["word " * 60, "other " * 70], "rouge_l"),
+        (["", " "], ""),
+        ([], ""),
+        (["[1, 2]", "3"], "token_f1"),
+    ],
+)
+def test_a_scorer_fits_the_completions(texts: list[str], scorer: str) -> None:
+    assert guess_scorer(texts) == scorer
+
+
+def test_an_empty_workspace(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    made = make_workspace(root)
+    settings = read_settings(root)
+    assert made.schema == settings.schema_ == "instruction"
+    assert settings.split.seed is not None
+    assert {path.name for path in root.iterdir()} == {"curate.toml", "data", ".curate", ".gitattributes"}
+    assert (root / ".curate/.gitignore").read_text().splitlines()[-1] == "*"
+
+
+def test_two_workspaces_have_two_seeds(tmp_path: Path) -> None:
+    seeds = set()
+    for name in "abc":
+        make_workspace(tmp_path / name)
+        seeds.add(read_settings(tmp_path / name).split.seed)
+    assert len(seeds) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        ("dolly-15k-v0/dolly-v0-rows-0-7999-01.jsonl", "instruction"),
+        ("glaive-toolcall-en/glaive_toolcall_en_demo.json", "chat"),
+        ("llms-from-scratch-instruct/instruction-data.json", "instruction"),
+        ("data-juicer-demos/demo-dataset.jsonl", "domain"),
+        ("mt-bench/dummy_conversation.json", "chat"),
+        ("banking77/test.csv", "instruction"),
+    ],
+)
+def test_the_shape_is_guessed(shared: Path, tmp_path: Path, name: str, schema: str) -> None:
+    made = make_workspace(tmp_path / "w", files=[shared / "data" / name])
+    assert made.schema == schema
+    assert made.intakes[0].num_records > 0
+    assert not made.intakes[0].rejected
+
+
+def test_categories_of_the_data_are_listed(shared: Path, tmp_path: Path) -> None:
+    make_workspace(tmp_path / "w", files=[shared / "data/dolly-15k-v0/dolly-v0-rows-0-7999-01.jsonl"])
+    categories = read_settings(tmp_path / "w").categories
+    assert set(categories) == {
+        "brainstorming",
+        "classification",
+        "closed_qa",
+        "creative_writing",
+        "general_qa",
+        "information_extraction",
+        "open_qa",
+        "summarization",
+    }
+    assert all(one.scorer for one in categories.values())
+
+
+def test_a_schema_is_inferred_where_fields_are_nested(tmp_path: Path) -> None:
+    source = tmp_path / "tasks.jsonl"
+    rows = [{"name": "n", "ask": "a", "say": [{"in": "i", "out": "o"}], "n": n} for n in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = make_workspace(
+        tmp_path / "w",
+        schema="infer",
+        files=[source],
+        mapping={"instruction": "ask", "input": "/say/0/in", "output": "/say/0/out"},
+    )
+    assert made.schema == "schema.json"
+    assert (tmp_path / "w/data/tasks.jsonl").read_bytes() == source.read_bytes()
+    shape = load_shape(read_settings(tmp_path / "w").schema_, tmp_path / "w")
+    record = shape.record(rows[0], Source("x", 1))
+    assert (record.prompt, record.completion) == ("a\n\ni", "o")
+    assert not shape.is_valid({"ask": "a"})
+    assert shape.is_valid(rows[0] | {"category": "c", "split": "test", "labels": {}, "meta": {}})
+    assert not shape.is_valid(rows[0] | {"split": "dev"})
+
+
+def test_data_that_nobody_knows_leaves_nothing_behind(shared: Path, tmp_path: Path) -> None:
+    with pytest.raises(CurateError, match="question_id, category, turns") as caught:
+        make_workspace(tmp_path / "w", files=[shared / "data/mt-bench/mt_bench_question.jsonl"])
+    assert "x-record" in caught.value.hint
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_failed_import_leaves_an_empty_folder_empty(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same.jsonl").write_text(json.dumps({"instruction": name, "output": "x"}) + "\n")
+    root = tmp_path / "w"
+    root.mkdir()
+    with pytest.raises(CurateError, match="holds other lines"):
+        make_workspace(root, files=[tmp_path / "a/same.jsonl", tmp_path / "b/same.jsonl"])
+    assert list(root.iterdir()) == []
+
+
+def test_a_schema_of_the_user_is_copied(tmp_path: Path) -> None:
+    own = tmp_path / "mine.json"
+    own.write_text(
+        json.dumps(
+            {
+                "type": "object",
+                "required": ["q", "a"],
+                "properties": {"q": {"type": "string"}, "a": {"type": "string"}},
+                "x-record": {"prompt": "/q", "completion": "/a"},
+            }
+        )
+    )
+    source = tmp_path / "d.jsonl"
+    source.write_text('{"q": "x", "a": "y"}\n{"q": "x"}\n')
+    made = make_workspace(tmp_path / "w", schema=str(own), files=[source])
+    assert made.schema == read_settings(tmp_path / "w").schema_ == "schema.json"
+    assert (tmp_path / "w/data/d.jsonl").read_text() == '{"q": "x", "a": "y"}\n'
+    assert [one.line for one in made.intakes[0].rejected] == [2]
+
+
+def test_an_unfit_schema_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('{"type": "objekt"}')
+    with pytest.raises(CurateError):
+        make_workspace(tmp_path / "w", schema=str(tmp_path / "bad.json"))
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(CurateError, match=r"mine\.txt") as caught:
+        make_workspace(tmp_path)
+    assert caught.value.code == "E909 would-overwrite"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / ".git").mkdir()
+    make_workspace(tmp_path / "git")
+    assert (tmp_path / "git/curate.toml").is_file()
+
+
+def test_the_sample_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = tmp_path / "samples"
+    (samples / "tiny-base" / "deep").mkdir(parents=True)
+    for name in (
+        "support_desk.jsonl",
+        "recipe.toml",
+        "general.jsonl",
+        "tiny-base/config.json",
+        "tiny-base/deep/model.bin",
+    ):
+        (samples / name).write_bytes(name.encode())
+    monkeypatch.setattr(make, "shipped", lambda _folder: samples)
+    make_workspace(tmp_path / "w", is_sample=True)
+    assert (tmp_path / "w/data/support_desk.jsonl").read_bytes() == b"support_desk.jsonl"
+    assert (tmp_path / "w/models/tiny-base/deep/model.bin").read_bytes() == b"tiny-base/deep/model.bin"
+    settings = read_settings(tmp_path / "w")
+    assert settings.recipe == "recipe.toml"
+    assert set(settings.categories) == {"extract", "classify", "rewrite", "answer", "summarise", "redirect"}
+    (samples / "recipe.toml").unlink()
+    with pytest.raises(CurateError, match=r"lack recipe\.toml"):
+        make_workspace(tmp_path / "w2", is_sample=True)
+
+
+def test_the_shipped_sample_has_the_listed_categories() -> None:
+    path = shipped("samples") / "support_desk.jsonl"
+    if not path.is_file():
+        pytest.skip("the sample has not been generated")
+    found = {json.loads(line)["category"] for line in path.read_text(encoding="utf-8").splitlines()}
+    assert found == set(make.SAMPLE_SCORERS)
+
+
+def test_the_command_tells_what_it_made(tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_text("question,answer,topic\na,b,x\nc,d,x\n")
+    result = CliRunner().invoke(command, [str(tmp_path / "w"), "--from", str(source)], standalone_mode=False)
+    assert result.return_value == Exit.OK
+    assert "a workspace. Next: curate validate" in result.stdout
+    assert "x (token_f1)" in result.stderr
+    wrong = CliRunner().invoke(command, [str(tmp_path / "v"), "--sample", "--schema", "chat"])
+    assert wrong.exit_code == Exit.USAGE

@@ -1,0 +1,141 @@
+"""`curate import` on a workspace: what is written, what is put aside, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from curate.cli.import_ import command
+from curate.intake import take_in
+from curate.record import CurateError, Exit
+from curate.shape import load_shape
+
+CSV = b"question,answer\na,b\nragged\nc,\xff\nd,e\n"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    root = tmp_path / "w"
+    root.mkdir()
+    (root / "curate.toml").write_text('schema = "instruction"\n')
+    return root
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_good_rows_are_written_and_bad_ones_put_aside(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    intake = take_in(source, workspace, load_shape("instruction"))
+    assert (intake.num_records, len(intake.rejected)) == (2, 2)
+    assert (
+        workspace / "data/faq.jsonl"
+    ).read_bytes() == b'{"instruction":"a","output":"b"}\n{"instruction":"d","output":"e"}\n'
+    entries = [json.loads(line) for line in (workspace / "quarantine/faq.csv.jsonl").read_text().splitlines()]
+    assert entries == [
+        {
+            "file": str(source),
+            "line": 3,
+            "code": "S101",
+            "reason": "the row has 1 cells, the first has 2",
+            "raw": "ragged",
+        },
+        {
+            "file": str(source),
+            "line": 4,
+            "code": "S103",
+            "reason": "byte 0xFF at position 3 of the row is not UTF-8",
+            "raw": "Yyz/",
+            "encoding": "base64",
+        },
+    ]
+
+
+def test_a_second_import_changes_nothing(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    take_in(source, workspace, load_shape("instruction"))
+    before = tree(workspace)
+    intake = take_in(source, workspace, load_shape("instruction"))
+    assert intake.is_unchanged
+    assert (intake.num_records, len(intake.rejected)) == (2, 2)
+    assert tree(workspace) == before
+
+
+@pytest.mark.parametrize(
+    "other", [b"question,answer\na,b\n", b"question,answer\na,b\nd,e\nf,g\n", b"question,answer\nx,y\nd,e\n"]
+)
+def test_other_content_is_never_overwritten(workspace: Path, tmp_path: Path, other: bytes) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    take_in(source, workspace, load_shape("instruction"))
+    before = tree(workspace)
+    source.write_bytes(other)
+    with pytest.raises(CurateError) as caught:
+        take_in(source, workspace, load_shape("instruction"))
+    assert caught.value.code == "E909 would-overwrite"
+    assert tree(workspace) == before
+
+
+def test_a_dry_run_writes_nothing(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    intake = take_in(source, workspace, load_shape("instruction"), is_dry_run=True)
+    assert (intake.num_records, len(intake.rejected)) == (2, 2)
+    assert set(tree(workspace)) == {"curate.toml"}
+
+
+def test_a_file_of_the_workspace_is_not_imported_into_itself(workspace: Path) -> None:
+    (workspace / "data").mkdir()
+    path = workspace / "data" / "a.jsonl"
+    path.write_text('{"instruction": "a", "output": "b"}\n')
+    with pytest.raises(CurateError, match="already is a file"):
+        take_in(path, workspace, load_shape("instruction"))
+
+
+def test_a_file_without_a_good_row_leaves_no_file_of_records(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "raw.jsonl"
+    source.write_text('{"text": "Rivers run."}\n')
+    intake = take_in(source, workspace, load_shape("instruction"))
+    assert intake.num_records == 0
+    assert set(tree(workspace)) == {"curate.toml", "quarantine/raw.jsonl.jsonl"}
+
+
+def test_the_command_tells_and_exits_1_on_bad_rows(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    result = CliRunner().invoke(command, [str(source), "--into", str(workspace)], standalone_mode=False)
+    assert result.return_value == Exit.FINDINGS
+    assert "data/faq.jsonl: 2 records, written" in result.stdout
+    assert "columns: instruction=question, output=answer (guessed; --map says otherwise)" in result.stderr
+    assert "2 rows in" in result.stderr
+    again = CliRunner().invoke(command, [str(source), "--into", str(workspace)], standalone_mode=False)
+    assert "already there, unchanged" in again.stdout
+
+
+def test_the_command_takes_a_map_and_a_category(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.jsonl"
+    source.write_text('{"ask": "a", "say": ["b"]}\n')
+    arguments = [str(source), "--into", str(workspace), "--map", "instruction=ask,output=/say/0", "--category", "faq"]
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    assert result.return_value == Exit.OK
+    line = json.loads((workspace / "data/faq.jsonl").read_text())
+    assert line == {"instruction": "a", "output": "b", "category": "faq", "meta": {"extra": {"say": ["b"]}}}
+
+
+def test_the_command_needs_a_workspace(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["a.csv", "--into", str(tmp_path)], standalone_mode=False)
+    assert isinstance(result.exception, CurateError)
+    assert result.exception.code == "E901 no-workspace"
+
+
+def test_an_archive_is_refused(shared: Path, workspace: Path) -> None:
+    with pytest.raises(CurateError, match="never unpacked") as caught:
+        take_in(shared / "badinputs/jsonl/zip_slip_and_bomb.zip", workspace, load_shape("instruction"))
+    assert caught.value.code == "E908 cannot-import"
+    assert set(tree(workspace)) == {"curate.toml"}
