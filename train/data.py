@@ -1,0 +1,157 @@
+"""Open an exported dataset: recompute every digest, read every row strictly, trust nothing that the manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from train.errors import TrainError
+
+SPLITS = ("train", "validation", "test")
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One record as `curate export` wrote it: messages, or raw text."""
+
+    id: str
+    kind: str
+    category: str
+    cluster: str
+    messages: list[dict[str, Any]] | None
+    tools: list[dict[str, Any]] | None
+    text: str | None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A verified export: its manifest, its rows by split, and the SHA-256 of its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+    splits: dict[str, list[Row]]
+    digest: str
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.
+
+    Raises TrainError "E911 dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912 bad-dataset"
+    where the manifest or a row cannot be read, with file and line.
+    """
+    manifest_path = folder / "manifest.json"
+    raw = _read(manifest_path, "curate export writes one, with the rows beside it")
+    manifest = _strict(raw, manifest_path.name)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
+        raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
+    splits: dict[str, list[Row]] = {}
+    for split in SPLITS:
+        name = f"{split}.jsonl"
+        if name in files:
+            splits[split] = _rows(folder / name, files[name])
+        elif (folder / name).exists():
+            raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
+        else:
+            splits[split] = []
+    _unique_ids(splits)
+    return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
+
+
+_EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"
+
+
+def _read(path: Path, hint: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
+
+
+def _rows(path: Path, entry: Any) -> list[Row]:
+    raw = _read(path, _EXPORT_AGAIN)
+    if not isinstance(entry, dict) or entry.get("sha256") != hashlib.sha256(raw).hexdigest():
+        raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
+    rows = [_row(line, f"{path.name}:{number}") for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+    if entry.get("records", len(rows)) != len(rows):
+        raise TrainError(
+            "E911 dataset-changed", f"{path}: {len(rows)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
+        )
+    return rows
+
+
+def _row(line: bytes, place: str) -> Row:
+    value = _strict(line, place)
+    for key in ("id", "kind", "category", "cluster"):
+        if not isinstance(value.get(key), str):
+            _bad(place, f"{key} must be text")
+    if not value["id"]:
+        _bad(place, "id is empty")
+    messages, text, tools = value.get("messages"), value.get("text"), value.get("tools")
+    if (messages is None) == (text is None):
+        _bad(place, f"record {value['id']!r} needs either messages or text")
+    if text is not None and not isinstance(text, str):
+        _bad(place, "text must be text")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        _bad(place, "tools must be a list of objects")
+    if messages is not None:
+        _check_messages(messages, place)
+    source = value.get("source")
+    return Row(
+        value["id"], value["kind"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
+        source if isinstance(source, str) else "",
+    )  # fmt: skip
+
+
+def _check_messages(messages: Any, place: str) -> None:
+    if not isinstance(messages, list) or not messages:
+        _bad(place, "messages must be a list with at least one message")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            _bad(place, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
+        if not isinstance(message.get("content"), str | None):
+            _bad(place, f"messages[{number}].content must be text or null")
+        calls = message.get("tool_calls")
+        if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+            _bad(place, f"messages[{number}].tool_calls must be a list of objects")
+
+
+def _unique_ids(splits: Mapping[str, list[Row]]) -> None:
+    seen: dict[str, str] = {}
+    for split, rows in splits.items():
+        for row in rows:
+            if row.id in seen:
+                raise TrainError("E912 bad-dataset", f"record {row.id!r} stands in {seen[row.id]} and again in {split}")
+            seen[row.id] = split
+
+
+def _strict(raw: bytes, place: str) -> dict[str, Any]:
+    """JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save."""
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a key stands twice in one object")
+        return found
+
+    def no_constants(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        _bad(place, str(error) or "nested too deeply")
+    if not isinstance(value, dict):
+        _bad(place, "not an object")
+    return dict(value)
+
+
+def _bad(place: str, what: str) -> NoReturn:
+    raise TrainError("E912 bad-dataset", f"{place}: {what}", "curate validate finds such lines; then export again")

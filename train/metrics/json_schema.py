@@ -1,0 +1,206 @@
+"""Structured output: does it parse, does it fit the schema, are the fields right. Three numbers, never one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from train.metrics import Scores, metric, normalised
+
+_ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}}
+
+
+class _NotJson(ValueError):
+    """The text is not strict JSON."""
+
+
+@metric(
+    "json_schema",
+    primary="field_f1",
+    cases=[
+        ('{"id": "A", "n": 2}', '{"n": 2.0, "id": "A"}', {"parse": 1.0, "field_f1": 1.0}),
+        ('{"id": "A"}', '{"id": "A", "n": 2}', {"parse": 1.0, "field_f1": 2 / 3}),
+        ('{"id": "B", "n": 2}', '{"id": "A", "n": 2}', {"parse": 1.0, "field_f1": 0.5}),
+        ('{"id": ["x", "y"]}', '{"id": ["y", "x"]}', {"parse": 1.0, "field_f1": 0.0}),
+        ('{"id": ["x", "y"]}', '{"id": ["y", "x"]}', {"parse": 1.0, "field_f1": 1.0}, {"ordered": False}),
+        ('{"id": true}', '{"id": 1}', {"parse": 1.0, "field_f1": 0.0}),
+        ("{}", "{}", {"parse": 1.0, "field_f1": 1.0}),
+        ("Sure! {", '{"id": "A"}', {"parse": 0.0, "field_f1": 0.0}),
+        ('```json\n{"id": "A"}\n```', '{"id": "A"}', {"parse": 1.0, "field_f1": 1.0}),
+        ('{"id": NaN}', '{"id": 1}', {"parse": 0.0, "field_f1": 0.0}),
+        ('{"id": 1, "id": 2}', '{"id": 2}', {"parse": 0.0, "field_f1": 0.0}),
+        ('{"id": "A"}', "not json", {"parse": 1.0}),
+        ('{"id": "A"}', '{"id": "A"}', {"parse": 1.0, "valid": 1.0, "field_f1": 1.0}, {"schema": _ORDER}),
+        ('{"n": 2}', '{"id": "A"}', {"parse": 1.0, "valid": 0.0, "field_f1": 0.0}, {"schema": _ORDER}),
+        ("[", '{"id": "A"}', {"parse": 0.0, "valid": 0.0, "field_f1": 0.0}, {"schema": _ORDER}),
+    ],
+)
+def json_schema(
+    completion: str, reference: str, *, schema: Mapping[str, Any] | None = None, ordered: bool = True
+) -> Scores:
+    """``parse``: it is strict JSON; ``valid``: it fits ``schema``; ``field_f1``: its values are those of the reference.
+
+    One code fence around the JSON is taken off. A field is a path with the value at its end; F1 counts the fields that
+    both have. Texts are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With ``ordered``
+    off the position in a list does not count. Without a schema, or where it refers to something that is not in it,
+    there is no ``valid``; a reference that is not JSON leaves ``field_f1`` out, and the record unscored.
+    """
+    if schema is not None and not isinstance(schema, Mapping):
+        raise ValueError("schema must be a JSON Schema written as a table")
+    scores: dict[str, float] = {}
+    try:
+        got = _loads(completion)
+        scores["parse"] = 1.0
+    except _NotJson:
+        got = None
+        scores["parse"] = 0.0
+    if schema is not None:
+        fits = _fits(got, schema)
+        if fits is not None:
+            scores["valid"] = float(fits and bool(scores["parse"]))
+    try:
+        wanted = _fields(_loads(reference), ordered=ordered)
+    except _NotJson:
+        return scores
+    ours = _fields(got, ordered=ordered) if scores["parse"] else Counter[Any]()
+    scores["field_f1"] = 2 * (ours & wanted).total() / (ours.total() + wanted.total())
+    return scores
+
+
+def validator() -> str:
+    """Return which validator decides ``valid`` on this machine; a report names it."""
+    library = _library()
+    return "own subset (type, enum, const, required, properties, items)" if library is None else "jsonschema"
+
+
+def _loads(text: str) -> Any:
+    """Return the one value that ``text`` holds, as strict JSON.
+
+    Raises:
+        _NotJson: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    """
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```") and "\n" in text:
+        text = text[text.index("\n") : -3]
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise _NotJson(str(error)) from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise _NotJson(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if abs(value) != float("inf") else _refuse(digits)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _NotJson("a key is repeated")
+    return found
+
+
+def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
+    """Return how often each (path, leaf) occurs; an empty object or list is a leaf of its own."""
+    found: Counter[Any] = Counter()
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    while waiting:
+        path, here = waiting.pop()
+        if isinstance(here, dict) and here:
+            waiting += [((*path, key), inner) for key, inner in here.items()]
+        elif isinstance(here, list) and here:
+            waiting += [((*path, position if ordered else -1), inner) for position, inner in enumerate(here)]
+        elif isinstance(here, str):
+            found[path, "text", normalised(here)] += 1
+        elif isinstance(here, bool) or not isinstance(here, int | float):
+            found[path, "other", repr(here)] += 1
+        else:
+            found[path, "number", here] += 1
+    return found
+
+
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
+    """Return whether ``value`` fits, or None where the schema leads out of itself or round in a circle."""
+    if _library() is None:
+        return _fits_subset(value, schema)
+    try:
+        return bool(_compiled(json.dumps(schema, sort_keys=True)).is_valid(value))
+    except (_imported("referencing.exceptions").Unresolvable, RecursionError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _compiled(schema: str) -> Any:
+    """Return the validator of a schema written as JSON.
+
+    Raises:
+        ValueError: it is no JSON Schema.
+    """
+    library = _library()
+    content = json.loads(schema)
+    kind = library.validators.validator_for(content, default=library.Draft202012Validator)
+    try:
+        kind.check_schema(content)
+    except library.SchemaError as error:
+        raise ValueError(f"the schema cannot be used: {error.message}") from error
+    # An empty registry: a reference to the network is refused instead of fetched.
+    return kind(content, registry=_imported("referencing").Registry())
+
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
+    "number": (int, float),
+}
+
+
+def _fits_subset(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Return whether ``value`` fits the keywords type, enum, const, required, properties and items; others count as met."""
+    kinds = schema.get("type", [])
+    if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+        return False
+    if "enum" in schema and not any(_same(value, one) for one in schema["enum"]):
+        return False
+    if "const" in schema and not _same(value, schema["const"]):
+        return False
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return all(name in value for name in schema.get("required", [])) and all(
+            _fits_subset(value[name], part) for name, part in inner.items() if name in value and isinstance(part, Mapping)
+        )
+    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+        return all(_fits_subset(one, schema["items"]) for one in value)
+    return True
+
+
+def _is(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, float) and kind == "integer":
+        return value.is_integer()
+    return isinstance(value, _TYPES.get(kind, object))
+
+
+def _same(first: Any, second: Any) -> bool:
+    return bool(first == second and isinstance(first, bool) == isinstance(second, bool))
+
+
+def _library() -> Any:
+    """Return jsonschema, or None on a machine without it; a GPU box with the train extra alone has none."""
+    return _imported("jsonschema")
+
+
+def _imported(name: str) -> Any:
+    # By name and late: no module of `train` may need it.
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None

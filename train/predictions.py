@@ -1,0 +1,189 @@
+"""What both models said and thought of every scored record, and the two files that carry it on.
+
+`predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model.
+`feedback.jsonl` goes back to curation and therefore never names a test record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from train.errors import Exit, TrainError
+
+PREDICTIONS = "predictions.jsonl"
+FEEDBACK = "feedback.jsonl"
+RIGHT_FROM = 0.5
+"""The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
+
+Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One record under one model.
+
+    ``text`` is the greedy completion, None where nothing was generated (raw text, training records). ``nll`` is in nats,
+    summed over ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score
+    that stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train, validation, test,
+    or general for the slice that forgetting is measured on.
+    """
+
+    id: str
+    split: str
+    category: str
+    cluster: str
+    reference: str
+    nll: float
+    num_tokens: int
+    num_bytes: int
+    text: str | None = None
+    stopped: bool | None = None
+    metric: str = ""
+    scores: Mapping[str, float] | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The record's one score in [0, 1], or None when it is unscored."""
+        return (self.scores or {}).get(self.metric)
+
+
+def outcome(base: float | None, tuned: float | None) -> Outcome:
+    """Return what training did to one record, given its score before and after; right means 0.5 or more."""
+    if base is None or tuned is None:
+        return "unscored"
+    if tuned >= RIGHT_FROM:
+        return "ok" if base >= RIGHT_FROM else "fixed"
+    return "broken" if base >= RIGHT_FROM else "still-wrong"
+
+
+def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+    """Return the records of both models side by side, in the order of ``base``.
+
+    Raises:
+        TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood is
+            no number, which no report may hide.
+    """
+    other = {(one.split, one.id): one for one in tuned}
+    if len(other) != len(tuned) or {(one.split, one.id) for one in base} != other.keys() or len(base) != len(tuned):
+        raise TrainError(
+            "E933 unpaired-results", f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
+            "Evaluate both models on the same records.",
+        )
+    broken = [one.id for one in (*base, *tuned) if not math.isfinite(one.nll)]
+    if broken:
+        raise TrainError(
+            "E934 not-finite", f"the likelihood of {len(broken)} records is not a number, the first is {broken[0]!r}",
+            "The model is broken; lower the learning rate and train again.", exit_code=Exit.FAILED,
+        )
+    return [(one, other[one.split, one.id]) for one in base]
+
+
+def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
+    """Write `predictions.jsonl` into ``folder`` in one step and return its path.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite.
+    """
+    return write_whole(
+        folder / PREDICTIONS,
+        (
+            _line({
+                "id": before.id, "split": before.split, "category": before.category, "cluster": before.cluster,
+                "reference": before.reference, "metric": before.metric, "base": _side(before), "tuned": _side(after),
+            })
+            for before, after in pair(base, tuned)
+        ),
+    )
+
+
+def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
+    """Return what `write_predictions` wrote: base and tuned.
+
+    Raises:
+        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes.
+    """
+    base, tuned = [], []
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                row = json.loads(line)
+                common = {name: row[name] for name in ("id", "split", "category", "cluster", "reference", "metric")}
+                base.append(Scored(**common, **row["base"]))
+                tuned.append(Scored(**common, **row["tuned"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainError(
+            "E935 bad-predictions", f"{path}:{number}: {type(error).__name__}: {error}",
+            "Is this the folder of a finished run?",
+        ) from error
+    return base, tuned
+
+
+def write_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
+    """Write `feedback.jsonl` into ``folder`` in one step and return its path.
+
+    Only training and validation records are in it, and only validation records with what the tuned model said: what
+    flows back to curation must not carry the test split along.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite.
+    """
+    pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
+    return write_whole(folder / FEEDBACK, (_line(_feedback(before, after)) for before, after in pairs))
+
+
+def write_whole(path: Path, chunks: Iterable[str]) -> Path:
+    """Replace ``path`` in one step by the concatenation of ``chunks`` in UTF-8, synced, and return it.
+
+    Raises:
+        TrainError: E936 write-failed, with the reason the system gave; the old file is then untouched.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise TrainError("E936 write-failed", f"{path}: {error}", "Is there room on the disk?") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _feedback(before: Scored, after: Scored) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": before.id, "split": before.split, "category": before.category, "nll_base": before.nll,
+        "nll_tuned": after.nll, "score_base": before.score, "score_tuned": after.score,
+        "verdict": outcome(before.score, after.score),
+    }
+    if before.split == "validation":
+        row["completion_tuned"] = after.text
+    return row
+
+
+def _side(one: Scored) -> dict[str, Any]:
+    return {
+        "text": one.text, "nll": one.nll, "num_bytes": one.num_bytes, "num_tokens": one.num_tokens,
+        "stopped": one.stopped, "scores": dict(one.scores or {}),
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    # ASCII: a model's text may hold a lone surrogate, which UTF-8 cannot spell.
+    return json.dumps(row, allow_nan=False) + "\n"

@@ -1,0 +1,18 @@
+"""The recipe of a run: every choice that changes the result, with its default in view."""
+
+from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Objective, Recipe
+from train.recipe.read import effective, load_recipe, read_values
+from train.recipe.write import recipe_digest, recipe_toml
+
+__all__ = [
+    "CheckpointRecipe",
+    "EvalRecipe",
+    "LoraRecipe",
+    "Objective",
+    "Recipe",
+    "effective",
+    "load_recipe",
+    "read_values",
+    "recipe_digest",
+    "recipe_toml",
+]

@@ -1,0 +1,175 @@
+"""Files and command-line settings -> a Recipe, with every fault listed at its place in the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from train.errors import TrainError
+from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Recipe
+from train.recipe.strict_yaml import read_yaml
+
+MOST_BYTES = 1_048_576
+# What other trainers call our settings, for "did you mean".
+_ELSEWHERE = {
+    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs", "per_device_train_batch_size": "batch_size",
+    "train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation", "warmup_steps": "warmup",
+    "warmup_ratio": "warmup", "lr_scheduler_type": "schedule", "max_grad_norm": "clip", "grad_clip": "clip",
+    "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
+    "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
+    "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",
+    "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
+    "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
+}  # fmt: skip
+_ARGUMENTS = {"dataset": "DATASET", "data": "DATASET", "train_file": "DATASET", "output_dir": "--out", "output": "--out",
+              "out": "--out", "run": "--out", "resume_from_checkpoint": "--resume"}  # fmt: skip
+
+
+def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe: defaults, then the file, then ``key=value`` settings, then flags; later wins.
+
+    ``settings`` are texts such as "lora.rank=8"; ``flags`` maps dotted names to values, None meaning "not given".
+    Raises TrainError "E920 bad-recipe" that lists every fault with its line.
+    """
+    values = read_values(path) if path else {}
+    origin = {"": path.name if path else "the settings"}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise TrainError("E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8")
+        _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
+        origin[key.strip()] = f"--set {setting}"
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(values, key, value)
+            origin[key] = f"--{key}"
+    return effective(values, path, origin)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return a recipe file's values as they stand there: TOML, or YAML by its suffix; nothing is expanded.
+
+    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, over 1 MiB or refused by the strict reading.
+    """
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", "train new writes a recipe") from None
+    except UnicodeDecodeError as error:
+        raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
+    if len(raw) > MOST_BYTES:
+        raise TrainError("E920 bad-recipe", f"{path.name}: a recipe has at most {MOST_BYTES:,} bytes")
+    if path.suffix.lower() in (".yaml", ".yml"):
+        values = read_yaml(text, path.name)
+    else:
+        try:
+            values = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise TrainError("E920 bad-recipe", f"{path.name}: this is not TOML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise TrainError("E920 bad-recipe", f"{path.name}: a recipe is a table of keys and values")
+    return values
+
+
+def effective(values: Mapping[str, Any], path: Path | None = None, origin: Mapping[str, str] | None = None) -> Recipe:
+    """Return the Recipe that ``values`` describe; raises TrainError "E920 bad-recipe" that lists every fault."""
+    faults: list[str] = []
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        text = path.read_text(encoding="utf-8") if path else ""
+        seen: dict[str, str] = {}
+        for problem in error.errors(include_url=False):
+            key = _dotted(problem["loc"])
+            # "float or auto" reports one problem for each side; the first says more.
+            seen.setdefault(key, f"{_place(key, text, path, origin or {})}: {_sentence(key, dict(problem))}")
+        faults = list(seen.values())
+    if recipe is not None and path is not None:
+        faults = _outside(recipe, path)
+    if faults:
+        shown = faults[:20] + ([f"and {len(faults) - 20} more"] if len(faults) > 20 else [])
+        raise TrainError("E920 bad-recipe", "\n  ".join(shown), "train new prints every key with its default")
+    assert recipe is not None
+    return recipe
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise TrainError("E920 bad-recipe", f"--set {key}: {section} is not a section")
+        values = inner
+    values[last] = value
+
+
+def _dotted(place: Sequence[int | str]) -> str:
+    """The key's dotted name without pydantic's names for the sides of a union."""
+    names = [str(part) for part in place]
+    fields: Any = Recipe.model_fields
+    kept: list[str] = []
+    for name in names:
+        if kept and (fields is None or name not in fields):
+            if fields is not None:
+                kept.append(name)
+            break
+        kept.append(name)
+        annotation = fields[name].annotation if name in fields else None
+        fields = annotation.model_fields if annotation in (LoraRecipe, EvalRecipe, CheckpointRecipe) else None
+    return ".".join(kept)
+
+
+def _place(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
+    if key in origin:
+        return origin[key]
+    last = re.escape(key.rsplit(".", maxsplit=1)[-1])
+    found = re.search(rf"(?m)^[ \t{{,]*[\"']?{last}[\"']?[ \t]*[:=]", text) if key else None
+    name = path.name if path else origin.get("", "the recipe")
+    return f"{name}:{text.count(chr(10), 0, found.end()) + 1}" if found else name
+
+
+def _sentence(key: str, problem: Mapping[str, Any]) -> str:
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}{_near(key)}"
+    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if not key:
+        return message
+    shown = repr(given) if isinstance(given, str | int | float | bool | None) else f"a {type(given).__name__}"
+    if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
+        shown = f"the text {given[:80]!r}"
+        message += " (only plain decimal numbers, true and false are more than text)"
+    return f"{key} {message}, not {shown[:120]}"
+
+
+def _near(key: str) -> str:
+    last = key.rsplit(".", maxsplit=1)[-1].lower()
+    if last in _ARGUMENTS:
+        return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
+    known = [*Recipe.model_fields]
+    for section, kind in (("lora", LoraRecipe), ("eval", EvalRecipe), ("checkpoint", CheckpointRecipe)):
+        known += [f"{section}.{name}" for name in kind.model_fields]
+    names = {name: name for name in known} | {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)} | _ELSEWHERE
+    near = get_close_matches(last, names, n=1, cutoff=0.6)
+    return f": did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _outside(recipe: Recipe, path: Path) -> list[str]:
+    """Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git."""
+    if recipe.eval.general is None:
+        return []
+    folder = path.resolve().parent
+    project = next((f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder)
+    if (folder / recipe.eval.general).resolve().is_relative_to(project):
+        return []
+    return [f"{path.name}: eval.general {recipe.eval.general!r} leads out of the project {project.name!r}"]

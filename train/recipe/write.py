@@ -1,0 +1,51 @@
+"""A Recipe as a commented TOML file with every default in view, and as a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from typing import Any
+
+from pydantic import BaseModel
+
+from train.recipe.model import Recipe
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Return the recipe as TOML that reads back as the same recipe; each key carries its meaning above it."""
+    lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take the defaults of the version that runs."]
+    lines += _fields(recipe)
+    for name, section in recipe:
+        if isinstance(section, BaseModel):
+            lines += ["", f"[{name}]", *_fields(section)]
+    return "\n".join(lines) + "\n"
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Return the SHA-256 of the recipe's canonical JSON."""
+    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fields(section: BaseModel) -> list[str]:
+    lines: list[str] = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            continue
+        lines += ["", *(f"# {line}" for line in textwrap.wrap(field.description or "", 110))]
+        # TOML has no null: a key that is off stands there as a comment.
+        lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+    return lines
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)

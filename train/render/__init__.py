@@ -1,0 +1,16 @@
+"""Records -> token ids and masks, through the model's own chat template, with the token asserts of every run.
+
+    renderer = Renderer(tokenizer, "sft", max_length=512)
+    renderer.examples(rows).examples    # what is trained
+    renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
+
+The mask is found by differencing (spans.py) and, where the template has {% generation %} blocks, checked against them.
+"""
+
+from __future__ import annotations
+
+from train.render.example import Example, Prompt, Rendered
+from train.render.renderer import DEFAULT_TEMPLATE, Renderer
+from train.render.spans import RowFault
+
+__all__ = ["DEFAULT_TEMPLATE", "Example", "Prompt", "Rendered", "Renderer", "RowFault"]

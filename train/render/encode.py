@@ -1,0 +1,74 @@
+"""Text -> token ids, with the control tokens and the beginning-of-text token under control."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from train.errors import TrainError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids and, for each, the [start, end) of its characters; a prepended BOS has (0, 0)."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+
+class Encoder:
+    """A fast tokenizer seen as text -> ids with character offsets."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise TrainError(
+                "E921 bad-model", f"the tokenizer {type(tokenizer).__name__} is not a fast one, so tokens have no offsets",
+                "the model's folder needs a tokenizer.json",
+            )  # fmt: skip
+        self.tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder
+        self.special_ids = {number for number, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+        self.special_texts = sorted(
+            {str(added[n]) if n in added else tokenizer.convert_ids_to_tokens(n) for n in self.special_ids}, key=len, reverse=True
+        )
+        self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
+        self.bos: int | None = tokenizer.bos_token_id
+        self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
+
+    def encode(self, text: str, cuts: Sequence[int] = (), plain: Sequence[tuple[int, int]] = ()) -> Encoded:
+        """Return the ids of ``text`` without added ones, except one BOS where the model's tokenizer adds it.
+
+        ``cuts``: characters where a token must end. ``plain``: spans in which control tokens are mere text.
+        """
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        for start, end, is_plain in _parts(len(text), cuts, plain):
+            found = self.tokenizer(
+                text[start:end], add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_plain,
+                return_attention_mask=False, verbose=False,
+            )  # fmt: skip
+            ids += found["input_ids"]
+            offsets += [(a + start, b + start) for a, b in found["offset_mapping"]]
+        if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos]:
+            ids, offsets = [self.bos, *ids], [(0, 0), *offsets]
+        return Encoded(ids, offsets)
+
+    def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
+        """Return the text of ``ids``, with or without the control tokens."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=not has_control, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def num_control(self, ids: Sequence[int]) -> int:
+        """Number of control tokens among ``ids``."""
+        return sum(number in self.special_ids for number in ids)
+
+
+def _parts(length: int, cuts: Sequence[int], plain: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
+    """Split [0, length) at the cuts and at the ends of the plain spans."""
+    edges = sorted({0, length, *cuts, *(edge for span in plain for edge in span)})
+    for start, end in zip(edges, edges[1:], strict=False):
+        yield start, end, any(a <= start and end <= b for a, b in plain)

@@ -1,0 +1,65 @@
+"""A row's messages as chat templates expect them, and every text in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from train.render.spans import RowFault
+
+if TYPE_CHECKING:
+    from train.data import Row
+
+
+def last_answer(messages: Sequence[dict[str, Any]]) -> int:
+    """Return the place of the last assistant message; raises RowFault where there is none."""
+    for turn in range(len(messages) - 1, -1, -1):
+        if messages[turn]["role"] == "assistant":
+            return turn
+    raise RowFault("no message of the assistant, so nothing is trained")
+
+
+def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+    """Return the messages up to the last answer, with what templates take for granted.
+
+    Content null is empty text, a developer is the system where the template knows no developer, and the arguments of a
+    tool call are an object (OpenAI sends them as JSON text, which templates would quote a second time).
+    """
+    found = []
+    for message in messages[: last_answer(messages) + 1]:
+        kept = {key: value for key, value in message.items() if value is not None} | {"content": message["content"] or ""}
+        if kept["role"] == "developer" and "developer" not in template:
+            kept["role"] = "system"
+        if "tool_calls" in kept:
+            kept["tool_calls"] = [_with_object(call) for call in kept["tool_calls"]]
+        found.append(kept)
+    if not found[-1]["content"].strip() and not found[-1].get("tool_calls"):
+        raise RowFault("the last answer is empty, so nothing is trained")
+    return found
+
+
+def all_texts(row: Row) -> Iterator[tuple[str, str]]:
+    """Yield (where, text) of every text that reaches the tokens: contents, roles, names, tool calls, tools."""
+    if row.text is not None:
+        yield "text", row.text
+    for message in row.messages or ():
+        if message["content"]:
+            yield "content", message["content"]
+        for key, value in message.items():
+            if key != "content" and value is not None:
+                yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if row.tools:
+        yield "tools", json.dumps(row.tools, ensure_ascii=False)
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, str):
+        return call
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        raise RowFault("the arguments of a tool call are not JSON") from None
+    return {**call, "function": {**call["function"], "arguments": value}}

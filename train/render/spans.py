@@ -1,0 +1,143 @@
+"""Where each message's content stands in the rendered text, for any template: by differencing renders.
+
+A template is a black box here. The conversation is rendered once as it is and once with a sentinel word in place of each
+content; what surrounds the sentinels is the template's own text, and what the first render has between those pieces is
+the content. Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+
+from train.errors import TrainError
+from train.render.template import MARK_END, MARK_START, ChatTemplate
+
+Message = Mapping[str, Any]
+
+
+class RowFault(TrainError):
+    """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
+
+    def __init__(self, reason: str, code: str = "E923 bad-rows") -> None:
+        super().__init__(code, reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A rendered conversation: per message the [start, end) of its content in ``text``, or None where it has none."""
+
+    text: str
+    contents: list[tuple[int, int] | None]
+    has_tool_calls: bool
+
+
+class Conversations:
+    """Renders conversations with one template and knows where the contents are."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.template = template
+        self.pieces: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+
+    def render(self, messages: Sequence[Message], tools: Any, *, is_prompt: bool = False, has_marks: bool = False) -> str:
+        """Return the rendered text; raises RowFault where the template refuses the conversation."""
+        try:
+            return self.template.render(messages, tools, is_prompt=is_prompt, has_marks=has_marks)
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise RowFault(f"the chat template refuses the conversation: {str(error)[:200]}") from None
+
+    def layout(self, messages: Sequence[Message], tools: Any) -> Layout:
+        """Return the text and the place of each content; raises RowFault where a content is lost or rewritten."""
+        text = self.render(messages, tools)
+        has_calls = any(message.get("tool_calls") for message in messages)
+        pieces = self._pieces(messages, tools, is_plain=not has_calls and tools is None)
+        contents = _walk(text, pieces, messages) or [
+            self._alone(text, messages, tools, turn) if message["content"] else None for turn, message in enumerate(messages)
+        ]
+        return Layout(text, contents, has_calls)
+
+    def marked(self, messages: Sequence[Message], tools: Any) -> list[tuple[int, int]] | None:
+        """Return the [start, end) of the template's {% generation %} blocks, or None where it has none."""
+        if not self.template.has_generation or any(MARK_START in (m["content"] or "") for m in messages):
+            return None
+        spans, start, length = [], 0, 0
+        for part in self.render(messages, tools, has_marks=True).split(MARK_START):
+            inside, end, outside = part.partition(MARK_END)
+            if end:
+                start, length = length, length + len(inside)
+                spans.append((start, length))
+                length += len(outside)
+            else:
+                length += len(part)
+        return spans
+
+    def _pieces(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
+        """The template's own text before, between and after the contents."""
+        key = tuple((message["role"], bool(message["content"])) for message in messages)
+        if is_plain and key in self.pieces:
+            return self.pieces[key]
+        word = _sentinel(json.dumps([messages, tools], ensure_ascii=False, default=str) + self.template.source)
+        stand_ins = [
+            {**message, "content": f"{word}{turn:04d}" if message["content"] else message["content"]}
+            for turn, message in enumerate(messages)
+        ]
+        rest, pieces = self.render(stand_ins, tools), []
+        for message in stand_ins:
+            if message["content"]:
+                before, found, rest = rest.partition(message["content"])
+                if not found or message["content"] in rest:
+                    raise RowFault(f"the chat template loses, repeats or reorders what a {message['role']} says", "E922 bad-template")
+                pieces.append(before)
+        pieces.append(rest)
+        if is_plain:
+            self.pieces[key] = pieces
+        return pieces
+
+    def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> tuple[int, int]:
+        """The place of one content, found by replacing it alone; the template may have moved white space in it."""
+        content = messages[turn]["content"]
+        word = _sentinel(text + self.template.source)
+        changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
+        before, found, after = self.render(changed, tools).partition(word)
+        shared = next((n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text)))
+        end = len(text) - len(after)
+        is_whole = bool(found) and text.endswith(after) and "".join(content.split()) in "".join(text[shared:end].split())
+        if not is_whole:
+            raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
+        return shared, end
+
+
+def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[tuple[int, int] | None] | None:
+    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not fit."""
+    if not text.startswith(pieces[0]):
+        return None
+    places: list[tuple[int, int] | None] = []
+    position, number = len(pieces[0]), 0
+    for message in messages:
+        content = message["content"]
+        if not content:
+            places.append(None)
+            continue
+        number += 1
+        after = pieces[number]
+        for form in (content, content.strip(), content.lstrip(), content.rstrip()):
+            if text.startswith(form + after, position):
+                places.append((position, position + len(form)))
+                position += len(form) + len(after)
+                break
+        else:
+            return None
+    return places if position == len(text) else None
+
+
+def _sentinel(taken: str) -> str:
+    """A plain word that occurs nowhere in ``taken``."""
+    number = 0
+    while f"qzx{number}y" in taken:
+        number += 1
+    return f"qzx{number}y"

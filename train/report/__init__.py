@@ -1,0 +1,25 @@
+"""The report of a run: numbers by category with what can be said from them, as JSON, Markdown, one HTML file and a table."""
+
+from train.report.build import build_report, recompute
+from train.report.model import Curve, EvalPoint, Report, Run, SplitResult, StepPoint
+from train.report.table import table
+from train.report.write import HTML, JSON, MARKDOWN, json_schema, read_curve, read_report, write_report
+
+__all__ = [
+    "HTML",
+    "JSON",
+    "MARKDOWN",
+    "Curve",
+    "EvalPoint",
+    "Report",
+    "Run",
+    "SplitResult",
+    "StepPoint",
+    "build_report",
+    "json_schema",
+    "read_curve",
+    "read_report",
+    "recompute",
+    "table",
+    "write_report",
+]

@@ -1,0 +1,159 @@
+"""From the scored records of both models to the report; every number comes from `predictions.jsonl` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from train import stats
+from train.errors import TrainError
+from train.metrics.nll import bits_per_byte
+from train.predictions import Scored, outcome, pair, read_predictions
+from train.report import wording
+from train.report.model import Curve, Flip, Flips, Forgetting, Report, Run, SplitResult, Worst
+from train.report.results import BITS_MARGIN, Pairs, Rules, bits, known, split_results
+
+SHOWN = 20
+
+
+def build_report(
+    base: Sequence[Scored], tuned: Sequence[Scored], *, run: Run, curve: Curve | None = None,
+    default_metric: Collection[str] = (), margin: float = stats.MARGIN, fewest: int = stats.FEWEST,
+    resamples: int = stats.REPLICATES,
+) -> Report:
+    """Return the report on two models scored on the same records of the splits validation, test and general.
+
+    ``default_metric`` names the categories for which no scorer was set. Training records, which only feedback wants, are
+    passed over.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
+    """
+    pairs, rules = pair(base, tuned), Rules(margin, fewest, resamples)
+    splits = split_results(pairs, default_metric, rules)
+    if not splits:
+        raise TrainError(
+            "E937 nothing-to-report", "neither the test nor the validation split has a record that can be compared",
+            "Export a data set with a test split, or more records.",
+        )
+    validation = [p for p in pairs if p[0].split == "validation"]
+    return Report(
+        run=run, headline=splits[-1].split, splits=splits,
+        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules), flips=_flips(validation),
+        worst=_worst(validation), curve=curve or Curve(steps=[], evals=[]), margin=margin, fewest=fewest,
+        resamples=resamples, default_metric=sorted(default_metric), notes=_notes(splits, pairs),
+    )
+
+
+def recompute(
+    path: Path, *, margin: float = stats.MARGIN, fewest: int = stats.FEWEST, resamples: int = stats.REPLICATES,
+    default_metric: Collection[str] = (),
+) -> list[SplitResult]:
+    """Return the results by split and category that a run's `predictions.jsonl` holds.
+
+    Raises:
+        TrainError: E935 bad-predictions, E934 not-finite.
+    """
+    return split_results(pair(*read_predictions(path)), default_metric, Rules(margin, fewest, resamples))
+
+
+def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
+    """Return how bits per byte on general text changed, or None where no such text was scored.
+
+    *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Measured as loss, since generated
+    answers on a small slice are too noisy to show it.
+    """
+    if not sum(before.num_bytes for before, _ in pairs):
+        return None
+    base, tuned, difference = bits(pairs, rules, "general")
+    if not base.value:
+        return None
+    low, high = difference.low / base.value, difference.high / base.value
+    word: Literal["forgot", "held", "inconclusive"] = (
+        "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
+    )
+    meaning = {
+        "forgot": "the model forgot some of what it knew",
+        "held": "no forgetting beyond 1 %",
+        "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
+    }[word]
+    change = wording.percent(difference.value / base.value, sign=True)
+    span = f"{wording.percent(low, sign=True)} to {wording.percent(high, sign=True)}"
+    text = (
+        f"General text went from {base.value:.3f} to {tuned.value:.3f} bits per byte "
+        f"({change}, 95 % {span}, n = {len(pairs)}): {meaning}."
+    )
+    return Forgetting(n=len(pairs), base=base, tuned=tuned, difference=difference, word=word, sentence=text)
+
+
+def _flips(validation: Pairs) -> Flips:
+    found: dict[str, list[Flip]] = {"fixed": [], "broken": []}
+    for before, after in validation:
+        kind = outcome(before.score, after.score)
+        if kind in found:
+            found[kind].append(
+                Flip(
+                    id=before.id, category=before.category, reference=before.reference, base=before.text or "",
+                    tuned=after.text or "", score_base=known(before.score), score_tuned=known(after.score),
+                )
+            )
+    for flips in found.values():
+        flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
+    return Flips(
+        num_fixed=len(found["fixed"]), num_broken=len(found["broken"]), shown=SHOWN, fixed=found["fixed"][:SHOWN],
+        broken=found["broken"][:SHOWN],
+    )
+
+
+def _worst(validation: Pairs) -> list[Worst]:
+    rows = [
+        Worst(
+            id=after.id, category=after.category, score=after.score,
+            bits_per_byte=bits_per_byte([after.nll], [after.num_bytes]),
+        )
+        for _, after in validation
+        if after.score is None or after.score < 1
+    ]
+    rows.sort(key=lambda row: (1.0 if row.score is None else row.score, -(row.bits_per_byte or 0.0), row.id))
+    return rows[:SHOWN]
+
+
+def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
+    main = splits[-1]
+    if main.split == "test":
+        notes = [
+            f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown. The best checkpoint "
+            "was chosen on validation, so validation scores flatter."
+        ]
+    else:
+        notes = [
+            f"The data set has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
+            "the checkpoint, so they flatter."
+        ]
+    defaults = [one for one in main.categories if one.is_default_metric]
+    if defaults:
+        used = _list(sorted({one.metric for one in defaults}))
+        notes.append(f"No scorer is set for {_list(one.category for one in defaults)}; the default, {used}, was used.")
+    thin = [one.category for one in main.categories if one.note.startswith("too few")]
+    if thin:
+        notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
+    unscored = sum(one.num_unscored for one in main.categories if one.higher_is_better)
+    if unscored:
+        notes.append(
+            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference does not suit "
+            "the scorer; no score counts them."
+        )
+    by_loss = [one.category for one in main.categories if not one.higher_is_better]
+    if by_loss:
+        notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
+    if any(one.num_clusters < one.n for one in main.categories):
+        notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
+    rest = {before.category for before, _ in pairs if before.split == main.split} - {c.category for c in main.categories}
+    if rest:
+        notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
+    return notes
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(name or wording.NO_CATEGORY for name in names)

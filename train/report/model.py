@@ -1,0 +1,210 @@
+"""What a report says, as data; `schemas/report.schema.json` is made from it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from train.stats.verdict import Word
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Estimate(_Part):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Change(_Part):
+    """A number before and after training."""
+
+    base: float
+    tuned: float
+
+
+class Behaviour(_Part):
+    """How completions behaved, as means over the generated records."""
+
+    n: int
+    stopped: Change
+    """Share that ended by themselves before the limit of new tokens."""
+    empty: Change
+    """Share without any text."""
+    repetition: Change
+    """Share of word 4-grams that the same completion had used before."""
+    length_ratio: Change
+    """Characters of the completion over those of the reference."""
+
+
+class CategoryResult(_Part):
+    """One category in one split: is the tuned model better."""
+
+    category: str
+    metric: str
+    """The score compared, e.g. "exact" or "json_schema.field_f1"; "bits_per_byte" where nothing could be scored."""
+    is_default_metric: bool
+    """No scorer is set for the category, so the default was used."""
+    higher_is_better: bool
+    n: int
+    num_clusters: int
+    """Groups of records that repeat one another; the independent evidence there is."""
+    num_unscored: int
+    base: Estimate
+    tuned: Estimate
+    difference: Estimate
+    """Tuned minus base, paired."""
+    test: str
+    p: float
+    p_adjusted: float
+    """Holm over the categories of the split."""
+    better: int
+    worse: int
+    minimum_detectable_effect: float | None
+    verdict: Word
+    note: str
+    is_no_worse: bool
+    """A loss beyond the margin is ruled out."""
+    sentence: str
+    bits_per_byte: Change | None
+    other: dict[str, Change]
+    """Further scores of the metric, e.g. "json_schema.parse"."""
+    behaviour: Behaviour | None
+
+
+class Macro(_Part):
+    """The mean over the scored categories, each weighing the same."""
+
+    num_categories: int
+    base: Estimate
+    tuned: Estimate
+    difference: Estimate
+    p: float
+
+
+class SplitResult(_Part):
+    """All categories of one split."""
+
+    split: Literal["validation", "test"]
+    n: int
+    categories: list[CategoryResult]
+    macro: Macro | None
+    num_fixed: int
+    """Records wrong before and right after."""
+    num_broken: int
+    behaviour: Behaviour | None
+
+
+class Forgetting(_Part):
+    """Bits per byte on text that has nothing to do with the data set; lower is better."""
+
+    n: int
+    base: Estimate
+    tuned: Estimate
+    difference: Estimate
+    word: Literal["forgot", "held", "inconclusive"]
+    sentence: str
+
+
+class Flip(_Part):
+    """A validation record that training fixed or broke."""
+
+    id: str
+    category: str
+    reference: str
+    base: str
+    tuned: str
+    score_base: float
+    score_tuned: float
+
+
+class Flips(_Part):
+    """The flips of the validation split, those with the largest change first, at most `shown` of each."""
+
+    num_fixed: int
+    num_broken: int
+    shown: int
+    fixed: list[Flip]
+    broken: list[Flip]
+
+
+class Worst(_Part):
+    """A validation record that the tuned model does badly on."""
+
+    id: str
+    category: str
+    score: float | None
+    bits_per_byte: float | None
+
+
+class StepPoint(_Part):
+    """Training loss at one optimizer step, in nats a supervised token."""
+
+    step: int
+    loss: float
+
+
+class EvalPoint(_Part):
+    """Validation at one step: loss in nats a supervised token, and the macro mean score where it was measured."""
+
+    step: int
+    loss: float | None
+    score: float | None
+
+
+class Curve(_Part):
+    """How training went; thinned out to what a chart can show."""
+
+    steps: list[StepPoint]
+    evals: list[EvalPoint]
+
+
+class Run(_Part):
+    """What made the numbers."""
+
+    id: str
+    created: str = ""
+    base_model: str = ""
+    dataset: str = ""
+    objective: str = ""
+    method: str = ""
+    seed: int | None = None
+    device: str = ""
+    seconds: float | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Further facts worth showing, by name."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    digests: dict[str, str] = Field(default_factory=dict)
+
+
+class Report(_Part):
+    """Everything that one run showed."""
+
+    version: Literal[1] = 1
+    run: Run
+    headline: Literal["validation", "test"]
+    """The split whose verdicts count: test, or validation where the data set has no test records."""
+    splits: list[SplitResult]
+    forgetting: Forgetting | None
+    flips: Flips
+    worst: list[Worst]
+    curve: Curve
+    margin: float
+    fewest: int
+    resamples: int
+    default_metric: list[str]
+    """Categories for which no scorer is set."""
+    notes: list[str]
+
+    def main(self) -> SplitResult:
+        """Return the split whose verdicts count."""
+        return next(split for split in self.splits if split.split == self.headline)
+
+    def regressed(self) -> list[str]:
+        """Return the categories that got worse in the split whose verdicts count."""
+        return [one.category for one in self.main().categories if one.verdict == "regressed"]

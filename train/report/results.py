@@ -1,0 +1,246 @@
+"""The numbers of each split and category, computed from the scored records of both models and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from zlib import crc32
+
+import numpy as np
+
+from train import stats
+from train.metrics.nll import bits_per_byte
+from train.predictions import Scored, outcome
+from train.report import wording
+from train.report.model import Behaviour, CategoryResult, Change, Estimate, Macro, SplitResult
+
+Pairs = Sequence[tuple[Scored, Scored]]
+
+BITS = "bits_per_byte"
+BITS_MARGIN = 0.01
+"""The share by which bits per byte may rise before it counts as a loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How results are judged: the loss that counts as none, the fewest records, and the number of resamples."""
+
+    margin: float = stats.MARGIN
+    fewest: int = stats.FEWEST
+    resamples: int = stats.REPLICATES
+
+
+def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -> list[SplitResult]:
+    """Return the results of validation and test, those that hold anything comparable; test comes last.
+
+    Draws are seeded by the names of split and category, so the same records always give the same numbers.
+    """
+    found = []
+    names: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    for name in names:
+        mine = [p for p in pairs if p[0].split == name]
+        groups: dict[str, list[tuple[Scored, Scored]]] = {}
+        for one in mine:
+            groups.setdefault(one[0].category, []).append(one)
+        drafts = [_draft(name, category, of, rules) for category, of in sorted(groups.items())]
+        kept = [draft for draft in drafts if draft is not None]
+        if not kept:
+            continue
+        adjusted = stats.holm([draft.p for draft in kept])
+        outcomes = [outcome(before.score, after.score) for before, after in mine]
+        found.append(
+            SplitResult(
+                split=name, n=len(mine), macro=_macro(name, kept, rules), behaviour=_behaviour(mine),
+                categories=[d.judged(p, d.category in default_metric) for d, p in zip(kept, adjusted, strict=True)],
+                num_fixed=outcomes.count("fixed"), num_broken=outcomes.count("broken"),
+            )
+        )
+    return found
+
+
+def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
+    """Return base, tuned and tuned - base in bits per byte, pooled over ``pairs``; ``names`` seed the draws.
+
+    Raises:
+        ZeroDivisionError: there is no byte.
+    """
+    weights = [before.num_bytes * math.log(2) for before, _ in pairs]
+    clusters = [before.cluster for before, _ in pairs]
+    sides = (
+        [before.nll for before, _ in pairs], [after.nll for _, after in pairs],
+        [after.nll - before.nll for before, after in pairs],
+    )
+    base, tuned, difference = (
+        estimate(
+            sum(side) / sum(weights),
+            stats.bootstrap(side, weights, clusters, seed=_seed(*names), replicates=rules.resamples),
+        )
+        for side in sides
+    )
+    return base, tuned, difference
+
+
+def estimate(value: float, interval: stats.Interval) -> Estimate:
+    """Return a value and its interval as one part of a report."""
+    return Estimate(value=value, low=interval.low, high=interval.high)
+
+
+class _Draft:
+    """A category's numbers before the p values of all categories are adjusted together."""
+
+    def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
+        self.category, self.metric, self.pairs, self.compared, self.rules = category, metric, pairs, compared, rules
+        self.clusters = [before.cluster for before, _ in compared]
+        self.is_score = metric != BITS
+        seed = _seed(split, category)
+        if self.is_score:
+            self.before = [known(before.score) for before, _ in compared]
+            self.after = [known(after.score) for _, after in compared]
+            self.base, self.tuned = (
+                estimate(
+                    _mean(values), stats.mean_interval(values, self.clusters, seed=seed, replicates=rules.resamples)
+                )
+                for values in (self.before, self.after)
+            )
+            interval = stats.difference_interval(
+                self.before, self.after, self.clusters, seed=seed, replicates=rules.resamples
+            )
+            self.difference = estimate(_mean(self.after) - _mean(self.before), interval)
+        else:
+            self.before = [before.nll for before, _ in compared]
+            self.after = [after.nll for _, after in compared]
+            self.base, self.tuned, self.difference = bits(compared, rules, split, category)
+        self.test, self.p = stats.paired_test(self.before, self.after, self.clusters, seed=seed)
+        up, down = stats.discordant(self.before, self.after)
+        self.better, self.worse = (up, down) if self.is_score else (down, up)
+
+    def judged(self, p_adjusted: float, is_default: bool) -> CategoryResult:
+        """Return the category's result with its verdict."""
+        n, num_clusters = len(self.compared), len(set(self.clusters))
+        verdict = self._verdict(p_adjusted, num_clusters)
+        mde = self._detectable(num_clusters)
+        return CategoryResult(
+            category=self.category, metric=self.metric, is_default_metric=is_default and self.is_score,
+            higher_is_better=self.is_score, n=n, num_clusters=num_clusters, num_unscored=len(self.pairs) - n,
+            base=self.base, tuned=self.tuned, difference=self.difference, test=self.test, p=self.p,
+            p_adjusted=p_adjusted, better=self.better, worse=self.worse, minimum_detectable_effect=mde,
+            verdict=verdict.word, note=verdict.note, is_no_worse=verdict.is_no_worse,
+            bits_per_byte=_bits_change(self.pairs), other=self._other(), behaviour=_behaviour(self.pairs),
+            sentence=wording.sentence(
+                self.category or wording.NO_CATEGORY, n, self.base, self.tuned, self.difference, p_adjusted,
+                verdict.note, mde, higher_is_better=self.is_score, is_conclusive=verdict.word != "inconclusive",
+            ),
+        )
+
+    def weighted(self, num_categories: int) -> dict[str, float]:
+        """Return each cluster's part in the mean difference over ``num_categories`` categories."""
+        sums: dict[str, float] = {}
+        for before, after, cluster in zip(self.before, self.after, self.clusters, strict=True):
+            sums[cluster] = sums.get(cluster, 0.0) + (after - before) / (num_categories * len(self.before))
+        return sums
+
+    def _verdict(self, p_adjusted: float, num_clusters: int) -> stats.Verdict:
+        gain, span, margin, text = self.difference.value, self.difference, self.rules.margin, ""
+        interval = stats.Interval(span.low, span.high)
+        if not self.is_score:
+            # Lower is better, and the margin is a share of the base's bits.
+            scale = -1 / self.base.value if self.base.value else -1.0
+            gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
+            margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
+        return stats.judge(
+            len(self.compared), gain, interval, p_adjusted, margin=margin, fewest=self.rules.fewest,
+            num_clusters=num_clusters, margin_text=text,
+        )
+
+    def _detectable(self, num_clusters: int) -> float | None:
+        if not self.is_score:
+            return None
+        # In units of one category: a cluster's mean difference, weighted by its size.
+        parts = [part * num_clusters for part in self.weighted(1).values()]
+        return stats.minimum_detectable_effect(sum(part**2 for part in parts) / num_clusters, num_clusters)
+
+    def _other(self) -> dict[str, Change]:
+        both = [(before.scores or {}, after.scores or {}) for before, after in self.compared]
+        names = {name for before, _ in both for name in before if name != self.metric and not name.startswith(_OWN)}
+        found = {}
+        for name in sorted(names):
+            values = [(before[name], after[name]) for before, after in both if name in before and name in after]
+            if values:
+                found[name] = Change(base=_mean([b for b, _ in values]), tuned=_mean([a for _, a in values]))
+        return found
+
+
+_OWN = "behaviour."
+
+
+def _draft(split: str, category: str, pairs: Pairs, rules: Rules) -> _Draft | None:
+    scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
+    if scored:
+        return _Draft(split, category, pairs, scored, scored[0][0].metric, rules)
+    spelled = [p for p in pairs if p[0].num_bytes]
+    return _Draft(split, category, pairs, spelled, BITS, rules) if spelled else None
+
+
+def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
+    scored = [draft for draft in drafts if draft.is_score]
+    if not scored:
+        return None
+    sides = [
+        [draft.before for draft in scored], [draft.after for draft in scored],
+        [[after - before for before, after in zip(d.before, d.after, strict=True)] for d in scored],
+    ]
+    estimates = []
+    for side in sides:
+        draws = [
+            stats.bootstrap_ratios(
+                values, [1.0] * len(values), draft.clusters, seed=_seed(split, draft.category, "macro"),
+                replicates=rules.resamples,
+            )
+            for values, draft in zip(side, scored, strict=True)
+        ]
+        low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
+        estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
+    parts = [part for draft in scored for part in draft.weighted(len(scored)).values()]
+    return Macro(
+        num_categories=len(scored), base=estimates[0], tuned=estimates[1], difference=estimates[2],
+        p=stats.sign_flip(parts, seed=_seed(split, "macro")),
+    )
+
+
+def _bits_change(pairs: Pairs) -> Change | None:
+    sizes = [before.num_bytes for before, _ in pairs]
+    base = bits_per_byte([before.nll for before, _ in pairs], sizes)
+    tuned = bits_per_byte([after.nll for _, after in pairs], sizes)
+    return None if base is None or tuned is None else Change(base=base, tuned=tuned)
+
+
+def _behaviour(pairs: Pairs) -> Behaviour | None:
+    sides = [[p[side] for p in pairs if p[0].text is not None and p[1].text is not None] for side in (0, 1)]
+    if not sides[0]:
+        return None
+
+    def change(name: str) -> Change:
+        base, tuned = (_mean([(one.scores or {}).get(_OWN + name, 0.0) for one in side]) for side in sides)
+        return Change(base=base, tuned=tuned)
+
+    base, tuned = (_mean([float(bool(one.stopped)) for one in side]) for side in sides)
+    return Behaviour(
+        n=len(sides[0]), stopped=Change(base=base, tuned=tuned), empty=change("empty"), repetition=change("repetition"),
+        length_ratio=change("length_ratio"),
+    )
+
+
+def _seed(*names: str) -> list[int]:
+    return [crc32(name.encode("utf-8", "surrogatepass")) for name in names]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def known(score: float | None) -> float:
+    """Return the score of a record that has one."""
+    assert score is not None, "only scored records are compared"
+    return score

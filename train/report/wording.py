@@ -1,0 +1,74 @@
+"""Numbers and verdicts in plain words, the same in every form of the report."""
+
+from __future__ import annotations
+
+from train.report.model import CategoryResult, Estimate, Macro
+
+MINUS = "\u2212"
+NO_CATEGORY = "(no category)"
+
+
+def number(value: float | None, *, is_share: bool = True, sign: bool = False) -> str:
+    """Return ``value`` with two decimals; a share in [-1, 1] without its leading zero, as papers print it."""
+    if value is None:
+        return "-"
+    text = f"{abs(value):.2f}"
+    if is_share and text.startswith("0."):
+        text = text[1:]
+    is_zero = float(text) == 0
+    return ("" if is_zero else MINUS if value < 0 else "+" if sign else "") + text
+
+
+def p_value(p: float) -> str:
+    """Return "p < .001" or "p = .04"."""
+    if p < 0.001:
+        return "p < .001"
+    return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
+
+
+def percent(share: float, *, sign: bool = False) -> str:
+    """Return a share as a percentage with one decimal."""
+    text = f"{abs(share) * 100:.1f}"
+    return ("" if float(text) == 0 else MINUS if share < 0 else "+" if sign else "") + text + " %"
+
+
+def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> str:
+    """Return the interval of ``estimate`` as ".21 to .44"."""
+    low, high = (number(value, is_share=is_share, sign=sign) for value in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def sentence(
+    category: str, n: int, base: Estimate, tuned: Estimate, difference: Estimate, p: float, note: str, mde: float | None,
+    *, higher_is_better: bool, is_conclusive: bool,
+) -> str:
+    """Return one category's result as a sentence that a reader without statistics can take as it stands."""
+    if number(base.value, is_share=higher_is_better) == number(tuned.value, is_share=higher_is_better):
+        verb = "stayed at"
+        route = number(tuned.value, is_share=higher_is_better)
+    else:
+        verb = "rose" if tuned.value > base.value else "fell"
+        route = f"from {number(base.value, is_share=higher_is_better)} to {number(tuned.value, is_share=higher_is_better)}"
+    unit = "" if higher_is_better else " bits per byte"
+    numbers = (
+        f"n = {n}, {number(difference.value, is_share=higher_is_better, sign=True)}, "
+        f"95 % {spread(difference, is_share=higher_is_better, sign=True)}, {p_value(p)}"
+    )
+    text = f"{category} {verb} {route}{unit} ({numbers})"
+    if is_conclusive:
+        return f"{text}."
+    power = f"; a change of {number(mde)} could have been shown" if mde is not None and higher_is_better else ""
+    return f"{text}: {note}{power}."
+
+
+def macro_sentence(macro: Macro) -> str:
+    """Return the mean over categories as a sentence."""
+    return (
+        f"Mean of {macro.num_categories} categories: {number(macro.base.value)} before, {number(macro.tuned.value)} after "
+        f"({number(macro.difference.value, sign=True)}, 95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
+    )
+
+
+def label(result: CategoryResult) -> str:
+    """Return the metric of a category, marked where it is only the default."""
+    return f"{result.metric} (default)" if result.is_default_metric else result.metric

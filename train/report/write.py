@@ -1,0 +1,136 @@
+"""The report on disk: `report.json`, `report.md` and `report.html`, and back from disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from train.errors import TrainError
+from train.predictions import write_whole
+from train.report import charts, wording
+from train.report.model import Curve, EvalPoint, Report, StepPoint
+from train.say import visible
+
+JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
+_MOST_POINTS = 400
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write the report in its three forms into ``folder``, each in one step, and return their paths.
+
+    Raises:
+        TrainError: E936 write-failed.
+    """
+    return [
+        write_whole(folder / JSON, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
+        write_whole(folder / MARKDOWN, [markdown(report)]),
+        write_whole(folder / HTML, [html(report)]),
+    ]
+
+
+def read_report(folder: Path) -> Report:
+    """Return the report of a run.
+
+    Raises:
+        TrainError: E938 bad-report when it is missing or not what this version writes.
+    """
+    path = folder / JSON
+    try:
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
+
+
+def read_curve(path: Path) -> Curve:
+    """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
+
+    A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the file
+    is only drawn, never computed with.
+
+    Raises:
+        TrainError: E939 bad-metrics with the line, when another line is no event.
+    """
+    if not path.exists():
+        return Curve(steps=[], evals=[])
+    steps: dict[int, StepPoint] = {}
+    evals: dict[int, EvalPoint] = {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+            if kind == "step" and math.isfinite(event["loss"]):
+                steps[event["step"]] = StepPoint(step=event["step"], loss=event["loss"])
+            elif kind == "eval":
+                evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainError("E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {error}") from error
+    # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
+    ordered = [steps[step] for step in sorted(steps)]
+    stride = max(1, -(-len(ordered) // _MOST_POINTS))
+    kept = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
+    return Curve(steps=kept, evals=[evals[step] for step in sorted(evals)])
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `report.json`, as `schemas/report.schema.json` holds it."""
+    made = Report.model_json_schema(mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "report.schema.json",
+        **made, "title": "Report of a training run",
+    }
+
+
+def html(report: Report) -> str:
+    """Return the report as one HTML file: no script, no request, every text of the data escaped."""
+    return _render("report.html.j2", report, autoescape=True)
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown; texts of the data cannot become markup."""
+    return _render("report.md.j2", report, autoescape=False)
+
+
+def _render(template: str, report: Report, *, autoescape: bool) -> str:
+    # Loaded late: jinja2 is not needed to score, and `train --help` must not pay for it.
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=autoescape, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "number": wording.number, "spread": wording.spread, "p_value": wording.p_value, "label": wording.label,
+        "visible": visible, "percent": wording.percent, "md": _escaped, "fence": _fenced,
+    }
+    main = report.main()
+    return environment.get_template(template).render(
+        report=report, main=main, charts=charts, curve=charts.curve_chart(report.curve),
+        macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
+        verdicts=[(word, sum(one.verdict == word for one in main.categories)) for word in _WORDS],
+    )
+
+
+_WORDS = ("improved", "regressed", "inconclusive")
+
+
+def _escaped(text: object) -> str:
+    """Return ``text`` so that Markdown shows it as it stands, also in a table cell."""
+    flat = " ".join(visible(str(text)).split())
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    flat = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", flat)
+    # What stands at the beginning could open a list or a heading.
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", lambda mark: "\\" + mark[1] if mark[1] in "#+=-" else mark[1] + "\\", flat)
+
+
+def _fenced(text: str) -> str:
+    """Return ``text`` as a fenced block that no run of backticks inside can end."""
+    shown = visible(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{fence}text\n{shown}\n{fence}"

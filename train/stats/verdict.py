@@ -1,0 +1,73 @@
+"""From numbers to a word: improved, regressed, or inconclusive, and what the data could have shown at all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from train.stats.intervals import Interval
+
+MARGIN = 0.02
+"""The loss of score that counts as none (absolute); for bits per byte it is a share, 1 % (see `report`)."""
+ALPHA = 0.05
+FEWEST = 30
+"""Records below which a category is not judged."""
+
+Word = Literal["improved", "regressed", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word, why it is that one, and whether a loss beyond the margin is ruled out."""
+
+    word: Word
+    note: str
+    is_no_worse: bool
+
+
+def judge(
+    num: int, difference: float, interval: Interval, p_adjusted: float, *, margin: float = MARGIN,
+    fewest: int = FEWEST, alpha: float = ALPHA, num_clusters: int | None = None,
+    margin_text: str = "",
+) -> Verdict:
+    """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.
+
+    *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below ``alpha``; a loss must
+    also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
+    interval ends above ``-margin`` a loss that matters is ruled out (non-inferiority: Piaggio et al. 2012, JAMA
+    308:2594). Records that repeat one another count once towards ``fewest``.
+    ``margin_text`` is how the margin is written where it is not an absolute number.
+    """
+    is_no_worse = interval.low > -margin
+    loss = margin_text or f"{margin:g}"
+    count = num if num_clusters is None else min(num, num_clusters)
+    if count < fewest:
+        what = f"n = {num}" if count == num else f"{count} clusters"
+        return Verdict("inconclusive", f"too few to judge ({what}; it takes {fewest})", is_no_worse)
+    if p_adjusted < alpha and interval.low > 0:
+        return Verdict("improved", "better beyond chance", is_no_worse)
+    if p_adjusted < alpha and interval.high < 0:
+        if difference <= -margin:
+            return Verdict("regressed", "worse beyond chance", is_no_worse)
+        return Verdict("inconclusive", f"worse beyond chance, but by less than the margin of {loss}", is_no_worse)
+    if is_no_worse:
+        return Verdict("inconclusive", f"no change shown; a loss of {loss} or more is ruled out", is_no_worse)
+    return Verdict("inconclusive", f"no change shown; a loss of {loss} or more is not ruled out", is_no_worse)
+
+
+def minimum_detectable_effect(
+    mean_square: float, num: int, *, alpha: float = ALPHA, power: float = 0.8
+) -> float | None:
+    """Return the smallest mean difference that ``num`` independent pairs would show in ``power`` of all runs.
+
+    ``mean_square`` is the mean squared difference of a pair; for 0/1 scores the share of pairs that changed. Solves
+    n = (z_alpha + z_power)^2 (d - e^2) / e^2 for e, the paired sample size of Connor 1987, Biometrics 43:207, in its
+    normal form. None where no pair changed: nothing is known then.
+    """
+    if mean_square <= 0 or num < 1:
+        return None
+    normal = NormalDist()
+    factor = (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) ** 2
+    return math.sqrt(factor * mean_square / (num + factor))
