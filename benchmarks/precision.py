@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -122,11 +122,15 @@ NEEDS_SETTINGS = {"L404"}
 def record_of(name: str, number: int, exchange: Turns) -> Record:
     """Return one row as an instruction record, or as a chat where it has several turns."""
     source = Source(name, number)
+    # Q207 only judges declared languages, so the language that each set is written in is declared here.
+    meta = {"language": "ja" if name.startswith("japanese") else "en"}
     if len(exchange) == 1:
         asked, answered = exchange[0]
         messages: tuple[Row, ...] = ({"role": "user", "content": asked}, {"role": "assistant", "content": answered})
         data: Row = {"instruction": asked, "output": answered}
-        return Record(str(number), "instruction", source, data, prompt=asked, completion=answered, messages=messages)
+        return Record(
+            str(number), "instruction", source, data, prompt=asked, completion=answered, messages=messages, meta=meta
+        )
     messages = tuple(
         {"role": role, "content": text}
         for asked, answered in exchange
@@ -134,17 +138,18 @@ def record_of(name: str, number: int, exchange: Turns) -> Record:
     )
     prompt = "\n\n".join(str(message["content"]) for message in messages[:-1])
     data = {"messages": list(messages)}
-    return Record(str(number), "chat", source, data, prompt=prompt, completion=exchange[-1][1], messages=messages)
+    return Record(
+        str(number), "chat", source, data, prompt=prompt, completion=exchange[-1][1], messages=messages, meta=meta
+    )
 
 
 def count(
-    sets: dict[str, Callable[[Path], Iterator[Turns]]], data: Path, show: str
-) -> tuple[Counter[Any], Counter[Any]]:
-    """Return (records that each check judged, records on which it fired), keyed by (code, data set)."""
+    sets: dict[str, Callable[[Path], Iterator[Turns]]], data: Path, show: str = ""
+) -> tuple[Counter[tuple[str, str]], dict[tuple[str, str], list[int]]]:
+    """Return how many records each check judged, and the numbers of those on which it fired, by (code, data set)."""
     checks = [c for c in discover().values() if c.on_record and c.code not in NEEDS_SETTINGS]
-    seen: Counter[Any] = Counter()
-    fired: Counter[Any] = Counter()
-    settings = Settings()
+    seen: Counter[tuple[str, str]] = Counter()
+    fired: dict[tuple[str, str], list[int]] = {}
     for name, read in sets.items():
         for number, exchange in enumerate(read(data), 1):
             record = record_of(name, number, exchange)
@@ -154,8 +159,9 @@ def count(
                     continue
                 seen[check.code, name] += 1
                 assert check.on_record
-                problems = list(check.on_record(record, settings))
-                fired[check.code, name] += bool(problems)
+                problems = list(check.on_record(record, Settings()))
+                if problems:
+                    fired.setdefault((check.code, name), []).append(number)
                 for problem in problems if check.code == show else ():
                     text = dict(texts(record)).get(problem.pointer, "")
                     print(f"{name}:{number} {problem.pointer} {one_line(problem.message)}")
@@ -163,14 +169,18 @@ def count(
     return seen, fired
 
 
-def table(sets: dict[str, Callable[[Path], Iterator[Turns]]], seen: Counter[Any], fired: Counter[Any]) -> Iterator[str]:
+def table(
+    sets: dict[str, Callable[[Path], Iterator[Turns]]],
+    seen: Counter[tuple[str, str]],
+    fired: dict[tuple[str, str], list[int]],
+) -> Iterator[str]:
     """Yield the lines of a Markdown table of firings."""
     yield f"| code | name | severity | records | fired | rate | {' | '.join(sets)} |"
     yield f"|---|---|---|---:|---:|---:|{'---:|' * len(sets)}"
     for check in discover().values():
         total = sum(seen[check.code, name] for name in sets)
         if total:
-            hits = [fired[check.code, name] for name in sets]
+            hits = [len(fired.get((check.code, name), ())) for name in sets]
             rate = f"{sum(hits) / total:.3%}"
             head = f"| {check.code} | {check.name} | {check.severity} | {total:,} | {sum(hits)} | {rate} |"
             yield f"{head} {' | '.join(map(str, hits))} |"
@@ -186,34 +196,41 @@ PRESIDIO = {
 }
 
 
-def personal_data(data: Path, show: str) -> Iterator[str]:
-    """Yield a Markdown table of X701 against the spans of presidio-pii; a hit must overlap a span of its kind."""
-    found: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    spans: Counter[str] = Counter()
-    recalled: Counter[str] = Counter()
+class Hits(NamedTuple):
+    """How one kind of personal data was found."""
+
+    num_spans: int
+    num_recalled: int
+    num_found: int
+    num_right: int
+
+
+def measure_personal_data(data: Path, show: str = "") -> dict[str, Hits]:
+    """Compare X701 with the spans of presidio-pii; a match is right if it overlaps a span of its kind."""
+    total = {kind: Hits(0, 0, 0, 0) for kind in PRESIDIO.values()}
     for row in lines(data / "presidio-pii" / "synth_dataset_v2.json"):
         text = row["full_text"]
-        matches = [(kind, value) for kind, value in find(text)]
+        matches = list(find(text))
         for entity, kind in PRESIDIO.items():
             values = [span["entity_value"] for span in row["spans"] if span["entity_type"] == entity]
-            hits = [value for match, value in matches if match == kind]
-            spans[kind] += len(values)
-            recalled[kind] += sum(any(value in hit or hit in value for hit in hits) for value in values)
-            found[kind] += len(hits)
-            for hit in hits:
-                is_right = any(value in hit or hit in value for value in values)
-                right[kind] += is_right
-                if not is_right and show == "X701":
-                    print(f"not a {kind}: {one_line(hit)}   in {one_line(text)}")
-            for value in values:
-                if show == "X701" and not any(value in hit or hit in value for hit in hits):
-                    print(f"missed {kind}: {one_line(value)}   in {one_line(text)}")
-    yield "| personal data | spans | found | recall | hits | right | precision |"
+            found = [value for match, value in matches if match == kind]
+            missed = [value for value in values if not any(value in hit or hit in value for hit in found)]
+            wrong = [hit for hit in found if not any(value in hit or hit in value for value in values)]
+            here = (len(values), len(values) - len(missed), len(found), len(found) - len(wrong))
+            total[kind] = Hits(*(old + new for old, new in zip(total[kind], here, strict=True)))
+            if show == "X701":
+                for verdict, value in [("missed", v) for v in missed] + [("wrong", v) for v in wrong]:
+                    print(f"{verdict} {kind}: {one_line(value)}   in {one_line(text)}")
+    return total
+
+
+def personal_data_table(measured: dict[str, Hits]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of recall and precision."""
+    yield "| personal data | spans | found | recall | matches | right | precision |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
-    for kind in PRESIDIO.values():
-        recall, precision = recalled[kind] / max(1, spans[kind]), right[kind] / max(1, found[kind])
-        counts = f"{spans[kind]} | {recalled[kind]} | {recall:.0%} | {found[kind]} | {right[kind]}"
+    for kind, hits in measured.items():
+        recall, precision = hits.num_recalled / max(1, hits.num_spans), hits.num_right / max(1, hits.num_found)
+        counts = f"{hits.num_spans} | {hits.num_recalled} | {recall:.0%} | {hits.num_found} | {hits.num_right}"
         yield f"| {kind} | {counts} | {precision:.0%} |"
 
 
@@ -232,7 +249,7 @@ def main() -> int:
     for sets in [CLEAN, OTHERS] if chosen.all else [CLEAN]:
         seen, fired = count(sets, chosen.data, chosen.show)
         print("\n".join(table(sets, seen, fired)), end="\n\n")
-    print("\n".join(personal_data(chosen.data, chosen.show)))
+    print("\n".join(personal_data_table(measure_personal_data(chosen.data, chosen.show))))
     return 0
 
 

@@ -55,12 +55,15 @@ def take_in(
     Records go to ``data/<stem>.jsonl``, bad rows to ``quarantine/<name>.jsonl``. A second import changes nothing.
 
     Raises:
-        CurateError: E908 when the file cannot be read or understood, E909 when the target holds something else, E906
-            when writing fails.
+        CurateError: E908 when the file cannot be read or understood, E909 when the target holds something else, E914
+            when a link leads out of the workspace, E906 when writing fails.
     """
     plan = plan_import(path, shape, format_name=format_name, mapping=mapping)
     name = path.name or path.resolve().name
     intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
+
+    for written in (intake.target, intake.quarantine):
+        _refuse_outside(written, root)
 
     def lines() -> Iterator[bytes]:
         intake.num_records = 0
@@ -75,11 +78,11 @@ def take_in(
     if intake.target.exists():
         if path.resolve() == intake.target.resolve():
             raise CurateError(
-                "E909 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
+                "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
         if not _is_same(lines(), intake.target):
             raise CurateError(
-                "E909 would-overwrite",
+                "E919 would-overwrite",
                 f"{intake.target} is there and holds other lines than {path} gives",
                 "Rename one of the two. Nothing was written.",
             )
@@ -93,6 +96,16 @@ def take_in(
         entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
         write_atomic(intake.quarantine, entries)
     return intake
+
+
+def _refuse_outside(path: Path, root: Path) -> None:
+    """Refuse a file that a link, of its folder or its own, would put outside the workspace."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CurateError(
+            "E914 outside-workspace",
+            f"{path} leads to {path.resolve()}, outside the workspace {root}",
+            "Remove the link. Nothing was written.",
+        )
 
 
 def _write_some(target: Path, lines: Iterator[bytes]) -> None:

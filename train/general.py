@@ -14,19 +14,19 @@ _LONGEST = 1000
 
 
 def general_rows(path: Path | None = None) -> list[Row]:
-    """Return the general slice as raw-text rows: the file's, or without one 24 short English paragraphs that ship with us.
+    """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
 
     A ``.jsonl`` file has a "text" in each line; any other file is plain text whose documents are parted by blank lines.
     Documents over 1,000 characters are cut into pieces between words; the pieces of one document share a cluster.
 
     Raises:
-        TrainError: E940 bad-general-text with file and line.
+        TrainError: E944 bad-general-text with file and line.
     """
     source = path or _OURS
     try:
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise TrainError("E940 bad-general-text", f"{source}: {error}", "eval.general names a UTF-8 text file.") from error
+        raise TrainError("E944 bad-general-text", f"{source}: {error}", "eval.general names a text file.") from error
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")
     rows = []
     for number, document in enumerate((document for document in documents if document.strip()), start=1):
@@ -34,7 +34,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
         for part, piece in enumerate(_pieces(document.strip()), start=1):
             rows.append(Row(f"{cluster}-{part}", "domain", "", cluster, None, None, piece, source.name))
     if not rows:
-        raise TrainError("E940 bad-general-text", f"{source}: no text in it", "Leave eval.general out to use the shipped text.")
+        raise TrainError("E944 bad-general-text", f"{source}: no text in it", "Without eval.general ours is used.")
     return rows
 
 
@@ -48,7 +48,7 @@ def _lines(text: str, source: Path) -> list[str]:
             document.encode("utf-8")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainError(
-                "E940 bad-general-text", f'{source}:{number}: not an object with a "text": {error}',
+                "E944 bad-general-text", f'{source}:{number}: not an object with a "text": {error}',
                 "Each line is a JSON object whose text is a string.",
             ) from error
         found.append(document)

@@ -1,17 +1,20 @@
 """Greedy completions of many prompts at once, token for token those that one prompt at a time would give.
 
 B rows of a batch, T tokens so far. Rows are sorted by length, so a batch has little padding, and a batch holds as many
-rows as a budget of tokens allows, because padding and cache cost tokens, not rows. A row that has ended leaves its batch.
+rows as a budget of tokens allows, because padding and cache cost tokens, not rows. A row that has ended leaves its
+batch.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from train.batch import by_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ def generate(
 ) -> list[Generated]:
     """Return the greedy continuation of each prompt, in the order of ``prompts``.
 
-    A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer tokens
-    are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode meanwhile.
+    A prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer
+    tokens are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode
+    meanwhile.
 
     Raises:
         ValueError: a prompt is empty.
@@ -42,30 +46,15 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        for batch in _batches(able, prompts, limits, batch_tokens):
-            done = _decode(model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids))
+        for group in by_length([len(prompts[place]) + limits[place] for place in able], batch_tokens):
+            batch = [able[number] for number in group]
+            chosen = [(prompts[place], limits[place]) for place in batch]
+            done = _decode(model, [prompt for prompt, _ in chosen], [limit for _, limit in chosen], set(stop_ids))
             for place, generated in zip(batch, done, strict=True):
                 found[place] = generated
     finally:
         model.train(was_training)
     return found
-
-
-def _batches(
-    able: Sequence[int], prompts: Sequence[Sequence[int]], limits: Sequence[int], budget: int
-) -> Iterator[list[int]]:
-    """Yield places of prompts, the longest first, so that rows x (longest prompt + new tokens) stays in the budget."""
-    batch: list[int] = []
-    width = 0
-    for place in sorted(able, key=lambda place: (-len(prompts[place]), place)):
-        now = max(width, len(prompts[place]) + limits[place])
-        if batch and now * (len(batch) + 1) > budget:
-            yield batch
-            batch, now = [], len(prompts[place]) + limits[place]
-        batch.append(place)
-        width = now
-    if batch:
-        yield batch
 
 
 def _decode(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]) -> list[Generated]:
@@ -75,16 +64,16 @@ def _decode(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int],
     ids = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    last_only = {"logits_to_keep": 1} if _can_keep_last(model) else {}
+    # Loaded late: a report is rebuilt from predictions without transformers.
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    extra = _arguments(model, cache)
     new: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * len(prompts)
     live = list(range(len(prompts)))
-    cache = None
     while True:
-        out = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, **last_only
-        )
-        cache = out.past_key_values
+        out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **extra)
         tokens = out.logits[:, -1].argmax(dim=-1)
         keep = []
         for row, token in enumerate(tokens.tolist()):
@@ -112,6 +101,11 @@ def _room(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def _can_keep_last(model: Any) -> bool:
+def _arguments(model: Any, cache: Any) -> dict[str, Any]:
+    """Return the cache by its name in this version of transformers, and "last position only" where known."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+    names = inspect.signature(inner.forward).parameters
+    arguments: dict[str, Any] = {"cache" if "cache" in names else "past_key_values": cache}
+    if "logits_to_keep" in names:
+        arguments["logits_to_keep"] = 1
+    return arguments

@@ -29,10 +29,10 @@ Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 class Scored:
     """One record under one model.
 
-    ``text`` is the greedy completion, None where nothing was generated (raw text, training records). ``nll`` is in nats,
-    summed over ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score
-    that stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train, validation, test,
-    or general for the slice that forgetting is measured on.
+    ``text`` is the greedy completion, None where nothing was generated (raw text, training records). ``nll`` is in
+    nats, summed over ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of
+    the score that stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train,
+    validation, test, or general for the slice that forgetting is measured on.
     """
 
     id: str
@@ -67,7 +67,8 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
     """Return the records of both models side by side, in the order of ``base``.
 
     Raises:
-        TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood is
+        TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood
+        is
             no number, which no report may hide.
     """
     other = {(one.split, one.id): one for one in tuned}
@@ -113,7 +114,8 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
     number = 0
     try:
         with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+            for line in lines:
+                number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in ("id", "split", "category", "cluster", "reference", "metric")}
                 base.append(Scored(**common, **row["base"]))

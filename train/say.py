@@ -28,3 +28,9 @@ def trouble(code: str, message: str, hint: str = "") -> None:
     talk(f"error[{code}]: {visible(message)}")
     if hint:
         talk(f"  help: {visible(hint)}")
+
+
+def redraw(text: str, *, is_last: bool = False) -> None:
+    """Write ``text`` over the present line of a terminal's stderr; the last one ends its line."""
+    sys.stderr.write(f"\r\x1b[2K{text}" + ("\n" if is_last else ""))
+    sys.stderr.flush()

@@ -271,7 +271,7 @@ _SIEVE_BITS = 1 << 25
 
 
 class Repeats:
-    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, whatever the length of ids and file names.
+    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
 
     Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
     repeats (https://doi.org/10.1145/362686.362692); an exact pass over the sorted keys decides at the end.

@@ -55,6 +55,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _MIN_LETTERS = 20
 _MIN_WORDS = 20
+_MIN_DIFFERENT = 5
 _FOREIGN_SHARE = 0.8
 _READ = 2000
 """Characters that are read of a text; a language shows long before."""
@@ -71,6 +72,11 @@ _READ = 2000
             "meta": {"language": "ja"},
         },
         {"instruction": "Hi", "output": "Ja.", "meta": {"language": "en"}},
+        {
+            "instruction": "Add.",
+            "output": "Two plus two equals four " + "plus one equals five " * 9,
+            "meta": {"language": "en"},
+        },
         {
             "instruction": "Hi",
             "output": "Das ist nicht der Fall, und die Rechnung wird mit dem Paket verschickt, aber nicht heute.",
@@ -107,7 +113,7 @@ def language_mismatch(record: Record, settings: Settings) -> Iterator[Problem]:
         sample = _CODE.sub(" ", turn.completion[:_READ])
         found = _other_script(sample, declared) or _other_language(sample, declared)
         if found:
-            yield Problem(f"the language is declared {declared!r}, but the completion looks {found}", turn.pointer)
+            yield Problem(f"the language is declared {declared!r}, but the completion is {found}", turn.pointer)
 
 
 def _declared(record: Record) -> str:
@@ -125,7 +131,7 @@ def _other_script(sample: str, declared: str) -> str:
     expected = sum(scripts[script] for script in _SCRIPTS[declared])
     if total < _MIN_LETTERS or expected > (1 - _FOREIGN_SHARE) * total:
         return ""
-    return f"{scripts.most_common(1)[0][0].capitalize()} in script"
+    return f"written in {scripts.most_common(1)[0][0]} letters"
 
 
 def _other_language(sample: str, declared: str) -> str:
@@ -136,6 +142,8 @@ def _other_language(sample: str, declared: str) -> str:
     if len(words) < _MIN_WORDS or not votes:
         return ""
     winner, count = min(votes.items(), key=lambda item: (-item[1], item[0]))
-    if winner != declared and count >= _MIN_WORDS // 4 and count * (1 - _FOREIGN_SHARE) > votes[declared]:
-        return f"like {winner!r}"
+    # One word may be a loan or a term ("2 plus 2 plus 2", "miles per hour"); several different ones are a language.
+    num_different = sum(winner in _VOTERS.get(word, ()) for word in set(words))
+    if winner != declared and num_different >= _MIN_DIFFERENT and count * (1 - _FOREIGN_SHARE) > votes[declared]:
+        return f"probably {winner!r}"
     return ""

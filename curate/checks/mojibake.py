@@ -54,14 +54,16 @@ def mojibake(record: Record, settings: Settings) -> Iterator[Problem]:
             continue
         lost = text.count("\ufffd") + text.count(_GBK)
         if lost:
-            yield Problem(f"{lost} characters were lost in decoding (U+FFFD or its double)", pointer)
+            yield Problem(f"decoding lost {lost} {'character' if lost == 1 else 'characters'} (U+FFFD)", pointer)
         wrong = 0
         if _SUSPECT.search(text):
             wrong += sum(_is_misread(text, match) for match in _LATIN.finditer(text))
         if "Р" in text or "С" in text:
             wrong += sum(_is_utf8(match.group(), "cp1251") for match in _CYRILLIC.finditer(text))
         if wrong:
-            yield Problem(f"{wrong} runs of characters are UTF-8 read as another character set", pointer)
+            yield Problem(
+                f"UTF-8 was read as another character set, in {wrong} {'place' if wrong == 1 else 'places'}", pointer
+            )
 
 
 def _is_misread(text: str, match: re.Match[str]) -> bool:

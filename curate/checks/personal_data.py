@@ -21,6 +21,9 @@ _NOBODY = frozenset({
     "orders",
 })  # fmt: skip
 """Mailboxes of roles (most of them of RFC 2142) and of machines."""
+_STAND_IN = re.compile(
+    r"your|(?:user|username|name|someone|somebody|email|example|test|recipient|sender|foo|bar)\Z", re.I
+)
 _DOCUMENTATION = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org|edu))?|test|invalid|localhost|local)$", re.I)
 _FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "js", "json", "txt", "pdf"})
 
@@ -97,7 +100,8 @@ def is_iban(text: str) -> bool:
 def _emails(text: str) -> Iterator[str]:
     for match in _EMAIL.finditer(text):
         name, domain, ending = match.groups()
-        if name.lower() not in _NOBODY and ending.lower() not in _FILE_ENDINGS and not _DOCUMENTATION.search(domain):
+        is_nobody = name.lower() in _NOBODY or _STAND_IN.match(name)
+        if not is_nobody and ending.lower() not in _FILE_ENDINGS and not _DOCUMENTATION.search(domain):
             yield match.group()
 
 
@@ -208,7 +212,11 @@ def find(text: str) -> Iterator[tuple[str, str]]:
     good=[
         {
             "instruction": "Where do I write?",
-            "output": "To ana@example.com or support@parcels.shop, or call 555-0142, (212) 555-0142 or 1-800-860-8747.",
+            "output": "To ana@example.com, your_name@parcels.shop or support@parcels.shop.",
+        },
+        {
+            "instruction": "Whom do I call?",
+            "output": "Call 555-0142, (212) 555-0142 or 1-800-860-8747.",
         },
         {"instruction": "How many?", "output": "They sold 1 500 000 mobile phones; call 123-345-3883."},
         {"instruction": "Which card?", "output": "The one that ends in 1234; 4111 1111 1111 1112 is no card number."},

@@ -83,7 +83,7 @@ def _report(found: Duplicates, by_id: dict[str, Record], explain: bool) -> list[
         f"{found.edit_rate:.1%} of their {method.unit}s changed",
     ]
     if found.num_boilerplate:
-        lines.append(f"{found.num_boilerplate:,} phrases that over 5% of the records share were not counted as alike")
+        lines.append(f"{found.num_boilerplate:,} passages that over 5% of the records share were not counted as alike")
     if found.num_skipped:
         lines.append(f"{found.num_skipped:,} texts stand in crowds too large to compare to the end")
     sizes = sorted(_cluster_sizes(found).values(), reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,9 @@ def _asked(settings: SplitSettings, ratios: str | None, seed: int | None) -> Spl
             parts = [float(part) for part in ratios.split("/")]
         except ValueError:
             parts = []
-        if len(parts) != len(SPLITS) or min(parts) < 0 or sum(parts) <= 0:
-            raise CurateError("E902 bad-settings", f"--ratios {ratios!r} is not three shares", "Write it like 80/10/10.")
+        if len(parts) != len(SPLITS) or not all(0 <= part < inf for part in parts) or sum(parts) == 0:
+            message = f"--ratios {ratios!r} is not three shares"
+            raise CurateError("E902 bad-settings", message, "Write it like 80/10/10.")
         asked["ratios"] = tuple(part / sum(parts) for part in parts)
     return settings.model_copy(update=asked)
 

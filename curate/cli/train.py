@@ -9,7 +9,6 @@ import click
 from curate import say
 from curate.record import Exit
 
-
 _OPTIONS = f"{__name__}.options"
 
 

@@ -84,7 +84,7 @@ class Duplicates:
     method: Method
     num_records: int
     num_boilerplate: int
-    """Different shingles left out of the comparison because more than 5 % of the records share them."""
+    """Different passages left out of the comparison because more than 5 % of the records share them."""
     num_skipped: int
     """Texts of crowded buckets that were not compared to the end; 0 in all but extreme data."""
 

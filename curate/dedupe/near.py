@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.dedupe.minhash import NUMPY, Kernels, Links, links
-from curate.dedupe.shingles import Indices, Ragged, Sets, boilerplate, shingles, without
+from curate.dedupe.shingles import Indices, Ragged, Sets, without_boilerplate
 from curate.dedupe.text import Column
 
 COMPILED_FROM = 20_000_000
@@ -50,11 +50,12 @@ class Near:
     @staticmethod
     def of(texts: Column, ngram: int, threshold: float, by_character: bool, kernels: Kernels) -> Near:
         """Shingle the distinct texts, take out boilerplate, and find the texts that are alike."""
-        table = shingles(kernels.tokens(texts.texts, by_character=by_character), ngram)
-        unwanted = boilerplate(table, np.array([len(members) for members in texts.members], np.int64))
-        table = without(table, unwanted)
+        weights = np.array([len(members) for members in texts.members], np.int64)
+        table, num_boilerplate = without_boilerplate(
+            kernels.tokens(texts.texts, by_character=by_character), ngram, weights
+        )
         found = links(table, threshold, kernels)
-        return Near(texts, table, found, table.lengths, threshold, len(unwanted), kernels)
+        return Near(texts, table, found, table.lengths, threshold, num_boilerplate, kernels)
 
     def record_pairs(self, *, is_with_equals: bool = False) -> Iterator[tuple[int, int, float]]:
         """Yield pairs of records with alike texts and their score: each record of one text with the first of the other.

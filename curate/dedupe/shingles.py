@@ -23,6 +23,8 @@ _CHUNK_UNITS = 1 << 18  # keeps the power tables in the processor's cache
 
 SAMPLE = 5_000
 """Boilerplate is measured on at most this many texts."""
+PASSAGE = 8
+"""Fewest tokens of a passage that can be boilerplate; shorter ones are just common turns of phrase."""
 BOILERPLATE_SHARE = 0.05
 BOILERPLATE_COUNT = 20
 
@@ -97,31 +99,46 @@ def _whole(of: Ragged, rows: Indices) -> Hashes:
     return joined
 
 
-def boilerplate(of: Ragged, weights: Indices) -> Hashes:
-    """Return the shingles that more than 5 % of the records (and more than 20) have in common, sorted.
+def without_boilerplate(of: Ragged, ngram: int, weights: Indices) -> tuple[Ragged, int]:
+    """Return the shingles of each text less those within boilerplate, and how many different passages that is.
 
-    A long fixed instruction would make every two records that carry it look alike, although only the part that differs
-    counts. ``weights`` is the number of records of each text. Measured on at most 5,000 texts, picked by content.
+    Boilerplate is a passage of at least 8 tokens that more than 5 % of the records (and more than 20) have in common,
+    such as a fixed instruction. It would make every two records that carry it look alike, although only the rest
+    counts. ``of`` holds tokens, and ``weights`` the number of records of each text.
     """
-    rows = np.flatnonzero(of.lengths > 0)
-    allowed = max(BOILERPLATE_COUNT / max(1, int(weights[rows].sum())), BOILERPLATE_SHARE)
+    table, width = shingles(of, ngram), max(PASSAGE, ngram)
+    rows = np.flatnonzero(of.lengths >= width)
+    starts = np.concatenate([[0], np.cumsum(of.lengths[rows] - width + 1)]).astype(np.int64)
+    place = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][rows] - starts[:-1], np.diff(starts))
+    passages = Ragged(_windows(of.hashes, width)[place], starts)
+    popular = _popular(passages, weights[rows], int(weights.sum()))
+    if not len(popular):
+        return table, 0
+    near = np.minimum(np.searchsorted(popular, passages.hashes), len(popular) - 1)
+    is_popular = popular[near] == passages.hashes
+    # A passage that starts at a place holds the shingles from there to width - ngram places on.
+    first = (np.arange(len(place)) + np.repeat(table.offsets[:-1][rows] - starts[:-1], np.diff(starts)))[is_popular]
+    edges = np.zeros(len(table.hashes) + 1, np.int64)
+    np.add.at(edges, first, 1)
+    np.add.at(edges, first + (width - ngram + 1), -1)
+    is_kept = np.cumsum(edges[:-1]) == 0
+    running = np.concatenate([[0], np.cumsum(is_kept)]).astype(np.int64)
+    return Ragged(table.hashes[is_kept], running[table.offsets]), len(popular)
+
+
+def _popular(of: Ragged, weights: Indices, num_records: int) -> Hashes:
+    """Return the hashes that stand in more than the allowed share of the records, sorted; measured on a sample."""
+    rows, total = np.arange(len(weights)), num_records
     if len(rows) > SAMPLE:
-        order = np.argsort(mix(np.add.reduceat(of.hashes, of.offsets[rows])), kind="stable")
-        rows = rows[order[:SAMPLE]]
+        # Picked by content, so that the order of the records has no say.
+        rows = np.sort(np.argsort(mix(np.add.reduceat(of.hashes, of.offsets[:-1])), kind="stable")[:SAMPLE])
+        total = int(num_records * weights[rows].sum() / weights.sum())
+    if num_records <= BOILERPLATE_COUNT:
+        return np.zeros(0, np.uint64)
     sets = Sets.of(of, rows)
     owners = weights[rows][np.repeat(np.arange(len(rows)), np.diff(sets.offsets))]
-    shares = np.bincount(sets.members, weights=owners, minlength=len(sets.universe)) / max(1, int(weights[rows].sum()))
-    return sets.universe[shares > allowed]
-
-
-def without(of: Ragged, unwanted: Hashes) -> Ragged:
-    """Return the rows less the ``unwanted`` (sorted) hashes."""
-    if not len(unwanted):
-        return of
-    near = np.minimum(np.searchsorted(unwanted, of.hashes), len(unwanted) - 1)
-    is_kept = unwanted[near] != of.hashes
-    running = np.concatenate([[0], np.cumsum(is_kept)])
-    return Ragged(of.hashes[is_kept], running[of.offsets].astype(np.int64))
+    counts = np.bincount(sets.members, weights=owners, minlength=len(sets.universe))
+    return sets.universe[counts > max(BOILERPLATE_COUNT / num_records, BOILERPLATE_SHARE) * total]
 
 
 @dataclass(frozen=True, slots=True)

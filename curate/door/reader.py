@@ -119,7 +119,7 @@ class Reader:
                 yield door_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
                 number += 1
                 continue
-            text = raw
+            start, text = offset, raw
             if raw[-1:] == b"\r" and is_ended:
                 text = raw[:-1]
                 self.num_crlf += 1
@@ -127,13 +127,13 @@ class Reader:
             if number == 1:
                 if raw.startswith(_BOM):
                     yield door_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
-                    text = text[len(_BOM) :]
+                    start, text = offset + len(_BOM), text[len(_BOM) :]
                     if not text and not is_ended:
                         break
                 if _is_document(text):
                     yield self._document(handle)
                     return
-            yield number, offset + (len(_BOM) if text is not raw and raw.startswith(_BOM) else 0), text, is_ended
+            yield number, start, text, is_ended
             number += 1
         self.num_lines = number - first
         if number == 1:

@@ -77,7 +77,10 @@ def _is_lossless(raw: bytes, value: Json) -> bool:
                 num_strings += 1
             elif kind is dict or kind is list:
                 nodes.append(part)
-            elif (kind is int or kind is float) and not _INT_LOW <= part <= _INT_HIGH:
+            elif kind is int:
+                if not _INT_LOW <= part <= _INT_HIGH:
+                    return False
+            elif kind is float and not _INT_LOW < part < _INT_HIGH:
                 return False
     num_quotes = raw.count(b'"')
     if b"\\" in raw:

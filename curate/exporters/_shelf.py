@@ -119,7 +119,7 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     if name not in known:
         near = get_close_matches(name, known, n=1)
         raise CurateError(
-            "E908 unknown-format",
+            "E945 unknown-format",
             f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             f"Formats are dataset, {', '.join(known)}.",
         )

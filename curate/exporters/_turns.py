@@ -75,6 +75,14 @@ def own_line(row: ExportRow) -> Mapping[str, Json]:
     return line
 
 
+def instruction_and_input(row: ExportRow, prompt: str) -> tuple[str, str]:
+    """Return the instruction and the input that ``prompt`` joins, where the workspace's line still tells them apart."""
+    own = own_line(row)
+    parts = [str(own.get(name) or "") for name in ("instruction", "input")]
+    # An edit since the line was written changes the prompt, and then the line's parts are out of date.
+    return (parts[0], parts[1]) if "\n\n".join(part for part in parts if part) == prompt else (prompt, "")
+
+
 def _with_arguments(message: Message, spell: Callable[[Json], Json]) -> dict[str, Json]:
     copy = dict(message)
     if copy.get("tool_calls"):

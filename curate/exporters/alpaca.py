@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
-from curate.exporters._turns import messages_of, own_line, plain_turns
+from curate.exporters._turns import instruction_and_input, messages_of, own_line, plain_turns
 from curate.record import Json
 
 
@@ -28,12 +28,9 @@ def _line(row: ExportRow) -> dict[str, Json]:
     if row["tools"]:
         raise CannotExpressError("the format has no tools")
     system, turns = plain_turns(messages_of(row))
-    line, own = {"instruction": turns[-1][0], "input": "", "output": turns[-1][1]}, own_line(row)
-    result: dict[str, Json] = dict(line)
-    if isinstance(own.get("instruction"), str) and own.get("output") == line["output"]:
-        # The workspace keeps instruction and input apart; the message joins them.
-        result["instruction"] = own["instruction"]
-        result["input"] = own.get("input", "")
+    instruction, entry = instruction_and_input(row, turns[-1][0])
+    result: dict[str, Json] = {"instruction": instruction, "input": entry, "output": turns[-1][1]}
+    own = own_line(row)
     if own and "input" not in own:
         del result["input"]
     if system:

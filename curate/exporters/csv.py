@@ -10,7 +10,7 @@ from pathlib import Path
 
 from curate.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, Written, exporter
 from curate.exporters._shelf import converted
-from curate.exporters._turns import messages_of, own_line, plain_turns
+from curate.exporters._turns import instruction_and_input, messages_of, plain_turns
 from curate.record import Json
 from curate.store import write_atomic
 
@@ -74,14 +74,6 @@ def _cells(row: ExportRow) -> dict[str, str]:
     system, turns = plain_turns(messages_of(row))
     if len(turns) > 1 or row["tools"]:
         raise CannotExpressError("a table row holds one question and one answer, without tools")
-    (prompt, output), own = turns[0], own_line(row)
-    has_parts = isinstance(own.get("instruction"), str) and own.get("output") == output
-    parts = (own["instruction"], str(own.get("input", ""))) if has_parts else (prompt, "")
-    return {
-        "id": row["id"],
-        "category": row["category"],
-        "system": system,
-        "instruction": parts[0],
-        "input": parts[1],
-        "output": output,
-    }
+    instruction, entry = instruction_and_input(row, turns[0][0])
+    texts = {"system": system, "instruction": instruction, "input": entry, "output": turns[0][1]}
+    return {"id": row["id"], "category": row["category"]} | texts

@@ -24,7 +24,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         import yaml
     except ImportError as error:
         raise CurateError(
-            "E912 missing-extra",
+            "E940 missing-extra",
             "exporting a `datasets` folder needs the extra [hub]",
             'pip install "pairsmith[hub]"',
             exit_code=Exit.MISSING,

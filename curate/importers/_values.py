@@ -26,7 +26,8 @@ def jsonable(values: dict[str, Any], number: int, split: str = "") -> Row | Reje
 
 def _json(value: object, name: str) -> Json:
     if isinstance(value, dict):
-        return {str(key): _json(part, name) for key, part in value.items()}
+        # A typed table spells a key that is not there as null, in every row.
+        return {str(key): _json(part, name) for key, part in value.items() if part is not None}
     if isinstance(value, list | tuple):
         return [_json(part, name) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -56,7 +56,7 @@ def _saved(path: Path) -> Iterator[Row | Rejected]:
         import datasets
     except ImportError as error:
         raise CurateError(
-            "E912 missing-extra",
+            "E940 missing-extra",
             f"{path}: reading a saved `datasets` folder needs the extra [hub]",
             'pip install "pairsmith[hub]"',
             exit_code=Exit.MISSING,

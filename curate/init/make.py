@@ -18,10 +18,12 @@ from curate.places import shipped
 from curate.record import CurateError
 from curate.settings import FILE_NAME
 from curate.shape import Shape, load_shape
-from curate.store import write_atomic
+from curate.store import make_folder, write_atomic
 
 MAX_CATEGORIES = 60
 """With more than these the value is hardly a category, and none are listed."""
+MAX_COMPLETIONS = 2000
+"""How many completions of a category are looked at for its scorer."""
 SAMPLE_SCORERS = {
     "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
     "redirect": "token_f1",
@@ -144,7 +146,7 @@ def _make_sample(root: Path) -> Made:
 
 
 def _lay_out(root: Path) -> None:
-    (root / DATA_FOLDER).mkdir(parents=True, exist_ok=True)
+    make_folder(root / DATA_FOLDER)
     write_atomic(root / ".curate" / ".gitignore", [_GITIGNORE.encode()])
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 
@@ -166,20 +168,20 @@ def _refuse_full(root: Path) -> None:
         if held:
             shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
             raise CurateError(
-                "E909 would-overwrite", f"{root} is not empty: it holds {shown}",
+                "E919 would-overwrite", f"{root} is not empty: it holds {shown}",
                 "Name a folder that does not exist yet.",
             )  # fmt: skip
     elif root.exists() or root.is_symlink():
-        raise CurateError("E909 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
+        raise CurateError("E919 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
 
 
 def _completions(files: Sequence[Path], shape: Shape) -> dict[str, list[str]]:
-    """Return the completions of the records by category."""
+    """Return completions of the records by category, the first ones of each."""
     texts: dict[str, list[str]] = defaultdict(list)
     for path in files:
         for entry in read_entries(path) if path.exists() else ():
             if isinstance(entry, Entry):
                 record = shape.record(entry.value, entry.line.source)
-                if record.category:
+                if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
                     texts[record.category].append(record.completion)
     return texts

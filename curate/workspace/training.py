@@ -28,7 +28,7 @@ def require_trainer() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CurateError(
-            "E912 missing-extra", f"training needs {', '.join(missing)}, which this installation lacks",
+            "E940 missing-extra", f"training needs {', '.join(missing)}, which this installation lacks",
             "Install it with `pip install 'pairsmith[train]'`, or take the dataset to a machine that has it.",
             exit_code=Exit.MISSING,
         )

@@ -186,7 +186,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(CurateError, match=r"mine\.txt") as caught:
         make_workspace(tmp_path)
-    assert caught.value.code == "E909 would-overwrite"
+    assert caught.value.code == "E919 would-overwrite"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     (tmp_path / "git").mkdir()
     (tmp_path / "git" / ".git").mkdir()

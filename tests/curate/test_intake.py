@@ -78,7 +78,7 @@ def test_other_content_is_never_overwritten(workspace: Path, tmp_path: Path, oth
     source.write_bytes(other)
     with pytest.raises(CurateError) as caught:
         take_in(source, workspace, load_shape("instruction"))
-    assert caught.value.code == "E909 would-overwrite"
+    assert caught.value.code == "E919 would-overwrite"
     assert tree(workspace) == before
 
 
@@ -104,6 +104,29 @@ def test_a_file_without_a_good_row_leaves_no_file_of_records(workspace: Path, tm
     intake = take_in(source, workspace, load_shape("instruction"))
     assert intake.num_records == 0
     assert set(tree(workspace)) == {"curate.toml", "quarantine/raw.jsonl.jsonl"}
+
+
+def test_a_link_out_of_the_workspace_is_refused(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "faq.csv"
+    source.write_bytes(CSV)
+    (tmp_path / "outside").mkdir()
+    (workspace / "data").symlink_to(tmp_path / "outside")
+    with pytest.raises(CurateError) as caught:
+        take_in(source, workspace, load_shape("instruction"))
+    assert caught.value.code == "E914 outside-workspace"
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_the_split_of_a_folder_is_kept(workspace: Path, tmp_path: Path) -> None:
+    import polars
+
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    for name in ("train", "test"):
+        path = tmp_path / "hub" / "data" / f"{name}-00000-of-00001.parquet"
+        polars.DataFrame({"prompt": [name], "completion": ["x"]}).write_parquet(path)
+    take_in(tmp_path / "hub", workspace, load_shape("instruction"))
+    lines = [json.loads(line) for line in (workspace / "data/hub.jsonl").read_text().splitlines()]
+    assert sorted((line["instruction"], line["split"]) for line in lines) == [("test", "test"), ("train", "train")]
 
 
 def test_the_command_tells_and_exits_1_on_bad_rows(workspace: Path, tmp_path: Path) -> None:

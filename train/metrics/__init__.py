@@ -1,10 +1,10 @@
 """The shelf of metrics: one file each, found by looking at the files of this folder, each carrying its own proof.
 
-A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named ones
-when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric that can
-say nothing about a record (its reference has no number, say) returns an empty mapping: the record is *unscored*, which
-the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference, score, options)``; the
-tests run every one of them.
+A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
+ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
+that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
+*unscored*, which the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference,
+score, options)``; the tests run every one of them.
 """
 
 from __future__ import annotations

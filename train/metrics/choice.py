@@ -31,7 +31,8 @@ def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> S
 
     ``choices`` are the possible answers; without it they are the letters A to J. Read in this order: the whole
     completion is a choice; it begins with a letter and a mark such as "B)"; "answer is" or "answer:" is followed by a
-    choice; exactly one is mentioned. Letters inside a sentence count only in upper case. A reference that is no choice leaves the record unscored.
+    choice; exactly one is mentioned. Letters inside a sentence count only in upper case. A reference that is no choice
+    leaves the record unscored.
     """
     if any(not isinstance(one, str) or not one.strip() for one in choices):
         raise ValueError("choices must be a list of texts that are not empty")

@@ -29,15 +29,16 @@ _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 def chrf(completion: str, reference: str, *, char_order: int = 6, word_order: int = 2, beta: float = 2.0) -> float:
     """chrF++ of one sentence: precision and recall of character and word n-grams, averaged over orders, then F-beta.
 
-    White space does not count for characters; punctuation at the edge of a word is a word of its own; orders that one of
-    the texts is too short for are left out. Popovic 2017, "chrF++: words helping character n-grams", WMT; the defaults
-    (6, 2, beta 2) and the handling of short texts are those of sacreBLEU.
+    White space does not count for characters; punctuation at the edge of a word is a word of its own; orders that one
+    of the texts is too short for are left out. Popovic 2017, "chrF++: words helping character n-grams", WMT; the
+    defaults (6, 2, beta 2) and the handling of short texts are those of sacreBLEU.
     """
     if min(char_order, word_order) < 0 or char_order + word_order < 1 or beta <= 0:
         raise ValueError("orders must be at least 0, one of them positive, and beta positive")
     if not completion.split() or not reference.split():
         return float(completion.split() == reference.split())
-    pairs = [_precision_recall("".join(completion.split()), "".join(reference.split()), n + 1) for n in range(char_order)]
+    ours, theirs = "".join(completion.split()), "".join(reference.split())
+    pairs = [_precision_recall(ours, theirs, n + 1) for n in range(char_order)]
     pairs += [_precision_recall(_split(completion), _split(reference), n + 1) for n in range(word_order)]
     known = [pair for pair in pairs if pair is not None]
     precision = sum(pair[0] for pair in known) / len(known) if known else 0.0

@@ -13,7 +13,7 @@ from train.metrics import Scores, metric, normalised
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}}
 
 
-class _NotJson(ValueError):
+class _NotJsonError(ValueError):
     """The text is not strict JSON."""
 
 
@@ -54,7 +54,7 @@ def json_schema(
     try:
         got = _loads(completion)
         scores["parse"] = 1.0
-    except _NotJson:
+    except _NotJsonError:
         got = None
         scores["parse"] = 0.0
     if schema is not None:
@@ -63,7 +63,7 @@ def json_schema(
             scores["valid"] = float(fits and bool(scores["parse"]))
     try:
         wanted = _fields(_loads(reference), ordered=ordered)
-    except _NotJson:
+    except _NotJsonError:
         return scores
     ours = _fields(got, ordered=ordered) if scores["parse"] else Counter[Any]()
     scores["field_f1"] = 2 * (ours & wanted).total() / (ours.total() + wanted.total())
@@ -80,7 +80,7 @@ def _loads(text: str) -> Any:
     """Return the one value that ``text`` holds, as strict JSON.
 
     Raises:
-        _NotJson: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+        _NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and "\n" in text:
@@ -88,11 +88,11 @@ def _loads(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise _NotJson(str(error)) from error
+        raise _NotJsonError(str(error)) from error
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise _NotJson(f"{constant} is not JSON")
+    raise _NotJsonError(f"{constant} is not JSON")
 
 
 def _finite(digits: str) -> float:
@@ -103,7 +103,7 @@ def _finite(digits: str) -> float:
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _NotJson("a key is repeated")
+        raise _NotJsonError("a key is repeated")
     return found
 
 
@@ -161,7 +161,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _fits_subset(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Return whether ``value`` fits the keywords type, enum, const, required, properties and items; others count as met."""
+    """Return whether ``value`` fits the keywords that `validator` names; all others count as met."""
     kinds = schema.get("type", [])
     if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
         return False
@@ -172,7 +172,8 @@ def _fits_subset(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, dict):
         inner = schema.get("properties", {})
         return all(name in value for name in schema.get("required", [])) and all(
-            _fits_subset(value[name], part) for name, part in inner.items() if name in value and isinstance(part, Mapping)
+            _fits_subset(value[name], part) for name, part in inner.items() if name in value and isinstance(part,
+            Mapping)
         )
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         return all(_fits_subset(one, schema["items"]) for one in value)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
     """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
 
-    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike tokens,
-    are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027, section 3.1.
+    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike
+    tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027,
+    section 3.1.
 
     Raises:
         ValueError: the two sequences differ in length.

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+import warnings
 
 from train.metrics import Scores, metric
 
@@ -43,10 +44,10 @@ for line in sys.stdin:
 def regex(completion: str, reference: str, *, pattern: str = "", flags: str = "", whole: bool = True) -> Scores:
     """1 when the completion, trimmed, matches the pattern: as a whole, or with ``whole`` off anywhere in it.
 
-    The pattern is the reference, or for the whole category the option; ``flags`` are letters of "imsx". Python's syntax.
-    Matching runs in a child process that is stopped after half a second, because a pattern with nested repeats can take
-    longer than the universe has; such a match counts as none and is shown as ``timeout``. A reference that is empty or
-    no pattern leaves the record unscored.
+    The pattern is the reference, or for the whole category the option; ``flags`` are letters of "imsx". Python's
+    syntax. Matching runs in a child process that is stopped after half a second, because a pattern with nested repeats
+    can take longer than the universe has; such a match counts as none and is shown as ``timeout``. A reference that is
+    empty or no pattern leaves the record unscored.
     """
     if set(flags) - set(_FLAGS):
         raise ValueError(f"flags must be letters of {''.join(_FLAGS)!r}, not {flags!r}")
@@ -65,7 +66,9 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
 
 def _fault_of(pattern: str, bits: int) -> str:
     try:
-        re.compile(pattern, bits)
+        # A warning about what a pattern may mean one day belongs to its author, and the report is not the place.
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern, bits)
     except (re.error, RecursionError, OverflowError) as error:
         return str(error)
     return ""
@@ -79,7 +82,7 @@ class _Child:
         self._lock = threading.Lock()
 
     def matches(self, pattern: str, flags: int, text: str, whole: bool) -> bool | None:
-        """Return whether ``text`` matches, or None when that took too long."""
+        """Return whether ``text`` matches, or None when that took too long or ended the child."""
         with self._lock:
             process = self._running()
             assert process.stdin is not None
@@ -90,12 +93,14 @@ class _Child:
             if not select.select([process.stdout], [], [], SECONDS)[0]:
                 self._stop()
                 return None
-            return process.stdout.readline() == b"1\n"
+            answer = process.stdout.readline()
+            return answer == b"1\n" if answer else None
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
             # The clock of the first match must not count the start of the interpreter.
             self._ask_ready()

@@ -28,9 +28,8 @@ def token_f1(completion: str, reference: str, *, articles: bool = True) -> float
     Case, punctuation and (with ``articles``) the English words a, an, the do not count; text written without spaces is
     compared by character. The measure of SQuAD: Rajpurkar et al. 2016, arXiv:1606.05250, section 6.1.
     """
-    ours, theirs = (
-        Counter(word for word in words(text) if not (articles and word in _ARTICLES)) for text in (completion, reference)
-    )
+    dropped = _ARTICLES if articles else frozenset()
+    ours, theirs = (Counter(word for word in words(text) if word not in dropped) for text in (completion, reference))
     if not ours or not theirs:
         return float(ours == theirs)
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())

@@ -101,8 +101,7 @@ class Renderer:
         turn = len(messages) - 1
         self._refuse_control(row)
         start = self.turns.find(messages, row.tools, layout, turn, is_last=True).start
-        encoded, cuts = self._encode(layout, [start])
-        del encoded
+        _, cuts = self._encode(layout, [start])
         return Prompt(row.id, self._opening(layout, start, cuts).ids, row.messages[last_answer(row.messages)]["content"] or "")
 
     def decode(self, ids: Sequence[int]) -> str:

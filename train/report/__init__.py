@@ -1,4 +1,4 @@
-"""The report of a run: numbers by category with what can be said from them, as JSON, Markdown, one HTML file and a table."""
+"""The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
 from train.report.build import build_report, recompute
 from train.report.model import Curve, EvalPoint, Report, Run, SplitResult, StepPoint

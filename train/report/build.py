@@ -20,11 +20,12 @@ SHOWN = 20
 def build_report(
     base: Sequence[Scored], tuned: Sequence[Scored], *, run: Run, curve: Curve | None = None,
     default_metric: Collection[str] = (), margin: float = stats.MARGIN, fewest: int = stats.FEWEST,
-    resamples: int = stats.REPLICATES,
+    resamples: int = stats.REPLICATES, remarks: Sequence[str] = (),
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
-    ``default_metric`` names the categories for which no scorer was set. Training records, which only feedback wants, are
+    ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
+    predictions cannot tell. Training records, which only feedback wants, are
     passed over.
 
     Raises:
@@ -42,7 +43,8 @@ def build_report(
         run=run, headline=splits[-1].split, splits=splits,
         forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules), flips=_flips(validation),
         worst=_worst(validation), curve=curve or Curve(steps=[], evals=[]), margin=margin, fewest=fewest,
-        resamples=resamples, default_metric=sorted(default_metric), notes=_notes(splits, pairs),
+        resamples=resamples, default_metric=sorted(default_metric), remarks=list(remarks),
+        notes=_notes(splits, pairs),
     )
 
 
@@ -123,8 +125,8 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
     main = splits[-1]
     if main.split == "test":
         notes = [
-            f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown. The best checkpoint "
-            "was chosen on validation, so validation scores flatter."
+            f"Verdicts are on the test split (n = {main.n}), of which nothing but numbers is shown. The best "
+            "checkpoint was chosen on validation, so validation scores flatter."
         ]
     else:
         notes = [
@@ -141,17 +143,20 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
     unscored = sum(one.num_unscored for one in main.categories if one.higher_is_better)
     if unscored:
         notes.append(
-            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference does not suit "
-            "the scorer; no score counts them."
+            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference does not "
+            "suit the scorer; no score counts them."
         )
     by_loss = [one.category for one in main.categories if not one.higher_is_better]
     if by_loss:
         notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
     if any(one.num_clusters < one.n for one in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
-    rest = {before.category for before, _ in pairs if before.split == main.split} - {c.category for c in main.categories}
+    rest = {before.category for before, _ in pairs if before.split == main.split}
+    rest -= {one.category for one in main.categories}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
+    if not any(before.split == "general" for before, _ in pairs):
+        notes.append("Forgetting was not measured: no general text was scored.")
     return notes
 
 

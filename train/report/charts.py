@@ -59,8 +59,8 @@ def curve_chart(curve: Curve) -> CurveChart | None:
         return None
     steps = [step for step, _ in trained + checked]
     losses = [loss for _, loss in trained + checked]
-    x_marks = _marks(0, max(max(steps), 1))
-    y_marks = _marks(min(0.0, min(losses)), max(max(losses), 1e-6))
+    x_marks = _marks(0, max(1, *steps))
+    y_marks = _marks(min(0.0, *losses), max(1e-6, *losses))
 
     def place(step: float, loss: float) -> tuple[float, float]:
         x = _LEFT + (step - x_marks[0]) / (x_marks[-1] - x_marks[0]) * (CURVE_WIDTH - _LEFT - _RIGHT)
@@ -76,10 +76,8 @@ def curve_chart(curve: Curve) -> CurveChart | None:
 
 
 def _bar(estimate: Estimate, scale: float) -> Bar:
-    width, low, high = (
-        round(min(1.0, max(0.0, value / scale)) * BAR_WIDTH, 1) for value in (estimate.value, estimate.low, estimate.high)
-    )
-    return Bar(width, low, high)
+    ends = (estimate.value, estimate.low, estimate.high)
+    return Bar(*(round(min(1.0, max(0.0, end / scale)) * BAR_WIDTH, 1) for end in ends))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -200,6 +200,9 @@ class Report(_Part):
     default_metric: list[str]
     """Categories for which no scorer is set."""
     notes: list[str]
+    """What to keep in mind, as the predictions tell it."""
+    remarks: list[str]
+    """What to keep in mind, as only the run could tell it."""
 
     def main(self) -> SplitResult:
         """Return the split whose verdicts count."""

@@ -13,8 +13,11 @@ _HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "ve
 _ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
 
 
-def table(report: Report) -> str:
-    """Return the results by category of the split whose verdicts count, with notes, as text without colour."""
+def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned")) -> str:
+    """Return the results by category of the split whose verdicts count, with notes, as text without colour.
+
+    ``sides`` names what is compared, where it is not the base and the tuned model of one run.
+    """
     main = report.main()
     rows = [_row(one) for one in main.categories]
     if main.macro is not None:
@@ -22,19 +25,26 @@ def table(report: Report) -> str:
         rows.append((
             "MEAN", "", f"{macro.num_categories} categories", wording.number(macro.base.value),
             wording.number(macro.tuned.value), wording.number(macro.difference.value, sign=True),
-            wording.spread(macro.difference, sign=True), wording.p_value(macro.p).removeprefix("p ").removeprefix("= "), "",
+            wording.spread(macro.difference, sign=True), _bare(macro.p), "",
         ))
     widths = [max(_width(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS))]
     rule = "  ".join("-" * width for width in widths)
-    lines = [f"{report.run.id}: base against tuned on the {main.split} split", "", _line(_HEADS, widths), rule]
+    lines = [_title(report, sides), "", _line(_HEADS, widths), rule]
     lines += [_line(row, widths) for row in rows[: len(main.categories)]]
     if main.macro is not None:
         lines += [rule, _line(rows[-1], widths)]
     if report.forgetting is not None:
         lines += ["", visible(report.forgetting.sentence)]
-    if report.notes:
-        lines += ["", *(f"note: {visible(note)}" for note in report.notes)]
+    if report.notes or report.remarks:
+        lines += ["", *(f"note: {visible(note)}" for note in report.notes + report.remarks)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _title(report: Report, sides: tuple[str, str]) -> str:
+    split = report.headline
+    if sides == ("base", "tuned"):
+        return f"{visible(report.run.id)}: base against tuned on the {split} split"
+    return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
 
 
 def _row(one: CategoryResult) -> tuple[str, ...]:
@@ -45,8 +55,12 @@ def _row(one: CategoryResult) -> tuple[str, ...]:
         wording.number(one.base.value, is_share=is_share), wording.number(one.tuned.value, is_share=is_share),
         wording.number(one.difference.value, is_share=is_share, sign=True),
         wording.spread(one.difference, is_share=is_share, sign=True),
-        wording.p_value(one.p_adjusted).removeprefix("p ").removeprefix("= "), one.verdict,
+        _bare(one.p_adjusted), one.verdict,
     )
+
+
+def _bare(p: float) -> str:
+    return wording.p_value(p).removeprefix("p ").removeprefix("= ")
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -39,16 +39,15 @@ def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> 
 
 
 def sentence(
-    category: str, n: int, base: Estimate, tuned: Estimate, difference: Estimate, p: float, note: str, mde: float | None,
-    *, higher_is_better: bool, is_conclusive: bool,
+    category: str, n: int, base: Estimate, tuned: Estimate, difference: Estimate, p: float, note: str,
+    mde: float | None, *, higher_is_better: bool, is_conclusive: bool,
 ) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
-    if number(base.value, is_share=higher_is_better) == number(tuned.value, is_share=higher_is_better):
-        verb = "stayed at"
-        route = number(tuned.value, is_share=higher_is_better)
+    before, after = (number(one.value, is_share=higher_is_better) for one in (base, tuned))
+    if before == after:
+        verb, route = "stayed at", after
     else:
-        verb = "rose" if tuned.value > base.value else "fell"
-        route = f"from {number(base.value, is_share=higher_is_better)} to {number(tuned.value, is_share=higher_is_better)}"
+        verb, route = "rose" if tuned.value > base.value else "fell", f"from {before} to {after}"
     unit = "" if higher_is_better else " bits per byte"
     numbers = (
         f"n = {n}, {number(difference.value, is_share=higher_is_better, sign=True)}, "
@@ -64,8 +63,9 @@ def sentence(
 def macro_sentence(macro: Macro) -> str:
     """Return the mean over categories as a sentence."""
     return (
-        f"Mean of {macro.num_categories} categories: {number(macro.base.value)} before, {number(macro.tuned.value)} after "
-        f"({number(macro.difference.value, sign=True)}, 95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
+        f"Mean of {macro.num_categories} categories: {number(macro.base.value)} before, "
+        f"{number(macro.tuned.value)} after ({number(macro.difference.value, sign=True)}, "
+        f"95 % {spread(macro.difference, sign=True)}, {p_value(macro.p)})."
     )
 
 

@@ -50,8 +50,8 @@ def read_report(folder: Path) -> Report:
 def read_curve(path: Path) -> Curve:
     """Return the loss curve that a run's `metrics.jsonl` holds, thinned to a few hundred points.
 
-    A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the file
-    is only drawn, never computed with.
+    A missing file gives an empty curve. A last line without its end, as a killed run leaves it, is passed over; the
+    file is only drawn, never computed with.
 
     Raises:
         TrainError: E939 bad-metrics with the line, when another line is no event.
@@ -102,8 +102,9 @@ def _render(template: str, report: Report, *, autoescape: bool) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=autoescape, trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
     )
     environment.filters |= {
         "number": wording.number, "spread": wording.spread, "p_value": wording.p_value, "label": wording.label,

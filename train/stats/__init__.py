@@ -1,7 +1,7 @@
 """What can be said from so few records: intervals, paired tests, and the verdict. numpy only, every draw seeded.
 
-Records that repeat one another (a near-duplicate cluster, one source document) are not independent evidence, so whatever
-is drawn, flipped or counted here is a *cluster*, never a record: Miller 2024, arXiv:2411.00640, section 2.2.
+Records that repeat one another (a near-duplicate cluster, one source document) are not independent evidence, so
+whatever is drawn, flipped or counted here is a *cluster*, never a record: Miller 2024, arXiv:2411.00640, section 2.2.
 """
 
 from train.stats.intervals import (

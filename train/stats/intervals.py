@@ -28,8 +28,8 @@ class Interval(NamedTuple):
 def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the score interval of a share; ``num`` may be an effective size and need not be whole.
 
-    Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown, Cai
-    and DasGupta 2001, Statistical Science 16:101, recommend it for small n.
+    Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown,
+    Cai and DasGupta 2001, Statistical Science 16:101, recommend it for small n.
 
     Raises:
         ValueError: there are no records, or more successes than records.
@@ -70,7 +70,7 @@ def t_quantile(probability: float, freedom: int) -> float:
             (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
             (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
         )
-        return x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms))
+        return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
     low, high = 0.0, math.pi / 2
     for _ in range(100):
         middle = (low + high) / 2
@@ -117,8 +117,8 @@ def bootstrap(
 ) -> Interval:
     """Return the cluster bootstrap interval of sum(numerators) / sum(denominators).
 
-    ``bca`` corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined (all
-    replicates on one side), the plain percentiles are returned.
+    ``bca`` corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined
+    (all replicates on one side), the plain percentiles are returned.
 
     Raises:
         ValueError: there is no record, or the sequences differ in length.
@@ -176,9 +176,9 @@ def mean_interval(
 ) -> Interval:
     """Return the interval of a mean score in [0, 1].
 
-    Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200 clusters
-    of one record on. Graded ones that are all equal: Wilson on the clusters, since no score in [0, 1] varies more than
-    a coin of the same mean.
+    Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
+    clusters of one record on. Graded ones that are all equal: Wilson on the clusters, since no score in [0, 1] varies
+    more than a coin of the same mean.
 
     Raises:
         ValueError: there is no record.
@@ -202,9 +202,9 @@ def difference_interval(
 ) -> Interval:
     """Return the interval of the mean paired difference tuned - base of scores in [0, 1], by BCa cluster bootstrap.
 
-    Where every record changed by the same amount, the bootstrap has no width and claims too much; then the two single
-    intervals are combined as for independent means, which is wider: Newcombe 1998, Statistics in Medicine 17:873,
-    method 10.
+    Where every record changed by the same amount, the bootstrap has no width and claims too much. Then the share of
+    records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
+    record may lie as far off as a score can.
 
     Raises:
         ValueError: there is no record.
@@ -212,13 +212,9 @@ def difference_interval(
     differences = [after - before for before, after in zip(base, tuned, strict=True)]
     if len(set(clusters)) > 1 and max(differences) - min(differences) > 1e-12:
         return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
-    groups, difference = len(set(clusters)), sum(differences) / len(differences)
-    before, after = (sum(values) / len(values) for values in (base, tuned))
-    first, second = (wilson(min(1.0, max(0.0, mean)) * groups, groups) for mean in (before, after))
-    return Interval(
-        difference - math.hypot(after - second.low, first.high - before),
-        difference + math.hypot(second.high - after, before - first.low),
-    )
+    difference = sum(differences) / len(differences)
+    others = wilson(0, len(set(clusters))).high
+    return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
 
 
 def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:

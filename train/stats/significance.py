@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_EXACT_UP_TO = 12
+_EXACT_UP_TO = 15
 _DRAWS = 9999
 
 
@@ -26,13 +26,13 @@ def mcnemar(better: int, worse: int) -> float:
     for k in range(tail):
         term = term * (num - k) // (k + 1)
         total += term
-    return min(1.0, 2 * total / 2**num)
+    return min(1.0, float(2 * total / 2**num))
 
 
 def sign_flip(sums: Sequence[float], *, seed: Sequence[int], draws: int = _DRAWS) -> float:
     """Return the two-sided p value of a sum of independent differences whose signs, were there no effect, are coins.
 
-    ``sums`` are the differences summed by cluster. All sign patterns are tried for up to 12 of them that are not zero,
+    ``sums`` are the differences summed by cluster. All sign patterns are tried for up to 15 of them that are not zero,
     else ``draws`` seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
     Applications in Genetics and Molecular Biology 9:39.
     """

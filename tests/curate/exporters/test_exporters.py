@@ -128,6 +128,14 @@ def test_alpaca_keeps_the_input_apart_where_the_line_is_known(tmp_path: Path) ->
     assert files["train.jsonl"] == [line]
 
 
+def test_a_line_that_is_out_of_date_is_not_believed(tmp_path: Path) -> None:
+    line = {"instruction": "Say bye.", "input": "Ann", "output": "Hi, Ann."}
+    for name in ("alpaca", "csv"):
+        export_rows(name, {"train": [PLAIN | {"line": line}]}, tmp_path / name, {})
+    assert json.loads((tmp_path / "alpaca/train.jsonl").read_text())["instruction"] == "Say hi.\n\nAnn"
+    assert "bye" not in (tmp_path / "csv/train.csv").read_text()
+
+
 def test_skipped_rows_are_kept_whole(tmp_path: Path) -> None:
     export_rows("alpaca", {"test": [TOOLS]}, tmp_path, {})
     kept = json.loads((tmp_path / "skipped.jsonl").read_text())

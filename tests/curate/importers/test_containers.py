@@ -190,6 +190,17 @@ def test_parquet(tmp_path: Path) -> None:
     assert "'blob'" in bad[1].reason
 
 
+def test_nulls_of_a_struct_are_keys_that_are_not_there(tmp_path: Path) -> None:
+    import polars
+
+    rows = [
+        {"messages": [{"role": "user", "content": "a", "name": None}, {"role": "user", "content": "b", "name": "n"}]}
+    ]
+    polars.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    good, _ = read(tmp_path / "a.parquet")
+    assert good[0][1]["messages"] == [{"role": "user", "content": "a"}, {"role": "user", "content": "b", "name": "n"}]
+
+
 def test_parquet_that_is_cut_off(tmp_path: Path) -> None:
     with pytest.raises(CurateError) as caught:
         read(write(tmp_path, "a.parquet", b"PAR1 and no more"))

@@ -1,0 +1,265 @@
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.dedupe import Method, find_duplicates, minhash
+from curate.dedupe.minhash import NUMPY, links
+from curate.dedupe.shingles import Sets, jaccard, shingles, tokens
+from curate.dedupe.text import tokenised
+from curate.record import CurateError, Record, Source
+from curate.settings import DedupeSettings
+
+SHORT = DedupeSettings()
+WEB = DedupeSettings(preset="fineweb")
+
+
+def pair(name, prompt, completion, **more):
+    messages = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+    return Record(id=name, kind="instruction", source=Source("data/a.jsonl", 1), data={}, prompt=prompt,
+                  completion=completion, messages=messages, **more)  # fmt: skip
+
+
+def words(rng, count):
+    return [f"{rng.choice('bcdfgklmnprst')}{rng.choice('aeiou')}{rng.choice('lmnrst')}{rng.randrange(300)}" for _ in range(count)]
+
+
+def corpus(seed, count=600):
+    """Records of 50 to 90 random words, half prompt and half completion."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(count):
+        asked, answered = words(rng, rng.randint(25, 45)), words(rng, rng.randint(25, 45))
+        made.append(pair(f"r{number:05}", " ".join(asked), " ".join(answered)))
+    return made
+
+
+def edited(record, rng, name, rate=0.04):
+    """Return a copy of the record with about ``rate`` of its words replaced, anywhere in prompt and completion."""
+    asked, answered = record.prompt.split(), record.completion.split()
+    together = asked + answered
+    for place in rng.sample(range(len(together)), max(1, round(rate * len(together)))):
+        together[place] = f"changed{rng.randrange(10**9)}"
+    return pair(name, " ".join(together[: len(asked)]), " ".join(together[len(asked) :]))
+
+
+def oracle(one, two, ngram):
+    def cut(text):
+        parts = tokenised(text).split()
+        return {tuple(parts[at : at + ngram]) for at in range(max(1, len(parts) - ngram + 1))} if parts else set()
+
+    left, right = cut(one), cut(two)
+    return len(left & right) / len(left | right) if left | right else 0.0
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """600 records, and 60 copies of some of them with 4 % of the words changed."""
+    base = corpus(1)
+    rng = random.Random(2)
+    originals = rng.sample(base, 60)
+    copies = [edited(record, rng, f"z{number:05}") for number, record in enumerate(originals)]
+    return base, originals, copies
+
+
+def num_together(found, originals, copies):
+    return sum(found.clusters[one.id] == found.clusters[two.id] for one, two in zip(originals, copies, strict=True))
+
+
+def test_default_sees_every_short_edit(planted):
+    base, originals, copies = planted
+    found = find_duplicates(base + copies, SHORT)
+    assert num_together(found, originals, copies) == 60
+    # Two changed words can make a short prompt or answer unlike its original; such copies stay, but stay together.
+    assert found.num_near >= 30
+    assert found.num_exact == 0
+
+
+def test_web_preset_misses_most_short_edits(planted):
+    base, originals, copies = planted
+    found = find_duplicates(base + copies, WEB)
+    assert found.num_near <= 6
+    assert num_together(found, originals, copies) < 50
+
+
+def test_pairs_are_true(planted):
+    base, originals, copies = planted
+    records = base + copies
+    by_id = {record.id: record for record in records}
+    planted_pairs = {(copy.id, original.id) for original, copy in zip(originals, copies, strict=True)}
+    found = find_duplicates(records, SHORT)
+    for duplicate in found.pairs:
+        one, two = by_id[duplicate.record], by_id[duplicate.kept]
+        whole = oracle(f"{one.prompt}\n{one.completion}", f"{two.prompt}\n{two.completion}", 3)
+        assert duplicate.score == pytest.approx(whole)
+        assert min(whole, oracle(one.prompt, two.prompt, 3), oracle(one.completion, two.completion, 3)) >= 0.7
+    assert {(one.record, one.kept) for one in found.pairs} <= planted_pairs
+    assert {(one.record, one.other) for one in found.conflicts} <= planted_pairs
+
+
+def test_exact_ignores_ids_case_spaces_and_metadata():
+    first = pair("a", "Add  2 and 3.", "FIVE", meta={"source": "x"}, category="sum")
+    second = pair("b", "add 2 and 3.", "five ", meta={"source": "y"}, category="math")
+    found = find_duplicates([first, second, pair("c", "add 2 and 4.", "six")], SHORT)
+    assert [(one.record, one.kept, one.kind, one.score) for one in found.pairs] == [("b", "a", "exact", 1.0)]
+    assert found.clusters == {"a": "a", "b": "a", "c": "c"}
+
+
+def test_tools_make_a_difference():
+    one, two = pair("a", "weather?", "ok", tools=({"name": "x"},)), pair("b", "weather?", "ok", tools=({"name": "y"},))
+    assert not [found for found in find_duplicates([one, two], SHORT).pairs if found.kind == "exact"]
+
+
+def test_same_question_other_answer_is_never_a_duplicate():
+    question = " ".join(words(random.Random(3), 30))
+    found = find_duplicates([pair("a", question, "Yes, of course."), pair("b", question, "No, never.")], SHORT)
+    assert found.pairs == []
+    assert [(one.record, one.other, one.score) for one in found.conflicts] == [("b", "a", 1.0)]
+    assert len(set(found.clusters.values())) == 1
+
+
+def test_long_template_does_not_make_inputs_alike():
+    rng = random.Random(4)
+    instruction = " ".join(words(rng, 60))
+    records = [pair(f"r{number}", f"{instruction} : {' '.join(words(rng, 8))}", "refund") for number in range(60)]
+    found = find_duplicates(records, SHORT)
+    assert found.num_boilerplate >= 53
+    assert found.pairs == []
+    assert len(set(found.clusters.values())) == 60
+
+
+def test_equal_long_answers_are_one_cluster_and_short_ones_are_not():
+    rng = random.Random(5)
+    long = " ".join(words(rng, 40))
+    records = [pair(f"r{n}", " ".join(words(rng, 20)), long) for n in range(2)]
+    records += [pair(f"s{n}", " ".join(words(rng, 20)), "yes it is") for n in range(2)]
+    found = find_duplicates(records, SHORT)
+    assert found.pairs == []
+    assert found.clusters["r0"] == found.clusters["r1"]
+    assert found.clusters["s0"] != found.clusters["s1"]
+
+
+def test_near_duplicate_repeats_only_what_is_kept():
+    base = " ".join(words(random.Random(6), 60)).split()
+    drifted = [base[: 60 - 6 * step] + [f"new{at}" for at in range(6 * step)] for step in range(4)]
+    records = [pair(f"r{n}", " ".join(text), " ".join(reversed(text))) for n, text in enumerate(drifted)]
+    found = find_duplicates(records, SHORT)
+    gone = {one.record for one in found.pairs}
+    assert gone
+    assert all(one.kept not in gone for one in found.pairs)
+
+
+def test_longest_is_kept_on_request():
+    text = " ".join(words(random.Random(7), 60))
+    records = [pair("short", text, text), pair("long", text, text + " and more")]
+    assert find_duplicates(records, SHORT).pairs[0].kept == "short"
+    assert find_duplicates(records, SHORT, keep="longest").pairs[0].kept == "long"
+
+
+def test_repeated_ids_are_refused():
+    with pytest.raises(CurateError, match="'a' is also that of"):
+        find_duplicates([pair("a", "x", "y"), pair("a", "v", "w")], SHORT)
+
+
+def test_nothing_in_nothing_out():
+    found = find_duplicates([], SHORT)
+    assert (found.pairs, found.conflicts, found.clusters) == ([], [], {})
+    assert find_duplicates([pair("a", "", "")], SHORT).clusters == {"a": "a"}
+
+
+@pytest.mark.parametrize(
+    ("method", "rate"), [(Method("word", 3, 0.7), 0.0627), (Method("word", 5, 0.75), 0.0304), (Method("word", 1, 1.0), 0.0)]
+)
+def test_edit_rate(method, rate):
+    assert method.edit_rate == pytest.approx(rate, abs=5e-4)
+
+
+def test_crowded_bucket_is_linear_and_counted(monkeypatch):
+    rng = random.Random(8)
+    texts = [" ".join(words(rng, 12)) for _ in range(40)]
+    table = shingles(tokens([f"{text} {number}" for text in texts for number in range(3)], by_character=False), 3)
+    same_bucket = np.zeros((120, minhash.NUM_HASHES), np.uint32)
+    crowd = NUMPY._replace(signatures=lambda _: same_bucket)
+    everything = links(table, 0.7, NUMPY)
+    monkeypatch.setattr(minhash, "PAIRWISE_BUCKET", 2)
+    led = links(table, 0.7, crowd)
+    assert led.num_skipped == 0
+    assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {(n, n) for n in range(40)}
+    assert set(zip(led.left.tolist(), led.right.tolist(), strict=True)) <= set(
+        zip(everything.left.tolist(), everything.right.tolist(), strict=True)
+    )
+    monkeypatch.setattr(minhash, "MAX_LEADERS", 10)
+    assert links(table, 0.7, crowd).num_skipped == 29 * 3 + 2
+
+
+TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", "e"]), max_size=12).map(" ".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(TEXT, min_size=2, max_size=6), st.integers(1, 5))
+def test_jaccard_is_that_of_sets(texts, ngram):
+    cut = [tokenised(text) for text in texts]
+    table = shingles(tokens(cut, by_character=False), ngram)
+    left, right = (np.array(side) for side in zip(*[(i, j) for i in range(len(texts)) for j in range(i)], strict=True))
+    scores = jaccard(Sets.of(table, np.arange(len(texts))), left, right)
+    assert scores.tolist() == pytest.approx([oracle(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_order_decides_only_who_is_kept(texts, rng):
+    records = [pair(f"r{number}", *text) for number, text in enumerate(texts)]
+    shuffled = rng.sample(records, len(records))
+    one, two = find_duplicates(records, SHORT), find_duplicates(shuffled, SHORT)
+    assert one.clusters == two.clusters
+    assert one.num_exact == two.num_exact
+    for found in (one, two):
+        gone = {duplicate.record for duplicate in found.pairs}
+        staying = [record for record in records if record.id not in gone]
+        assert find_duplicates(staying, SHORT).pairs == []
+
+
+@pytest.mark.parametrize("preset", ["short", "fineweb", "nemo"])
+def test_compiled_loops_give_the_same(planted, preset):
+    pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    base, _, copies = planted
+    records = base[:150] + copies + [pair("jp", "東京の天気は?", "晴れ"), pair("empty", "", ""), pair("one", "x", "y")]
+    chosen = DedupeSettings(preset=preset)
+    assert find_duplicates(records, chosen, is_compiled=True) == find_duplicates(records, chosen, is_compiled=False)
+
+
+def characters_changed(text, rng, rate=0.03):
+    letters = list(text)
+    for place in rng.sample(range(len(letters)), max(1, round(rate * len(letters)))):
+        letters[place] = "変"
+    return "".join(letters)
+
+
+def test_japanese_edits_are_found(shared):
+    lines = (shared / "data/japanese-mt-bench/question_full.jsonl").read_text(encoding="utf-8").splitlines()
+    turns = [json.loads(line)["turns"] for line in lines]
+    base = [pair(f"r{n}", first, second) for n, (first, second, *_) in enumerate(turns) if len(first) > 60 and len(second) > 20]
+    assert len(base) >= 15
+    rng = random.Random(9)
+    copies = [pair(f"z{one.id}", characters_changed(one.prompt, rng), one.completion) for one in base]
+    found = find_duplicates(base + copies, SHORT)
+    assert num_together(found, base, copies) == len(base)
+    assert {(one.record, one.kept) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base}
+    assert find_duplicates(base, SHORT).pairs == []
+
+
+@pytest.mark.parametrize("language", ["ja", "th", "zh"])
+def test_unspaced_questions(shared, language):
+    lines = (shared / f"data/mgsm/mgsm_{language}.tsv").read_text(encoding="utf-8").splitlines()
+    base = [pair(f"r{n}", *line.split("\t")) for n, line in enumerate(lines)]
+    assert len(base) == 250
+    assert find_duplicates(base, SHORT).pairs == []
+    rng = random.Random(10)
+    copies = [pair(f"z{one.id}", characters_changed(one.prompt, rng), one.completion) for one in base[:60]]
+    found = find_duplicates(base + copies, SHORT)
+    assert num_together(found, base[:60], copies) == 60
+    assert {(one.record, one.kept) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base[:60]}
+    assert found.num_near >= 57

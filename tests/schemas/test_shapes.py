@@ -1,0 +1,73 @@
+"""Each shipped schema proves itself: its examples are valid, its counterexamples are not, by both engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from curate.places import shipped
+from curate.record import Source
+from curate.shape import build_validator, load_shape, shape_names
+from curate.shape.keywords import subschemas
+
+FILES = sorted(shipped("schemas").glob("*.schema.json"))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_schema_is_a_schema(path: Path) -> None:
+    schema = read(path)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["title"]
+    assert schema["description"]
+    assert not load_shape(str(path)).warnings
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_examples_hold_in_both_engines(path: Path) -> None:
+    schema = read(path)
+    rust = build_validator(schema, {})
+    python = jsonschema.Draft202012Validator(schema)
+    assert len(schema["examples"]) > 0
+    assert len(schema["x-counterexamples"]) > 1
+    for example in schema["examples"]:
+        assert rust.is_valid(example)
+        assert python.is_valid(example)
+    for example in schema["x-counterexamples"]:
+        assert not rust.is_valid(example)
+        assert not python.is_valid(example)
+
+
+def test_the_line_shapes_are_these() -> None:
+    assert shape_names() == ["instruction", "chat", "domain"]
+
+
+@pytest.mark.parametrize("name", shape_names())
+def test_examples_are_records_and_come_back(name: str) -> None:
+    shape = load_shape(name)
+    for number, example in enumerate(shape.schema["examples"], 1):
+        record = shape.record(example, Source("examples", number))
+        assert record.text or record.messages
+        assert record.kind == {"instruction": "instruction", "chat": "chat", "domain": "domain"}[name]
+        assert shape.line(record) == example
+
+
+@pytest.mark.parametrize("name", shape_names())
+def test_line_shapes_refuse_unknown_keys_everywhere(name: str) -> None:
+    """An open object would let a misspelt key pass; free-form objects are few and known by name."""
+    free = {"labels", "meta", "parameters", "response", "arguments"}
+    schema = load_shape(name).schema
+    stack: list[tuple[str, Any]] = [("", schema)]
+    while stack:
+        place, node = stack.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "object" and place.rsplit("/", 1)[-1] not in free:
+                assert node.get("additionalProperties") is False, place
+            stack.extend((f"{place}/{'/'.join(map(str, step))}", part) for step, part, _ in subschemas(node))

@@ -1,0 +1,163 @@
+"""Every metric keeps what its own cases promise, agrees with what others compute, and survives any completion."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.errors import TrainError
+from train.metrics import Metric, discover, json_schema, normalised, scorer, words
+from train.metrics.nll import bits_per_byte
+from train.metrics.rouge_l import lcs_length
+
+CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60) | st.text("0123456789.,-+eE{}[]\":ab \n`", max_size=60)
+HOSTILE = [
+    "", "\x00", "[" * 100_000, '{"a":' * 5_000, "9" * 5_000, "1e999", "-", "```json\n```", "\ud800", "\u202e)(*&", "(" * 500,
+    '{"a": ' + "9" * 5_000 + "}", "a" * 20_000, "\u0e01\u0e33" * 50,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("metric", "case"), CASES, ids=[f"{m.name}-{n}" for n, (m, _) in enumerate(CASES)])
+def test_a_metric_keeps_its_cases(metric: Metric, case: Any) -> None:
+    completion, reference, expected, *rest = case
+    options = rest[0] if rest else {}
+    metric.check(options)
+    full = {f"{metric.name}.{k}": v for k, v in expected.items()} if isinstance(expected, Mapping) else {metric.name: expected}
+    assert metric.scores(completion, reference, options) == pytest.approx(full, abs=1e-12)
+
+
+def test_every_file_of_the_shelf_is_found_and_proves_itself() -> None:
+    shelf = discover()
+    assert {"exact", "token_f1", "numeric", "contains", "regex", "json_schema", "choice", "rouge_l", "chrf", "behaviour"} <= shelf.keys()
+    for metric in shelf.values():
+        assert len(metric.cases) >= 3, metric.name
+        assert len({str(case[2]) for case in metric.cases}) > 1, f"the cases of {metric.name} cannot tell it from a constant"
+
+
+@pytest.mark.parametrize("name", sorted(discover()))
+@given(completion=ANY_TEXT, reference=ANY_TEXT)
+@settings(max_examples=60, deadline=None)
+def test_no_completion_makes_a_metric_fail(name: str, completion: str, reference: str) -> None:
+    metric = discover()[name]
+    scores = metric.scores(completion, reference)
+    assert all(math.isfinite(score) for score in scores.values())
+    if metric.primary in scores:
+        assert 0 <= scores[metric.primary] <= 1
+
+
+@pytest.mark.parametrize("name", sorted(discover()))
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_completions_are_scored(name: str, number: int) -> None:
+    for reference in ("42", '{"id": 1}', HOSTILE[number]):
+        scores = discover()[name].scores(HOSTILE[number], reference)
+        assert all(math.isfinite(score) for score in scores.values())
+
+
+@pytest.mark.parametrize("name", sorted(m.name for m in discover().values() if m.primary and m.name != "regex"))
+@given(text=st.text(max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_a_reference_is_its_own_best_answer(name: str, text: str) -> None:
+    scores = discover()[name].scores(text, text)
+    assert scores.get(discover()[name].primary, 1.0) == pytest.approx(1.0)
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=40), st.lists(st.sampled_from("abcd"), max_size=40))
+def test_the_bit_parallel_subsequence_is_that_of_the_table(first: list[str], second: list[str]) -> None:
+    row = [0] * (len(second) + 1)
+    for a in first:
+        above = row
+        row = [0]
+        for j, b in enumerate(second):
+            row.append(above[j] + 1 if a == b else max(above[j + 1], row[j]))
+    assert lcs_length(first, second) == row[-1]
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_token_f1_does_not_care_which_text_is_the_reference(first: str, second: str) -> None:
+    f1 = discover()["token_f1"]
+    assert f1.scores(first, second) == f1.scores(second, first)
+
+
+def test_a_pattern_with_nested_repeats_ends_in_time_and_the_next_match_works() -> None:
+    regex = discover()["regex"]
+    begin = time.monotonic()
+    assert regex.scores("a" * 80 + "!", "(a|a)*b")["regex.timeout"] == 1
+    assert time.monotonic() - begin < 5
+    assert regex.scores("ab", "a+b") == {"regex.match": 1.0, "regex.timeout": 0.0}
+
+
+def test_the_own_schema_subset_agrees_with_the_library_where_both_know_the_keywords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("jsonschema", reason="the library is the oracle of this test")
+    schema = {
+        "type": "object", "required": ["id"],
+        "properties": {
+            "id": {"type": "string"}, "n": {"type": ["integer", "null"]}, "kind": {"enum": ["a", 1]}, "one": {"const": 1},
+            "tags": {"type": "array", "items": {"type": "string"}},
+        },
+    }  # fmt: skip
+    texts = [
+        '{"id": "x"}', "{}", '{"id": 1}', '{"id": "x", "n": 1.0}', '{"id": "x", "n": 1.5}', '{"id": "x", "n": true}', "[]",
+        '{"id": "x", "kind": true}', '{"id": "x", "kind": 1}', '{"id": "x", "one": true}', '{"id": "x", "tags": ["a", 2]}',
+        '{"id": "x", "tags": []}', '"id"', "null",
+    ]  # fmt: skip
+    metric = discover()["json_schema"]
+    by_library = [metric.scores(text, "{}", {"schema": schema})["json_schema.valid"] for text in texts]
+    assert json_schema.validator() == "jsonschema"
+    monkeypatch.setattr(json_schema, "_library", lambda: None)
+    assert json_schema.validator().startswith("own subset")
+    assert [metric.scores(text, "{}", {"schema": schema})["json_schema.valid"] for text in texts] == by_library
+    assert set(by_library) == {0.0, 1.0}
+
+
+def test_a_schema_never_reaches_for_the_network_and_a_broken_one_is_refused() -> None:
+    pytest.importorskip("jsonschema", reason="only the library follows references")
+    remote = {"properties": {"a": {"$ref": "https://example.invalid/schema.json"}}}
+    assert "json_schema.valid" not in discover()["json_schema"].scores('{"a": 1}', "{}", {"schema": remote})
+    with pytest.raises(TrainError, match="the schema cannot be used") as caught:
+        scorer("json_schema", {"schema": {"type": "strnig"}})
+    assert caught.value.code == "E932 bad-metric-option"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "said"),
+    [
+        ("exakt", {}, "E931 unknown-metric", "exact"),
+        ("behaviour", {}, "E931 unknown-metric", "token_f1"),
+        ("exact", {"case_fold": True}, "E932 bad-metric-option", "casefold"),
+        ("exact", {"casefold": 1}, "E932 bad-metric-option", "False"),
+        ("numeric", {"abs_tol": -1}, "E932 bad-metric-option", ""),
+        ("numeric", {"rel_tol": "0.1"}, "E932 bad-metric-option", "0.0"),
+        ("contains", {"mode": "some"}, "E932 bad-metric-option", ""),
+        ("regex", {"pattern": "("}, "E932 bad-metric-option", ""),
+        ("choice", {"choices": ["", "a"]}, "E932 bad-metric-option", ""),
+    ],
+)  # fmt: skip
+def test_a_bad_scorer_is_refused_before_it_is_needed(name: str, options: dict[str, Any], code: str, said: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        scorer(name, options)
+    assert caught.value.code == code
+    assert said in caught.value.hint
+
+
+def test_without_a_name_the_default_scores() -> None:
+    assert scorer("").name == "token_f1"
+
+
+def test_texts_are_normalised_as_the_definitions_say() -> None:
+    assert normalised(" Ａ\u00a0b\n") == "A b"
+    assert normalised("STRASSE", casefold=True) == normalised("straße", casefold=True)
+    assert words("It's 東京, ok?") == ["its", "東", "京", "ok"]
+
+
+def test_bits_per_byte_of_a_uniform_guess_are_eight() -> None:
+    assert bits_per_byte([math.log(256) * 3, math.log(256) * 5], [3, 5]) == pytest.approx(8)
+    assert bits_per_byte([1.0], [0]) is None

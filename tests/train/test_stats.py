@@ -1,0 +1,249 @@
+"""The statistics against published worked examples, against scipy where it is installed, and against brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train import stats
+
+# Efron and Tibshirani 1993, table 2.1: survival days of the seven treated mice.
+MICE = [94.0, 197.0, 16.0, 38.0, 99.0, 141.0, 23.0]
+# Darwin's maize, as Fisher 1935 (The Design of Experiments, section 17) gives it: crossed minus selfed, eighths of an inch.
+MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+
+
+def _names(num: int) -> list[str]:
+    return [f"c{number:04d}" for number in range(num)]
+
+
+@pytest.mark.parametrize(
+    ("successes", "num", "low", "high"),
+    # Newcombe 1998, Statistics in Medicine 17:857, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_intervals(successes: int, num: int, low: float, high: float) -> None:
+    assert stats.wilson(successes, num) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_contains_the_share_and_is_never_empty(num: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, num))
+    low, high = stats.wilson(successes, num)
+    assert 0 <= low <= successes / num + 1e-12
+    assert successes / num - 1e-12 <= high <= 1
+    assert high - low > 0.001
+    mirrored = stats.wilson(num - successes, num)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((low, high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "num"), [(1, 0), (3, 2), (-1, 5)])
+def test_wilson_refuses_what_is_no_share(successes: int, num: int) -> None:
+    with pytest.raises(ValueError, match="no share"):
+        stats.wilson(successes, num)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423), (120, 1.9799), (1000, 1.9623)]
+)
+def test_t_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert stats.t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-5)
+
+
+def test_t_quantiles_are_those_of_scipy() -> None:
+    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
+    for freedom, probability in itertools.product((1, 2, 3, 5, 17, 199, 200, 201, 5000), (0.75, 0.9, 0.975, 0.995)):
+        expected = float(scipy_stats.t.ppf(probability, freedom))
+        assert stats.t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-8)
+
+
+def test_t_interval_of_one_to_five() -> None:
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert stats.t_interval([1, 2, 3, 4, 5]) == pytest.approx((3 - half, 3 + half), abs=1e-6)
+    with pytest.raises(ValueError, match="spread"):
+        stats.t_interval([1.0])
+
+
+def test_the_bootstrap_has_the_published_standard_error() -> None:
+    drawn = stats.bootstrap_ratios(MICE, [1.0] * 7, _names(7), seed=[1], replicates=20_000)
+    # Efron and Tibshirani 1993, section 2: mean 86.86, standard error 23.36 in the limit of many replicates.
+    assert drawn.mean() == pytest.approx(86.86, abs=0.5)
+    assert drawn.std() == pytest.approx(23.36, rel=0.02)
+
+
+def test_bca_agrees_with_scipy() -> None:
+    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
+    values = np.random.default_rng(5).beta(0.5, 2, 80)
+    ours = stats.bootstrap(list(values), [1.0] * 80, _names(80), seed=[3], replicates=20_000)
+    theirs = scipy_stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=3).confidence_interval
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    plain = stats.bootstrap(list(values), [1.0] * 80, _names(80), seed=[3], replicates=20_000, method="percentile")
+    assert ours.low > plain.low
+    assert ours.high > plain.high
+
+
+def test_a_bootstrap_is_the_same_each_time_and_needs_records() -> None:
+    first, second, other = (stats.bootstrap(MICE, [1.0] * 7, _names(7), seed=[seed]) for seed in (1, 1, 2))
+    assert first == second != other
+    with pytest.raises(ValueError, match="at least one record"):
+        stats.bootstrap([], [], [], seed=[1])
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_copies_of_a_record_are_no_evidence(copies: int) -> None:
+    scores = [0.0, 1.0, 0.3, 0.8, 0.1, 0.9, 0.4, 0.4, 0.7, 0.2]
+    names = _names(10)
+    many, clusters = scores * copies, names * copies
+    assert stats.mean_interval(many, clusters, seed=[1]) == pytest.approx(stats.mean_interval(scores, names, seed=[1]))
+    binary = [float(score > 0.5) for score in scores]
+    one = stats.mean_interval(binary, names, seed=[1])
+    same = stats.mean_interval(binary * copies, clusters, seed=[1])
+    assert same.high - same.low == pytest.approx(one.high - one.low, rel=0.06)
+    assert stats.effective_size(binary * copies, clusters) == pytest.approx(10, rel=0.12)
+    assert stats.effective_size(binary, names) == 10
+    changed = [1 - score for score in scores]
+    assert stats.paired_test(many, changed * copies, clusters, seed=[1])[1] == pytest.approx(
+        stats.paired_test(scores, changed, names, seed=[1])[1], abs=0.02
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_equal_scores_still_have_an_interval_of_some_width(value: float) -> None:
+    low, high = stats.mean_interval([value] * 20, _names(20), seed=[1])
+    assert low <= value <= high
+    assert high - low > 0.1
+    low, high = stats.difference_interval([0.0] * 20, [value] * 20, _names(20), seed=[1])
+    assert low < value or value == 1.0
+    assert -1 <= low <= value <= high <= 1
+    assert high - low > 0.1
+
+
+def test_the_intervals_of_means_hold_what_they_promise() -> None:
+    """95 % intervals of a known mean must contain it in about 95 % of samples; n = 40, clusters of two."""
+    rng = random.Random(7)
+    hits = {"binary": 0, "graded": 0, "difference": 0}
+    for trial in range(200):
+        clusters = [f"c{number // 2}" for number in range(40)]
+        coin = {name: rng.random() < 0.3 for name in clusters}
+        binary = [float(coin[name]) for name in clusters]
+        graded = [rng.random() ** 2 for _ in clusters]
+        moved = [min(1.0, score + rng.random() * 0.2) for score in graded]
+        low, high = stats.mean_interval(binary, clusters, seed=[trial])
+        hits["binary"] += low <= 0.3 <= high
+        low, high = stats.mean_interval(graded, clusters, seed=[trial])
+        hits["graded"] += low <= 1 / 3 <= high
+        low, high = stats.difference_interval(graded, moved, clusters, seed=[trial])
+        hits["difference"] += low <= _mean_of_moved() <= high
+    assert all(hit >= 180 for hit in hits.values()), hits
+
+
+def _mean_of_moved() -> float:
+    rng = np.random.default_rng(1)
+    graded = rng.random(400_000) ** 2
+    return float((np.minimum(1.0, graded + rng.random(400_000) * 0.2) - graded).mean())
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p"),
+    # 1 and 7: the airway example that Fagerland et al. 2013, BMC Medical Research Methodology 13:91, work out.
+    [(1, 7, 0.0703), (7, 1, 0.0703), (0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625)],
+)
+def test_mcnemar_gives_the_published_p(better: int, worse: int, p: float) -> None:
+    assert stats.mcnemar(better, worse) == pytest.approx(p, abs=5e-5)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_binomial_test(better: int, worse: int) -> None:
+    num = better + worse
+    tail = sum(math.comb(num, k) for k in range(min(better, worse) + 1)) / 2**num
+    assert stats.mcnemar(better, worse) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_sign_flips_of_darwins_maize_are_those_that_fisher_counted() -> None:
+    # 863 of 32,768 sign patterns reach 314 on one side.
+    assert stats.sign_flip(MAIZE, seed=[1]) == 2 * 863 / 2**15
+
+
+@given(st.lists(st.integers(-5, 5), max_size=8))
+def test_sign_flips_are_those_of_brute_force(values: list[int]) -> None:
+    patterns = list(itertools.product((1, -1), repeat=len(values)))
+    hits = sum(abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= abs(sum(values)) for signs in patterns)
+    assert stats.sign_flip([float(value) for value in values], seed=[1]) == pytest.approx(hits / len(patterns))
+
+
+def test_many_sign_flips_are_drawn_and_never_give_zero() -> None:
+    assert stats.sign_flip([1.0] * 400, seed=[1]) == 1 / 10_000
+    drawn = stats.sign_flip([float(value) for value in MAIZE + [1, -1]], seed=[1])
+    assert drawn == pytest.approx(0.0527, abs=0.01)
+
+
+def test_the_paired_test_fits_the_scores() -> None:
+    names = _names(4)
+    assert stats.paired_test([0, 0, 1, 0], [1, 1, 1, 1], names, seed=[1]) == ("mcnemar", stats.mcnemar(3, 0))
+    assert stats.paired_test([0, 0, 1, 0], [1, 1, 1, 1], ["a", "a", "b", "c"], seed=[1])[0] == "sign-flip"
+    assert stats.paired_test([0, 0.5], [1, 1], names[:2], seed=[1]) == ("sign-flip", 0.5)
+
+
+def test_holm_gives_the_worked_example_in_any_order() -> None:
+    # By hand: .01 x 4, .02 x 3, .03 x 2, then .04 x 1 raised to the one before.
+    assert stats.holm([0.01, 0.02, 0.03, 0.04]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_rejects_what_closed_testing_rejects(p_values: list[float]) -> None:
+    everyone = range(len(p_values))
+    for one, adjusted in zip(everyone, stats.holm(p_values), strict=True):
+        groups = [g for size in everyone for g in itertools.combinations(everyone, size + 1) if one in g]
+        assert adjusted == pytest.approx(max(min(1.0, len(g) * min(p_values[i] for i in g)) for g in groups))
+
+
+@pytest.mark.parametrize(("changed", "effect", "num"), [(0.3, 0.10, 228), (0.2, 0.05, 620), (0.1, 0.03, 864)])
+def test_the_detectable_effect_turns_the_sample_size_round(changed: float, effect: float, num: int) -> None:
+    assert stats.minimum_detectable_effect(changed, num) == pytest.approx(effect, rel=2e-3)
+    assert stats.minimum_detectable_effect(0.0, num) is None
+
+
+def test_the_detectable_effect_is_found_in_four_of_five_runs() -> None:
+    rng = np.random.default_rng(2)
+    num, changed = 200, 0.3
+    effect = stats.minimum_detectable_effect(changed, num)
+    assert effect is not None
+    up = rng.multinomial(num, [(changed + effect) / 2, (changed - effect) / 2, 1 - changed], size=1000)
+    found = np.mean([stats.mcnemar(int(b), int(c)) < 0.05 for b, c, _ in up])
+    # The exact test is a little more careful than the normal form of the sample size.
+    assert 0.7 < found < 0.85
+
+
+@pytest.mark.parametrize(
+    ("num", "difference", "interval", "p", "word", "said", "is_no_worse"),
+    [
+        (40, 0.3, (0.1, 0.5), 0.001, "improved", "better", True),
+        (40, -0.3, (-0.5, -0.1), 0.001, "regressed", "worse", False),
+        (40, -0.01, (-0.015, -0.005), 0.001, "inconclusive", "less than the margin", True),
+        (40, 0.0, (-0.01, 0.01), 1.0, "inconclusive", "is ruled out", True),
+        (40, 0.0, (-0.1, 0.1), 1.0, "inconclusive", "not ruled out", False),
+        (40, 0.3, (0.1, 0.5), 0.2, "inconclusive", "no change shown", True),
+        (29, 0.9, (0.8, 1.0), 0.0001, "inconclusive", "too few to judge (n = 29; it takes 30)", True),
+    ],
+)
+def test_verdicts(
+    num: int, difference: float, interval: tuple[float, float], p: float, word: str, said: str, is_no_worse: bool
+) -> None:
+    verdict = stats.judge(num, difference, stats.Interval(*interval), p)
+    assert verdict.word == word
+    assert said in verdict.note
+    assert verdict.is_no_worse == is_no_worse
+
+
+def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:
+    verdict = stats.judge(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
+    assert (verdict.word, verdict.note) == ("inconclusive", "too few to judge (12 clusters; it takes 30)")

@@ -1,0 +1,216 @@
+"""Checkpoints that are whole or absent, that say what they belong to, and that hold no pickle.
+
+A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one rename
+makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are passed over and
+named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the result would be another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train.errors import Exit, TrainError
+
+MANIFEST = "MANIFEST.json"
+PARTS = ("weights", "optimizer", "rng")
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+_SPARE = 1.2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: where it is, after how many steps it was made, and the progress that it carries."""
+
+    path: Path
+    step: int
+    progress: dict[str, Any]
+    facts: dict[str, Any]
+
+    def tensors(self, part: str) -> dict[str, Any]:
+        """Return the tensors of "weights", "optimizer" or "rng", on the CPU."""
+        # torch takes a second to import; looking at checkpoints does without.
+        from safetensors.torch import load_file
+
+        return dict(load_file(self.path / f"{part}.safetensors"))
+
+
+def save_checkpoint(
+    run: Path, step: int, tensors: Mapping[str, Mapping[str, Any]], progress: Mapping[str, Any], facts: Mapping[str, Any],
+    *, keep: int, always: Collection[int] = (),
+) -> Path:  # fmt: skip
+    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of ``always``.
+
+    ``tensors`` maps each of PARTS to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while writing;
+    what was there stays as it was.
+    """
+    from safetensors.torch import save_file
+
+    final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
+    if final.exists():
+        _remove(final)
+    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    try:
+        if work.exists():
+            shutil.rmtree(work)
+        work.mkdir()
+        for part in PARTS:
+            save_file({name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors")
+        (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
+        files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
+        manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
+        manifest["sha256"] = _digest(manifest)
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        _synced_entry(work / MANIFEST)
+        _sync_folder(work)
+        work.rename(final)
+        _sync_folder(run)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise TrainError(
+            "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
+            "make room and call again with --resume", exit_code=Exit.MISSING,
+        ) from error  # fmt: skip
+    _prune(run, keep, always)
+    return final
+
+
+def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed over."""
+    faults: list[str] = []
+    for step, path in sorted(_found(run), reverse=True):
+        try:
+            return open_checkpoint(path, step), faults
+        except TrainError as error:
+            faults.append(error.message)
+    return None, faults
+
+
+def open_checkpoint(path: Path, step: int) -> Checkpoint:
+    """Return one checkpoint after each file proved to be what its manifest says.
+
+    Raises TrainError "E951 checkpoint-damaged" that names the first file that is missing, cut or changed.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        expected = manifest.pop("sha256")
+        is_sound = expected == _digest(manifest) and manifest["step"] == step
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        is_sound = False
+    if not is_sound:
+        raise _damaged(path / MANIFEST, "is missing or changed")
+    wanted = {f"{part}.safetensors" for part in PARTS} | {"progress.json"}
+    if set(manifest["files"]) != wanted:
+        raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    for name, entry in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise _damaged(file, "is missing")
+        if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
+            raise _damaged(file, "was cut or changed")
+    progress = json.loads((path / "progress.json").read_bytes())
+    return Checkpoint(path, step, progress, manifest["facts"])
+
+
+def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: bool) -> list[str]:
+    """Return what changed since the checkpoint, as sentences; raises TrainError "E952 run-changed" unless forced."""
+    changed = sorted(_differences(checkpoint.facts, facts))
+    if changed and not is_forced:
+        raise TrainError(
+            "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
+            'begin a new run, or go on with --force, which records the run as "not exact"',
+        )  # fmt: skip
+    return changed
+
+
+def clear_leftovers(run: Path) -> None:
+    """Remove what an interrupted write or removal left behind; such folders never have a checkpoint's name."""
+    for path in run.glob("tmp-*"):
+        shutil.rmtree(path)
+
+
+def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return a SHA-256 over the names, types, shapes and bytes of tensors in the order of their names."""
+    from safetensors.torch import save
+
+    return hashlib.sha256(save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})).hexdigest()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key} ")
+        elif before != after:
+            yield f"{prefix}{key} was {_short(before)}, is {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _found(run: Path) -> list[tuple[int, Path]]:
+    matches = ((path, _NAME.fullmatch(path.name)) for path in run.iterdir()) if run.is_dir() else ()
+    return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
+
+
+def _prune(run: Path, keep: int, always: Collection[int]) -> None:
+    for step, path in sorted(_found(run), reverse=True)[keep:]:
+        if step not in always:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a half-removed folder must not look like a checkpoint.
+    doomed = path.with_name(f"tmp-removed-{path.name}")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _check_space(run: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(run).free
+    if free < _SPARE * num_bytes:
+        raise TrainError(
+            "E954 disk-full", f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB and only {free / 1e6:,.1f} MB are free",
+            "make room and call again with --resume", exit_code=Exit.MISSING,
+        )  # fmt: skip
+
+
+def _synced_entry(path: Path) -> dict[str, Any]:
+    """fsync a file, then hash what the disk gives back."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _damaged(path: Path, what: str) -> TrainError:
+    return TrainError("E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole")

@@ -1,0 +1,51 @@
+"""`train eval`: a run's report, computed again from its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
+@click.option(
+    "--margin", type=click.FloatRange(0, 1, max_open=True), help="The loss that counts as none; the run's by default."
+)
+@click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
+def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool) -> int:
+    """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
+
+    Numbers do not change by it unless the rules do: another margin, or a newer version of this tool.
+
+    Example: train eval runs/2026-11-24-a --fail-on regressed
+    """
+    # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
+    from train import say
+    from train.predictions import PREDICTIONS, read_predictions
+    from train.report import build_report, read_curve, read_report, table, write_report
+
+    old = read_report(run)
+    base, tuned = read_predictions(run / PREDICTIONS)
+    report = build_report(
+        base, tuned, run=old.run, curve=read_curve(run / "metrics.jsonl"), default_metric=old.default_metric,
+        margin=old.margin if margin is None else margin, fewest=old.fewest, resamples=old.resamples,
+        remarks=old.remarks,
+    )
+    say.data(table(report))
+    if not dry_run:
+        write_report(report, run)
+        say.talk(f"written: {run / 'report.html'}")
+    return report_exit(report.regressed(), fail_on)
+
+
+def report_exit(regressed: list[str], fail_on: str | None) -> int:
+    """Return the exit code of a gate on regressed categories, naming them where it closes."""
+    from train import say
+    from train.errors import Exit
+
+    if fail_on == "regressed" and regressed:
+        say.talk(f"regressed: {', '.join(say.visible(name) for name in regressed)}")
+        return Exit.FAILED
+    return Exit.OK

@@ -1,0 +1,234 @@
+"""Measure a model on records: what it says, what it thinks of the reference, and how each category scores it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train import metrics
+from train.data import Dataset, Row
+from train.errors import TrainError
+from train.general import SPLIT, general_rows
+from train.generate import generate
+from train.loss import Nll, nll_per_example
+from train.metrics.json_schema import validator
+from train.model import computing, pick_dtype
+from train.predictions import Scored, write_feedback, write_predictions
+from train.recipe import Recipe
+from train.render import Renderer, RowFault
+from train.report import Report, Run, build_report, read_curve, write_report
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySpec:
+    """How a category is scored: the metric, its options, and whether nobody chose it."""
+
+    metric: metrics.Metric
+    options: Mapping[str, Any]
+    is_default: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A greedy completion: its text, whether it ended by itself, and its length in tokens."""
+
+    id: str
+    text: str
+    stopped: bool
+    num_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A model on some records: loss in nats a supervised token, macro mean score, and mean score by category."""
+
+    loss: float | None
+    score: float | None
+    by_category: dict[str, float]
+
+
+def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
+    """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
+
+    Raises:
+        TrainError: E931 unknown-metric, E932 bad-metric-option, each naming the category.
+    """
+    found = {}
+    for name, entry in categories.items():
+        chosen, options = entry.get("scorer") or "", entry.get("options") or {}
+        try:
+            found[name] = CategorySpec(metrics.scorer(chosen, options), options, is_default=not chosen)
+        except TrainError as error:
+            raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
+    return found
+
+
+def predict(
+    model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
+) -> list[Prediction]:
+    """Return the model's answer to each row that has messages, in order; raw-text rows have none.
+
+    Raises:
+        TrainError: a row cannot be rendered.
+    """
+    prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
+    done = generate(
+        model, [prompt.ids for prompt in prompts], max_new_tokens=max_new_tokens, stop_ids=renderer.stop_ids,
+        batch_tokens=batch_tokens,
+    )
+    return [
+        Prediction(prompt.id, renderer.decode(one.ids), one.stopped, len(one.ids))
+        for prompt, one in zip(prompts, done, strict=True)
+    ]
+
+
+def score(
+    rows: Sequence[Row], references: Mapping[str, str], predictions: Sequence[Prediction], nlls: Sequence[Nll],
+    categories: Mapping[str, CategorySpec], *, split: str,
+) -> list[Scored]:
+    """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
+
+    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
+    """
+    said = {prediction.id: prediction for prediction in predictions}
+    likely = {nll.id: nll for nll in nlls}
+    default = CategorySpec(metrics.scorer(""), {}, is_default=True)
+    behaviour = metrics.discover()["behaviour"]
+    found = []
+    for row in rows:
+        if row.id not in likely:
+            continue
+        nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
+        spec = categories.get(row.category, default)
+        scores: dict[str, float] = {}
+        if prediction is not None:
+            scores = spec.metric.scores(prediction.text, reference, spec.options)
+            scores |= behaviour.scores(prediction.text, reference)
+        found.append(
+            Scored(
+                row.id, split, row.category, row.cluster, reference, nll.nll, nll.num_tokens, nll.num_bytes,
+                text=None if prediction is None else prediction.text,
+                stopped=None if prediction is None else prediction.stopped,
+                metric="" if prediction is None else spec.metric.primary, scores=scores,
+            )
+        )
+    return found
+
+
+def evaluate_model(
+    model: Any, renderer: Renderer, rows: Sequence[Row], categories: Mapping[str, CategorySpec], recipe: Recipe, *,
+    split: str, is_generating: bool = True,
+) -> list[Scored]:
+    """Return what the model makes of ``rows``: likelihoods of all, and scored greedy answers where that is asked for.
+
+    Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
+    as it says; a skipped one has no result, so the lengths tell how many there were.
+
+    Raises:
+        TrainError: rows cannot be rendered; each reason with its record ids.
+    """
+    examples = renderer.examples(rows).examples
+    kept = {example.id for example in examples}
+    rows = [row for row in rows if row.id in kept]
+    references: dict[str, str] = {}
+    predictions: list[Prediction] = []
+    device = next(model.parameters()).device
+    with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
+        nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
+        if is_generating:
+            references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
+            predictions = predict(
+                model, renderer, rows, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=recipe.eval.batch_tokens
+            )
+    return score(rows, references, predictions, nlls, categories, split=split)
+
+
+def evaluate_splits(
+    model: Any, renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], recipe: Recipe, *,
+    general: Path | None = None,
+) -> list[Scored]:
+    """Return everything that a report and its feedback need of one model: call it before training, and after.
+
+    Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
+    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out.
+
+    Raises:
+        TrainError: rows cannot be rendered, or E944 bad-general-text.
+    """
+    found = []
+    for split in ("validation", "test", "train"):
+        rows = dataset.splits[split]
+        found += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+    rows = [row for row in general_rows(general) if _is_short_enough(renderer, row)]
+    return found + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def publish(
+    base: Sequence[Scored], tuned: Sequence[Scored], *, dataset: Dataset, categories: Mapping[str, CategorySpec],
+    recipe: Recipe, run: Run, folder: Path,
+) -> Report:
+    """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
+
+    The loss curve is read from the folder's metrics.jsonl.
+
+    Raises:
+        TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
+    """
+    shown = [[one for one in side if one.split != "train"] for side in (base, tuned)]
+    report = build_report(
+        shown[0], shown[1], run=run, curve=read_curve(folder / "metrics.jsonl"),
+        default_metric=_default_metric(dataset, categories), margin=recipe.eval.margin, resamples=recipe.eval.resamples,
+        remarks=[*_skipped(base, dataset), *_remarks(categories)],
+    )
+    write_predictions(shown[0], shown[1], folder)
+    write_feedback(base, tuned, folder)
+    write_report(report, folder)
+    return report
+
+
+def summary(scored: Sequence[Scored]) -> Summary:
+    """Return the means that a run watches while it trains; each category weighs the same in the score."""
+    tokens = sum(one.num_tokens for one in scored)
+    groups: dict[str, list[float]] = {}
+    for one in scored:
+        if one.score is not None:
+            groups.setdefault(one.category, []).append(one.score)
+    means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
+    return Summary(
+        loss=math.fsum(one.nll for one in scored) / tokens if tokens else None,
+        score=math.fsum(means.values()) / len(means) if means else None, by_category=means,
+    )
+
+
+def _is_short_enough(renderer: Renderer, row: Row) -> bool:
+    try:
+        renderer.example(row)
+    except RowFault as fault:
+        if fault.code != "E925 too-long":
+            raise
+        return False
+    return True
+
+
+def _default_metric(dataset: Dataset, categories: Mapping[str, CategorySpec]) -> list[str]:
+    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    return sorted(name for name in names if name not in categories or categories[name].is_default)
+
+
+def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
+    found = []
+    for split in ("validation", "test"):
+        missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
+        if missing:
+            found.append(f"{missing} {split} records are longer than the recipe's max_length and were not evaluated.")
+    return found
+
+
+def _remarks(categories: Mapping[str, CategorySpec]) -> list[str]:
+    """Say which validator of this machine decided ``json_schema.valid``."""
+    if any(spec.metric.name == "json_schema" and spec.options.get("schema") for spec in categories.values()):
+        return [f"json_schema.valid was decided by {validator()}."]
+    return []

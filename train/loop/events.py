@@ -1,0 +1,88 @@
+"""metrics.jsonl and the line of progress: what happened, for files and for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from train import say
+
+_PLAIN_SECONDS = 10.0
+_RECENT = 20
+
+
+class Events:
+    """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes from."""
+
+    def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
+        kept: list[str] = []
+        if resumed_from and path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_before(line, resumed_from)]
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        fresh.replace(path)
+        self.file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append an event with its fields and the time (UTC)."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self.file.write(json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False) + "\n")
+        self.file.flush()
+
+
+def _is_before(line: str, step: int) -> bool:
+    """Torn last lines and events after ``step`` belong to work that is done again."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(event, dict) and event.get("step", 0) <= step and event.get("event") != "end"
+
+
+class Progress:
+    """Speed, time to go, and one line on stderr: redrawn on a terminal, else printed every ten seconds."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self.recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
+        self.is_live = sys.stderr.isatty()
+        self.printed_at = time.monotonic()
+
+    def step(self, number: int, loss: float, num_tokens: int, seconds: float) -> tuple[float, float]:
+        """Show step ``number`` (from 1); return (tokens per second, seconds to go) over the last steps."""
+        self.recent.append((seconds, num_tokens))
+        spent = sum(s for s, _ in self.recent) or 1e-9
+        speed = sum(n for _, n in self.recent) / spent
+        left = (self.num_steps - number) * spent / len(self.recent)
+        done = round(20 * number / self.num_steps)
+        line = (
+            f"[{'#' * done}{'.' * (20 - done)}] step {number}/{self.num_steps}  loss {loss:.4f}"
+            f"  {speed:,.0f} tokens/s  {_clock(left)} to go"
+        )
+        is_last = number == self.num_steps
+        if self.is_live:
+            say.redraw(line, is_last=is_last)
+        elif is_last or time.monotonic() - self.printed_at >= _PLAIN_SECONDS:
+            self.printed_at = time.monotonic()
+            say.talk(line)
+        return speed, left
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"

@@ -1,0 +1,244 @@
+"""Fit: for each step, gradients of its micro-batches, one clipped AdamW update, and now and then a look at validation.
+
+The loss of a step is the mean over its supervised tokens, however they are split into micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from train import say
+from train.batch import Step, Steps, collate
+from train.checkpoint import Checkpoint, save_checkpoint
+from train.errors import Exit, TrainError
+from train.loop.events import Events, Progress
+from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
+from train.loop.signals import GracefulStop
+from train.loss import supervised_loss
+from train.model import computing
+from train.recipe import Recipe
+from train.render import Example
+
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """What a look at the validation split said: macro-mean score (None where nothing is scored) and nats per token."""
+
+    score: float | None
+    loss: float
+    by_category: dict[str, float] = field(default_factory=dict)
+
+    def is_better_than(self, other: ValidationScore | None) -> bool:
+        """Higher score, and on a tie (or without scores) lower loss."""
+        if other is None:
+            return True
+        if self.score is not None and other.score is not None and self.score != other.score:
+            return self.score > other.score
+        return self.loss < other.loss
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it."""
+
+    num_steps: int
+    step: int
+    best_step: int | None
+    best: ValidationScore | None
+    loss: float
+    tokens: int
+    seconds: float
+    stopped: Exit | None
+
+
+@dataclass
+class _State:
+    """What a checkpoint carries besides tensors."""
+
+    step: int = 0
+    tokens: int = 0
+    loss: float = math.nan
+    best_step: int | None = None
+    best: ValidationScore | None = None
+
+
+def fit(
+    model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
+    validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
+    resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
+) -> FitResult:  # fmt: skip
+    """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
+
+    ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
+    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and checkpoints.
+
+    Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's records.
+    """
+    steps = Steps(examples, recipe)
+    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype)
+    if resume is None:
+        torch.manual_seed(recipe.seed)
+    else:
+        run.load(resume)
+    began = time.monotonic()
+    with GracefulStop() as stop, Events(run_dir / "metrics.jsonl", resumed_from=run.state.step) as events:
+        events.write("resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr)
+        progress = Progress(len(steps))
+        while run.state.step < len(steps) and stop.exit_code is None:
+            run.step(events, progress)
+            run.look(events, validate, is_stopping=stop.exit_code is not None)
+        seconds = time.monotonic() - began
+        state = run.state
+        events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
+                     stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
+        return FitResult(len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code)
+
+
+class _Run:
+    """The parts of a run that step together."""
+
+    def __init__(
+        self, model: Any, examples: Sequence[Example], steps: Steps, recipe: Recipe, run_dir: Path, facts: Mapping[str, Any],
+        device: torch.device, dtype: torch.dtype,
+    ) -> None:  # fmt: skip
+        self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
+        self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
+        decay = weight_decay(recipe)
+        # Norms and biases are scales, not maps: decay would only shrink them.
+        groups = [
+            {"params": [p for p in self.trained.values() if p.dim() >= 2], "weight_decay": decay},
+            {"params": [p for p in self.trained.values() if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=betas(recipe), fused=True)
+        self.validate_every, self.save_every = validation_steps(recipe, len(steps)), checkpoint_steps(recipe, len(steps))
+        self.state = _State()
+
+    def step(self, events: Events, progress: Progress) -> None:
+        """One optimizer step: gradients, checks, update, and its event."""
+        began, state = time.monotonic(), self.state
+        planned = self.steps[state.step]
+        factor = lr_factor(self.recipe, state.step, len(self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * factor
+        self.model.train()
+        loss = self._gradients(planned)
+        clip = self.recipe.clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.trained.values()), clip))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(planned, loss, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
+        state.step, state.tokens, state.loss = state.step + 1, state.tokens + tokens, loss
+        speed, left = progress.step(state.step, loss, tokens, time.monotonic() - began)
+        events.write(
+            "step", step=state.step, of=len(self.steps), epoch=planned.epoch, loss=loss, lr=self.lr * factor, grad_norm=norm,
+            tokens=state.tokens, supervised=planned.num_supervised, tokens_per_second=round(speed, 1),
+            eta_seconds=round(left, 1),
+        )  # fmt: skip
+
+    def _gradients(self, planned: Step) -> float:
+        total = torch.zeros((), device=self.device)
+        for group in planned.micro_batches:
+            batch = collate([self.examples[place] for place in group], self.device)
+            with computing(self.device, self.dtype):
+                loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
+            loss.backward()
+            total += loss.detach()
+        return float(total)
+
+    def look(self, events: Events, validate: Callable[[int], ValidationScore] | None, *, is_stopping: bool) -> None:
+        """Validate and checkpoint where the step asks for it; the last step always does, and so does a stop."""
+        state, is_last = self.state, self.state.step == len(self.steps)
+        is_best = False
+        if validate is not None and not is_stopping and (is_last or state.step % self.validate_every == 0):
+            score = validate(state.step)
+            if not math.isfinite(score.loss):
+                raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
+                                 "lower lr", exit_code=Exit.FAILED)  # fmt: skip
+            is_best = score.is_better_than(state.best)
+            if is_best:
+                state.best_step, state.best = state.step, score
+            events.write("eval", step=state.step, **asdict(score), best=is_best)
+            shown = "" if score.score is None else f"score {score.score:.4f}, "
+            say.talk(f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
+        if is_last or is_stopping or is_best or state.step % self.save_every == 0:
+            self.save(events)
+
+    def save(self, events: Events) -> None:
+        """Write a checkpoint of everything that the next step depends on."""
+        state = self.state
+        tensors = {"weights": trained_tensors(self.model), "optimizer": self._optimizer_tensors(), "rng": _rng_tensors()}
+        always = [] if state.best_step is None else [state.best_step]
+        path = save_checkpoint(
+            self.run_dir, state.step, tensors, asdict(state), self.facts, keep=self.recipe.checkpoint.keep, always=always
+        )
+        events.write("checkpoint", step=state.step, path=path.name)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Become the run that wrote ``checkpoint``."""
+        restore_weights(self.model, checkpoint)
+        saved = checkpoint.tensors("optimizer")
+        for name, parameter in self.trained.items():
+            state = {key: saved[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[parameter] = {key: t if key == "step" else t.to(parameter.device) for key, t in state.items()}
+        rng = checkpoint.tensors("rng")
+        torch.set_rng_state(rng["cpu"])
+        if torch.cuda.is_available() and "cuda" in rng:
+            torch.cuda.set_rng_state(rng["cuda"])
+        saved_state = dict(checkpoint.progress)
+        best = saved_state.pop("best")
+        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best))
+
+    def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{name}/{key}": value.detach().cpu()
+            for name, parameter in self.trained.items()
+            for key, value in self.optimizer.state[parameter].items()
+        }
+
+    def _diverged(self, planned: Step, loss: float, norm: float) -> TrainError:
+        ids = [self.examples[place].id for group in planned.micro_batches for place in group]
+        more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+        return TrainError(
+            "E930 diverged",
+            f"step {self.state.step + 1}: loss {loss}, gradient norm {norm}; the batch's records: {', '.join(ids[:_MOST_NAMED])}{more}",
+            "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
+        )  # fmt: skip
+
+
+def trained_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Return the trainable parameters by name, on the CPU."""
+    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights into the model's trainable parameters.
+
+    Raises TrainError "E952 run-changed" where names or shapes are not the model's.
+    """
+    saved = checkpoint.tensors("weights")
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if {name: t.shape for name, t in saved.items()} != {name: p.shape for name, p in trained.items()}:
+        raise TrainError("E952 run-changed", f"{checkpoint.path.name} has other weights than the model", "begin a new run")
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(saved[name])
+
+
+def _rng_tensors() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states

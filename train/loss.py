@@ -1,0 +1,170 @@
+"""Cross-entropy of the supervised tokens only, in chunks, with the gradient made in the forward pass.
+
+The logits of a large vocabulary are the largest tensor of a step. So only rows that are trained are projected, a chunk at
+a time, and while a chunk's logits are there its gradients are made too: three matrix products, and nothing to keep.
+Idea: Cut Your Losses (Wijmans et al. 2024, arXiv:2411.09009) and Liger Kernel (arXiv:2410.10989).
+
+B examples, T tokens, H width, V vocabulary, S supervised tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from train.batch import Batch, by_length, collate
+from train.model import is_lora
+from train.render import Example
+
+CHUNK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Nll:
+    """Negative log-likelihood of one example's supervised tokens: nats in sum, their number, and their UTF-8 bytes."""
+
+    id: str
+    nll: float
+    num_tokens: int
+    num_bytes: int
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """(hidden [S, H], weight [V, H], bias [V] or None, targets [S]) -> (scale * sum of NLL, NLL [S])."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, scale: float,
+        dtype: torch.dtype, chunk_bytes: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        has_grad = needs_hidden or needs_weight or needs_bias
+        x, w = hidden.detach().to(dtype), weight.detach().to(dtype)
+        d_hidden = torch.empty_like(x) if needs_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        d_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias and bias is not None else None
+        nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        step = max(16, chunk_bytes // (4 * w.shape[0]))
+        for start in range(0, len(x), step):
+            part, wanted = x[start : start + step], targets[start : start + step, None]
+            logits = (part @ w.t()).float()
+            log_p = torch.log_softmax(logits if bias is None else logits + bias.detach().float(), -1)
+            nll[start : start + step] = -log_p.gather(1, wanted)[:, 0]
+            if not has_grad:
+                continue
+            # d NLL / d logits = softmax - one-hot
+            d_logits = log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32)).mul_(scale)
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
+            d_logits = d_logits.to(dtype)
+            if d_hidden is not None:
+                torch.mm(d_logits, w, out=d_hidden[start : start + step])
+            if d_weight is not None:
+                d_weight += d_logits.t() @ part
+        ctx.grads = (
+            None if d_hidden is None else d_hidden.to(hidden.dtype),
+            None if d_weight is None else d_weight.to(weight.dtype),
+            None if d_bias is None or bias is None else d_bias.to(bias.dtype),
+        )
+        ctx.mark_non_differentiable(nll)
+        return nll.sum() * scale, nll
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        grads = tuple(None if grad is None else grad * d_loss for grad in ctx.grads)
+        ctx.grads = (None, None, None)
+        return (*grads, None, None, None, None)
+
+
+def linear_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *, scale: float = 1.0,
+    dtype: torch.dtype | None = None, chunk_bytes: int = CHUNK_BYTES,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats (detached).
+
+    ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
+    """
+    # Autocast would cast the float32 softmax's inputs behind our back.
+    with torch.autocast(hidden.device.type, enabled=False):
+        loss, nll = _LinearCrossEntropy.apply(
+            hidden, weight, bias, targets, scale, dtype or hidden.dtype, chunk_bytes
+        )  # type: ignore[no-untyped-call]
+    return loss, nll
+
+
+def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``scale`` * the summed NLL of the batch's supervised tokens (differentiable), and each token's NLL [S].
+
+    Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
+    """
+    inner = model.get_base_model() if is_lora(model) else model
+    if has_plain_head(model):
+        hidden = _decoder(inner)(input_ids=batch.ids, use_cache=False).last_hidden_state
+        head = inner.get_output_embeddings()
+        device = batch.ids.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        rows = hidden.flatten(0, 1)[batch.rows]
+        return linear_cross_entropy(rows, head.weight, getattr(head, "bias", None), batch.targets, scale=scale, dtype=dtype)
+    logits = model(input_ids=batch.ids, use_cache=False).logits.flatten(0, 1)[batch.rows]
+    nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    return nll.sum() * scale, nll.detach()
+
+
+def has_plain_head(model: Any) -> bool:
+    """True where logits = hidden @ weight.T + bias, seen by trying: soft caps, scales and adapted heads are not.
+
+    The answer is kept on the model, since its architecture does not change.
+    """
+    known = getattr(model, "_has_plain_head", None)
+    if known is None:
+        known = _is_plain(model)
+        model._has_plain_head = known
+    return bool(known)
+
+
+def _is_plain(model: Any) -> bool:
+    inner = model.get_base_model() if is_lora(model) else model
+    head = inner.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear) or _decoder(inner) is None:
+        return False
+    vocabulary = head.weight.shape[0]
+    ids = (torch.arange(24, device=head.weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[None]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
+        ours = functional.linear(hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype))
+        theirs = inner(input_ids=ids, use_cache=False).logits
+    model.train(was_training)
+    close = 1e-4 if hidden.dtype == torch.float32 and not torch.is_autocast_enabled(ids.device.type) else 3e-2
+    return bool(torch.allclose(ours.float(), theirs.float(), rtol=close, atol=close * float(theirs.float().abs().max())))
+
+
+def _decoder(inner: Any) -> Any:
+    """The model without its head."""
+    decoder = getattr(inner, inner.base_model_prefix, None)
+    return decoder if decoder is not inner else None
+
+
+def nll_per_example(
+    model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192, device: torch.device | str | None = None
+) -> list[Nll]:
+    """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
+    where = device or next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found: dict[int, Nll] = {}
+    with torch.inference_mode():
+        for group in by_length([len(example.ids) for example in examples], batch_tokens):
+            chosen = [examples[place] for place in group]
+            batch = collate(chosen, where)
+            _, nll = supervised_loss(model, batch)
+            sums = torch.zeros(len(chosen), dtype=torch.float64, device=nll.device).index_add_(0, batch.owners, nll.double())
+            for place, example, total in zip(group, chosen, sums.tolist(), strict=True):
+                found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
+    model.train(was_training)
+    return [found[place] for place in range(len(examples))]

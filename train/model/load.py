@@ -1,0 +1,172 @@
+"""Load a base that passed the safety check, and choose device, number format and threads for it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.errors import Exit, TrainError
+from train.model.find import find_base
+from train.model.safety import check_folder
+from train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+SMALL_MODEL = 20_000_000
+
+
+def load_base(name: str, *, device: str = "auto", folder: Path | None = None) -> tuple[Any, Any]:
+    """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
+
+    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra"
+    where a .gguf file needs the gguf package.
+    """
+    path = find_base(name, folder)
+    where = pick_device(device)
+    if path.is_dir():
+        if (path / "adapter_config.json").exists():
+            raise TrainError("E921 bad-model", f"{path} is an adapter, not a base", "train export merges an adapter into its base")
+        if not (path / "config.json").is_file():
+            raise TrainError("E921 bad-model", f"{path} has no config.json", "a base is a folder in Hugging Face format")
+        check_folder(path)
+        _check_type(path)
+        arguments: dict[str, Any] = {}
+    else:
+        arguments = _gguf(path)
+        path = path.parent
+    model, tokenizer = _load(path, arguments)
+    _prepare(model, tokenizer, path)
+    return model.to(where), tokenizer
+
+
+def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
+    # torch and transformers take seconds to import; commands that need no model do without.
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    # Its warnings speak of missing weights, which are refused below with their names.
+    logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
+            output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", "is it a causal language model?") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: {shown}", "copy the model again")
+    return model, tokenizer
+
+
+def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
+    """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
+    from transformers import GenerationConfig
+
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise TrainError(
+            "E921 bad-model", f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings",
+            "tokenizer and weights are not of one model",
+        )  # fmt: skip
+    if tokenizer.pad_token_id is None:
+        # Never trained and never seen: padding is on the side that attention does not reach, or masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
+    model.generation_config = GenerationConfig(
+        eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id, do_sample=False,
+    )  # fmt: skip
+    model.config.use_cache = True
+    model.eval()
+
+
+def eos_ids(model: Any) -> list[int]:
+    """Return the end tokens that the model's own generation config names."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _check_type(path: Path) -> None:
+    from transformers import CONFIG_MAPPING
+
+    config = json.loads((path / "config.json").read_bytes())
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in CONFIG_MAPPING:
+        raise TrainError(
+            "E921 bad-model", f"{path / 'config.json'}: model_type {str(kind)[:80]!r} is not one that transformers knows",
+            "models that bring their own code are never loaded",
+        )  # fmt: skip
+
+
+def _gguf(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise TrainError("E921 bad-model", f"{path}: not a GGUF file", "copy the file again")
+    if importlib.util.find_spec("gguf") is None:
+        raise TrainError("E940 missing-extra", "a .gguf base needs the package gguf", "pip install gguf", exit_code=Exit.MISSING)
+    return {"gguf_file": path.name}
+
+
+def pick_device(wanted: str) -> torch.device:
+    """Return the torch device for "auto", "cpu", "mps" or "cuda"; raises TrainError "E941 no-device" (exit 3)."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type, lambda: True)
+    if not is_there() or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
+    return device
+
+
+def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
+    """Return the format of the matrix products: bfloat16 where the hardware computes in it and the model is not tiny."""
+    import torch
+
+    if recipe.dtype != "auto":
+        return torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    has_bf16 = device.type == "cpu" and "avx512_bf16" in _cpu_flags()
+    return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
+
+
+def pick_threads(recipe: Recipe, num_parameters: int) -> int:
+    """Return the CPU threads: one for small models, which lose by sharing work, else as many as we may run on."""
+    if recipe.threads != "auto":
+        return recipe.threads
+    return 1 if num_parameters < SMALL_MODEL else len(os.sched_getaffinity(0))
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    return set(next((line for line in text.splitlines() if line.startswith("flags")), "").split())
+
+
+@contextlib.contextmanager
+def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Run matrix products in ``dtype``: autocast for bfloat16, nothing for float32. Training and scoring both use it."""
+    import torch
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        yield

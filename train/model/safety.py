@@ -1,0 +1,152 @@
+"""Look at a model's folder before any library opens it: no pickles, no code, no damaged weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from train.errors import TrainError
+
+# torch.save, joblib and numpy's object arrays run code when they are loaded.
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
+# Fields that make transformers fetch or run code that is no part of it.
+CODE_FIELDS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels"})
+ATTENTION_FIELDS = frozenset(
+    {"attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation",
+     "_experts_implementation", "_experts_implementation_internal"}
+)  # fmt: skip
+_PLAIN_NAMES = frozenset({"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "grouped_mm", "batched_mm"})
+_WIDTHS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
+    "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+_MOST_HEADER_BYTES = 100 << 20
+_MOST_JSON_BYTES = 64 << 20
+
+
+def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
+    """Refuse a model folder with pickles, Python code, code-bearing config fields or damaged weights.
+
+    Raises TrainError "E921 bad-model" that names the file and what is wrong with it. Nothing is loaded.
+    """
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir() and not _is_hidden(path, folder))
+    for path in files:
+        if path.suffix.lower() in PICKLE_SUFFIXES or _begins_as_pickle(path):
+            raise _bad(path, "is a pickle, which runs code when it is loaded", "weights are read from .safetensors only; remove it")
+        if path.suffix.lower() in (".py", ".pyc", ".so"):
+            raise _bad(path, "is code; models that bring their own code are never loaded", "use a model that transformers knows")
+    for path in files:
+        if path.name in ("tokenizer.json", "vocab.json") or path.suffix != ".json":
+            continue
+        value = _json(path)
+        _check_fields(value, path)
+        if path.name.endswith(".safetensors.index.json"):
+            _check_index(value, path)
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    if needs_weights and not weights:
+        raise _bad(folder, "has no .safetensors weights", "a base is a folder in Hugging Face format")
+    for path in weights:
+        check_safetensors(path)
+
+
+def check_safetensors(path: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file after its offsets, sizes and length proved sound.
+
+    Raises TrainError "E921 bad-model" for a header that is too long, not JSON, or that does not describe the bytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(_MOST_HEADER_BYTES, size - 8):
+            raise _damaged(path, f"its header claims {length:,} bytes, the file has {size:,}")
+        raw = file.read(length)
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _damaged(path, "its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is not an object")
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    position = 0
+    for name, entry in sorted(tensors.items(), key=lambda item: _offsets(path, *item)):
+        start, end = _offsets(path, name, entry)
+        dtype, shape = entry.get("dtype"), entry.get("shape")
+        if dtype not in _WIDTHS or not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise _damaged(path, f"tensor {name!r} has no known type and shape")
+        if start != position or (end - start) * 8 != prod(shape) * _WIDTHS[dtype]:
+            raise _damaged(path, f"tensor {name!r} overlaps, leaves a gap, or has another size than its shape")
+        position = end
+    if 8 + length + position != size:
+        raise _damaged(path, f"it should have {8 + length + position:,} bytes and has {size:,} (cut or appended to)")
+    return header
+
+
+def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(n) is int and n >= 0 for n in offsets)):
+        raise _damaged(path, f"tensor {name!r} has no offsets")
+    return offsets[0], offsets[1]
+
+
+def _check_fields(value: Any, path: Path) -> None:
+    for key, inner in _pairs(value):
+        if key in CODE_FIELDS and inner not in (None, False, {}, []):
+            raise _bad(path, f"names code to run ({key})", "models that bring their own code are never loaded")
+        if key in ATTENTION_FIELDS and inner is not None and (not isinstance(inner, str) or inner not in _PLAIN_NAMES):
+            raise _bad(path, f"names a kernel to fetch and run ({key})", "remove the field")
+
+
+def _check_index(value: Any, path: Path) -> None:
+    """The parts that an index names are plain file names beside it."""
+    parts = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(parts, dict):
+        raise _bad(path, "has no weight_map", "copy the model again")
+    for part in set(map(str, parts.values())):
+        if Path(part).name != part or not part.endswith(".safetensors") or not (path.parent / part).is_file():
+            raise _bad(path, f"names {part[:120]!r}, which is not a weights file beside it", "copy the model again")
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield from found.items()
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+
+
+def _json(path: Path) -> Any:
+    if path.stat().st_size > _MOST_JSON_BYTES:
+        raise _bad(path, f"is over {_MOST_JSON_BYTES:,} bytes", "copy the model again")
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise _bad(path, "is not JSON", "copy the model again") from None
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Protocol 2 to 5 pickles, whatever their name; zip archives by torch.save have one of the refused suffixes."""
+    if not path.is_file():
+        raise _bad(path, "is not a regular file", "remove it")
+    with path.open("rb") as file:
+        head = file.read(2)
+        file.seek(max(0, path.stat().st_size - 1))
+        # A safetensors header of 128 + n * 256 bytes may begin like one, but no such file ends in STOP by chance alone.
+        return path.suffix != ".safetensors" and head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and file.read(1) == b"."
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _bad(path: Path, what: str, hint: str) -> TrainError:
+    return TrainError("E921 bad-model", f"{path}: {what}", hint)
+
+
+def _damaged(path: Path, what: str) -> TrainError:
+    return TrainError("E921 bad-model", f"{path}: damaged weights: {what}", "copy the file again")

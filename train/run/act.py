@@ -1,0 +1,160 @@
+"""The act: measure the base, train, measure again, and say per category what changed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from train import say
+from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
+from train.errors import Exit, TrainError
+from train.evaluate import evaluate_model, evaluate_splits, publish, summary
+from train.loop import FitResult, ValidationScore, fit, restore_weights
+from train.plan import make_plan
+from train.predictions import write_whole
+from train.recipe import Recipe, recipe_toml
+from train.report import Report, Run, table
+from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
+from train.run.keep import save_tuned
+from train.run.prepare import Prepared, add_adapters, chosen_for_training, prepare, shown_settings
+
+
+def run_dataset(
+    dataset: Path, recipe: Recipe, run: Path, *, folder: Path | None = None, is_resumed: bool = False, is_forced: bool = False,
+    is_dry: bool = False,
+) -> Exit:  # fmt: skip
+    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to stdout.
+
+    ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even where
+    facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and `publish` do,
+    and "E950 run-exists" where ``run`` is in use.
+    """
+    if run.exists() and any(run.iterdir()) and not is_resumed:
+        raise TrainError("E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder")
+    prepared = prepare(dataset, recipe, folder=folder)
+    checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
+    if is_dry:
+        model = add_adapters(prepared)
+        say.talk("plan: " + _plan(model, prepared))
+        say.talk(f"dry run: nothing was written; the run would be {run}")
+        return Exit.OK
+    record = _begin(run, prepared, changed, is_resumed=is_resumed)
+    say.talk(f"run {run.name}: measuring the base")
+    general = _general(prepared, folder)
+    base = evaluate_splits(prepared.model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general)
+    model = add_adapters(prepared)
+    say.talk("plan: " + _plan(model, prepared))
+    result = fit(
+        model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+        resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
+    )  # fmt: skip
+    if result.stopped is not None:
+        write_run(run, record | _ending(result, "stopped"))
+        say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {run}")
+        return result.stopped
+    _restore_best(model, run, result)
+    say.talk("measuring the tuned model")
+    tuned = evaluate_splits(model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general)
+    report = publish(
+        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
+        run=_for_report(run, prepared, result, record), folder=run,
+    )  # fmt: skip
+    saved = save_tuned(model, prepared, report, run)
+    write_run(run, record | _ending(result, "finished") | {"saved": saved.name, "results": _results(report)})
+    say.data(table(report))
+    say.talk(f"report: {run / 'report.html'}")
+    return Exit.OK
+
+
+def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, and what changed since it was written."""
+    read_run(run)
+    clear_leftovers(run)
+    checkpoint, faults = newest_verified(run)
+    for fault in faults:
+        say.talk(f"warning: {fault}; it is passed over")
+    if checkpoint is None and faults:
+        raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
+    if checkpoint is None:
+        say.talk(f"{run} has no checkpoint yet; the run begins again")
+        return None, []
+    changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
+    say.talk(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
+    return checkpoint, changed
+
+
+def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
+    """Make the run's folder with its recipe and run.json."""
+    run.mkdir(parents=True, exist_ok=True)
+    earlier = read_run(run) if is_resumed else {}
+    write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
+    record = {
+        "version": 1, "id": run.name, "status": "running", "created": earlier.get("created", now()),
+        "recipe": dict(shown_settings(prepared.recipe)), "objective": prepared.objective, "seed": prepared.recipe.seed,
+        "dataset": {"path": str(prepared.dataset.path), "name": prepared.dataset.manifest.get("name"), "sha256": prepared.dataset.digest},
+        "facts": prepared.facts, "git": git_commit(prepared.dataset.path), "versions": versions(),
+        # Once a forced resume made it another run, it stays one.
+        "not_exact": [*earlier.get("not_exact", []), *changed],
+    }  # fmt: skip
+    write_run(run, record)
+    return record
+
+
+def _validation(model: Any, prepared: Prepared) -> Any:
+    rows = chosen_for_training(prepared.dataset.splits["validation"], prepared.recipe.eval.during_training)
+    if not rows:
+        say.talk("warning: no validation records are scored while training, so the last step counts as the best")
+        return None
+
+    def validate(_step: int) -> ValidationScore:
+        scored = evaluate_model(model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="validation")
+        found = summary(scored)
+        assert found.loss is not None, "every example has a trained token"
+        return ValidationScore(found.score, found.loss, found.by_category)
+
+    return validate
+
+
+def _restore_best(model: Any, run: Path, result: FitResult) -> None:
+    if result.best_step is None or result.best_step == result.step:
+        return
+    restore_weights(model, open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step))
+    say.talk(f"step {result.best_step} was the best on validation; its weights are taken")
+
+
+def _general(prepared: Prepared, folder: Path | None) -> Path | None:
+    """The recipe's file of general text, relative to the recipe; None means the shipped text."""
+    name = prepared.recipe.eval.general
+    return None if name is None else (folder or Path()) / name
+
+
+def _plan(model: Any, prepared: Prepared) -> str:
+    return make_plan(
+        model, prepared.examples, prepared.steps, prepared.recipe, device=prepared.device, dtype=prepared.dtype,
+        threads=prepared.threads,
+    ).sentence()  # fmt: skip
+
+
+def _ending(result: FitResult, status: str) -> dict[str, Any]:
+    return {
+        "status": status, "ended": now(), "step": result.step, "steps": result.num_steps, "best_step": result.best_step,
+        "tokens": result.tokens, "train_seconds": round(result.seconds, 3), "cpu_seconds": round(time.process_time(), 3),
+    }  # fmt: skip
+
+
+def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+    settings = {"steps": result.num_steps, "best step": result.best_step, "batch": prepared.steps.batch_size,
+                "dtype": prepared.recipe.dtype, "threads": prepared.threads}  # fmt: skip
+    if record["not_exact"]:
+        settings["not exact"] = "; ".join(record["not_exact"])
+    return Run(
+        id=run.name, created=record["created"], base_model=prepared.recipe.base, dataset=str(record["dataset"]["name"] or ""),
+        objective=prepared.objective, method=prepared.recipe.method, seed=prepared.recipe.seed, device=str(prepared.device),
+        seconds=round(result.seconds, 3), settings=settings, versions=record["versions"],
+        digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
+    )  # fmt: skip
+
+
+def _results(report: Report) -> dict[str, str]:
+    return {one.category: one.verdict for one in report.main().categories}
