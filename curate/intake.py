@@ -55,7 +55,7 @@ def take_in(
     Records go to ``data/<stem>.jsonl``, bad rows to ``quarantine/<name>.jsonl``. A second import changes nothing.
 
     Raises:
-        CurateError: E908 when the file cannot be read or understood, E909 when the target holds something else, E914
+        CurateError: E908 when the file cannot be read or understood, E919 when the target holds something else, E914
             when a link leads out of the workspace, E906 when writing fails.
     """
     plan = plan_import(path, shape, format_name=format_name, mapping=mapping)

@@ -1,7 +1,8 @@
 """Which examples make which step, and how a step is laid out in memory.
 
-The order is a pure function of (seed, epoch), so step n is found without the steps before it, and a resumed run sees the
-same batches. A step's examples are sorted by length into micro-batches; how many there are never changes the gradient.
+The order is a pure function of (seed, epoch), so step n is found without the steps before it, and a resumed run sees
+the same batches. A step's examples are sorted by length into micro-batches; how many there are never changes the
+gradient.
 
 B examples, T tokens of the longest of them, S supervised tokens.
 """
@@ -28,7 +29,9 @@ _MOST_PADDING, _LITTLE = 0.25, 1024
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its epoch from 0, its micro-batches as places in the list of examples, and its target count."""
+    """One optimizer step: its epoch from 0, its micro-batches as places in the list of examples, and its target
+    count.
+    """
 
     epoch: int
     micro_batches: list[list[int]]
@@ -107,9 +110,11 @@ def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
 
 
 def by_length(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> list[list[int]]:
-    """Group places 0..n-1 into batches of similar length, longest first, each at most ``most_tokens`` with its padding.
+    """Group places 0..n-1 into batches of similar length, longest first, each at most ``most_tokens`` with its
+    padding.
 
-    A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if fewer).
+    A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
+    fewer).
     """
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     most_items = -(-len(order) // max(1, at_least))

@@ -1,8 +1,9 @@
 """Checkpoints that are whole or absent, that say what they belong to, and that hold no pickle.
 
-A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one rename
-makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are passed over and
-named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the result would be another.
+A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one
+rename makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are
+passed over and named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the
+result would be another.
 """
 
 from __future__ import annotations
@@ -43,13 +44,20 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    run: Path, step: int, tensors: Mapping[str, Mapping[str, Any]], progress: Mapping[str, Any], facts: Mapping[str, Any],
-    *, keep: int, always: Collection[int] = (),
-) -> Path:  # fmt: skip
-    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of ``always``.
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Any]],
+    progress: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    keep: int,
+    always: Collection[int] = (),
+) -> Path:
+    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
+    ``always``.
 
-    ``tensors`` maps each of PARTS to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while writing;
-    what was there stays as it was.
+    ``tensors`` maps each of PARTS to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while
+    writing; what was there stays as it was.
     """
     from safetensors.torch import save_file
 
@@ -62,7 +70,9 @@ def save_checkpoint(
             shutil.rmtree(work)
         work.mkdir()
         for part in PARTS:
-            save_file({name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors")
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors"
+            )
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
@@ -83,7 +93,9 @@ def save_checkpoint(
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed over."""
+    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed
+    over.
+    """
     faults: list[str] = []
     for step, path in sorted(_found(run), reverse=True):
         try:
@@ -140,7 +152,9 @@ def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
     """Return a SHA-256 over the names, types, shapes and bytes of tensors in the order of their names."""
     from safetensors.torch import save
 
-    return hashlib.sha256(save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})).hexdigest()
+    return hashlib.sha256(
+        save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    ).hexdigest()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -179,9 +193,11 @@ def _check_space(run: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(run).free
     if free < _SPARE * num_bytes:
         raise TrainError(
-            "E954 disk-full", f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB and only {free / 1e6:,.1f} MB are free",
-            "make room and call again with --resume", exit_code=Exit.MISSING,
-        )  # fmt: skip
+            "E954 disk-full",
+            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
+            "make room and call again with --resume",
+            exit_code=Exit.MISSING,
+        )
 
 
 def _synced_entry(path: Path) -> dict[str, Any]:
@@ -213,4 +229,6 @@ def _canonical(value: Any) -> str:
 
 
 def _damaged(path: Path, what: str) -> TrainError:
-    return TrainError("E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole")
+    return TrainError(
+        "E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole"
+    )

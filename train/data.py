@@ -42,8 +42,8 @@ class Dataset:
 def open_dataset(folder: Path) -> Dataset:
     """Return the dataset in ``folder`` after its files proved to be those that the manifest describes.
 
-    Raises TrainError "E911 dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912 bad-dataset"
-    where the manifest or a row cannot be read, with file and line.
+    Raises TrainError "E911 dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912
+    bad-dataset" where the manifest or a row cannot be read, with file and line.
     """
     manifest_path = folder / "manifest.json"
     raw = _read(manifest_path, "curate export writes one, with the rows beside it")

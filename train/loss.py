@@ -1,15 +1,15 @@
 """Cross-entropy of the supervised tokens only, in chunks, with the gradient made in the forward pass.
 
-The logits of a large vocabulary are the largest tensor of a step. So only rows that are trained are projected, a chunk at
-a time, and while a chunk's logits are there its gradients are made too: three matrix products, and nothing to keep.
-Idea: Cut Your Losses (Wijmans et al. 2024, arXiv:2411.09009) and Liger Kernel (arXiv:2410.10989).
+The logits of a large vocabulary are the largest tensor of a step. So only rows that are trained are projected, a
+chunk at a time, and while a chunk's logits are there its gradients are made too: three matrix products, and nothing
+to keep. Idea: Cut Your Losses (Wijmans et al. 2024, arXiv:2411.09009) and Liger Kernel (arXiv:2410.10989).
 
 B examples, T tokens, H width, V vocabulary, S supervised tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, scale: float,
-        dtype: torch.dtype, chunk_bytes: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        scale: float,
+        dtype: torch.dtype,
+        chunk_bytes: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         has_grad = needs_hidden or needs_weight or needs_bias
         x, w = hidden.detach().to(dtype), weight.detach().to(dtype)
@@ -57,7 +63,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             if not has_grad:
                 continue
             # d NLL / d logits = softmax - one-hot
-            d_logits = log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32)).mul_(scale)
+            d_logits = (
+                log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32)).mul_(scale)
+            )
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
             d_logits = d_logits.to(dtype)
@@ -74,7 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return nll.sum() * scale, nll
 
     @staticmethod
-    def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grads = tuple(None if grad is None else grad * d_loss for grad in ctx.grads)
         ctx.grads = (None, None, None)
         return (*grads, None, None, None, None)
@@ -84,16 +92,15 @@ def linear_cross_entropy(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *, scale: float = 1.0,
     dtype: torch.dtype | None = None, chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats (detached).
+    """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats
+    (detached).
 
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
     # Autocast would cast the float32 softmax's inputs behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
-        loss, nll = _LinearCrossEntropy.apply(
-            hidden, weight, bias, targets, scale, dtype or hidden.dtype, chunk_bytes
-        )  # type: ignore[no-untyped-call]
-    return loss, nll
+        apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply
+        return apply(hidden, weight, bias, targets, scale, dtype or hidden.dtype, chunk_bytes)
 
 
 def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,7 +115,9 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
         device = batch.ids.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         rows = hidden.flatten(0, 1)[batch.rows]
-        return linear_cross_entropy(rows, head.weight, getattr(head, "bias", None), batch.targets, scale=scale, dtype=dtype)
+        return linear_cross_entropy(
+            rows, head.weight, getattr(head, "bias", None), batch.targets, scale=scale, dtype=dtype
+        )
     logits = model(input_ids=batch.ids, use_cache=False).logits.flatten(0, 1)[batch.rows]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     return nll.sum() * scale, nll.detach()
@@ -132,16 +141,22 @@ def _is_plain(model: Any) -> bool:
     if not isinstance(head, torch.nn.Linear) or _decoder(inner) is None:
         return False
     vocabulary = head.weight.shape[0]
-    ids = (torch.arange(24, device=head.weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[None]
+    ids = (
+        torch.arange(24, device=head.weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight))
+    )[None]
     was_training = model.training
     model.eval()
     with torch.no_grad():
         hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
-        ours = functional.linear(hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype))
+        ours = functional.linear(
+            hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype)
+        )
         theirs = inner(input_ids=ids, use_cache=False).logits
     model.train(was_training)
     close = 1e-4 if hidden.dtype == torch.float32 and not torch.is_autocast_enabled(ids.device.type) else 3e-2
-    return bool(torch.allclose(ours.float(), theirs.float(), rtol=close, atol=close * float(theirs.float().abs().max())))
+    return bool(
+        torch.allclose(ours.float(), theirs.float(), rtol=close, atol=close * float(theirs.float().abs().max()))
+    )
 
 
 def _decoder(inner: Any) -> Any:
@@ -163,7 +178,9 @@ def nll_per_example(
             chosen = [examples[place] for place in group]
             batch = collate(chosen, where)
             _, nll = supervised_loss(model, batch)
-            sums = torch.zeros(len(chosen), dtype=torch.float64, device=nll.device).index_add_(0, batch.owners, nll.double())
+            sums = torch.zeros(len(chosen), dtype=torch.float64, device=nll.device).index_add_(
+                0, batch.owners, nll.double()
+            )
             for place, example, total in zip(group, chosen, sums.tolist(), strict=True):
                 found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
     model.train(was_training)

@@ -55,16 +55,16 @@ class Plan:
         """Return the plan for people, a fact a line."""
         found = [
             f"records     {self.records:,} to train on, the longest has {self.longest:,} tokens",
-            f"tokens      {self.tokens:,} an epoch, {self.supervised:,} of them trained ({self.supervised / self.tokens:.1%})",
+            f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained",
             f"steps       {self.steps:,} of {f'{self.batch_size} records' if self.batch_size else 'a token budget'}",
             f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
             f"machine     {self.device}, {self.dtype}" + (f", {self.threads} threads" if self.device == "cpu" else ""),
-            f"memory      {self.state_bytes / 1e6:,.0f} MB for weights, gradients and optimizer; activations come on top",
+            f"memory      {self.state_bytes / 1e6:,.0f} MB for weights, gradients, optimizer; activations come on top",
         ]
         if self.seconds is not None and self.peak_bytes is not None:
             found += [
-                f"measured    {_CALIBRATION_STEPS} steps here: about {_duration(self.seconds)} of training (evaluation not counted),",
+                f"measured    {_CALIBRATION_STEPS} steps here: {_duration(self.seconds)} of training, without evaluation,",
                 f"            {self.peak_bytes / 1e6:,.0f} MB at the most",
             ]
         return found
@@ -107,7 +107,7 @@ def _measure(
             batch = collate([examples[place] for place in group], device)
             with computing(device, dtype):
                 loss, _ = supervised_loss(model, batch, scale=1 / planned.num_supervised)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         # The first step pays for allocations and caches that the others find made.
@@ -115,9 +115,15 @@ def _measure(
             spent += time.monotonic() - began
             tokens += int(sum(steps.lengths[place] for group in planned.micro_batches for place in group))
     model.zero_grad(set_to_none=True)
-    all_tokens = sum(int(steps.lengths[place]) for n in range(len(steps)) for group in steps[n].micro_batches for place in group)
+    all_tokens = sum(
+        int(steps.lengths[place]) for n in range(len(steps)) for group in steps[n].micro_batches for place in group
+    )
     is_cuda = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(device) if is_cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = (
+        torch.cuda.max_memory_allocated(device)
+        if is_cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
     return spent / tokens * all_tokens, peak
 
 

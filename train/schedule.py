@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 from train.recipe import Recipe
 
 FEWEST_WARMUP, WARMUP_SHARE = 10, 0.03
 VALIDATIONS_OF_A_RUN = 4
-FULL_LR = 2e-5
+BASE_LR, FULL_LR, HIGHEST_LORA_LR = 5e-4, 2e-5, 1e-2
 NARROW = 512
 
 
 def peak_lr(recipe: Recipe, hidden_size: int, model_type: str) -> float:
     """Return the highest learning rate.
 
-    LoRA follows 5e-5 * 10 * (2000 / width)^p with p = 0.0775 for Qwen and 0.781 for others ("LoRA Without Regret", Thinking
-    Machines 2025, and its cookbook). Models narrower than 512 lie outside of what that was fitted on; our own runs on the
-    embedded base (width 160) did best at 5e-3 for LoRA and 1.5e-3 for all weights, and the two rules meet those.
+    LoRA follows 5e-5 * 10 * (2000 / width)^p with p = 0.0775 for Qwen and 0.781 for others ("LoRA Without Regret",
+    Thinking Machines 2025, and its cookbook). Models narrower than 512 lie outside of what that was fitted on; our own
+    runs at width 160 did best at 5e-3 for LoRA and 1.5e-3 for all weights, which the rule for them meets.
     """
     if recipe.lr != "auto":
         return recipe.lr
     if hidden_size < NARROW:
-        lora = 5e-4 * (2000 / hidden_size) ** 0.9
+        lora = min(HIGHEST_LORA_LR, BASE_LR * math.pow(2000 / hidden_size, 0.9))
         return lora if recipe.method == "lora" else 0.3 * lora
     if recipe.method == "full":
         return FULL_LR
-    return 5e-4 * (2000 / hidden_size) ** (0.0775 if "qwen" in model_type.lower() else 0.781)
+    return BASE_LR * math.pow(2000 / hidden_size, 0.0775 if "qwen" in model_type.lower() else 0.781)
 
 
 def warmup_steps(recipe: Recipe, num_steps: int) -> int:

@@ -37,21 +37,25 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
 
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
-    from curate.feedback import read_results
+    from curate.feedback import REPORT_FILE, read_results
     from curate.workspace.opened import open_and_tell
     from curate.workspace.publish import export_dataset
     from curate.workspace.results import told
-    from curate.workspace.training import new_run, require_trainer, train
+    from curate.workspace.training import require_trainer, run_folder, train
 
+    options: list[str] = ctx.meta[_OPTIONS]
     require_trainer()
     workspace = open_and_tell(root)
     made, _ = export_dataset(workspace)
     say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
-    folder = new_run(workspace)
-    code = train(workspace, made.path, folder, ctx.meta[_OPTIONS])
+    folder = run_folder(workspace, options)
+    code = train(workspace, made.path, folder, options)
     if code != Exit.OK:
-        say.talk(f"training ended with exit code {code}; see {say.visible(str(folder))}")
+        say.talk(f"training ended with exit code {code}" + (f"; see {say.visible(str(folder))}" if folder.exists() else ""))
         return code
+    if not (folder / REPORT_FILE).is_file():
+        say.talk("training wrote no report, so there is nothing to show")
+        return Exit.OK
     results = read_results(folder)
     for line in told(workspace, results):
         say.data(line)

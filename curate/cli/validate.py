@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +67,14 @@ def command(
     settings = _with_options(read_settings(root) if root else Settings(), _codes(select), _codes(ignore))
     shape = _shape(schema, root, settings, files)
     verdict = validate(
-        files, shape, settings, jobs=jobs or default_jobs(files), limit=limit, root=root, show_values=show_values
+        files,
+        shape,
+        settings,
+        jobs=jobs or default_jobs(files),
+        limit=limit,
+        dropped=_dropped(root),
+        root=root,
+        show_values=show_values,
     )
     if shape.view is None:
         say.talk(f"{say.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else")
@@ -77,6 +84,9 @@ def command(
     text = _statistics(verdict) if statistics else render(format_, verdict, Page(lines, show_values))
     _write(list(text), output)
     say.talk(_summary(verdict))
+    if not verdict.num_records and verdict.num_errors:
+        say.talk(f"no line is a record of the shape {say.one_line(shape.name)}; --schema names another")
+        say.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")
     return Exit.FINDINGS if verdict.num_errors and not exit_zero else Exit.OK
 
 
@@ -101,6 +111,7 @@ def _files(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
 
 
 def _workspace_files(root: Path) -> list[Path]:
+    """Return what the globs of a workspace match, links and pipes too: they become findings, not the run's end."""
     from curate.settings import FILE_NAME, read_settings
 
     if not (root / FILE_NAME).is_file():
@@ -121,6 +132,16 @@ def _workspace_files(root: Path) -> list[Path]:
             "E904 no-such-file", f"no file matches {', '.join(settings.data)} in {say.one_line(str(root))}"
         )
     return files
+
+
+def _dropped(root: Path | None) -> Collection[str]:
+    """Return the records of a workspace that people took out."""
+    if root is None or not (root / "journal").is_dir():
+        return ()
+    # A workspace brings much with it, and only one with decisions needs it here.
+    from curate.workspace import open_workspace
+
+    return open_workspace(root).dropped()
 
 
 def _shape(schema: str, root: Path | None, settings: Settings, files: Sequence[Path]) -> Shape:

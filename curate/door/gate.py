@@ -20,6 +20,7 @@ _PACKED = (
     (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"Rar!\x1a\x07", "RAR"),
+    (b"LZIP", "lzip"),
     (b"PAR1", "Parquet"),
     (b"ARROW1", "Arrow"),
     (b"SQLite format 3\x00", "SQLite"),
@@ -75,6 +76,8 @@ def refuse_disguise(head: bytes) -> None:
     for magic, name in _PACKED:
         if head.startswith(magic):
             raise DoorFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
+    if head[257:262] == b"ustar":
+        raise DoorFault("S115", "the file is a tar archive, not JSON Lines", 1, "Unpack it first.")
     if head.startswith(b"version https://git-lfs") or b"/annex/objects/" in head[:64]:
         raise DoorFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
     for mark in (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"):

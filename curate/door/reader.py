@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from curate.record import Finding, Json, Line, Source
 MAX_LINE = 16 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-_MARKERS = (b"<<<<<<< ", b"||||||| ", b">>>>>>> ")
+_MARKER = re.compile(rb"(?:<{7}|\|{7}|>{7})(?: .*)?|={7}", re.DOTALL)
 _DOCUMENT_STARTS = (b"[", b"{")
 
 
@@ -176,14 +177,14 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
     )
 
 
-def spans(path: Path, num_spans: int) -> list[Span]:
+def spans(path: Path, num_spans: int, *, root: Path | None = None) -> list[Span]:
     """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
 
     Raises:
         CurateError: E904 when the file is missing or may not be read.
         DoorFault: S127 when it is not a regular file.
     """
-    handle = open_regular(path)
+    handle = open_regular(path, root)
     try:
         size = os.fstat(handle).st_size
         cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
@@ -263,7 +264,7 @@ def _refuse_nul(raw: bytes, is_ended: bool) -> None:
 
 
 def _refuse_marker(raw: bytes) -> None:
-    if raw.startswith(_MARKERS) or raw == b"=======":
+    if _MARKER.fullmatch(raw):
         raise DoorFault("S113", "a merge conflict was left in the file", 1, "Resolve it and remove the marker lines.")
 
 

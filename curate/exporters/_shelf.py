@@ -112,7 +112,7 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
 
     Raises:
-        CurateError: E908 for an unknown format, E912 when the format needs an extra that is not installed, E906 when
+        CurateError: E945 for an unknown format, E940 when the format needs an extra that is not installed, E906 when
             writing fails.
     """
     known = exporters()

@@ -28,6 +28,9 @@ SAMPLE_SCORERS = {
     "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
     "redirect": "token_f1",
 }  # fmt: skip
+SAMPLE_SEED = 20
+SAMPLE_RATIOS = (0.7, 0.1, 0.2)
+"""Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
 _GITIGNORE = "# Caches and drafts; may be deleted at any time.\n*\n"
 _GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
 
@@ -60,7 +63,7 @@ def make_workspace(
     written to ``schema.json``. With ``is_sample`` the shipped tour is copied: data, recipe and a tiny model.
 
     Raises:
-        CurateError: E909 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
+        CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
             schema is unfit, E900 when the installation lacks its samples.
     """
     _refuse_full(root)
@@ -141,7 +144,11 @@ def _make_sample(root: Path) -> Made:
         if path.is_file():
             write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
     made = Made(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
-    _write_settings(made, recipe="recipe.toml", allow_refusals=("redirect",))
+    text = settings_text(
+        schema=made.schema, seed=SAMPLE_SEED, categories=made.categories, ratios=SAMPLE_RATIOS, recipe="recipe.toml",
+        allow_refusals=("redirect",),
+    )  # fmt: skip
+    write_atomic(root / FILE_NAME, [text.encode()])
     return made
 
 
@@ -151,14 +158,8 @@ def _lay_out(root: Path) -> None:
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 
 
-def _write_settings(made: Made, *, recipe: str = "", allow_refusals: tuple[str, ...] = ()) -> None:
-    text = settings_text(
-        schema=made.schema,
-        seed=secrets.randbelow(2**31),
-        categories=made.categories,
-        recipe=recipe,
-        allow_refusals=allow_refusals,
-    )
+def _write_settings(made: Made) -> None:
+    text = settings_text(schema=made.schema, seed=secrets.randbelow(2**31), categories=made.categories)
     write_atomic(made.root / FILE_NAME, [text.encode()])
 
 

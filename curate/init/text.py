@@ -40,7 +40,7 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "split": (
         "How records are divided. The same seed gives the same division; adding records moves nobody.",
         {
-            "seed": "Drawn when this file was made.",
+            "seed": "Written down when this file was made; nothing is divided without one.",
             "ratios": "Shares of train, validation and test.",
             "group": 'A JSON pointer to what must stay together, for example "/meta/source_id".',
             "stratify": "Whether each category is divided by the ratios, not only the whole.",
@@ -60,11 +60,13 @@ def settings_text(
     schema: str,
     seed: int,
     categories: Mapping[str, str],
+    ratios: tuple[float, float, float] | None = None,
     recipe: str = "",
     allow_refusals: tuple[str, ...] = (),
 ) -> str:
     """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers."""
     settings = Settings(schema=schema)
+    split: dict[str, Json] = {"seed": seed} | ({"ratios": list(ratios)} if ratios else {})
     document = tomlkit.document()
     document.add(tomlkit.comment("Settings of this workspace. Every setting is listed; what you see is its value."))
     top: dict[str, Json] = {"schema": schema, "data": settings.data, "recipe": recipe}
@@ -72,7 +74,7 @@ def settings_text(
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(_TOP[name]))
         document.add(name, tomlkit.item(value))
-    given: dict[str, dict[str, Json]] = {"checks": {"allow_refusals": list(allow_refusals)}, "split": {"seed": seed}}
+    given: dict[str, dict[str, Json]] = {"checks": {"allow_refusals": list(allow_refusals)}, "split": split}
     defaults = settings.model_dump()
     for section, (about, comments) in _SECTIONS.items():
         document.add(tomlkit.nl())

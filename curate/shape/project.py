@@ -37,7 +37,7 @@ class Project:
 
 def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateError:
     """Return the error of a schema that cannot be used; ``reason`` is a stable word such as "remote-ref"."""
-    return CurateError("E903 bad-schema", f"{path}: {reason}: {message}", hint)
+    return CurateError("E903 bad-schema", f"{one_line(str(path))}: {reason}: {message}", hint)
 
 
 def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
@@ -64,12 +64,16 @@ def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
 
 
 def _read(project: Project, path: Path, uri: str) -> Json:
+    if path.exists() and not path.is_file():
+        raise CurateError("E904 no-such-file", f"the schema {one_line(str(path))} is not a regular file")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise bad_schema(path, "schema-size", f"larger than {_MAX_BYTES // 1024 // 1024} MiB")
         raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
-        raise CurateError("E904 no-such-file", f"the schema {path} cannot be read: {error.strerror}") from error
+        raise CurateError(
+            "E904 no-such-file", f"the schema {one_line(str(path))} cannot be read: {error.strerror}"
+        ) from error
     try:
         schema = strict_loads(raw)
     except DoorFault as fault:
@@ -187,7 +191,7 @@ def _same_value(project: Project, node: dict[str, Json]) -> Iterator[dict[str, J
     for _, part, is_same in subschemas(node):
         if is_same and isinstance(part, dict):
             yield part
-    for keyword in ("$ref", "$dynamicRef"):
+    for keyword in sorted(REFERENCES):
         if isinstance(reference := node.get(keyword), str):
             target = _resolve(project, project.bases.get(id(node), _BASE), reference)
             if isinstance(target, dict):

@@ -48,6 +48,8 @@ class View:
         prompt = places.get("prompt", ())
         self.prompt = [parts_of(part) for part in ([prompt] if isinstance(prompt, str) else prompt)]
         self.one = {name: parts_of(str(places[name])) for name in ONE_PLACE if name in places}
+        # Nearly every place is a key of the line itself, and a million lines ask for ten each.
+        self._keys = {name: parts[0] for name, parts in self.one.items() if len(parts) == 1}
 
     @property
     def kind(self) -> Kind:
@@ -58,6 +60,8 @@ class View:
 
     def get(self, value: Mapping[str, Json], name: str) -> Json:
         """Return what stands at the place called ``name``, None where nothing does."""
+        if (key := self._keys.get(name)) is not None:
+            return value.get(key)
         parts = self.one.get(name)
         return None if parts is None else at(value, parts)
 

@@ -31,11 +31,12 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
+    # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
+    tasks = [(path, span) for path in files for span in _spans(path, examiner.root)]
     if jobs == 1:
-        for path in files:
-            yield path, examiner.examine(path, None)
+        for path, span in tasks:
+            yield path, examiner.examine(path, span)
         return
-    tasks = [(path, span) for path in files for span in _spans(path, jobs)]
     shape = examiner.shape
     arguments = (
         str(shape.path),
@@ -53,10 +54,9 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
             yield path, result
 
 
-def _spans(path: Path, jobs: int) -> list[Span | None]:
+def _spans(path: Path, root: Path | None) -> Sequence[Span | None]:
     try:
-        size = path.stat().st_size
-        return list(spans(path, max(1, min(size // _SPAN_BYTES, 64 * jobs)))) or [None]
+        return spans(path, max(1, path.stat().st_size // _SPAN_BYTES), root=root) or [None]
     except (DoorFault, OSError):
         # The reader itself reports what is wrong with the path.
         return [None]

@@ -23,7 +23,7 @@ def require_trainer() -> None:
     """Make sure that training can start here.
 
     Raises:
-        CurateError: E912 with exit code 3 when the extra ``train`` is not installed.
+        CurateError: E940 with exit code 3 when the extra ``train`` is not installed.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -34,9 +34,16 @@ def require_trainer() -> None:
         )
 
 
-def new_run(workspace: Workspace) -> Path:
-    """Return the folder for a new run: today's date and the first letters that are free. It is not made here."""
+def run_folder(workspace: Workspace, options: Sequence[str]) -> Path:
+    """Return the folder of the run: the newest where ``options`` resume one, else today's date and free letters.
+
+    It is not made here. An ``--out`` among the options wins.
+    """
     runs = inside(workspace.root, workspace.root / RUNS)
+    if "--out" in options[:-1]:
+        return Path(options[options.index("--out") + 1])
+    if "--resume" in options and (found := [path for path in runs.glob("*") if path.is_dir()]):
+        return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     number = 0
     while (folder := runs / f"{today}-{_letters(number)}").exists():

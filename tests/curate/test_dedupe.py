@@ -24,7 +24,10 @@ def pair(name, prompt, completion, **more):
 
 
 def words(rng, count):
-    return [f"{rng.choice('bcdfgklmnprst')}{rng.choice('aeiou')}{rng.choice('lmnrst')}{rng.randrange(300)}" for _ in range(count)]
+    return [
+        f"{rng.choice('bcdfgklmnprst')}{rng.choice('aeiou')}{rng.choice('lmnrst')}{rng.randrange(300)}"
+        for _ in range(count)
+    ]
 
 
 def corpus(seed, count=600):
@@ -171,7 +174,8 @@ def test_nothing_in_nothing_out():
 
 
 @pytest.mark.parametrize(
-    ("method", "rate"), [(Method("word", 3, 0.7), 0.0627), (Method("word", 5, 0.75), 0.0304), (Method("word", 1, 1.0), 0.0)]
+    ("method", "rate"),
+    [(Method("word", 3, 0.7), 0.0627), (Method("word", 5, 0.75), 0.0304), (Method("word", 1, 1.0), 0.0)],
 )
 def test_edit_rate(method, rate):
     assert method.edit_rate == pytest.approx(rate, abs=5e-4)
@@ -187,7 +191,9 @@ def test_crowded_bucket_is_linear_and_counted(monkeypatch):
     monkeypatch.setattr(minhash, "PAIRWISE_BUCKET", 2)
     led = links(table, 0.7, crowd)
     assert led.num_skipped == 0
-    assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {(n, n) for n in range(40)}
+    assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {
+        (n, n) for n in range(40)
+    }
     assert set(zip(led.left.tolist(), led.right.tolist(), strict=True)) <= set(
         zip(everything.left.tolist(), everything.right.tolist(), strict=True)
     )
@@ -205,7 +211,9 @@ def test_jaccard_is_that_of_sets(texts, ngram):
     table = shingles(tokens(cut, by_character=False), ngram)
     left, right = (np.array(side) for side in zip(*[(i, j) for i in range(len(texts)) for j in range(i)], strict=True))
     scores = jaccard(Sets.of(table, np.arange(len(texts))), left, right)
-    assert scores.tolist() == pytest.approx([oracle(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)])
+    assert scores.tolist() == pytest.approx(
+        [oracle(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)]
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -241,7 +249,11 @@ def characters_changed(text, rng, rate=0.03):
 def test_japanese_edits_are_found(shared):
     lines = (shared / "data/japanese-mt-bench/question_full.jsonl").read_text(encoding="utf-8").splitlines()
     turns = [json.loads(line)["turns"] for line in lines]
-    base = [pair(f"r{n}", first, second) for n, (first, second, *_) in enumerate(turns) if len(first) > 60 and len(second) > 20]
+    base = [
+        pair(f"r{n}", first, second)
+        for n, (first, second, *_) in enumerate(turns)
+        if len(first) > 60 and len(second) > 20
+    ]
     assert len(base) >= 15
     rng = random.Random(9)
     copies = [pair(f"z{one.id}", characters_changed(one.prompt, rng), one.completion) for one in base]

@@ -262,7 +262,7 @@ DOCUMENTS = [
 
 @pytest.mark.parametrize("raw", DOCUMENTS, ids=range(len(DOCUMENTS)))
 def test_documents_are_told_from_lines(raw: bytes, tmp_path: Path) -> None:
-    found = [item for item in read_entries(write(tmp_path, raw))]
+    found = list(read_entries(write(tmp_path, raw)))
     assert [item.code for item in found if isinstance(item, Finding) and item.code[:3] == "S12"] == ["S124"]
     assert f"{raw.count(bytes([10])) + (not raw.endswith(bytes([10])))} lines" in str(found)
     assert not [item for item in found if isinstance(item, Entry)]
@@ -280,12 +280,19 @@ HEADS = [
     (b"<!DOCTYPE html><html>", "S124"),
     (b"\n <HTML>", "S124"),
     (b"../.git/annex/objects/xx", "S114"),
+    (b"a.jsonl".ljust(257, b"\x00") + b"ustar", "S115"),
 ]
 
 
 @pytest.mark.parametrize(("raw", "code"), HEADS, ids=lambda value: repr(value)[:20])
 def test_other_files_under_a_record_files_name(raw: bytes, code: str, tmp_path: Path) -> None:
     assert codes(write(tmp_path, raw)) == [code]
+
+
+def test_conflict_markers_of_all_kinds(tmp_path: Path) -> None:
+    markers = b"<<<<<<< HEAD\n|||||||\n=======\r\n>>>>>>>\n"
+    found = [f for f in read_entries(write(tmp_path, b'{"a":1}\n' + markers)) if isinstance(f, Finding)]
+    assert [(f.code, f.line) for f in found if f.code != "S119"] == [("S113", line) for line in (2, 3, 4, 5)]
 
 
 def test_nul_at_the_end_of_a_cut_record(tmp_path: Path) -> None:

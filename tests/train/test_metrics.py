@@ -17,11 +17,25 @@ from train.metrics.nll import bits_per_byte
 from train.metrics.rouge_l import lcs_length
 
 CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60) | st.text("0123456789.,-+eE{}[]\":ab \n`", max_size=60)
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60) | st.text(
+    '0123456789.,-+eE{}[]":ab \n`', max_size=60
+)
 HOSTILE = [
-    "", "\x00", "[" * 100_000, '{"a":' * 5_000, "9" * 5_000, "1e999", "-", "```json\n```", "\ud800", "\u202e)(*&", "(" * 500,
-    '{"a": ' + "9" * 5_000 + "}", "a" * 20_000, "\u0e01\u0e33" * 50,
-]  # fmt: skip
+    "",
+    "\x00",
+    "[" * 100_000,
+    '{"a":' * 5_000,
+    "9" * 5_000,
+    "1e999",
+    "-",
+    "```json\n```",
+    "\ud800",
+    "\u202e)(*&",
+    "(" * 500,
+    '{"a": ' + "9" * 5_000 + "}",
+    "a" * 20_000,
+    "\u0e01\u0e33" * 50,
+]
 
 
 @pytest.mark.parametrize(("metric", "case"), CASES, ids=[f"{m.name}-{n}" for n, (m, _) in enumerate(CASES)])
@@ -29,16 +43,33 @@ def test_a_metric_keeps_its_cases(metric: Metric, case: Any) -> None:
     completion, reference, expected, *rest = case
     options = rest[0] if rest else {}
     metric.check(options)
-    full = {f"{metric.name}.{k}": v for k, v in expected.items()} if isinstance(expected, Mapping) else {metric.name: expected}
+    full = (
+        {f"{metric.name}.{k}": v for k, v in expected.items()}
+        if isinstance(expected, Mapping)
+        else {metric.name: expected}
+    )
     assert metric.scores(completion, reference, options) == pytest.approx(full, abs=1e-12)
 
 
 def test_every_file_of_the_shelf_is_found_and_proves_itself() -> None:
     shelf = discover()
-    assert {"exact", "token_f1", "numeric", "contains", "regex", "json_schema", "choice", "rouge_l", "chrf", "behaviour"} <= shelf.keys()
+    assert {
+        "exact",
+        "token_f1",
+        "numeric",
+        "contains",
+        "regex",
+        "json_schema",
+        "choice",
+        "rouge_l",
+        "chrf",
+        "behaviour",
+    } <= shelf.keys()
     for metric in shelf.values():
         assert len(metric.cases) >= 3, metric.name
-        assert len({str(case[2]) for case in metric.cases}) > 1, f"the cases of {metric.name} cannot tell it from a constant"
+        assert len({str(case[2]) for case in metric.cases}) > 1, (
+            f"the cases of {metric.name} cannot tell it from a constant"
+        )
 
 
 @pytest.mark.parametrize("name", sorted(discover()))
@@ -98,17 +129,32 @@ def test_the_own_schema_subset_agrees_with_the_library_where_both_know_the_keywo
 ) -> None:
     pytest.importorskip("jsonschema", reason="the library is the oracle of this test")
     schema = {
-        "type": "object", "required": ["id"],
+        "type": "object",
+        "required": ["id"],
         "properties": {
-            "id": {"type": "string"}, "n": {"type": ["integer", "null"]}, "kind": {"enum": ["a", 1]}, "one": {"const": 1},
+            "id": {"type": "string"},
+            "n": {"type": ["integer", "null"]},
+            "kind": {"enum": ["a", 1]},
+            "one": {"const": 1},
             "tags": {"type": "array", "items": {"type": "string"}},
         },
-    }  # fmt: skip
+    }
     texts = [
-        '{"id": "x"}', "{}", '{"id": 1}', '{"id": "x", "n": 1.0}', '{"id": "x", "n": 1.5}', '{"id": "x", "n": true}', "[]",
-        '{"id": "x", "kind": true}', '{"id": "x", "kind": 1}', '{"id": "x", "one": true}', '{"id": "x", "tags": ["a", 2]}',
-        '{"id": "x", "tags": []}', '"id"', "null",
-    ]  # fmt: skip
+        '{"id": "x"}',
+        "{}",
+        '{"id": 1}',
+        '{"id": "x", "n": 1.0}',
+        '{"id": "x", "n": 1.5}',
+        '{"id": "x", "n": true}',
+        "[]",
+        '{"id": "x", "kind": true}',
+        '{"id": "x", "kind": 1}',
+        '{"id": "x", "one": true}',
+        '{"id": "x", "tags": ["a", 2]}',
+        '{"id": "x", "tags": []}',
+        '"id"',
+        "null",
+    ]
     metric = discover()["json_schema"]
     by_library = [metric.scores(text, "{}", {"schema": schema})["json_schema.valid"] for text in texts]
     assert json_schema.validator() == "jsonschema"
@@ -140,7 +186,7 @@ def test_a_schema_never_reaches_for_the_network_and_a_broken_one_is_refused() ->
         ("regex", {"pattern": "("}, "E932 bad-metric-option", ""),
         ("choice", {"choices": ["", "a"]}, "E932 bad-metric-option", ""),
     ],
-)  # fmt: skip
+)
 def test_a_bad_scorer_is_refused_before_it_is_needed(name: str, options: dict[str, Any], code: str, said: str) -> None:
     with pytest.raises(TrainError) as caught:
         scorer(name, options)

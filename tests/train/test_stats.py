@@ -15,7 +15,7 @@ from train import stats
 
 # Efron and Tibshirani 1993, table 2.1: survival days of the seven treated mice.
 MICE = [94.0, 197.0, 16.0, 38.0, 99.0, 141.0, 23.0]
-# Darwin's maize, as Fisher 1935 (The Design of Experiments, section 17) gives it: crossed minus selfed, eighths of an inch.
+# Darwin's maize as in Fisher 1935, The Design of Experiments, section 17: crossed minus selfed, eighths of an inch.
 MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
 
 
@@ -50,7 +50,8 @@ def test_wilson_refuses_what_is_no_share(successes: int, num: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("freedom", "quantile"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423), (120, 1.9799), (1000, 1.9623)]
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423), (120, 1.9799), (1000, 1.9623)],
 )
 def test_t_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
     assert stats.t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-5)
@@ -179,7 +180,7 @@ def test_sign_flips_are_those_of_brute_force(values: list[int]) -> None:
 
 def test_many_sign_flips_are_drawn_and_never_give_zero() -> None:
     assert stats.sign_flip([1.0] * 400, seed=[1]) == 1 / 10_000
-    drawn = stats.sign_flip([float(value) for value in MAIZE + [1, -1]], seed=[1])
+    drawn = stats.sign_flip([float(value) for value in [*MAIZE, 1, -1]], seed=[1])
     assert drawn == pytest.approx(0.0527, abs=0.01)
 
 

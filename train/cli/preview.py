@@ -18,14 +18,29 @@ _TRAINED, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 @click.command("preview")
 @click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--recipe", "recipe_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Recipe file, TOML or YAML.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as objective=chat.")
+@click.option(
+    "--recipe",
+    "recipe_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Recipe file, TOML or YAML.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as objective=chat."
+)
 @click.option("--base", help="Folder, .gguf file or hub id of the model to tune.")
 @click.option("--id", "ids", multiple=True, help="Show this record; may be given more than once.")
 @click.option("--split", default="train", show_default=True, type=click.Choice(["train", "validation", "test"]))
-@click.option("-n", "--number", default=1, show_default=True, type=click.IntRange(1, 1000), help="Records to show without --id.")
+@click.option(
+    "-n", "--number", default=1, show_default=True, type=click.IntRange(1, 1000), help="Records to show without --id."
+)
 def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, ids: tuple[str, ...], split: str, number: int
+    dataset: Path,
+    recipe_path: Path | None,
+    settings: tuple[str, ...],
+    base: str | None,
+    ids: tuple[str, ...],
+    split: str,
+    number: int,
 ) -> None:
     """Show records of DATASET as the model sees them: a token a line, with its id and whether it is trained.
 
@@ -37,7 +52,11 @@ def command(
 
     recipe = load_recipe(recipe_path, settings, {"base": base})
     opened, renderer = open_renderer(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
-    rows = [row for rows in opened.splits.values() for row in rows if row.id in ids] if ids else opened.splits[split][:number]
+    rows = (
+        [row for rows in opened.splits.values() for row in rows if row.id in ids]
+        if ids
+        else opened.splits[split][:number]
+    )
     missing = sorted(set(ids) - {row.id for row in rows})
     if missing:
         raise click.UsageError(f"no record {', '.join(missing)} in {dataset}")

@@ -9,17 +9,30 @@ import click
 
 @click.command("run")
 @click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--recipe", "recipe_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Recipe file, TOML or YAML.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as lora.rank=8.")
+@click.option(
+    "--recipe",
+    "recipe_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Recipe file, TOML or YAML.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as lora.rank=8."
+)
 @click.option("--base", help="Folder, .gguf file or hub id of the model to tune.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; default runs/DATE-a.")
 @click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, out: Path | None, resume: bool,
-    force: bool, dry_run: bool,
-) -> int:  # fmt: skip
+    dataset: Path,
+    recipe_path: Path | None,
+    settings: tuple[str, ...],
+    base: str | None,
+    out: Path | None,
+    resume: bool,
+    force: bool,
+    dry_run: bool,
+) -> int:
     """Fine-tune on DATASET (made by `curate export`) and say per category whether it helped.
 
     Exit codes: 0 done, 1 diverged, 2 bad input, 3 the machine lacks something, 130/143/129 stopped with a checkpoint.

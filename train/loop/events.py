@@ -19,7 +19,9 @@ _RECENT = 20
 
 
 class Events:
-    """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes from."""
+    """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
+    from.
+    """
 
     def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
         kept: list[str] = []
@@ -33,7 +35,9 @@ class Events:
     def __enter__(self) -> Events:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
@@ -85,4 +89,6 @@ class Progress:
 
 def _clock(seconds: float) -> str:
     whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+    return (
+        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+    )

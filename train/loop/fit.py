@@ -19,12 +19,12 @@ from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
-from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
 from train.loop.signals import GracefulStop
 from train.loss import supervised_loss
 from train.model import computing
 from train.recipe import Recipe
 from train.render import Example
+from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
 
 _MOST_NAMED = 20
 
@@ -79,9 +79,11 @@ def fit(
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
-    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and checkpoints.
+    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
+    checkpoints.
 
-    Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's records.
+    Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
+    records.
     """
     steps = Steps(examples, recipe)
     run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype)
@@ -91,7 +93,9 @@ def fit(
         run.load(resume)
     began = time.monotonic()
     with GracefulStop() as stop, Events(run_dir / "metrics.jsonl", resumed_from=run.state.step) as events:
-        events.write("resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr)
+        events.write(
+            "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
+        )
         progress = Progress(len(steps))
         while run.state.step < len(steps) and stop.exit_code is None:
             run.step(events, progress)
@@ -100,16 +104,25 @@ def fit(
         state = run.state
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
-        return FitResult(len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code)
+        return FitResult(
+            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code
+        )
 
 
 class _Run:
     """The parts of a run that step together."""
 
     def __init__(
-        self, model: Any, examples: Sequence[Example], steps: Steps, recipe: Recipe, run_dir: Path, facts: Mapping[str, Any],
-        device: torch.device, dtype: torch.dtype,
-    ) -> None:  # fmt: skip
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        steps: Steps,
+        recipe: Recipe,
+        run_dir: Path,
+        facts: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
         self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -120,8 +133,13 @@ class _Run:
             {"params": [p for p in self.trained.values() if p.dim() >= 2], "weight_decay": decay},
             {"params": [p for p in self.trained.values() if p.dim() < 2], "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.lr, betas=betas(recipe), fused=True)
-        self.validate_every, self.save_every = validation_steps(recipe, len(steps)), checkpoint_steps(recipe, len(steps))
+        self.optimizer = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=self.lr, betas=betas(recipe), fused=True
+        )
+        self.validate_every, self.save_every = (
+            validation_steps(recipe, len(steps)),
+            checkpoint_steps(recipe, len(steps)),
+        )
         self.state = _State()
 
     def step(self, events: Events, progress: Progress) -> None:
@@ -143,10 +161,18 @@ class _Run:
         state.step, state.tokens, state.loss = state.step + 1, state.tokens + tokens, loss
         speed, left = progress.step(state.step, loss, tokens, time.monotonic() - began)
         events.write(
-            "step", step=state.step, of=len(self.steps), epoch=planned.epoch, loss=loss, lr=self.lr * factor, grad_norm=norm,
-            tokens=state.tokens, supervised=planned.num_supervised, tokens_per_second=round(speed, 1),
+            "step",
+            step=state.step,
+            of=len(self.steps),
+            epoch=planned.epoch,
+            loss=loss,
+            lr=self.lr * factor,
+            grad_norm=norm,
+            tokens=state.tokens,
+            supervised=planned.num_supervised,
+            tokens_per_second=round(speed, 1),
             eta_seconds=round(left, 1),
-        )  # fmt: skip
+        )
 
     def _gradients(self, planned: Step) -> float:
         total = torch.zeros((), device=self.device)
@@ -154,7 +180,7 @@ class _Run:
             batch = collate([self.examples[place] for place in group], self.device)
             with computing(self.device, self.dtype):
                 loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)
 
@@ -172,17 +198,29 @@ class _Run:
                 state.best_step, state.best = state.step, score
             events.write("eval", step=state.step, **asdict(score), best=is_best)
             shown = "" if score.score is None else f"score {score.score:.4f}, "
-            say.talk(f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
+            say.talk(
+                f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else "")
+            )
         if is_last or is_stopping or is_best or state.step % self.save_every == 0:
             self.save(events)
 
     def save(self, events: Events) -> None:
         """Write a checkpoint of everything that the next step depends on."""
         state = self.state
-        tensors = {"weights": trained_tensors(self.model), "optimizer": self._optimizer_tensors(), "rng": _rng_tensors()}
+        tensors = {
+            "weights": trained_tensors(self.model),
+            "optimizer": self._optimizer_tensors(),
+            "rng": _rng_tensors(),
+        }
         always = [] if state.best_step is None else [state.best_step]
         path = save_checkpoint(
-            self.run_dir, state.step, tensors, asdict(state), self.facts, keep=self.recipe.checkpoint.keep, always=always
+            self.run_dir,
+            state.step,
+            tensors,
+            asdict(state),
+            self.facts,
+            keep=self.recipe.checkpoint.keep,
+            always=always,
         )
         events.write("checkpoint", step=state.step, path=path.name)
 
@@ -192,7 +230,9 @@ class _Run:
         saved = checkpoint.tensors("optimizer")
         for name, parameter in self.trained.items():
             state = {key: saved[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {key: t if key == "step" else t.to(parameter.device) for key, t in state.items()}
+            self.optimizer.state[parameter] = {
+                key: t if key == "step" else t.to(parameter.device) for key, t in state.items()
+            }
         rng = checkpoint.tensors("rng")
         torch.set_rng_state(rng["cpu"])
         if torch.cuda.is_available() and "cuda" in rng:
@@ -210,10 +250,10 @@ class _Run:
 
     def _diverged(self, planned: Step, loss: float, norm: float) -> TrainError:
         ids = [self.examples[place].id for group in planned.micro_batches for place in group]
-        more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+        named = ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
         return TrainError(
             "E930 diverged",
-            f"step {self.state.step + 1}: loss {loss}, gradient norm {norm}; the batch's records: {', '.join(ids[:_MOST_NAMED])}{more}",
+            f"step {self.state.step + 1}: loss {loss}, gradient norm {norm}; the batch's records: {named}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 
@@ -231,7 +271,9 @@ def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
     saved = checkpoint.tensors("weights")
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if {name: t.shape for name, t in saved.items()} != {name: p.shape for name, p in trained.items()}:
-        raise TrainError("E952 run-changed", f"{checkpoint.path.name} has other weights than the model", "begin a new run")
+        raise TrainError(
+            "E952 run-changed", f"{checkpoint.path.name} has other weights than the model", "begin a new run"
+        )
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(saved[name])

@@ -25,7 +25,9 @@ class GracefulStop:
             self._before = {number: signal.signal(number, self._ask) for number in _EXITS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._restore()
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:

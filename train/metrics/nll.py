@@ -17,4 +17,4 @@ def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | No
         ValueError: the two sequences differ in length.
     """
     total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
-    return sum(nlls) / (math.log(2) * total) if total else None
+    return math.fsum(nlls) / (math.log(2) * total) if total else None

@@ -13,7 +13,7 @@ import warnings
 
 from train.metrics import Scores, metric
 
-SECONDS = 0.5
+SECONDS = 1.0
 """The longest that one match may take."""
 
 _FLAGS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
@@ -45,7 +45,7 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
     """1 when the completion, trimmed, matches the pattern: as a whole, or with ``whole`` off anywhere in it.
 
     The pattern is the reference, or for the whole category the option; ``flags`` are letters of "imsx". Python's
-    syntax. Matching runs in a child process that is stopped after half a second, because a pattern with nested repeats
+    syntax. Matching runs in a child process that is stopped after a second, because a pattern with nested repeats
     can take longer than the universe has; such a match counts as none and is shown as ``timeout``. A reference that is
     empty or no pattern leaves the record unscored.
     """

@@ -26,7 +26,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int) -
 
     torch.manual_seed(seed)
     config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM",  # type: ignore[arg-type]
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM",
         target_modules=recipe.targets, init_lora_weights=True if recipe.init == "default" else recipe.init,
     )  # fmt: skip
     try:

@@ -16,8 +16,8 @@ _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 def find_base(name: str, folder: Path | None = None) -> Path:
     """Return the folder or .gguf file that ``name`` means: a path, "tiny-base", or a hub id, perhaps with @revision.
 
-    A relative path is looked for in ``folder`` (that of the recipe) and then in the working directory. Of a hub model only
-    configuration, tokenizer and safetensors are fetched, and nothing with HF_HUB_OFFLINE=1. Raises TrainError
+    A relative path is looked for in ``folder`` (that of the recipe) and then in the working directory. Of a hub model
+    only configuration, tokenizer and safetensors are fetched, and nothing with HF_HUB_OFFLINE=1. Raises TrainError
     "E926 no-such-base".
     """
     for path in ([folder / name] if folder else []) + [Path(name)]:

@@ -24,16 +24,20 @@ SMALL_MODEL = 20_000_000
 def load_base(name: str, *, device: str = "auto", folder: Path | None = None) -> tuple[Any, Any]:
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra"
-    where a .gguf file needs the gguf package.
+    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
+    missing-extra" where a .gguf file needs the gguf package.
     """
     path = find_base(name, folder)
     where = pick_device(device)
     if path.is_dir():
         if (path / "adapter_config.json").exists():
-            raise TrainError("E921 bad-model", f"{path} is an adapter, not a base", "train export merges an adapter into its base")
+            raise TrainError(
+                "E921 bad-model", f"{path} is an adapter, not a base", "train export merges an adapter into its base"
+            )
         if not (path / "config.json").is_file():
-            raise TrainError("E921 bad-model", f"{path} has no config.json", "a base is a folder in Hugging Face format")
+            raise TrainError(
+                "E921 bad-model", f"{path} has no config.json", "a base is a folder in Hugging Face format"
+            )
         check_folder(path)
         _check_type(path)
         arguments: dict[str, Any] = {}
@@ -62,15 +66,28 @@ def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
             path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
             output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", "is it a causal language model?") from error
+        raise TrainError(
+            "E921 bad-model", f"{path} cannot be loaded: {first[:300]}", "is it a causal language model?"
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: {shown}", "copy the model again")
+        raise TrainError(
+            "E921 bad-model", f"{path}: weights that the config asks for are not there: {shown}", "copy the model again"
+        )
     return model, tokenizer
 
 
@@ -109,9 +126,10 @@ def _check_type(path: Path) -> None:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind not in CONFIG_MAPPING:
         raise TrainError(
-            "E921 bad-model", f"{path / 'config.json'}: model_type {str(kind)[:80]!r} is not one that transformers knows",
+            "E921 bad-model",
+            f"{path / 'config.json'}: transformers knows no model_type {str(kind)[:80]!r}",
             "models that bring their own code are never loaded",
-        )  # fmt: skip
+        )
 
 
 def _gguf(path: Path) -> dict[str, Any]:
@@ -119,7 +137,9 @@ def _gguf(path: Path) -> dict[str, Any]:
         if file.read(4) != b"GGUF":
             raise TrainError("E921 bad-model", f"{path}: not a GGUF file", "copy the file again")
     if importlib.util.find_spec("gguf") is None:
-        raise TrainError("E940 missing-extra", "a .gguf base needs the package gguf", "pip install gguf", exit_code=Exit.MISSING)
+        raise TrainError(
+            "E940 missing-extra", "a .gguf base needs the package gguf", "pip install gguf", exit_code=Exit.MISSING
+        )
     return {"gguf_file": path.name}
 
 
@@ -130,14 +150,16 @@ def pick_device(wanted: str) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(wanted)
-    is_there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device.type, lambda: True)
-    if not is_there() or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    is_there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device.type, True)
+    if not is_there or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
         raise TrainError("E941 no-device", f"this machine has no {wanted}", "--set device=cpu", exit_code=Exit.MISSING)
     return device
 
 
 def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the format of the matrix products: bfloat16 where the hardware computes in it and the model is not tiny."""
+    """Return the format of the matrix products: bfloat16 where the hardware computes in it and the model is not
+    tiny.
+    """
     import torch
 
     if recipe.dtype != "auto":
@@ -165,7 +187,9 @@ def _cpu_flags() -> set[str]:
 
 @contextlib.contextmanager
 def computing(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Run matrix products in ``dtype``: autocast for bfloat16, nothing for float32. Training and scoring both use it."""
+    """Run matrix products in ``dtype``: autocast for bfloat16, nothing for float32. Training and scoring both use
+    it.
+    """
     import torch
 
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):

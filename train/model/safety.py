@@ -13,12 +13,16 @@ from train.errors import TrainError
 # torch.save, joblib and numpy's object arrays run code when they are loaded.
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"})
 # Fields that make transformers fetch or run code that is no part of it.
-CODE_FIELDS = frozenset({"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels"})
+CODE_FIELDS = frozenset(
+    {"auto_map", "trust_remote_code", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels"}
+)
 ATTENTION_FIELDS = frozenset(
     {"attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation",
      "_experts_implementation", "_experts_implementation_internal"}
 )  # fmt: skip
-_PLAIN_NAMES = frozenset({"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "grouped_mm", "batched_mm"})
+_PLAIN_NAMES = frozenset(
+    {"eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "grouped_mm", "batched_mm"}
+)
 _WIDTHS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -35,9 +39,17 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() and not _is_hidden(path, folder))
     for path in files:
         if path.suffix.lower() in PICKLE_SUFFIXES or _begins_as_pickle(path):
-            raise _bad(path, "is a pickle, which runs code when it is loaded", "weights are read from .safetensors only; remove it")
+            raise _bad(
+                path,
+                "is a pickle, which runs code when it is loaded",
+                "weights are read from .safetensors only; remove it",
+            )
         if path.suffix.lower() in (".py", ".pyc", ".so"):
-            raise _bad(path, "is code; models that bring their own code are never loaded", "use a model that transformers knows")
+            raise _bad(
+                path,
+                "is code; models that bring their own code are never loaded",
+                "use a model that transformers knows",
+            )
     for path in files:
         if path.name in ("tokenizer.json", "vocab.json") or path.suffix != ".json":
             continue
@@ -137,7 +149,12 @@ def _begins_as_pickle(path: Path) -> bool:
         head = file.read(2)
         file.seek(max(0, path.stat().st_size - 1))
         # A safetensors header of 128 + n * 256 bytes may begin like one, but no such file ends in STOP by chance alone.
-        return path.suffix != ".safetensors" and head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and file.read(1) == b"."
+        return (
+            path.suffix != ".safetensors"
+            and head[:1] == b"\x80"
+            and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+            and file.read(1) == b"."
+        )
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Objective, Recipe
 from train.recipe.read import effective, load_recipe, read_values
-from train.recipe.write import recipe_digest, recipe_toml
+from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [
     "CheckpointRecipe",
@@ -14,5 +14,6 @@ __all__ = [
     "load_recipe",
     "read_values",
     "recipe_digest",
+    "recipe_schema",
     "recipe_toml",
 ]

@@ -23,98 +23,132 @@ class _Section(BaseModel):
 class LoraRecipe(_Section):
     """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685); used when method is "lora"."""
 
-    rank: int = Field(16, ge=1, le=1024, description="Width of the adapters.")
-    alpha: float = Field(32, gt=0, le=4096, description="The adapter's output is scaled by alpha / rank.")
-    dropout: Share = Field(0.0, description="Dropout before the adapters, 0 to below 1.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Width of the adapters.")
+    alpha: float = Field(default=32, gt=0, le=4096, description="The adapter's output is scaled by alpha / rank.")
+    dropout: Share = Field(default=0.0, description="Dropout before the adapters, 0 to below 1.")
     targets: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.'
+        default="all-linear",
+        description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.',
     )
-    init: Literal["default", "gaussian"] = Field("default", description='How A begins; B begins at zero: "default" or "gaussian".')
+    init: Literal["default", "gaussian"] = Field(
+        default="default", description='How A begins; B begins at zero: "default" or "gaussian".'
+    )
 
 
 class EvalRecipe(_Section):
     """How base and tuned are measured, during the run and after it."""
 
-    every_steps: Steps | Auto = Field("auto", description='Validate every this many steps; "auto" is four times a run.')
+    every_steps: Steps | Auto = Field(
+        default="auto", description='Validate every this many steps; "auto" is four times a run.'
+    )
     during_training: int = Field(
-        200, ge=0, le=1_000_000, description="At most this many validation records are scored while training; 0 is none."
+        default=200,
+        ge=0,
+        le=1_000_000,
+        description="At most this many validation records are scored while training; 0 is none.",
     )
-    max_new_tokens: int = Field(256, ge=1, le=65_536, description="Longest completion that is generated, in tokens.")
-    batch_tokens: int = Field(8192, ge=16, le=16_777_216, description="Tokens of one evaluation batch, padding included.")
+    max_new_tokens: int = Field(
+        default=256, ge=1, le=65_536, description="Longest completion that is generated, in tokens."
+    )
+    batch_tokens: int = Field(
+        default=8192, ge=16, le=16_777_216, description="Tokens of one evaluation batch, padding included."
+    )
     general: str | None = Field(
-        None, description="A JSONL or text file of general text; its bits per byte show what was forgotten."
+        default=None, description="A JSONL or text file of general text; its bits per byte show what was forgotten."
     )
-    margin: Share = Field(0.02, description="A category is worse only when its score fell by more than this.")
-    resamples: int = Field(2000, ge=100, le=1_000_000, description="Bootstrap and permutation resamples.")
+    margin: Share = Field(default=0.02, description="A category is worse only when its score fell by more than this.")
+    resamples: int = Field(default=2000, ge=100, le=1_000_000, description="Bootstrap and permutation resamples.")
 
 
 class CheckpointRecipe(_Section):
     """When the state of the run is written, and how many generations stay."""
 
-    every_steps: Steps | Auto = Field("auto", description='Write every this many steps; "auto" is with each validation.')
-    keep: int = Field(2, ge=2, le=1000, description="Newest checkpoints that are kept, the best one not counted.")
+    every_steps: Steps | Auto = Field(
+        default="auto", description='Write every this many steps; "auto" is with each validation.'
+    )
+    keep: int = Field(
+        default=2, ge=2, le=1000, description="Newest checkpoints that are kept, the best one not counted."
+    )
 
 
 class Recipe(_Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
     base: str = Field(
-        DEFAULT_BASE, min_length=1, max_length=4096,
-        description='The model to tune: a folder in Hugging Face format, a .gguf file, a hub id, or "tiny-base" (ships with us).',
+        default=DEFAULT_BASE, min_length=1, max_length=4096,
+        description='The model to tune: a Hugging Face folder, a .gguf file, a hub id, or "tiny-base" (ships with us).',
     )  # fmt: skip
     objective: Objective | Auto = Field(
-        "auto",
-        description='What is trained: "sft" the last answer, "chat" every answer, "domain" all tokens, "auto" as the dataset says.',
+        default="auto",
+        description='"sft" trains the last answer, "chat" each answer, "domain" all tokens; "auto": as the dataset says.',
     )
-    method: Literal["lora", "full"] = Field("lora", description='"lora" tunes small adapters, "full" every weight.')
+    method: Literal["lora", "full"] = Field(
+        default="lora", description='"lora" tunes small adapters, "full" every weight.'
+    )
     lr: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
-        "auto", description='Highest learning rate; "auto" follows the method and the width of the model.'
+        default="auto", description='Highest learning rate; "auto" follows the method and the width of the model.'
     )
-    epochs: int = Field(2, ge=1, le=10_000, description="Passes over the training records.")
-    max_steps: Steps | None = Field(None, description="Stop after this many optimizer steps; the schedule fits itself to it.")
+    epochs: int = Field(default=2, ge=1, le=10_000, description="Passes over the training records.")
+    max_steps: Steps | None = Field(
+        default=None, description="Stop after this many optimizer steps; the schedule fits itself to it."
+    )
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | Auto = Field(
-        "auto", description='Records of one optimizer step; "auto" aims at 32,768 tokens but at 100 steps or more.'
+        default="auto",
+        description='Records of one optimizer step; "auto" aims at 32,768 tokens but at 100 steps or more.',
     )
     batch_tokens: Annotated[int, Field(ge=16, le=1_073_741_824)] | None = Field(
-        None, description="Tokens of one optimizer step, instead of batch_size."
+        default=None, description="Tokens of one optimizer step, instead of batch_size."
     )
     accumulation: int = Field(
-        1, ge=1, le=65_536, description="Split each step into at least this many micro-batches; the gradient stays the same."
+        default=1,
+        ge=1,
+        le=65_536,
+        description="Split each step into at least this many micro-batches; the gradient stays the same.",
     )
     micro_batch_tokens: int = Field(
-        8192, ge=16, le=16_777_216, description="Most tokens of one micro-batch, padding included; lower it to save memory."
+        default=8192,
+        ge=16,
+        le=16_777_216,
+        description="Most tokens of one micro-batch, padding included; lower it to save memory.",
     )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
-        "auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
+        default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
     )
-    schedule: Literal["linear", "constant"] = Field("linear", description='After warmup: "linear" to zero, or "constant".')
-    weight_decay: Share | Auto = Field("auto", description='AdamW weight decay; "auto" is 0 for lora and 0.01 for full.')
+    schedule: Literal["linear", "constant"] = Field(
+        default="linear", description='After warmup: "linear" to zero, or "constant".'
+    )
+    weight_decay: Share | Auto = Field(
+        default="auto", description='AdamW weight decay; "auto" is 0 for lora and 0.01 for full.'
+    )
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | Auto = Field(
-        "auto", description='AdamW betas; "auto" is [0.9, 0.999] for lora and [0.9, 0.95] for full.'
+        default="auto", description='AdamW betas; "auto" is [0.9, 0.999] for lora and [0.9, 0.95] for full.'
     )
-    clip: float = Field(1.0, ge=0, le=1e6, description="Largest gradient norm; 0 never clips.")
+    clip: float = Field(default=1.0, ge=0, le=1e6, description="Largest gradient norm; 0 never clips.")
     max_length: Annotated[int, Field(ge=8, le=16_777_216)] | Auto = Field(
-        "auto", description='Most tokens of one record; "auto" is what the model can read.'
+        default="auto", description='Most tokens of one record; "auto" is what the model can read.'
     )
     on_too_long: Literal["refuse", "cut", "skip"] = Field(
-        "refuse", description='A record over max_length: "refuse" the run, "cut" its end or "skip" it; both are counted.'
+        default="refuse",
+        description='A record over max_length: "refuse" the run, "cut" its end or "skip" it; both are counted.',
     )
     allow_special_tokens: bool = Field(
-        False, description="Take control tokens that stand in the data as plain text instead of refusing their records."
+        default=False,
+        description="Take control tokens that stand in the data as plain text instead of refusing their records.",
     )
-    seed: int = Field(0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
+    seed: int = Field(default=0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description='Number format of the matrix products; "auto" is bfloat16 where the hardware computes in it.'
+        default="auto",
+        description='Number format of the matrix products; "auto" is bfloat16 where the hardware computes in it.',
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
-        "auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
+        default="auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
     )
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
-        "auto", description='CPU threads; "auto" is 1 for models under 20 million parameters, else all cores.'
+        default="auto", description='CPU threads; "auto" is 1 for models under 20 million parameters, else all cores.'
     )
-    lora: LoraRecipe = LoraRecipe()
-    eval: EvalRecipe = EvalRecipe()
-    checkpoint: CheckpointRecipe = CheckpointRecipe()
+    lora: LoraRecipe = Field(default_factory=LoraRecipe)
+    eval: EvalRecipe = Field(default_factory=EvalRecipe)
+    checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
 
     @model_validator(mode="after")
     def _one_size_of_a_step(self) -> Recipe:

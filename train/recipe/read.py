@@ -18,8 +18,8 @@ from train.recipe.strict_yaml import read_yaml
 MOST_BYTES = 1_048_576
 # What other trainers call our settings, for "did you mean".
 _ELSEWHERE = {
-    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs", "per_device_train_batch_size": "batch_size",
-    "train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation", "warmup_steps": "warmup",
+    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs", "train_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation", "warmup_steps": "warmup",
     "warmup_ratio": "warmup", "lr_scheduler_type": "schedule", "max_grad_norm": "clip", "grad_clip": "clip",
     "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
     "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
@@ -27,8 +27,16 @@ _ELSEWHERE = {
     "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
     "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
 }  # fmt: skip
-_ARGUMENTS = {"dataset": "DATASET", "data": "DATASET", "train_file": "DATASET", "output_dir": "--out", "output": "--out",
-              "out": "--out", "run": "--out", "resume_from_checkpoint": "--resume"}  # fmt: skip
+_ARGUMENTS = {
+    "dataset": "DATASET",
+    "data": "DATASET",
+    "train_file": "DATASET",
+    "output_dir": "--out",
+    "output": "--out",
+    "out": "--out",
+    "run": "--out",
+    "resume_from_checkpoint": "--resume",
+}
 
 
 def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
@@ -42,7 +50,9 @@ def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
-            raise TrainError("E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8")
+            raise TrainError(
+                "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+            )
         _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
         origin[key.strip()] = f"--set {setting}"
     for key, value in (flags or {}).items():
@@ -55,7 +65,8 @@ def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[
 def read_values(path: Path) -> dict[str, Any]:
     """Return a recipe file's values as they stand there: TOML, or YAML by its suffix; nothing is expanded.
 
-    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, over 1 MiB or refused by the strict reading.
+    Raises TrainError "E920 bad-recipe" for what is not readable, not UTF-8, over 1 MiB or refused by the strict
+    reading.
     """
     try:
         raw = path.read_bytes()
@@ -159,7 +170,11 @@ def _near(key: str) -> str:
     known = [*Recipe.model_fields]
     for section, kind in (("lora", LoraRecipe), ("eval", EvalRecipe), ("checkpoint", CheckpointRecipe)):
         known += [f"{section}.{name}" for name in kind.model_fields]
-    names = {name: name for name in known} | {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)} | _ELSEWHERE
+    names = (
+        {name: name for name in known}
+        | {name.rsplit(".", maxsplit=1)[-1]: name for name in reversed(known)}
+        | _ELSEWHERE
+    )
     near = get_close_matches(last, names, n=1, cutoff=0.6)
     return f": did you mean {names[near[0]]!r}?" if near else ""
 
@@ -169,7 +184,9 @@ def _outside(recipe: Recipe, path: Path) -> list[str]:
     if recipe.eval.general is None:
         return []
     folder = path.resolve().parent
-    project = next((f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder)
+    project = next(
+        (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
+    )
     if (folder / recipe.eval.general).resolve().is_relative_to(project):
         return []
     return [f"{path.name}: eval.general {recipe.eval.general!r} leads out of the project {project.name!r}"]

@@ -1,8 +1,8 @@
 """A strict reading of YAML: what you see is what you get, as in YAML 1.2, without the parts that surprise or attack.
 
-Refused: tags, anchors and aliases, several documents, duplicate or non-text keys, more than 64 levels or 10,000 values.
-Only `true`, `false`, `null`, `~` and plain decimal numbers are more than text; `no`, `010`, `1.10`, `0x1F`, `1_000` stay
-the text that they are, so a field that wants a number refuses them instead of receiving another value.
+Refused: tags, anchors and aliases, several documents, duplicate or non-text keys, more than 64 levels or 10,000
+values. Only `true`, `false`, `null`, `~` and plain decimal numbers are more than text; `no`, `010`, `1.10`, `0x1F`,
+`1_000` stay the text that they are, so a field that wants a number refuses them instead of receiving another value.
 """
 
 from __future__ import annotations

@@ -14,12 +14,19 @@ from train.recipe.model import Recipe
 
 def recipe_toml(recipe: Recipe) -> str:
     """Return the recipe as TOML that reads back as the same recipe; each key carries its meaning above it."""
-    lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take the defaults of the version that runs."]
+    lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take their defaults."]
     lines += _fields(recipe)
     for name, section in recipe:
         if isinstance(section, BaseModel):
             lines += ["", f"[{name}]", *_fields(section)]
     return "\n".join(lines) + "\n"
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
+    schema = Recipe.model_json_schema()
+    schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def recipe_digest(recipe: Recipe) -> str:

@@ -20,7 +20,9 @@ def agree_with_marks(
     for turn, answer in zip(turns, answers, strict=True):
         place = layout.contents[answer] or (turn.start, turn.stop)
         if not any(start <= place[0] and place[1] <= end for start, end in marks):
-            raise RowFault("the template's generation block and the place of the answer do not agree", "E922 bad-template")
+            raise RowFault(
+                "the template's generation block and the place of the answer do not agree", "E922 bad-template"
+            )
 
 
 def one_bos(encoder: Encoder, ids: Sequence[int], text: str) -> None:
@@ -34,9 +36,15 @@ def one_bos(encoder: Encoder, ids: Sequence[int], text: str) -> None:
 
 
 def check_tokens(
-    encoder: Encoder, layout: Layout, encoded: Encoded, mask: Sequence[bool], turns: Sequence[Turn], answers: Sequence[int],
-    messages: Sequence[Message], closing: str | None,
-) -> None:  # fmt: skip
+    encoder: Encoder,
+    layout: Layout,
+    encoded: Encoded,
+    mask: Sequence[bool],
+    turns: Sequence[Turn],
+    answers: Sequence[int],
+    messages: Sequence[Message],
+    closing: str | None,
+) -> None:
     """Prove a masked row; raises RowFault with the first promise that it breaks."""
     if not any(mask):
         raise RowFault("no token of the record is trained")
@@ -70,7 +78,9 @@ def _nobody_else_is_trained(
     layout: Layout, encoded: Encoded, mask: Sequence[bool], messages: Sequence[Message]
 ) -> None:
     others = [
-        place for place, message in zip(layout.contents, messages, strict=True) if place and message["role"] != "assistant"
+        place
+        for place, message in zip(layout.contents, messages, strict=True)
+        if place and message["role"] != "assistant"
     ]
     for (start, end), is_trained in zip(encoded.offsets, mask, strict=True):
         if is_trained and any(start < b and a < end for a, b in others):

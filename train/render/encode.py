@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from train.errors import TrainError
@@ -24,14 +25,17 @@ class Encoder:
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise TrainError(
-                "E921 bad-model", f"the tokenizer {type(tokenizer).__name__} is not a fast one, so tokens have no offsets",
+                "E921 bad-model",
+                f"the tokenizer {type(tokenizer).__name__} is not fast, so its tokens have no offsets",
                 "the model's folder needs a tokenizer.json",
-            )  # fmt: skip
+            )
         self.tokenizer = tokenizer
         added = tokenizer.added_tokens_decoder
         self.special_ids = {number for number, token in added.items() if token.special} | set(tokenizer.all_special_ids)
         self.special_texts = sorted(
-            {str(added[n]) if n in added else tokenizer.convert_ids_to_tokens(n) for n in self.special_ids}, key=len, reverse=True
+            {str(added[n]) if n in added else tokenizer.convert_ids_to_tokens(n) for n in self.special_ids},
+            key=len,
+            reverse=True,
         )
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
         self.bos: int | None = tokenizer.bos_token_id
@@ -70,5 +74,5 @@ class Encoder:
 def _parts(length: int, cuts: Sequence[int], plain: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
     """Split [0, length) at the cuts and at the ends of the plain spans."""
     edges = sorted({0, length, *cuts, *(edge for span in plain for edge in span)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield start, end, any(a <= start and end <= b for a, b in plain)

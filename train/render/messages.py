@@ -28,7 +28,9 @@ def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str
     """
     found = []
     for message in messages[: last_answer(messages) + 1]:
-        kept = {key: value for key, value in message.items() if value is not None} | {"content": message["content"] or ""}
+        kept = {key: value for key, value in message.items() if value is not None} | {
+            "content": message["content"] or ""
+        }
         if kept["role"] == "developer" and "developer" not in template:
             kept["role"] = "system"
         if "tool_calls" in kept:

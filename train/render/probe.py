@@ -27,8 +27,8 @@ _PROBES: list[tuple[list[dict[str, Any]], bool]] = [
 def safe_template(source: str, tokens: Mapping[str, str]) -> ChatTemplate:
     """Return the compiled template after a child rendered short conversations with it and lived.
 
-    Raises TrainError "E922 bad-template" where it breaks out, fails, takes over 5 s or too much memory, or leaves out what
-    a user or the assistant said.
+    Raises TrainError "E922 bad-template" where it breaks out, fails, takes over 5 s or too much memory, or leaves out
+    what a user or the assistant said.
     """
     _probe(source, tuple(sorted(tokens.items())))
     return ChatTemplate(source, tokens)

@@ -102,7 +102,9 @@ class Renderer:
         self._refuse_control(row)
         start = self.turns.find(messages, row.tools, layout, turn, is_last=True).start
         _, cuts = self._encode(layout, [start])
-        return Prompt(row.id, self._opening(layout, start, cuts).ids, row.messages[last_answer(row.messages)]["content"] or "")
+        return Prompt(
+            row.id, self._opening(layout, start, cuts).ids, row.messages[last_answer(row.messages)]["content"] or ""
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
@@ -115,7 +117,9 @@ class Renderer:
         messages = prepared(row.messages, self.template)
         layout = self.conversations.layout(messages, row.tools)
         last = len(messages) - 1
-        answers = [n for n, m in enumerate(messages) if m["role"] == "assistant"] if self.objective == "chat" else [last]
+        answers = (
+            [n for n, m in enumerate(messages) if m["role"] == "assistant"] if self.objective == "chat" else [last]
+        )
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
         encoded, cuts = self._encode(layout, [turn.start for turn in turns])
@@ -173,7 +177,9 @@ class Renderer:
         for place, text in all_texts(row):
             found = self.encoder.special_pattern.search(text)
             if found and not (self.allow_special_tokens and place in ("content", "text")):
-                raise RowFault(f"the control token {found.group()!r} stands in the data ({place})", "E924 control-token-in-data")
+                raise RowFault(
+                    f"the control token {found.group()!r} stands in the data ({place})", "E924 control-token-in-data"
+                )
 
     def _shortened(self, example: Example, lost: int) -> Example:
         keep = len(example.ids) - lost
@@ -184,7 +190,9 @@ class Renderer:
         # The lost part's bytes: in proportion to its trained tokens, which decode to no whole characters.
         share = sum(example.mask[:keep]) / example.num_supervised
         num_bytes = round(example.num_bytes * share)
-        return Example(example.id, example.category, example.cluster, example.ids[:keep], example.mask[:keep], num_bytes)
+        return Example(
+            example.id, example.category, example.cluster, example.ids[:keep], example.mask[:keep], num_bytes
+        )
 
 
 def _is_inside(span: tuple[int, int], turn: Turn) -> bool:
@@ -202,7 +210,7 @@ def _listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
 
     code = next(iter(faults))[0]
     hints = {
-        "E924 control-token-in-data": "mend the records, or set allow_special_tokens = true to train them as plain text",
+        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
         "E925 too-long": "raise max_length, or set on_too_long to cut or skip; both are counted",
     }
     return TrainError(code, "\n  ".join(lines()), hints.get(code, "train preview shows a record token by token"))

@@ -1,8 +1,9 @@
 """Where each message's content stands in the rendered text, for any template: by differencing renders.
 
-A template is a black box here. The conversation is rendered once as it is and once with a sentinel word in place of each
-content; what surrounds the sentinels is the template's own text, and what the first render has between those pieces is
-the content. Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at a time.
+A template is a black box here. The conversation is rendered once as it is and once with a sentinel word in place of
+each content; what surrounds the sentinels is the template's own text, and what the first render has between those
+pieces is the content. Where a template rewrites a content (Qwen3 re-indents reasoning), the messages are tried one at
+a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from train.render.template import MARK_END, MARK_START, ChatTemplate
 Message = Mapping[str, Any]
 
 
-class RowFault(TrainError):
+class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
     """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
 
     def __init__(self, reason: str, code: str = "E923 bad-rows") -> None:
@@ -44,7 +45,9 @@ class Conversations:
         self.template = template
         self.pieces: dict[tuple[tuple[str, bool], ...], list[str]] = {}
 
-    def render(self, messages: Sequence[Message], tools: Any, *, is_prompt: bool = False, has_marks: bool = False) -> str:
+    def render(
+        self, messages: Sequence[Message], tools: Any, *, is_prompt: bool = False, has_marks: bool = False
+    ) -> str:
         """Return the rendered text; raises RowFault where the template refuses the conversation."""
         try:
             return self.template.render(messages, tools, is_prompt=is_prompt, has_marks=has_marks)
@@ -57,7 +60,8 @@ class Conversations:
         has_calls = any(message.get("tool_calls") for message in messages)
         pieces = self._pieces(messages, tools, is_plain=not has_calls and tools is None)
         contents = _walk(text, pieces, messages) or [
-            self._alone(text, messages, tools, turn) if message["content"] else None for turn, message in enumerate(messages)
+            self._alone(text, messages, tools, turn) if message["content"] else None
+            for turn, message in enumerate(messages)
         ]
         return Layout(text, contents, has_calls)
 
@@ -91,7 +95,10 @@ class Conversations:
             if message["content"]:
                 before, found, rest = rest.partition(message["content"])
                 if not found or message["content"] in rest:
-                    raise RowFault(f"the chat template loses, repeats or reorders what a {message['role']} says", "E922 bad-template")
+                    raise RowFault(
+                        f"the chat template loses, repeats or reorders what a {message['role']} says",
+                        "E922 bad-template",
+                    )
                 pieces.append(before)
         pieces.append(rest)
         if is_plain:
@@ -104,16 +111,22 @@ class Conversations:
         word = _sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
         before, found, after = self.render(changed, tools).partition(word)
-        shared = next((n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text)))
+        shared = next(
+            (n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
+        )
         end = len(text) - len(after)
-        is_whole = bool(found) and text.endswith(after) and "".join(content.split()) in "".join(text[shared:end].split())
+        is_whole = (
+            bool(found) and text.endswith(after) and "".join(content.split()) in "".join(text[shared:end].split())
+        )
         if not is_whole:
             raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
         return shared, end
 
 
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[tuple[int, int] | None] | None:
-    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not fit."""
+    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not
+    fit.
+    """
     if not text.startswith(pieces[0]):
         return None
     places: list[tuple[int, int] | None] = []

@@ -53,9 +53,16 @@ class ChatTemplate:
         self.compiled = self.sandbox.from_string(source)
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, *, is_prompt: bool, has_marks: bool = False
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        *,
+        is_prompt: bool,
+        has_marks: bool = False,
     ) -> str:
-        """Return the text; ``is_prompt`` asks for the opening of the next answer, ``has_marks`` for generation marks."""
+        """Return the text; ``is_prompt`` asks for the opening of the next answer, ``has_marks`` for generation
+        marks.
+        """
         self.sandbox.has_marks = has_marks
         return self.compiled.render(
             messages=messages, tools=tools, documents=None, add_generation_prompt=is_prompt, **self.tokens
@@ -86,7 +93,15 @@ def _child() -> int:
         answer: dict[str, Any] = {"texts": texts}
     except MemoryError:
         answer = {"fault": "it takes more memory than a template may"}
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        TemplateError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         answer = {"fault": f"{type(error).__name__}: {error}"[:500]}
     sys.stdout.write(json.dumps(answer))
     return 0

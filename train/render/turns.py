@@ -26,7 +26,9 @@ class Turn:
 class Turns:
     """Finds the answers of a conversation; knows the end tokens and whether the template opens an answer by itself."""
 
-    def __init__(self, conversations: Conversations, end_tokens: Collection[str], special_tokens: Sequence[str]) -> None:
+    def __init__(
+        self, conversations: Conversations, end_tokens: Collection[str], special_tokens: Sequence[str]
+    ) -> None:
         self.conversations = conversations
         asked, answered = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
         self.has_opening = conversations.render([asked], None) != conversations.render([asked], None, is_prompt=True)
@@ -60,7 +62,11 @@ class Turns:
         else:
             # Some templates shorten the history (Qwen3 drops reasoning); the answer itself is still trained.
             start = place[0]
-        stop = place[1] if place is not None and not messages[turn].get("tool_calls") else self._stop(messages, tools, layout, turn)
+        stop = (
+            place[1]
+            if place is not None and not messages[turn].get("tool_calls")
+            else self._stop(messages, tools, layout, turn)
+        )
         return Turn(start, stop, self._end(layout.text, stop))
 
     def _stop(self, messages: Sequence[Message], tools: Any, layout: Layout, turn: int) -> int:

@@ -74,7 +74,7 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
     )
     base, tuned, difference = (
         estimate(
-            sum(side) / sum(weights),
+            math.fsum(side) / math.fsum(weights),
             stats.bootstrap(side, weights, clusters, seed=_seed(*names), replicates=rules.resamples),
         )
         for side in sides
@@ -237,7 +237,7 @@ def _seed(*names: str) -> list[int]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return math.fsum(values) / len(values)
 
 
 def known(score: float | None) -> float:

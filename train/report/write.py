@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from train.errors import TrainError
 from train.predictions import write_whole
 from train.report import charts, wording
@@ -41,8 +39,9 @@ def read_report(folder: Path) -> Report:
     """
     path = folder / JSON
     try:
-        return Report.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+        # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
+        return Report.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
 
@@ -81,10 +80,8 @@ def read_curve(path: Path) -> Curve:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of `report.json`, as `schemas/report.schema.json` holds it."""
     made = Report.model_json_schema(mode="validation")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "report.schema.json",
-        **made, "title": "Report of a training run",
-    }
+    title = "The report of a training run: runs/ID/report.json."
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": title}
 
 
 def html(report: Report) -> str:

@@ -21,17 +21,26 @@ from train.run.prepare import Prepared, add_adapters, chosen_for_training, prepa
 
 
 def run_dataset(
-    dataset: Path, recipe: Recipe, run: Path, *, folder: Path | None = None, is_resumed: bool = False, is_forced: bool = False,
+    dataset: Path,
+    recipe: Recipe,
+    run: Path,
+    *,
+    folder: Path | None = None,
+    is_resumed: bool = False,
+    is_forced: bool = False,
     is_dry: bool = False,
-) -> Exit:  # fmt: skip
-    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to stdout.
+) -> Exit:
+    """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
+    stdout.
 
-    ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even where
-    facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and `publish` do,
-    and "E950 run-exists" where ``run`` is in use.
+    ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
+    where facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and
+    `publish` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
-        raise TrainError("E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder")
+        raise TrainError(
+            "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
+        )
     prepared = prepare(dataset, recipe, folder=folder)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
@@ -42,7 +51,9 @@ def run_dataset(
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     say.talk(f"run {run.name}: measuring the base")
     general = _general(prepared, folder)
-    base = evaluate_splits(prepared.model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general)
+    base = evaluate_splits(
+        prepared.model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general
+    )
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
     result = fit(
@@ -55,7 +66,9 @@ def run_dataset(
         return result.stopped
     _restore_best(model, run, result)
     say.talk("measuring the tuned model")
-    tuned = evaluate_splits(model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general)
+    tuned = evaluate_splits(
+        model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general
+    )
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
         run=_for_report(run, prepared, result, record), folder=run,
@@ -90,13 +103,24 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
     earlier = read_run(run) if is_resumed else {}
     write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
     record = {
-        "version": 1, "id": run.name, "status": "running", "created": earlier.get("created", now()),
-        "recipe": dict(shown_settings(prepared.recipe)), "objective": prepared.objective, "seed": prepared.recipe.seed,
-        "dataset": {"path": str(prepared.dataset.path), "name": prepared.dataset.manifest.get("name"), "sha256": prepared.dataset.digest},
-        "facts": prepared.facts, "git": git_commit(prepared.dataset.path), "versions": versions(),
+        "version": 1,
+        "id": run.name,
+        "status": "running",
+        "created": earlier.get("created", now()),
+        "recipe": dict(shown_settings(prepared.recipe)),
+        "objective": prepared.objective,
+        "seed": prepared.recipe.seed,
+        "dataset": {
+            "path": str(prepared.dataset.path),
+            "name": prepared.dataset.manifest.get("name"),
+            "sha256": prepared.dataset.digest,
+        },
+        "facts": prepared.facts,
+        "git": git_commit(prepared.dataset.path),
+        "versions": versions(),
         # Once a forced resume made it another run, it stays one.
         "not_exact": [*earlier.get("not_exact", []), *changed],
-    }  # fmt: skip
+    }
     write_run(run, record)
     return record
 
@@ -108,7 +132,9 @@ def _validation(model: Any, prepared: Prepared) -> Any:
         return None
 
     def validate(_step: int) -> ValidationScore:
-        scored = evaluate_model(model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="validation")
+        scored = evaluate_model(
+            model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="validation"
+        )
         found = summary(scored)
         assert found.loss is not None, "every example has a trained token"
         return ValidationScore(found.score, found.loss, found.by_category)
@@ -138,22 +164,41 @@ def _plan(model: Any, prepared: Prepared) -> str:
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
     return {
-        "status": status, "ended": now(), "step": result.step, "steps": result.num_steps, "best_step": result.best_step,
-        "tokens": result.tokens, "train_seconds": round(result.seconds, 3), "cpu_seconds": round(time.process_time(), 3),
-    }  # fmt: skip
+        "status": status,
+        "ended": now(),
+        "step": result.step,
+        "steps": result.num_steps,
+        "best_step": result.best_step,
+        "tokens": result.tokens,
+        "train_seconds": round(result.seconds, 3),
+        "cpu_seconds": round(time.process_time(), 3),
+    }
 
 
 def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
-    settings = {"steps": result.num_steps, "best step": result.best_step, "batch": prepared.steps.batch_size,
-                "dtype": prepared.recipe.dtype, "threads": prepared.threads}  # fmt: skip
+    settings: dict[str, Any] = {
+        "steps": result.num_steps,
+        "best step": result.best_step,
+        "batch": prepared.steps.batch_size,
+        "dtype": prepared.recipe.dtype,
+        "threads": prepared.threads,
+    }
     if record["not_exact"]:
         settings["not exact"] = "; ".join(record["not_exact"])
     return Run(
-        id=run.name, created=record["created"], base_model=prepared.recipe.base, dataset=str(record["dataset"]["name"] or ""),
-        objective=prepared.objective, method=prepared.recipe.method, seed=prepared.recipe.seed, device=str(prepared.device),
-        seconds=round(result.seconds, 3), settings=settings, versions=record["versions"],
+        id=run.name,
+        created=record["created"],
+        base_model=prepared.recipe.base,
+        dataset=str(record["dataset"]["name"] or ""),
+        objective=prepared.objective,
+        method=prepared.recipe.method,
+        seed=prepared.recipe.seed,
+        device=str(prepared.device),
+        seconds=round(result.seconds, 3),
+        settings=settings,
+        versions=record["versions"],
         digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
-    )  # fmt: skip
+    )
 
 
 def _results(report: Report) -> dict[str, str]:

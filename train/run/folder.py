@@ -21,7 +21,9 @@ RECIPE = "recipe.toml"
 
 
 def next_run(dataset: Path) -> Path:
-    """Return the first free runs/DATE-a, -b ... beside the workspace's dataset/ folder, or else in the working directory."""
+    """Return the first free runs/DATE-a, -b ... beside the workspace's dataset/ folder, or else in the working
+    directory.
+    """
     runs = _runs(dataset)
     today = datetime.now(UTC).date().isoformat()
     return next(path for number in count() if not (path := runs / f"{today}-{_letters(number)}").exists())
@@ -31,7 +33,9 @@ def newest_run(dataset: Path) -> Path:
     """Return the run that was begun last; raises TrainError "E953 nothing-to-resume"."""
     runs = [path for path in _runs(dataset).glob("*") if (path / RUN).is_file()]
     if not runs:
-        raise TrainError("E953 nothing-to-resume", f"no run in {_runs(dataset)}", "begin one without --resume, or name it with --out")
+        raise TrainError(
+            "E953 nothing-to-resume", f"no run in {_runs(dataset)}", "begin one without --resume, or name it with --out"
+        )
     return max(runs, key=lambda path: (path / RUN).stat().st_mtime_ns)
 
 
@@ -45,7 +49,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads((folder / RUN).read_bytes())
     except (OSError, ValueError) as error:
-        raise TrainError("E953 nothing-to-resume", f"{folder / RUN}: {error}", "begin a new run without --resume") from None
+        raise TrainError(
+            "E953 nothing-to-resume", f"{folder / RUN}: {error}", "begin a new run without --resume"
+        ) from None
     return dict(value)
 
 
@@ -63,7 +69,9 @@ def versions() -> dict[str, str]:
 def git_commit(folder: Path) -> str | None:
     """Return the commit that ``folder`` stands at, or None outside of git."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

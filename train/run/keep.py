@@ -33,12 +33,18 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
 
 
 def card(prepared: Prepared, report: Report, name: str) -> str:
-    """Return the model card: front matter written by a YAML dumper, then where it comes from and what it does better."""
+    """Return the model card: front matter written by a YAML dumper, then where it comes from and what it does
+    better.
+    """
     # Comes with transformers.
     import yaml
 
     recipe = prepared.recipe
-    front: dict[str, Any] = {"base_model": recipe.base, "pipeline_tag": "text-generation", "tags": ["pairsmith", recipe.method]}
+    front: dict[str, Any] = {
+        "base_model": recipe.base,
+        "pipeline_tag": "text-generation",
+        "tags": ["pairsmith", recipe.method],
+    }
     front["library_name"] = "peft" if recipe.method == "lora" else "transformers"
     dataset = visible(str(prepared.dataset.manifest.get("name", prepared.dataset.path.name)))
     return "\n".join([

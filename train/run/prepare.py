@@ -1,4 +1,6 @@
-"""Everything that can be wrong is found here, before a step is computed: digests, recipe, model, template, every row."""
+"""Everything that can be wrong is found here, before a step is computed: digests, recipe, model, template, every
+row.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
-from train.recipe import Objective, Recipe, recipe_digest
+from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
 from train.run.folder import versions, weights_digest
 
@@ -55,7 +57,9 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     if not dataset.splits["train"]:
-        raise TrainError("E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split")
+        raise TrainError(
+            "E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split"
+        )
     model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder)
     num_parameters = sum(p.numel() for p in model.parameters())
     device = next(model.parameters()).device
@@ -70,7 +74,20 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
     return Prepared(
-        dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype, threads, facts
+        dataset,
+        recipe,
+        objective,
+        categories,
+        model,
+        tokenizer,
+        renderer,
+        examples,
+        steps,
+        base_path,
+        device,
+        dtype,
+        threads,
+        facts,
     )
 
 
@@ -85,9 +102,13 @@ def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objecti
     """Return the renderer that a recipe asks for; says on stderr what is odd about the template."""
     reads = getattr(model.config, "max_position_embeddings", None)
     renderer = Renderer(
-        tokenizer, objective, reads if recipe.max_length == "auto" else recipe.max_length, on_too_long=recipe.on_too_long,
-        allow_special_tokens=recipe.allow_special_tokens, stop_ids=eos_ids(model),
-    )  # fmt: skip
+        tokenizer,
+        objective,
+        reads if recipe.max_length == "auto" else recipe.max_length,
+        on_too_long=recipe.on_too_long,
+        allow_special_tokens=recipe.allow_special_tokens,
+        stop_ids=eos_ids(model),
+    )
     for warning in renderer.warnings:
         say.talk(f"warning: {warning}")
     return renderer
@@ -118,7 +139,7 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
         say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {_named(rendered.skipped)}")
     if rendered.cut:
         say.talk(
-            f"warning: {len(rendered.cut)} records over max_length are cut, {sum(rendered.cut.values())} tokens are lost: "
+            f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
             + _named(list(rendered.cut))
         )
     if not rendered.examples:
@@ -133,17 +154,28 @@ def _check_evaluation(renderer: Renderer, dataset: Dataset) -> None:
 
 
 def _facts(
-    dataset: Dataset, recipe: Recipe, tokenizer: Any, renderer: Renderer, steps: Steps, base_path: Path, device: torch.device
+    dataset: Dataset,
+    recipe: Recipe,
+    tokenizer: Any,
+    renderer: Renderer,
+    steps: Steps,
+    base_path: Path,
+    device: torch.device,
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run."""
     words = tokenizer.backend_tokenizer.to_str() + renderer.template
     # How often a checkpoint is written and how many stay does not change the result.
-    same = recipe.model_copy(update={"checkpoint": type(recipe.checkpoint)()})
+    same = recipe.model_copy(update={"checkpoint": CheckpointRecipe()})
     return {
-        "dataset": dataset.digest, "order": steps.digest(), "tokenizer and template": hashlib.sha256(words.encode()).hexdigest(),
-        "recipe": recipe_digest(same), "base": weights_digest(base_path), "threads": recipe.threads, "device": device.type,
+        "dataset": dataset.digest,
+        "order": steps.digest(),
+        "tokenizer and template": hashlib.sha256(words.encode()).hexdigest(),
+        "recipe": recipe_digest(same),
+        "base": weights_digest(base_path),
+        "threads": recipe.threads,
+        "device": device.type,
         "versions": versions(),
-    }  # fmt: skip
+    }
 
 
 def _named(ids: list[str]) -> str:

@@ -183,7 +183,7 @@ def mean_interval(
     Raises:
         ValueError: there is no record.
     """
-    groups, mean = len(set(clusters)), sum(values) / len(values)
+    groups, mean = len(set(clusters)), math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         size = effective_size(values, clusters)
         return wilson(mean * size, size)
@@ -212,7 +212,7 @@ def difference_interval(
     differences = [after - before for before, after in zip(base, tuned, strict=True)]
     if len(set(clusters)) > 1 and max(differences) - min(differences) > 1e-12:
         return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
-    difference = sum(differences) / len(differences)
+    difference = math.fsum(differences) / len(differences)
     others = wilson(0, len(set(clusters))).high
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
 

@@ -1,0 +1,260 @@
+import hashlib
+import json
+import os
+import stat
+
+import pytest
+
+from curate.export import read_manifest, read_pins
+from curate.journal import Decision
+from curate.record import SPLITS, CurateError, Exit
+from curate.workspace import open_workspace
+from curate.workspace.publish import export_dataset, plan
+
+SCORED = '[split]\nseed = 1\n[categories.billing]\nscorer = "exact"\noptions = {trim = true}\n[categories.returns]\n'
+REPEAT = {
+    "id": "x1",
+    "instruction": "  please tell ITEM1 apart from thing7 and from part13 today.",
+    "output": "answer1 says that stuff3 differs1 a lot5.",
+    "category": "billing",
+}
+
+
+def rows_of(folder, name):
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def add_lines(workspace, lines, name="b.jsonl"):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (workspace.root / "data" / name).write_text(text, encoding="utf-8")
+    return open_workspace(workspace.root)
+
+
+def test_dataset_has_rows_manifest_and_digests(make_workspace):
+    made, _ = export_dataset(make_workspace(settings=SCORED))
+    assert made.path.name == "v1"
+    assert made.is_new
+    manifest = json.loads((made.path / "manifest.json").read_bytes())
+    assert manifest["counts"] == {name: len(rows_of(made.path, name)) for name in SPLITS}
+    assert sum(manifest["counts"].values()) == 60
+    for name, entry in manifest["files"].items():
+        content = (made.path / name).read_bytes()
+        assert entry == {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "records": content.count(b"\n"),
+        }
+    billing = manifest["categories"]["billing"]
+    assert (billing["scorer"], billing["options"]) == ("exact", {"trim": True})
+    assert sum(billing[name] for name in SPLITS) == 30
+    test_ids = sorted(row["id"] for row in rows_of(made.path, "test"))
+    assert manifest["frozen_test"] == hashlib.sha256("".join(f"{name}\n" for name in test_ids).encode()).hexdigest()
+    assert (manifest["seed"], manifest["objective_hint"], manifest["schema"]["name"]) == (1, "sft", "instruction")
+
+
+def test_a_row_has_all_keys(make_workspace):
+    made, _ = export_dataset(make_workspace())
+    row = next(row for name in SPLITS for row in rows_of(made.path, name) if row["id"] == "r000")
+    assert row == {
+        "id": "r000",
+        "kind": "instruction",
+        "category": "returns",
+        "cluster": "r000",
+        "messages": [
+            {"role": "user", "content": "Please tell item0 apart from thing0 and from part0 today."},
+            {"role": "assistant", "content": "answer0 says that stuff0 differs0 a lot0."},
+        ],
+        "tools": None,
+        "text": None,
+        "source": "data/a.jsonl:1",
+    }
+
+
+def test_chat_keeps_tools_and_calls(make_workspace):
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    lines = [
+        {
+            "id": "a",
+            "tools": [tool],
+            "messages": [
+                {"role": "user", "content": "Is item 5 here?"},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "content": "yes", "tool_call_id": "c1"},
+                {"role": "assistant", "content": "Yes, it is."},
+            ],
+        }
+    ]
+    made, _ = export_dataset(make_workspace(lines, 'schema = "chat"\n[split]\nseed = 1\nratios = [1.0, 0.0, 0.0]\n'))
+    (row,) = rows_of(made.path, "train")
+    assert row["tools"] == [tool]
+    assert row["messages"] == lines[0]["messages"]
+    assert (row["kind"], row["category"]) == ("chat", "uncategorised")
+    assert read_manifest(made.path).objective_hint == "chat"
+
+
+def test_raw_text_is_text(make_workspace):
+    lines = [{"id": "a", "text": "Returns are free for thirty days after delivery."}]
+    made, _ = export_dataset(make_workspace(lines, 'schema = "domain"\n[split]\nseed = 1\nratios = [1.0, 0.0, 0.0]\n'))
+    (row,) = rows_of(made.path, "train")
+    assert (row["text"], row["messages"]) == (lines[0]["text"], None)
+    assert read_manifest(made.path).objective_hint == "domain"
+
+
+def test_same_data_is_the_same_dataset(make_workspace):
+    workspace = make_workspace()
+    first, _ = export_dataset(workspace)
+    again, _ = export_dataset(open_workspace(workspace.root))
+    assert (again.path, again.is_new) == (first.path, False)
+    assert [path.name for path in (workspace.root / "dataset").iterdir()] == ["v1"]
+    changed = workspace.apply([Decision("drop", "r001", fields={"reason": "wrong"})])
+    third, _ = export_dataset(changed)
+    assert (third.path.name, third.is_new) == ("v2", True)
+    assert third.manifest.drops == {"decision": 1}
+
+
+def test_repeats_are_left_out_listed_and_counted(make_workspace):
+    workspace = add_lines(make_workspace(), [REPEAT])
+    made, _ = export_dataset(workspace)
+    assert made.manifest.drops == {"D301": 1}
+    assert sum(made.manifest.counts.model_dump().values()) == 60
+    (dropped,) = rows_of(made.path, "dropped")
+    assert dropped == {
+        "id": "x1",
+        "code": "D301",
+        "reason": "repeats r001",
+        "kept": "r001",
+        "score": 1.0,
+        "file": "data/b.jsonl",
+        "line": 1,
+    }
+
+
+def test_a_restored_repeat_stays(make_workspace):
+    workspace = add_lines(make_workspace(), [REPEAT]).apply(
+        [Decision("drop", "x1", fields={"reason": "D301: repeats r001 (1.00)"})]
+    )
+    made, _ = export_dataset(workspace)
+    (dropped,) = rows_of(made.path, "dropped")
+    assert (dropped["code"], dropped["kept"], dropped["score"]) == ("D301", "r001", 1.0)
+    made, _ = export_dataset(workspace.apply([Decision("restore", "x1")]))
+    assert made.manifest.drops == {}
+    splits = [name for name in SPLITS for row in rows_of(made.path, name) if row["id"] in ("x1", "r001")]
+    assert len(splits) == 2
+    assert len(set(splits)) == 1
+
+
+def test_records_keep_their_split_and_exported_ones_win_over_copies(make_workspace):
+    workspace = make_workspace()
+    first, _ = export_dataset(workspace)
+    before = read_pins(first.path)
+    more = [{**REPEAT, "id": "a0"}] + [
+        {
+            "id": f"n{n:03}",
+            "instruction": f"new{n} alpha{n} beta{n} gamma{n}?",
+            "output": f"delta{n} eta{n}",
+            "category": "returns",
+        }
+        for n in range(40)
+    ]
+    # The new file is read first, and the seed is another, yet nobody moves.
+    (workspace.root / "curate.toml").write_text("[split]\nseed = 99\n", encoding="utf-8")
+    second, planned = export_dataset(add_lines(workspace, more, "0.jsonl"))
+    after = read_pins(second.path)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 100
+    assert [one.id for one in planned.dropped] == ["a0"]
+
+
+def test_a_bridge_between_splits_is_held_back(make_workspace):
+    common = [f"w{n}" for n in range(60)]
+    one, two = [f"u{n}" for n in range(15)], [f"v{n}" for n in range(15)]
+    left, right, bridge = (" ".join(common + tail) for tail in (one, two, one[:8] + two[:8]))
+    lines = [{"id": "a", "instruction": left, "output": "one", "split": "train"},
+             {"id": "b", "instruction": right, "output": "two", "split": "test"}]  # fmt: skip
+    workspace = make_workspace(lines)
+    first, _ = export_dataset(workspace)
+    assert read_pins(first.path) == {"a": "train", "b": "test"}
+    made, planned = export_dataset(add_lines(workspace, [{"id": "c", "instruction": bridge, "output": "three"}]))
+    assert read_pins(made.path) == {"a": "train", "b": "test"}
+    assert made.manifest.drops == {"P501": 1}
+    assert made.manifest.findings["P501"] == 1
+    assert [one.id for one in planned.dropped] == ["c"]
+
+
+def test_errors_stand_in_the_way(make_workspace):
+    workspace = make_workspace()
+    with (workspace.root / "data/a.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"instruction": 5, "output": "x"}\nnot json\n')
+    with pytest.raises(CurateError) as caught:
+        export_dataset(open_workspace(workspace.root))
+    assert (caught.value.code, caught.value.exit_code) == ("E907 dirty-data", Exit.FINDINGS)
+    assert "data/a.jsonl:61" in caught.value.message
+    assert "S101" in caught.value.message
+    assert not (workspace.root / "dataset").exists()
+
+
+def test_nothing_to_export(make_workspace):
+    workspace = make_workspace()
+    gone = workspace.apply([Decision("drop", record.id, fields={"reason": "x"}) for record in workspace.records()])
+    with pytest.raises(CurateError, match="no record"):
+        export_dataset(gone)
+
+
+def test_failed_write_leaves_nothing(make_workspace, monkeypatch):
+    workspace = make_workspace()
+    real = os.write
+
+    def fill(handle, data):
+        if b'"version"' in bytes(data):
+            raise OSError(28, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(CurateError, match="No space left"):
+        export_dataset(workspace)
+    monkeypatch.undo()
+    assert list((workspace.root / "dataset").iterdir()) == []
+    assert export_dataset(workspace)[0].path.name == "v1"
+
+
+def test_a_changed_dataset_is_noticed(make_workspace):
+    workspace = make_workspace()
+    made, _ = export_dataset(workspace)
+    path = made.path / "test.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"r0", b"q0", 1))
+    with pytest.raises(CurateError) as caught:
+        plan(workspace)
+    assert caught.value.code == "E911 dataset-changed"
+
+
+def test_a_broken_manifest_is_told(make_workspace):
+    workspace = make_workspace()
+    made, _ = export_dataset(workspace)
+    (made.path / "manifest.json").write_text('{"version": 1}', encoding="utf-8")
+    with pytest.raises(CurateError) as caught:
+        workspace.latest_manifest()
+    assert caught.value.code == "E915 bad-manifest"
+
+
+def test_datasets_are_as_readable_as_the_workspace(make_workspace):
+    made, _ = export_dataset(make_workspace())
+    assert stat.S_IMODE(made.path.stat().st_mode) == stat.S_IMODE(made.path.parent.stat().st_mode)
+
+
+def test_git_is_named(make_workspace):
+    import subprocess
+
+    workspace = make_workspace()
+    assert export_dataset(workspace)[0].manifest.git is None
+    for arguments in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", "-C", str(workspace.root), *arguments], check=True)
+    workspace = workspace.apply([Decision("drop", "r000", fields={"reason": "x"})])
+    made, _ = export_dataset(workspace)
+    assert made.manifest.git is not None
+    assert len(made.manifest.git.commit) == 40
+    assert made.manifest.git.is_dirty

@@ -1,0 +1,282 @@
+"""Generation equals one-by-one greedy decoding, likelihoods equal plain cross-entropy, and both end in one report."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from train.data import Row, open_dataset
+from train.errors import TrainError
+from train.evaluate import Prediction, category_specs, evaluate_model, evaluate_splits, predict, publish, score, summary
+from train.general import general_rows
+from train.generate import generate
+from train.loss import Nll
+from train.model import add_lora, base_weights, load_base
+from train.predictions import Scored
+from train.recipe import LoraRecipe, Recipe
+from train.render import Renderer
+from train.report import Run, recompute
+
+RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
+
+
+def _louder(model: Any) -> Any:
+    """Random weights four times as large: the argmax is clear, and outputs differ from prompt to prompt."""
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(4)
+    return model.eval()
+
+
+def _one_by_one(model: Any, prompt: list[int], new: int, stop: list[int]) -> tuple[list[int], bool]:
+    """What transformers itself generates from one prompt."""
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=new,
+            do_sample=False,
+            eos_token_id=stop,
+            pad_token_id=0,
+        )[0].tolist()[len(prompt) :]
+    stopped = bool(out) and out[-1] in stop
+    return (out[:-1] if stopped else out), stopped
+
+
+def _prompts(vocabulary: int, num: int = 30) -> list[list[int]]:
+    rng = random.Random(4)
+    return [[rng.randrange(3, vocabulary) for _ in range(rng.randint(1, 40))] for _ in range(num)]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
+@pytest.mark.parametrize("batch_tokens", [1, 300, 100_000])
+def test_batched_decoding_is_one_by_one_decoding(bases: Callable[..., Path], kind: str, batch_tokens: int) -> None:
+    if kind == "gpt2":
+        torch.manual_seed(0)
+        config = GPT2Config(
+            vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=None, eos_token_id=None
+        )
+        model = _louder(GPT2LMHeadModel(config))
+    else:
+        model = _louder(load_base(str(bases(kind)), device="cpu")[0])
+    prompts, stop = _prompts(400), [7, *range(20, 50)]
+    got = generate(model, prompts, max_new_tokens=16, stop_ids=stop, batch_tokens=batch_tokens)
+    assert [(one.ids, one.stopped) for one in got] == [_one_by_one(model, prompt, 16, stop) for prompt in prompts]
+    assert len({tuple(one.ids) for one in got}) > 10, "the prompts must matter"
+    assert 0 < sum(one.stopped for one in got) < len(got)
+
+
+def test_a_real_model_is_decoded_as_one_by_one(shared: Path) -> None:
+    folder = shared / "models/stories260k"
+    if not (folder / "config.json").exists():
+        pytest.skip("needs the public model stories260k")
+    model, tokenizer = load_base(str(folder), device="cpu")
+    starts = ["Once upon a time", "Tom and Lily", "The dog", "One day, a small girl named Mia went", "A"]
+    prompts = [tokenizer(start)["input_ids"] for start in starts]
+    got = generate(model, prompts, max_new_tokens=40, stop_ids=[2], batch_tokens=4096)
+    assert [(one.ids, one.stopped) for one in got] == [_one_by_one(model, prompt, 40, [2]) for prompt in prompts]
+    assert " " in tokenizer.decode(got[0].ids)
+
+
+def test_nothing_is_generated_beyond_the_positions_of_the_model(bases: Callable[..., Path]) -> None:
+    model, _ = load_base(str(bases()), device="cpu")
+    model.train()
+    got = generate(model, [[5] * 250, [5] * 256, [5] * 300], max_new_tokens=50, stop_ids=[], batch_tokens=100)
+    assert [len(one.ids) for one in got] == [6, 0, 0]
+    assert not any(one.stopped for one in got)
+    assert model.training
+    with pytest.raises(ValueError, match="at least one token"):
+        generate(model, [[]], max_new_tokens=1, stop_ids=[], batch_tokens=100)
+
+
+def test_likelihoods_are_those_of_plain_cross_entropy(bases: Callable[..., Path], dataset: Path) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    renderer = Renderer(tokenizer, "sft", 256)
+    rows = open_dataset(dataset).splits["test"]
+    scored = evaluate_model(model, renderer, rows, {}, RECIPE, split="test", is_generating=False)
+    for one, row in zip(scored, rows, strict=True):
+        example = renderer.example(row)
+        ids = torch.tensor([example.ids])
+        with torch.no_grad():
+            log_p = model(ids).logits[0].log_softmax(-1)
+        expected = -sum(float(log_p[t - 1, example.ids[t]]) for t, is_trained in enumerate(example.mask) if is_trained)
+        assert one.nll == pytest.approx(expected, rel=1e-5)
+        assert (one.text, one.num_tokens, one.num_bytes) == (None, sum(example.mask), example.num_bytes)
+
+
+def test_answers_are_generated_scored_and_kept_in_order(bases: Callable[..., Path], dataset: Path) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    renderer = Renderer(_louder(model) and tokenizer, "sft", 256)
+    rows = open_dataset(dataset).splits["test"]
+    said = predict(model, renderer, rows, max_new_tokens=12, batch_tokens=300)
+    specs = category_specs({"cats": {"scorer": "exact"}, "dogs": {}})
+    scored = evaluate_model(model, renderer, rows, specs, RECIPE, split="test")
+    assert [one.id for one in scored] == [one.id for one in said] == [row.id for row in rows]
+    for one, prediction, row in zip(scored, said, rows, strict=True):
+        prompt = renderer.prompt(row)
+        assert prompt is not None
+        ids, stopped = _one_by_one(model, prompt.ids, 12, renderer.stop_ids)
+        assert (prediction.text, prediction.stopped) == (one.text, one.stopped) == (renderer.decode(ids), stopped)
+        assert row.messages is not None
+        assert one.reference == row.messages[-1]["content"]
+        assert one.metric == {"cats": "exact", "dogs": "token_f1"}[row.category]
+        assert {one.metric, "behaviour.empty", "behaviour.repetition", "behaviour.length_ratio"} == set(
+            one.scores or {}
+        )
+
+
+def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
+    rows = [
+        Row(
+            "a",
+            "chat",
+            "cats",
+            "a",
+            [{"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}],
+            None,
+            None,
+        ),
+        Row(
+            "b",
+            "chat",
+            "cats",
+            "b",
+            [{"role": "user", "content": "q"}, {"role": "assistant", "content": "no"}],
+            None,
+            None,
+        ),
+        Row("c", "domain", "text", "c", None, None, "raw"),
+        Row("skipped", "domain", "text", "d", None, None, "raw"),
+    ]
+    nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
+    said = [Prediction("b", "yes", True, 1), Prediction("a", " yes\n", False, 2)]
+    scored = score(
+        rows, {"a": "yes", "b": "no"}, said, nlls, category_specs({"cats": {"scorer": "exact"}}), split="test"
+    )
+    assert [(one.id, one.score, one.nll) for one in scored] == [("a", 1.0, 1.0), ("b", 0.0, 2.0), ("c", None, 3.0)]
+    assert (scored[0].stopped, scored[2].text, scored[2].metric) == (False, None, "")
+    means = summary(scored)
+    assert (means.loss, means.score, means.by_category) == (6 / 8, 0.5, {"cats": 0.5})
+    assert summary([]).score is None
+
+
+def test_categories_weigh_the_same_in_the_score_of_a_run() -> None:
+    def one(record: str, category: str, value: float) -> Scored:
+        return Scored(record, "validation", category, record, "", 1.0, 1, 1, "", True, "exact", {"exact": value})
+
+    means = summary([one("1", "a", 1), one("2", "a", 1), one("3", "a", 1), one("4", "b", 0)])
+    assert (means.score, means.by_category) == (0.5, {"a": 1.0, "b": 0.0})
+
+
+def test_a_bad_scorer_names_its_category() -> None:
+    with pytest.raises(TrainError, match="category 'billing': there is no scorer 'exakt'") as caught:
+        category_specs({"billing": {"scorer": "exakt", "options": {}}})
+    assert caught.value.code == "E931 unknown-metric"
+
+
+def test_the_base_is_the_same_after_training_with_adapters(bases: Callable[..., Path], dataset: Path) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    renderer = Renderer(tokenizer, "sft", 256)
+    rows = open_dataset(dataset).splits["validation"]
+    before = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
+    model = add_lora(model, LoraRecipe(), seed=0, dtype=torch.float32)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(std=0.5)
+    tuned = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
+    with base_weights(model):
+        after = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
+    assert [one.text for one in after] == [one.text for one in before]
+    assert [one.nll for one in after] == pytest.approx([one.nll for one in before], rel=1e-6)
+    assert [one.nll for one in tuned] != pytest.approx([one.nll for one in before], rel=1e-3)
+
+
+def test_a_run_is_published_and_can_be_computed_again(
+    bases: Callable[..., Path], dataset: Path, tmp_path: Path
+) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    renderer = Renderer(tokenizer, "sft", 256)
+    opened, specs = open_dataset(dataset), category_specs({"cats": {"scorer": "exact"}})
+    base = evaluate_splits(model, renderer, opened, specs, RECIPE)
+    tuned = evaluate_splits(_louder(model), renderer, opened, specs, RECIPE)
+    report = publish(
+        base, tuned, dataset=opened, categories=specs, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run"
+    )
+    assert [split.n for split in report.splits] == [6, 6]
+    assert report.default_metric == ["dogs"]
+    assert report.forgetting is not None
+    assert report.forgetting.n == len(general_rows())
+    assert report.forgetting.word == "forgot"
+    assert recompute(tmp_path / "run/predictions.jsonl", default_metric=["dogs"]) == report.splits
+    lines = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
+    assert {line["split"] for line in lines} == {"validation", "test", "general"}
+    assert lines[0].keys() == {"id", "split", "category", "cluster", "reference", "metric", "base", "tuned"}
+    feedback = [json.loads(line) for line in (tmp_path / "run/feedback.jsonl").read_text().splitlines()]
+    test_ids = {row.id for row in opened.splits["test"]}
+    assert {line["id"] for line in feedback} == {
+        row.id for split in ("train", "validation") for row in opened.splits[split]
+    }
+    assert not test_ids & {line["id"] for line in feedback}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "predictions.jsonl",
+        "feedback.jsonl",
+        "report.json",
+        "report.md",
+        "report.html",
+    }
+
+
+def test_records_that_were_not_evaluated_are_counted(bases: Callable[..., Path], dataset: Path, tmp_path: Path) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    opened = open_dataset(dataset)
+    lengths = sorted(len(Renderer(tokenizer, "sft", 256).example(row).ids) for row in opened.splits["test"])
+    renderer = Renderer(tokenizer, "sft", lengths[-2], on_too_long="skip")
+    scored = evaluate_splits(model, renderer, opened, {}, RECIPE)
+    report = publish(scored, scored, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path)
+    assert report.main().n == 5
+    assert any(remark.startswith("1 test records are longer") for remark in report.remarks)
+
+
+def test_the_general_slice_is_ours_or_a_file_and_faults_have_a_place(tmp_path: Path) -> None:
+    ours = general_rows()
+    assert len(ours) == 24
+    assert len({row.cluster for row in ours}) == 24
+    assert all(row.messages is None and row.text and len(row.text) < 400 for row in ours)
+    text = tmp_path / "general.txt"
+    text.write_text("one\n\n" + "word " * 500 + "\n\n\n", encoding="utf-8")
+    rows = general_rows(text)
+    assert [row.cluster for row in rows] == ["general-0001"] + ["general-0002"] * 3
+    assert " ".join(row.text or "" for row in rows[1:]) == ("word " * 500).strip()
+    lines = tmp_path / "general.jsonl"
+    lines.write_text('{"text": "fine"}\n{"txt": 1}\n', encoding="utf-8")
+    with pytest.raises(TrainError, match=r"general.jsonl:2"):
+        general_rows(lines)
+    lines.write_text("\n", encoding="utf-8")
+    with pytest.raises(TrainError, match="no text"):
+        general_rows(lines)
+    with pytest.raises(TrainError, match=r"none.txt"):
+        general_rows(tmp_path / "none.txt")
+
+
+def test_a_model_that_gives_no_number_is_never_called_a_success(
+    bases: Callable[..., Path], dataset: Path, tmp_path: Path
+) -> None:
+    model, tokenizer = load_base(str(bases()), device="cpu")
+    renderer, opened = Renderer(tokenizer, "sft", 256), open_dataset(dataset)
+    base = evaluate_splits(model, renderer, opened, {}, RECIPE)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(math.nan)
+    tuned = evaluate_splits(model, renderer, opened, {}, RECIPE)
+    with pytest.raises(TrainError) as caught:
+        publish(base, tuned, dataset=opened, categories={}, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run")
+    assert caught.value.code == "E934 not-finite"
+    assert not (tmp_path / "run").exists()

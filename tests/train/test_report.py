@@ -1,0 +1,437 @@
+"""The report: right numbers, nothing of the test split but numbers, and hostile texts that stay texts."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.cli import cli
+from train.errors import Exit, TrainError
+from train.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
+from train.report import (
+    Curve,
+    EvalPoint,
+    Report,
+    Run,
+    StepPoint,
+    build_report,
+    read_curve,
+    read_report,
+    recompute,
+    table,
+    write_report,
+)
+from train.report.write import html, markdown
+from train.say import visible
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</title><svg onload=alert(1)>",
+    '"><a href="javascript:alert(1)">x</a>',
+    "</style><script>1</script>",
+    "' onmouseover='alert(1)",
+    "&lt;b&gt;",
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "<!--",
+    "]]>",
+    "a|b",
+    "```",
+    "\u202egnp.exe",
+    "\x00\x1b[31m",
+    "\ud800",
+    "../../etc/passwd",
+    "",
+    " ",
+]
+
+KNOWN_TAGS = {
+    "html",
+    "head",
+    "meta",
+    "title",
+    "style",
+    "body",
+    "header",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "p",
+    "div",
+    "b",
+    "small",
+    "span",
+    "main",
+    "table",
+    "caption",
+    "thead",
+    "tbody",
+    "tfoot",
+    "tr",
+    "th",
+    "td",
+    "bdi",
+    "svg",
+    "path",
+    "rect",
+    "circle",
+    "text",
+    "figure",
+    "figcaption",
+    "ul",
+    "li",
+    "details",
+    "summary",
+    "code",
+    "pre",
+}
+
+
+def _sides(
+    category: str = "a",
+    *,
+    split: str = "test",
+    num: int = 40,
+    base: float = 0.1,
+    tuned: float = 0.8,
+    metric: str = "exact",
+    text: str = "an answer",
+    seed: int = 1,
+) -> tuple[list[Scored], list[Scored]]:
+    rng = random.Random(f"{category}{split}{seed}".encode("utf-8", "replace"))
+    sides = []
+    for share in (base, tuned):
+        side = []
+        for number in range(num):
+            score = float(number / num < share) if metric == "exact" else min(1.0, max(0.0, rng.gauss(share, 0.2)))
+            scores = {
+                metric: score,
+                "behaviour.empty": 0.0,
+                "behaviour.repetition": 0.25,
+                "behaviour.length_ratio": 1.5,
+            }
+            side.append(
+                Scored(
+                    f"{category}-{split}-{number:03d}",
+                    split,
+                    category,
+                    f"{category}{number}",
+                    text,
+                    10 * rng.random() + 5,
+                    7,
+                    20,
+                    text,
+                    number % 2 == 0,
+                    metric,
+                    scores,
+                )
+            )
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+def _joined(*parts: tuple[list[Scored], list[Scored]]) -> tuple[list[Scored], list[Scored]]:
+    return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
+
+
+def _report(base: Sequence[Scored], tuned: Sequence[Scored], **arguments: Any) -> Report:
+    return build_report(base, tuned, run=Run(id="run-1", base_model="tiny", dataset="v1"), **arguments)
+
+
+class _Dom(HTMLParser):
+    """The elements, attributes and text of a document, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _assert_harmless(text: str) -> _Dom:
+    dom = _Dom(text)
+    assert set(dom.tags) <= KNOWN_TAGS
+    assert not [
+        name for name, _ in dom.attributes if name.startswith("on") or name in ("href", "src", "action", "xlink:href")
+    ]
+    assert not re.search(r"https?:|//|@import|url\(", re.sub(r">[^<]*<", "><", text).split("</style>")[1])
+    assert "default-src 'none'; style-src 'unsafe-inline'" in text
+    return dom
+
+
+def test_the_numbers_are_those_of_the_records() -> None:
+    base, tuned = _joined(
+        _sides("a"), _sides("b", base=0.5, tuned=0.5, metric="rouge_l"), _sides("a", split="validation")
+    )
+    report = _report(base, tuned, default_metric=["b"])
+    first, second = report.main().categories
+    assert (report.headline, first.category, first.n, first.num_clusters) == ("test", "a", 40, 40)
+    assert first.base.value == pytest.approx(0.1)
+    assert first.tuned.value == pytest.approx(0.8)
+    assert first.difference.value == pytest.approx(0.7)
+    assert (first.test, first.better, first.worse) == ("mcnemar", 28, 0)
+    assert first.p == pytest.approx(2 / 2**28)
+    assert first.p_adjusted == pytest.approx(2 * first.p)
+    assert first.difference.low < 0.7 < first.difference.high
+    assert first.verdict == "improved"
+    assert first.sentence == "a rose from .10 to .80 (n = 40, +.70, 95 % +.55 to +.82, p < .001)."
+    mine = [one for one in base if one.category == "a" and one.split == "test"]
+    assert first.bits_per_byte is not None
+    assert first.bits_per_byte.base == pytest.approx(sum(one.nll for one in mine) / (math.log(2) * 20 * 40))
+    assert first.behaviour is not None
+    assert (first.behaviour.stopped.base, first.behaviour.repetition.tuned) == (0.5, 0.25)
+    assert (second.verdict, second.is_default_metric, second.test) == ("inconclusive", True, "sign-flip")
+    assert report.main().macro is not None
+    assert report.main().macro.tuned.value == pytest.approx((first.tuned.value + second.tuned.value) / 2)
+    assert any("No scorer is set for b; the default, rouge_l, was used." in note for note in report.notes)
+    assert report.main().num_fixed == 28 + sum(
+        outcome(x.score, y.score) == "fixed" for x, y in zip(base, tuned, strict=True) if x.category == "b"
+    )
+
+
+def test_a_category_that_got_worse_closes_the_gate() -> None:
+    base, tuned = _joined(_sides("good"), _sides("bad", base=0.9, tuned=0.3))
+    report = _report(base, tuned)
+    assert report.regressed() == ["bad"]
+    assert "bad fell from .90 to .30" in report.main().categories[0].sentence
+
+
+def test_thin_repeated_and_unscored_records_are_said_aloud() -> None:
+    thin, repeated, odd = _sides("thin", num=12), _sides("repeated"), _sides("odd")
+    repeated = tuple([replace(one, cluster=f"c{n // 4}") for n, one in enumerate(side)] for side in repeated)  # type: ignore[assignment]
+    odd = tuple([replace(one, scores={}) if n < 5 else one for n, one in enumerate(side)] for side in odd)  # type: ignore[assignment]
+    report = _report(*_joined(thin, repeated, odd))
+    results = {one.category: one for one in report.main().categories}
+    assert results["thin"].note == "too few to judge (n = 12; it takes 30)"
+    assert results["repeated"].note == "too few to judge (10 clusters; it takes 30)"
+    assert results["repeated"].test == "sign-flip"
+    assert (results["odd"].n, results["odd"].num_unscored) == (35, 5)
+    notes = "\n".join(report.notes)
+    for said in (
+        "Too few records to judge repeated, thin",
+        "5 records could not be scored",
+        "repeat one another",
+        "Forgetting was not",
+    ):
+        assert said in notes
+
+
+def test_raw_text_is_compared_by_bits_per_byte() -> None:
+    base, tuned = _sides("text")
+    base = [replace(one, text=None, stopped=None, metric="", scores={}, nll=30.0 + n % 5) for n, one in enumerate(base)]
+    tuned = [replace(one, nll=one.nll - 6 - n % 3) for n, one in enumerate(base)]
+    (result,) = _report(base, tuned).main().categories
+    assert (result.metric, result.higher_is_better, result.verdict, result.num_unscored) == (
+        "bits_per_byte",
+        False,
+        "improved",
+        0,
+    )
+    assert result.tuned.value == pytest.approx(sum(one.nll for one in tuned) / (math.log(2) * 20 * 40))
+    assert result.sentence.startswith("text fell from 2.31 to 1.8")
+    (back,) = _report(tuned, base).main().categories
+    assert back.verdict == "regressed"
+    assert _report(base, tuned).main().macro is None
+
+
+@pytest.mark.parametrize(("factor", "word"), [(1.05, "forgot"), (1.0, "held"), (0.9, "held")])
+def test_forgetting_is_a_rise_of_bits_on_general_text(factor: float, word: str) -> None:
+    base, tuned = _sides("a")
+    general = [Scored(f"g{n}", "general", "", f"g{n}", "", 200.0 + n, 60, 150) for n in range(24)]
+    report = _report([*base, *general], [*tuned, *(replace(one, nll=one.nll * factor) for one in general)])
+    assert report.forgetting is not None
+    assert report.forgetting.word == word
+    assert report.forgetting.difference.value == pytest.approx((factor - 1) * report.forgetting.base.value)
+
+
+def test_a_report_can_be_computed_again_from_its_predictions(tmp_path: Path) -> None:
+    base, tuned = _joined(_sides("a"), _sides("b", metric="chrf"), _sides("a", split="validation"))
+    report = _report(base, tuned)
+    path = write_predictions(base, tuned, tmp_path)
+    assert recompute(path) == report.splits
+    assert read_predictions(path) == (base, tuned)
+    shuffled = list(zip(base, tuned, strict=True))
+    random.Random(3).shuffle(shuffled)
+    again = _report([b for b, _ in shuffled], [t for _, t in shuffled])
+    assert again.splits[1].categories[0] == report.splits[1].categories[0]
+
+
+def test_results_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    base, tuned = _sides("a")
+    for other in (tuned[1:], [replace(tuned[0], id="x"), *tuned[1:]], [*tuned, tuned[0]]):
+        with pytest.raises(TrainError) as caught:
+            _report(base, other)
+        assert caught.value.code == "E933 unpaired-results"
+    with pytest.raises(TrainError) as caught:
+        _report(base, [replace(tuned[0], nll=math.nan), *tuned[1:]])
+    assert (caught.value.code, caught.value.exit_code) == ("E934 not-finite", Exit.FAILED)
+    assert tuned[0].id in caught.value.message
+    with pytest.raises(TrainError) as caught:
+        _report([], [])
+    assert caught.value.code == "E937 nothing-to-report"
+    (tmp_path / "predictions.jsonl").write_text('{"id": "a"}\n')
+    with pytest.raises(TrainError, match=r"predictions.jsonl:1: KeyError"):
+        read_predictions(tmp_path / "predictions.jsonl")
+
+
+def test_feedback_never_names_a_test_record(tmp_path: Path) -> None:
+    train = _sides("a", split="train", num=5)
+    train = tuple([replace(one, text=None, metric="", scores={}) for one in side] for side in train)  # type: ignore[assignment]
+    parts = _joined(train, _sides("a", split="validation", num=10), _sides("a"), _sides("", split="general", num=3))
+    rows = [json.loads(line) for line in write_feedback(*parts, tmp_path).read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"train", "validation"}
+    assert len(rows) == 15
+    assert "-test-" not in (tmp_path / "feedback.jsonl").read_text()
+    assert all(("completion_tuned" in row) == (row["split"] == "validation") for row in rows)
+    assert {row["verdict"] for row in rows} == {"unscored", "ok", "fixed", "still-wrong"}
+    assert rows[0].keys() == {
+        "id",
+        "split",
+        "category",
+        "nll_base",
+        "nll_tuned",
+        "score_base",
+        "score_tuned",
+        "verdict",
+    }
+
+
+def test_no_form_of_the_report_names_a_test_record(tmp_path: Path) -> None:
+    parts = _joined(_sides("a", text="secret of test"), _sides("a", split="validation", text="seen"))
+    report = _report(*parts)
+    for path in write_report(report, tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "-test-" not in text
+        assert "secret of test" not in text
+        assert "a-validation-0" in text
+    assert "-test-" not in table(report)
+    assert read_report(tmp_path) == report
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_hostile_texts_stay_texts_in_every_form(number: int, tmp_path: Path) -> None:
+    text = HOSTILE[number]
+    parts = _joined(_sides(text, text=text), _sides(text, split="validation", text=text))
+    run = Run(id=text, base_model=text, dataset=text, settings={text: text}, versions={text: text}, digests={"d": text})
+    report = build_report(*parts, run=run, default_metric=[text], remarks=[text])
+    write_report(report, tmp_path)
+    assert read_report(tmp_path).main().categories[0].category == text
+    dom = _assert_harmless((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert dom.text.count(visible(text)) >= 8
+    written = (tmp_path / "report.md").read_text(encoding="utf-8")
+    outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", written)
+    assert not re.search(r"<[a-z!/]", outside)
+    assert "\x1b" not in written + table(report)
+    rows = [line for line in outside.splitlines() if line.startswith("| ")]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:2]}) == 1
+
+
+def test_the_public_hostile_reports_stay_texts(shared: Path) -> None:
+    path = shared / "badinputs/export/html_report.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    parts = _joined(
+        *(
+            _sides(r["category"], split=split, text=r["output"], num=8)
+            for r in records
+            for split in ("validation", "test")
+        )
+    )
+    dom = _assert_harmless(html(_report(*parts)))
+    for record in records:
+        assert record["category"] in dom.text
+        assert record["output"] in dom.text
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=30))
+@settings(max_examples=15, deadline=None)
+def test_any_text_survives_the_way_into_the_page(text: str) -> None:
+    parts = _joined(_sides(text, text=text, num=3), _sides(text, split="validation", text=text, num=3))
+    report = _report(*parts)
+    dom = _assert_harmless(html(report))
+    assert visible(text) in dom.text.replace("\r", "")
+    assert markdown(report)
+    assert table(report)
+
+
+def test_the_page_draws_bars_curve_and_flips() -> None:
+    curve = Curve(
+        steps=[StepPoint(step=n, loss=3 / n) for n in range(1, 50)], evals=[EvalPoint(step=25, loss=0.5, score=0.2)]
+    )
+    page = html(_report(*_joined(_sides("a"), _sides("a", split="validation")), curve=curve))
+    dom = _assert_harmless(page)
+    assert dom.tags.count("svg") == 3
+    assert 'd="M' in page
+    assert dom.attributes.count(("class", "base")) == dom.attributes.count(("class", "tuned")) == 2
+    assert "prefers-color-scheme: dark" in page
+    assert dom.tags.count("details") == 1 + 20
+    assert "On validation training fixed 28 and broke 0" in dom.text
+
+
+def test_a_curve_is_read_from_the_events_of_a_run(tmp_path: Path) -> None:
+    events = [{"event": "start"}]
+    events += [{"event": "step", "step": n, "loss": 1 / n} for n in [*range(1, 1501), 1500]]
+    events += [{"event": "eval", "step": 750, "loss": 0.5, "score": None}, {"event": "end"}]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(event) + "\n" for event in events) + '{"event": "st')
+    curve = read_curve(path)
+    assert 300 <= len(curve.steps) <= 401
+    assert (curve.steps[0].step, curve.steps[-1].step) == (1, 1500)
+    assert curve.evals == [EvalPoint(step=750, loss=0.5, score=None)]
+    assert read_curve(tmp_path / "none.jsonl").steps == []
+    path.write_text('{"event": "step", "step": 1}\n')
+    with pytest.raises(TrainError, match=r"metrics.jsonl:1"):
+        read_curve(path)
+
+
+def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = _joined(_sides("good"), _sides("bad", base=0.9, tuned=0.3))
+    report = _report(*parts, remarks=["kept"])
+    write_predictions(*parts, tmp_path)
+    before = [path.read_bytes() for path in write_report(report, tmp_path)]
+    assert cli.main(["eval", str(tmp_path)], standalone_mode=False) == Exit.OK
+    printed = capsys.readouterr()
+    assert printed.out == table(report) + "\n"
+    assert [path.read_bytes() for path in write_report(read_report(tmp_path), tmp_path)] == before
+    assert (
+        cli.main(["eval", str(tmp_path), "--fail-on", "regressed", "--dry-run"], standalone_mode=False) == Exit.FAILED
+    )
+    assert "regressed: bad" in capsys.readouterr().err
+    with pytest.raises(TrainError, match=r"report.json") as caught:
+        cli.main(["eval", str(tmp_path / "none")], standalone_mode=False)
+    assert caught.value.exit_code == Exit.USAGE
+
+
+def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, tuned in (("one", 0.2), ("two", 0.9)):
+        parts = _sides("a", tuned=tuned)
+        parts = (parts[0][: 40 if name == "one" else 38], parts[1][: 40 if name == "one" else 38])
+        write_predictions(*parts, tmp_path / name)
+        write_report(_report(*parts), tmp_path / name)
+    assert cli.main(["compare", str(tmp_path / "one"), str(tmp_path / "two")], standalone_mode=False) == Exit.OK
+    printed = capsys.readouterr().out
+    assert re.search(r"a +38 +exact +\.21 +\.95 +\+\.74", printed)
+    assert "2 records were evaluated by one of the runs only" in printed
+    arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "regressed"]
+    assert cli.main(arguments, standalone_mode=False) == Exit.FAILED
