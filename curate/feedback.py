@@ -15,6 +15,7 @@ from typing import Any, Literal
 from curate.door import DoorFault, Entry, read_entries, strict_loads
 from curate.places import shipped
 from curate.record import CurateError, Finding, Json, Record
+from curate.say import one_line
 from curate.shape import build_validator
 
 REPORT_FILE = "report.json"
@@ -92,7 +93,7 @@ def read_results(folder: Path) -> Results:
     fault_found = next(iter(build_validator(schema, {}).iter_errors(report)), None)
     if fault_found is not None:
         place = "/" + "/".join(map(str, fault_found.instance_path))
-        raise CurateError("E918 bad-report", f"{path}: {place} is not what a report has there")
+        raise CurateError("E918 bad-report", f"{path}: {place}: {one_line(fault_found.message, 120)}")
     return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
 
 

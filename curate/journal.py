@@ -36,7 +36,7 @@ class _Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    v: Literal[1]
+    v: int = Field(ge=1, le=1)
     event: str = Field(pattern=_HEX)
     """Number of the event, unique in the world; the same event read twice counts once."""
     at: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")

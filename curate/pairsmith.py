@@ -14,6 +14,6 @@ def main() -> NoReturn:
     """Hand the rest of the command line to `curate` or `train`; they never import one another."""
     if len(sys.argv) > 1 and sys.argv[1] in ("curate", "train"):
         # -P keeps a folder named "train" in the user's current directory from being taken for the package.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", *sys.argv[1:]])  # noqa: S606  no shell is wanted
     say.talk("Usage: pairsmith curate ... | pairsmith train ...\n\nExample: pairsmith curate validate my-data")
     sys.exit(Exit.OK if sys.argv[1:] in ([], ["--help"], ["-h"]) else Exit.USAGE)

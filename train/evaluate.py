@@ -76,7 +76,10 @@ def predict(
     """
     prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
     done = generate(
-        model, [prompt.ids for prompt in prompts], max_new_tokens=max_new_tokens, stop_ids=renderer.stop_ids,
+        model,
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        stop_ids=renderer.stop_ids,
         batch_tokens=batch_tokens,
     )
     return [
@@ -86,8 +89,13 @@ def predict(
 
 
 def score(
-    rows: Sequence[Row], references: Mapping[str, str], predictions: Sequence[Prediction], nlls: Sequence[Nll],
-    categories: Mapping[str, CategorySpec], *, split: str,
+    rows: Sequence[Row],
+    references: Mapping[str, str],
+    predictions: Sequence[Prediction],
+    nlls: Sequence[Nll],
+    categories: Mapping[str, CategorySpec],
+    *,
+    split: str,
 ) -> list[Scored]:
     """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
 
@@ -109,18 +117,32 @@ def score(
             scores |= behaviour.scores(prediction.text, reference)
         found.append(
             Scored(
-                row.id, split, row.category, row.cluster, reference, nll.nll, nll.num_tokens, nll.num_bytes,
+                row.id,
+                split,
+                row.category,
+                row.cluster,
+                reference,
+                nll.nll,
+                nll.num_tokens,
+                nll.num_bytes,
                 text=None if prediction is None else prediction.text,
                 stopped=None if prediction is None else prediction.stopped,
-                metric="" if prediction is None else spec.metric.primary, scores=scores,
+                metric="" if prediction is None else spec.metric.primary,
+                scores=scores,
             )
         )
     return found
 
 
 def evaluate_model(
-    model: Any, renderer: Renderer, rows: Sequence[Row], categories: Mapping[str, CategorySpec], recipe: Recipe, *,
-    split: str, is_generating: bool = True,
+    model: Any,
+    renderer: Renderer,
+    rows: Sequence[Row],
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
+    split: str,
+    is_generating: bool = True,
 ) -> list[Scored]:
     """Return what the model makes of ``rows``: likelihoods of all, and scored greedy answers where that is asked for.
 
@@ -147,7 +169,12 @@ def evaluate_model(
 
 
 def evaluate_splits(
-    model: Any, renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], recipe: Recipe, *,
+    model: Any,
+    renderer: Renderer,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
     general: Path | None = None,
 ) -> list[Scored]:
     """Return everything that a report and its feedback need of one model: call it before training, and after.
@@ -167,8 +194,14 @@ def evaluate_splits(
 
 
 def publish(
-    base: Sequence[Scored], tuned: Sequence[Scored], *, dataset: Dataset, categories: Mapping[str, CategorySpec],
-    recipe: Recipe, run: Run, folder: Path,
+    base: Sequence[Scored],
+    tuned: Sequence[Scored],
+    *,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    run: Run,
+    folder: Path,
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
@@ -179,8 +212,13 @@ def publish(
     """
     shown = [[one for one in side if one.split != "train"] for side in (base, tuned)]
     report = build_report(
-        shown[0], shown[1], run=run, curve=read_curve(folder / "metrics.jsonl"),
-        default_metric=_default_metric(dataset, categories), margin=recipe.eval.margin, resamples=recipe.eval.resamples,
+        shown[0],
+        shown[1],
+        run=run,
+        curve=read_curve(folder / "metrics.jsonl"),
+        default_metric=_default_metric(dataset, categories),
+        margin=recipe.eval.margin,
+        resamples=recipe.eval.resamples,
         remarks=[*_skipped(base, dataset), *_remarks(categories)],
     )
     write_predictions(shown[0], shown[1], folder)
@@ -199,7 +237,8 @@ def summary(scored: Sequence[Scored]) -> Summary:
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
     return Summary(
         loss=math.fsum(one.nll for one in scored) / tokens if tokens else None,
-        score=math.fsum(means.values()) / len(means) if means else None, by_category=means,
+        score=math.fsum(means.values()) / len(means) if means else None,
+        by_category=means,
     )
 
 

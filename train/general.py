@@ -48,7 +48,8 @@ def _lines(text: str, source: Path) -> list[str]:
             document.encode("utf-8")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainError(
-                "E944 bad-general-text", f'{source}:{number}: not an object with a "text": {error}',
+                "E944 bad-general-text",
+                f'{source}:{number}: not an object with a "text": {error}',
                 "Each line is a JSON object whose text is a string.",
             ) from error
         found.append(document)

@@ -74,14 +74,17 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
     other = {(one.split, one.id): one for one in tuned}
     if len(other) != len(tuned) or {(one.split, one.id) for one in base} != other.keys() or len(base) != len(tuned):
         raise TrainError(
-            "E933 unpaired-results", f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
+            "E933 unpaired-results",
+            f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
     broken = [one.id for one in (*base, *tuned) if not math.isfinite(one.nll)]
     if broken:
         raise TrainError(
-            "E934 not-finite", f"the likelihood of {len(broken)} records is not a number, the first is {broken[0]!r}",
-            "The model is broken; lower the learning rate and train again.", exit_code=Exit.FAILED,
+            "E934 not-finite",
+            f"the likelihood of {len(broken)} records is not a number, the first is {broken[0]!r}",
+            "The model is broken; lower the learning rate and train again.",
+            exit_code=Exit.FAILED,
         )
     return [(one, other[one.split, one.id]) for one in base]
 
@@ -95,10 +98,18 @@ def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: P
     return write_whole(
         folder / PREDICTIONS,
         (
-            _line({
-                "id": before.id, "split": before.split, "category": before.category, "cluster": before.cluster,
-                "reference": before.reference, "metric": before.metric, "base": _side(before), "tuned": _side(after),
-            })
+            _line(
+                {
+                    "id": before.id,
+                    "split": before.split,
+                    "category": before.category,
+                    "cluster": before.cluster,
+                    "reference": before.reference,
+                    "metric": before.metric,
+                    "base": _side(before),
+                    "tuned": _side(after),
+                }
+            )
             for before, after in pair(base, tuned)
         ),
     )
@@ -122,7 +133,8 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
                 tuned.append(Scored(**common, **row["tuned"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainError(
-            "E935 bad-predictions", f"{path}:{number}: {type(error).__name__}: {error}",
+            "E935 bad-predictions",
+            f"{path}:{number}: {type(error).__name__}: {error}",
             "Is this the folder of a finished run?",
         ) from error
     return base, tuned
@@ -170,8 +182,13 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
 
 def _feedback(before: Scored, after: Scored) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "id": before.id, "split": before.split, "category": before.category, "nll_base": before.nll,
-        "nll_tuned": after.nll, "score_base": before.score, "score_tuned": after.score,
+        "id": before.id,
+        "split": before.split,
+        "category": before.category,
+        "nll_base": before.nll,
+        "nll_tuned": after.nll,
+        "score_base": before.score,
+        "score_tuned": after.score,
         "verdict": outcome(before.score, after.score),
     }
     if before.split == "validation":
@@ -181,8 +198,12 @@ def _feedback(before: Scored, after: Scored) -> dict[str, Any]:
 
 def _side(one: Scored) -> dict[str, Any]:
     return {
-        "text": one.text, "nll": one.nll, "num_bytes": one.num_bytes, "num_tokens": one.num_tokens,
-        "stopped": one.stopped, "scores": dict(one.scores or {}),
+        "text": one.text,
+        "nll": one.nll,
+        "num_bytes": one.num_bytes,
+        "num_tokens": one.num_tokens,
+        "stopped": one.stopped,
+        "scores": dict(one.scores or {}),
     }
 
 

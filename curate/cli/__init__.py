@@ -41,9 +41,8 @@ class Verbs(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             near = get_close_matches(args[0], self.list_commands(ctx), n=2)
-            if near:
-                error.message += f" Did you mean {' or '.join(repr(verb) for verb in near)}?"
-            raise
+            hint = f" Did you mean {' or '.join(repr(verb) for verb in near)}?" if near else ""
+            raise click.UsageError(error.message + hint, ctx) from error
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,13 +61,10 @@ def main() -> NoReturn:
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        sys.exit(cli.main(standalone_mode=False) or Exit.OK)
+        sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
     except CurateError as error:
         say.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
-    except click.UsageError as error:
-        error.show()
-        sys.exit(Exit.USAGE)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)

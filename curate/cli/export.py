@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import SPLITS, Exit
+from curate.record import Exit
 
 if TYPE_CHECKING:
     from curate.export import Export
     from curate.workspace import Workspace
-    from curate.workspace.publish import Plan
 
 
 @click.command()
@@ -31,7 +29,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     Example: curate export my-data --to trl
     """
     from curate.exporters import exporters
-    from curate.workspace.opened import open_and_tell
+    from curate.workspace.opened import open_and_tell, tell_plan
     from curate.workspace.publish import export_dataset, plan, require_clean
 
     if form not in (known := ["dataset", *exporters()]):
@@ -41,30 +39,17 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     workspace = open_and_tell(root)
     if dry_run:
         require_clean(workspace.verdict())
-        _tell(plan(workspace))
+        tell_plan(plan(workspace))
         say.talk("nothing was written")
         return Exit.OK
     made, planned = export_dataset(workspace)
-    _tell(planned)
+    tell_plan(planned)
     if not made.is_new:
         say.talk(f"nothing has changed since {made.manifest.name}, which is used again")
     say.data(say.visible(str(made.path)))
     if form != "dataset":
         _convert(workspace, made, form, out)
     return Exit.OK
-
-
-def _tell(planned: Plan) -> None:
-    counts = {name: len(records) for name, records in planned.by_split.items()}
-    say.talk(f"{sum(counts.values()):,} records: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
-    drops: dict[str, int] = defaultdict(int)
-    for one in planned.dropped:
-        drops[one.code] += 1
-    if drops:
-        say.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
-    for finding in planned.assignment.findings:
-        place = f"{finding.file}:{finding.line}: " if finding.file else ""
-        say.talk(f"warning: {say.visible(place)}{finding.code} {finding.name}: {say.one_line(finding.message)}")
 
 
 def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) -> None:

@@ -38,7 +38,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
     from curate.feedback import REPORT_FILE, read_results
-    from curate.workspace.opened import open_and_tell
+    from curate.workspace.opened import open_and_tell, tell_plan
     from curate.workspace.publish import export_dataset
     from curate.workspace.results import told
     from curate.workspace.training import require_trainer, run_folder, train
@@ -46,12 +46,14 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
     options: list[str] = ctx.meta[_OPTIONS]
     require_trainer()
     workspace = open_and_tell(root)
-    made, _ = export_dataset(workspace)
+    made, planned = export_dataset(workspace)
+    tell_plan(planned)
     say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
     folder = run_folder(workspace, options)
     code = train(workspace, made.path, folder, options)
     if code != Exit.OK:
-        say.talk(f"training ended with exit code {code}" + (f"; see {say.visible(str(folder))}" if folder.exists() else ""))
+        place = f"; see {say.visible(str(folder))}" if folder.exists() else ""
+        say.talk(f"training ended with exit code {code}{place}")
         return code
     if not (folder / REPORT_FILE).is_file():
         say.talk("training wrote no report, so there is nothing to show")

@@ -69,7 +69,7 @@ class FileEntry(_Part):
 class Manifest(_Part):
     """What `dataset/vN/manifest.json` says."""
 
-    version: Literal[1]
+    version: int = Field(ge=1, le=1)
     name: str = Field(pattern=r"^v[1-9][0-9]*$")
     created: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
     """When it was made, in UTC."""

@@ -1,11 +1,14 @@
-"""Opening a workspace for a command, with what its user should know first."""
+"""What a command says on stderr about a workspace: on opening it, and before it is exported."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from curate import say
+from curate.record import SPLITS
 from curate.workspace import Workspace, open_workspace
+from curate.workspace.publish import Plan
 
 
 def open_and_tell(root: Path) -> Workspace:
@@ -21,3 +24,15 @@ def open_and_tell(root: Path) -> Workspace:
     if num_unread:
         say.talk(f"warning: {num_unread:,} lines are not records and are left out; see `curate validate`")
     return workspace
+
+
+def tell_plan(planned: Plan) -> None:
+    """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
+    counts = {name: len(records) for name, records in planned.by_split.items()}
+    say.talk(f"{sum(counts.values()):,} records: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
+    drops = Counter(one.code for one in planned.dropped)
+    if drops:
+        say.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
+    for finding in planned.assignment.findings:
+        place = f"{finding.file}:{finding.line}: " if finding.file else ""
+        say.talk(f"warning: {say.visible(place)}{finding.code} {finding.name}: {say.one_line(finding.message)}")

@@ -34,9 +34,14 @@ def command(first: Path, second: Path, fail_on: str | None) -> int:
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
     before, after, remarks = _shared(sides[0], sides[1])
     report = build_report(
-        before, after, run=Run(id=f"{reports[0].run.id} and {reports[1].run.id}"),
-        default_metric=set(reports[0].default_metric) & set(reports[1].default_metric), margin=reports[0].margin,
-        fewest=reports[0].fewest, resamples=reports[0].resamples, remarks=remarks,
+        before,
+        after,
+        run=Run(id=f"{reports[0].run.id} and {reports[1].run.id}"),
+        default_metric=set(reports[0].default_metric) & set(reports[1].default_metric),
+        margin=reports[0].margin,
+        fewest=reports[0].fewest,
+        resamples=reports[0].resamples,
+        remarks=remarks,
     )
     say.data(table(report, sides=(str(first), str(second))))
     return report_exit(report.regressed(), fail_on)
@@ -47,7 +52,8 @@ def _shared(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], li
     other = {(one.split, one.id): one for one in second}
     pairs = [(one, other[one.split, one.id]) for one in first if (one.split, one.id) in other]
     same = [
-        (a, b) for a, b in pairs
+        (a, b)
+        for a, b in pairs
         if (a.category, a.reference, a.metric, a.num_bytes) == (b.category, b.reference, b.metric, b.num_bytes)
     ]
     remarks = []

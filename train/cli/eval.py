@@ -29,8 +29,14 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     old = read_report(run)
     base, tuned = read_predictions(run / PREDICTIONS)
     report = build_report(
-        base, tuned, run=old.run, curve=read_curve(run / "metrics.jsonl"), default_metric=old.default_metric,
-        margin=old.margin if margin is None else margin, fewest=old.fewest, resamples=old.resamples,
+        base,
+        tuned,
+        run=old.run,
+        curve=read_curve(run / "metrics.jsonl"),
+        default_metric=old.default_metric,
+        margin=old.margin if margin is None else margin,
+        fewest=old.fewest,
+        resamples=old.resamples,
         remarks=old.remarks,
     )
     say.data(table(report))

@@ -63,7 +63,8 @@ class Metric:
                 near = get_close_matches(name, self.options, n=1)
                 known = ", ".join(self.options) or "none"
                 raise TrainError(
-                    "E932 bad-metric-option", f"the metric {self.name!r} has no option {name!r}",
+                    "E932 bad-metric-option",
+                    f"the metric {self.name!r} has no option {name!r}",
                     f"Did you mean {near[0]!r}?" if near else f"Its options: {known}.",
                 )
             default = self.options[name]
@@ -123,7 +124,8 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     if found is None:
         near = get_close_matches(name, shelf, n=1)
         raise TrainError(
-            "E931 unknown-metric", f"there is no scorer {name!r}",
+            "E931 unknown-metric",
+            f"there is no scorer {name!r}",
             (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(shelf)}.",
         )
     found.check(options or {})

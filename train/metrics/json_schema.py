@@ -155,7 +155,12 @@ def _compiled(schema: str) -> Any:
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+    "integer": int,
     "number": (int, float),
 }
 
@@ -172,8 +177,9 @@ def _fits_subset(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, dict):
         inner = schema.get("properties", {})
         return all(name in value for name in schema.get("required", [])) and all(
-            _fits_subset(value[name], part) for name, part in inner.items() if name in value and isinstance(part,
-            Mapping)
+            _fits_subset(value[name], part)
+            for name, part in inner.items()
+            if name in value and isinstance(part, Mapping)
         )
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         return all(_fits_subset(one, schema["items"]) for one in value)

@@ -99,7 +99,8 @@ class _Child:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM], stdin=subprocess.PIPE,
+                [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM],
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
             # The clock of the first match must not count the start of the interpreter.

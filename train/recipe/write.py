@@ -25,6 +25,9 @@ def recipe_toml(recipe: Recipe) -> str:
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
     schema = Recipe.model_json_schema()
+    # The one rule that is about two keys at once.
+    both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
+    schema["not"] = {"required": sorted(both), "properties": both}
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -18,9 +18,16 @@ SHOWN = 20
 
 
 def build_report(
-    base: Sequence[Scored], tuned: Sequence[Scored], *, run: Run, curve: Curve | None = None,
-    default_metric: Collection[str] = (), margin: float = stats.MARGIN, fewest: int = stats.FEWEST,
-    resamples: int = stats.REPLICATES, remarks: Sequence[str] = (),
+    base: Sequence[Scored],
+    tuned: Sequence[Scored],
+    *,
+    run: Run,
+    curve: Curve | None = None,
+    default_metric: Collection[str] = (),
+    margin: float = stats.MARGIN,
+    fewest: int = stats.FEWEST,
+    resamples: int = stats.REPLICATES,
+    remarks: Sequence[str] = (),
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
@@ -35,21 +42,34 @@ def build_report(
     splits = split_results(pairs, default_metric, rules)
     if not splits:
         raise TrainError(
-            "E937 nothing-to-report", "neither the test nor the validation split has a record that can be compared",
+            "E937 nothing-to-report",
+            "neither the test nor the validation split has a record that can be compared",
             "Export a data set with a test split, or more records.",
         )
     validation = [p for p in pairs if p[0].split == "validation"]
     return Report(
-        run=run, headline=splits[-1].split, splits=splits,
-        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules), flips=_flips(validation),
-        worst=_worst(validation), curve=curve or Curve(steps=[], evals=[]), margin=margin, fewest=fewest,
-        resamples=resamples, default_metric=sorted(default_metric), remarks=list(remarks),
+        run=run,
+        headline=splits[-1].split,
+        splits=splits,
+        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules),
+        flips=_flips(validation),
+        worst=_worst(validation),
+        curve=curve or Curve(steps=[], evals=[]),
+        margin=margin,
+        fewest=fewest,
+        resamples=resamples,
+        default_metric=sorted(default_metric),
+        remarks=list(remarks),
         notes=_notes(splits, pairs),
     )
 
 
 def recompute(
-    path: Path, *, margin: float = stats.MARGIN, fewest: int = stats.FEWEST, resamples: int = stats.REPLICATES,
+    path: Path,
+    *,
+    margin: float = stats.MARGIN,
+    fewest: int = stats.FEWEST,
+    resamples: int = stats.REPLICATES,
     default_metric: Collection[str] = (),
 ) -> list[SplitResult]:
     """Return the results by split and category that a run's `predictions.jsonl` holds.
@@ -96,14 +116,22 @@ def _flips(validation: Pairs) -> Flips:
         if kind in found:
             found[kind].append(
                 Flip(
-                    id=before.id, category=before.category, reference=before.reference, base=before.text or "",
-                    tuned=after.text or "", score_base=known(before.score), score_tuned=known(after.score),
+                    id=before.id,
+                    category=before.category,
+                    reference=before.reference,
+                    base=before.text or "",
+                    tuned=after.text or "",
+                    score_base=known(before.score),
+                    score_tuned=known(after.score),
                 )
             )
     for flips in found.values():
         flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
     return Flips(
-        num_fixed=len(found["fixed"]), num_broken=len(found["broken"]), shown=SHOWN, fixed=found["fixed"][:SHOWN],
+        num_fixed=len(found["fixed"]),
+        num_broken=len(found["broken"]),
+        shown=SHOWN,
+        fixed=found["fixed"][:SHOWN],
         broken=found["broken"][:SHOWN],
     )
 
@@ -111,7 +139,9 @@ def _flips(validation: Pairs) -> Flips:
 def _worst(validation: Pairs) -> list[Worst]:
     rows = [
         Worst(
-            id=after.id, category=after.category, score=after.score,
+            id=after.id,
+            category=after.category,
+            score=after.score,
             bits_per_byte=bits_per_byte([after.nll], [after.num_bytes]),
         )
         for _, after in validation

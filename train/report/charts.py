@@ -68,7 +68,8 @@ def curve_chart(curve: Curve) -> CurveChart | None:
         return round(x, 1), round(y, 1)
 
     return CurveChart(
-        train=_path([place(*point) for point in trained]), validation=_path([place(*point) for point in checked]),
+        train=_path([place(*point) for point in trained]),
+        validation=_path([place(*point) for point in checked]),
         dots=[place(*point) for point in checked],
         x_ticks=[Tick(place(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
         y_ticks=[Tick(place(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],

@@ -52,9 +52,13 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
         outcomes = [outcome(before.score, after.score) for before, after in mine]
         found.append(
             SplitResult(
-                split=name, n=len(mine), macro=_macro(name, kept, rules), behaviour=_behaviour(mine),
+                split=name,
+                n=len(mine),
+                macro=_macro(name, kept, rules),
+                behaviour=_behaviour(mine),
                 categories=[d.judged(p, d.category in default_metric) for d, p in zip(kept, adjusted, strict=True)],
-                num_fixed=outcomes.count("fixed"), num_broken=outcomes.count("broken"),
+                num_fixed=outcomes.count("fixed"),
+                num_broken=outcomes.count("broken"),
             )
         )
     return found
@@ -69,7 +73,8 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
     weights = [before.num_bytes * math.log(2) for before, _ in pairs]
     clusters = [before.cluster for before, _ in pairs]
     sides = (
-        [before.nll for before, _ in pairs], [after.nll for _, after in pairs],
+        [before.nll for before, _ in pairs],
+        [after.nll for _, after in pairs],
         [after.nll - before.nll for before, after in pairs],
     )
     base, tuned, difference = (
@@ -122,15 +127,39 @@ class _Draft:
         verdict = self._verdict(p_adjusted, num_clusters)
         mde = self._detectable(num_clusters)
         return CategoryResult(
-            category=self.category, metric=self.metric, is_default_metric=is_default and self.is_score,
-            higher_is_better=self.is_score, n=n, num_clusters=num_clusters, num_unscored=len(self.pairs) - n,
-            base=self.base, tuned=self.tuned, difference=self.difference, test=self.test, p=self.p,
-            p_adjusted=p_adjusted, better=self.better, worse=self.worse, minimum_detectable_effect=mde,
-            verdict=verdict.word, note=verdict.note, is_no_worse=verdict.is_no_worse,
-            bits_per_byte=_bits_change(self.pairs), other=self._other(), behaviour=_behaviour(self.pairs),
+            category=self.category,
+            metric=self.metric,
+            is_default_metric=is_default and self.is_score,
+            higher_is_better=self.is_score,
+            n=n,
+            num_clusters=num_clusters,
+            num_unscored=len(self.pairs) - n,
+            base=self.base,
+            tuned=self.tuned,
+            difference=self.difference,
+            test=self.test,
+            p=self.p,
+            p_adjusted=p_adjusted,
+            better=self.better,
+            worse=self.worse,
+            minimum_detectable_effect=mde,
+            verdict=verdict.word,
+            note=verdict.note,
+            is_no_worse=verdict.is_no_worse,
+            bits_per_byte=_bits_change(self.pairs),
+            other=self._other(),
+            behaviour=_behaviour(self.pairs),
             sentence=wording.sentence(
-                self.category or wording.NO_CATEGORY, n, self.base, self.tuned, self.difference, p_adjusted,
-                verdict.note, mde, higher_is_better=self.is_score, is_conclusive=verdict.word != "inconclusive",
+                self.category or wording.NO_CATEGORY,
+                n,
+                self.base,
+                self.tuned,
+                self.difference,
+                p_adjusted,
+                verdict.note,
+                mde,
+                higher_is_better=self.is_score,
+                is_conclusive=verdict.word != "inconclusive",
             ),
         )
 
@@ -150,8 +179,14 @@ class _Draft:
             gain, interval = gain * scale, stats.Interval(span.high * scale, span.low * scale)
             margin, text = BITS_MARGIN, f"{BITS_MARGIN:.0%}"
         return stats.judge(
-            len(self.compared), gain, interval, p_adjusted, margin=margin, fewest=self.rules.fewest,
-            num_clusters=num_clusters, margin_text=text,
+            len(self.compared),
+            gain,
+            interval,
+            p_adjusted,
+            margin=margin,
+            fewest=self.rules.fewest,
+            num_clusters=num_clusters,
+            margin_text=text,
         )
 
     def _detectable(self, num_clusters: int) -> float | None:
@@ -188,14 +223,18 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
     if not scored:
         return None
     sides = [
-        [draft.before for draft in scored], [draft.after for draft in scored],
+        [draft.before for draft in scored],
+        [draft.after for draft in scored],
         [[after - before for before, after in zip(d.before, d.after, strict=True)] for d in scored],
     ]
     estimates = []
     for side in sides:
         draws = [
             stats.bootstrap_ratios(
-                values, [1.0] * len(values), draft.clusters, seed=_seed(split, draft.category, "macro"),
+                values,
+                [1.0] * len(values),
+                draft.clusters,
+                seed=_seed(split, draft.category, "macro"),
                 replicates=rules.resamples,
             )
             for values, draft in zip(side, scored, strict=True)
@@ -204,7 +243,10 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
         estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
     parts = [part for draft in scored for part in draft.weighted(len(scored)).values()]
     return Macro(
-        num_categories=len(scored), base=estimates[0], tuned=estimates[1], difference=estimates[2],
+        num_categories=len(scored),
+        base=estimates[0],
+        tuned=estimates[1],
+        difference=estimates[2],
         p=stats.sign_flip(parts, seed=_seed(split, "macro")),
     )
 
@@ -227,7 +269,10 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
 
     base, tuned = (_mean([float(bool(one.stopped)) for one in side]) for side in sides)
     return Behaviour(
-        n=len(sides[0]), stopped=Change(base=base, tuned=tuned), empty=change("empty"), repetition=change("repetition"),
+        n=len(sides[0]),
+        stopped=Change(base=base, tuned=tuned),
+        empty=change("empty"),
+        repetition=change("repetition"),
         length_ratio=change("length_ratio"),
     )
 

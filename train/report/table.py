@@ -22,11 +22,19 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned")) -> str:
     rows = [_row(one) for one in main.categories]
     if main.macro is not None:
         macro = main.macro
-        rows.append((
-            "MEAN", "", f"{macro.num_categories} categories", wording.number(macro.base.value),
-            wording.number(macro.tuned.value), wording.number(macro.difference.value, sign=True),
-            wording.spread(macro.difference, sign=True), _bare(macro.p), "",
-        ))
+        rows.append(
+            (
+                "MEAN",
+                "",
+                f"{macro.num_categories} categories",
+                wording.number(macro.base.value),
+                wording.number(macro.tuned.value),
+                wording.number(macro.difference.value, sign=True),
+                wording.spread(macro.difference, sign=True),
+                _bare(macro.p),
+                "",
+            )
+        )
     widths = [max(_width(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS))]
     rule = "  ".join("-" * width for width in widths)
     lines = [_title(report, sides), "", _line(_HEADS, widths), rule]
@@ -51,11 +59,15 @@ def _row(one: CategoryResult) -> tuple[str, ...]:
     is_share = one.higher_is_better
     name = visible(one.category).replace("\n", " ").replace("\t", " ") or wording.NO_CATEGORY
     return (
-        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026", str(one.n), wording.label(one),
-        wording.number(one.base.value, is_share=is_share), wording.number(one.tuned.value, is_share=is_share),
+        name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
+        str(one.n),
+        wording.label(one),
+        wording.number(one.base.value, is_share=is_share),
+        wording.number(one.tuned.value, is_share=is_share),
         wording.number(one.difference.value, is_share=is_share, sign=True),
         wording.spread(one.difference, is_share=is_share, sign=True),
-        _bare(one.p_adjusted), one.verdict,
+        _bare(one.p_adjusted),
+        one.verdict,
     )
 
 

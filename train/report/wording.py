@@ -39,8 +39,17 @@ def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> 
 
 
 def sentence(
-    category: str, n: int, base: Estimate, tuned: Estimate, difference: Estimate, p: float, note: str,
-    mde: float | None, *, higher_is_better: bool, is_conclusive: bool,
+    category: str,
+    n: int,
+    base: Estimate,
+    tuned: Estimate,
+    difference: Estimate,
+    p: float,
+    note: str,
+    mde: float | None,
+    *,
+    higher_is_better: bool,
+    is_conclusive: bool,
 ) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     before, after = (number(one.value, is_share=higher_is_better) for one in (base, tuned))

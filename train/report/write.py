@@ -99,17 +99,29 @@ def _render(template: str, report: Report, *, autoescape: bool) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
         autoescape=autoescape,  # noqa: S701 - off for Markdown only, whose own filters escape
     )
     environment.filters |= {
-        "number": wording.number, "spread": wording.spread, "p_value": wording.p_value, "label": wording.label,
-        "visible": visible, "percent": wording.percent, "md": _escaped, "fence": _fenced,
+        "number": wording.number,
+        "spread": wording.spread,
+        "p_value": wording.p_value,
+        "label": wording.label,
+        "visible": visible,
+        "percent": wording.percent,
+        "md": _escaped,
+        "fence": _fenced,
     }
     main = report.main()
     return environment.get_template(template).render(
-        report=report, main=main, charts=charts, curve=charts.curve_chart(report.curve),
+        report=report,
+        main=main,
+        charts=charts,
+        curve=charts.curve_chart(report.curve),
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=[(word, sum(one.verdict == word for one in main.categories)) for word in _WORDS],
     )

@@ -93,7 +93,13 @@ def weights_digest(path: Path) -> str:
 
 def _runs(dataset: Path) -> Path:
     parent = dataset.resolve().parent
-    return parent.parent / "runs" if parent.name == "dataset" else Path("runs")
+    home = parent.parent if parent.name == "dataset" else Path.cwd()
+    runs = home / "runs"
+    if not runs.resolve().is_relative_to(home.resolve()):
+        raise TrainError(
+            "E955 outside", f"{runs} is a link that leads out of {home}", "name the run's folder with --out"
+        )
+    return runs
 
 
 def _letters(number: int) -> str:

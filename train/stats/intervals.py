@@ -92,7 +92,11 @@ def _t_inside(angle: float, freedom: int) -> float:
 
 
 def bootstrap_ratios(
-    numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int],
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
     replicates: int = REPLICATES,
 ) -> Floats:
     """Return ``replicates`` values of sum(numerators) / sum(denominators), whole clusters drawn with replacement.
@@ -112,8 +116,14 @@ def bootstrap_ratios(
 
 
 def bootstrap(
-    numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int],
-    method: Literal["bca", "percentile"] = "bca", replicates: int = REPLICATES, confidence: float = CONFIDENCE,
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    method: Literal["bca", "percentile"] = "bca",
+    replicates: int = REPLICATES,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Return the cluster bootstrap interval of sum(numerators) / sum(denominators).
 
@@ -135,7 +145,12 @@ def bootstrap(
     below = float(((drawn < estimate) & ~close).mean() + close.mean() / 2)
     if not 0 < below < 1 or len(sums) < 2:
         return bootstrap(
-            numerators, denominators, clusters, seed=seed, method="percentile", replicates=replicates,
+            numerators,
+            denominators,
+            clusters,
+            seed=seed,
+            method="percentile",
+            replicates=replicates,
             confidence=confidence,
         )
     rest = total - sums
@@ -197,7 +212,11 @@ def mean_interval(
 
 
 def difference_interval(
-    base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int],
+    base: Sequence[float],
+    tuned: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
     replicates: int = REPLICATES,
 ) -> Interval:
     """Return the interval of the mean paired difference tuned - base of scores in [0, 1], by BCa cluster bootstrap.

@@ -28,8 +28,15 @@ class Verdict:
 
 
 def judge(
-    num: int, difference: float, interval: Interval, p_adjusted: float, *, margin: float = MARGIN,
-    fewest: int = FEWEST, alpha: float = ALPHA, num_clusters: int | None = None,
+    num: int,
+    difference: float,
+    interval: Interval,
+    p_adjusted: float,
+    *,
+    margin: float = MARGIN,
+    fewest: int = FEWEST,
+    alpha: float = ALPHA,
+    num_clusters: int | None = None,
     margin_text: str = "",
 ) -> Verdict:
     """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.

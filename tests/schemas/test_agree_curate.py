@@ -1,0 +1,156 @@
+"""The schemas that ship and the models that read agree, on good values and on broken ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import jsonschema_rs
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from curate.export.manifest import Manifest
+from curate.journal import EVENTS
+from curate.record import SPLITS
+from curate.settings import Settings
+from curate.workspace.contracts import NAMES, contract
+
+MODELS = {"workspace": TypeAdapter(Settings), "journal": EVENTS, "dataset": TypeAdapter(Manifest)}
+
+HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
+HEX64 = st.text("0123456789abcdef", min_size=64, max_size=64)
+WORD = st.text("ab /~é", min_size=1, max_size=4)
+COUNT = st.integers(0, 9)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | WORD, lambda inner: st.lists(inner, max_size=2), max_leaves=3
+)
+STAMP = st.just("2026-11-24T10:00:00Z")
+OBJECT = st.dictionaries(WORD, JSON, min_size=1, max_size=2)
+
+HEAD = {
+    "v": st.just(1), "event": HEX32, "at": STAMP, "by": WORD, "session": HEX32, "seq": st.integers(1, 99), "id": WORD,
+    "parent": HEX32 | st.just(""),
+}  # fmt: skip
+
+
+def some(values: st.SearchStrategy) -> st.SearchStrategy:
+    return st.dictionaries(WORD, values, max_size=2)
+
+
+def event(op: str, **fields: st.SearchStrategy) -> st.SearchStrategy:
+    return st.fixed_dictionaries({**HEAD, "op": st.just(op), **fields})
+
+
+EVENT = st.one_of(
+    event("drop", reason=WORD), event("restore"), event("assign", split=st.sampled_from(SPLITS)),
+    event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
+)  # fmt: skip
+SETTINGS = st.fixed_dictionaries({}, optional={
+    "schema": WORD, "data": st.lists(WORD, max_size=2), "recipe": WORD,
+    "categories": some(st.fixed_dictionaries({}, optional={"scorer": WORD, "options": OBJECT})),
+    "checks": st.fixed_dictionaries({}, optional={
+        "select": st.lists(WORD, max_size=2), "severity": some(st.sampled_from(["error", "info"])),
+        "max_chars": st.integers(1, 9), "min_category": COUNT, "allow_special_tokens": st.booleans(),
+    }),
+    "dedupe": st.fixed_dictionaries({}, optional={
+        "preset": st.sampled_from(["short", "nemo"]), "threshold": st.none() | st.floats(0.125, 1),
+        "ngram": st.integers(1, 64),
+    }),
+    "split": st.fixed_dictionaries({}, optional={
+        "seed": st.none() | st.integers(0, 9), "ratios": st.just([0.5, 0.25, 0.25]), "group": WORD,
+        "stratify": st.booleans(),
+    }),
+})  # fmt: skip
+COUNTS = dict.fromkeys(SPLITS, COUNT)
+MANIFEST = st.fixed_dictionaries({
+    "version": st.just(1), "name": st.sampled_from(["v1", "v23"]), "created": STAMP,
+    "tool": st.fixed_dictionaries({"name": st.just("pairsmith"), "version": WORD}),
+    "git": st.none() | st.fixed_dictionaries({"commit": HEX64, "is_dirty": st.booleans()}),
+    "schema": st.fixed_dictionaries({"name": WORD, "sha256": HEX64}), "settings_sha256": HEX64, "seed": COUNT,
+    "ratios": st.just([0.5, 0.25, 0.25]), "objective_hint": st.sampled_from(["sft", "chat", "domain"]),
+    "categories": some(st.fixed_dictionaries({"scorer": WORD, "options": OBJECT, **COUNTS})),
+    "counts": st.fixed_dictionaries(COUNTS), "drops": st.dictionaries(WORD, COUNT, max_size=1),
+    "findings": st.dictionaries(WORD, COUNT, max_size=1),
+    "files": some(st.fixed_dictionaries({"sha256": HEX64, "bytes": COUNT, "records": COUNT})),
+    "frozen_test": HEX64,
+})  # fmt: skip
+VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST}
+
+WRONG = st.sampled_from([None, True, -1, 0, 1.5, "", "x", "x\n", [], {}, ["x"], {"x": 1}, 10**20])
+
+
+def is_model_valid(name: str, value: object) -> bool:
+    try:
+        MODELS[name].validate_json(json.dumps(value), strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+@st.composite
+def mutated(draw, values):
+    """Return a value in which one place holds something else, is gone, or has an unknown neighbour."""
+    value = copy.deepcopy(draw(values))
+    holder = value
+    while True:
+        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        assume(keys)
+        key = draw(st.sampled_from(keys))
+        if not (isinstance(holder[key], dict | list) and holder[key]) or draw(st.booleans()):
+            break
+        holder = holder[key]
+    act = draw(st.sampled_from(["put", "remove", "add"]))
+    if act == "put":
+        holder[key] = draw(WRONG)
+    elif act == "remove":
+        del holder[key]
+    elif isinstance(holder, dict):
+        holder["unknown"] = draw(WRONG)
+    return value
+
+
+def schema_of(root, name):
+    return jsonschema_rs.validator_for(json.loads((root / f"schemas/{name}.schema.json").read_bytes()), offline=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_schema_is_that_of_the_model(root, name):
+    assert (root / f"schemas/{name}.schema.json").read_text(encoding="utf-8") == contract(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_good_values_are_good_for_both(root, name):
+    validator = schema_of(root, name)
+
+    @settings(max_examples=150, deadline=None)
+    @given(VALUES[name])
+    def check(value):
+        assert is_model_valid(name, value)
+        assert validator.is_valid(value)
+
+    check()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_broken_values_get_the_same_verdict(root, name):
+    validator = schema_of(root, name)
+    seen = set()
+
+    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+    @given(mutated(VALUES[name]))
+    def check(value):
+        # That shares add up to one is beyond JSON Schema; only the model says so.
+        assume(value.get("split", {}) in ({}, None) or name != "workspace" or _adds_up(value["split"]))
+        verdict = is_model_valid(name, value)
+        assert verdict == validator.is_valid(value)
+        seen.add(verdict)
+
+    check()
+    assert seen == {True, False}
+
+
+def _adds_up(part: object) -> bool:
+    ratios = part.get("ratios") if isinstance(part, dict) else None
+    return not isinstance(ratios, list) or ratios == [0.5, 0.25, 0.25]

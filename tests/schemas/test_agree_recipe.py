@@ -1,0 +1,52 @@
+"""`schemas/recipe.schema.json` and the Recipe say the same, in both directions."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from train.recipe import Recipe, recipe_schema, recipe_toml
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((ROOT / "schemas" / "recipe.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
+# Each value is right for some key and wrong for others. No 1.0: JSON Schema takes it for an integer, a recipe does not.
+VALUES = st.sampled_from([
+    "auto", "lora", "full", "sft", "refuse", "cut", "cpu", "cuda:1", "gpu", "linear", "", "x", None, True, False, -1, 0, 1, 2, 7,
+    100, 4096, 10**12, 0.5, 1.5, -0.5, 1e-4, [], [0.9, 0.99], [0.9], ["q_proj"], [1.5, 0.5], {}, {"rank": 8}, {"keep": 1}, {"no": 1},
+])  # fmt: skip
+KEYS = [*Recipe.model_fields, "learning_rate"]
+
+
+def _accepts(value: Any) -> bool:
+    try:
+        Recipe.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def test_the_file_is_made_from_the_model() -> None:
+    assert recipe_schema() == SCHEMA, "write schemas/recipe.schema.json from train.recipe.recipe_schema()"
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4))
+def test_schema_and_model_accept_the_same(value: dict[str, Any]) -> None:
+    assert VALIDATOR.is_valid(value) == _accepts(value)
+
+
+@given(st.sampled_from(KEYS), VALUES)
+def test_schema_and_model_agree_on_each_key(key: str, value: Any) -> None:
+    assert VALIDATOR.is_valid({key: value}) == _accepts({key: value})
+
+
+def test_what_train_new_writes_fits_the_schema() -> None:
+    assert VALIDATOR.is_valid(tomllib.loads(recipe_toml(Recipe())))
+    assert all(VALIDATOR.is_valid(example) for example in SCHEMA["examples"])

@@ -1,0 +1,131 @@
+"""Checkpoints: whole or absent, verified byte by byte, and never of another run without saying so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from train import checkpoint as module
+from train.checkpoint import check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
+from train.errors import Exit, TrainError
+
+FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
+
+
+def _save(run: Path, step: int, *, keep: int = 2, always: list[int] | None = None) -> Path:
+    run.mkdir(exist_ok=True)
+    tensors = {part: {"a": torch.full((8,), float(step))} for part in ("weights", "optimizer", "rng")}
+    return save_checkpoint(run, step, tensors, {"step": step}, FACTS, keep=keep, always=always or [])
+
+
+def _names(run: Path) -> list[str]:
+    return sorted(path.name for path in run.iterdir())
+
+
+def test_the_newest_are_kept_and_the_best_too(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        _save(tmp_path, step, always=[2])
+    assert _names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-5"]
+    found, faults = newest_verified(tmp_path)
+    assert found is not None
+    assert (found.step, found.progress, found.facts, faults) == (5, {"step": 5}, FACTS, [])
+    assert found.tensors("weights")["a"].tolist() == [5.0] * 8
+
+
+def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
+    files = sorted(path.name for path in _save(tmp_path, 1).iterdir())
+    assert files == [
+        "MANIFEST.json",
+        "optimizer.safetensors",
+        "progress.json",
+        "rng.safetensors",
+        "weights.safetensors",
+    ]
+
+
+def _flip(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    "name", ["MANIFEST.json", "optimizer.safetensors", "progress.json", "rng.safetensors", "weights.safetensors"]
+)
+@pytest.mark.parametrize("damage", [_flip, _cut, Path.unlink])
+def test_damage_of_any_file_falls_back_to_the_one_before(
+    tmp_path: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    _save(tmp_path, 1)
+    damage(_save(tmp_path, 2) / name)
+    found, faults = newest_verified(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert len(faults) == 1
+    assert f"checkpoint-2/{name}" in faults[0]
+    damage(tmp_path / "checkpoint-1" / name)
+    assert newest_verified(tmp_path)[0] is None
+
+
+def test_a_checkpoint_under_another_name_is_damaged(tmp_path: Path) -> None:
+    _save(tmp_path, 1).rename(tmp_path / "checkpoint-9")
+    with pytest.raises(TrainError) as caught:
+        open_checkpoint(tmp_path / "checkpoint-9", 9)
+    assert caught.value.code == "E951 checkpoint-damaged"
+
+
+def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / "tmp-2")
+    found, faults = newest_verified(tmp_path)
+    assert found is not None
+    assert (found.step, faults) == (1, [])
+    clear_leftovers(tmp_path)
+    assert _names(tmp_path) == ["checkpoint-1"]
+
+
+def test_changed_facts_are_refused_and_named(tmp_path: Path) -> None:
+    _save(tmp_path, 1)
+    found, _ = newest_verified(tmp_path)
+    assert found is not None
+    assert check_facts(found, json.loads(json.dumps(FACTS)), is_forced=False) == []
+    changed: dict[str, Any] = {**FACTS, "dataset": "e" * 64, "versions": {"torch": "2.1", "python": "3.11"}}
+    with pytest.raises(TrainError) as caught:
+        check_facts(found, changed, is_forced=False)
+    assert caught.value.code == "E952 run-changed"
+    assert "dataset was dddddddddddd..., is eeeeeeeeeeee..." in caught.value.message
+    assert "versions torch was 2.0, is 2.1" in caught.value.message
+    assert len(check_facts(found, changed, is_forced=True)) == 2
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path, 1)
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(TrainError) as caught:
+        _save(tmp_path, 2)
+    assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
+    assert _names(tmp_path) == ["checkpoint-1"]
+
+
+def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path, 1)
+
+    def fail(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", fail)
+    with pytest.raises(TrainError, match="No space left"):
+        _save(tmp_path, 2)
+    assert _names(tmp_path) == ["checkpoint-1"]
+    assert newest_verified(tmp_path)[0] is not None

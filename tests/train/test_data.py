@@ -1,0 +1,88 @@
+"""Datasets are taken only as their manifest vouches for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import some_rows, text_row, write_dataset
+
+from train.data import open_dataset
+from train.errors import TrainError
+
+
+def test_a_dataset_opens_with_all_rows(tmp_path: Path) -> None:
+    rows = {"train": some_rows(3), "test": [text_row("x", "hello")]}
+    opened = open_dataset(write_dataset(tmp_path / "v1", rows))
+    assert {split: [row.id for row in rows] for split, rows in opened.splits.items()} == {
+        "train": ["r0", "r1", "r2"], "validation": [], "test": ["x"],
+    }  # fmt: skip
+    assert opened.splits["train"][0].messages == rows["train"][0].messages
+    assert opened.splits["train"][1].source == "data.jsonl:2"
+
+
+def test_a_changed_file_is_refused(dataset: Path) -> None:
+    file = dataset / "train.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"cat", b"dog", 1))
+    with pytest.raises(TrainError) as caught:
+        open_dataset(dataset)
+    assert caught.value.code == "E911 dataset-changed"
+    assert "train.jsonl" in caught.value.message
+
+
+def test_a_file_that_the_manifest_does_not_name_is_refused(dataset: Path) -> None:
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    del manifest["files"]["test.jsonl"]
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match="not in the manifest") as caught:
+        open_dataset(dataset)
+    assert caught.value.code == "E911 dataset-changed"
+
+
+def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match=r"manifest\.json") as caught:
+        open_dataset(tmp_path)
+    assert caught.value.code == "E912 bad-dataset"
+
+
+GOOD = {
+    "id": "a",
+    "kind": "chat",
+    "category": "c",
+    "cluster": "k",
+    "messages": [{"role": "user", "content": "x"}],
+    "text": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "row.jsonl|train.jsonl:2"),
+        ("[]", "not an object"),
+        ('{"id": "a", "id": "b"}', "twice"),
+        (json.dumps({**GOOD, "id": 7}), "id must be text"),
+        (json.dumps({**GOOD, "id": ""}), "id is empty"),
+        (json.dumps({**GOOD, "text": "y"}), "either messages or text"),
+        (json.dumps({**GOOD, "messages": None}), "either messages or text"),
+        (json.dumps({**GOOD, "messages": [{"role": "root", "content": "x"}]}), r"messages\[0\]\.role"),
+        (json.dumps({**GOOD, "messages": [{"role": "user", "content": 1}]}), r"messages\[0\]\.content"),
+        (json.dumps({**GOOD, "id": "r0"}), "again"),
+        (json.dumps({**GOOD, "category": float("nan")}), "NaN"),
+        ('{"id": "\\ud800"}', "surrogates"),
+        ("[" * 100_000, "train.jsonl:2"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    folder = write_dataset(tmp_path / "v1", {"train": some_rows(1)})
+    file = folder / "train.jsonl"
+    file.write_bytes(file.read_bytes() + line.encode() + b"\n")
+    import hashlib
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["train.jsonl"] = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "records": 2}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainError, match=said) as caught:
+        open_dataset(folder)
+    assert caught.value.code == "E912 bad-dataset"

@@ -1,0 +1,209 @@
+"""The loop: the same gradient however it is split, bit-exact resume, a stop at NaN, and signals that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_model, make_tokenizer, some_rows
+
+from train.checkpoint import newest_verified, open_checkpoint, sha256_of_tensors
+from train.errors import Exit, TrainError
+from train.loop import FitResult, ValidationScore, fit, restore_weights, trained_tensors
+from train.model import add_lora
+from train.recipe import LoraRecipe, Recipe, effective
+from train.render import Example, Renderer
+from train.schedule import lr_factor, peak_lr, warmup_steps
+
+EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
+
+
+def _fit(run: Path, changes: dict[str, Any], **options: Any) -> tuple[Any, FitResult]:
+    recipe = effective({"batch_size": 8, "max_steps": 12, "lr": 5e-3, "method": "full", **changes})
+    run.mkdir(exist_ok=True)
+    model = make_model()
+    if recipe.method == "lora":
+        model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
+    return model, fit(model, EXAMPLES, recipe, run, **options)
+
+
+def _events(run: Path, kind: str) -> list[dict[str, Any]]:
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [event for event in events if event["event"] == kind]
+
+
+def _losses(run: Path) -> dict[int, float]:
+    return {event["step"]: event["loss"] for event in _events(run, "step")}
+
+
+def test_it_learns_and_says_what_it_did(tmp_path: Path) -> None:
+    _, result = _fit(tmp_path, {"max_steps": 40})
+    losses = _losses(tmp_path)
+    assert losses[40] < losses[1] - 1
+    assert (result.step, result.num_steps, result.stopped) == (40, 40, None)
+    step = _events(tmp_path, "step")[0]
+    assert step.keys() >= {"of", "lr", "grad_norm", "tokens", "supervised", "tokens_per_second", "eta_seconds", "time"}
+    assert [event["event"] for kind in ("start", "end") for event in _events(tmp_path, kind)] == ["start", "end"]
+    assert result.tokens == _events(tmp_path, "step")[-1]["tokens"]
+
+
+@pytest.mark.parametrize("changes", [{"accumulation": 4}, {"micro_batch_tokens": 40}])
+def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, Any]) -> None:
+    sizes = {"batch_size": 32, "max_steps": 1, "clip": 0.0, "warmup": 0}
+    gradients = []
+    for name, more in (("whole", {}), ("split", changes)):
+        seen: dict[str, torch.Tensor] = {}
+        model = make_model()
+        for key, parameter in model.named_parameters():
+            parameter.register_hook(lambda g, key=key: seen.__setitem__(key, seen.get(key, 0) + g))
+        run = tmp_path / name
+        run.mkdir()
+        fit(model, EXAMPLES, effective({**sizes, "method": "full", **more}), run)
+        gradients.append((seen, _losses(run)[1]))
+    (whole, loss), (split, other) = gradients
+    assert other == pytest.approx(loss, abs=1e-6)
+    assert whole.keys() == split.keys()
+    assert all(torch.allclose(whole[key], split[key], atol=1e-6) for key in whole)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("step", [3, 9])
+def test_resume_is_bit_exact(tmp_path: Path, method: str, step: int) -> None:
+    changes = {"method": method, "checkpoint": {"every_steps": 3, "keep": 9}, "lora": {"dropout": 0.2}}
+    whole, _ = _fit(tmp_path / "whole", changes)
+    shutil_copy(tmp_path / "whole" / "metrics.jsonl", tmp_path / "again" / "metrics.jsonl")
+    resumed, _ = _fit(
+        tmp_path / "again", changes, resume=open_checkpoint(tmp_path / "whole" / f"checkpoint-{step}", step)
+    )
+    assert _losses(tmp_path / "again") == _losses(tmp_path / "whole")
+    assert len(_events(tmp_path / "again", "step")) == 12
+    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+
+
+def shutil_copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(source.read_bytes())
+
+
+def test_another_number_of_threads_or_seed_is_another_run(tmp_path: Path) -> None:
+    first, _ = _fit(tmp_path / "a", {"seed": 0})
+    other, _ = _fit(tmp_path / "b", {"seed": 1})
+    assert sha256_of_tensors(trained_tensors(first)) != sha256_of_tensors(trained_tensors(other))
+
+
+def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
+    scores = {3: 0.5, 6: 0.9, 9: 0.9, 12: 0.1}
+    states: dict[int, str] = {}
+
+    def validate(step: int) -> ValidationScore:
+        states[step] = sha256_of_tensors(trained_tensors(model))
+        return ValidationScore(scores[step], {6: 1.0, 9: 2.0}.get(step, 3.0), {"cats": scores[step]})
+
+    model = make_model()
+    recipe = effective({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
+    result = fit(model, EXAMPLES, recipe, tmp_path, validate=validate)
+    assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
+    assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
+        "checkpoint-12",
+        "checkpoint-6",
+        "checkpoint-9",
+    ]
+    restore_weights(model, open_checkpoint(tmp_path / "checkpoint-6", 6))
+    assert sha256_of_tensors(trained_tensors(model)) == states[6]
+    assert [event["best"] for event in _events(tmp_path, "eval")] == [True, True, False, False]
+
+
+def test_without_scores_the_lower_loss_is_better() -> None:
+    assert ValidationScore(None, 1.0).is_better_than(ValidationScore(None, 2.0))
+    assert not ValidationScore(None, 2.0).is_better_than(ValidationScore(None, 1.0))
+    assert ValidationScore(0.0, 9.0).is_better_than(None)
+
+
+def test_divergence_stops_the_run_and_names_the_records(tmp_path: Path) -> None:
+    with pytest.raises(TrainError) as caught:
+        _fit(tmp_path, {"lr": 10.0, "clip": 0.0, "max_steps": 200, "schedule": "constant", "warmup": 0, "betas": [0.0, 0.0],
+                        "batch_size": 4, "weight_decay": 0.9})  # fmt: skip
+    assert (caught.value.code, caught.value.exit_code) == ("E930 diverged", Exit.FAILED)
+    assert " r" in caught.value.message
+
+
+def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    with pytest.raises(TrainError, match="loss nan") as caught:
+        fit(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"}), tmp_path)
+    assert all(example.id in caught.value.message for example in EXAMPLES[:4])
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
+    asked: list[int] = []
+
+    def validate(step: int) -> ValidationScore:
+        asked.append(step)
+        os.kill(os.getpid(), number)
+        return ValidationScore(None, 1.0)
+
+    whole, _ = _fit(tmp_path / "whole", {})
+    _, result = _fit(tmp_path / "run", {}, validate=validate)
+    assert (result.stopped, result.step, asked) == (code, 3, [3])
+    assert signal.getsignal(number) == before
+    found, _ = newest_verified(tmp_path / "run")
+    assert found is not None
+    resumed, result = _fit(tmp_path / "run", {}, resume=found)
+    assert (result.step, result.stopped) == (12, None)
+    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+
+
+def test_a_thread_can_train_too(tmp_path: Path) -> None:
+    results: list[FitResult] = []
+    thread = threading.Thread(target=lambda: results.append(_fit(tmp_path, {"max_steps": 2})[1]))
+    thread.start()
+    thread.join()
+    assert results[0].step == 2
+
+
+def test_the_rate_warms_up_and_ends_above_zero() -> None:
+    recipe = Recipe()
+    factors = [lr_factor(recipe, step, 1000) for step in range(1000)]
+    warmup = warmup_steps(recipe, 1000)
+    assert warmup == 30
+    assert factors[:warmup] == sorted(factors[:warmup])
+    assert factors[warmup] == 1.0
+    assert factors[warmup:] == sorted(factors[warmup:], reverse=True)
+    assert 0 < factors[-1] < 0.002
+    assert warmup_steps(recipe, 100) == 10
+    assert warmup_steps(recipe, 6) == 3
+    assert lr_factor(effective({"schedule": "constant", "warmup": 0}), 999, 1000) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("method", "width", "kind", "rate"),
+    [("lora", 1024, "qwen3", 5.27e-4), ("lora", 2048, "llama", 4.91e-4), ("lora", 4096, "llama", 2.86e-4), ("full", 4096, "llama", 2e-5),
+     ("lora", 160, "qwen3", 4.85e-3), ("full", 160, "qwen3", 1.46e-3)],
+)  # fmt: skip
+def test_the_automatic_rate(method: str, width: int, kind: str, rate: float) -> None:
+    assert peak_lr(effective({"method": method}), width, kind) == pytest.approx(rate, rel=0.01)
+    assert peak_lr(effective({"method": method, "lr": 0.5}), width, kind) == 0.5
+
+
+def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
+    model = make_model()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
+    kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
+    assert kinds == {torch.float32}
+    fit(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4}), tmp_path, dtype=torch.bfloat16)
+    after = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
+    }
+    assert all(torch.equal(before[name].to(after[name].dtype), after[name]) for name in before)

@@ -1,0 +1,107 @@
+"""Recipes: precedence, faults with their places, nothing coerced, and every default in view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.errors import TrainError
+from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
+from train.recipe.strict_yaml import read_yaml, scalar
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('seed = 1\nepochs = 5\nbase = "a"\n[lora]\nrank = 4\nalpha = 8\n', encoding="utf-8")
+    recipe = load_recipe(file, ["epochs=7", "lora.rank=2", "betas=[0.9, 0.95]"], {"base": "b"})
+    assert (recipe.seed, recipe.epochs, recipe.base) == (1, 7, "b")
+    assert (recipe.lora.rank, recipe.lora.alpha, recipe.betas) == (2, 8, [0.9, 0.95])
+    assert load_recipe(None) == Recipe()
+
+
+def test_what_train_new_writes_has_every_key_and_reads_back(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["lr=0.005", "max_steps=9", "lora.targets=[q_proj]", "eval.general=a/general.jsonl"])
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe_toml(recipe), encoding="utf-8")
+    assert load_recipe(file) == recipe
+    text = recipe_toml(Recipe())
+    keys = [*Recipe.model_fields, "rank", "during_training", "keep"]
+    assert not [key for key in keys if f"{key} =" not in text and f"[{key}]" not in text]
+
+
+def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('epochs = 0\nleraning_rate = 1\n[lora]\nrank = "16"\nrnak = 2\n', encoding="utf-8")
+    with pytest.raises(TrainError) as caught:
+        load_recipe(file, ["seed=x"])
+    message = caught.value.message
+    assert caught.value.code == "E920 bad-recipe"
+    assert "recipe.toml:1: epochs" in message
+    assert "recipe.toml:2: unknown key 'leraning_rate': did you mean 'lr'?" in message
+    assert "recipe.toml:4: lora.rank" in message
+    assert "did you mean 'lora.rank'?" in message
+    assert "--set seed=x: seed" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("-7", -7), ("1e-4", 1e-4), ("0.5", 0.5), ("2.0", 2.0), ("true", True), ("null", None), ("~", None)]
+    + [(word, word) for word in ("no", "Yes", "on", "010", "1.10", "0x1F", "1_000", "+1", ".5", "1.", "12:30", "True", "1e99999")],
+)  # fmt: skip
+def test_yaml_scalars_are_what_they_look_like(text: str, value: object) -> None:
+    assert scalar(text) == value
+    assert type(scalar(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: !!int 1", "a: !x 1", "a: &b 1", "a: [*b]", "a: 1\na: 2", "1: a", "? [a]\n: 1", "a: 1\n---\nb: 2", "a: [", "%YAML 9.9\n---\na: 1"],
+)  # fmt: skip
+def test_yaml_that_surprises_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        read_yaml(text, "r.yaml")
+    assert caught.value.message.startswith("r.yaml:")
+
+
+def test_deep_yaml_is_refused() -> None:
+    with pytest.raises(TrainError, match="levels"):
+        read_yaml("[" * 80 + "]" * 80)
+
+
+@given(
+    st.dictionaries(
+        st.text("abcdefgh", min_size=1), st.one_of(st.integers(-(10**18), 10**18), st.booleans(), st.none())
+    )
+)
+def test_plain_yaml_reads_back(value: dict[str, object]) -> None:
+    words = {True: "true", False: "false", None: "null"}
+    text = "\n".join(
+        f'"{key}": {words.get(item, item) if item in (None, True, False) and type(item) is not int else item}'
+        for key, item in value.items()
+    )
+    assert (read_yaml(text) or {}) == value
+
+
+@pytest.mark.parametrize("name", ["../../secret.txt", "/etc/passwd"])
+def test_a_path_in_a_recipe_stays_in_its_project(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "curate.toml").touch()
+    file = tmp_path / "a" / "recipe.toml"
+    file.write_text(f'[eval]\ngeneral = "{name}"\n', encoding="utf-8")
+    with pytest.raises(TrainError, match="leads out of the project"):
+        load_recipe(file)
+    file.write_text('[eval]\ngeneral = "texts/general.jsonl"\n', encoding="utf-8")
+    assert load_recipe(file).eval.general == "texts/general.jsonl"
+
+
+def test_two_sizes_of_a_step_contradict() -> None:
+    with pytest.raises(TrainError, match="give one of them"):
+        load_recipe(None, ["batch_size=8", "batch_tokens=4096"])
+
+
+def test_the_digest_follows_the_values() -> None:
+    assert recipe_digest(Recipe()) == recipe_digest(load_recipe(None, ["epochs=2"]))
+    assert recipe_digest(Recipe()) != recipe_digest(load_recipe(None, ["epochs=3"]))
