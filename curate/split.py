@@ -149,7 +149,7 @@ def _leak(unit: Sequence[Record], known: Mapping[str, Split], places: Sequence[S
     shown = next(record for record in unit if record.id in known and known[record.id] != places[0])
     other = next(record for record in unit if known.get(record.id) == places[0])
     place = f"{other.source.file}:{other.source.line}"
-    held = f"; {len(new)} new records like them are held back" if new else ""
+    held = f"; new records like them that are held back: {len(new)}" if new else ""
     return _finding(
         "P501", "split-leak", shown,
         f"{known[shown.id]} record repeats {places[0]} record {other.id} ({place}){held}",
@@ -172,7 +172,7 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split]) -> list[Finding
     if gone:
         shown = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
         findings.append(_finding(
-            "P503", "stale-split", None, f"{len(gone)} records of the frozen test set are gone ({shown})",
+            "P503", "stale-split", None, f"records of the frozen test set that are gone: {len(gone)} ({shown})",
             "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
         ))
     return findings

@@ -1,4 +1,4 @@
-"""Plain tables for the terminal."""
+"""Plain tables and counts for the terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) 
         cells = [_padded(cell, width, is_left=place < left)
                  for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
         yield "  ".join(cells).rstrip()
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 record", "2 records" or "1,000 records"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _padded(cell: str, width: int, *, is_left: bool) -> str:

@@ -10,6 +10,7 @@ import click
 
 from curate import say
 from curate.record import CurateError, Exit
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.dedupe import Duplicates, Keep
@@ -39,13 +40,14 @@ def command(
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
-    from curate.dedupe import find_duplicates
+    from curate.dedupe import find_duplicates, preferred
 
     workspace, records, settings = _input(paths, threshold, preset)
     if keep and workspace is None:
         raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
+    pins = workspace.pins() if workspace else {}
     order: Keep = "longest" if keep == "keep-longest" else "first"
-    found = find_duplicates(records, settings, keep=order)
+    found = find_duplicates(preferred(records, order, pins), settings)
     by_id = {record.id: record for record in records}
     for line in _json_lines(found, by_id) if form == "jsonl" else _report(found, by_id, explain):
         say.data(line)
@@ -65,10 +67,7 @@ def _input(
         from curate.workspace.opened import open_and_tell
 
         workspace = open_and_tell(roots[0])
-        pins = workspace.pins()
-        # What an earlier dataset holds is kept before what is new, as in an export.
-        records = sorted(workspace.records(), key=lambda record: record.id not in pins)
-        return workspace, records, workspace.settings.dedupe.model_copy(update=asked)
+        return workspace, workspace.records(), workspace.settings.dedupe.model_copy(update=asked)
     from curate.workspace.loose import loose_records
 
     return None, loose_records(roots), DedupeSettings.model_validate(asked)
@@ -77,18 +76,21 @@ def _input(
 def _report(found: Duplicates, by_id: dict[str, Record], explain: bool) -> list[str]:
     method = found.method
     lines = [
-        f"{found.num_records:,} records: {found.num_exact:,} exact duplicates, {found.num_near:,} near duplicates, "
-        f"{len(found.conflicts):,} conflicts (same question, other answer)",
+        f"{counted(found.num_records, 'record')}: {counted(found.num_exact, 'exact duplicate')}, "
+        f"{counted(found.num_near, 'near duplicate')}, {counted(len(found.conflicts), 'conflict')} "
+        f"(same question, other answer)",
         f"compared by {method.unit} {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
         f"{found.edit_rate:.1%} of their {method.unit}s changed",
     ]
     if found.num_boilerplate:
-        lines.append(f"{found.num_boilerplate:,} passages that over 5% of the records share were not counted as alike")
+        shared = counted(found.num_boilerplate, "passage")
+        lines.append(f"not counted as likeness: {shared} that over 5% of the records have in common")
     if found.num_skipped:
-        lines.append(f"{found.num_skipped:,} texts stand in crowds too large to compare to the end")
+        lines.append(f"not compared to the end, for their crowd is too large: {counted(found.num_skipped, 'text')}")
     sizes = sorted(_cluster_sizes(found).values(), reverse=True)
     largest = sizes[0] if sizes else 0
-    lines.append(f"{sum(size > 1 for size in sizes):,} clusters of two or more; the largest holds {largest:,} records")
+    clusters = counted(sum(size > 1 for size in sizes), "cluster")
+    lines.append(f"{clusters} of two or more; the largest holds {counted(largest, 'record')}")
     shown = None if explain else _SHOWN
     for pair in found.pairs[:shown]:
         lines.append(_line(by_id[pair.record], pair.kind, "repeats", by_id[pair.kept], pair.score))
@@ -145,9 +147,9 @@ def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
     spared = len(found.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:
-        say.talk(f"would drop {len(decisions):,} records{note}; nothing was written")
+        say.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
         return
     if found.num_records and len(decisions) == found.num_records:
         raise CurateError("E917 nothing-to-export", "that would drop every record")
     workspace.apply(decisions)
-    say.talk(f"dropped {len(decisions):,} records{note}; each is a decision in the journal and can be restored")
+    say.talk(f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back")

@@ -11,6 +11,7 @@ import click
 
 from curate import say
 from curate.record import SPLITS, Exit
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.workspace import State
@@ -46,7 +47,7 @@ def command(
     for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
         say.data(line)
     if limit is not None and len(matching) > limit:
-        say.talk(f"{len(matching) - limit:,} more records match")
+        say.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
     return Exit.OK
 
 

@@ -10,6 +10,7 @@ import click
 
 from curate import say
 from curate.record import SPLITS, CurateError, Exit
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.settings import SplitSettings
@@ -45,10 +46,10 @@ def command(root: Path, ratios: str | None, seed: int | None, is_applied: bool, 
         for name, place in planned.assignment.splits.items() if new.get(name) != place
     ]
     if is_applied and dry_run:
-        say.talk(f"would assign {len(decisions):,} records; nothing was written")
+        say.talk(f"would assign {counted(len(decisions), 'record')}; nothing was written")
     elif is_applied:
         workspace.apply(decisions)
-        say.talk(f"assigned {len(decisions):,} records")
+        say.talk(f"assigned {counted(len(decisions), 'record')}")
     return Exit.FINDINGS if any(one.code == "P501" for one in planned.assignment.findings) else Exit.OK
 
 

@@ -9,7 +9,7 @@ never dropped. A *cluster* joins everything that is alike in any way, and is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -110,46 +110,46 @@ def method_of(settings: DedupeSettings) -> Method:
     return Method(preset.unit, settings.ngram or preset.ngram, settings.threshold or preset.threshold)
 
 
+def preferred(records: Sequence[Record], keep: Keep, pinned: Collection[str] = ()) -> list[Record]:
+    """Return ``records`` in the order in which they are to be kept: ``pinned`` ids, then the first or the longest."""
+    is_longest = keep == "longest"
+    return sorted(records, key=lambda record: (record.id not in pinned, -_size(record) if is_longest else 0))
+
+
 def find_duplicates(
-    records: Sequence[Record], settings: DedupeSettings, *, keep: Keep = "first", is_compiled: bool | None = None
+    records: Sequence[Record], settings: DedupeSettings, *, is_compiled: bool | None = None
 ) -> Duplicates:
     """Find exact and near duplicates, conflicts and clusters among ``records``.
 
-    Of an exact group and of a near pair the first in order is kept (or the longest, with ``keep="longest"``). A record
-    is a near duplicate only of a record that is itself kept, so nothing goes because of something that is gone.
-    ``is_compiled`` None uses the compiled loops where numba is installed and the data is large enough to repay
-    loading.
+    Of an exact group and of a near pair the first in order is kept; see `preferred`. A record is a near duplicate only
+    of a record that is itself kept, so nothing goes because of something that is gone. ``is_compiled`` None uses the
+    compiled loops where numba is installed and the data is large enough to repay loading.
 
     Raises:
         CurateError: E910 when two records have the same id, because the result could not say which is meant.
     """
-    # The order of preference is the order of the work below: "first" then always means "kept".
-    ranked = list(records)
-    if keep == "longest":
-        ranked.sort(key=lambda record: -len(record.prompt) - len(record.completion) - len(record.text))
-    _refuse_repeated_ids(ranked)
+    _refuse_repeated_ids(records)
     method = method_of(settings)
-    first_of = _exact_groups(ranked)
+    first_of = _exact_groups(records)
     unique = [index for index, first in enumerate(first_of) if first == index]
-    pairs = {index: Duplicate(ranked[index].id, ranked[first].id, 1.0, "exact")
+    pairs = {index: Duplicate(records[index].id, records[first].id, 1.0, "exact")
              for index, first in enumerate(first_of) if first != index}
-    near = _compare([ranked[index] for index in unique], method, is_compiled)
+    near = _compare([records[index] for index in unique], method, is_compiled)
     gone: set[int] = set()
     for left, right, score in sorted(_droppable(near), key=lambda pair: (pair[1], -pair[2], pair[0])):
         if left not in gone and right not in gone:
             gone.add(right)
-            record, kept = ranked[unique[right]], ranked[unique[left]]
+            record, kept = records[unique[right]], records[unique[left]]
             pairs[unique[right]] = Duplicate(record.id, kept.id, score, "near")
-    joined = Components(len(ranked))
+    joined = Components(len(records))
     for index, first in enumerate(first_of):
         joined.join(index, first)
     for one, two in _links(near):
         joined.join(unique[one], unique[two])
-    place = {record.id: number for number, record in enumerate(records)}
     return Duplicates(
-        pairs=sorted(pairs.values(), key=lambda pair: place[pair.record]),
-        conflicts=_conflicts([ranked[index] for index in unique], near, gone),
-        clusters=_clusters(records, ranked, joined),
+        pairs=[pairs[index] for index in sorted(pairs)],
+        conflicts=_conflicts([records[index] for index in unique], near, gone),
+        clusters=_clusters(records, joined),
         method=method,
         num_records=len(records),
         num_boilerplate=sum(part.num_boilerplate for part in near.values()),
@@ -180,8 +180,7 @@ def _compare(records: Sequence[Record], method: Method, is_compiled: bool | None
     from curate.dedupe.near import Near, kernels_for
 
     by_character = method.unit == "character"
-    size = sum(len(record.prompt) + len(record.completion) + len(record.text) for record in records)
-    kernels = kernels_for(size, is_compiled)
+    kernels = kernels_for(sum(map(_size, records)), is_compiled)
     fields: tuple[Field, ...] = ("record", "prompt", "completion")
     return {
         field: Near.of(
@@ -227,15 +226,19 @@ def _conflicts(records: Sequence[Record], near: dict[Field, Near], gone: set[int
     return [best[index] for index in sorted(best)]
 
 
-def _clusters(records: Sequence[Record], ranked: Sequence[Record], joined: Components) -> dict[str, str]:
+def _clusters(records: Sequence[Record], joined: Components) -> dict[str, str]:
     names: dict[int, str] = {}
-    for index, record in enumerate(ranked):
+    for index, record in enumerate(records):
         root = joined.root(index)
         names[root] = min(names.get(root, record.id), record.id)
-    cluster_of = {record.id: names[joined.root(index)] for index, record in enumerate(ranked)}
-    return {record.id: cluster_of[record.id] for record in records}
+    return {record.id: names[joined.root(index)] for index, record in enumerate(records)}
+
+
+def _size(record: Record) -> int:
+    return len(record.prompt) + len(record.completion) + len(record.text)
 
 
 __all__ = [
     "Column", "Conflict", "Duplicate", "Duplicates", "Keep", "Method", "PRESETS", "find_duplicates", "method_of",
+    "preferred",
 ]

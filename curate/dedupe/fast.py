@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,10 +24,14 @@ def compiled() -> Kernels:
     # Heavy (0.3 s and a compiler), and optional.
     import numba
 
-    options: dict[str, Any] = {"cache": True, "nogil": True}
-    hash_words = numba.njit(**options)(_hash_words)
-    minima = numba.njit(**options)(_minima)
-    compare = numba.njit(**options)(_compare)
+    def compile_(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(cache=True, nogil=True)(function)
+        except RuntimeError:
+            # Neither the installation nor the home folder can be written to, so nothing is kept for the next time.
+            return numba.njit(nogil=True)(function)
+
+    hash_words, minima, compare = compile_(_hash_words), compile_(_minima), compile_(_compare)
 
     def tokens(texts: Sequence[str], *, by_character: bool) -> Ragged:
         if by_character:

@@ -107,8 +107,9 @@ def _buckets(found: Signatures) -> tuple[Indices, list[Indices]]:
         pairs.append(np.stack([grid[:, one].ravel(), grid[:, two].ravel()], axis=1))
     together = np.concatenate(pairs)
     distinct = np.unique(together[:, 0] * len(found) + together[:, 1])
-    large = {members[start : start + size].tobytes(): members[start : start + size]
-             for start, size in zip(starts.tolist(), sizes.tolist(), strict=True) if size > PAIRWISE_BUCKET}
+    crowds = [members[starts[at] : starts[at] + sizes[at]] for at in np.flatnonzero(sizes > PAIRWISE_BUCKET)]
+    # The same rows often crowd together in several bands; once is enough.
+    large = {rows.tobytes(): rows for rows in crowds}
     return np.stack([distinct // len(found), distinct % len(found)], axis=1), list(large.values())
 
 

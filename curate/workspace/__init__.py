@@ -72,7 +72,7 @@ class Workspace:
         if orphans := self._fold.orphans:
             names = sorted({event.id for event in orphans})
             shown = ", ".join(names[:3]) + (", …" if names[3:] else "")
-            remarks.append(f"{len(orphans)} decisions are on records that are no longer in the data ({shown})")
+            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({shown})")
         return remarks
 
     def verdict(self, *, limit: int = 1000) -> Verdict:

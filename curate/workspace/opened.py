@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curate import say
 from curate.record import SPLITS
+from curate.table import counted
 from curate.workspace import Workspace, open_workspace
 from curate.workspace.publish import Plan
 
@@ -22,14 +23,14 @@ def open_and_tell(root: Path) -> Workspace:
         say.talk(f"warning: {say.one_line(remark)}")
     num_unread = len({(finding.file, finding.line) for finding in workspace.findings() if finding.severity == "error"})
     if num_unread:
-        say.talk(f"warning: {num_unread:,} lines are not records and are left out; see `curate validate`")
+        say.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
     return workspace
 
 
 def tell_plan(planned: Plan) -> None:
     """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
     counts = {name: len(records) for name, records in planned.by_split.items()}
-    say.talk(f"{sum(counts.values()):,} records: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
+    say.talk(f"{counted(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS))
     drops = Counter(one.code for one in planned.dropped)
     if drops:
         say.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))

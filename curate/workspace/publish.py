@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from curate.dedupe import Duplicates, Keep, find_duplicates
+from curate.dedupe import Duplicates, find_duplicates, preferred
 from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
 from curate.record import SPLITS, CurateError, Exit, Json, Record, Split, canonical
 from curate.settings import Category, SplitSettings
@@ -43,34 +43,25 @@ class Plan:
         return parts
 
 
-def duplicates_of(workspace: Workspace, *, keep: Keep = "first") -> Duplicates:
-    """Compare the records of ``workspace``; one that an earlier dataset has is kept before one that is new.
-
-    Raises:
-        CurateError: E910 when two records have the same id.
-    """
-    pins = workspace.pins()
-    ordered = sorted(workspace.records(), key=lambda record: record.id not in pins)
-    return find_duplicates(ordered, workspace.settings.dedupe, keep=keep)
-
-
 def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
     """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
 
     ``settings`` stand in for the workspace's own.
 
-    Raises:
-        CurateError: E909 without a seed, and those of `duplicates_of`.
+    Raises: CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
+        changed.
     """
-    found = duplicates_of(workspace)
     wanted, pins = workspace.wanted(), workspace.pins()
+    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
+    ordered = preferred(workspace.records(), "first", pins)
+    found = find_duplicates(ordered, workspace.settings.dedupe)
     repeats = {pair.record: pair for pair in found.pairs if pair.record not in wanted}
     everyone = {state.record.id: state.record for state in workspace.states()}
     dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]
     for pair in repeats.values():
         code, how = ("D301", "repeats") if pair.kind == "exact" else ("D302", "nearly repeats")
         dropped.append(_dropped(everyone[pair.record], code, f"{how} {pair.kept}", pair.kept, pair.score))
-    staying = sorted((r for r in workspace.records() if r.id not in repeats), key=lambda record: record.id not in pins)
+    staying = [record for record in ordered if record.id not in repeats]
     assignment = split(staying, found.clusters, settings or workspace.settings.split, pins)
     held = set(assignment.held_back)
     dropped += [_dropped(record, "P501", "would leak between splits") for record in staying if record.id in held]

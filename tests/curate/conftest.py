@@ -42,3 +42,39 @@ def make_workspace(tmp_path: Path) -> MakeWorkspace:
         return open_workspace(folder)
 
     return make
+
+
+def spread(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def category_result(name: str, base: float, tuned: float, verdict: str) -> dict[str, Any]:
+    return {
+        "category": name, "metric": "exact", "is_default_metric": False, "higher_is_better": True, "n": 20,
+        "num_clusters": 20, "num_unscored": 0, "base": spread(base), "tuned": spread(tuned),
+        "difference": spread(tuned - base), "test": "mcnemar", "p": 0.01, "p_adjusted": 0.02, "better": 1, "worse": 9,
+        "minimum_detectable_effect": 0.2, "verdict": verdict, "note": "", "is_no_worse": False, "sentence": "",
+        "bits_per_byte": None, "other": {}, "behaviour": None,
+    }  # fmt: skip
+
+
+def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
+    """Return a report on two categories, of which billing has ``verdict``; ``digest`` is the dataset's."""
+    categories = [category_result("billing", 0.7, 0.3, verdict), category_result("returns", 0.2, 0.8, "improved")]
+    part = {
+        "split": "test", "n": 40, "categories": categories, "macro": None, "num_fixed": 0, "num_broken": 0,
+        "behaviour": None,
+    }  # fmt: skip
+    return {
+        "version": 1, "run": {"id": "a", "digests": {"dataset": digest} if digest else {}}, "headline": "test",
+        "splits": [part], "forgetting": None, "worst": [],
+        "flips": {"num_fixed": 0, "num_broken": 0, "shown": 0, "fixed": [], "broken": []},
+        "curve": {"steps": [], "evals": []}, "margin": 0.02, "fewest": 5, "resamples": 100, "notes": [],
+        "default_metric": [], "remarks": [],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def make_report() -> Callable[..., dict[str, Any]]:
+    """Return the function that makes a report."""
+    return report_of

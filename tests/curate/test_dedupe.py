@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe import Method, find_duplicates, minhash
+from curate.dedupe import Method, find_duplicates, minhash, preferred
 from curate.dedupe.minhash import NUMPY, links
 from curate.dedupe.shingles import Sets, jaccard, shingles, tokens
 from curate.dedupe.text import tokenised
@@ -159,7 +159,8 @@ def test_longest_is_kept_on_request():
     text = " ".join(words(random.Random(7), 60))
     records = [pair("short", text, text), pair("long", text, text + " and more")]
     assert find_duplicates(records, SHORT).pairs[0].kept == "short"
-    assert find_duplicates(records, SHORT, keep="longest").pairs[0].kept == "long"
+    assert find_duplicates(preferred(records, "longest"), SHORT).pairs[0].kept == "long"
+    assert [one.id for one in preferred(records, "longest", {"short"})] == ["short", "long"]
 
 
 def test_repeated_ids_are_refused():

@@ -152,7 +152,7 @@ def test_decisions_on_what_is_gone_are_told_not_lost(tmp_path):
     (tmp_path / "data/a.jsonl").write_text(lines, encoding="utf-8")
     workspace = open_workspace(tmp_path)
     assert len(workspace.records()) == 3
-    assert workspace.remarks() == ["1 decisions are on records that are no longer in the data (a)"]
+    assert workspace.remarks() == ["decisions on records that are no longer in the data: 1 (a)"]
 
 
 def test_unknown_record_is_refused_before_writing(tmp_path):

@@ -18,10 +18,46 @@ ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "schemas" / "recipe.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
 # Each value is right for some key and wrong for others. No 1.0: JSON Schema takes it for an integer, a recipe does not.
-VALUES = st.sampled_from([
-    "auto", "lora", "full", "sft", "refuse", "cut", "cpu", "cuda:1", "gpu", "linear", "", "x", None, True, False, -1, 0, 1, 2, 7,
-    100, 4096, 10**12, 0.5, 1.5, -0.5, 1e-4, [], [0.9, 0.99], [0.9], ["q_proj"], [1.5, 0.5], {}, {"rank": 8}, {"keep": 1}, {"no": 1},
-])  # fmt: skip
+VALUES = st.sampled_from(
+    [
+        "auto",
+        "lora",
+        "full",
+        "sft",
+        "refuse",
+        "cut",
+        "cpu",
+        "cuda:1",
+        "gpu",
+        "linear",
+        "",
+        "x",
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        2,
+        7,
+        100,
+        4096,
+        10**12,
+        0.5,
+        1.5,
+        -0.5,
+        1e-4,
+        [],
+        [0.9, 0.99],
+        [0.9],
+        ["q_proj"],
+        [1.5, 0.5],
+        {},
+        {"rank": 8},
+        {"keep": 1},
+        {"no": 1},
+    ]
+)
 KEYS = [*Recipe.model_fields, "learning_rate"]
 
 
