@@ -25,7 +25,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     from curate.feedback import latest_run, read_results, worst
     from curate.workspace import RUNS, inside
     from curate.workspace.opened import open_and_tell
-    from curate.workspace.results import told
+    from curate.workspace.results import told_records, told_scores
 
     workspace = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))
@@ -34,7 +34,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
     results = read_results(folder)
     if form == "text":
-        for line in told(workspace, results, per_category=count):
+        for line in [*told_scores(results), *told_records(workspace, results, per_category=count)]:
             say.data(line)
         return Exit.OK
     import json

@@ -40,7 +40,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
     from curate.feedback import REPORT_FILE, read_results
     from curate.workspace.opened import open_and_tell, tell_plan
     from curate.workspace.publish import export_dataset
-    from curate.workspace.results import told
+    from curate.workspace.results import told_records
     from curate.workspace.training import require_trainer, run_folder, train
 
     options: list[str] = ctx.meta[_OPTIONS]
@@ -59,7 +59,8 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
         say.talk("training wrote no report, so there is nothing to show")
         return Exit.OK
     results = read_results(folder)
-    for line in told(workspace, results):
+    # The trainer has just printed the scores; what is left to say is which records to look at.
+    for line in told_records(workspace, results, per_category=2):
         say.data(line)
     if fail_on and results.regressed:
         say.talk(f"got worse: {', '.join(say.one_line(name, 40) for name in results.regressed)}")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from curate import say
 from curate.export import FILE_NAME
-from curate.feedback import PAGE_FILE, Results, judge, worst
+from curate.feedback import PAGE_FILE, Bad, Results, judge, worst
 from curate.table import table
 from curate.workspace import Workspace
 
 
-def told(workspace: Workspace, results: Results, *, per_category: int = 3) -> Iterator[str]:
-    """Yield the lines: a table of the categories, the findings, the worst validation records with their places."""
+def told_scores(results: Results) -> list[str]:
+    """Return the table of the categories: scores, paired difference with its interval, and verdict."""
     rows = [
         [
             say.one_line(one["category"], 30), str(one["n"]),
@@ -21,20 +21,31 @@ def told(workspace: Workspace, results: Results, *, per_category: int = 3) -> It
             f"{one['p_adjusted']:.4f}", one["verdict"], say.one_line(one["metric"], 30),
         ]
         for one in results.categories
-    ]
-    yield from table(["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"], rows)
+    ]  # fmt: skip
+    return list(table(["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"], rows))
+
+
+def told_records(workspace: Workspace, results: Results, *, per_category: int = 3) -> Iterator[str]:
+    """Yield what to look at next: stale or worse results, the worst validation records with their places, the page."""
     folder = workspace.latest_dataset()
     for finding in judge(results, folder / FILE_NAME if folder else None):
         yield f"{finding.code} {finding.name}: {say.one_line(finding.message)}"
     for category, found in worst(results, workspace.records(), per_category=per_category).items():
         yield f"worst in {say.one_line(category, 40)} (validation):"
         for bad in found:
-            one = bad.outcome
-            source = bad.record.source if bad.record else None
-            place = f"{say.visible(source.file)}:{source.line}" if source else f"{say.one_line(one.id, 40)} (gone)"
-            score = "no score" if one.score_tuned is None else f"score {one.score_tuned:.2f}"
-            prompt = f": {say.one_line(bad.record.prompt or bad.record.text, 60)}" if bad.record else ""
-            yield f"  {place} {one.verdict}, {score}{prompt}"
+            yield from _told_bad(bad)
     page = results.folder / PAGE_FILE
     if page.is_file():
         yield f"report: {say.visible(str(page))}"
+
+
+def _told_bad(bad: Bad) -> Iterator[str]:
+    one = bad.outcome
+    source = bad.record.source if bad.record else None
+    place = f"{say.visible(source.file)}:{source.line}" if source else f"{say.one_line(one.id, 40)} (gone)"
+    score = "no score" if one.score_tuned is None else f"score {one.score_tuned:.2f}"
+    yield f"  {place} {say.one_line(one.id, 40)}: {one.verdict}, {score}"
+    if bad.record and bad.record.completion:
+        yield f"    wanted {say.one_line(bad.record.completion, 80)}"
+    if one.completion is not None:
+        yield f"    got    {say.one_line(one.completion, 80)}"

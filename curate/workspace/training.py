@@ -16,7 +16,6 @@ from curate.workspace import RUNS, Workspace, inside
 
 _NEEDED = ("torch", "transformers", "peft")
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STDERR = 2
 
 
 def require_trainer() -> None:
@@ -54,8 +53,8 @@ def run_folder(workspace: Workspace, options: Sequence[str]) -> Path:
 def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[str]) -> int:
     """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
 
-    Its stdin is closed, and what it says goes to our stderr. SIGINT, SIGTERM and SIGHUP are passed on, and it is
-    waited for.
+    Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
+    on, and it is waited for.
     """
     recipe = ["--recipe", str(inside(workspace.root, workspace.root / workspace.settings.recipe))]
     command = [
@@ -64,7 +63,7 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
         *(recipe if workspace.settings.recipe else []), *options,
     ]
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=_STDERR, process_group=0)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)

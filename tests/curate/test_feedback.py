@@ -6,7 +6,7 @@ import pytest
 from curate.feedback import judge, latest_run, read_results, worst
 from curate.record import CurateError
 from curate.workspace.publish import export_dataset
-from curate.workspace.results import told
+from curate.workspace.results import told_records, told_scores
 
 
 def line(name, score, nll=1.0, split="validation", **more):
@@ -64,10 +64,11 @@ def test_told_for_people(make_workspace, make_report):
     workspace = make_workspace()
     export_dataset(workspace)
     results = read_results(make_run(workspace.root / "runs/a", make_report("0" * 64), [line("r001", 0.0)]))
-    text = "\n".join(told(workspace, results))
+    text = "\n".join([*told_scores(results), *told_records(workspace, results)])
     assert "billing   20  0.700  0.300  -0.400 [-0.500, -0.300]" in text
     assert "R601 stale-report" in text
-    assert "data/a.jsonl:2 broken, score 0.00: Please tell item1" in text
+    assert "data/a.jsonl:2 r001: broken, score 0.00\n    wanted answer1 says" in text
+    assert "\n    got    no" in text
 
 
 def test_the_newest_finished_run_is_found(tmp_path, make_report):
