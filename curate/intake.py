@@ -112,7 +112,7 @@ def _write_some(target: Path, lines: Iterator[bytes]) -> None:
     """Write the lines, unless there are none: an empty file of records helps nobody."""
     first = next(lines, None)
     if first is not None:
-        write_atomic(target, chain([first], lines))
+        write_atomic(target, chain([first], lines), is_new=True)
 
 
 def _stem(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 _KEPT = {"\n", "\t"}
+_ORDERS = ("::", "##")
 
 
 def visible(text: str) -> str:
@@ -35,6 +36,16 @@ def one_line(text: str, limit: int = 200) -> str:
     """Return ``text`` visible, on one line, cut to ``limit`` characters with an ellipsis."""
     flat = visible(text.replace("\n", "⏎").replace("\t", " "))
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def spelled(name: str) -> str:
+    """Return a file name as text that can be encoded: bytes of it that are not UTF-8 become ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def harmless(line: str) -> str:
+    """Return ``line`` so that no build server takes it for an order: those begin with two colons or two hashes."""
+    return f"./{line}" if line.lstrip().startswith(_ORDERS) else line
 
 
 def data(text: str = "") -> None:
@@ -64,4 +75,9 @@ def is_colour_wanted(stream: TextIO) -> bool:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
+    lines = "\n".join(harmless(line) for line in text.split("\n")) + "\n"
+    try:
+        stream.write(lines)
+    except UnicodeEncodeError:
+        # A terminal that is not UTF-8 still gets every character, by its number.
+        stream.write(lines.encode(stream.encoding, "backslashreplace").decode(stream.encoding))

@@ -6,6 +6,7 @@ file system's fsync and rename being truthful.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -13,31 +14,44 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from curate.record import CurateError
+from curate.record import CurateError, Exit
+from curate.say import one_line
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes]) -> str:
+def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False) -> str:
     """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
 
     Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced.
-    The folder is made when it is missing. On any failure ``path`` is untouched and the temporary file is gone.
+    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. On any failure ``path`` is untouched and the temporary file is gone.
 
     Raises:
         CurateError: E906 write-failed, with the reason the system gave.
     """
     make_folder(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        # A link or a device (/dev/null) is somebody else's file: replacing it would take it away from them.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise FileExistsError(errno.EEXIST, "is there and is no regular file")
+        # Long names are cut, because the temporary one is longer still.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise _refused(path, error) from error
     temporary = Path(name)
     try:
         digest = _write_all(handle, chunks)
-        if hashlib.sha256(temporary.read_bytes()).hexdigest() != digest:
-            raise OSError("what was read back is not what was written")
+        with temporary.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise OSError("what was read back is not what was written")
         # mkstemp makes files private; a data set is as readable as the user's umask says.
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        if is_new:
+            # Unlike a rename, a link never takes the place of a file that another process has put there meanwhile.
+            os.link(temporary, path)
+        else:
+            temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise CurateError("E906 write-failed", f"{path}: {error}", "The old file, if any, is untouched.") from error
+        raise _refused(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return digest
@@ -55,7 +69,7 @@ def make_folder(folder: Path) -> None:
             place.mkdir(exist_ok=True)
             sync_folder(place.parent)
     except OSError as error:
-        raise CurateError("E906 write-failed", f"{folder}: {error}") from error
+        raise _refused(folder, error) from error
 
 
 def publish_folder(temporary: Path, folder: Path) -> None:
@@ -150,6 +164,16 @@ def _write_all(handle: int, chunks: Iterable[bytes]) -> str:
     finally:
         os.close(handle)
     return digest.hexdigest()
+
+
+def _refused(path: Path, error: OSError) -> CurateError:
+    lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return CurateError(
+        "E906 write-failed",
+        f"{one_line(str(path), 500)}: {error.strerror or error}",
+        "The old file, if any, is untouched.",
+        exit_code=Exit.MISSING if lacks_space else Exit.USAGE,
+    )
 
 
 def _umask() -> int:

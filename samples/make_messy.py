@@ -39,8 +39,9 @@ def line(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def fields(prompt: str, output: str, codes: str, story: str, category: str = "answer", text: str = "") -> tuple[str,
-    ...]:
+def fields(
+    prompt: str, output: str, codes: str, story: str, category: str = "answer", text: str = ""
+) -> tuple[str, ...]:
     """A defect that sits in the text of an otherwise well-formed record."""
     return prompt, output, codes, story, category, text
 
@@ -101,6 +102,7 @@ TEXT_DEFECTS: tuple[tuple[str, ...], ...] = (
 
 def broken_lines(first: int) -> list[Planted]:
     """Lines that are not well-formed records; their ids count on from `first`."""
+
     def numbered(offset: int) -> str:
         return f"messy-{first + offset:02d}"
 
@@ -137,8 +139,9 @@ def repeats(first: int, sound: list[dict[str, str]]) -> list[Planted]:
     copy["id"], other["id"] = f"messy-{first:02d}", f"messy-{first + 1:02d}"
     other["output"] = "nobody knows"
     return [
-        Planted(line(again), again["id"], ("S104",),
-            f"The id {again['id']} is used a second time, for another record."),
+        Planted(
+            line(again), again["id"], ("S104",), f"The id {again['id']} is used a second time, for another record."
+        ),
         Planted(line(copy), copy["id"], ("D301",), f"The same content as {sound[0]['id']} under another id."),
         Planted(line(other), other["id"], ("D303",), f"The prompt of {sound[3]['id']} with another answer."),
     ]
@@ -160,8 +163,10 @@ def make_lines() -> list[Planted]:
         if position % 7 == 6 and len(clean) > 6 + position // 7:
             lines.append(clean[6 + position // 7])
     first = lines[0]
-    return [first._replace(raw=BOM + first.raw, codes=("S118",), story="The file begins with a byte order mark."),
-        *lines[1:]]
+    return [
+        first._replace(raw=BOM + first.raw, codes=("S118",), story="The file begins with a byte order mark."),
+        *lines[1:],
+    ]
 
 
 def table(lines: list[Planted]) -> str:

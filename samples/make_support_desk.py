@@ -142,8 +142,10 @@ SYMPTOMS: dict[str, tuple[str, ...]] = {
         "I changed my mind on {day}.",
     ),
 }  # fmt: skip
-FRAMES = ("Hello.", "Hi,", "Good day.", "This is {name}.", "{name} here.", "Please help.", "Thanks, {name}",
-    "Regards, {name}", "It is urgent.", "I asked on {day}.")
+FRAMES = (
+    "Hello.", "Hi,", "Good day.", "This is {name}.", "{name} here.", "Please help.", "Thanks, {name}",
+    "Regards, {name}", "It is urgent.", "I asked on {day}.",
+)  # fmt: skip
 
 
 def classify(r: Random) -> Pair:
@@ -224,8 +226,10 @@ FACTS: tuple[tuple[str, str, str], ...] = (
     ("On {day} the truck drives to {city2}.", "Where does the truck go on {day}?", "to {city2}"),
     ("{p} sits in the {city} office.", "In which office is {p}?", "{city}"),
 )
-EXTRA = ("", "", "Prices include tax.", "Call us for more.", "The list was made in {month}.",
-    "Holidays may change this.", "Bring the receipt.")
+EXTRA = (
+    "", "", "Prices include tax.", "Call us for more.", "The list was made in {month}.",
+    "Holidays may change this.", "Bring the receipt.",
+)  # fmt: skip
 
 
 def answer(r: Random) -> Pair:
@@ -279,8 +283,10 @@ TICKET_OPENINGS = (
     "Dear desk, this is {name} with the {item}.",
     "{name} called: the {item}.", "The {item} again. This is {name}.", "From {name}, about the {item}.",
 )  # fmt: skip
-NOISE = ("", "I live in {city}.", "The weather was bad.", "My order was placed in {month}.", "I am not angry.",
-    "I called twice.", "Your shop was nice before.")
+NOISE = (
+    "", "I live in {city}.", "The weather was bad.", "My order was placed in {month}.", "I am not angry.",
+    "I called twice.", "Your shop was nice before.",
+)  # fmt: skip
 
 
 def summarise(r: Random) -> Pair:
@@ -325,8 +331,10 @@ REDIRECT_OPENINGS = (
     "I am {name}, the one with the {item}.",
     "Hello, {name} with the {item} again.", "The {item} came on {day}, says {name}.",
 )  # fmt: skip
-REDIRECT_CLOSINGS = ("", "You always know.", "I need it by {day}.", "Nobody else answers.", "Just a quick one.",
-    "I am in {city} now.")
+REDIRECT_CLOSINGS = (
+    "", "You always know.", "I need it by {day}.", "Nobody else answers.", "Just a quick one.",
+    "I am in {city} now.",
+)  # fmt: skip
 
 
 def redirect(r: Random) -> Pair:

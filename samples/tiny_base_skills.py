@@ -190,8 +190,9 @@ def listing_json(r: Random) -> Dialogue:
     keys = [k.lower() for k in distinct(r, r.randint(1, 3))]
     members = {k: value(r) for k in keys}
     sign, gap = r.choice((": ", "=", " - ")), r.choice((", ", "; ", "\n"))
-    return Dialogue(None, [(ask(r, "as an object", gap.join(k + sign + v for k, v in members.items())),
-        json.dumps(members))])
+    return Dialogue(
+        None, [(ask(r, "as an object", gap.join(k + sign + v for k, v in members.items())), json.dumps(members))]
+    )
 
 
 def topic(r: Random) -> Dialogue:
@@ -220,16 +221,21 @@ def tidy(r: Random) -> Dialogue:
         if r.random() < 0.4:
             loose = r.choice(("um, ", "oh ", "yo, ")) + loose
         turns.append((loose + r.choice(("", "", "!!", "...")), neat[0].upper() + neat[1:] + "."))
-    return Dialogue(None, [(ask(r, r.choice(("Tidy this up", "Spell it out", "neat, please")), turns[0][0]),
-        turns[0][1]), turns[1]])
+    return Dialogue(
+        None, [(ask(r, r.choice(("Tidy this up", "Spell it out", "neat, please")), turns[0][0]), turns[0][1]), turns[1]]
+    )
 
 
 def copying(r: Random) -> Dialogue:
     """Repeat a line, its first or last part, or the part after a cue word."""
     parts = distinct(r, r.randint(3, 8), value)
     line, cue = " ".join(parts), r.randrange(len(parts) - 1)
-    tasks = [("Say it again", line), ("Its end?", parts[-1]), ("Its start?", parts[0]), (f"What follows {parts[cue]}?",
-        parts[cue + 1])]
+    tasks = [
+        ("Say it again", line),
+        ("Its end?", parts[-1]),
+        ("Its start?", parts[0]),
+        (f"What follows {parts[cue]}?", parts[cue + 1]),
+    ]
     r.shuffle(tasks)
     return Dialogue(None, [(ask(r, tasks[0][0], line), tasks[0][1]), *tasks[1:3]])
 
@@ -268,8 +274,11 @@ WISHES: dict[str, tuple[str, str]] = {
     "move": ("{who} took the {thing} on a cart.", "{who} moved the {thing}"),
     "clean": ("Soap, water, {who} and one {thing}.", "{who} washed the {thing}"),
 }
-PLACES = (("The road led to {town}.", "in {town}"), ("{weekday} came.", "on {weekday}"), ("It was {month}.",
-    "in {month}"))
+PLACES = (
+    ("The road led to {town}.", "in {town}"),
+    ("{weekday} came.", "on {weekday}"),
+    ("It was {month}.", "in {month}"),
+)
 
 
 def gist(r: Random) -> Dialogue:
@@ -281,15 +290,21 @@ def gist(r: Random) -> Dialogue:
         parts = [story.format(**slots), where.format(**slots), r.choice(CLOSERS)]
         r.shuffle(parts)
         turns.append((" ".join(parts), f"{short} {tail}.".format(**slots)))
-    return Dialogue(None, [(ask(r, r.choice(("The gist?", "In one line", "So who did what?")), turns[0][0]),
-        turns[0][1]), turns[1]])
+    return Dialogue(
+        None, [(ask(r, r.choice(("The gist?", "In one line", "So who did what?")), turns[0][0]), turns[0][1]), turns[1]]
+    )
 
 
 def courtesy(r: Random) -> Dialogue:
     """Greet, thank or excuse somebody whose name is in the message."""
     who, thing = r.choice(NAMES), r.choice(ITEMS)
-    opening = r.choice((f"{who} here, I sang for the {thing}.", f"I am {who}. Look at my {thing}.",
-        f"the {thing} is mine, yours, {who}"))
+    opening = r.choice(
+        (
+            f"{who} here, I sang for the {thing}.",
+            f"I am {who}. Look at my {thing}.",
+            f"the {thing} is mine, yours, {who}",
+        )
+    )
     request, reply = r.choice((
         ("Greet the writer", f"Good day, {who}. What a fine {thing}."), ("Thank the writer",
             f"Many thanks, {who}, and to your {thing}."),

@@ -23,6 +23,7 @@ from train.render import Example
 if TYPE_CHECKING:
     import torch
 
+MICRO_BATCH_TOKENS = 1024
 TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
 _MOST_PADDING, _LITTLE = 0.25, 1024
 
@@ -70,7 +71,8 @@ class Steps:
         epoch = int(np.searchsorted(self.starts, number, side="right")) - 1
         places = self._epoch(epoch)[number - int(self.starts[epoch])]
         lengths = [int(self.lengths[place]) for place in places]
-        groups = by_length(lengths, self.recipe.micro_batch_tokens, at_least=self.recipe.accumulation)
+        most = self.recipe.micro_batch_tokens
+        groups = by_length(lengths, MICRO_BATCH_TOKENS if most == "auto" else most, at_least=self.recipe.accumulation)
         micro_batches = [[places[n] for n in group] for group in groups]
         return Step(epoch, micro_batches, int(self.supervised[places].sum()))
 

@@ -64,7 +64,7 @@ class Plan:
         ]
         if self.seconds is not None and self.peak_bytes is not None:
             found += [
-                f"measured    {_CALIBRATION_STEPS} steps here: {_duration(self.seconds)} of training, without evaluation,",
+                f"measured    {_CALIBRATION_STEPS} steps: {_duration(self.seconds)} of training, without evaluation,",
                 f"            {self.peak_bytes / 1e6:,.0f} MB at the most",
             ]
         return found

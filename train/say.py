@@ -7,10 +7,8 @@ import unicodedata
 
 
 def visible(text: str) -> str:
-    """Return ``text`` with every control, format, private or unassigned character but newline and tab as ``<U+XXXX>``."""
-    return "".join(
-        f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text
-    )
+    """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
+    return "".join(f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text)
 
 
 def data(text: str = "") -> None:

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from curate.checks import Place, Repeats, Sketch, dataset_check
 from curate.settings import Settings
 
-# Letters of Cyrillic, Greek and Armenian that most fonts draw as a Latin letter. Widths, ligatures and mathematical
+# Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter. Widths, ligatures and mathematical
 # letters are folded by NFKC before this table is asked.
 _LOOKALIKES = str.maketrans(
-    "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгп" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχ" + "ՕՍհոսցօ",
-    "ABES3IJKMHOPCTYXbaesijopcyxhdqwrn" + "ABEZHIKMNOPTYXaviopux" + "OUhnugo",
+    "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгпкьӀӏѵ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχκ" + "ՕՍհոսցօ" + "ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃ"
+    + "ıɑɡɩℓ" + "‐‑‒–—−﹘⁃" + "‘’ʼʹ′`´" + "⁄∕⧸" + "․‧·" + "꞉∶ː" + "∣ǀ",
+    "ABES3IJKMHOPCTYXbaesijopcyxhdqwrnkbllv" + "ABEZHIKMNOPTYXaviopuxk" + "OUhnugo" + "ABCDEHJKLMPRSTVWZ"
+    + "iagil" + "--------" + "\'\'\'\'\'\'\'" + "///" + "..." + ":::" + "||",
 )
+_BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def skeleton(name: str) -> str:
@@ -24,7 +27,12 @@ def skeleton(name: str) -> str:
     if name.isascii():
         return name
     folded = unicodedata.normalize("NFKC", name).translate(_LOOKALIKES)
-    return "".join(character for character in folded if unicodedata.category(character) != "Cf")
+    return "".join(c for c in folded if not _is_invisible(c))
+
+
+def _is_invisible(character: str) -> bool:
+    is_selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return is_selector or character in _BLANK_LETTERS or unicodedata.category(character) == "Cf"
 
 
 @dataset_check(

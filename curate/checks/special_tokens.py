@@ -12,10 +12,15 @@ from curate.settings import Settings
 _TOKEN = re.compile(
     r"<\|[A-Za-z]\w{0,40}\|>"  # ChatML, Llama 3, Phi, GPT, Qwen, Cohere, Granite
     r"|<｜[^｜<>\n]{1,40}｜>"  # DeepSeek: full-width bars
+    r"|<\|/\w{1,40}\|>|<\|\d{1,2}\.\d\d\|>|<\[[a-z\u2581]{3,40}\]>"  # Phi tools, Whisper, Seed
     r"|</?(?:start_of_turn|end_of_turn|start_of_image|end_of_image|end_of_utterance|bos|eos|unk|pad|fim_(?:prefix|middle|suffix|pad)"
-    r"|reponame|filename|gh_stars|extra_id_\d{1,2}|BOS_TOKEN|EOS_TOKEN)>"  # Gemma, Idefics, StarCoder, T5
+    r"|reponame|filename|gh_stars|file_sep|empty_output|extra_id_\d{1,2}|BOS_TOKEN|EOS_TOKEN"
+    r"|PRE|SUF|MID|EOT|eo[hap]|sop|unused\d{1,4}|reserved_\d{1,4}|SPECIAL_\d{1,4}|0x[0-9A-F]{2}|tool_call|tool_response)>"
+    # ^ Gemma, Idefics, StarCoder, T5, Code Llama, InternLM, GLM, Baichuan, Nemotron, byte tokens, Qwen's tool calls
     r"|\[/?INST\]|<<\s?/?SYS\s?>>|</?s>"  # Llama 2, Mistral
-    r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|TOOL_CONTENT)\]"
+    r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|TOOL_CONTENT|ARGS|CALL_ID|THINK|IMG(?:_BREAK|_END)?|PREFIX|SUFFIX|MIDDLE)\]"
+    r"|\[(?:[gs]?MASK|CLS|SEP|PAD|UNK|BOS|EOS|EOT|EOD)\]|\[\|/?\w{2,20}\|\]"  # GLM, BERT, EXAONE
+    r"|\]~[!b]\[|\]~b\]"  # MiniMax
 )
 _STRUCK = re.compile(r"<s>[^<]*</s>")
 _HTML = re.compile(

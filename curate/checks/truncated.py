@@ -72,7 +72,8 @@ def _sign(text: str) -> str:
     ):
         # Chinese and Japanese have no blanks between words; their commas are signs enough.
         return "the completion ends with a comma" if end.endswith(("、", "，")) and len(text) > _MIN_WORDS else ""
-    return f"the completion ends in the middle of a sentence, with {end.split()[-1][-20:]!r}"
+    last = end[-1] if _DANGLING.search(end[-4:]) else end.split()[-1]
+    return f"the completion ends in the middle of a sentence, with {last!r}"
 
 
 def _has_open_fence(text: str) -> bool:

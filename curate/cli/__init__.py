@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import pkgutil
 import signal
 import sys
@@ -14,6 +16,8 @@ import click
 
 from curate import say
 from curate.record import CurateError, Exit
+
+_LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Verbs(click.Group):
@@ -66,11 +70,26 @@ def main() -> NoReturn:
         say.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        _tell_usage(error)
         sys.exit(Exit.USAGE)
+    except OSError as error:
+        name = f"{say.one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        say.trouble("E946 system-refused", f"{name}{error.strerror or say.one_line(str(error))}")
+        sys.exit(Exit.MISSING if error.errno in _LACKING else Exit.USAGE)
+    except MemoryError:
+        say.trouble("E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine.")
+        sys.exit(Exit.MISSING)
     except (KeyboardInterrupt, click.Abort):
         say.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)
+
+
+def _tell_usage(error: click.ClickException) -> None:
+    """Say what is wrong with a call; what the user typed is data as well."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        say.talk(error.ctx.get_usage())
+        say.talk(f"Try '{error.ctx.command_path} --help' for help.\n")
+    say.talk(f"Error: {say.one_line(error.format_message(), 1000)}")
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -110,7 +110,10 @@ def _unproven(shape: Shape) -> list[str]:
         faults += [f"/examples/{number}{problem.pointer}: {problem.message}" for problem in shape.problems(example)]
         if shape.view and shape.is_valid(example):
             shape.record(example, Source("examples", number + 1))
-    for number, example in enumerate(schema.get("x-counterexamples", ())):
+    wrong = schema.get("x-counterexamples", [])
+    if not isinstance(wrong, list):
+        return [*faults, "/x-counterexamples: is not a list"]
+    for number, example in enumerate(wrong):
         if shape.is_valid(example):
             faults.append(f"/x-counterexamples/{number}: is valid, and should not be")
     return faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -12,6 +13,36 @@ from curate.say import one_line
 
 _PACKED = (
     (b"\x1f\x8b", "gzip"),
+    (b"\x1f\x9d", "compressed by compress"),
+    (b"\x5d\x00\x00", "lzma"),
+    (b"\x78\x01", "zlib"),
+    (b"\x78\x9c", "zlib"),
+    (b"\x78\xda", "zlib"),
+    (b"\x02\x21\x4c\x18", "lz4"),
+    (b"\xff\x06\x00\x00sNaPpY", "Snappy"),
+    (b"\x89LZO", "lzop"),
+    (b"MSCF\x00", "a cabinet"),
+    (b"MSWIM\x00", "a Windows image"),
+    (b"!<arch>\n", "an ar archive"),
+    (b"xar!", "a xar archive"),
+    (b"zPQ", "zpaq"),
+    (b"\xed\xab\xee\xdb", "an RPM package"),
+    (b"PK\x07\x08", "zip"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"FEA1", "Feather"),
+    (b"ORC\n", "ORC"),
+    (b"Obj\x01", "Avro"),
+    (b"GGUF", "a GGUF model"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90", "a program"),
+    (b"\xd0\xcf\x11\xe0", "a document of old Office"),
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
     (b"\xfd7zXZ\x00", "xz"),
@@ -27,8 +58,11 @@ _PACKED = (
     (b"%PDF-", "PDF"),
     (b"\x89HDF", "HDF5"),
 )
-_PAGES = (b"<!doctype html", b"<html", b"<?xml")
+_POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com/", b"# xet version")
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 HEAD_BYTES = 512
+# Digits alone could be a number in a table, so that the whole header is looked at.
+_CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 
 
 def open_regular(path: Path, root: Path | None = None) -> int:
@@ -67,24 +101,35 @@ def open_regular(path: Path, root: Path | None = None) -> int:
     return handle
 
 
+def packed_as(head: bytes) -> str:
+    """Return what kind of archive or binary file begins with these bytes, "" where it is none that is known."""
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if _CPIO.match(head):
+        return "a cpio archive"
+    return next((name for magic, name in _PACKED if head.startswith(magic)), "")
+
+
 def refuse_disguise(head: bytes) -> None:
     """Refuse a file whose first bytes say that it is not lines of text at all.
 
     Raises:
         DoorFault: S114 for a pointer, S115 for packed and binary files, S103 for UTF-16 and UTF-32, S124 for web pages.
     """
-    for magic, name in _PACKED:
-        if head.startswith(magic):
-            raise DoorFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
-    if head[257:262] == b"ustar":
-        raise DoorFault("S115", "the file is a tar archive, not JSON Lines", 1, "Unpack it first.")
-    if head.startswith(b"version https://git-lfs") or b"/annex/objects/" in head[:64]:
+    if name := packed_as(head):
+        raise DoorFault("S115", f"the file is {name}, not JSON Lines", 1, "Unpack or convert it first.")
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    if text.startswith(_POINTERS) or b"/annex/objects/" in head[:64]:
         raise DoorFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
     for mark in (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"):
         if head.startswith(mark):
             raise DoorFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith(_PAGES):
+    # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
+    if len(head) >= 4 and all(head[place : place + 2].count(0) for place in range(0, min(8, len(head) // 2 * 2), 2)):
+        if head.strip(b"\x00"):
+            column = head.index(0) + 1
+            raise DoorFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
+    if text.lstrip().lower().startswith(_PAGES):
         raise DoorFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")
 
 

@@ -18,7 +18,10 @@ from curate.record import Finding, Json, Line, Source
 MAX_LINE = 16 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-_MARKER = re.compile(rb"(?:<{7}|\|{7}|>{7})(?: .*)?|={7}", re.DOTALL)
+# Longer ones come from merges within merges; those of the last row are of Jujutsu.
+_MARKER = re.compile(
+    rb"(?:<{7,32}|\|{7,32}|>{7,32})(?: .*)?|={7,32}(?: .*)?|(?:%{7,32}|\+{7,32}|-{7,32}|\\{7,32}) .*", re.DOTALL
+)
 _DOCUMENT_STARTS = (b"[", b"{")
 
 

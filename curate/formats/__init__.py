@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
-from curate.record import Finding
-
-_ORDERS = ("::", "##")
+from curate.record import Finding, Json
+from curate.say import harmless, spelled
 
 
 class VerdictLike(Protocol):
@@ -57,6 +56,11 @@ class Page:
     show_values: bool = False
 
 
+def object_of(finding: Finding) -> dict[str, Json]:
+    """Return a finding as the object that `schemas/findings.schema.json` describes."""
+    return asdict(finding) | {"file": spelled(finding.file)}
+
+
 def format_names() -> list[str]:
     """Return the names of the formats."""
     return [module.name for module in pkgutil.iter_modules(__path__)]
@@ -69,4 +73,4 @@ def render(name: str, verdict: VerdictLike, page: Page) -> Iterator[str]:
     """
     lines: Iterable[str] = importlib.import_module(f"{__name__}.{name}").render(verdict, page)
     for line in lines:
-        yield f"./{line}" if line.lstrip().startswith(_ORDERS) else line
+        yield harmless(line)

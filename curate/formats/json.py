@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 
-from curate.formats import Page, VerdictLike
+from curate.formats import Page, VerdictLike, object_of
 
 
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
@@ -21,6 +20,6 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
         "suppressed": verdict.num_suppressed,
         "shown": len(verdict.findings),
         "counts": dict(verdict.counts),
-        "findings": [asdict(f) for f in verdict.findings],
+        "findings": [object_of(f) for f in verdict.findings],
     }
     yield from json.dumps(document, indent=2).split("\n")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 
-from curate.formats import Page, VerdictLike
+from curate.formats import Page, VerdictLike, object_of
 
 
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield one object a finding, in ASCII, so that no control character of the data stands in it."""
     for finding in verdict.findings:
-        yield json.dumps(asdict(finding))
+        yield json.dumps(object_of(finding))

@@ -6,21 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+from curate.door import packed_as
 from curate.record import CurateError
 
 MAX_WHOLE = 512 * 1024 * 1024
 """The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit."""
-
-_ARCHIVES = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"(\xb5/\xfd": "zstd",
-    b"7z\xbc\xaf": "7-zip",
-    b"\x80\x04\x95": "pickle",
-}
 
 
 def head_of(path: Path, size: int = 4096) -> bytes:
@@ -43,13 +33,13 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         head = os.read(handle, size)
     finally:
         os.close(handle)
-    for magic, name in _ARCHIVES.items():
-        if head.startswith(magic):
-            raise CurateError(
-                "E908 cannot-import",
-                f"{path}: a {name} file; such files are never unpacked here",
-                "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside.",
-            )
+    name = packed_as(head)
+    if name and name != "Parquet":
+        raise CurateError(
+            "E908 cannot-import",
+            f"{path}: {name}; such files are never unpacked here",
+            "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside.",
+        )
     if head.startswith(b"version https://git-lfs.github.com/"):
         raise CurateError("E908 cannot-import", f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
     return head

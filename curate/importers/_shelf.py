@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from curate.record import Json, Kind, Problem, Record, Source
+from curate.say import spelled
 
 MAX_KEPT_RAW = 16 * 1024 * 1024
 """The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start."""
@@ -69,7 +70,7 @@ class Rejected:
 
     def entry(self, file: str) -> dict[str, Json]:
         """Return the quarantine entry: text where the bytes are UTF-8, else base64."""
-        entry: dict[str, Json] = {"file": file, "line": self.line, "code": self.code, "reason": self.reason}
+        entry: dict[str, Json] = {"file": spelled(file), "line": self.line, "code": self.code, "reason": self.reason}
         kept = self.raw[:MAX_KEPT_RAW]
         if len(kept) < len(self.raw):
             entry |= {"is_cut": True, "raw_bytes": len(self.raw)}

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 from curate.door import DoorFault, door_finding, locate, parts_of, pointer_of, strict_loads
 from curate.record import CurateError, Finding, Json
 from curate.say import one_line
-from curate.shape.keywords import DIALECTS, KNOWN, REFERENCES, subschemas
+from curate.shape.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
+from curate.shape.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
 
 _BASE = "file:///"
 _MAX_BYTES = 4 * 1024 * 1024
+_MAX_PATH = 255
 Steps = tuple[str | int, ...]
 
 
@@ -33,6 +36,8 @@ class Project:
     """Schemas that have a URI of their own: documents, embedded ``$id`` and anchors."""
     references: list[tuple[Path, Steps, str, str]] = field(default_factory=list)
     bases: dict[int, str] = field(default_factory=dict)
+    depth: int = MAX_DEPTH
+    """How deep a value may be for the engine to be asked about it."""
 
 
 def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateError:
@@ -60,6 +65,14 @@ def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
         done += 1
         _follow(project, owner, place, base, reference)
     _refuse_loops(project, path)
+    project.depth = affordable_depth(schema, partial(_same_value, project), _parts)
+    if project.depth < LEAST_DEPTH:
+        raise bad_schema(
+            path,
+            "schema-cost",
+            "its references and choices multiply to too much work for one value",
+            "Name each definition once where it is needed.",
+        )
     return schema, uri, project
 
 
@@ -88,15 +101,15 @@ def _read(project: Project, path: Path, uri: str) -> Json:
     return schema
 
 
-def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str) -> None:
-    """Note every reference, anchor and unknown keyword of a document."""
-    stack: list[tuple[Steps, Json, str]] = [((), schema, base)]
+def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str, start: Steps = ()) -> None:
+    """Note every reference, anchor and (where ``raw`` is given) unknown keyword below ``schema``."""
+    stack: list[tuple[Steps, Json, str]] = [(start, schema, base)]
     while stack:
         place, node, base = stack.pop()
         if not isinstance(node, dict):
             continue
         if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
-            base = urljoin(base, urldefrag(own).url)
+            base = _joined(path, base, urldefrag(own).url)
             project.places.setdefault(base, node)
         project.bases[id(node)] = base
         for keyword in ("$anchor", "$dynamicAnchor"):
@@ -109,7 +122,8 @@ def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str) -> 
         for keyword in node.keys() & REFERENCES:
             if isinstance(node[keyword], str):
                 project.references.append((path, (*place, keyword), base, node[keyword]))
-        project.warnings.extend(_unknown_keywords(path, raw, place, node))
+        if raw:
+            project.warnings.extend(_unknown_keywords(path, raw, place, node))
         stack.extend(((*place, *step), part, base) for step, part, _ in subschemas(node))
 
 
@@ -128,8 +142,12 @@ def _unknown_keywords(path: Path, raw: bytes, place: Steps, node: dict[str, Json
 def _follow(project: Project, owner: Path, place: Steps, base: str, reference: str) -> None:
     """Make sure that a reference stays in the project, and read the file it names if it is a new one."""
     where, shown = one_line(pointer_of(list(place))), one_line(reference, 120)
-    target = urldefrag(urljoin(base, reference)).url
+    target = urldefrag(_joined(owner, base, reference)).url
     if target in project.places or _is_dialect(target):
+        # A pointer can lead to a place that is no schema by its keyword, such as "#/x-parts/name".
+        found = _resolve(project, base, reference)
+        if isinstance(found, dict) and id(found) not in project.bases:
+            _walk(project, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
         return
     if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(_BASE):
         raise bad_schema(
@@ -139,6 +157,8 @@ def _follow(project: Project, owner: Path, place: Steps, base: str, reference: s
             "Copy that schema into the project and refer to it by a relative path.",
         )
     path = owner.parent / unquote(urldefrag(reference).url)
+    if "\0" in str(path) or len(str(path)) > _MAX_PATH:
+        raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which is no path")
     uri = _uri_of(project, path)
     if uri is None or urldefrag(uri).url != target:
         raise bad_schema(owner, "path-traversal", f"{where} refers to {shown!r}, which lies outside the project")
@@ -196,6 +216,22 @@ def _same_value(project: Project, node: dict[str, Json]) -> Iterator[dict[str, J
             target = _resolve(project, project.bases.get(id(node), _BASE), reference)
             if isinstance(target, dict):
                 yield target
+
+
+def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
+    """Yield the subschemas that look at a part of the value, with its key or "*" for any."""
+    for steps, part, is_same in subschemas(node):
+        if not is_same and isinstance(part, dict) and steps[0] not in DEFINITIONS:
+            yield (str(steps[1]) if steps[0] in INNER_MAP - {"patternProperties"} else "*"), part
+
+
+def _joined(owner: Path, base: str, reference: str) -> str:
+    """Return a reference as an absolute URI."""
+    try:
+        return urljoin(base, reference)
+    except ValueError as error:
+        shown = one_line(reference, 120)
+        raise bad_schema(owner, "schema-invalid", f"{shown!r} is not a URI reference") from error
 
 
 def _resolve(project: Project, base: str, reference: str) -> Json:

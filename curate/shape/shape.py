@@ -13,10 +13,11 @@ from curate.door import parts_of
 from curate.places import shipped
 from curate.record import CurateError, Finding, Json, Kind, Problem, Record, Source
 from curate.say import one_line
+from curate.shape.cost import MAX_DEPTH, depth_of
 from curate.shape.engine import build_validator
 from curate.shape.project import Project, bad_schema, read_project
 from curate.shape.view import ONE_PLACE, View, at, conventional_view
-from curate.shape.words import problems_of
+from curate.shape.words import LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
 
@@ -45,15 +46,22 @@ class Shape:
 
     def is_valid(self, value: Json) -> bool:
         """Whether the schema allows ``value``. A pattern that hits the engine's limit counts as not valid."""
-        return bool(self._validator.is_valid(value))
+        return self._is_affordable(value) and bool(self._validator.is_valid(value))
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
 
         A `LimitProblem` says that a pattern could not be decided.
         """
+        if not self._is_affordable(value):
+            return [LimitProblem("is nested too deep for a schema that branches this often")]
         problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
+
+    def _is_affordable(self, value: Json) -> bool:
+        """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
+        limit = self._project.depth
+        return limit >= MAX_DEPTH or depth_of(value) <= limit
 
     def explain(self, value: Json) -> list[str]:
         """Return what the jsonschema library says about ``value``, for people: its messages quote the data.
@@ -161,6 +169,8 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
             raise CurateError(
                 "E904 no-such-file", f"there is no shape {name_or_path!r}", f"Known: {known}, or the path of a schema."
             )
+    if "\0" in name_or_path:
+        raise CurateError("E904 no-such-file", f"{name_or_path!r} is no path", "Name a schema file.")
     schema, uri, project = read_project(path, root)
     try:
         validator = build_validator(schema, project.documents, base_uri=uri)

@@ -164,9 +164,7 @@ def test_tiny_base_loads_offline_and_its_template_masks_the_answer(samples):
         {"role": "user", "content": "blue?"},
         {"role": "assistant", "content": "7"},
     ]
-    out = tokenizer.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
+    out = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
     ids = [i for i, m in zip(out["input_ids"], out["assistant_masks"], strict=True) if m]
     assert tokenizer.decode(ids) == "12<|im_end|>7<|im_end|>"
     prompt = tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)

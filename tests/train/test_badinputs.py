@@ -53,9 +53,13 @@ def test_recipes(case: dict[str, Any]) -> None:
     assert caught.value.message.startswith(f"{file.name}:")
     assert time.perf_counter() - began < 1
     said = {
-        "yaml-tag": "tags", "yaml-alias": "anchors", "config-type": "seed", "path-traversal": "--out", "unknown-key": "did you mean",
+        "yaml-tag": "tags",
+        "yaml-alias": "anchors",
+        "config-type": "seed",
+        "path-traversal": "--out",
+        "unknown-key": "did you mean",
         "config-range": "epochs",
-    }  # fmt: skip
+    }
     assert said.get(case.get("cls", ""), "") in caught.value.message
 
 

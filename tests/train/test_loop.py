@@ -61,7 +61,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
         seen: dict[str, torch.Tensor] = {}
         model = make_model()
         for key, parameter in model.named_parameters():
-            parameter.register_hook(lambda g, key=key: seen.__setitem__(key, seen.get(key, 0) + g))
+            parameter.register_hook(lambda g, key=key, seen=seen: seen.__setitem__(key, seen.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
         fit(model, EXAMPLES, effective({**sizes, "method": "full", **more}), run)
@@ -127,8 +127,19 @@ def test_without_scores_the_lower_loss_is_better() -> None:
 
 def test_divergence_stops_the_run_and_names_the_records(tmp_path: Path) -> None:
     with pytest.raises(TrainError) as caught:
-        _fit(tmp_path, {"lr": 10.0, "clip": 0.0, "max_steps": 200, "schedule": "constant", "warmup": 0, "betas": [0.0, 0.0],
-                        "batch_size": 4, "weight_decay": 0.9})  # fmt: skip
+        _fit(
+            tmp_path,
+            {
+                "lr": 10.0,
+                "clip": 0.0,
+                "max_steps": 200,
+                "schedule": "constant",
+                "warmup": 0,
+                "betas": [0.0, 0.0],
+                "batch_size": 4,
+                "weight_decay": 0.9,
+            },
+        )
     assert (caught.value.code, caught.value.exit_code) == ("E930 diverged", Exit.FAILED)
     assert " r" in caught.value.message
 
@@ -188,9 +199,15 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
 
 @pytest.mark.parametrize(
     ("method", "width", "kind", "rate"),
-    [("lora", 1024, "qwen3", 5.27e-4), ("lora", 2048, "llama", 4.91e-4), ("lora", 4096, "llama", 2.86e-4), ("full", 4096, "llama", 2e-5),
-     ("lora", 160, "qwen3", 4.85e-3), ("full", 160, "qwen3", 1.46e-3)],
-)  # fmt: skip
+    [
+        ("lora", 1024, "qwen3", 5.27e-4),
+        ("lora", 2048, "llama", 4.91e-4),
+        ("lora", 4096, "llama", 2.86e-4),
+        ("full", 4096, "llama", 2e-5),
+        ("lora", 160, "qwen3", 4.85e-3),
+        ("full", 160, "qwen3", 1.46e-3),
+    ],
+)
 def test_the_automatic_rate(method: str, width: int, kind: str, rate: float) -> None:
     assert peak_lr(effective({"method": method}), width, kind) == pytest.approx(rate, rel=0.01)
     assert peak_lr(effective({"method": method, "lr": 0.5}), width, kind) == 0.5

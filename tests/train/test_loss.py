@@ -67,9 +67,20 @@ def test_padded_batches_give_the_gradients_of_single_examples(kind: str, example
 def test_a_soft_capped_head_falls_back_to_the_models_own_logits(examples: list[Example]) -> None:
     torch.manual_seed(0)
     model = Gemma2ForCausalLM(
-        Gemma2Config(vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
-                     num_key_value_heads=2, head_dim=8, final_logit_softcapping=2.0, pad_token_id=0, bos_token_id=None, eos_token_id=2)
-    )  # fmt: skip
+        Gemma2Config(
+            vocab_size=400,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            final_logit_softcapping=2.0,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=2,
+        )
+    )
     expected, wanted = _reference(model, examples)
     model.zero_grad()
     loss, nll = supervised_loss(model, collate(examples), scale=1 / sum(e.num_supervised for e in examples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -51,13 +52,18 @@ def test_pickles_are_refused_whatever_their_name(base: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "field", "value"),
     [
-        ("config.json", "auto_map", {"AutoConfig": "x.Y"}), ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x.Y", None]}),
-        ("config.json", "_attn_implementation_internal", "somebody/kernel"), ("config.json", "attn_implementation", {"": "a/b"}),
-        ("config.json", "trust_remote_code", True), ("generation_config.json", "custom_generate", "a/b"),
-        ("config.json", "text_config", {"auto_map": {"AutoModel": "x.Y"}}), ("config.json", "model_type", "evil"),
+        ("config.json", "auto_map", {"AutoConfig": "x.Y"}),
+        ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["x.Y", None]}),
+        ("config.json", "_attn_implementation_internal", "somebody/kernel"),
+        ("config.json", "attn_implementation", {"": "a/b"}),
+        ("config.json", "trust_remote_code", True),
+        ("generation_config.json", "custom_generate", "a/b"),
+        ("config.json", "text_config", {"auto_map": {"AutoModel": "x.Y"}}),
+        ("config.json", "model_type", "evil"),
         ("config.json", "model_type", None),
+        ("config.json", "num_hidden_layers", 10**9),
     ],
-)  # fmt: skip
+)
 def test_configs_that_name_code_are_refused(base: Path, file: str, field: str, value: object) -> None:
     config = json.loads((base / file).read_text()) | {field: value}
     (base / file).write_text(json.dumps(config))
@@ -113,10 +119,9 @@ def test_any_flip_of_a_header_is_no_crash(base: Path) -> None:
     assert "__metadata__" in check_safetensors(path)
     for place in range(0, 8 + length, 37):
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 0x20]) + raw[place + 1 :])
-        try:
+        # Sound or refused; any other exception fails the test.
+        with contextlib.suppress(TrainError):
             check_safetensors(path)
-        except TrainError as error:
-            assert error.code == "E921 bad-model"
 
 
 def test_names_that_mean_nothing_are_said(tmp_path: Path) -> None:
@@ -124,6 +129,13 @@ def test_names_that_mean_nothing_are_said(tmp_path: Path) -> None:
         with pytest.raises(TrainError) as caught:
             find_base(name, tmp_path)
         assert (caught.value.code, caught.value.exit_code) == ("E926 no-such-base", code)
+
+
+def test_the_embedded_base_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (find_base("tiny-base") / "config.json").is_file()
+    (tmp_path / "tiny-base").mkdir()
+    assert find_base("tiny-base") == Path("tiny-base"), "a folder of that name here is meant"
 
 
 def test_a_gguf_file_is_looked_at_first(tmp_path: Path) -> None:

@@ -49,8 +49,11 @@ def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [("1", 1), ("-7", -7), ("1e-4", 1e-4), ("0.5", 0.5), ("2.0", 2.0), ("true", True), ("null", None), ("~", None)]
-    + [(word, word) for word in ("no", "Yes", "on", "010", "1.10", "0x1F", "1_000", "+1", ".5", "1.", "12:30", "True", "1e99999")],
-)  # fmt: skip
+    + [
+        (word, word)
+        for word in ("no", "Yes", "on", "010", "1.10", "0x1F", "1_000", "+1", ".5", "1.", "12:30", "True", "1e99999")
+    ],
+)
 def test_yaml_scalars_are_what_they_look_like(text: str, value: object) -> None:
     assert scalar(text) == value
     assert type(scalar(text)) is type(value)
@@ -58,8 +61,19 @@ def test_yaml_scalars_are_what_they_look_like(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: !!int 1", "a: !x 1", "a: &b 1", "a: [*b]", "a: 1\na: 2", "1: a", "? [a]\n: 1", "a: 1\n---\nb: 2", "a: [", "%YAML 9.9\n---\na: 1"],
-)  # fmt: skip
+    [
+        "a: !!int 1",
+        "a: !x 1",
+        "a: &b 1",
+        "a: [*b]",
+        "a: 1\na: 2",
+        "1: a",
+        "? [a]\n: 1",
+        "a: 1\n---\nb: 2",
+        "a: [",
+        "%YAML 9.9\n---\na: 1",
+    ],
+)
 def test_yaml_that_surprises_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(TrainError) as caught:
         read_yaml(text, "r.yaml")

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import CHATML, CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from train.data import Row
 from train.errors import TrainError
@@ -224,3 +226,24 @@ def test_a_template_with_a_clock_is_refused() -> None:
     with pytest.raises(TrainError) as caught:
         Renderer(tokenizer, "sft", 256)
     assert caught.value.code == "E922 bad-template"
+
+
+def test_an_answer_begins_and_ends_with_tokens_of_its_own() -> None:
+    """Where the tokenizer would join an answer with what stands around it, as ".\\n" is one token of many models."""
+    core = Tokenizer(
+        models.BPE(
+            vocab={c: n for n, c in enumerate(["a", "b", ":", "!", ":b", "b!", "<e>"])}, merges=[(":", "b"), ("b", "!")]
+        )
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<e>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ 'a' if m.role == 'user' else 'a:' }}{{ m.content }}!{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}"
+    )
+    renderer = Renderer(tokenizer, "sft", 256)
+    assert renderer.warnings, "no end token is trained"
+    row = chat_row("m", "bbb", "b")
+    example, prompt = renderer.example(row), renderer.prompt(row)
+    assert prompt is not None
+    assert _trained(renderer, example) == "b"
+    assert example.ids == [*prompt.ids, 1, 3]

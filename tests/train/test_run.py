@@ -20,6 +20,7 @@ from tiny import chat_row, some_rows, text_row, write_dataset
 
 from train.cli import cli
 from train.errors import Exit, TrainError
+from train.loop import ValidationScore
 from train.recipe import Recipe, load_recipe
 from train.run import newest_run, next_run
 
@@ -52,8 +53,18 @@ def test_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_path: Path
     assert done.return_value == Exit.OK
     run = next(iter((tmp_path / "runs").iterdir()))
     names = {path.name for path in run.iterdir()}
-    assert names >= {"recipe.toml", "run.json", "metrics.jsonl", "adapter", "predictions.jsonl", "feedback.jsonl", "report.json",
-                     "report.md", "report.html", "checkpoint-4"}  # fmt: skip
+    assert names >= {
+        "recipe.toml",
+        "run.json",
+        "metrics.jsonl",
+        "adapter",
+        "predictions.jsonl",
+        "feedback.jsonl",
+        "report.json",
+        "report.md",
+        "report.html",
+        "checkpoint-4",
+    }
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["facts"].keys() >= {
@@ -141,9 +152,12 @@ def test_new_writes_a_recipe_once(tmp_path: Path) -> None:
         (lambda d, b: write_dataset(d, {"train": [chat_row("a", "x", "y<|im_end|>z")]}), "E924 control-token-in-data"),
         (lambda d, b: write_dataset(d, {"train": [chat_row("a", "x", "y " * 900)]}), "E925 too-long"),
         (lambda d, b: write_dataset(d, {"validation": [chat_row("a", "x", "y")]}), "E912 bad-dataset"),
-        (lambda d, b: write_dataset(d, {"train": some_rows(3), "test": [chat_row("long", "x", "y " * 900)]}), "E925 too-long"),
+        (
+            lambda d, b: write_dataset(d, {"train": some_rows(3), "test": [chat_row("long", "x", "y " * 900)]}),
+            "E925 too-long",
+        ),
     ],
-)  # fmt: skip
+)
 def test_faults_are_found_before_anything_is_written(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path, spoil: Callable[[Path, Path], object], code: str
 ) -> None:
@@ -222,10 +236,64 @@ def test_a_killed_run_goes_on_to_the_same_bits(dataset: Path, bases: Callable[..
 
 @pytest.mark.slow
 def test_a_diverged_run_exits_with_one(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
-    run = _spawn(dataset, bases(), tmp_path / "r", "--set", "lr=10", "--set", "clip=0", "--set", "method=full", "--set", "max_steps=400",
-                 "--set", "schedule=constant", "--set", "warmup=0", "--set", "betas=[0.0, 0.0]", "--set", "weight_decay=0.9")  # fmt: skip
+    run = _spawn(
+        dataset,
+        bases(),
+        tmp_path / "r",
+        "--set",
+        "lr=10",
+        "--set",
+        "clip=0",
+        "--set",
+        "method=full",
+        "--set",
+        "max_steps=400",
+        "--set",
+        "schedule=constant",
+        "--set",
+        "warmup=0",
+        "--set",
+        "betas=[0.0, 0.0]",
+        "--set",
+        "weight_decay=0.9",
+    )
     code = run.wait(120)
     talk = _talk(tmp_path / "r").read_text()
     assert code == 1, talk
     assert "error[E930 diverged]" in talk
     assert "Traceback" not in talk
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", "E930 diverged")
+
+
+def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.run import act
+
+    def damaged(path: Path, step: int) -> None:
+        raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
+
+    scores = iter([0.9, 0.1])
+    monkeypatch.setattr(act, "open_checkpoint", damaged)
+    monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: ValidationScore(next(scores), 1.0))
+    done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
+    assert done.exception is None, done.exception
+    assert "was cut or changed, so the weights of the last step are taken" in done.stderr
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert (record["best_step"], record["taken_step"]) == (1, 2)
+
+
+def test_a_resumed_run_finds_the_base_that_its_recipe_named(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path is relative to the recipe file, and the copy of the recipe in the run's folder lies elsewhere."""
+    (tmp_path / "models").symlink_to(bases().parent)
+    (tmp_path / "recipe.toml").write_text(f'base = "models/{bases().name}"\nmax_steps = 2\n', encoding="utf-8")
+    monkeypatch.chdir("/")
+    out = ["--out", str(tmp_path / "r")]
+    first = _call("run", str(dataset), "--recipe", str(tmp_path / "recipe.toml"), *FAST, *out)
+    assert first.exception is None, first.exception
+    again = _call("run", str(dataset), *out, "--resume")
+    assert again.exception is None, again.exception
+    assert "resuming from checkpoint-2" in again.stderr

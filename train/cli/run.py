@@ -42,13 +42,13 @@ def command(
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.recipe import load_recipe
     from train.run import newest_run, next_run, run_dataset
-    from train.run.folder import RECIPE
+    from train.run.folder import RECIPE, read_run
 
     run = out or (newest_run(dataset) if resume else next_run(dataset))
-    if resume and recipe_path is None and (run / RECIPE).is_file():
+    folder = recipe_path.parent if recipe_path else None
+    if resume and recipe_path is None:
+        # The run's own recipe; its relative paths are still those of the file that it came from.
         recipe_path = run / RECIPE
-        folder = None
-    else:
-        folder = recipe_path.parent if recipe_path else None
+        folder = Path(read_run(run)["recipe_folder"])
     recipe = load_recipe(recipe_path, settings, {"base": base})
     return run_dataset(dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run)

@@ -27,6 +27,8 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
     Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
     missing-extra" where a .gguf file needs the gguf package.
     """
+    # The bars of transformers would write over our own talk; tqdm reads this when it is imported, which is below.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     path = find_base(name, folder)
     where = pick_device(device)
     if path.is_dir():

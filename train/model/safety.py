@@ -60,8 +60,16 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
     weights = [path for path in files if path.suffix == ".safetensors"]
     if needs_weights and not weights:
         raise _bad(folder, "has no .safetensors weights", "a base is a folder in Hugging Face format")
-    for path in weights:
-        check_safetensors(path)
+    num_tensors = sum(len(check_safetensors(path)) for path in weights)
+    config = _json(folder / "config.json") if needs_weights else {}
+    layers = config.get("num_hidden_layers") if isinstance(config, dict) else None
+    if isinstance(layers, int) and layers > num_tensors:
+        # Each layer has weights; building a million empty ones first would take all memory.
+        raise _bad(
+            folder / "config.json",
+            f"asks for {layers:,} layers, the weights have {num_tensors:,} tensors",
+            "copy it again",
+        )
 
 
 def check_safetensors(path: Path) -> dict[str, Any]:

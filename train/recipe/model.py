@@ -80,7 +80,7 @@ class Recipe(_Section):
     )  # fmt: skip
     objective: Objective | Auto = Field(
         default="auto",
-        description='"sft" trains the last answer, "chat" each answer, "domain" all tokens; "auto": as the dataset says.',
+        description='"sft" trains the last answer, "chat" each one, "domain" all tokens; "auto": as the dataset says.',
     )
     method: Literal["lora", "full"] = Field(
         default="lora", description='"lora" tunes small adapters, "full" every weight.'
@@ -105,11 +105,10 @@ class Recipe(_Section):
         le=65_536,
         description="Split each step into at least this many micro-batches; the gradient stays the same.",
     )
-    micro_batch_tokens: int = Field(
-        default=8192,
-        ge=16,
-        le=16_777_216,
-        description="Most tokens of one micro-batch, padding included; lower it to save memory.",
+    micro_batch_tokens: Annotated[int, Field(ge=16, le=16_777_216)] | Auto = Field(
+        default="auto",
+        description="Most tokens of one micro-batch, padding included; lower it to save memory. "
+        '"auto" is 1,024 on a CPU, whose caches it fits, and 8,192 elsewhere.',
     )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
         default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'

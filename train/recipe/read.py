@@ -18,9 +18,11 @@ from train.recipe.strict_yaml import read_yaml
 MOST_BYTES = 1_048_576
 # What other trainers call our settings, for "did you mean".
 _ELSEWHERE = {
-    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs", "train_batch_size": "batch_size",
-    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation", "warmup_steps": "warmup",
-    "warmup_ratio": "warmup", "lr_scheduler_type": "schedule", "max_grad_norm": "clip", "grad_clip": "clip",
+    "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs",
+    "train_batch_size": "batch_size",
+    "per_device_train_batch_size": "batch_size", "gradient_accumulation_steps": "accumulation",
+    "warmup_steps": "warmup", "warmup_ratio": "warmup", "lr_scheduler_type": "schedule",
+    "max_grad_norm": "clip", "grad_clip": "clip",
     "max_seq_length": "max_length", "max_seq_len": "max_length", "cutoff_len": "max_length", "model": "base",
     "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
     "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",

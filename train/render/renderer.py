@@ -44,6 +44,9 @@ class Renderer:
         self.on_too_long, self.allow_special_tokens = on_too_long, allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
+        # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
+        self._examples: dict[int, tuple[Row, Example]] = {}
+        self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self.conversations = Conversations(safe_template(self.template, tokens))
@@ -96,21 +99,27 @@ class Renderer:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError)."""
         if row.messages is None:
             return None
-        messages = prepared(row.messages, self.template)
-        layout = self.conversations.layout(messages, row.tools)
-        turn = len(messages) - 1
-        self._refuse_control(row)
-        start = self.turns.find(messages, row.tools, layout, turn, is_last=True).start
-        _, cuts = self._encode(layout, [start])
-        return Prompt(
-            row.id, self._opening(layout, start, cuts).ids, row.messages[last_answer(row.messages)]["content"] or ""
-        )
+        known = self._prompts.get(id(row))
+        if known is None:
+            self._refuse_control(row)
+            messages = prepared(row.messages, self.template)
+            layout = self.conversations.layout(messages, row.tools)
+            turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+            reference = row.messages[last_answer(row.messages)]["content"] or ""
+            known = self._prompts[id(row)] = row, Prompt(row.id, self._encode(layout, [turn])[1].ids, reference)
+        return known[1]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
 
     def _whole(self, row: Row) -> Example:
+        known = self._examples.get(id(row))
+        if known is None:
+            known = self._examples[id(row)] = row, self._made(row)
+        return known[1]
+
+    def _made(self, row: Row) -> Example:
         self._refuse_control(row)
         if row.messages is None:
             return self._raw(row)
@@ -122,10 +131,7 @@ class Renderer:
         )
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
-        encoded, cuts = self._encode(layout, [turn.start for turn in turns])
-        opening = self._opening(layout, turns[-1].start, cuts)
-        if encoded.ids[: len(opening.ids)] != opening.ids:
-            raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
+        encoded, _ = self._encode(layout, turns)
         if self.objective == "domain":
             return self._all_tokens(row, layout.text, encoded)
         mask = [any(_is_inside(span, turn) for turn in turns) for span in encoded.offsets]
@@ -151,15 +157,25 @@ class Renderer:
         begins = next((a for (a, _), is_trained in zip(encoded.offsets, mask, strict=True) if is_trained), 0)
         return Example(row.id, row.category, row.cluster, encoded.ids, mask, len(text[begins:].encode()))
 
-    def _encode(self, layout: Layout, starts: Sequence[int]) -> tuple[Encoded, list[int]]:
-        """Encode so that each answer begins with a token of its own, as it does when it is generated."""
-        plain = self._plain_spans(layout)
+    def _encode(self, layout: Layout, turns: Sequence[Turn]) -> tuple[Encoded, Encoded]:
+        """Encode the whole and what stands before the last answer, so that the second begins the first.
+
+        Each answer begins and ends with a token of its own, as it does when it is generated; where the tokenizer would
+        join across an edge, the text is encoded in parts.
+        """
+        plain, last = self._plain_spans(layout), turns[-1].start
+        edges = {edge for turn in turns for edge in (turn.start, turn.end)}
+        cuts: list[int] = []
         encoded = self.encoder.encode(layout.text, plain=plain)
-        cuts = [start for start in starts if any(a < start < b for a, b in encoded.offsets)]
-        whole = self._opening(layout, starts[-1], cuts)
-        if starts[-1] not in cuts and encoded.ids[: len(whole.ids)] != whole.ids:
-            cuts.append(starts[-1])
-        return (self.encoder.encode(layout.text, cuts, plain) if cuts else encoded), cuts
+        while joined := [edge for edge in edges if any(a < edge < b for a, b in encoded.offsets)]:
+            cuts += joined
+            encoded = self.encoder.encode(layout.text, cuts, plain)
+        opening = self._opening(layout, last, cuts)
+        if last not in cuts and encoded.ids[: len(opening.ids)] != opening.ids:
+            encoded = self.encoder.encode(layout.text, [*cuts, last], plain)
+        if encoded.ids[: len(opening.ids)] != opening.ids:
+            raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
+        return encoded, opening
 
     def _opening(self, layout: Layout, start: int, cuts: Sequence[int]) -> Encoded:
         plain = [(a, b) for a, b in self._plain_spans(layout) if b <= start]

@@ -12,7 +12,7 @@ from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.loop import FitResult, ValidationScore, fit, restore_weights
 from train.plan import make_plan
-from train.predictions import write_whole
+from train.predictions import Scored, write_whole
 from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
@@ -48,33 +48,28 @@ def run_dataset(
         say.talk("plan: " + _plan(model, prepared))
         say.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
-    record = _begin(run, prepared, changed, is_resumed=is_resumed)
+    record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
     say.talk(f"run {run.name}: measuring the base")
-    general = _general(prepared, folder)
-    base = evaluate_splits(
-        prepared.model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general
-    )
+    base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
-    result = fit(
-        model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-        resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
-    )  # fmt: skip
+    result = _fitted(model, prepared, run, checkpoint, record)
     if result.stopped is not None:
         write_run(run, record | _ending(result, "stopped"))
         say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {run}")
         return result.stopped
-    _restore_best(model, run, result)
+    taken = _restore_best(model, run, result)
     say.talk("measuring the tuned model")
-    tuned = evaluate_splits(
-        model, prepared.renderer, prepared.dataset, prepared.categories, prepared.recipe, general=general
-    )
+    tuned = _measured(model, prepared, folder)
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
         run=_for_report(run, prepared, result, record), folder=run,
     )  # fmt: skip
     saved = save_tuned(model, prepared, report, run)
-    write_run(run, record | _ending(result, "finished") | {"saved": saved.name, "results": _results(report)})
+    write_run(
+        run,
+        record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": _results(report)},
+    )
     say.data(table(report))
     say.talk(f"report: {run / 'report.html'}")
     return Exit.OK
@@ -83,7 +78,6 @@ def run_dataset(
 def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, and what changed since it was written."""
     read_run(run)
-    clear_leftovers(run)
     checkpoint, faults = newest_verified(run)
     for fault in faults:
         say.talk(f"warning: {fault}; it is passed over")
@@ -97,9 +91,12 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
     return checkpoint, changed
 
 
-def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
+def _begin(
+    run: Path, prepared: Prepared, changed: list[str], folder: Path | None, *, is_resumed: bool
+) -> dict[str, Any]:
     """Make the run's folder with its recipe and run.json."""
     run.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(run)
     earlier = read_run(run) if is_resumed else {}
     write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
     record = {
@@ -108,6 +105,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "status": "running",
         "created": earlier.get("created", now()),
         "recipe": dict(shown_settings(prepared.recipe)),
+        "recipe_folder": str(folder or Path()),
         "objective": prepared.objective,
         "seed": prepared.recipe.seed,
         "dataset": {
@@ -123,6 +121,20 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
     }
     write_run(run, record)
     return record
+
+
+def _fitted(
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any]
+) -> FitResult:
+    """Train; a run that fails says so in its run.json."""
+    try:
+        return fit(
+            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+            resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
+        )  # fmt: skip
+    except TrainError as error:
+        write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
+        raise
 
 
 def _validation(model: Any, prepared: Prepared) -> Any:
@@ -142,17 +154,25 @@ def _validation(model: Any, prepared: Prepared) -> Any:
     return validate
 
 
-def _restore_best(model: Any, run: Path, result: FitResult) -> None:
+def _restore_best(model: Any, run: Path, result: FitResult) -> int:
+    """Put the best step's weights into the model and return the step that its weights are now of."""
     if result.best_step is None or result.best_step == result.step:
-        return
-    restore_weights(model, open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step))
+        return result.step
+    try:
+        best = open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
+    except TrainError as error:
+        say.talk(f"warning: {error.message}, so the weights of the last step are taken instead of the best one's")
+        return result.step
+    restore_weights(model, best)
     say.talk(f"step {result.best_step} was the best on validation; its weights are taken")
+    return result.best_step
 
 
-def _general(prepared: Prepared, folder: Path | None) -> Path | None:
-    """The recipe's file of general text, relative to the recipe; None means the shipped text."""
-    name = prepared.recipe.eval.general
-    return None if name is None else (folder or Path()) / name
+def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
+    """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
+    recipe = prepared.recipe
+    general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
+    return evaluate_splits(model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general)
 
 
 def _plan(model: Any, prepared: Prepared) -> str:

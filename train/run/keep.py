@@ -20,7 +20,10 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
         shutil.rmtree(work)
     if is_lora(model):
         for config in model.peft_config.values():
-            config.base_model_name_or_path = prepared.recipe.base
+            # A hub id is the same everywhere; a folder is found again by its whole path.
+            path = prepared.base_path.resolve()
+            is_local = Path(prepared.recipe.base).name == path.name
+            config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
     model.save_pretrained(work)
     # What was trained is what must be served, also where the base came without a template.
     prepared.tokenizer.chat_template = prepared.renderer.template

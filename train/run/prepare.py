@@ -66,6 +66,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     threads, dtype = pick_threads(recipe, num_parameters), pick_dtype(recipe, device, num_parameters)
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
+    if recipe.micro_batch_tokens == "auto":
+        recipe = recipe.model_copy(update={"micro_batch_tokens": 1024 if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
