@@ -112,18 +112,27 @@ def judge(results: Results, manifest: Path | None) -> list[Finding]:
     findings = []
     seen = (results.report["run"].get("digests") or {}).get("dataset", "")
     if manifest is not None and seen != hashlib.sha256(manifest.read_bytes()).hexdigest():
-        findings.append(_finding(
-            results, "R601", "stale-report", f"the run saw another dataset than {manifest.parent.name}",
-            "Train again on the latest dataset.",
-        ))
+        findings.append(
+            _finding(
+                results,
+                "R601",
+                "stale-report",
+                f"the run saw another dataset than {manifest.parent.name}",
+                "Train again on the latest dataset.",
+            )
+        )
     for one in results.categories:
         if one["verdict"] == "regressed":
             before, after = one["base"]["value"], one["tuned"]["value"]
-            findings.append(_finding(
-                results, "R602", "category-got-worse",
-                f"{one['category']}: {one['metric']} went from {before:.3f} to {after:.3f}",
-                "Look at its worst records with `curate report`.",
-            ))
+            findings.append(
+                _finding(
+                    results,
+                    "R602",
+                    "category-got-worse",
+                    f"{one['category']}: {one['metric']} went from {before:.3f} to {after:.3f}",
+                    "Look at its worst records with `curate report`.",
+                )
+            )
     return findings
 
 
@@ -158,6 +167,13 @@ def _outcome(line: dict[str, Any]) -> Outcomes:
         raise ValueError(f"the verdict {line['verdict']!r}")
     scores = [None if line[key] is None else float(line[key]) for key in ("score_base", "score_tuned")]
     return Outcomes(
-        str(line["id"]), line["split"], str(line["category"]), float(line["nll_base"]), float(line["nll_tuned"]),
-        scores[0], scores[1], line["verdict"], line.get("completion_tuned"),
+        str(line["id"]),
+        line["split"],
+        str(line["category"]),
+        float(line["nll_base"]),
+        float(line["nll_tuned"]),
+        scores[0],
+        scores[1],
+        line["verdict"],
+        line.get("completion_tuned"),
     )

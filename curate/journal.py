@@ -165,11 +165,20 @@ class Sitting:
         """
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         events = [
-            EVENTS.validate_python({
-                "v": 1, "event": uuid.uuid4().hex, "at": at, "by": self._by, "session": self._session,
-                "seq": self._seq + place, "op": decision.op, "id": decision.id, "parent": decision.parent,
-                **decision.fields,
-            })
+            EVENTS.validate_python(
+                {
+                    "v": 1,
+                    "event": uuid.uuid4().hex,
+                    "at": at,
+                    "by": self._by,
+                    "session": self._session,
+                    "seq": self._seq + place,
+                    "op": decision.op,
+                    "id": decision.id,
+                    "parent": decision.parent,
+                    **decision.fields,
+                }
+            )
             for place, decision in enumerate(decisions, start=1)
         ]
         if not events:
@@ -220,7 +229,8 @@ def _read_segment(path: Path, damages: list[Damage]) -> Iterator[AnyEvent]:
                 yield EVENTS.validate_json(found[2])
             except ValidationError as error:
                 raise CurateError(
-                    "E913 unknown-event", f"{path}:{number}: {error.errors()[0]['msg']}",
+                    "E913 unknown-event",
+                    f"{path}:{number}: {error.errors()[0]['msg']}",
                     "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
                 ) from error
         elif line or not is_last:

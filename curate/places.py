@@ -19,6 +19,8 @@ def shipped(folder: str) -> Path:
         if candidate.is_dir():
             return candidate
     raise CurateError(
-        "E900 broken-installation", f"the folder {folder!r} is not part of this installation",
-        "Reinstall pairsmith.", exit_code=Exit.MISSING,
+        "E900 broken-installation",
+        f"the folder {folder!r} is not part of this installation",
+        "Reinstall pairsmith.",
+        exit_code=Exit.MISSING,
     )

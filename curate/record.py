@@ -1,7 +1,7 @@
 """The nouns of curation: where a line came from, the record seen in it, and what is wrong with it.
 
-A *finding* is a value about the data and is collected; an *error* is an exception about the run and is raised. Everything
-here is plain standard library, because every command imports it.
+A *finding* is a value about the data and is collected; an *error* is an exception about the run and is raised.
+Everything here is plain standard library, because every command imports it.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class Finding:
 class Record:
     """A line seen through its schema's ``x-record`` view.
 
-    ``messages`` is the conversation in OpenAI form, whatever the line's own shape: an instruction record has an optional
-    system message, one user and one assistant message. A raw-text domain record has none and carries ``text``.
-    ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every message before
-    the last assistant turn and ``completion`` that turn. ``data`` is the parsed line itself, untouched.
+    ``messages`` is the conversation in OpenAI form, whatever the line's own shape: an instruction record has an
+    optional system message, one user and one assistant message. A raw-text domain record has none and carries
+    ``text``. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
+    message before the last assistant turn and ``completion`` that turn. ``data`` is the parsed line, untouched.
     """
 
     id: str

@@ -106,7 +106,9 @@ def read_settings(root: Path) -> Settings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
     except ValidationError as error:
-        raise CurateError("E902 bad-settings", f"{path}: {_first_fault(error)}", "See `curate config schema`.") from error
+        raise CurateError(
+            "E902 bad-settings", f"{path}: {_first_fault(error)}", "See `curate config schema`."
+        ) from error
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -64,7 +64,8 @@ def split(
     """
     if settings.seed is None:
         raise CurateError(
-            "E909 no-seed", "no seed is set, so the split could not be made again",
+            "E909 no-seed",
+            "no seed is set, so the split could not be made again",
             "Put `seed = 1` (any number) under [split] in curate.toml.",
         )
     units = _units(records, clusters, settings.group)
@@ -86,8 +87,13 @@ def split(
             place = places[0] if places else _fall(unit[0], settings)
             splits.update(dict.fromkeys(new, place))
     drift = _drift(records, splits, settings)
-    return Assignment({record.id: splits[record.id] for record in records if record.id in splits}, units, held_back,
-                      findings + _thin(drift), drift)
+    return Assignment(
+        {record.id: splits[record.id] for record in records if record.id in splits},
+        units,
+        held_back,
+        findings + _thin(drift),
+        drift,
+    )
 
 
 def _units(records: Sequence[Record], clusters: Mapping[str, str], group: str) -> dict[str, str]:
@@ -120,7 +126,8 @@ def value_at(data: Json, pointer: str) -> Json:
     """
     if not pointer.startswith("/"):
         raise CurateError(
-            "E902 bad-settings", f"split.group: {pointer!r} is not a JSON pointer",
+            "E902 bad-settings",
+            f"split.group: {pointer!r} is not a JSON pointer",
             'Write it like "/meta/source_id", from the top of the line.',
         )
     value = data
@@ -151,7 +158,9 @@ def _leak(unit: Sequence[Record], known: Mapping[str, Split], places: Sequence[S
     place = f"{other.source.file}:{other.source.line}"
     held = f"; new records like them that are held back: {len(new)}" if new else ""
     return _finding(
-        "P501", "split-leak", shown,
+        "P501",
+        "split-leak",
+        shown,
         f"{known[shown.id]} record repeats {places[0]} record {other.id} ({place}){held}",
         "Nobody was moved. Take one of the two out of the data.",
     )
@@ -161,7 +170,9 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split]) -> list[Finding
     """Report records whose own split differs from the last dataset's, and a frozen test set that has lost records."""
     findings = [
         _finding(
-            "P503", "stale-split", record,
+            "P503",
+            "stale-split",
+            record,
             f"marked {record.split}, but the last dataset has it in {pins[record.id]}, which holds",
             "Records never change their split; give a really new record a new id.",
         )
@@ -171,10 +182,15 @@ def _stale(records: Sequence[Record], pins: Mapping[str, Split]) -> list[Finding
     gone = sorted({name for name, place in pins.items() if place == "test"} - {record.id for record in records})
     if gone:
         shown = ", ".join(gone[:3]) + (", …" if gone[3:] else "")
-        findings.append(_finding(
-            "P503", "stale-split", None, f"records of the frozen test set that are gone: {len(gone)} ({shown})",
-            "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
-        ))
+        findings.append(
+            _finding(
+                "P503",
+                "stale-split",
+                None,
+                f"records of the frozen test set that are gone: {len(gone)} ({shown})",
+                "Scores are not comparable with those of the last dataset. Restore the records if that matters.",
+            )
+        )
     return findings
 
 
@@ -198,7 +214,9 @@ def _drift(records: Sequence[Record], splits: Mapping[str, Split], settings: Spl
 def _thin(drift: Sequence[Drift]) -> list[Finding]:
     return [
         _finding(
-            "P502", "thin-category", None,
+            "P502",
+            "thin-category",
+            None,
             f"category {row.category!r} has {row.counts[name]} {name} records; fewer than {THIN} say little",
             "Add records to the category, or raise the share of this split before the first export.",
         )

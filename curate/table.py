@@ -13,8 +13,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) 
     """
     widths = [max(map(_width, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
-        cells = [_padded(cell, width, is_left=place < left)
-                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            _padded(cell, width, is_left=place < left)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         yield "  ".join(cells).rstrip()
 
 

@@ -16,8 +16,17 @@ def data(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+class _Stderr:
+    """What this process has left on the last line of its stderr."""
+
+    is_line_open = False
+
+
 def talk(text: str = "") -> None:
-    """Write one line of talk to stderr."""
+    """Write one line of talk to stderr; a line that is being redrawn stays above it as it was last."""
+    if _Stderr.is_line_open:
+        sys.stderr.write("\n")
+        _Stderr.is_line_open = False
     sys.stderr.write(text + "\n")
 
 
@@ -28,7 +37,8 @@ def trouble(code: str, message: str, hint: str = "") -> None:
         talk(f"  help: {visible(hint)}")
 
 
-def redraw(text: str, *, is_last: bool = False) -> None:
-    """Write ``text`` over the present line of a terminal's stderr; the last one ends its line."""
-    sys.stderr.write(f"\r\x1b[2K{text}" + ("\n" if is_last else ""))
+def redraw(text: str) -> None:
+    """Write ``text`` over the present line of a terminal's stderr; the next `talk` goes below it."""
+    sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
+    _Stderr.is_line_open = True

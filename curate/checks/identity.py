@@ -11,10 +11,28 @@ from curate.settings import Settings
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter. Widths, ligatures and mathematical
 # letters are folded by NFKC before this table is asked.
 _LOOKALIKES = str.maketrans(
-    "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгпкьӀӏѵ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχκ" + "ՕՍհոսցօ" + "ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃ"
-    + "ıɑɡɩℓ" + "‐‑‒–—−﹘⁃" + "‘’ʼʹ′`´" + "⁄∕⧸" + "․‧·" + "꞉∶ː" + "∣ǀ",
-    "ABES3IJKMHOPCTYXbaesijopcyxhdqwrnkbllv" + "ABEZHIKMNOPTYXaviopuxk" + "OUhnugo" + "ABCDEHJKLMPRSTVWZ"
-    + "iagil" + "--------" + "\'\'\'\'\'\'\'" + "///" + "..." + ":::" + "||",
+    "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгпкьӀӏѵ"
+    + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχκ"
+    + "ՕՍհոսցօ"
+    + "ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃ"
+    + "ıɑɡɩℓ"
+    + "‐‑‒–—−﹘⁃"
+    + "‘’ʼʹ′`´"
+    + "⁄∕⧸"
+    + "․‧·"
+    + "꞉∶ː"
+    + "∣ǀ",
+    "ABES3IJKMHOPCTYXbaesijopcyxhdqwrnkbllv"
+    + "ABEZHIKMNOPTYXaviopuxk"
+    + "OUhnugo"
+    + "ABCDEHJKLMPRSTVWZ"
+    + "iagil"
+    + "--------"
+    + "'''''''"
+    + "///"
+    + "..."
+    + ":::"
+    + "||",
 )
 _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 

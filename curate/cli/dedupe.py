@@ -30,8 +30,13 @@ _SHOWN = 20
 @click.option("--explain", is_flag=True, help="Print each pair with both prompts.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 def command(
-    paths: tuple[Path, ...], threshold: float | None, preset: str | None, keep: str | None, dry_run: bool,
-    explain: bool, form: str,
+    paths: tuple[Path, ...],
+    threshold: float | None,
+    preset: str | None,
+    keep: str | None,
+    dry_run: bool,
+    explain: bool,
+    form: str,
 ) -> int:
     """Find records of a workspace, or of record files, that repeat one another.
 
@@ -110,8 +115,10 @@ def _cluster_sizes(found: Duplicates) -> dict[str, int]:
 
 
 def _line(record: Record, kind: str, verb: str, other: Record, score: float) -> str:
-    return (f"{say.visible(record.source.file)}:{record.source.line}: {kind} {say.one_line(record.id, 40)} {verb} "
-            f"{say.one_line(other.id, 40)} at {say.visible(other.source.file)}:{other.source.line} ({score:.2f})")
+    return (
+        f"{say.visible(record.source.file)}:{record.source.line}: {kind} {say.one_line(record.id, 40)} {verb} "
+        f"{say.one_line(other.id, 40)} at {say.visible(other.source.file)}:{other.source.line} ({score:.2f})"
+    )
 
 
 def _prompts(record: Record, other: Record) -> list[str]:
@@ -127,10 +134,19 @@ def _json_lines(found: Duplicates, by_id: dict[str, Record]) -> list[str]:
     ]
     rows += [(one.record, "conflict", one.other, one.score, one.field) for one in found.conflicts]
     return [
-        json.dumps({
-            "record": name, "kind": kind, "other": other, "score": round(score, 4), "field": field,
-            "file": by_id[name].source.file, "line": by_id[name].source.line, "cluster": found.clusters[name],
-        }, ensure_ascii=False)
+        json.dumps(
+            {
+                "record": name,
+                "kind": kind,
+                "other": other,
+                "score": round(score, 4),
+                "field": field,
+                "file": by_id[name].source.file,
+                "line": by_id[name].source.line,
+                "cluster": found.clusters[name],
+            },
+            ensure_ascii=False,
+        )
         for name, kind, other, score, field in rows
     ]
 
@@ -142,7 +158,8 @@ def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
     codes = {"exact": "D301", "near": "D302"}
     decisions = [
         Decision("drop", pair.record, fields={"reason": f"{codes[pair.kind]}: repeats {pair.kept} ({pair.score:.2f})"})
-        for pair in found.pairs if pair.record not in wanted
+        for pair in found.pairs
+        if pair.record not in wanted
     ]
     spared = len(found.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""

@@ -38,7 +38,8 @@ def command(
     workspace = open_and_tell(root)
     pins = workspace.pins()
     matching = [
-        state for state in workspace.states()
+        state
+        for state in workspace.states()
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
@@ -67,7 +68,15 @@ def _json_lines(states: Iterator[State]) -> Iterator[str]:
 
     for state in states:
         record = state.record
-        yield orjson.dumps({
-            "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
-            "split": record.split, "labels": dict(record.labels), "dropped": state.dropped, "data": dict(record.data),
-        }).decode()
+        yield orjson.dumps(
+            {
+                "id": record.id,
+                "file": record.source.file,
+                "line": record.source.line,
+                "category": record.category,
+                "split": record.split,
+                "labels": dict(record.labels),
+                "dropped": state.dropped,
+                "data": dict(record.data),
+            }
+        ).decode()

@@ -42,10 +42,20 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     for found in worst(results, workspace.records(), per_category=count).values():
         for bad in found:
             one, source = bad.outcome, bad.record.source if bad.record else None
-            say.data(json.dumps({
-                "id": one.id, "category": one.category, "verdict": one.verdict, "score_base": one.score_base,
-                "score_tuned": one.score_tuned, "nll_base": one.nll_base, "nll_tuned": one.nll_tuned,
-                "completion": one.completion, "file": source.file if source else None,
-                "line": source.line if source else None,
-            }))
+            say.data(
+                json.dumps(
+                    {
+                        "id": one.id,
+                        "category": one.category,
+                        "verdict": one.verdict,
+                        "score_base": one.score_base,
+                        "score_tuned": one.score_tuned,
+                        "nll_base": one.nll_base,
+                        "nll_tuned": one.nll_tuned,
+                        "completion": one.completion,
+                        "file": source.file if source else None,
+                        "line": source.line if source else None,
+                    }
+                )
+            )
     return Exit.OK

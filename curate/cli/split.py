@@ -43,7 +43,8 @@ def command(root: Path, ratios: str | None, seed: int | None, is_applied: bool, 
     new = {record.id: record.split for record in planned.records}
     decisions = [
         Decision("assign", name, fields={"split": place})
-        for name, place in planned.assignment.splits.items() if new.get(name) != place
+        for name, place in planned.assignment.splits.items()
+        if new.get(name) != place
     ]
     if is_applied and dry_run:
         say.talk(f"would assign {counted(len(decisions), 'record')}; nothing was written")

@@ -46,8 +46,7 @@ def command(root: Path, form: str) -> int:
     rows.append({**_row("", records, pins), "category": "all"})
     columns = [name for name in rows[-1] if name != "category"]
     cells = [
-        [say.one_line(str(row["category"]) or "(none)", 30), *(f"{row[name]:,}" for name in columns)]
-        for row in rows
+        [say.one_line(str(row["category"]) or "(none)", 30), *(f"{row[name]:,}" for name in columns)] for row in rows
     ]
     for line in table(["category", *(name.replace("_", " ") for name in columns)], cells):
         say.data(line)

@@ -132,8 +132,11 @@ def find_duplicates(
     method = method_of(settings)
     first_of = _exact_groups(records)
     unique = [index for index, first in enumerate(first_of) if first == index]
-    pairs = {index: Duplicate(records[index].id, records[first].id, 1.0, "exact")
-             for index, first in enumerate(first_of) if first != index}
+    pairs = {
+        index: Duplicate(records[index].id, records[first].id, 1.0, "exact")
+        for index, first in enumerate(first_of)
+        if first != index
+    }
     near = _compare([records[index] for index in unique], method, is_compiled)
     gone: set[int] = set()
     for left, right, score in sorted(_droppable(near), key=lambda pair: (pair[1], -pair[2], pair[0])):
@@ -239,6 +242,14 @@ def _size(record: Record) -> int:
 
 
 __all__ = [
-    "Column", "Conflict", "Duplicate", "Duplicates", "Keep", "Method", "PRESETS", "find_duplicates", "method_of",
+    "Column",
+    "Conflict",
+    "Duplicate",
+    "Duplicates",
+    "Keep",
+    "Method",
+    "PRESETS",
+    "find_duplicates",
+    "method_of",
     "preferred",
 ]

@@ -36,8 +36,10 @@ def exact_key(record: Record) -> bytes:
 
 
 def _message(message: Mapping[str, Json]) -> dict[str, Json]:
-    return {key: normalised(value) if key == "content" and isinstance(value, str) else value
-            for key, value in message.items()}
+    return {
+        key: normalised(value) if key == "content" and isinstance(value, str) else value
+        for key, value in message.items()
+    }
 
 
 def field_text(record: Record, field: Field) -> str:

@@ -95,7 +95,8 @@ def read_pins(folder: Path) -> dict[str, Split]:
         entry = manifest.files.get(path.name)
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise CurateError(
-                "E911 dataset-changed", f"{path} is not what {folder / FILE_NAME} says",
+                "E911 dataset-changed",
+                f"{path} is not what {folder / FILE_NAME} says",
                 "Restore the file, or delete the whole folder to give its split up.",
             )
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
@@ -140,15 +141,17 @@ def _write(
     drops: dict[str, int] = {}
     for one in dropped:
         drops[one.code] = drops.get(one.code, 0) + 1
-    manifest = Manifest.model_validate({
-        **about,
-        "version": 1,
-        "name": name,
-        "counts": SplitCounts(**{split: len(rows[split]) for split in SPLITS}),
-        "drops": dict(sorted(drops.items())),
-        "files": entries,
-        "frozen_test": frozen_digest([row["id"] for row in rows["test"]]),
-    })
+    manifest = Manifest.model_validate(
+        {
+            **about,
+            "version": 1,
+            "name": name,
+            "counts": SplitCounts(**{split: len(rows[split]) for split in SPLITS}),
+            "drops": dict(sorted(drops.items())),
+            "files": entries,
+            "frozen_test": frozen_digest([row["id"] for row in rows["test"]]),
+        }
+    )
     text = orjson.dumps(manifest.model_dump(mode="json", by_alias=True), option=orjson.OPT_INDENT_2)
     write_atomic(folder / FILE_NAME, [text, b"\n"])
     return manifest
@@ -159,6 +162,17 @@ def _encoded(lines: Sequence[Row]) -> Iterator[bytes]:
 
 
 __all__ = [
-    "DROPPED_FILE", "Dropped", "Export", "FILE_NAME", "Manifest", "Row", "UNCATEGORISED", "frozen_digest", "latest",
-    "read_manifest", "read_pins", "row_of", "write_dataset",
+    "DROPPED_FILE",
+    "Dropped",
+    "Export",
+    "FILE_NAME",
+    "Manifest",
+    "Row",
+    "UNCATEGORISED",
+    "frozen_digest",
+    "latest",
+    "read_manifest",
+    "read_pins",
+    "row_of",
+    "write_dataset",
 ]

@@ -15,7 +15,7 @@ from curate.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, s
 from curate.init.text import settings_text
 from curate.intake import DATA_FOLDER, Intake, take_in
 from curate.places import shipped
-from curate.record import CurateError
+from curate.record import CurateError, Json
 from curate.settings import FILE_NAME
 from curate.shape import Shape, load_shape
 from curate.store import make_folder, write_atomic
@@ -28,6 +28,9 @@ SAMPLE_SCORERS = {
     "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
     "redirect": "token_f1",
 }  # fmt: skip
+SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
+    "extract": {"schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}}
+}
 SAMPLE_SEED = 20
 SAMPLE_RATIOS = (0.7, 0.1, 0.2)
 """Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
@@ -145,8 +148,8 @@ def _make_sample(root: Path) -> Made:
             write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
     made = Made(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
     text = settings_text(
-        schema=made.schema, seed=SAMPLE_SEED, categories=made.categories, ratios=SAMPLE_RATIOS, recipe="recipe.toml",
-        allow_refusals=("redirect",),
+        schema=made.schema, seed=SAMPLE_SEED, categories=made.categories, options=SAMPLE_OPTIONS, ratios=SAMPLE_RATIOS,
+        recipe="recipe.toml", allow_refusals=("redirect",),
     )  # fmt: skip
     write_atomic(root / FILE_NAME, [text.encode()])
     return made

@@ -60,11 +60,15 @@ def settings_text(
     schema: str,
     seed: int,
     categories: Mapping[str, str],
+    options: Mapping[str, Mapping[str, Json]] | None = None,
     ratios: tuple[float, float, float] | None = None,
     recipe: str = "",
     allow_refusals: tuple[str, ...] = (),
 ) -> str:
-    """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers."""
+    """Return `curate.toml` for a workspace whose ``categories`` map to the names of their scorers.
+
+    ``options`` are those of a category's scorer.
+    """
     settings = Settings(schema=schema)
     split: dict[str, Json] = {"seed": seed} | ({"ratios": list(ratios)} if ratios else {})
     document = tomlkit.document()
@@ -85,7 +89,7 @@ def settings_text(
         document.add(
             tomlkit.comment("The categories found in the data, each with a guess at its metric: look them through.")
         )
-        document.add("categories", _categories(categories))
+        document.add("categories", _categories(categories, options or {}))
     else:
         for line in _NO_CATEGORIES:
             document.add(tomlkit.comment(line))
@@ -110,10 +114,14 @@ def _section(values: Mapping[str, Json], comments: Mapping[str, str]) -> Table:
     return table
 
 
-def _categories(categories: Mapping[str, str]) -> Table:
+def _categories(categories: Mapping[str, str], options: Mapping[str, Mapping[str, Json]]) -> Table:
     parent = tomlkit.table(is_super_table=True)
     for name, scorer in categories.items():
         table = tomlkit.table()
         table.add("scorer", scorer)
+        if name in options:
+            inline = tomlkit.inline_table()
+            inline.update(options[name])
+            table.add("options", inline)
         parent.add(name, table)
     return parent

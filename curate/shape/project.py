@@ -252,7 +252,10 @@ def _resolve(project: Project, base: str, reference: str) -> Json:
 
 def _uri_of(project: Project, path: Path) -> str | None:
     """Return the URI of a file inside the project, None for one outside. It names no folder of the machine."""
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve()
+    except RuntimeError as error:
+        raise CurateError("E904 no-such-file", f"{one_line(str(path))} is a link that leads to itself") from error
     if not resolved.is_relative_to(project.root):
         return None
     return _BASE + quote(resolved.relative_to(project.root).as_posix())

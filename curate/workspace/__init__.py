@@ -41,7 +41,8 @@ class Workspace:
         found = data_files(self.root, self.settings.data)
         if not found:
             raise CurateError(
-                "E904 no-such-file", f"{self.root}: no file matches {', '.join(self.settings.data)}",
+                "E904 no-such-file",
+                f"{self.root}: no file matches {', '.join(self.settings.data)}",
                 "Put record files there with `curate import`, or set `data` in curate.toml.",
             )
         return found
@@ -79,7 +80,12 @@ class Workspace:
         """Validate the record files, less the dropped records, and add what could not be applied from the journal."""
         files = self.files()
         verdict = validate(
-            files, self.shape, self.settings, jobs=default_jobs(files), limit=limit, dropped=self.dropped(),
+            files,
+            self.shape,
+            self.settings,
+            jobs=default_jobs(files),
+            limit=limit,
+            dropped=self.dropped(),
             root=self.root,
         )
         extra = self._fold.findings
@@ -152,7 +158,8 @@ def open_workspace(root: Path) -> Workspace:
     """
     if not (root / FILE_NAME).is_file():
         raise CurateError(
-            "E901 no-workspace", f"{root} is not a workspace: it has no {FILE_NAME}",
+            "E901 no-workspace",
+            f"{root} is not a workspace: it has no {FILE_NAME}",
             f"Make one with `curate init {root}`.",
         )
     inside(root, root / FILE_NAME)

@@ -60,8 +60,13 @@ def _field_notes(module: ModuleType) -> dict[str, str]:
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         body = node.body if isinstance(node, ast.ClassDef) else []
         for item, after in pairwise(body):
-            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(after, ast.Expr) \
-                    and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            if (
+                isinstance(item, ast.AnnAssign)
+                and isinstance(item.target, ast.Name)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and isinstance(after.value.value, str)
+            ):
                 notes[item.target.id.rstrip("_")] = inspect.cleandoc(after.value.value)
     return notes
 

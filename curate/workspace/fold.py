@@ -104,7 +104,12 @@ def _edited(state: State, event: Edit, shape: Shape, result: Fold) -> State:
 
 def _unfit(source: Source, event: Add | Edit) -> Finding:
     return Finding(
-        "S102", "schema-violation", "error",
+        "S102",
+        "schema-violation",
+        "error",
         f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied",
-        source.file, source.line, record=event.id, fix="Edit the record again.",
+        source.file,
+        source.line,
+        record=event.id,
+        fix="Edit the record again.",
     )

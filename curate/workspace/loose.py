@@ -26,7 +26,8 @@ def loose_records(files: Sequence[Path]) -> list[Record]:
     name = guess_shape(sample)
     if name is None:
         raise CurateError(
-            "E903 bad-schema", f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
+            "E903 bad-schema",
+            f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
             "Import the files into a workspace with `curate init DIR --from FILE`.",
         )
     items = list(read_records(files, load_shape(name)))

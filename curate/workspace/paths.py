@@ -16,7 +16,8 @@ def inside(root: Path, path: Path) -> Path:
     """
     if not path.resolve().is_relative_to(root.resolve()):
         raise CurateError(
-            "E914 outside-workspace", f"{path} leads to {path.resolve()}, outside the workspace {root}",
+            "E914 outside-workspace",
+            f"{path} leads to {path.resolve()}, outside the workspace {root}",
             "Copy the files into the workspace, or import them with `curate import`.",
         )
     return path
@@ -33,7 +34,8 @@ def data_files(root: Path, globs: Sequence[str]) -> list[Path]:
         parts = Path(pattern).parts
         if Path(pattern).is_absolute() or ".." in parts or not parts:
             raise CurateError(
-                "E914 outside-workspace", f"data: {pattern!r} leads outside the workspace {root}",
+                "E914 outside-workspace",
+                f"data: {pattern!r} leads outside the workspace {root}",
                 'Write globs from the workspace down, like "data/*.jsonl".',
             )
         found.update(path for path in root.glob(pattern) if not path.is_dir())

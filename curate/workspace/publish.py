@@ -68,7 +68,9 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
     order = {name: number for number, name in enumerate(everyone)}
     kept = [record for record in staying if record.id not in held]
     return Plan(
-        sorted(kept, key=lambda record: order[record.id]), found, assignment,
+        sorted(kept, key=lambda record: order[record.id]),
+        found,
+        assignment,
         sorted(dropped, key=lambda one: order[one.id]),
     )
 
@@ -86,7 +88,8 @@ def require_clean(verdict: Verdict) -> None:
     places = "\n".join(f"  {e.file}:{e.line}:{e.column}: {e.code} {e.message}" for e in errors[:_SHOWN])
     more = f"\n  and {verdict.num_errors - _SHOWN} more" if verdict.num_errors > _SHOWN else ""
     raise CurateError(
-        "E907 dirty-data", f"{verdict.num_errors} errors stand in the way of an export: {codes}\n{places}{more}",
+        "E907 dirty-data",
+        f"{verdict.num_errors} errors stand in the way of an export: {codes}\n{places}{more}",
         "See them all with `curate validate`, mend the lines or drop the records, and export again.",
         exit_code=Exit.FINDINGS,
     )
@@ -153,7 +156,11 @@ def _git(root: Path) -> dict[str, Json] | None:
 def _ask_git(root: Path, question: Sequence[str]) -> str:
     answer = subprocess.run(
         ["git", "-C", str(root), *question],
-        capture_output=True, check=True, text=True, timeout=20, stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=20,
+        stdin=subprocess.DEVNULL,
     )
     return answer.stdout.strip()
 

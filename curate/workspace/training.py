@@ -27,7 +27,8 @@ def require_trainer() -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CurateError(
-            "E940 missing-extra", f"training needs {', '.join(missing)}, which this installation lacks",
+            "E940 missing-extra",
+            f"training needs {', '.join(missing)}, which this installation lacks",
             "Install it with `pip install 'pairsmith[train]'`, or take the dataset to a machine that has it.",
             exit_code=Exit.MISSING,
         )
@@ -59,8 +60,16 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
     recipe = ["--recipe", str(inside(workspace.root, workspace.root / workspace.settings.recipe))]
     command = [
         # -P keeps the folder we happen to stand in from shadowing the package.
-        sys.executable, "-P", "-m", "train", "run", str(dataset), "--out", str(folder),
-        *(recipe if workspace.settings.recipe else []), *options,
+        sys.executable,
+        "-P",
+        "-m",
+        "train",
+        "run",
+        str(dataset),
+        "--out",
+        str(folder),
+        *(recipe if workspace.settings.recipe else []),
+        *options,
     ]
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)

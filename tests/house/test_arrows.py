@@ -26,7 +26,7 @@ def _modules(room: str) -> list[str]:
 
 
 def _loaded_by(statement: str) -> set[str]:
-    """Run ``statement`` in a fresh interpreter and return the top-level names it loaded; its own output is swallowed."""
+    """Run ``statement`` in a fresh interpreter and return the top-level names it loaded; its output is dropped."""
     program = (
         "import contextlib, io, json, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    "
         + statement.replace("\n", "\n    ")

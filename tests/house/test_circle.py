@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from curate.shape import build_validator
 
 
 @pytest.mark.slow
@@ -26,3 +29,22 @@ def test_make_run_ends_in_scores_for_every_category(root: Path, tmp_path: Path) 
     assert sum(verdict == "improved" for verdict in verdicts.values()) >= 4
     assert "regressed" not in verdicts.values()
     assert all(category in done.stdout for category in verdicts)
+    for name, lines in _lines_by_schema(tmp_path / "demo").items():
+        schema = json.loads((root / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+        validator = build_validator(schema, {})
+        assert lines, f"the run wrote nothing for {name}"
+        assert not [line for line in lines if not validator.is_valid(line)][:1]
+
+
+def _lines_by_schema(demo: Path) -> dict[str, list[Any]]:
+    """Everything that the two sides exchanged, by the schema that describes it."""
+    patterns = {
+        "dataset": "dataset/v1/manifest.json", "row": "dataset/v1/t*.jsonl", "report": "runs/*/report.json",
+        "feedback": "runs/*/feedback.jsonl", "predictions": "runs/*/predictions.jsonl", "metrics": "runs/*/metrics.jsonl",
+    }  # fmt: skip
+    found: dict[str, list[Any]] = {}
+    for name, pattern in patterns.items():
+        texts = [path.read_text(encoding="utf-8") for path in demo.glob(pattern)]
+        lines = texts if pattern.endswith(".json") else [line for text in texts for line in text.splitlines()]
+        found[name] = [json.loads(line) for line in lines]
+    return found

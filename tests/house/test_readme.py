@@ -40,7 +40,12 @@ def test_the_commands_of_the_readme_do_what_it_says(root: Path, tmp_path: Path) 
     for code, block in blocks:
         for command, expected in _commands(block):
             done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300,
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
                 check=False,
             )
             printed = done.stdout + done.stderr

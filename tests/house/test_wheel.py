@@ -17,14 +17,20 @@ def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel, install it with its base dependencies in an empty environment, return the environment."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=root, check=True,
-        capture_output=True, timeout=120,
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        timeout=120,
     )
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", with_pip=True)
     done = subprocess.run(
         [str(folder / "env/bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", str(wheel)],
-        capture_output=True, text=True, timeout=500, check=False,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     if done.returncode and "No matching distribution" in done.stderr:
         pytest.skip(f"needs the package index for the base dependencies: {done.stderr.strip().splitlines()[-1]}")
@@ -35,12 +41,20 @@ def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_package_user_validates_the_sample_from_any_folder(installed: Path, tmp_path: Path) -> None:
     made = subprocess.run(
-        [str(installed / "bin/curate"), "init", "tour", "--sample"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=60, check=False,
+        [str(installed / "bin/curate"), "init", "tour", "--sample"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert made.returncode == 0, made.stderr
     done = subprocess.run(
-        [str(installed / "bin/curate"), "validate", "tour"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [str(installed / "bin/curate"), "validate", "tour"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -49,10 +63,19 @@ def test_a_package_user_validates_the_sample_from_any_folder(installed: Path, tm
 
 @pytest.mark.slow
 def test_without_the_train_extra_training_says_what_to_install(installed: Path, tmp_path: Path) -> None:
-    subprocess.run([str(installed / "bin/curate"), "init", "tour", "--sample"], cwd=tmp_path, check=True, timeout=60,
-                   capture_output=True)
+    subprocess.run(
+        [str(installed / "bin/curate"), "init", "tour", "--sample"],
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
     done = subprocess.run(
-        [str(installed / "bin/curate"), "train", "tour"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        [str(installed / "bin/curate"), "train", "tour"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 3

@@ -32,7 +32,9 @@ def test_a_schema_is_a_schema(path: Path) -> None:
 
 
 def test_the_written_schemas_carry_their_proof() -> None:
-    assert {path.name.split(".")[0] for path in PROVED} >= {"instruction", "chat", "domain", "findings"}
+    assert {path.name.split(".")[0] for path in PROVED} >= {
+        "instruction", "chat", "domain", "findings", "row", "feedback", "predictions", "metrics",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PROVED, ids=lambda path: path.name)

@@ -80,7 +80,7 @@ class Progress:
         )
         is_last = number == self.num_steps
         if self.is_live:
-            say.redraw(line, is_last=is_last)
+            say.redraw(line)
         elif is_last or time.monotonic() - self.printed_at >= _PLAIN_SECONDS:
             self.printed_at = time.monotonic()
             say.talk(line)
