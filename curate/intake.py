@@ -75,7 +75,10 @@ def take_in(
             else:
                 intake.rejected.append(row)
 
-    if intake.target.exists():
+    if is_dry_run and not intake.target.exists():
+        for _ in lines():
+            pass
+    elif is_dry_run or not _write_some(intake.target, lines()):
         if path.resolve() == intake.target.resolve():
             raise CurateError(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
@@ -87,11 +90,6 @@ def take_in(
                 "Rename one of the two. Nothing was written.",
             )
         intake.is_unchanged = True
-    elif is_dry_run:
-        for _ in lines():
-            pass
-    else:
-        _write_some(intake.target, lines())
     if intake.rejected and not is_dry_run:
         entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
         write_atomic(intake.quarantine, entries)
@@ -108,11 +106,20 @@ def _refuse_outside(path: Path, root: Path) -> None:
         )
 
 
-def _write_some(target: Path, lines: Iterator[bytes]) -> None:
-    """Write the lines, unless there are none: an empty file of records helps nobody."""
+def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
+    """Write the lines, unless there are none: an empty file of records helps nobody. False where the file is there."""
+    if target.exists():
+        return False
     first = next(lines, None)
     if first is not None:
-        write_atomic(target, chain([first], lines), is_new=True)
+        try:
+            write_atomic(target, chain([first], lines), is_new=True)
+        except CurateError as error:
+            # Another process has just written it; then it is compared like any file that is there.
+            if not error.code.startswith("E919"):
+                raise
+            return False
+    return True
 
 
 def _stem(name: str) -> str:

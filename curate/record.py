@@ -7,8 +7,9 @@ Everything here is plain standard library, because every command imports it.
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
@@ -20,6 +21,9 @@ Json = Any
 Severity = Literal["error", "warning", "info"]
 Kind = Literal["instruction", "chat", "domain"]
 Split = Literal["train", "validation", "test"]
+
+_PIECE = 1 << 18
+_WHITE = re.compile(r"\s")
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -131,4 +135,16 @@ def content_id(content: Json) -> str:
 
 def normalised(text: str) -> str:
     """Return ``text`` as exact comparison sees it: NFKC, lower case, runs of white space as one blank, trimmed."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    pieces = [text] if len(text) <= _PIECE else _pieces(text)
+    return " ".join(filter(None, (" ".join(unicodedata.normalize("NFKC", one).lower().split()) for one in pieces)))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut ``text`` at white space into pieces of about `_PIECE` characters: the words of all at once take too much."""
+    start = 0
+    while start < len(text):
+        end = start + _PIECE
+        space = _WHITE.search(text, end)
+        end = space.end() if space and space.end() - start < 2 * _PIECE else end
+        yield text[start:end]
+        start = end

@@ -1,4 +1,4 @@
-"""The only writer to stdout and stderr: data goes to stdout, talk to stderr, and nothing of the data raw to a terminal."""
+"""The only writer to stdout and stderr: data goes to stdout, talk to stderr, nothing of the data raw to a terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ORDERS = ("::", "##")
 def visible(text: str) -> str:
     """Return ``text`` with every character that could steer or deceive a terminal made visible.
 
-    C0 controls (but newline and tab) and DEL become their picture glyph; C1 controls, bidi controls, zero-width, tag and
-    other format characters, line separators, private and unassigned code points become ``<U+XXXX>``.
+    C0 controls (but newline and tab) and DEL become their picture glyph; C1 controls, bidi controls, zero-width, tag
+    and other format characters, line separators, private and unassigned code points become ``<U+XXXX>``.
     """
     return "".join(_glyph(character) for character in text)
 
@@ -39,7 +39,7 @@ def one_line(text: str, limit: int = 200) -> str:
 
 
 def spelled(name: str) -> str:
-    """Return a file name as text that can be encoded: bytes of it that are not UTF-8 become ``\\xNN``."""
+    r"""Return a file name as text that can be encoded: bytes of it that are not UTF-8 become ``\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curate.record import CurateError, Severity
 
 FILE_NAME = "curate.toml"
+_GLOB = r"^[^\u0000]*[^\u0000./][^\u0000]*$"
+"""Names something: a glob of dots and slashes alone is the workspace itself or what lies above it."""
 
 
 class _Part(BaseModel):
@@ -81,7 +83,7 @@ class Settings(_Part):
 
     schema_: str = Field(default="instruction", alias="schema")
     """A shipped schema (instruction, chat, domain) or a path inside the workspace."""
-    data: list[str] = Field(default_factory=lambda: ["data/*.jsonl"])
+    data: list[Annotated[str, Field(pattern=_GLOB)]] = Field(default_factory=lambda: ["data/*.jsonl"])
     """Globs of the record files, inside the workspace."""
     categories: dict[str, Category] = Field(default_factory=dict)
     """The known categories; empty means that any is accepted."""
@@ -103,12 +105,13 @@ def read_settings(root: Path) -> Settings:
         return Settings()
     try:
         return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
     except ValidationError as error:
         raise CurateError(
             "E902 bad-settings", f"{path}: {_first_fault(error)}", "See `curate config schema`."
         ) from error
+    # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
+    except (OSError, ValueError, RecursionError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
 
 
 def _first_fault(error: ValidationError) -> str:

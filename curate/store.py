@@ -22,10 +22,11 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False) -
     """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
 
     Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced.
-    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. On any failure ``path`` is untouched and the temporary file is gone.
+    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. On any failure ``path``
+    is untouched and the temporary file is gone.
 
     Raises:
-        CurateError: E906 write-failed, with the reason the system gave.
+        CurateError: E906 write-failed, with the reason the system gave; E919 when ``is_new`` and the file is there.
     """
     make_folder(path.parent)
     try:
@@ -50,6 +51,9 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False) -
         else:
             temporary.replace(path)
         sync_folder(path.parent)
+    except FileExistsError as error:
+        message = f"{one_line(str(path), 500)} is there already"
+        raise CurateError("E919 would-overwrite", message, "Nothing was written.") from error
     except OSError as error:
         raise _refused(path, error) from error
     finally:

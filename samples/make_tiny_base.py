@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make `tiny-base/`: a causal model of two million parameters, pre-trained here on generic skills, on one CPU core.
 
-    python samples/make_tiny_base.py --work FOLDER [--steps 5800]
+    python samples/make_tiny_base.py --work FOLDER [--steps 4600]
 
 FOLDER holds the resumable state; a second call goes on from there. The checkpoint is written at every `--save-every`
 steps, so the run can be stopped at any time. The learning rate is constant and falls linearly to a twentieth over the
@@ -265,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--work", type=Path, required=True, help="folder of the resumable state")
     parser.add_argument("--out", type=Path, default=HERE / "tiny-base", help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=5800, help="planned steps (sets the schedule)")
+    parser.add_argument("--steps", type=int, default=4600, help="planned steps (sets the schedule)")
     parser.add_argument("--stop-at", type=int, default=10**9, help="stop early, without changing the schedule")
     parser.add_argument("--eager", action="store_true", help="do not compile (no C++ compiler; half the speed)")
     parser.add_argument("--save-every", type=int, default=500)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from train.errors import TrainError
 
+MOST_LEVELS = 64
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
@@ -146,11 +147,21 @@ def _strict(raw: bytes, place: str) -> dict[str, Any]:
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if _depth(value) > MOST_LEVELS:
+            raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
     except (ValueError, RecursionError) as error:
         _bad(place, str(error) or "nested too deeply")
     if not isinstance(value, dict):
         _bad(place, "not an object")
     return dict(value)
+
+
+def _depth(value: Any) -> int:
+    levels, layer = 0, [value]
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        levels += 1
+        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
+    return levels
 
 
 def _bad(place: str, what: str) -> NoReturn:

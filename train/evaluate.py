@@ -54,11 +54,17 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
 
     Raises:
-        TrainError: E931 unknown-metric, E932 bad-metric-option, each naming the category.
+        TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
     """
     found = {}
     for name, entry in categories.items():
-        chosen, options = entry.get("scorer") or "", entry.get("options") or {}
+        chosen, options = (entry.get("scorer") or "", entry.get("options") or {}) if isinstance(entry, dict) else (0, 0)
+        if not isinstance(chosen, str) or not isinstance(options, dict):
+            raise TrainError(
+                "E912 bad-dataset",
+                f"the manifest's category {name!r} is no table of a scorer's name and its options",
+                "export the dataset again",
+            )
         try:
             found[name] = CategorySpec(metrics.scorer(chosen, options), options, is_default=not chosen)
         except TrainError as error:
@@ -189,8 +195,17 @@ def evaluate_splits(
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
         found += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
-    rows = [row for row in general_rows(general) if _is_short_enough(renderer, row)]
+    rows = readable_general(renderer, general)
     return found + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
+    """Return the general text of the recipe's file (None: the shipped one) that is not too long for the model.
+
+    Raises:
+        TrainError: E944 bad-general-text, E924 control-token-in-data.
+    """
+    return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
 
 
 def publish(

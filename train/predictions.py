@@ -68,8 +68,7 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
 
     Raises:
         TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood
-        is
-            no number, which no report may hide.
+            is no number, which no report may hide.
     """
     other = {(one.split, one.id): one for one in tuned}
     if len(other) != len(tuned) or {(one.split, one.id) for one in base} != other.keys() or len(base) != len(tuned):
@@ -78,11 +77,11 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
-    broken = [one.id for one in (*base, *tuned) if not math.isfinite(one.nll)]
+    broken = [one.id for one in (*base, *tuned) if not all(map(math.isfinite, (one.nll, *(one.scores or {}).values())))]
     if broken:
         raise TrainError(
             "E934 not-finite",
-            f"the likelihood of {len(broken)} records is not a number, the first is {broken[0]!r}",
+            f"the likelihood or a score of {len(broken)} records is not a number, the first is {broken[0]!r}",
             "The model is broken; lower the learning rate and train again.",
             exit_code=Exit.FAILED,
         )
@@ -129,15 +128,32 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
                 number += 1
                 row = json.loads(line)
                 common = {name: row[name] for name in ("id", "split", "category", "cluster", "reference", "metric")}
-                base.append(Scored(**common, **row["base"]))
-                tuned.append(Scored(**common, **row["tuned"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                base.append(_checked(Scored(**common, **row["base"])))
+                tuned.append(_checked(Scored(**common, **row["tuned"])))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrainError(
             "E935 bad-predictions",
             f"{path}:{number}: {type(error).__name__}: {error}",
             "Is this the folder of a finished run?",
         ) from error
     return base, tuned
+
+
+def _checked(one: Scored) -> Scored:
+    """Return what was read if each part is what it is called; raises TypeError or ValueError that names the part."""
+    texts = (one.id, one.split, one.category, one.cluster, one.reference, one.metric)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(one.text, str | None):
+        raise TypeError("id, split, category, cluster, reference, metric and text are texts")
+    if type(one.nll) not in (int, float) or not isinstance(one.stopped, bool | None):
+        raise TypeError("nll is a number, stopped true or false")
+    if any(type(size) is not int or size < 0 for size in (one.num_tokens, one.num_bytes)):
+        raise TypeError("num_tokens and num_bytes are numbers from 0")
+    scores = one.scores or {}
+    if not isinstance(scores, Mapping) or any(type(score) not in (int, float) for score in scores.values()):
+        raise TypeError("scores are numbers by name")
+    if not all(map(math.isfinite, scores.values())) or not 0 <= (one.score or 0) <= 1:
+        raise ValueError("scores are finite, and the one that counts lies in 0 to 1")
+    return one
 
 
 def write_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:

@@ -51,7 +51,7 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
     model. Mostly the rest of a captured terminal or a binary file: remove them.
     """
     for pointer, text in texts(record):
-        found = _CONTROL.findall(text)
+        found = Counter(match.group() for match in _CONTROL.finditer(text))
         if found:
             yield Problem(f"contains {_listed(found)}", pointer)
 
@@ -98,12 +98,17 @@ def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
     for pointer, text in texts(record):
         if text.isascii() or not _SUSPECT.search(text):
             continue
-        found = [match.group()[0] for match in _SUSPECT.finditer(_FLAG.sub("", text)) if not _is_legal(match)]
+        is_right_to_left = _RIGHT_TO_LEFT.search(text) is not None
+        found = Counter(
+            match.group()[0]
+            for match in _SUSPECT.finditer(_FLAG.sub("", text))
+            if not _is_legal(match, is_right_to_left=is_right_to_left)
+        )
         if found:
             yield Problem(f"contains {_listed(found)}", pointer)
 
 
-def _is_legal(match: re.Match[str]) -> bool:
+def _is_legal(match: re.Match[str], *, is_right_to_left: bool) -> bool:
     character, text = match.group()[0], match.string
     before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
     if character in _SPACES:
@@ -111,7 +116,7 @@ def _is_legal(match: re.Match[str]) -> bool:
     if character == "\u3000":
         return any(c in ("", "\n") or ord(c) > 0x2E7F for c in (before, after))
     if character in "\u200e\u200f\u061c":
-        return _RIGHT_TO_LEFT.search(text) is not None
+        return is_right_to_left
     if character == "\u200b":
         return bool(_NO_BLANKS.match(before) and _NO_BLANKS.match(after))
     if character in "\u200c\u200d":
@@ -142,8 +147,7 @@ def _is_keycap(character: str) -> bool:
     return character != "" and character in "0123456789#*"
 
 
-def _listed(found: list[str]) -> str:
-    kinds = Counter(found)
+def _listed(kinds: Counter[str]) -> str:
     shown = [f"U+{ord(c):04X} {_name(c)}" + (f" ({n} times)" if n > 1 else "") for c, n in sorted(kinds.items())[:3]]
     return ", ".join(shown) + (f" and {len(kinds) - 3} other kinds" if len(kinds) > 3 else "")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from curate.checks import Place, Repeats, Sketch, dataset_check
 from curate.settings import Settings
 
-# Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter. Widths, ligatures and mathematical
-# letters are folded by NFKC before this table is asked.
+# Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
+# Widths, ligatures and mathematical letters are folded by NFKC before this table is asked.
 _LOOKALIKES = str.maketrans(
     "АВЕЅЗІЈКМНОРСТУХЬаеѕіјорсухһԁԛԝгпкьӀӏѵ"
     + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανιορυχκ"

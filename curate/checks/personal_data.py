@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from curate.checks import check, masked, texts
 from curate.record import Problem, Record
@@ -66,9 +67,10 @@ _SAID_TO_BE = re.compile(
     r"(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})(?![\w%]|[.,]\d)",
     re.I,
 )
-_LABELLED = re.compile(
-    r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I
-)
+# The label is looked for first and the number before it: from every digit of a long table on would take too long.
+_LABEL = re.compile(r"[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I)
+_BEFORE_LABEL = re.compile(r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})\Z")
+_LONGEST_NUMBER = 80
 _YEARS = re.compile(r"(?:1[5-9]|20)\d\d\D{1,3}(?:1[5-9]|20)\d\d")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[ .]\d{3})+")
 _TOLL_FREE = re.compile(r"(?:\+?1\D?)?\D?(?:800|888|877|866|855|844|833|822|900)\D{0,2}\d{3}\D?\d{4}")
@@ -167,12 +169,18 @@ def _in_form(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _in_context(text: str) -> Iterator[tuple[int, str]]:
-    for pattern in (_SAID_TO_BE, _LABELLED):
-        for match in pattern.finditer(text):
-            number, after = match.group(1), text[match.end(1) : match.end(1) + 1]
-            is_amount = _THOUSANDS.fullmatch(number) and after not in ("", "\n", ".", ",", ";", "?", "!")
-            if not is_amount and not _YEARS.fullmatch(number) and len(set(number)) > 3:
-                yield match.start(1), number
+    for match in chain(_SAID_TO_BE.finditer(text), _labelled(text)):
+        number, after = match.group(1), text[match.end(1) : match.end(1) + 1]
+        is_amount = _THOUSANDS.fullmatch(number) and after not in ("", "\n", ".", ",", ";", "?", "!")
+        if not is_amount and not _YEARS.fullmatch(number) and len(set(number)) > 3:
+            yield match.start(1), number
+
+
+def _labelled(text: str) -> Iterator[re.Match[str]]:
+    for label in _LABEL.finditer(text):
+        number = _BEFORE_LABEL.search(text, max(0, label.start() - _LONGEST_NUMBER), label.start())
+        if number:
+            yield number
 
 
 def _is_dialled(digits: str) -> bool:

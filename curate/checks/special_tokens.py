@@ -72,7 +72,7 @@ def special_token_in_text(record: Record, settings: Settings) -> Iterator[Proble
 
 def _control_tokens(record: Record) -> Iterator[Problem]:
     for pointer, text in texts(record):
-        if ("<" in text or "[" in text) and not pointer.startswith(_UNTRAINED):
+        if ("<" in text or "[" in text or "]~" in text) and not pointer.startswith(_UNTRAINED):
             is_html = "<s>" in text and _HTML.search(text)
             found = sorted(set(_TOKEN.findall(_STRUCK.sub("", text) if is_html else text)))
             if found:

@@ -93,5 +93,7 @@ def _tell_usage(error: click.ClickException) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    # Workers that died of the same signal leave broken pipes, which must not decide how we end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     say.talk("terminated" if number == signal.SIGTERM else "hung up")
     sys.exit(Exit.TERMINATED if number == signal.SIGTERM else Exit.HUNG_UP)

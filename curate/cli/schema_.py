@@ -90,7 +90,7 @@ def infer(files: tuple[Path, ...]) -> None:
             _count_strings(strings, item.value)
     if not num_values:
         raise CurateError("E904 no-such-file", "no line of the files is a JSON object", "See `curate validate`.")
-    schema = builder.to_schema()
+    schema = {"properties": {}, **builder.to_schema()}
     for key, counts in strings.items():
         if schema["properties"][key].get("type") == "string" and _is_choice(counts):
             schema["properties"][key] = {"enum": sorted(counts)}

@@ -65,6 +65,8 @@ def command(
 
     root, files = _files([Path(path) for path in paths] or [Path()])
     settings = _with_options(read_settings(root) if root else Settings(), _codes(select), _codes(ignore))
+    if output and any(output.resolve() == path.resolve() for path in files):
+        raise click.BadParameter("this is one of the files to check", param_hint="--output")
     shape = _shape(schema, root, settings, files)
     verdict = validate(
         files,

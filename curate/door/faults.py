@@ -149,7 +149,7 @@ _ROWS = (
         "S117",
         "too-many-keys",
         "error",
-        "An object has more than 1,000 keys. Put such data in a list.",
+        "An object has more than 1,000 keys, or a line more than a million values. Put such data in lists or lines.",
         bad=b"{" + b",".join(b'"k%d":0' % n for n in range(1001)) + b"}\n",
     ),
     Fault(

@@ -125,10 +125,11 @@ def refuse_disguise(head: bytes) -> None:
         if head.startswith(mark):
             raise DoorFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
     # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
-    if len(head) >= 4 and all(head[place : place + 2].count(0) for place in range(0, min(8, len(head) // 2 * 2), 2)):
-        if head.strip(b"\x00"):
-            column = head.index(0) + 1
-            raise DoorFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
+    pairs = [head[place : place + 2] for place in range(0, min(8, len(head) - 1), 2)]
+    is_json = head[:4].strip(b"\x00")[:1] in (b"{", b"[")
+    if is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
+        column = head.index(0) + 1
+        raise DoorFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
     if text.lstrip().lower().startswith(_PAGES):
         raise DoorFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")
 

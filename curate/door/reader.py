@@ -14,6 +14,7 @@ from curate.door.faults import DoorFault, door_finding
 from curate.door.gate import HEAD_BYTES, open_regular, refuse_disguise
 from curate.door.strict import strict_loads
 from curate.record import Finding, Json, Line, Source
+from curate.say import spelled
 
 MAX_LINE = 16 * 1024 * 1024
 _BLOCK = 1024 * 1024
@@ -60,7 +61,7 @@ class Reader:
         self, path: Path, *, name: str | None = None, span: Span | None = None, root: Path | None = None
     ) -> None:
         self.path = path
-        self.name = str(path) if name is None else name
+        self.name = spelled(str(path) if name is None else name)
         self.span = span
         self.root = root
         self.num_lines = 0
@@ -185,10 +186,14 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None) -> list[Span]
 
     Raises:
         CurateError: E904 when the file is missing or may not be read.
-        DoorFault: S127 when it is not a regular file.
+        DoorFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
     """
     handle = open_regular(path, root)
     try:
+        refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
+        _, first, _ = next(_split(handle, None), (0, b"", True))
+        if first and _is_document(first.removeprefix(_BOM)):
+            raise DoorFault("S124", "one JSON document over many lines", 1)
         size = os.fstat(handle).st_size
         cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
         parts, line = [], 1

@@ -17,18 +17,22 @@ from curate.say import one_line
 
 MAX_DEPTH = 64
 MAX_KEYS = 1000
+MAX_VALUES = 1_000_000
+"""Values in one line: in memory an empty list takes twenty times the two bytes that it has in the file."""
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 _INT_DIGITS = 20
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
-_STRING = re.compile(rb'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"')
-_STRING_START = re.compile(rb'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
+# Possessive repeats: a string of a million escapes would else keep a million places to go back to.
+_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
+_STRING_START = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _NUMBER_START = re.compile(rb"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?)?)?")
 _NON_FINITE = re.compile(rb"[-+]?(?:NaN|nan|Infinity|inf\b|Inf\b)")
 _WORDS = (b"true", b"false", b"null")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|$)|([\[{])|([\]}])', re.DOTALL)
+_BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([\[{])|([\]}])', re.DOTALL)
+_BEGINNINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([,\[{])', re.DOTALL)
 
 _KEY, _COMMA_OR_END, _VALUE, _FIRST = range(4)
 
@@ -37,7 +41,8 @@ def strict_loads(raw: bytes) -> Json:
     """Parse one JSON value from UTF-8 bytes.
 
     Refused beside plain syntax errors: duplicate keys, NaN and Infinity, integers outside signed 64 bits, numbers too
-    large for a double, lone surrogates, raw control characters, more than 64 levels, more than 1,000 keys an object.
+    large for a double, lone surrogates, raw control characters, more than 64 levels, more than 1,000 keys an object,
+    more than a million values in all.
 
     Raises:
         DoorFault: the first fault, with its code, message and 1-based byte column.
@@ -45,6 +50,8 @@ def strict_loads(raw: bytes) -> Json:
     # Depth is bounded before any parser sees the bytes; most lines have too few brackets to need the scan.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _refuse_depth(raw)
+    if len(raw) > MAX_VALUES:
+        _refuse_crowd(raw)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -112,6 +119,17 @@ def _refuse_depth(raw: bytes) -> None:
                 raise DoorFault("S110", f"nested more than {MAX_DEPTH} levels deep", token.start() + 1)
         elif token.group(2):
             depth -= 1
+
+
+def _refuse_crowd(raw: bytes) -> None:
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MAX_VALUES:
+        return
+    num_values = 0
+    for token in _BEGINNINGS.finditer(raw):
+        if token.group(1):
+            num_values += 1
+            if num_values > MAX_VALUES:
+                raise DoorFault("S117", f"more than {MAX_VALUES:,} values in one line", token.start() + 1)
 
 
 def scan(raw: bytes) -> None:

@@ -16,7 +16,8 @@ from curate.store import write_atomic
 
 COLUMNS = ("id", "category", "system", "instruction", "input", "output")
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?")
-_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
+_STARTS = frozenset("=+-@\t\r\n＝＋－＠﹦﹢﹣﹫−")
+_SKIPPED = re.compile(r"[\s\"\u0000-\u001f\u007f\u200b-\u200f\u2060\ufeff]*")
 
 
 @exporter("csv")
@@ -34,11 +35,11 @@ def write_raw(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, 
 def guarded(cell: str) -> str:
     """Return ``cell`` behind an apostrophe when a spreadsheet could take it for a formula (OWASP: CSV injection).
 
-    That is a cell which begins, after blanks and double quotes, with = + - @, their full-width forms, a tab, or a line
-    break; a plain number is left as it is.
+    That is a cell which begins, after blanks, control characters and double quotes, with = + - @ or another form of
+    them, or which begins with a tab or a line break; a plain number is left as it is.
     """
-    inner = cell.lstrip(' "\u00a0\u3000\ufeff\u200b')
-    if inner and inner[0] in _STARTS and not _NUMBER.fullmatch(cell.strip()):
+    inner = _SKIPPED.sub("", cell, count=1)
+    if (cell[:1] in _STARTS or inner[:1] in _STARTS) and cell and not _NUMBER.fullmatch(cell.strip()):
         return "'" + cell
     return cell
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from curate.exporters import RowsBySplit, Written, exporter
 from curate.exporters._columns import TEXTS, columns_of
 from curate.record import CurateError, Exit, Json
+from curate.say import visible
 from curate.store import write_atomic
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -90,5 +91,5 @@ def _table_line(cells: Sequence[str]) -> str:
 
 def markdown_cell(text: str) -> str:
     """Return ``text`` as one table cell that is shown as it is: no markup, link, image or HTML comes alive."""
-    flat = " ".join(text.split()) or "(none)"
+    flat = visible(" ".join(text.split())) or "(none)"
     return "".join(f"&#{ord(character)};" if character in _MARKUP else character for character in flat)

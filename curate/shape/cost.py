@@ -37,16 +37,16 @@ def affordable_depth(root: Json, same_value: SameValue, inner: Inner) -> int:
         if paths[id(root)] > MOST_PATHS:
             return depth - 1
         paths = {
-            node: total + sum(times * paths[below] for below, times in steps[node].items())
+            node: total + max(sum(times * paths[below] for below, times in ways.items()) for ways in steps[node])
             for node, total in totals.items()
         }
     return MAX_DEPTH
 
 
-def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, int], dict[int, Counter[int]]]:
-    """Return, for each schema that a value of its own reaches, its paths at that value and its ways one level down."""
+def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
+    """Return, for each schema that a value of its own reaches, its paths at that value and, by key, its ways down."""
     totals: dict[int, int] = {}
-    steps: dict[int, Counter[int]] = {}
+    steps: dict[int, list[Counter[int]]] = {}
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -59,10 +59,8 @@ def _levels(root: Node, same_value: SameValue, inner: Inner) -> tuple[dict[int, 
             for key, below in inner(part):
                 by_key.setdefault(key, Counter())[id(below)] += number
                 waiting.append(below)
-        worst: Counter[int] = Counter()
-        for key, ways in by_key.items():
-            worst |= ways if key == "*" else ways + by_key["*"]
-        steps[id(node)] = worst
+        anywhere = by_key.pop("*")
+        steps[id(node)] = [anywhere, *(ways + anywhere for ways in by_key.values())]
     return totals, steps
 
 

@@ -38,6 +38,8 @@ class Shape:
     warnings: tuple[Finding, ...]
     _validator: Any
     _project: Project
+    _is_own: bool
+    """Whether it is not one of the shipped ones, so that its view need not fit what it allows."""
 
     @property
     def kind(self) -> Kind:
@@ -46,7 +48,7 @@ class Shape:
 
     def is_valid(self, value: Json) -> bool:
         """Whether the schema allows ``value``. A pattern that hits the engine's limit counts as not valid."""
-        return self._is_affordable(value) and bool(self._validator.is_valid(value))
+        return self._is_affordable(value) and bool(self._validator.is_valid(value)) and not any(self._misfits(value))
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
@@ -56,7 +58,12 @@ class Shape:
         if not self._is_affordable(value):
             return [LimitProblem("is nested too deep for a schema that branches this often")]
         problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
+        problems = problems or list(self._misfits(value))
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
+
+    def _misfits(self, value: Json) -> Iterator[Problem]:
+        if self._is_own and self.view and isinstance(value, dict):
+            yield from self.view.misfits(value)
 
     def _is_affordable(self, value: Json) -> bool:
         """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
@@ -178,8 +185,9 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
         raise _unfit(path, error) from error
     except ValueError as error:
         raise bad_schema(path, "schema-invalid", one_line(str(error))) from error
+    is_own = path.parent.resolve() != shipped("schemas").resolve()
     name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), validator, project)
+    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), validator, project, is_own)
 
 
 def shape_names() -> list[str]:

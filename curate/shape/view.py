@@ -8,8 +8,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from curate.door import parts_of
-from curate.record import Json, Kind, Record, Source, content_id
+from curate.door import parts_of, pointer_of
+from curate.record import Json, Kind, Problem, Record, Source, content_id
+from curate.shape.wanted import WANTED
 
 ONE_PLACE = ("id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore")
 PART_JOINT = "\n\n"
@@ -104,6 +105,19 @@ class View:
             meta=self.get(value, "meta") or {},
             has_own_id=own_id is not None,
         )
+
+    def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
+        """Yield what stands at a place of the view and cannot be what the view says it is.
+
+        The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
+        """
+        for name, fits, wanted in WANTED:
+            if (part := self.get(value, name)) is not None and not fits(part):
+                message = f"is the {name} of the record by x-record and must be {wanted}"
+                yield Problem(message, pointer_of(self.one[name]))
+        for place in self.prompt:
+            if not isinstance(at(value, place) or "", str):
+                yield Problem("is the prompt of the record by x-record and must be text", pointer_of(place))
 
     def drafts(self, record: Record) -> Iterator[dict[str, Json]]:
         """Yield lines that may be this record in this shape, the most faithful first; the caller picks a valid one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from curate.checks import Check, DatasetCheck
 from curate.door import Reader, crlf_finding, locate
 from curate.record import Finding, Record
+from curate.say import spelled
 from curate.settings import Settings
 from curate.shape import Shape
 from curate.validate.examine import Examiner, SpanResult, violations
@@ -17,6 +18,8 @@ from curate.validate.select import Selection, is_named, select_checks
 from curate.validate.verdict import Tally, Verdict
 
 __all__ = ["Verdict", "default_jobs", "raw_lines", "read_records", "select_checks", "validate"]
+
+_MOST_RAW = 32 * 1024 * 1024
 
 
 def validate(
@@ -58,10 +61,10 @@ def validate(
             crlf[path] = first, number + result.num_crlf
         _show(seers, result)
     for path, (first, number) in crlf.items():
-        examiner.add_door(tally, crlf_finding(str(path), first, number))
+        examiner.add_door(tally, crlf_finding(spelled(str(path)), first, number))
     _finish(seers, selection, excused, tally)
     return Verdict(
-        findings=_with_columns(tally.worst(map(str, files)), files, root),
+        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, root),
         counts=dict(sorted(tally.counts.items())),
         num_records=num_records,
         num_lines=num_lines,
@@ -132,20 +135,26 @@ def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | N
 def raw_lines(
     files: Sequence[Path], findings: Iterable[Finding], *, root: Path | None = None
 ) -> dict[tuple[str, int], bytes]:
-    """Return the bytes of the lines that findings are about, by file and line number, reading each file once."""
+    """Return the bytes of the lines that findings are about, by file and line number, reading each file once.
+
+    Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
+    """
     wanted: dict[str, set[int]] = {}
     for finding in findings:
         if finding.line:
             wanted.setdefault(finding.file, set()).add(finding.line)
     raws: dict[tuple[str, int], bytes] = {}
+    left = _MOST_RAW
     for path in files:
-        numbers = wanted.get(str(path), set())
+        numbers = wanted.get(spelled(str(path)), set())
         last = max(numbers, default=0)
-        for line in Reader(path, root=root).lines() if numbers else ():
+        reader = Reader(path, root=root)
+        for line in reader.lines() if numbers else ():
             if not isinstance(line, Finding):
                 number, _, raw, _ = line
-                if number in numbers:
-                    raws[str(path), number] = raw
+                if number in numbers and len(raw) <= left:
+                    raws[reader.name, number] = raw
+                    left -= len(raw)
                 if number >= last:
                     break
     return raws

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from curate.door import DoorFault, Span, spans
@@ -47,11 +49,26 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         examiner.dropped,
         examiner.root,
     )
+    # The helper process of multiprocessing has to outlive a hang-up that reaches all of us, or it complains.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     # A fresh interpreter each: forking a process whose libraries have threads can deadlock.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)) or 1, context, initializer=_start, initargs=arguments) as pool:
-        for (path, _), result in zip(tasks, pool.map(_examine, tasks), strict=True):
-            yield path, result
+        is_done = False
+        try:
+            for (path, _), result in zip(tasks, pool.map(_examine, tasks), strict=True):
+                yield path, result
+            is_done = True
+        finally:
+            # Whoever interrupts us does not want to wait until every worker has finished its span.
+            if not is_done:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
 
 
 def _spans(path: Path, root: Path | None) -> Sequence[Span | None]:
@@ -72,6 +89,8 @@ def _start(
     root: Path | None,
 ) -> None:
     global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     shape = load_shape(str(Path(schema).resolve()), schema_root.resolve())
     _examiner = Examiner(
         shape,

@@ -56,7 +56,7 @@ def test_the_commands_of_the_readme_do_what_it_says(root: Path, tmp_path: Path) 
 
 def test_the_tree_of_the_readme_names_every_file(root: Path) -> None:
     readme = (root / "README.md").read_text(encoding="utf-8")
-    files = {path.name for room in ("curate", "train") for path in (root / room).glob("*.py")} - {"__init__.py"}
+    files = {path.name for room in ("curate", "train") for path in (root / room).glob("[!_]*.py")}
     folders = {f"{path.name}/" for room in ("curate", "train") for path in (root / room).iterdir() if path.is_dir()}
     folders.discard("__pycache__/")
     assert not [name for name in sorted(files | folders) if name not in readme]

@@ -48,7 +48,7 @@ EVENT = st.one_of(
     event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
 )  # fmt: skip
 SETTINGS = st.fixed_dictionaries({}, optional={
-    "schema": WORD, "data": st.lists(WORD, max_size=2), "recipe": WORD,
+    "schema": WORD, "data": st.lists(st.sampled_from(["data/*.jsonl", "a", "**/b.c"]), max_size=2), "recipe": WORD,
     "categories": some(st.fixed_dictionaries({}, optional={"scorer": WORD, "options": OBJECT})),
     "checks": st.fixed_dictionaries({}, optional={
         "select": st.lists(WORD, max_size=2), "severity": some(st.sampled_from(["error", "info"])),

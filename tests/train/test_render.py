@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from train.data import Row
 from train.errors import TrainError
-from train.render import Example, Renderer, RowFault
+from train.render import Example, Renderer
 
 END = "<|im_end|>"
 
@@ -117,8 +117,9 @@ def test_a_template_that_opens_answers_in_two_ways_is_refused() -> None:
     tokenizer.chat_template = CHATML_WITHOUT_MARKS.replace(
         "<|im_start|>assistant\n'", "<|im_start|>assistant\n<think>'"
     )
-    with pytest.raises(RowFault, match="add_generation_prompt"):
-        Renderer(tokenizer, "sft", 256).example(chat_row("m", "a", "b"))
+    with pytest.raises(TrainError, match="add_generation_prompt") as caught:
+        Renderer(tokenizer, "sft", 256)
+    assert caught.value.code == "E922 bad-template"
 
 
 def test_text_that_the_template_puts_before_an_answer_is_trained_too() -> None:

@@ -42,13 +42,14 @@ def command(
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.recipe import load_recipe
     from train.run import newest_run, next_run, run_dataset
-    from train.run.folder import RECIPE, read_run
+    from train.run.folder import RECIPE, recipe_folder
 
     run = out or (newest_run(dataset) if resume else next_run(dataset))
     folder = recipe_path.parent if recipe_path else None
-    if resume and recipe_path is None:
+    is_own = resume and recipe_path is None
+    if is_own:
         # The run's own recipe; its relative paths are still those of the file that it came from.
         recipe_path = run / RECIPE
-        folder = Path(read_run(run)["recipe_folder"])
-    recipe = load_recipe(recipe_path, settings, {"base": base})
+        folder = recipe_folder(run)
+    recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
     return run_dataset(dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run)

@@ -33,8 +33,8 @@ def chrf(completion: str, reference: str, *, char_order: int = 6, word_order: in
     of the texts is too short for are left out. Popovic 2017, "chrF++: words helping character n-grams", WMT; the
     defaults (6, 2, beta 2) and the handling of short texts are those of sacreBLEU.
     """
-    if min(char_order, word_order) < 0 or char_order + word_order < 1 or beta <= 0:
-        raise ValueError("orders must be at least 0, one of them positive, and beta positive")
+    if not (0 <= char_order <= 100 and 0 <= word_order <= 100 and char_order + word_order >= 1 and 0 < beta <= 100):
+        raise ValueError("orders must be 0 to 100, one of them positive, and beta over 0 to 100")
     if not completion.split() or not reference.split():
         return float(completion.split() == reference.split())
     ours, theirs = "".join(completion.split()), "".join(reference.split())

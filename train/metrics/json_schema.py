@@ -5,10 +5,38 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from train.metrics import Scores, metric, normalised
+from train.worker import Worker
+
+SECONDS = 2.0
+"""The longest that one validation may take."""
+# In a child, since a pattern or a tower of references in the schema can take longer than the universe has. An empty
+# registry: a reference to the network or to a file is refused instead of fetched.
+_PROGRAM = """
+import json, sys
+import jsonschema, referencing
+from referencing.exceptions import Unresolvable
+compiled = {}
+for line in sys.stdin:
+    schema, value = json.loads(line)
+    name = json.dumps(schema, sort_keys=True)
+    try:
+        if name not in compiled:
+            kind = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
+            kind.check_schema(schema)
+            compiled[name] = kind(schema, registry=referencing.Registry())
+        answer = compiled[name].is_valid(value)
+    except (Unresolvable, RecursionError):
+        answer = None
+    except Exception as error:
+        answer = {"fault": str(getattr(error, "message", error))[:300]}
+    sys.stdout.write(json.dumps(answer) + "\\n")
+    sys.stdout.flush()
+"""
+_CHILD = Worker(["-c", _PROGRAM], greeting=[{}, None], seconds=SECONDS)
 
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}}
 
@@ -45,8 +73,9 @@ def json_schema(
 
     One code fence around the JSON is taken off. A field is a path with the value at its end; F1 counts the fields that
     both have. Texts are compared after NFKC and squeezing of white space, 2 equals 2.0, true is not 1. With ``ordered``
-    off the position in a list does not count. Without a schema, or where it refers to something that is not in it,
-    there is no ``valid``; a reference that is not JSON leaves ``field_f1`` out, and the record unscored.
+    off the position in a list does not count. Without a schema, or where it refers to something that is not in it or
+    takes over two seconds, there is no ``valid``; a reference that is not JSON leaves ``field_f1`` out, and the record
+    unscored.
     """
     if schema is not None and not isinstance(schema, Mapping):
         raise ValueError("schema must be a JSON Schema written as a table")
@@ -72,8 +101,7 @@ def json_schema(
 
 def validator() -> str:
     """Return which validator decides ``valid`` on this machine; a report names it."""
-    library = _library()
-    return "own subset (type, enum, const, required, properties, items)" if library is None else "jsonschema"
+    return "jsonschema" if _has_library() else "own subset (type, enum, const, required, properties, items)"
 
 
 def _loads(text: str) -> Any:
@@ -127,31 +155,17 @@ def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
 
 
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
-    """Return whether ``value`` fits, or None where the schema leads out of itself or round in a circle."""
-    if _library() is None:
-        return _fits_subset(value, schema)
-    try:
-        return bool(_compiled(json.dumps(schema, sort_keys=True)).is_valid(value))
-    except (_imported("referencing.exceptions").Unresolvable, RecursionError):
-        return None
-
-
-@lru_cache(maxsize=64)
-def _compiled(schema: str) -> Any:
-    """Return the validator of a schema written as JSON.
+    """Return whether ``value`` fits, or None where the schema leads out of itself, in a circle, or takes too long.
 
     Raises:
         ValueError: it is no JSON Schema.
     """
-    library = _library()
-    content = json.loads(schema)
-    kind = library.validators.validator_for(content, default=library.Draft202012Validator)
-    try:
-        kind.check_schema(content)
-    except library.SchemaError as error:
-        raise ValueError(f"the schema cannot be used: {error.message}") from error
-    # An empty registry: a reference to the network is refused instead of fetched.
-    return kind(content, registry=_imported("referencing").Registry())
+    if not _has_library():
+        return _fits_subset(value, schema)
+    answer = _CHILD.ask([schema, value])
+    if isinstance(answer, dict):
+        raise ValueError(f"the schema cannot be used: {answer['fault']}")
+    return None if answer is None else bool(answer)
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -198,16 +212,6 @@ def _same(first: Any, second: Any) -> bool:
     return bool(first == second and isinstance(first, bool) == isinstance(second, bool))
 
 
-def _library() -> Any:
-    """Return jsonschema, or None on a machine without it; a GPU box with the train extra alone has none."""
-    return _imported("jsonschema")
-
-
-def _imported(name: str) -> Any:
-    # By name and late: no module of `train` may need it.
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        return None
+def _has_library() -> bool:
+    """Return whether jsonschema is on this machine; a GPU box with the train extra alone has none."""
+    return find_spec("jsonschema") is not None

@@ -44,6 +44,8 @@ def numeric(
     """
     if rel_tol < 0 or abs_tol < 0:
         raise ValueError("a tolerance must not be negative")
+    if any(not isinstance(unit, str) or not unit.strip() for unit in units):
+        raise ValueError("units must be a list of texts that are not empty")
     wanted, got = _last_number(reference, units), _last_number(completion, units)
     if wanted is None:
         return {}

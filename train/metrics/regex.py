@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import re
-import select
-import subprocess
-import sys
-import threading
 import warnings
 
 from train.metrics import Scores, metric
+from train.worker import Worker
 
 SECONDS = 1.0
 """The longest that one match may take."""
@@ -22,9 +17,10 @@ import json, re, sys
 for line in sys.stdin:
     pattern, flags, text, whole = json.loads(line)
     found = (re.fullmatch if whole else re.search)(pattern, text, flags)
-    sys.stdout.write("1\\n" if found else "0\\n")
+    sys.stdout.write("true\\n" if found else "false\\n")
     sys.stdout.flush()
 """
+_CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", 0, "", True], seconds=SECONDS)
 
 
 @metric(
@@ -60,7 +56,7 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     if fault or not wanted:
         return {}
-    answer = _CHILD.matches(wanted, bits, completion.strip(), whole)
+    answer = _CHILD.ask([wanted, bits, completion.strip(), whole])
     return {"match": float(answer is True), "timeout": float(answer is None)}
 
 
@@ -72,60 +68,3 @@ def _fault_of(pattern: str, bits: int) -> str:
     except (re.error, RecursionError, OverflowError) as error:
         return str(error)
     return ""
-
-
-class _Child:
-    """One child that matches patterns, started when it is first needed and again after one was stopped."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-
-    def matches(self, pattern: str, flags: int, text: str, whole: bool) -> bool | None:
-        """Return whether ``text`` matches, or None when that took too long or ended the child."""
-        with self._lock:
-            process = self._running()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            # JSON in ASCII: a completion may hold a lone surrogate, and a newline ends the question.
-            process.stdin.write(json.dumps([pattern, flags, text, whole]).encode("ascii") + b"\n")
-            process.stdin.flush()
-            if not select.select([process.stdout], [], [], SECONDS)[0]:
-                self._stop()
-                return None
-            answer = process.stdout.readline()
-            return answer == b"1\n" if answer else None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-W", "ignore", "-c", _PROGRAM],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            # The clock of the first match must not count the start of the interpreter.
-            self._ask_ready()
-        return self._process
-
-    def _ask_ready(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(b'["", 0, "", true]\n')
-        self._process.stdin.flush()
-        self._process.stdout.readline()
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def close(self) -> None:
-        """Stop the child, if there is one."""
-        with self._lock:
-            self._stop()
-
-
-_CHILD = _Child()
-atexit.register(_CHILD.close)

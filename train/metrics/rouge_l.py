@@ -27,8 +27,8 @@ def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float:
     ``beta`` weighs recall over precision. No stemming. Lin 2004, "ROUGE: A Package for Automatic Evaluation of
     Summaries", ACL workshop, section 3.1.
     """
-    if beta <= 0:
-        raise ValueError("beta must be positive")
+    if not 0 < beta <= 100:
+        raise ValueError("beta must be over 0 to 100")
     ours, theirs = words(completion), words(reference)
     if not ours or not theirs:
         return float(ours == theirs)

@@ -54,7 +54,6 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
 def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
     # torch and transformers take seconds to import; commands that need no model do without.
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -68,16 +67,8 @@ def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
             path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
             output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
         )  # fmt: skip
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
+    except Exception as error:
+        # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TrainError(
             "E921 bad-model", f"{path} cannot be loaded: {first[:300]}", "is it a causal language model?"
@@ -103,16 +94,33 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
             "E921 bad-model", f"{path}: the tokenizer has {len(tokenizer)} tokens, the model only {rows} embeddings",
             "tokenizer and weights are not of one model",
         )  # fmt: skip
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is no number",
+                         "copy the model again")  # fmt: skip
     if tokenizer.pad_token_id is None:
         # Never trained and never seen: padding is on the side that attention does not reach, or masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
+    named = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(end) is int and 0 <= end < rows for end in named):
+        raise TrainError("E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is no token",
+                         "copy the model again")  # fmt: skip
+    _check_finite(model, path)
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
     )  # fmt: skip
     model.config.use_cache = True
     model.eval()
+
+
+def _check_finite(model: Any, path: Path) -> None:
+    import torch
+
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights.sum()):
+            raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
+                             "copy the model again")  # fmt: skip
 
 
 def eos_ids(model: Any) -> list[int]:
@@ -126,7 +134,7 @@ def _check_type(path: Path) -> None:
 
     config = json.loads((path / "config.json").read_bytes())
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in CONFIG_MAPPING:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise TrainError(
             "E921 bad-model",
             f"{path / 'config.json'}: transformers knows no model_type {str(kind)[:80]!r}",

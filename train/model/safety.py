@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -27,6 +28,16 @@ _WIDTHS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
     "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
+_LAYER_FIELDS = frozenset(
+    {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "num_encoder_layers",
+     "decoder_layers", "encoder_layers"}
+)  # fmt: skip
+_SIZE_FIELDS = frozenset(
+    {"vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "n_embd", "n_inner", "d_model", "d_ff",
+     "ffn_dim", "dim", "head_dim", "num_attention_heads", "num_key_value_heads", "n_head", "num_experts",
+     "num_local_experts", "n_routed_experts"}
+)  # fmt: skip
+_AGAIN = "copy the model again"
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_JSON_BYTES = 64 << 20
 
@@ -36,9 +47,18 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
 
     Raises TrainError "E921 bad-model" that names the file and what is wrong with it. Nothing is loaded.
     """
+    try:
+        _check(folder, needs_weights)
+    except OSError as error:
+        raise _bad(
+            Path(error.filename) if error.filename else folder, f"cannot be read: {error.strerror}", "copy it again"
+        ) from None
+
+
+def _check(folder: Path, needs_weights: bool) -> None:
     files = sorted(path for path in folder.rglob("*") if not path.is_dir() and not _is_hidden(path, folder))
     for path in files:
-        if path.suffix.lower() in PICKLE_SUFFIXES or _begins_as_pickle(path):
+        if path.suffix.lower() in PICKLE_SUFFIXES or _is_pickle(path):
             raise _bad(
                 path,
                 "is a pickle, which runs code when it is loaded",
@@ -60,16 +80,9 @@ def check_folder(folder: Path, *, needs_weights: bool = True) -> None:
     weights = [path for path in files if path.suffix == ".safetensors"]
     if needs_weights and not weights:
         raise _bad(folder, "has no .safetensors weights", "a base is a folder in Hugging Face format")
-    num_tensors = sum(len(check_safetensors(path)) for path in weights)
-    config = _json(folder / "config.json") if needs_weights else {}
-    layers = config.get("num_hidden_layers") if isinstance(config, dict) else None
-    if isinstance(layers, int) and layers > num_tensors:
-        # Each layer has weights; building a million empty ones first would take all memory.
-        raise _bad(
-            folder / "config.json",
-            f"asks for {layers:,} layers, the weights have {num_tensors:,} tensors",
-            "copy it again",
-        )
+    tensors = {name: entry for path in weights for name, entry in _tensors(check_safetensors(path)).items()}
+    if needs_weights:
+        _check_sizes(_json(folder / "config.json"), tensors, folder / "config.json")
 
 
 def check_safetensors(path: Path) -> dict[str, Any]:
@@ -89,19 +102,41 @@ def check_safetensors(path: Path) -> dict[str, Any]:
         raise _damaged(path, "its header is not JSON") from None
     if not isinstance(header, dict):
         raise _damaged(path, "its header is not an object")
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
     position = 0
-    for name, entry in sorted(tensors.items(), key=lambda item: _offsets(path, *item)):
+    for name, entry in sorted(_tensors(header).items(), key=lambda item: _offsets(path, *item)):
         start, end = _offsets(path, name, entry)
         dtype, shape = entry.get("dtype"), entry.get("shape")
-        if dtype not in _WIDTHS or not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        is_known = isinstance(dtype, str) and dtype in _WIDTHS
+        if not is_known or not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
             raise _damaged(path, f"tensor {name!r} has no known type and shape")
+        if name.endswith(".weight") and not dtype.startswith(("F", "BF")):
+            raise _damaged(path, f"the weight {name!r} holds {dtype}, which are no floating-point numbers")
         if start != position or (end - start) * 8 != prod(shape) * _WIDTHS[dtype]:
             raise _damaged(path, f"tensor {name!r} overlaps, leaves a gap, or has another size than its shape")
         position = end
     if 8 + length + position != size:
         raise _damaged(path, f"it should have {8 + length + position:,} bytes and has {size:,} (cut or appended to)")
     return header
+
+
+def _tensors(header: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def _check_sizes(config: Any, tensors: dict[str, Any], path: Path) -> None:
+    """What the config asks for is in the weights: a model is built before it is filled, and a million layers or a
+    matrix of a billion rows would take all time and memory for it.
+    """
+    largest = max((prod(entry["shape"]) for entry in tensors.values()), default=0)
+    for key, value in _pairs(config):
+        if type(value) is not int:
+            continue
+        if key in _LAYER_FIELDS and value > len(tensors):
+            raise _bad(path, f"asks for {value:,} layers ({key}), the weights have {len(tensors):,} tensors", _AGAIN)
+        if key in _SIZE_FIELDS and value > largest:
+            raise _bad(path, f"asks for a size of {value:,} ({key}), no tensor has over {largest:,} numbers", _AGAIN)
+        if key == "max_position_embeddings" and value < 1:
+            raise _bad(path, f"has {value} as max_position_embeddings", _AGAIN)
 
 
 def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:
@@ -123,10 +158,10 @@ def _check_index(value: Any, path: Path) -> None:
     """The parts that an index names are plain file names beside it."""
     parts = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(parts, dict):
-        raise _bad(path, "has no weight_map", "copy the model again")
+        raise _bad(path, "has no weight_map", _AGAIN)
     for part in set(map(str, parts.values())):
         if Path(part).name != part or not part.endswith(".safetensors") or not (path.parent / part).is_file():
-            raise _bad(path, f"names {part[:120]!r}, which is not a weights file beside it", "copy the model again")
+            raise _bad(path, f"names {part[:120]!r}, which is not a weights file beside it", _AGAIN)
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
@@ -142,19 +177,29 @@ def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _json(path: Path) -> Any:
     if path.stat().st_size > _MOST_JSON_BYTES:
-        raise _bad(path, f"is over {_MOST_JSON_BYTES:,} bytes", "copy the model again")
+        raise _bad(path, f"is over {_MOST_JSON_BYTES:,} bytes", _AGAIN)
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_finite)
     except (ValueError, RecursionError):
-        raise _bad(path, "is not JSON", "copy the model again") from None
+        raise _bad(path, "is not JSON", _AGAIN) from None
 
 
-def _begins_as_pickle(path: Path) -> bool:
-    """Protocol 2 to 5 pickles, whatever their name; zip archives by torch.save have one of the refused suffixes."""
+def _finite(constant: str) -> float:
+    # Infinity stands in configs that are in use (time_step_limit of Mamba); NaN makes every result one.
+    if constant == "NaN":
+        raise ValueError("NaN is no number")
+    return float(constant)
+
+
+def _is_pickle(path: Path) -> bool:
+    """Protocol 2 to 5 pickles, and the zip archives of torch.save that hold one, whatever their name."""
     if not path.is_file():
         raise _bad(path, "is not a regular file", "remove it")
     with path.open("rb") as file:
-        head = file.read(2)
+        head = file.read(4)
+        if head == b"PK\x03\x04" and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return any(name.endswith(".pkl") for name in archive.namelist())
         file.seek(max(0, path.stat().st_size - 1))
         # A safetensors header of 128 + n * 256 bytes may begin like one, but no such file ends in STOP by chance alone.
         return (

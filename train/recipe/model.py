@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Objective = Literal["sft", "chat", "domain"]
 Auto = Literal["auto"]
@@ -12,6 +13,17 @@ Steps = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 DEFAULT_BASE = "tiny-base"
+
+
+def _printable(text: str) -> str:
+    """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
+    found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if found is not None:
+        raise ValueError(f"must have no control character, but has U+{ord(found):04X}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_printable)]
 
 
 class _Section(BaseModel):
@@ -53,7 +65,7 @@ class EvalRecipe(_Section):
     batch_tokens: int = Field(
         default=8192, ge=16, le=16_777_216, description="Tokens of one evaluation batch, padding included."
     )
-    general: str | None = Field(
+    general: Name | None = Field(
         default=None, description="A JSONL or text file of general text; its bits per byte show what was forgotten."
     )
     margin: Share = Field(default=0.02, description="A category is worse only when its score fell by more than this.")
@@ -74,7 +86,7 @@ class CheckpointRecipe(_Section):
 class Recipe(_Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
-    base: str = Field(
+    base: Name = Field(
         default=DEFAULT_BASE, min_length=1, max_length=4096,
         description='The model to tune: a Hugging Face folder, a .gguf file, a hub id, or "tiny-base" (ships with us).',
     )  # fmt: skip

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Recipe
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
+MOST_SHOWN = 20
+# tomllib takes time in the square of a dotted key's parts; nobody has that many.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers call our settings, for "did you mean".
 _ELSEWHERE = {
     "learning_rate": "lr", "num_train_epochs": "epochs", "num_epochs": "epochs",
@@ -41,10 +45,13 @@ _ARGUMENTS = {
 }
 
 
-def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    path: Path | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None, *, is_own: bool = False
+) -> Recipe:
     """Return the recipe: defaults, then the file, then ``key=value`` settings, then flags; later wins.
 
     ``settings`` are texts such as "lora.rank=8"; ``flags`` maps dotted names to values, None meaning "not given".
+    ``is_own`` says that ``path`` is what a run wrote of itself, whose paths were judged when it began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
     values = read_values(path) if path else {}
@@ -61,7 +68,7 @@ def load_recipe(path: Path | None, settings: Sequence[str] = (), flags: Mapping[
         if value is not None:
             _put(values, key, value)
             origin[key] = f"--{key}"
-    return effective(values, path, origin)
+    return effective(values, path, origin, is_own=is_own)
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -82,9 +89,13 @@ def read_values(path: Path) -> dict[str, Any]:
     if path.suffix.lower() in (".yaml", ".yml"):
         values = read_yaml(text, path.name)
     else:
+        if found := _LONG_KEY.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            raise TrainError("E920 bad-recipe", f"{path.name}:{line}: a key of more than 64 parts")
         try:
             values = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
+            # ValueError, not TOMLDecodeError alone: an integer of over 4,300 digits is refused by int() itself.
             raise TrainError("E920 bad-recipe", f"{path.name}: this is not TOML: {error}") from None
     if values is None:
         return {}
@@ -93,7 +104,13 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def effective(values: Mapping[str, Any], path: Path | None = None, origin: Mapping[str, str] | None = None) -> Recipe:
+def effective(
+    values: Mapping[str, Any],
+    path: Path | None = None,
+    origin: Mapping[str, str] | None = None,
+    *,
+    is_own: bool = False,
+) -> Recipe:
     """Return the Recipe that ``values`` describe; raises TrainError "E920 bad-recipe" that lists every fault."""
     faults: list[str] = []
     recipe: Recipe | None = None
@@ -101,17 +118,21 @@ def effective(values: Mapping[str, Any], path: Path | None = None, origin: Mappi
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         text = path.read_text(encoding="utf-8") if path else ""
-        seen: dict[str, str] = {}
+        seen: dict[str, Mapping[str, Any]] = {}
         for problem in error.errors(include_url=False):
-            key = _dotted(problem["loc"])
             # "float or auto" reports one problem for each side; the first says more.
-            seen.setdefault(key, f"{_place(key, text, path, origin or {})}: {_sentence(key, dict(problem))}")
-        faults = list(seen.values())
-    if recipe is not None and path is not None:
+            seen.setdefault(_dotted(problem["loc"]), dict(problem))
+        # Only those that are shown are looked for: a hostile file has a hundred thousand unknown keys.
+        faults = [
+            f"{_place(key, text, path, origin or {})}: {_sentence(key, problem)}"
+            for key, problem in islice(seen.items(), MOST_SHOWN)
+        ]
+        if len(seen) > MOST_SHOWN:
+            faults.append(f"and {len(seen) - MOST_SHOWN:,} more")
+    if recipe is not None and path is not None and not is_own:
         faults = _outside(recipe, path)
     if faults:
-        shown = faults[:20] + ([f"and {len(faults) - 20} more"] if len(faults) > 20 else [])
-        raise TrainError("E920 bad-recipe", "\n  ".join(shown), "train new prints every key with its default")
+        raise TrainError("E920 bad-recipe", "\n  ".join(faults), "train new prints every key with its default")
     assert recipe is not None
     return recipe
 
@@ -158,7 +179,10 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if not key:
         return message
-    shown = repr(given) if isinstance(given, str | int | float | bool | None) else f"a {type(given).__name__}"
+    shown = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
+    if type(given) is int:
+        # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
+        shown = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
     if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
         shown = f"the text {given[:80]!r}"
         message += " (only plain decimal numbers, true and false are more than text)"

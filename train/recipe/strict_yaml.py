@@ -23,7 +23,7 @@ MOST_VALUES = 10_000
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 # No trailing zero after the first decimal: 1.10 is a version number to its author, and no float prints back as it.
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.(0|[0-9]*[1-9]))?([eE][+-]?[0-9]{1,4})?")
-_NOT_FINITE = re.compile(r"[+-]?\.(inf|Inf|INF|nan|NaN|NAN)")
+_NOT_FINITE = re.compile(r"[+-]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 def read_yaml(text: str, name: str = "the value") -> Any:
@@ -37,6 +37,9 @@ def read_yaml(text: str, name: str = "the value") -> Any:
     reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader), name)
     try:
         return reader.document()
+    except (ValueError, OverflowError) as error:
+        # PyYAML hands an escape such as "\UFFFFFFFF" to chr() as it is.
+        raise TrainError("E920 bad-recipe", f"{name}: this is not YAML: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -52,8 +55,10 @@ def scalar(text: str) -> Scalar:
         return literals[text]
     if _INTEGER.fullmatch(text):
         return int(text)
-    if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
-        return float(text.replace(".inf", "inf").replace(".nan", "nan") if text.strip("+-").startswith(".") else text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _NOT_FINITE.fullmatch(text):
+        return float(text.replace(".", ""))
     return text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from train.render.encode import Encoded, Encoder
-from train.render.spans import Layout, Message, RowFault
+from train.render.spans import Layout, Message, RowFault, says
 from train.render.turns import Turn
 
 
@@ -26,7 +26,9 @@ def agree_with_marks(
 
 
 def one_bos(encoder: Encoder, ids: Sequence[int], text: str) -> None:
-    """Exactly one BOS, at the beginning, where the tokenizer adds one; raises RowFault."""
+    """Exactly one BOS, at the beginning, where the tokenizer adds one, and never two there; raises RowFault."""
+    if encoder.bos is not None and list(ids[:2]) == [encoder.bos, encoder.bos]:
+        raise RowFault("the chat template begins with two beginning-of-text tokens", "E922 bad-template")
     if not encoder.is_adding_bos:
         return
     # A model may use its BOS as a turn marker too; then the text itself has it more than once.
@@ -55,8 +57,7 @@ def check_tokens(
     runs = _runs(encoded, mask, turns)
     for turn, answer, ids in zip(turns, answers, runs, strict=True):
         _is_the_answer(encoder, layout.text[turn.start : turn.end], ids)
-        content = messages[answer]["content"].strip()
-        if "".join(content.split()) not in "".join(layout.text[turn.start : turn.end].split()):
+        if not says(layout.text[turn.start : turn.end], messages[answer]["content"]):
             raise RowFault("the trained text is not the assistant's")
         if closing is not None and answer == len(messages) - 1:
             ends = encoder.tokenizer.convert_tokens_to_ids(closing)

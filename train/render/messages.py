@@ -62,6 +62,6 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call
     try:
         value = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RowFault("the arguments of a tool call are not JSON") from None
     return {**call, "function": {**call["function"], "arguments": value}}

@@ -12,7 +12,7 @@ from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
 from train.render.messages import all_texts, last_answer, prepared
-from train.render.probe import safe_template
+from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
 from train.render.turns import Turn, Turns
 
@@ -51,13 +51,30 @@ class Renderer:
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self.conversations = Conversations(safe_template(self.template, tokens))
         eos = [tokenizer.eos_token] if tokenizer.eos_token else []
-        self.turns = Turns(self.conversations, eos, self.encoder.special_texts)
+        try:
+            self.turns = Turns(self.conversations, eos, self.encoder.special_texts)
+        except RowFault as fault:
+            raise _bad_template(fault) from None
         closing = [] if self.turns.closing is None else [tokenizer.convert_tokens_to_ids(self.turns.closing)]
         self.stop_ids: list[int] = sorted({*closing, *([tokenizer.eos_token_id] if eos else []), *stop_ids})
         if self.turns.closing is None:
             self.warnings.append("the chat template closes an answer with no end token, so no end is trained")
         if not self.turns.has_opening:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
+        if objective != "domain":
+            # Raw text needs no template.
+            self._try()
+
+    def _try(self) -> None:
+        """Take a question and an answer through what depends on the template: what fails here is no row's fault."""
+        messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+        try:
+            layout = self.conversations.layout(messages, None)
+            turn = self.turns.find(messages, None, layout, 1, is_last=True)
+            asserts.agree_with_marks(self.conversations.marked(messages, None), [turn], layout, [1])
+            asserts.one_bos(self.encoder, self._encode(layout, [turn])[0].ids, layout.text)
+        except RowFault as fault:
+            raise _bad_template(fault) from None
 
     def _template(self) -> str:
         source = self.tokenizer.chat_template
@@ -214,6 +231,13 @@ class Renderer:
 def _is_inside(span: tuple[int, int], turn: Turn) -> bool:
     start, end = span
     return turn.start <= start and end <= turn.end and start < turn.end and end > turn.start
+
+
+def _bad_template(fault: RowFault) -> TrainError:
+    return TrainError(
+        "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
+        "mend chat_template in the model's folder, or take another base",
+    )  # fmt: skip
 
 
 def _listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:

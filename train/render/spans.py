@@ -9,14 +9,14 @@ a time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from train.errors import TrainError
-from train.render.template import MARK_END, MARK_START, ChatTemplate
+from train.render.sandbox import RenderFault, SafeTemplate
+from train.render.template import MARK_END, MARK_START
 
 Message = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ class Layout:
 class Conversations:
     """Renders conversations with one template and knows where the contents are."""
 
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: SafeTemplate) -> None:
         self.template = template
         self.pieces: dict[tuple[tuple[str, bool], ...], list[str]] = {}
 
@@ -51,8 +51,8 @@ class Conversations:
         """Return the rendered text; raises RowFault where the template refuses the conversation."""
         try:
             return self.template.render(messages, tools, is_prompt=is_prompt, has_marks=has_marks)
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise RowFault(f"the chat template refuses the conversation: {str(error)[:200]}") from None
+        except RenderFault as fault:
+            raise RowFault(f"the chat template refuses the conversation: {str(fault)[:200]}") from None
 
     def layout(self, messages: Sequence[Message], tools: Any) -> Layout:
         """Return the text and the place of each content; raises RowFault where a content is lost or rewritten."""
@@ -67,7 +67,11 @@ class Conversations:
 
     def marked(self, messages: Sequence[Message], tools: Any) -> list[tuple[int, int]] | None:
         """Return the [start, end) of the template's {% generation %} blocks, or None where it has none."""
-        if not self.template.has_generation or any(MARK_START in (m["content"] or "") for m in messages):
+        if not self.template.has_generation:
+            return None
+        # As it stands in the conversation, a mark would be taken for the template's.
+        spoken = json.dumps([messages, tools], ensure_ascii=False)
+        if MARK_START in spoken or MARK_END in spoken:
             return None
         spans, start, length = [], 0, 0
         for part in self.render(messages, tools, has_marks=True).split(MARK_START):
@@ -106,7 +110,7 @@ class Conversations:
         return pieces
 
     def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> tuple[int, int]:
-        """The place of one content, found by replacing it alone; the template may have moved white space in it."""
+        """The place of one content, found by replacing it alone; see `says` for what the template may do to it."""
         content = messages[turn]["content"]
         word = _sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
@@ -115,12 +119,22 @@ class Conversations:
             (n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
         )
         end = len(text) - len(after)
-        is_whole = (
-            bool(found) and text.endswith(after) and "".join(content.split()) in "".join(text[shared:end].split())
-        )
-        if not is_whole:
+        if not (found and text.endswith(after) and says(text[shared:end], content)):
             raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
         return shared, end
+
+
+def says(text: str, content: str) -> bool:
+    """True where ``text`` has ``content`` in it, white space at its ends and beside a tag such as <think> aside.
+
+    Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
+    template that squeezes or indents it would teach code without its lines.
+    """
+    return _beside_tags(content) in _beside_tags(text)
+
+
+def _beside_tags(text: str) -> str:
+    return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[tuple[int, int] | None] | None:

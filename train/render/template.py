@@ -1,24 +1,28 @@
-"""Render chat templates in Jinja's immutable sandbox; as a program, do so in a child with little memory and time.
+"""Chat templates in Jinja's immutable sandbox, in a child with little memory and time; see sandbox.py for its parent.
 
-The child (`python -I template.py`, a JSON request on stdin) exists because the sandbox stops code but not work:
-`'a' * 10**10` kills the process that renders it. Nothing of `train` is imported here, so the child starts at once.
+The child (`python -I template.py`, a JSON object a line in both directions) exists because the sandbox stops code but
+not work: `'a' * 10**10` kills the process that renders it. Nothing of `train` is imported here, so it starts at once.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
+from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Noncharacters: no exchangeable text contains them, so they can stand for the ends of a {% generation %} block.
 MARK_START, MARK_END = "\ufdd0", "\ufdd1"
-CHILD_BYTES, CHILD_SECONDS, MOST_CHARACTERS = 768 << 20, 5, 4 << 20
+CHILD_BYTES, CHILD_SECONDS = 768 << 20, 5
+# A template's own text, and how often it may write what it was given (refused later with a better reason).
+MOST_CHARACTERS, MOST_COPIES = 4 << 20, 4
 
 
 class _Generation(Extension):
@@ -39,9 +43,13 @@ class _Generation(Extension):
 class _Sandbox(ImmutableSandboxedEnvironment):
     has_marks = False
 
+    def unsafe_undefined(self, obj: object, attribute: str) -> NoReturn:
+        """Refuse at once; Jinja's own answer is an undefined value, which prints as nothing."""
+        raise SecurityError(f"access to attribute {attribute!r} of {type(obj).__name__!r} object is unsafe.")
+
 
 class ChatTemplate:
-    """A compiled template with the words that chat templates expect (raise_exception, tojson), but without a clock."""
+    """A compiled template with the words that chat templates expect (raise_exception, tojson), but no clock or dice."""
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
         self.source = source
@@ -50,6 +58,8 @@ class ChatTemplate:
         self.sandbox = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.sandbox.globals["raise_exception"] = _raise
         self.sandbox.filters["tojson"] = _to_json
+        # The same conversation must always become the same tokens.
+        del self.sandbox.filters["random"], self.sandbox.globals["lipsum"]
         self.compiled = self.sandbox.from_string(source)
 
     def render(
@@ -81,44 +91,48 @@ def _to_json(
 
 
 def _child() -> int:
-    """Render a request's conversations; the answer is {"texts": [...]} where null is a template's own refusal."""
-    import resource
-
-    request = json.load(sys.stdin)
+    """Compile the first line's template, then render a conversation a line, until the parent closes the pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CHILD_SECONDS, CHILD_SECONDS))
-    try:
-        template = ChatTemplate(request["template"], request["tokens"])
-        texts = [_one(template, messages, is_prompt) for messages, is_prompt in request["conversations"]]
-        answer: dict[str, Any] = {"texts": texts}
-    except MemoryError:
-        answer = {"fault": "it takes more memory than a template may"}
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        answer = {"fault": f"{type(error).__name__}: {error}"[:500]}
-    sys.stdout.write(json.dumps(answer))
+    template: ChatTemplate | None = None
+    for line in sys.stdin:
+        _grant_time()
+        try:
+            request = json.loads(line)
+            if template is None:
+                template = ChatTemplate(request["template"], request["tokens"])
+                answer = {"text": ""}
+            else:
+                answer = _answer(template, request, len(line))
+        except MemoryError:
+            answer = {"fault": "it takes more memory than a template may"}
+        except (
+            TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
+            answer = {"fault": f"{type(error).__name__}: {error}"[:500]}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
     return 0
 
 
-def _one(template: ChatTemplate, messages: list[dict[str, Any]], is_prompt: bool) -> str | None:
-    from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError
+def _grant_time() -> None:
+    """Let the next request have CHILD_SECONDS of CPU time; the system ends the process that uses more."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
+
+def _answer(template: ChatTemplate, request: Mapping[str, Any], size: int) -> dict[str, str]:
     try:
-        text = template.render(messages, None, is_prompt=is_prompt)
+        text = template.render(
+            request["messages"], request["tools"], is_prompt=request["is_prompt"], has_marks=request["has_marks"]
+        )
     except (SecurityError, TemplateRuntimeError, TemplateSyntaxError):
         raise
-    except TemplateError:
-        return None
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"a short conversation becomes {len(text):,} characters")
-    return text
+    except TemplateError as error:
+        return {"refused": str(error)[:500]}
+    if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
+        raise ValueError(f"a conversation of {size:,} characters becomes {len(text):,}")
+    return {"text": text}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from train.report.model import Curve, Flip, Flips, Forgetting, Report, Run, Spli
 from train.report.results import BITS_MARGIN, Pairs, Rules, bits, known, split_results
 
 SHOWN = 20
+FEWEST_DOCUMENTS = 10
 
 
 def build_report(
@@ -86,7 +87,8 @@ def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
     *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Measured as loss, since generated
     answers on a small slice are too noisy to show it.
     """
-    if not sum(before.num_bytes for before, _ in pairs):
+    pairs = [(before, after) for before, after in pairs if before.num_bytes]
+    if not pairs:
         return None
     base, tuned, difference = bits(pairs, rules, "general")
     if not base.value:
@@ -95,11 +97,17 @@ def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
     word: Literal["forgot", "held", "inconclusive"] = (
         "forgot" if low > BITS_MARGIN else "held" if high < BITS_MARGIN else "inconclusive"
     )
+    num_documents = len({before.cluster for before, _ in pairs})
+    if num_documents < FEWEST_DOCUMENTS:
+        # A bootstrap over so few has too little width to rule anything out.
+        word = "inconclusive"
     meaning = {
         "forgot": "the model forgot some of what it knew",
         "held": "no forgetting beyond 1 %",
         "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
     }[word]
+    if num_documents < FEWEST_DOCUMENTS:
+        meaning = f"too few documents to judge ({num_documents}; it takes {FEWEST_DOCUMENTS})"
     change = wording.percent(difference.value / base.value, sign=True)
     span = f"{wording.percent(low, sign=True)} to {wording.percent(high, sign=True)}"
     text = (

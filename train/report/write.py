@@ -41,7 +41,7 @@ def read_report(folder: Path) -> Report:
     try:
         # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
         return Report.model_validate(json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
 
@@ -59,17 +59,18 @@ def read_curve(path: Path) -> Curve:
         return Curve(steps=[], evals=[])
     steps: dict[int, StepPoint] = {}
     evals: dict[int, EvalPoint] = {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            event = json.loads(line)
+            event = json.loads(line.decode("utf-8"))
             kind = event["event"]
             if kind == "step" and math.isfinite(event["loss"]):
                 steps[event["step"]] = StepPoint(step=event["step"], loss=event["loss"])
             elif kind == "eval":
                 evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainError("E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainError("E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {reason}") from error
     # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
     ordered = [steps[step] for step in sorted(steps)]
     stride = max(1, -(-len(ordered) // _MOST_POINTS))

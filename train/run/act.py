@@ -17,7 +17,7 @@ from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
-from train.run.prepare import Prepared, add_adapters, chosen_for_training, prepare, shown_settings
+from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
 
 
 def run_dataset(
@@ -80,14 +80,16 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
     read_run(run)
     checkpoint, faults = newest_verified(run)
     for fault in faults:
-        say.talk(f"warning: {fault}; it is passed over")
+        say.talk(f"warning: {say.visible(fault)}; it is passed over")
     if checkpoint is None and faults:
         raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
     if checkpoint is None:
         say.talk(f"{run} has no checkpoint yet; the run begins again")
         return None, []
     changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
-    say.talk(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
+    say.talk(
+        f"resuming from {checkpoint.path.name}" + (say.visible(f", not exact: {'; '.join(changed)}") if changed else "")
+    )
     return checkpoint, changed
 
 
@@ -105,7 +107,7 @@ def _begin(
         "status": "running",
         "created": earlier.get("created", now()),
         "recipe": dict(shown_settings(prepared.recipe)),
-        "recipe_folder": str(folder or Path()),
+        "recipe_folder": str((folder or Path()).resolve()),
         "objective": prepared.objective,
         "seed": prepared.recipe.seed,
         "dataset": {
@@ -171,8 +173,9 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
 def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
     """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
     recipe = prepared.recipe
-    general = None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
-    return evaluate_splits(model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general)
+    return evaluate_splits(
+        model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general_path(recipe, folder)
+    )
 
 
 def _plan(model: Any, prepared: Prepared) -> str:

@@ -48,11 +48,21 @@ def read_run(folder: Path) -> dict[str, Any]:
     """Return a run's run.json; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
     try:
         value = json.loads((folder / RUN).read_bytes())
-    except (OSError, ValueError) as error:
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainError(
             "E953 nothing-to-resume", f"{folder / RUN}: {error}", "begin a new run without --resume"
         ) from None
-    return dict(value)
+    return value
+
+
+def recipe_folder(folder: Path) -> Path:
+    """Return the folder that the paths of a run's recipe are read from; raises TrainError "E953 nothing-to-resume"."""
+    recorded = read_run(folder).get("recipe_folder")
+    if not isinstance(recorded, str):
+        raise TrainError("E953 nothing-to-resume", f"{folder / RUN}: no recipe_folder", "name the recipe with --recipe")
+    return Path(recorded)
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from train import say
 from train.batch import Steps
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
-from train.evaluate import CategorySpec, category_specs
+from train.evaluate import CategorySpec, category_specs, readable_general
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
@@ -71,7 +71,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
-    _check_evaluation(renderer, dataset)
+    _check_evaluation(renderer, dataset, general_path(recipe, folder))
     steps = Steps(examples, recipe)
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
@@ -138,7 +138,8 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
 def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
     rendered = renderer.examples(rows)
     if rendered.skipped:
-        say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {_named(rendered.skipped)}")
+        ids = _named(rendered.skipped)
+        say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
     if rendered.cut:
         say.talk(
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
@@ -149,10 +150,16 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
     return rendered.examples
 
 
-def _check_evaluation(renderer: Renderer, dataset: Dataset) -> None:
+def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
     """Rows that could not be evaluated after the training must be known before it."""
     for split in ("validation", "test"):
         renderer.examples(dataset.splits[split])
+    readable_general(renderer, general)
+
+
+def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
+    """Return the recipe's file of general text, found from the recipe's folder; None is the shipped text."""
+    return None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
 
 
 def _facts(
@@ -181,7 +188,9 @@ def _facts(
 
 
 def _named(ids: list[str]) -> str:
-    return ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
+    return say.visible(", ".join(ids[:_MOST_NAMED])) + (
+        f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    )
 
 
 def chosen_for_training(rows: list[Row], most: int) -> list[Row]:

@@ -192,8 +192,8 @@ def mean_interval(
     """Return the interval of a mean score in [0, 1].
 
     Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
-    clusters of one record on. Graded ones that are all equal: Wilson on the clusters, since no score in [0, 1] varies
-    more than a coin of the same mean.
+    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in
+    [0, 1] varies more than a coin of the same mean.
 
     Raises:
         ValueError: there is no record.
@@ -202,7 +202,7 @@ def mean_interval(
     if set(values) <= {0.0, 1.0}:
         size = effective_size(values, clusters)
         return wilson(mean * size, size)
-    if max(values) == min(values) or groups < 2:
+    if _is_even(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
     if groups == len(values) >= _MANY:
         low, high = t_interval(values)
@@ -221,7 +221,7 @@ def difference_interval(
 ) -> Interval:
     """Return the interval of the mean paired difference tuned - base of scores in [0, 1], by BCa cluster bootstrap.
 
-    Where every record changed by the same amount, the bootstrap has no width and claims too much. Then the share of
+    Where every cluster changed by the same amount, the bootstrap has no width and claims too much. Then the share of
     records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
     record may lie as far off as a score can.
 
@@ -229,11 +229,17 @@ def difference_interval(
         ValueError: there is no record.
     """
     differences = [after - before for before, after in zip(base, tuned, strict=True)]
-    if len(set(clusters)) > 1 and max(differences) - min(differences) > 1e-12:
+    if not _is_even(differences, clusters):
         return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
     difference = math.fsum(differences) / len(differences)
     others = wilson(0, len(set(clusters))).high
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
+
+
+def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
+    """True where every cluster has the same mean, so that drawing clusters shows no spread."""
+    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    return bool(np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12)
 
 
 def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
