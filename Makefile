@@ -22,20 +22,20 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate train $(DEMO)
 
 test: check ## All checks and all tests
-	$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2
 
 quick: $(VENV)/installed-dev ## The tests that take no more than a few seconds each
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
-	$(BIN)/ruff check --quiet .
-	$(BIN)/ruff format --quiet --check .
-	$(BIN)/mypy --no-error-summary
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/arrows.log || { cat $(VENV)/arrows.log; exit 1; }
 
 format: $(VENV)/installed-dev ## Put the code into its one layout
-	$(BIN)/ruff check --quiet --fix .
-	$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
 
 clean: ## Remove the environment and the demo workspace
 	rm -rf $(VENV) $(DEMO)

@@ -64,11 +64,12 @@ def _lines(states: Iterator[State]) -> Iterator[str]:
 
 
 def _json_lines(states: Iterator[State]) -> Iterator[str]:
-    import orjson
+    import json
 
     for state in states:
         record = state.record
-        yield orjson.dumps(
+        # ASCII only: what controls or turns around a terminal in the data must not reach one.
+        yield json.dumps(
             {
                 "id": record.id,
                 "file": record.source.file,
@@ -79,4 +80,4 @@ def _json_lines(states: Iterator[State]) -> Iterator[str]:
                 "dropped": state.dropped,
                 "data": dict(record.data),
             }
-        ).decode()
+        )

@@ -41,7 +41,7 @@ def command(root: Path, form: str) -> int:
     rows = [_row(category, part, pins) for category, part in sorted(by_category.items())]
     if form == "jsonl":
         for row in rows:
-            say.data(json.dumps(row, ensure_ascii=False))
+            say.data(json.dumps(row))
         return Exit.OK
     rows.append({**_row("", records, pins), "category": "all"})
     columns = [name for name in rows[-1] if name != "category"]

@@ -342,3 +342,18 @@ def test_a_signal_ends_all_workers_at_once(number: int, code: int, tmp_path: Pat
     assert child.returncode == code
     assert b"Traceback" not in err
     assert time.monotonic() - started < 5
+
+
+def test_lists_for_programs_hold_no_raw_control_of_the_data(tmp_path: Path) -> None:
+    text = "a\u009b2J\u202eb\U000e0041"
+    (tmp_path / "data").mkdir()
+    line = {"id": "x", "instruction": text, "output": "fine", "category": text}
+    (tmp_path / "data/a.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (tmp_path / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
+    for command in (["list", "--format", "jsonl"], ["stats", "--format", "jsonl"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "curate", command[0], str(tmp_path), *command[1:]], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii()
+        assert json.loads(done.stdout.splitlines()[0])["category"] == text

@@ -40,7 +40,8 @@ def _lines_by_schema(demo: Path) -> dict[str, list[Any]]:
     """Everything that the two sides exchanged, by the schema that describes it."""
     patterns = {
         "dataset": "dataset/v1/manifest.json", "row": "dataset/v1/t*.jsonl", "report": "runs/*/report.json",
-        "feedback": "runs/*/feedback.jsonl", "predictions": "runs/*/predictions.jsonl", "metrics": "runs/*/metrics.jsonl",
+        "feedback": "runs/*/feedback.jsonl", "predictions": "runs/*/predictions.jsonl",
+        "metrics": "runs/*/metrics.jsonl",
     }  # fmt: skip
     found: dict[str, list[Any]] = {}
     for name, pattern in patterns.items():
