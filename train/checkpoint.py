@@ -148,15 +148,6 @@ def clear_leftovers(run: Path) -> None:
         shutil.rmtree(path)
 
 
-def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
-    """Return a SHA-256 over the names, types, shapes and bytes of tensors in the order of their names."""
-    from safetensors.torch import save
-
-    return hashlib.sha256(
-        save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
-    ).hexdigest()
-
-
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)

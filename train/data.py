@@ -116,7 +116,8 @@ def _check_messages(messages: Any, place: str) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             _bad(place, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        if not isinstance(message.get("content"), str | None):
+        # Others leave it out beside tool calls; from here on it is there.
+        if not isinstance(message.setdefault("content", None), str | None):
             _bad(place, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):

@@ -262,7 +262,7 @@ def _is_short_enough(renderer: Renderer, row: Row) -> bool:
         renderer.example(row)
     except RowFault as fault:
         if fault.code != "E925 too-long":
-            raise
+            raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
         return False
     return True
 

@@ -19,6 +19,7 @@ from train.errors import Exit, TrainError
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
+_MOST_NATS = 1e30
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
 
@@ -144,7 +145,7 @@ def _checked(one: Scored) -> Scored:
     texts = (one.id, one.split, one.category, one.cluster, one.reference, one.metric)
     if not all(isinstance(text, str) for text in texts) or not isinstance(one.text, str | None):
         raise TypeError("id, split, category, cluster, reference, metric and text are texts")
-    if type(one.nll) not in (int, float) or not isinstance(one.stopped, bool | None):
+    if type(one.nll) not in (int, float) or abs(one.nll) > _MOST_NATS or not isinstance(one.stopped, bool | None):
         raise TypeError("nll is a number, stopped true or false")
     if any(type(size) is not int or size < 0 for size in (one.num_tokens, one.num_bytes)):
         raise TypeError("num_tokens and num_bytes are numbers from 0")

@@ -23,18 +23,18 @@ class _Stderr:
 
 
 def talk(text: str = "") -> None:
-    """Write one line of talk to stderr; a line that is being redrawn stays above it as it was last."""
+    """Write one line of talk to stderr, made visible; a line that is being redrawn stays above it as it was last."""
     if _Stderr.is_line_open:
         sys.stderr.write("\n")
         _Stderr.is_line_open = False
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")
 
 
 def trouble(code: str, message: str, hint: str = "") -> None:
     """Write an error of the run to stderr: its code, what happened, what to do."""
-    talk(f"error[{code}]: {visible(message)}")
+    talk(f"error[{code}]: {message}")
     if hint:
-        talk(f"  help: {visible(hint)}")
+        talk(f"  help: {hint}")
 
 
 def redraw(text: str) -> None:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import select
+import socket
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 _STARTING_SECONDS = 60.0
+# Commands end quietly by SIGPIPE when `head` closes their output; a child that died must not end them so.
+_QUIET = getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+@dataclass(frozen=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    answers: IO[bytes]
 
 
 class Worker:
@@ -23,7 +34,7 @@ class Worker:
 
     def __init__(self, arguments: Sequence[str], *, greeting: Any, seconds: float) -> None:
         self._arguments, self._greeting, self._seconds = list(arguments), greeting, seconds
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[_Child] = []
         self._lock = threading.Lock()
         # Also at the end of the interpreter; it must not keep the worker alive, hence the list.
         weakref.finalize(self, _end, self._running)
@@ -33,51 +44,40 @@ class Worker:
         with self._lock:
             if not self._running:
                 greeted = self._start()
-                if greeted is None or _is_fault(greeted):
+                if greeted is None or (isinstance(greeted, Mapping) and "fault" in greeted):
                     _end(self._running)
                     return greeted
             return self._exchange(question, self._seconds)
 
     def _start(self) -> Any:
-        # A session of its own: Ctrl-C asks a run to finish its step, for which the child is needed.
-        self._running.append(
-            subprocess.Popen(
-                [sys.executable, "-I", "-W", "ignore", *self._arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C asks a run to finish its step, for which the child is needed.
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-W", "ignore", *self._arguments], stdin=theirs.fileno(), stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL, env={}, start_new_session=True,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        self._running.append(_Child(process, ours, ours.makefile("rb")))
         return self._exchange(self._greeting, _STARTING_SECONDS)
 
     def _exchange(self, value: Any, seconds: float) -> Any:
         child = self._running[0]
-        assert child.stdin is not None
-        assert child.stdout is not None
         try:
             # In ASCII: a text may hold a lone surrogate, and a newline ends the question.
-            child.stdin.write(json.dumps(value).encode("ascii") + b"\n")
-            child.stdin.flush()
-            line = child.stdout.readline() if select.select([child.stdout], [], [], seconds)[0] else b""
-        except BrokenPipeError:
-            line = b""
-        if not line:
+            child.line.sendall(json.dumps(value).encode("ascii") + b"\n", _QUIET)
+            answer = child.answers.readline() if select.select([child.line], [], [], seconds)[0] else b""
+        except (BrokenPipeError, ConnectionResetError):
+            answer = b""
+        if not answer:
             _end(self._running)
             return None
-        return json.loads(line)
+        return json.loads(answer)
 
 
-def _is_fault(answer: Any) -> bool:
-    return isinstance(answer, Mapping) and "fault" in answer
-
-
-def _end(running: list[subprocess.Popen[bytes]]) -> None:
+def _end(running: list[_Child]) -> None:
     while running:
         child = running.pop()
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            assert pipe is not None
-            try:
-                pipe.close()
-            except BrokenPipeError:
-                # What the dead child has not read is lost with it.
-                continue
+        child.process.kill()
+        child.process.wait()
+        child.answers.close()
+        child.line.close()

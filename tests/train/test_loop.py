@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
 
-from train.checkpoint import newest_verified, open_checkpoint, sha256_of_tensors
+from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.loop import FitResult, ValidationScore, fit, restore_weights, trained_tensors
 from train.model import add_lora

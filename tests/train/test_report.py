@@ -266,6 +266,17 @@ def test_forgetting_is_a_rise_of_bits_on_general_text(factor: float, word: str) 
     assert report.forgetting.difference.value == pytest.approx((factor - 1) * report.forgetting.base.value)
 
 
+@pytest.mark.parametrize("sizes", [[150], [150] * 3, [0, 0, 150], [0, 150]])
+def test_a_few_documents_never_show_or_rule_out_forgetting(sizes: list[int]) -> None:
+    base, tuned = _sides("a")
+    general = [Scored(f"g{n}", "general", "", f"g{n}", "", 200.0 + n, 60, size) for n, size in enumerate(sizes)]
+    report = _report([*base, *general], [*tuned, *(replace(one, nll=one.nll * 2) for one in general)])
+    assert report.forgetting is not None
+    assert report.forgetting.word == "inconclusive"
+    assert report.forgetting.n == sum(map(bool, sizes))
+    assert "too few documents" in report.forgetting.sentence
+
+
 def test_a_report_can_be_computed_again_from_its_predictions(tmp_path: Path) -> None:
     base, tuned = _joined(_sides("a"), _sides("b", metric="chrf"), _sides("a", split="validation"))
     report = _report(base, tuned)

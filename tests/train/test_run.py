@@ -279,7 +279,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: ValidationScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
-    assert "was cut or changed, so the weights of the last step are taken" in done.stderr
+    assert "was cut or changed, so the last step's weights are taken" in done.stderr
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["best_step"], record["taken_step"]) == (1, 2)
 

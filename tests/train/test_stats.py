@@ -248,3 +248,13 @@ def test_verdicts(
 def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:
     verdict = stats.judge(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
     assert (verdict.word, verdict.note) == ("inconclusive", "too few to judge (12 clusters; it takes 30)")
+
+
+def test_clusters_that_are_all_alike_still_leave_doubt() -> None:
+    """Each pair of records has one right before and both after: the records differ, what is drawn does not."""
+    base, tuned, clusters = [0.0, 1.0] * 30, [1.0] * 60, [f"k{n // 2}" for n in range(60)]
+    low, high = stats.difference_interval(base, tuned, clusters, seed=[1])
+    assert low < 0.45 < 0.5 < high
+    low, high = stats.mean_interval([0.2, 0.4] * 30, clusters, seed=[1])
+    assert low < 0.25
+    assert high > 0.35

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -164,3 +165,10 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
     } | manifest
     (folder / "manifest.json").write_text(json.dumps(value), encoding="utf-8")
     return folder
+
+
+def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
+    """Return a SHA-256 over the names, types, shapes and bytes of tensors in the order of their names."""
+    return hashlib.sha256(
+        save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    ).hexdigest()

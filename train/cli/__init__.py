@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import signal
 import sys
@@ -60,6 +61,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _stop)
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that is not UTF-8 gets an escape, not an exception.
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(prog_name="train", standalone_mode=False) or Exit.OK)
     except TrainError as error:

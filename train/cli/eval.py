@@ -42,7 +42,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     say.data(table(report))
     if not dry_run:
         write_report(report, run)
-        say.talk(f"written: {run / 'report.html'}")
+        say.talk(f"written: {say.visible(str(run / 'report.html'))}")
     return report_exit(report.regressed(), fail_on)
 
 

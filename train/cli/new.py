@@ -29,7 +29,8 @@ def command(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
         with file.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{file} is there already; --force overwrites it") from None
+        raise click.UsageError(f"{say.visible(str(file))} is there already; --force overwrites it") from None
     except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror}") from None
-    say.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")
+        raise click.UsageError(f"{say.visible(str(file))}: {error.strerror}") from None
+    name = say.visible(str(file))
+    say.talk(f"wrote {name}; use it with: train run DATASET --recipe {name}")

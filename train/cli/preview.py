@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from train import say
+from train.errors import Exit
 
 if TYPE_CHECKING:
     from train.render import Example, Renderer
@@ -41,13 +42,16 @@ def command(
     ids: tuple[str, ...],
     split: str,
     number: int,
-) -> None:
+) -> int:
     """Show records of DATASET as the model sees them: a token a line, with its id and whether it is trained.
+
+    A record that a run would refuse is named with the reason, and makes the exit code 2.
 
     Example: train preview my-data/dataset/v1 --id ticket-17
     """
     # torch and transformers take seconds to import, so only this command pays for them.
     from train.recipe import load_recipe
+    from train.render import RowFault
     from train.run import open_renderer
 
     recipe = load_recipe(recipe_path, settings, {"base": base})
@@ -59,9 +63,17 @@ def command(
     )
     missing = sorted(set(ids) - {row.id for row in rows})
     if missing:
-        raise click.UsageError(f"no record {', '.join(missing)} in {dataset}")
+        raise click.UsageError(say.visible(f"no record {', '.join(missing)} in {dataset}"))
+    refused = 0
     for row in rows:
-        _show(renderer.example(row), renderer)
+        try:
+            example = renderer.example(row)
+        except RowFault as fault:
+            say.trouble(fault.code, f"record {row.id}: {fault.reason}")
+            refused += 1
+            continue
+        _show(example, renderer)
+    return Exit.USAGE if refused else Exit.OK
 
 
 def _show(example: Example, renderer: Renderer) -> None:

@@ -45,6 +45,8 @@ def command(
     from train.run.folder import RECIPE, recipe_folder
 
     run = out or (newest_run(dataset) if resume else next_run(dataset))
+    if not str(run).isprintable():
+        raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")
     folder = recipe_path.parent if recipe_path else None
     is_own = resume and recipe_path is None
     if is_own:

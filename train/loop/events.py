@@ -26,7 +26,8 @@ class Events:
     def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
         kept: list[str] = []
         if resumed_from and path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_before(line, resumed_from)]
+            text = path.read_text(encoding="utf-8", errors="replace")
+            kept = [line for line in text.split("\n") if _is_before(line, resumed_from)]
         fresh = path.with_suffix(".tmp")
         fresh.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         fresh.replace(path)
@@ -53,9 +54,10 @@ def _is_before(line: str, step: int) -> bool:
     """Torn last lines and events after ``step`` belong to work that is done again."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    return isinstance(event, dict) and event.get("step", 0) <= step and event.get("event") != "end"
+    at = event.get("step", 0) if isinstance(event, dict) else None
+    return isinstance(at, int) and at <= step and event.get("event") != "end"
 
 
 class Progress:

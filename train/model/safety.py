@@ -35,8 +35,9 @@ _LAYER_FIELDS = frozenset(
 _SIZE_FIELDS = frozenset(
     {"vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "n_embd", "n_inner", "d_model", "d_ff",
      "ffn_dim", "dim", "head_dim", "num_attention_heads", "num_key_value_heads", "n_head", "num_experts",
-     "num_local_experts", "n_routed_experts"}
+     "num_local_experts", "n_routed_experts", "n_positions"}
 )  # fmt: skip
+_MOST_POSITIONS = 100_000_000
 _AGAIN = "copy the model again"
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_JSON_BYTES = 64 << 20
@@ -135,8 +136,8 @@ def _check_sizes(config: Any, tensors: dict[str, Any], path: Path) -> None:
             raise _bad(path, f"asks for {value:,} layers ({key}), the weights have {len(tensors):,} tensors", _AGAIN)
         if key in _SIZE_FIELDS and value > largest:
             raise _bad(path, f"asks for a size of {value:,} ({key}), no tensor has over {largest:,} numbers", _AGAIN)
-        if key == "max_position_embeddings" and value < 1:
-            raise _bad(path, f"has {value} as max_position_embeddings", _AGAIN)
+        if key == "max_position_embeddings" and not 1 <= value <= _MOST_POSITIONS:
+            raise _bad(path, f"has {value:,} as max_position_embeddings", _AGAIN)
 
 
 def _offsets(path: Path, name: str, entry: Any) -> tuple[int, int]:

@@ -59,7 +59,8 @@ class ChatTemplate:
         self.sandbox.globals["raise_exception"] = _raise
         self.sandbox.filters["tojson"] = _to_json
         # The same conversation must always become the same tokens.
-        del self.sandbox.filters["random"], self.sandbox.globals["lipsum"]
+        del self.sandbox.filters["random"]
+        self.sandbox.globals["lipsum"] = _no_dice
         self.compiled = self.sandbox.from_string(source)
 
     def render(
@@ -81,6 +82,11 @@ class ChatTemplate:
 
 def _raise(message: str) -> NoReturn:
     raise TemplateError(message)
+
+
+def _no_dice(*_: Any, **__: Any) -> NoReturn:
+    # Not removed: an undefined name may stand in a template unnoticed.
+    raise SecurityError("a chat template draws no random words")
 
 
 def _to_json(

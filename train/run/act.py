@@ -46,17 +46,19 @@ def run_dataset(
     if is_dry:
         model = add_adapters(prepared)
         say.talk("plan: " + _plan(model, prepared))
-        say.talk(f"dry run: nothing was written; the run would be {run}")
+        say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
         return Exit.OK
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
-    say.talk(f"run {run.name}: measuring the base")
+    say.talk(f"run {say.visible(run.name)}: measuring the base")
     base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
     result = _fitted(model, prepared, run, checkpoint, record)
     if result.stopped is not None:
         write_run(run, record | _ending(result, "stopped"))
-        say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {run}")
+        say.talk(
+            f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {say.visible(str(run))}"
+        )
         return result.stopped
     taken = _restore_best(model, run, result)
     say.talk("measuring the tuned model")
@@ -71,7 +73,7 @@ def run_dataset(
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": _results(report)},
     )
     say.data(table(report))
-    say.talk(f"report: {run / 'report.html'}")
+    say.talk(f"report: {say.visible(str(run / 'report.html'))}")
     return Exit.OK
 
 
@@ -84,7 +86,7 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
     if checkpoint is None and faults:
         raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
     if checkpoint is None:
-        say.talk(f"{run} has no checkpoint yet; the run begins again")
+        say.talk(f"{say.visible(str(run))} has no checkpoint yet; the run begins again")
         return None, []
     changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
     say.talk(
@@ -163,7 +165,9 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     try:
         best = open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
     except TrainError as error:
-        say.talk(f"warning: {error.message}, so the weights of the last step are taken instead of the best one's")
+        say.talk(
+            f"warning: {say.visible(error.message)}, so the last step's weights are taken instead of the best one's"
+        )
         return result.step
     restore_weights(model, best)
     say.talk(f"step {result.best_step} was the best on validation; its weights are taken")

@@ -41,7 +41,7 @@ def newest_run(dataset: Path) -> Path:
 
 def write_run(folder: Path, record: Mapping[str, Any]) -> None:
     """Replace run.json in one step."""
-    write_whole(folder / RUN, [json.dumps(record, indent=1, ensure_ascii=False) + "\n"])
+    write_whole(folder / RUN, [json.dumps(record, indent=1) + "\n"])
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -152,8 +152,12 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
 
 def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
     """Rows that could not be evaluated after the training must be known before it."""
-    for split in ("validation", "test"):
-        renderer.examples(dataset.splits[split])
+    if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
+        raise TrainError(
+            "E937 nothing-to-report",
+            "neither the validation nor the test split has a record that can be evaluated",
+            "export a data set with a test split, or more records; without one nobody knows whether it helped",
+        )
     readable_general(renderer, general)
 
 
