@@ -12,6 +12,7 @@ import orjson
 
 from curate.importers import Imported, Plan, Rejected, ShapeView, convert, plan_import
 from curate.record import CurateError
+from curate.say import spelled
 from curate.shape import load_shape
 from curate.store import write_atomic
 
@@ -92,8 +93,29 @@ def take_in(
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
         entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
+        intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
         write_atomic(intake.quarantine, entries)
     return intake
+
+
+def _free_quarantine(wanted: Path, source: str) -> Path:
+    """Return ``wanted``, or the first numbered name after it that does not hold the rows of another file."""
+    path, number = wanted, 1
+    while path.exists() and _source_of(path) != source:
+        number += 1
+        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    return path
+
+
+def _source_of(quarantine: Path) -> str:
+    """Return the file whose rows a quarantine file holds, "" where somebody has edited it past recognition."""
+    with quarantine.open("rb") as handle:
+        first = handle.readline()
+    try:
+        entry = orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return ""
+    return str(entry.get("file", "")) if isinstance(entry, dict) else ""
 
 
 def _refuse_outside(path: Path, root: Path) -> None:

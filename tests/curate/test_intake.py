@@ -162,3 +162,19 @@ def test_an_archive_is_refused(shared: Path, workspace: Path) -> None:
         take_in(shared / "badinputs/jsonl/zip_slip_and_bomb.zip", workspace, load_shape("instruction"))
     assert caught.value.code == "E908 cannot-import"
     assert set(tree(workspace)) == {"curate.toml"}
+
+
+def test_two_files_of_one_name_keep_their_bad_rows_apart(workspace: Path, tmp_path: Path) -> None:
+    for folder, raw in (("one", b"\xff\n"), ("two", b"\xfe\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.jsonl").write_bytes(raw)
+        for _ in range(2):
+            take_in(tmp_path / folder / "rows.jsonl", workspace, load_shape("instruction"), format_name="alpaca")
+    held = sorted((workspace / "quarantine").iterdir())
+    assert [path.name for path in held] == ["rows.jsonl-2.jsonl", "rows.jsonl.jsonl"]
+    assert [json.loads(path.read_bytes())["file"] for path in held] == [
+        str(tmp_path / folder / "rows.jsonl") for folder in ("two", "one")
+    ]
+    held[0].write_text("not ours any more", encoding="utf-8")
+    take_in(tmp_path / "two/rows.jsonl", workspace, load_shape("instruction"), format_name="alpaca")
+    assert held[0].read_text(encoding="utf-8") == "not ours any more"
