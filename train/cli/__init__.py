@@ -7,14 +7,18 @@ import io
 import pkgutil
 import signal
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from train import say
 from train.errors import Exit, TrainError
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 class Verbs(click.Group):
@@ -53,6 +57,21 @@ def cli() -> None:
 
     Example: train run my-data/dataset/v1
     """
+
+
+def takes_a_recipe(command: Verb) -> Verb:
+    """Give a verb what `run`, `plan` and `preview` share: DATASET, --recipe, --set and --base."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    shared = (
+        click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False)),
+        click.option("--recipe", "recipe_path", type=file, help="Recipe file, TOML or YAML."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="One key, such as lora.rank=8."),
+        click.option("--base", help="Folder, .gguf file or hub id of the model to tune."),
+    )
+    # As with decorators written one above the other, the last is applied first.
+    for give in reversed(shared):
+        command = give(command)
+    return command
 
 
 def main() -> NoReturn:

@@ -7,20 +7,11 @@ from pathlib import Path
 import click
 
 from train import say
+from train.cli import takes_a_recipe
 
 
 @click.command("plan")
-@click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--recipe",
-    "recipe_path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recipe file, TOML or YAML.",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as lora.rank=8."
-)
-@click.option("--base", help="Folder, .gguf file or hub id of the model to tune.")
+@takes_a_recipe
 @click.option("--measure/--no-measure", default=True, help="Compute a few steps here to say how long the run takes.")
 @click.option("--json", "is_json", is_flag=True, help="Print the plan as JSON.")
 def command(

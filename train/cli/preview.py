@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from train import say
+from train.cli import takes_a_recipe
 from train.errors import Exit
 
 if TYPE_CHECKING:
@@ -18,17 +19,7 @@ _TRAINED, _PLAIN = "\x1b[32m", "\x1b[0m"
 
 
 @click.command("preview")
-@click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--recipe",
-    "recipe_path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recipe file, TOML or YAML.",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as objective=chat."
-)
-@click.option("--base", help="Folder, .gguf file or hub id of the model to tune.")
+@takes_a_recipe
 @click.option("--id", "ids", multiple=True, help="Show this record; may be given more than once.")
 @click.option("--split", default="train", show_default=True, type=click.Choice(["train", "validation", "test"]))
 @click.option(

@@ -6,19 +6,11 @@ from pathlib import Path
 
 import click
 
+from train.cli import takes_a_recipe
+
 
 @click.command("run")
-@click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--recipe",
-    "recipe_path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Recipe file, TOML or YAML.",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key of the recipe, such as lora.rank=8."
-)
-@click.option("--base", help="Folder, .gguf file or hub id of the model to tune.")
+@takes_a_recipe
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; default runs/DATE-a.")
 @click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
