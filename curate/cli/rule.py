@@ -14,7 +14,7 @@ from curate.record import CurateError, Json
 @click.command("rule")
 @click.argument("code_or_name", required=False)
 def command(code_or_name: str | None) -> None:
-    """Explain a check by its code or name; without one, list all checks.
+    """Explain a check by its code or name; a prefix lists its family, and nothing lists all checks.
 
     Example: curate rule S105
     """
@@ -22,12 +22,13 @@ def command(code_or_name: str | None) -> None:
     from curate.door import FAULTS, Fault
 
     rules: dict[str, Fault | Check] = dict(sorted([*FAULTS.items(), *discover().items()]))
-    if code_or_name is None:
-        for rule in rules.values():
+    asked = (code_or_name or "").lower()
+    found = [rule for rule in rules.values() if asked in (rule.code.lower(), rule.name)]
+    family = [rule for rule in rules.values() if rule.code.lower().startswith(asked)]
+    if not found and family:
+        for rule in family:
             say.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
         return
-    asked = code_or_name.lower()
-    found = [rule for rule in rules.values() if asked in (rule.code.lower(), rule.name)]
     if not found:
         from difflib import get_close_matches
 

@@ -357,3 +357,17 @@ def test_hostile_secrets_and_personal_data_are_found_and_never_shown(shared: Pat
         "r0005": ["contains US social security number"],
         "r0006": ["contains private key"],
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "num_lines"), [("x7", "X701", 6), ("X701", "X701", None), ("b80", "B801", 3)]
+)
+def test_rule_explains_one_and_lists_a_family(asked: str, first: str, num_lines: int | None) -> None:
+    from click.testing import CliRunner
+
+    from curate.cli.rule import command
+
+    result = CliRunner().invoke(command, [asked])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(first)
+    assert num_lines is None or len(result.stdout.splitlines()) == num_lines
