@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import unicodedata
 
@@ -9,6 +10,11 @@ import unicodedata
 def visible(text: str) -> str:
     """Return ``text`` with control, format, private and unassigned characters but newline and tab as ``<U+XXXX>``."""
     return "".join(f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text)
+
+
+def columns() -> int | None:
+    """Return the width of the terminal that stdout goes to, in cells; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def data(text: str = "") -> None:

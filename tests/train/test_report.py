@@ -446,3 +446,13 @@ def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pyte
     assert "2 records were evaluated by one of the runs only" in printed
     arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "regressed"]
     assert cli.main(arguments, standalone_mode=False) == Exit.FAILED
+
+
+def test_a_narrow_terminal_goes_without_the_metric_and_loses_no_verdict() -> None:
+    report = _report(*_joined(_sides("reading tables", metric="json_schema.field_f1"), _sides("writing letters")))
+    wide, narrow = table(report), table(report, columns=66)
+    assert "json_schema.field_f1" in wide
+    assert max(map(len, wide.splitlines())) > 66
+    assert all(len(line) <= 66 for line in narrow.splitlines())
+    assert all(f"{one.verdict}" in narrow for one in report.main().categories)
+    assert " ".join(narrow.split()).endswith(" ".join(wide.split("note: ")[-1].split()))

@@ -43,7 +43,7 @@ def command(first: Path, second: Path, fail_on: str | None) -> int:
         resamples=reports[0].resamples,
         remarks=remarks,
     )
-    say.data(table(report, sides=(str(first), str(second))))
+    say.data(table(report, sides=(str(first), str(second)), columns=say.columns()))
     return report_exit(report.regressed(), fail_on)
 
 

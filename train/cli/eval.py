@@ -39,7 +39,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         resamples=old.resamples,
         remarks=old.remarks,
     )
-    say.data(table(report))
+    say.data(table(report, columns=say.columns()))
     if not dry_run:
         write_report(report, run)
         say.talk(f"written: {say.visible(str(run / 'report.html'))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from unicodedata import combining, east_asian_width
 
 from train.report import wording
@@ -10,13 +11,16 @@ from train.say import visible
 
 _LONGEST_NAME = 32
 _HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
+_GIVEN_UP = ("metric", "p")
+"""What a narrow terminal goes without, in this order; the files of the report hold everything."""
 _ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
 
 
-def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned")) -> str:
+def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns: int | None = None) -> str:
     """Return the results by category of the split whose verdicts count, with notes, as text without colour.
 
-    ``sides`` names what is compared, where it is not the base and the tuned model of one run.
+    ``sides`` names what is compared, where it is not the base and the tuned model of one run. In a terminal of
+    ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
     """
     main = report.main()
     rows = [_row(one) for one in main.categories]
@@ -35,17 +39,34 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned")) -> str:
                 "",
             )
         )
-    widths = [max(_width(row[i]) for row in (_HEADS, *rows)) for i in range(len(_HEADS))]
-    rule = "  ".join("-" * width for width in widths)
-    lines = [_title(report, sides), "", _line(_HEADS, widths), rule]
-    lines += [_line(row, widths) for row in rows[: len(main.categories)]]
+    everything = [_HEADS, *rows]
+    widths = [max(_width(row[place]) for row in everything) for place in range(len(_HEADS))]
+    kept = _fitting(widths, columns)
+    rule = "  ".join("-" * widths[place] for place in kept)
+    lines = [_title(report, sides), "", _line(_HEADS, widths, kept), rule]
+    lines += [_line(row, widths, kept) for row in rows[: len(main.categories)]]
     if main.macro is not None:
-        lines += [rule, _line(rows[-1], widths)]
+        lines += [rule, _line(rows[-1], widths, kept)]
     if report.forgetting is not None:
-        lines += ["", visible(report.forgetting.sentence)]
+        lines += ["", *_prose(report.forgetting.sentence, columns)]
     if report.notes or report.remarks:
-        lines += ["", *(f"note: {visible(note)}" for note in report.notes + report.remarks)]
+        lines.append("")
+    for note in report.notes + report.remarks:
+        lines += _prose(f"note: {note}", columns)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _fitting(widths: list[int], columns: int | None) -> list[int]:
+    """Return the places of the columns that are shown."""
+    kept = list(range(len(widths)))
+    for name in _GIVEN_UP:
+        if columns is not None and sum(widths[place] for place in kept) + 2 * (len(kept) - 1) > columns:
+            kept.remove(_HEADS.index(name))
+    return kept
+
+
+def _prose(text: str, columns: int | None) -> list[str]:
+    return [visible(text)] if columns is None else textwrap.wrap(visible(text), max(20, columns))
 
 
 def _title(report: Report, sides: tuple[str, str]) -> str:
@@ -75,11 +96,12 @@ def _bare(p: float) -> str:
     return wording.p_value(p).removeprefix("p ").removeprefix("= ")
 
 
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+def _line(cells: tuple[str, ...], widths: list[int], kept: list[int]) -> str:
     padded = []
-    for head, cell, width in zip(_HEADS, cells, widths, strict=True):
-        blank = " " * (width - _width(cell))
-        padded.append(blank + cell if head in _ALIGNED_RIGHT else cell + blank)
+    for place in kept:
+        cell = cells[place]
+        blank = " " * (widths[place] - _width(cell))
+        padded.append(blank + cell if _HEADS[place] in _ALIGNED_RIGHT else cell + blank)
     return "  ".join(padded)
 
 

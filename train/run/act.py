@@ -72,7 +72,7 @@ def run_dataset(
         run,
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": _results(report)},
     )
-    say.data(table(report))
+    say.data(table(report, columns=say.columns()))
     say.talk(f"report: {say.visible(str(run / 'report.html'))}")
     return Exit.OK
 
