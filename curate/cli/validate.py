@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from curate import say
 from curate.formats import Page, format_names, render
-from curate.record import CurateError, Exit
+from curate.record import CurateError, Exit, Finding
 
 if TYPE_CHECKING:
     from curate.settings import Settings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from curate.validate import Verdict
 
 _SAMPLE_LINES = 100
+_EXPLAIN_SECONDS = 2.0
 _NUM_EXCERPTS = 20
 
 
@@ -34,6 +36,7 @@ _NUM_EXCERPTS = 20
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write the findings to this file.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if there are errors.")
+@click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
@@ -49,6 +52,7 @@ def command(
     output: Path | None,
     exit_zero: bool,
     statistics: bool,
+    explain: bool,
     show_values: bool,
     jobs: int,
     limit: int,
@@ -85,11 +89,44 @@ def command(
     )
     text = _statistics(verdict) if statistics else render(format_, verdict, Page(lines, show_values))
     _write(list(text), output)
+    if explain:
+        _explain(shape, files, verdict.findings, root)
     say.talk(_summary(verdict))
     if not verdict.num_records and verdict.num_errors:
         say.talk(f"no line is a record of the shape {say.one_line(shape.name)}; --schema names another")
         say.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")
     return Exit.FINDINGS if verdict.num_errors and not exit_zero else Exit.OK
+
+
+def _explain(shape: Shape, files: Sequence[Path], findings: Sequence[Finding], root: Path | None) -> None:
+    """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
+
+    Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
+    """
+    import signal
+
+    from curate.door import strict_loads
+    from curate.validate import raw_lines
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    broken = [finding for finding in findings if finding.code == "S102"][:_NUM_EXCERPTS]
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for (file, number), raw in raw_lines(files, broken, root=root).items():
+            say.talk(f"{say.visible(file)}:{number}: jsonschema says")
+            signal.setitimer(signal.ITIMER_REAL, _EXPLAIN_SECONDS)
+            try:
+                told = shape.explain(strict_loads(raw))
+            except (TimeoutError, RecursionError, re.error) as error:
+                told = [f"no answer: {type(error).__name__}"]
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for line in told or ["nothing is wrong; the engines disagree"]:
+                say.talk(f"  {line}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def _files(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
