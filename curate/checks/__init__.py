@@ -256,6 +256,17 @@ def masked(kind: str, value: str) -> str:
     return f"{kind} ({len(value)} characters, {value[:2]!r}...)"
 
 
+def sensitive(record: Record, find: Callable[[str], Iterable[tuple[str, str]]]) -> Iterator[Problem]:
+    """Yield one masked problem a text and kind of what ``find`` sees in it; ``find`` gives (kind, value) pairs."""
+    for pointer, text in texts(record):
+        found: dict[str, list[str]] = {}
+        for kind, value in find(text):
+            found.setdefault(kind, []).append(value)
+        for kind, values in found.items():
+            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
+
+
 def is_blank(text: str) -> bool:
     """Whether nothing of ``text`` can be seen: white space, controls, zero-width and filler characters only."""
     if text.isascii():

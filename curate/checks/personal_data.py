@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from curate.checks import check, masked, texts
+from curate.checks import check, sensitive
 from curate.record import Problem, Record
 from curate.settings import Settings
 
@@ -256,10 +256,4 @@ def personal_data(record: Record, settings: Settings) -> Iterator[Problem]:
     roles such as support@ and toll-free numbers. Cards and IBANs must pass their check digits, other numbers the rules
     of their plan. Messages show the kind, the length and two characters, never the value.
     """
-    for pointer, text in texts(record):
-        found: dict[str, list[str]] = {}
-        for kind, value in find(text):
-            found.setdefault(kind, []).append(value)
-        for kind, values in found.items():
-            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
+    yield from sensitive(record, find)

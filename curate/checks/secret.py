@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from curate.checks import check, masked, texts
+from curate.checks import check, sensitive
 from curate.record import Problem, Record
 from curate.settings import Settings
 
@@ -160,10 +160,4 @@ def secret(record: Record, settings: Settings) -> Iterator[Problem]:
     placeholder such as <API_KEY>. Known prefixes are matched with their length; entropy and a list of words tell
     placeholders apart. Messages show the kind, the length and two characters, never the value.
     """
-    for pointer, text in texts(record):
-        found: dict[str, list[str]] = {}
-        for kind, value in find(text):
-            found.setdefault(kind, []).append(value)
-        for kind, values in found.items():
-            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
+    yield from sensitive(record, find)
