@@ -20,13 +20,52 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Citations(_Part):
+    """What an answer of a category must cite."""
+
+    pattern: str = r"\[[^\[\]]+\]"
+    """Regular expression (ECMA 262) of one citation, e.g. [12] or [Smith 2020]."""
+    at_least: int = Field(default=1, ge=1)
+    """The fewest citations in a completion."""
+    in_prompt: bool = False
+    """Whether what is cited must stand in the prompt, word for word."""
+
+
 class Category(_Part):
-    """How one category is scored."""
+    """The contract of one category: how it is scored, and what its completions must be."""
 
     scorer: str = ""
     """A metric of `train/metrics`, e.g. "exact" or "json_schema"; empty leaves the choice to the trainer."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of that metric."""
+    schema_: str = Field(default="", alias="schema")
+    """Path, inside the workspace, of a JSON Schema that the completion, read as JSON, must fit."""
+    min_chars: int = Field(default=0, ge=0)
+    """The shortest completion, in characters."""
+    max_chars: int | None = Field(default=None, gt=0)
+    """The longest completion, in characters."""
+    language: str = Field(default="", pattern=r"^([a-z]{2,3})?$")
+    """ISO 639 code of the language that completions are written in, e.g. "de"."""
+    citations: Citations | None = None
+    """What completions must cite; unset asks for nothing."""
+
+
+class Tolerance(_Part):
+    """How many findings of a check are no fault of the data set."""
+
+    max_count: int | None = Field(default=None, ge=0)
+    """At most so many."""
+    max_rate: float | None = Field(default=None, ge=0, le=1)
+    """At most this share of the records, e.g. 0.01."""
+
+
+class Scope(_Part):
+    """Other rules for some of the records."""
+
+    ignore: list[str] = Field(default_factory=list)
+    """Codes, names or code prefixes not to run there."""
+    severity: dict[str, Severity] = Field(default_factory=dict)
+    """Severity there, by code or name."""
 
 
 class CheckSettings(_Part):
@@ -38,6 +77,14 @@ class CheckSettings(_Part):
     """Codes, names or code prefixes not to run."""
     severity: dict[str, Severity] = Field(default_factory=dict)
     """Severity by code or name, in place of the check's own."""
+    tolerance: dict[str, Tolerance] = Field(default_factory=dict)
+    """By code or name: findings within the tolerance are counted and shown, and do not fail the validation."""
+    per_path: dict[str, Scope] = Field(default_factory=dict)
+    """Other rules for files by glob, relative to the workspace, e.g. "data/legacy/*.jsonl"."""
+    per_category: dict[str, Scope] = Field(default_factory=dict)
+    """Other rules for records by category."""
+    baseline: str = ""
+    """Path, inside the workspace, of a file of old findings that are counted and do not fail; see --update-baseline."""
     max_chars: int = Field(default=32_000, gt=0)
     """Q204: the longest prompt and completion together, in characters."""
     min_category: int = Field(default=30, ge=0)
@@ -57,6 +104,23 @@ class DedupeSettings(_Part):
     """Jaccard similarity from which two records are near duplicates; unset takes the preset's."""
     ngram: int | None = Field(default=None, gt=0, le=64)
     """Words (or characters) a shingle; unset takes the preset's."""
+    encoder: str = ""
+    """Folder of a sentence-embedding model, to find texts of the same meaning too; needs the extra `semantic`."""
+    semantic_threshold: float = Field(default=0.95, gt=0, le=1)
+    """Cosine similarity from which two texts mean the same."""
+
+
+class LeakSettings(_Part):
+    """How leaks between splits and contamination by benchmarks are found."""
+
+    against: list[Annotated[str, Field(pattern=_GLOB)]] = Field(default_factory=list)
+    """Globs, inside the workspace, of benchmark files that no training record may repeat; see check P504."""
+    ngram: int = Field(default=13, ge=3, le=64)
+    """Words that two long texts must share in a row."""
+    short_ngram: int = Field(default=8, ge=3, le=64)
+    """Words in a row for texts too short for the long one."""
+    max_prompts: int = Field(default=5, ge=1)
+    """A run of words in more prompts than this is a template and no evidence."""
 
 
 class SplitSettings(_Part):
@@ -78,6 +142,26 @@ class SplitSettings(_Part):
         return self
 
 
+class About(_Part):
+    """What the cards and manifests of exported datasets say about them."""
+
+    title: str = ""
+    """The data set's name for people."""
+    description: str = ""
+    """What it is for and how it was made."""
+    license: str = ""
+    """SPDX identifier, e.g. "CC-BY-4.0", of every record that names no licence of its own in /meta/license."""
+    creators: list[str] = Field(default_factory=list)
+    """Who made it."""
+    homepage: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Where it is published."""
+    citation: str = ""
+    """How to cite it (BibTeX)."""
+
+
+Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
+
+
 class Settings(_Part):
     """Everything `curate.toml` can say."""
 
@@ -90,6 +174,10 @@ class Settings(_Part):
     checks: CheckSettings = Field(default_factory=CheckSettings)
     dedupe: DedupeSettings = Field(default_factory=DedupeSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
+    leaks: LeakSettings = Field(default_factory=LeakSettings)
+    about: About = Field(default_factory=About)
+    target: Target = ""
+    """A trainer whose own rules are checked too (family T9): what it refuses, and what it drops without a word."""
     recipe: str = ""
     """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
 
