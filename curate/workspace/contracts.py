@@ -12,9 +12,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
-from curate import journal, settings
+from curate import journal
 from curate.export import manifest
 from curate.record import CurateError, Json
+from curate.settings import model as settings
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curate.record import CurateError, Severity
+from curate.record import Severity
 
-FILE_NAME = "curate.toml"
 _GLOB = r"^[^\u0000]*[^\u0000./][^\u0000]*$"
 """Names something: a glob of dots and slashes alone is the workspace itself or what lies above it."""
 
@@ -180,45 +176,3 @@ class Settings(_Part):
     """A trainer whose own rules are checked too (family T9): what it refuses, and what it drops without a word."""
     recipe: str = ""
     """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
-
-
-def read_settings(root: Path) -> Settings:
-    """Read ``root/curate.toml``; a folder without one has the default settings.
-
-    Raises:
-        CurateError: E902 with the key and a suggestion when the file cannot be read as settings.
-    """
-    path = root / FILE_NAME
-    if not path.exists():
-        return Settings()
-    try:
-        return Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise CurateError(
-            "E902 bad-settings", f"{path}: {_first_fault(error)}", "See `curate config schema`."
-        ) from error
-    # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
-    except (OSError, ValueError, RecursionError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = []
-    for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
-        faults.append(f"{place}: {fault['msg']}{_suggestion(fault)}")
-    return "; ".join(faults)
-
-
-def _suggestion(fault: Any) -> str:
-    if fault["type"] != "extra_forbidden":
-        return ""
-    model: Any = Settings
-    for part in fault["loc"][:-1]:
-        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return ""
-        model = field.annotation
-    known = [f.alias or name for name, f in model.model_fields.items()]
-    near = get_close_matches(str(fault["loc"][-1]), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"

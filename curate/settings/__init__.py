@@ -1,0 +1,35 @@
+"""What a workspace asks for: `curate.toml` and the environment, read strictly, every key known."""
+
+from curate.settings.model import (
+    About,
+    Category,
+    CheckSettings,
+    Citations,
+    DedupeSettings,
+    LeakSettings,
+    Scope,
+    Settings,
+    SplitSettings,
+    Target,
+    Tolerance,
+)
+from curate.settings.read import FILE_NAME, foreign_variables, line_of, origins, read_settings
+
+__all__ = [
+    "FILE_NAME",
+    "About",
+    "Category",
+    "CheckSettings",
+    "Citations",
+    "DedupeSettings",
+    "LeakSettings",
+    "Scope",
+    "Settings",
+    "SplitSettings",
+    "Target",
+    "Tolerance",
+    "foreign_variables",
+    "line_of",
+    "origins",
+    "read_settings",
+]

@@ -1,0 +1,179 @@
+"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one.
+
+There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from curate.record import CurateError
+from curate.settings.model import Settings
+
+FILE_NAME = "curate.toml"
+PREFIX = "CURATE_"
+"""`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
+
+_HINT = "See `curate config schema`."
+_MOST_LINES = 5_000
+
+Place = tuple[str | int, ...]
+
+
+def read_settings(root: Path | None) -> Settings:
+    """Read ``root/curate.toml`` and the environment; a folder without one has the default settings, as has None.
+
+    Raises:
+        CurateError: E902 with the key, where it was set and a suggestion, when this cannot be read as settings.
+    """
+    path = root / FILE_NAME if root else None
+    text = _text(path) if path else ""
+    table = _table(text, path)
+    variables = _variables()
+    for place, (name, value) in variables.items():
+        _lay(table, place, value, name)
+    try:
+        return Settings.model_validate(table)
+    except ValidationError as error:
+        message = "; ".join(_told(fault, text, path, variables) for fault in error.errors())
+        raise CurateError("E902 bad-settings", message, _HINT) from error
+
+
+def origins(root: Path) -> dict[Place, str]:
+    """Return where each setting that is not the default was set: ``curate.toml:LINE``, or the variable's name.
+
+    Raises:
+        CurateError: E902 as `read_settings`.
+    """
+    text = _text(root / FILE_NAME)
+    found: dict[Place, str] = {}
+    for place in _leaves(_table(text, root / FILE_NAME)):
+        line = line_of(text, place)
+        found[place] = f"{FILE_NAME}:{line}" if line else FILE_NAME
+    for place, (name, _) in _variables().items():
+        found = {other: origin for other, origin in found.items() if other[: len(place)] != place}
+        found[place] = name
+    return found
+
+
+def foreign_variables() -> list[str]:
+    """Return the variables that begin like ours and are no settings, so that a misspelled one can be seen."""
+    others = (name for name in os.environ if name.startswith(PREFIX) and name != "CURATE_ANNOTATOR")
+    return sorted(name for name in others if _first(name) not in _fields(Settings))
+
+
+def line_of(text: str, place: Place) -> int:
+    """Return the 1-based line of TOML ``text`` on which the key at ``place`` begins, 0 where that cannot be told."""
+    lines = text.splitlines(keepends=True)
+    if len(lines) > _MOST_LINES:
+        return 0
+    # The key first exists after some line; its statement begins after the last line that ended another statement.
+    whole = 0
+    for number in range(1, len(lines) + 1):
+        try:
+            table = tomllib.loads("".join(lines[:number]))
+        except (ValueError, RecursionError):
+            continue
+        if _has(table, place):
+            return whole + 1
+        whole = number
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, ValueError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+
+
+def _table(text: str, path: Path | None) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
+    except (ValueError, RecursionError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _first(name: str) -> str:
+    return name.removeprefix(PREFIX).split("__")[0].lower()
+
+
+def _variables() -> dict[Place, tuple[str, Any]]:
+    """Return what the environment sets, by place: the variable and its value."""
+    found: dict[Place, tuple[str, Any]] = {}
+    known = _fields(Settings)
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and _first(name) in known:
+            place = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
+            found[place] = (name, _value(os.environ[name]))
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def _lay(table: dict[str, Any], place: Place, value: Any, name: str) -> None:
+    inner: Any = table
+    for key in place[:-1]:
+        inner = inner.setdefault(str(key), {})
+        if not isinstance(inner, dict):
+            raise CurateError("E902 bad-settings", f"{name}: {key} is no table", _HINT)
+    inner[str(place[-1])] = value
+
+
+def _leaves(table: Mapping[str, Any], above: Place = ()) -> list[Place]:
+    places: list[Place] = []
+    for key, value in table.items():
+        here = (*above, key)
+        places += _leaves(value, here) if isinstance(value, Mapping) and value else [here]
+    return places
+
+
+def _has(table: Any, place: Place) -> bool:
+    for key in place:
+        if isinstance(table, dict) and key in table:
+            table = table[key]
+        elif isinstance(table, list) and isinstance(key, int) and key < len(table):
+            table = table[key]
+        else:
+            return False
+    return True
+
+
+def _told(fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[Place, tuple[str, Any]]) -> str:
+    place = fault["loc"]
+    name = next((name for at, (name, _) in variables.items() if place[: len(at)] == at), "")
+    line = 0 if name else line_of(text, place)
+    where = name or f"{path}:{line}" if line or name else str(path)
+    return f"{where}: {'.'.join(map(str, place))}: {fault['msg']}{_suggestion(fault)}"
+
+
+def _suggestion(fault: ErrorDetails) -> str:
+    if fault["type"] != "extra_forbidden":
+        return ""
+    model: Any = Settings
+    for part in fault["loc"][:-1]:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return ""
+        model = field.annotation
+    known = list(_fields(model))
+    near = get_close_matches(str(fault["loc"][-1]), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"
