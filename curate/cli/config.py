@@ -1,38 +1,85 @@
-"""`curate config`: what the settings are, and what they may be."""
+"""`curate config`: what the settings are, where each one was set, and what they may be."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from curate import say
-from curate.record import Exit
+from curate.record import CurateError, Exit, Json
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_DIR = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 
 
 @click.group()
 def command() -> None:
     """Show the settings of a workspace, or the schemas of the files that it reads and writes.
 
-    Example: curate config show my-data
+    Settings come from curate.toml; a variable such as CURATE_SPLIT__SEED=7 stands in for split.seed.
+
+    Example: curate config show my-data --origin
     """
 
 
 @command.command("show")
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-def show(root: Path) -> int:
+@_DIR
+@click.option("--origin", is_flag=True, help="Say where each setting was set: default, curate.toml:LINE or a variable.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON instead of TOML.")
+def show(root: Path, origin: bool, is_json: bool) -> int:
     """Print every setting with the value that holds, as TOML; unset ones are left out.
 
-    Example: curate config show my-data
+    Example: curate config show my-data --origin
     """
     import tomlkit
 
+    from curate.settings import foreign_variables, origins
     from curate.workspace import open_workspace
 
-    settings = open_workspace(root).settings
-    text = tomlkit.dumps(settings.model_dump(mode="json", by_alias=True, exclude_none=True))
+    values = open_workspace(root).settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for name in foreign_variables():
+        say.talk(f"not a setting: {say.one_line(name)}")
+    if origin:
+        rows = list(_rows(values, origins(root)))
+        if is_json:
+            text = json.dumps([dict(zip(("key", "value", "origin"), row, strict=True)) for row in rows], indent=2)
+        else:
+            spelled = (
+                (key, tomlkit.item(value).as_string() if value != {} else "{}", place) for key, value, place in rows
+            )
+            text = "\n".join(f"{key} = {value}  # {place}" for key, value, place in spelled)
+    else:
+        text = json.dumps(values, indent=2) if is_json else tomlkit.dumps(values)
     for line in text.rstrip("\n").split("\n"):
         say.data(say.visible(line))
+    return Exit.OK
+
+
+@command.command("validate")
+@_DIR
+def validate(root: Path) -> int:
+    """Read the settings, the schema and what else they name, and say whether a command could work with them.
+
+    Example: curate config validate my-data
+    """
+    from curate.validate import select_checks
+    from curate.workspace import open_workspace
+    from curate.workspace.paths import inside
+
+    workspace = open_workspace(root)
+    settings = workspace.settings
+    select_checks(settings.checks)
+    for key, name in (("recipe", settings.recipe), ("dedupe.encoder", settings.dedupe.encoder)):
+        if name and not inside(root, root / name).exists():
+            raise CurateError(
+                "E902 bad-settings", f"{key}: {name} is not there", "Paths are relative to the workspace."
+            )
+    workspace.files()
+    say.talk(f"{say.one_line(str(root / 'curate.toml'))}: nothing is wrong with the settings")
     return Exit.OK
 
 
@@ -48,3 +95,16 @@ def schema(name: str) -> int:
     for line in contract(name).rstrip("\n").split("\n"):
         say.data(line)
     return Exit.OK
+
+
+def _rows(
+    values: Mapping[str, Json], known: Mapping[tuple[str | int, ...], str], above: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Json, str]]:
+    """Yield (dotted key, value, origin) of every setting; what was set as a whole is the origin of its parts."""
+    for key, value in values.items():
+        place = (*above, key)
+        if isinstance(value, Mapping) and value:
+            yield from _rows(value, known, place)
+        else:
+            origin = next((known[place[:n]] for n in range(len(place), 0, -1) if place[:n] in known), "default")
+            yield ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in place), value, origin

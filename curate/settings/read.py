@@ -148,12 +148,10 @@ def _leaves(table: Mapping[str, Any], above: Place = ()) -> list[Place]:
 
 def _has(table: Any, place: Place) -> bool:
     for key in place:
-        if isinstance(table, dict) and key in table:
-            table = table[key]
-        elif isinstance(table, list) and isinstance(key, int) and key < len(table):
-            table = table[key]
-        else:
+        is_there = key in table if isinstance(table, dict) else isinstance(table, list) and key in range(len(table))
+        if not is_there:
             return False
+        table = table[key]
     return True
 
 
