@@ -1,0 +1,190 @@
+"""A version of a data set, whatever it lies in: a workspace, a dataset, a folder or a file of JSON Lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import orjson
+
+from curate import say
+from curate.diff import Item
+from curate.door import Entry, read_entries
+from curate.export import FILE_NAME as MANIFEST
+from curate.export import row_of
+from curate.journal import FOLDER as JOURNAL
+from curate.merge import recognise
+from curate.record import SPLITS, CurateError, Json, Record, content_id
+from curate.settings import FILE_NAME, read_settings
+from curate.shape import Shape, guess_shape, load_shape
+from curate.table import counted
+from curate.workspace import Workspace, open_workspace
+
+_SAMPLE = 100
+_BOOKKEEPING = ("id", "cluster", "source")
+"""What a dataset's row says about where it came from; it changes when other records do."""
+
+
+@dataclass(slots=True)
+class Version:
+    """The records of one version; ``rows`` are the same ones in the form that datasets have, as far as they can be."""
+
+    kind: Literal["workspace", "dataset", "lines"]
+    items: list[Item] = field(default_factory=list)
+    rows: list[Item] = field(default_factory=list)
+
+
+def read_version(path: Path, name: str) -> Version:
+    """Read what lies at ``path``, and say on stderr which lines are left out; ``name`` is what messages call it.
+
+    Raises:
+        CurateError: E904 when nothing is there; as `open_workspace` does for a workspace.
+    """
+    if (path / FILE_NAME).is_file():
+        return _workspace(open_workspace(path), name)
+    if (path / MANIFEST).is_file():
+        return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.jsonl") if file.is_file())
+        if not files:
+            raise CurateError("E904 no-such-file", f"{say.one_line(name)}: no *.jsonl file is in it")
+        return _lines(path, files, name, "lines")
+    if not path.exists():
+        raise CurateError("E904 no-such-file", f"{say.one_line(name)} is not there", "A commit's is REF:PATH.")
+    return _lines(path.parent, [path], name, "lines")
+
+
+def comparable(before: Version, after: Version, names: tuple[str, str]) -> tuple[list[Item], list[Item]]:
+    """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset.
+
+    Raises:
+        CurateError: E903 when a side cannot be told in the form of a dataset.
+    """
+    if (before.kind == "dataset") == (after.kind == "dataset"):
+        return _recognised(before.items, after.items), after.items
+    for version, name in zip((before, after), names, strict=True):
+        if len(version.rows) < len(version.items):
+            raise CurateError(
+                "E903 bad-schema",
+                f"{say.one_line(name)}: {counted(len(version.items) - len(version.rows), 'line')} of no known shape "
+                "cannot be compared with a dataset",
+                "Name the workspace that they lie in.",
+            )
+    return _recognised(before.rows, after.rows), after.rows
+
+
+def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
+    """Return ``before`` with the nameless records that ``after`` has edited under the names that they have there."""
+    if all(item.has_own_id for item in before):
+        return before
+    lines = [{item.id: orjson.dumps(item.value) for item in items} for items in (before, after)]
+    named = {item.id for item in (*before, *after) if item.has_own_id}
+    names = {old: new for new, old in recognise(lines[0], lines[1], named).items()}
+    return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
+
+
+def _workspace(workspace: Workspace, name: str) -> Version:
+    found = Version("workspace")
+    for remark in workspace.remarks():
+        say.talk(f"warning: {say.one_line(name)}: {say.one_line(remark)}")
+    bad = {(finding.file, finding.line) for finding in workspace.findings() if finding.severity == "error"}
+    _tell_left_out(name, len(bad))
+    try:
+        pins = workspace.pins()
+    except CurateError as error:
+        say.talk(f"warning: {say.one_line(name)}: splits are those of the records: {say.one_line(error.message)}")
+        pins = {}
+    is_decided_on = (workspace.root / JOURNAL).is_dir()
+    for record in workspace.records():
+        place = f"{record.source.file}:{record.source.line}"
+        split = pins.get(record.id) or record.split or ""
+        line = _decided(workspace.shape, record) if is_decided_on else record.data
+        found.items.append(Item(record.id, line, record.category, split, place, record.has_own_id))
+        found.rows.append(_row(record, split, place))
+    return found
+
+
+def _decided(shape: Shape, record: Record) -> dict[str, Json]:
+    """Return the record's line with the labels and the split that people gave it."""
+    assert shape.view is not None, "what has no view is no record"
+    line = shape.view.book(deepcopy(dict(record.data)), record)
+    if record.labels and "labels" not in shape.view.one:
+        line.setdefault("labels", dict(record.labels))
+    return line
+
+
+def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "lines"]) -> Version:
+    found = Version(kind)
+    num_bad = 0
+    seen: dict[str, int] = {}
+    shape = None if kind == "dataset" else _shape(root, files)
+    for path in files:
+        for item in read_entries(path, name=str(path.relative_to(root)), root=root):
+            if not isinstance(item, Entry):
+                num_bad += item.severity == "error"
+                continue
+            made, row = _of_dataset(item, path.stem) if kind == "dataset" else _of_line(item, path.stem, shape)
+            seen[made.id] = seen.get(made.id, 0) + 1
+            # Repeated ids are told apart by their number, so that each of them is compared.
+            number = "" if seen[made.id] == 1 else f"-{seen[made.id]}"
+            found.items.append(replace(made, id=made.id + number))
+            found.rows += [replace(row, id=row.id + number)] if row else []
+    _tell_left_out(name, num_bad)
+    return found
+
+
+def _of_dataset(entry: Entry, split: str) -> tuple[Item, Item]:
+    value = {key: part for key, part in entry.value.items() if key not in _BOOKKEEPING}
+    place = f"{entry.line.source.file}:{entry.line.source.line}"
+    item = Item(str(entry.value.get("id")), value, str(entry.value.get("category") or ""), split, place)
+    return item, item
+
+
+def _of_line(entry: Entry, stem: str, shape: Shape | None) -> tuple[Item, Item | None]:
+    value, source = entry.value, entry.line.source
+    place = f"{source.file}:{source.line}"
+    default = stem if stem in SPLITS else ""
+    if shape is not None and shape.view is not None and shape.is_valid(value):
+        record = shape.record(value, source)
+        split = record.split or default
+        item = Item(record.id, value, record.category, split, place, record.has_own_id)
+        return item, _row(record, split, place)
+    own, category = value.get("id"), value.get("category")
+    has_own_id = isinstance(own, str) or type(own) is int
+    name = str(own) if has_own_id else content_id(value)
+    return Item(name, value, category if isinstance(category, str) else "", default, place, has_own_id), None
+
+
+def _row(record: Record, split: str, place: str) -> Item:
+    row: dict[str, Json] = row_of(record, "", "")
+    value = {key: part for key, part in row.items() if key not in _BOOKKEEPING}
+    return Item(record.id, value, str(row["category"]), split, place, record.has_own_id)
+
+
+def _shape(root: Path, files: list[Path]) -> Shape | None:
+    """Return the shape of the workspace that the files lie in, else the shipped one that fits their first lines."""
+    home = next((folder for folder in (root, *root.absolute().parents) if (folder / FILE_NAME).is_file()), None)
+    if home is not None:
+        schema = read_settings(home).schema_
+        return load_shape(schema, home if "/" in schema or schema.endswith(".json") else None)
+    name = guess_shape(list(_sample(files)))
+    return load_shape(name) if name else None
+
+
+def _sample(files: list[Path]) -> Iterator[Json]:
+    left = _SAMPLE
+    for path in files:
+        for item in read_entries(path):
+            if isinstance(item, Entry):
+                yield item.value
+                left -= 1
+            if not left:
+                return
+
+
+def _tell_left_out(name: str, number: int) -> None:
+    if number:
+        say.talk(f"warning: {say.one_line(name)}: left out as no records: {counted(number, 'line')}")

@@ -1,0 +1,237 @@
+"""`curate log`: what people decided, as the journal has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit, Json, Record
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.journal import AnyEvent
+    from curate.workspace import State, Workspace
+
+_NARROWEST, _WIDEST = 60, 120
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision on a record, with the states that it was applied to and left.
+
+    ``is_apart`` says that it was made on another state than the one before: two people worked at the same time.
+    """
+
+    event: AnyEvent
+    before: State | None
+    after: State | None
+    is_apart: bool
+
+
+@click.command()
+@click.argument("words", metavar="[DIR] [ID]", nargs=-1)
+@click.option("--by", default="", metavar="NAME", help="Only decisions of this annotator.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The last so many decisions.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option("--no-values", is_flag=True, help="Show no value of the data.")
+def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: bool) -> int:
+    """Tell the last decisions: when, who, what, on which record, and why. With ID, the whole history of that record.
+
+    Of a record: where its line is, each decision in the order in which it counts, with what it changed, and the state
+    that they leave. Times are for people; the order comes from what each decision was made on. Lines of the journal
+    that are damaged are reported and not read. With jsonl every line is an event of the journal; of a record, a last
+    line of op "state" has its present state.
+
+    Example: curate log my-data r012
+    """
+    from curate.journal import read_journal
+    from curate.workspace import open_workspace
+
+    root, name = _called(words)
+    workspace = open_workspace(root)
+    events, damages = read_journal(root)
+    for damage in damages:
+        say.talk(f"warning: {say.one_line(str(damage))}")
+    chosen = [event for event in events if not by or event.by == by]
+    if name:
+        return _tell_record(workspace, name, events, by, form, show_values=not no_values)
+    # The order of people's clocks is all there is between records.
+    last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
+    for event in last:
+        line = _line(event, show_values=not no_values)
+        say.data(_event(event, show_values=not no_values) if form == "jsonl" else say.one_line(line, _width()))
+    if not events:
+        say.talk(f"{say.one_line(str(root))}: nothing has been decided yet")
+    elif len(last) < len(chosen):
+        say.talk(f"not shown: {counted(len(chosen) - len(last), 'earlier decision')}; see --limit")
+    return Exit.OK
+
+
+def _called(words: Sequence[str]) -> tuple[Path, str]:
+    """Return the workspace and the record's id: one word alone is the workspace if there is one of that name."""
+    from curate.settings import FILE_NAME
+
+    if len(words) > 2:
+        raise click.UsageError("name a workspace and the id of a record.")
+    if len(words) == 2:
+        return Path(words[0]), words[1]
+    if words and (Path(words[0]) / FILE_NAME).is_file():
+        return Path(words[0]), ""
+    return Path(), words[0] if words else ""
+
+
+def _tell_record(
+    workspace: Workspace, name: str, events: Sequence[AnyEvent], by: str, form: str, *, show_values: bool
+) -> int:
+    own = [event for event in events if event.id == name]
+    record = _written(workspace, name)
+    if record is None and not own:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [state.record.id for state in workspace.states()], n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
+        where = say.one_line(str(workspace.root))
+        raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
+    steps = list(_steps(record, own, workspace))
+    state = next((state for state in workspace.states() if state.record.id == name), None)
+    told = [step for step in steps if not by or step.event.by == by]
+    if form == "jsonl":
+        for step in told:
+            say.data(_event(step.event, show_values=show_values))
+        say.data(_json(_state_of(name, state, show_values=show_values)))
+        return Exit.OK
+    for line in _story(name, record, told, state, show_values=show_values):
+        say.data(line)
+    return Exit.OK
+
+
+def _written(workspace: Workspace, name: str) -> Record | None:
+    """Return the record as its line has it, before any decision."""
+    from curate.validate import read_records
+    from curate.workspace import told_apart
+
+    items = read_records(workspace.files(), workspace.shape, root=workspace.root)
+    records = told_apart(item for item in items if isinstance(item, Record))
+    return next((record for record in records if record.id == name), None)
+
+
+def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Step]:
+    """Yield the decisions on one record in the order in which the fold applies them.
+
+    What the fold makes of the first so many is the state after them, because it follows the parents of any set alike.
+    """
+    from curate.workspace.fold import State, fold
+
+    waiting = sorted(events, key=lambda event: (event.session, event.seq))
+    done: list[AnyEvent] = []
+    state = State(record) if record else None
+    while waiting:
+        digest = state.digest() if state else ""
+        chosen = next((event for event in waiting if event.parent == digest), waiting[0])
+        waiting.remove(chosen)
+        done.append(chosen)
+        after = fold([record] if record else [], done, workspace.shape).states.get(chosen.id)
+        # Decisions that one person saved together all name the state before the first of them.
+        is_apart = chosen.parent != digest and not (len(done) > 1 and done[-2].session == chosen.session)
+        yield Step(chosen, state, after, is_apart)
+        state = after
+
+
+def _story(
+    name: str, record: Record | None, steps: Sequence[Step], state: State | None, *, show_values: bool
+) -> Iterator[str]:
+    import textwrap
+
+    from curate.diff import field_changes, field_lines
+
+    width = _width()
+    place = f"{say.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
+    yield f"{say.one_line(name, 60)}: {place}"
+    for step in steps:
+        told = _line(step.event, is_of_record=True, show_values=show_values)
+        yield from textwrap.wrap(told, width, initial_indent="  ", subsequent_indent="    ")
+        if step.is_apart:
+            yield "    (made on another state of the record than the one before)"
+        if step.before is None or step.after is None or step.event.op != "edit":
+            continue
+        changes = list(field_changes(dict(step.before.record.data), dict(step.after.record.data)))
+        if not changes:
+            yield "    (not applied: it changes nothing, or the schema refuses the line that it makes)"
+        for change in changes:
+            for line in field_lines(change, width - 2, show_values=show_values):
+                yield f"  {line}"
+    if not steps:
+        yield "  no decision"
+    yield from textwrap.wrap(f"now: {_present(state, show_values=show_values)}", width, subsequent_indent="  ")
+
+
+def _present(state: State | None, *, show_values: bool) -> str:
+    if state is None:
+        return "not in the data; the decisions are kept and apply to nothing"
+    record = state.record
+    parts = ["in" if state.dropped is None else f"dropped ({say.one_line(state.dropped, 60)})"]
+    parts += ["restored by hand"] if state.is_wanted else []
+    parts += [f"category {say.one_line(record.category, 40)}"] if record.category else []
+    parts += [f"split {record.split}"] if record.split else []
+    if record.labels:
+        values = _json(dict(record.labels)) if show_values else ", ".join(record.labels)
+        parts.append(f"labels {say.one_line(values, 120)}")
+    return ", ".join(parts)
+
+
+def _width() -> int:
+    import shutil
+
+    return min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
+
+
+def _event(event: AnyEvent, *, show_values: bool) -> str:
+    return _json(event.model_dump(mode="json", exclude=set() if show_values else {"changes", "value", "record"}))
+
+
+def _line(event: AnyEvent, *, is_of_record: bool = False, show_values: bool = True) -> str:
+    """Return a decision on one line: when, who, what, on which record, and why or to which value."""
+    record = "" if is_of_record else f" {say.one_line(event.id, 24)}"
+    what = _what(event, show_values=show_values)
+    when = event.at.replace("T", " ").removesuffix("Z")
+    return f"{when} {say.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
+
+
+def _what(event: AnyEvent, *, show_values: bool) -> str:
+    told: Mapping[str, Json] = event.model_dump(mode="json")
+    if event.op == "label":
+        value = say.one_line(_json(told["value"]), 20) if show_values else "…"
+        return f"{say.one_line(told['question'], 20)} = {'taken back' if told['value'] is None else value}"
+    if event.op == "edit":
+        return say.one_line(", ".join(told["changes"]), 30)
+    # A reason can quote the data as well, but without it the log says nothing.
+    return say.one_line(str(told.get("reason", told.get("split", ""))), 2000)
+
+
+def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str, Json]:
+    if state is None:
+        return {"op": "state", "id": name, "is_there": False}
+    record = state.record
+    told: dict[str, Json] = {
+        "op": "state",
+        "id": name,
+        "is_there": True,
+        "file": record.source.file,
+        "line": record.source.line,
+        "category": record.category,
+        "split": record.split,
+        "dropped": state.dropped,
+    }
+    return told | ({"labels": dict(record.labels), "data": dict(record.data)} if show_values else {})
+
+
+def _json(value: Json) -> str:
+    import json
+
+    # ASCII only: what steers a terminal must not reach one.
+    return json.dumps(value)
