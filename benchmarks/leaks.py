@@ -1,0 +1,232 @@
+"""Leaks between an exam and training records, side by side with plain n-gram overlap: recall, false names, CPU time.
+
+    python benchmarks/leaks.py [--records 10000] [--data ../shared/data]
+
+Planted: training records and exam records of random words, two thirds of them in one of three templates (a long
+instruction before the question, the same behind it, fixed sentences around three blanks). Of each kind of leak twenty
+are planted: a prompt as it is, with the same or another answer, a short prompt, a prompt quoted in the middle of a
+longer completion, and prompts with a share of their own words replaced. Every other record that is named is a false
+one. Real: Dolly with each repeated question and context once in training and its repeats in the exam; what else is
+named there shares a document or a question and is shown as "other". Clean: the English MGSM against GSM8K's training
+set, which have no question in common. convmerge and datasets are read where they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from itertools import accumulate
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from curate.leaks import find_leaks
+from curate.leaks.words import words_of
+from curate.record import Record, Source, normalised
+from curate.settings import LeakSettings
+
+NUM_EACH = 20
+REWORDED = (5, 10, 20, 30)
+Pairs = set[tuple[str, str]]
+"""What is named: the id of an exam record, and that of a training record ("" where a way does not say which)."""
+
+
+def record(name: str, prompt: str, completion: str) -> Record:
+    """Return an instruction record of the two texts."""
+    messages = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+    return Record(name, "instruction", Source("made", 1), {}, prompt, completion, messages=messages)
+
+
+class Maker:
+    """Random texts of a skewed vocabulary, in templates."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self._words = [f"{self.rng.choice('bcdfghjklmn')}{self.rng.choice('aeiou')}s{n}" for n in range(20_000)]
+        self._weights = list(accumulate(1 / (rank + 3) for rank in range(20_000)))
+        self._fixed = [self.words(45), self.words(45), *(self.words(12) for _ in range(4))]
+
+    def words(self, low: int, high: int = 0) -> list[str]:
+        """Return some words."""
+        return self.rng.choices(self._words, cum_weights=self._weights, k=self.rng.randint(low, high or low))
+
+    def own(self) -> list[str]:
+        """Return the words of a question, without template."""
+        return self.words(20, 60)
+
+    def asked(self, own: Sequence[str], template: int) -> str:
+        """Return a prompt: the words of its own in template 0 (before), 1 (behind), 2 (between) or none."""
+        first, second, *parts = self._fixed
+        if template == 0:
+            return " ".join([*first, *own])
+        if template == 1:
+            return " ".join([*own, *second])
+        if template == 2:
+            third = len(own) // 3
+            slots = [own[:third], own[third : 2 * third], own[2 * third :], []]
+            return " ".join(word for part, slot in zip(parts, slots, strict=True) for word in [*part, *slot])
+        return " ".join(own)
+
+    def answer(self) -> str:
+        """Return a completion."""
+        return " ".join(self.words(10, 60))
+
+
+def planted(count: int, seed: int) -> tuple[list[Record], list[Record], dict[str, Pairs]]:
+    """Return training records, a fifth as many exam records, and the pairs that leak, by kind."""
+    make = Maker(seed)
+    pool = [record(f"p{n}", make.asked(make.own(), n % 6), make.answer()) for n in range(count)]
+    exam = [record(f"e{n}", make.asked(make.own(), n % 6), make.answer()) for n in range(count // 5)]
+    truth: dict[str, Pairs] = defaultdict(set)
+
+    def plant(kind: str, asked: str, answered: str, learned: str, said: str) -> None:
+        name = f"{kind} {len(truth[kind])}"
+        exam.append(record(name, asked, answered))
+        pool.append(record(name, learned, said))
+        truth[kind].add((name, name))
+
+    for number in range(NUM_EACH):
+        own, answer = make.own(), make.answer()
+        asked = make.asked(own, number % 6)
+        plant("verbatim", asked, answer, asked, answer)
+        asked = make.asked(make.own(), number % 6)
+        plant("other answer", asked, make.answer(), asked.upper(), make.answer())
+        short = " ".join(make.words(4, 7))
+        plant("short prompt", short, make.answer(), f"{short}?", make.answer())
+        own = make.own()
+        quoted = " ".join([*make.words(30), *own, *make.words(30)])
+        plant("quoted", make.asked(own, 5), make.answer(), make.asked(make.own(), 0), quoted)
+        for share in REWORDED:
+            own = make.own()
+            changed = list(own)
+            for place in make.rng.sample(range(len(own)), round(len(own) * share / 100)):
+                changed[place] = make.words(1)[0]
+            template = number % 6
+            plant(
+                f"reworded {share}%",
+                make.asked(own, template),
+                make.answer(),
+                make.asked(changed, template),
+                make.answer(),
+            )
+    make.rng.shuffle(pool)
+    make.rng.shuffle(exam)
+    return pool, exam, truth
+
+
+def dolly(folder: Path, seed: int) -> tuple[list[Record], list[Record], dict[str, Pairs]]:
+    """Return Dolly divided so that of each repeated question with its context one is trained on."""
+    rng = random.Random(seed)
+    first: dict[str, str] = {}
+    pool, exam = [], []
+    truth: Pairs = set()
+    for number, row in enumerate(rows(sorted(folder.glob("*.jsonl")))):
+        key = normalised(f"{row['instruction']}\0{row['context']}")
+        one = record(f"{number}", f"{row['instruction']}\n{row['context']}", row["response"])
+        if key in first:
+            truth.add((one.id, first[key]))
+            exam.append(one)
+        elif rng.random() < 0.1:
+            exam.append(one)
+        else:
+            first[key] = one.id
+            pool.append(one)
+    return pool, exam, {"repeated": truth}
+
+
+def gsm8k(folder: Path) -> tuple[list[Record], list[Record], dict[str, Pairs]]:
+    """Return GSM8K's training questions, and the English MGSM, which is made from GSM8K's test questions."""
+    trained = rows([folder / "gsm8k" / "train.jsonl"])
+    pool = [record(f"g{number}", row["question"], row["answer"]) for number, row in enumerate(trained)]
+    lines = (folder / "mgsm" / "mgsm_en.tsv").read_text(encoding="utf-8").splitlines()
+    exam = [record(f"m{number}", *line.split("\t")) for number, line in enumerate(lines)]
+    return pool, exam, {}
+
+
+def rows(paths: Sequence[Path]) -> Iterator[dict[str, str]]:
+    """Yield the objects of JSON lines files."""
+    for path in paths:
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def ours(pool: Sequence[Record], exam: Sequence[Record]) -> Pairs:
+    """Name the pairs that `curate leaks` fails on: verbatim and near."""
+    found = find_leaks(exam, pool, LeakSettings()).leaks
+    return {(leak.exam.id, leak.source.id) for leak in found if leak.severity == "error"}
+
+
+def plain(n: int) -> Callable[[Sequence[Record], Sequence[Record]], Pairs]:
+    """Return the usual test: an exam record is known when one of its runs of ``n`` words stands in any training record.
+
+    A shorter text has none. It says which records leak, not with which.
+    """
+
+    def grams(one: Record) -> set[tuple[str, ...]]:
+        texts = [words_of(text) for text in (one.prompt, one.completion)]
+        return {tuple(words[at : at + n]) for words in texts for at in range(len(words) - n + 1)}
+
+    def name(pool: Sequence[Record], exam: Sequence[Record]) -> Pairs:
+        known = set().union(*map(grams, pool))
+        return {(one.id, "") for one in exam if not known.isdisjoint(grams(one))}
+
+    return name
+
+
+def convmerge(pool: Sequence[Record], exam: Sequence[Record]) -> Pairs:
+    """Ask convmerge's index (13 words, 8 for short passages), which names training records: all texts of each."""
+    from convmerge.decontam import EvalIndex
+
+    index = EvalIndex()
+    index.add("exam", (f"{one.prompt}\n{one.completion}" for one in exam))
+    return {("", one.id) for one in pool if index.match(f"{one.prompt}\n{one.completion}")}
+
+
+def is_named(pair: tuple[str, str], named: Pairs) -> bool:
+    """Whether a way has named the pair, as far as it names any."""
+    return not named.isdisjoint({pair, (pair[0], ""), ("", pair[1])})
+
+
+def show(title: str, pool: Sequence[Record], exam: Sequence[Record], truth: dict[str, Pairs], other: str) -> None:
+    """Run every way once on the same records and print a table."""
+    ways: dict[str, Callable[[Sequence[Record], Sequence[Record]], Pairs]] = {"curate leaks": ours}
+    ways |= {f"any {n} words": plain(n) for n in (13, 8)}
+    if find_spec("convmerge"):
+        ways["convmerge"] = convmerge
+    total = sum(map(len, truth.values()))
+    print(f"\n{title}: {len(pool):,} training records, {len(exam):,} exam records, {total} leaks")
+    kinds = "".join(f" {kind.replace('reworded ', '~'):>12}" for kind in truth)
+    print(f"{'way':14} {'CPU s':>6} {other:>6}{kinds}")
+    for name, way in ways.items():
+        start = time.process_time()
+        named = way(pool, exam)
+        seconds = time.process_time() - start
+        found = {kind: sum(is_named(pair, named) for pair in pairs) for kind, pairs in truth.items()}
+        leaking = {side for pairs in truth.values() for pair in pairs for side in pair}
+        num_other = sum(not {part for part in pair if part} & leaking for pair in named)
+        cells = "".join(f" {f'{number}/{len(truth[kind])}':>12}" for kind, number in found.items())
+        print(f"{name:14} {seconds:6.2f} {num_other:6,}{cells}")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options = parser.parse_args()
+    show("planted", *planted(options.records, options.seed), "false")
+    if not options.data.is_dir():
+        print(f"\n{options.data} is not there, so the real texts are left out")
+        return
+    show("Dolly", *dolly(options.data / "dolly-15k-v0", options.seed), "other")
+    show("MGSM against GSM8K", *gsm8k(options.data), "false")
+
+
+if __name__ == "__main__":
+    main()

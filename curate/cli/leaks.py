@@ -1,0 +1,253 @@
+"""`curate leaks`: what exams have in common with the records that are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import SPLITS, CurateError, Exit, Json, Record, Split
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.leaks import Leak
+    from curate.leaks.reading import Reading
+    from curate.settings import LeakSettings
+    from curate.workspace import Workspace
+    from curate.workspace.leaks import Compared
+
+_SHOWN = 20
+_LEVELS = ("verbatim", "near", "partial")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An exam: a benchmark or test set.",
+)
+@click.option("--map", "mapping", default="", metavar="FIELD=COLUMN,...", help="How the files of --against are read.")
+@click.option("--ngram", type=click.IntRange(3, 64), help="Words in a row that two long texts must share.")
+@click.option("--max-prompts", type=click.IntRange(1), help="A passage in more prompts than this is a template.")
+@click.option(
+    "--fail-on", type=click.Choice([*_LEVELS, "never"]), default="near", show_default=True, help="Exit 1 from here on."
+)
+@click.option("--explain", is_flag=True, help="Print every pair with the passage that both share.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+def command(
+    paths: tuple[Path, ...],
+    against: tuple[Path, ...],
+    mapping: str,
+    ngram: int | None,
+    max_prompts: int | None,
+    fail_on: str,
+    explain: bool,
+    form: str,
+) -> int:
+    """Find exam records that the training records give away: between splits, and against benchmarks.
+
+    PATH is a workspace or record files. Each exam record is shown with the training record that gives the most of it
+    away. Passages that stand in many prompts are templates and no evidence. Without --against a workspace is compared
+    with the files that [leaks].against names, and its splits with one another.
+
+    Example: curate leaks my-data --against benchmark.jsonl --explain
+    """
+    asked = {name: value for name, value in (("ngram", ngram), ("max_prompts", max_prompts)) if value is not None}
+    roots = list(paths) or [Path()]
+    is_workspace = len(roots) == 1 and roots[0].is_dir()
+    compare = _in_workspace if is_workspace else _in_files
+    compared = compare(roots, list(against), _mapping(mapping), asked)
+    if form == "text":
+        for line in _report(compared, explain):
+            say.data(line)
+    else:
+        _print_json(compared, form, explain)
+    failing = _LEVELS[: _LEVELS.index(fail_on) + 1] if fail_on != "never" else ()
+    is_failed = any(leak.worst.level in failing for one in compared for leak in one.leaks.leaks)
+    return Exit.FINDINGS if is_failed else Exit.OK
+
+
+def _mapping(text: str) -> Mapping[str, str] | None:
+    if not text:
+        return None
+    from curate.importers.mapping import parse_map
+
+    return parse_map(text)
+
+
+def _in_workspace(
+    roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
+) -> list[Compared]:
+    from curate.workspace.leaks import benchmark_files, compare_splits
+    from curate.workspace.opened import open_and_tell
+    from curate.workspace.publish import plan
+
+    workspace = open_and_tell(roots[0])
+    settings = workspace.settings.leaks.model_copy(update=dict(asked))
+    by_split = _by_split(workspace.records())
+    if workspace.settings.split.seed is not None:
+        by_split = plan(workspace).by_split
+        say.talk("records are divided as the next dataset would have them, with repeats left out")
+    files = list(against) or benchmark_files(workspace)
+    compared = _with_benchmarks(files, by_split["train"], settings, mapping, workspace)
+    if not against:
+        compared += compare_splits(by_split, settings)
+    if not compared:
+        raise _nothing(f"{roots[0]} has one split only and names no benchmark")
+    return compared
+
+
+def _in_files(
+    files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
+) -> list[Compared]:
+    from curate.leaks.reading import read_any
+    from curate.settings import LeakSettings
+    from curate.workspace.leaks import compare_splits
+
+    settings = LeakSettings.model_validate(asked)
+    records: list[Record] = []
+    for path in files:
+        reading = read_any(path)
+        _tell(path, reading)
+        records += reading.records
+    by_split = _by_split(records)
+    if against:
+        return _with_benchmarks(against, by_split["train"], settings, mapping)
+    compared = compare_splits(by_split, settings)
+    if not compared:
+        raise _nothing("the records of these files are all of one split")
+    return compared
+
+
+def _by_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
+    """Divide records by their split; what has none is trained on."""
+    parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
+    for record in records:
+        parts[record.split or "train"].append(record)
+    return parts
+
+
+def _with_benchmarks(
+    files: Sequence[Path],
+    trained: Sequence[Record],
+    settings: LeakSettings,
+    mapping: Mapping[str, str] | None,
+    workspace: Workspace | None = None,
+) -> list[Compared]:
+    from curate.leaks import find_leaks
+    from curate.leaks.reading import read_any
+    from curate.workspace.leaks import Compared
+
+    compared = []
+    for path in files:
+        shape, root = (workspace.shape, workspace.root) if workspace else (None, None)
+        reading = read_any(path, shape, mapping=mapping, root=root)
+        _tell(path, reading)
+        compared.append(
+            Compared(reading.records[0].source.file, find_leaks(reading.records, trained, settings), reading=reading)
+        )
+    return compared
+
+
+def _tell(path: Path, reading: Reading) -> None:
+    unread = f"; {counted(reading.num_unread, 'row')} could not be read" if reading.num_unread else ""
+    read = counted(len(reading.records), "record")
+    say.talk(f"{say.one_line(str(path))}: {read}, read as {say.one_line(reading.told, 60)}{unread}")
+
+
+def _nothing(reason: str) -> CurateError:
+    return CurateError(
+        "E964 nothing-to-compare",
+        f"there is no exam: {reason}",
+        "Name one with --against FILE, or give the records a split with `curate split --apply`.",
+    )
+
+
+def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
+    lines: list[str] = []
+    hidden = 0
+    for one in compared:
+        found, name = one.leaks, f"the {one.exam} split" if one.split else one.exam
+        counts = ", ".join(f"{number:,} {level}" for level, number in found.counts().items())
+        sizes = f"{counted(found.num_exam, 'record')} against {counted(found.num_pool, 'training record')}"
+        lines.append(f"{say.one_line(name)}: {sizes}: {counts}")
+        if found.num_templates:
+            lines.append(f"no evidence, for too many prompts have them: {counted(found.num_templates, 'passage')}")
+        leaks = sorted(found.leaks, key=lambda leak: _LEVELS.index(leak.worst.level))
+        for leak in leaks if explain else leaks[:_SHOWN]:
+            lines += [_pair(leak), *(_told_more(leak) if explain else ())]
+        hidden += 0 if explain else max(0, len(leaks) - _SHOWN)
+    return [*lines, f"{hidden:,} more; --explain prints all of them"] if hidden else lines
+
+
+def _pair(leak: Leak) -> str:
+    worst, also = leak.worst, f"; {counted(len(leak.also), 'other record')} too" if leak.also else ""
+    return (
+        f"{_spot(leak.exam)} <- {_spot(leak.source)}: {worst.level} {worst.part}, "
+        f"{worst.coverage:.0%} of {counted(worst.num_words, 'word')}, {worst.run} in a row{also}"
+    )
+
+
+def _told_more(leak: Leak) -> list[str]:
+    """Return the shared passage, and who else gives the same exam record away."""
+    also = [f"    also {_spot(one.source)}: {one.worst.level} {one.worst.part}" for one in leak.also]
+    return [f"    {say.one_line(leak.worst.passage, 60)}", *also]
+
+
+def _spot(record: Record) -> str:
+    return f"{say.visible(record.source.file)}:{record.source.line}"
+
+
+def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
+    import json
+
+    leaks = [_object(one, leak, explain) for one in compared for leak in one.leaks.leaks]
+    if form == "jsonl":
+        for leak in leaks:
+            say.data(json.dumps(leak))
+        return
+    exams = [
+        {
+            "exam": one.exam,
+            "records": one.leaks.num_exam,
+            "trained": one.leaks.num_pool,
+            "templates": one.leaks.num_templates,
+            "unread": one.reading.num_unread if one.reading else 0,
+            "counts": one.leaks.counts(),
+        }
+        for one in compared
+    ]
+    say.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
+
+
+def _object(one: Compared, leak: Leak, explain: bool) -> dict[str, Json]:
+    parts = [
+        {
+            "part": part.part,
+            "level": part.level,
+            "coverage": round(part.coverage, 4),
+            "run": part.run,
+            "words": part.num_words,
+        }
+        | ({"passage": part.passage} if explain else {})
+        for part in leak.overlaps
+    ]
+    return {
+        "exam": one.exam,
+        "level": leak.worst.level,
+        "severity": leak.severity,
+        "record": _place(leak.exam),
+        "source": _place(leak.source),
+        "parts": parts,
+        "also": [_place(other.source) for other in leak.also],
+    }
+
+
+def _place(record: Record) -> dict[str, Json]:
+    return {"file": say.spelled(record.source.file), "line": record.source.line, "record": record.id}

@@ -1,0 +1,107 @@
+"""Leaks: what an exam (a test split, a benchmark) has in common with the records that a model learns from.
+
+A leak is a pair: one exam record, and the training record that gives it away. Pairs are suspected by runs of words
+that both share, which is the usual test for contamination (Brown et al. 2020, appendix C, https://arxiv.org/abs/2005.14165),
+with two differences. Runs that stand in many different prompts are templates and are no evidence, so that a shared
+instruction does not drown what matters; and every suspected pair is compared word by word before it is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from curate.record import Record, Severity
+from curate.settings import LeakSettings
+
+if TYPE_CHECKING:
+    from curate.checks.leaks import Level
+    from curate.leaks.pairs import Overlap
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """An exam record, the training record that gives it away, and how much of it in which part.
+
+    ``overlaps`` holds every part that was found, the one that says the most first.
+    """
+
+    exam: Record
+    source: Record
+    overlaps: tuple[Overlap, ...]
+    also: tuple[Leak, ...] = ()
+    """Other training records that give the same exam record away, whole or nearly; seven at most."""
+
+    @property
+    def worst(self) -> Overlap:
+        """The part that says the most."""
+        return self.overlaps[0]
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is: parts in common are a warning, an exam record that is known is an error."""
+        return "warning" if self.worst.level == "partial" else "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """What was found between ``num_exam`` exam records and ``num_pool`` training records."""
+
+    leaks: list[Leak]
+    num_exam: int
+    num_pool: int
+    num_templates: int
+    """Different runs of words that were no evidence, because they stand in too many prompts."""
+
+    @property
+    def num_errors(self) -> int:
+        """How many exam records are known, word by word or nearly."""
+        return sum(leak.severity == "error" for leak in self.leaks)
+
+    def counts(self) -> dict[Level, int]:
+        """Return the number of leaks of each level."""
+        from curate.leaks.pairs import LEVELS
+
+        return {level: sum(leak.worst.level == level for leak in self.leaks) for level in LEVELS}
+
+
+def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSettings) -> Leaks:
+    """Return a leak for each exam record that has one, with the training record of ``pool`` that gives the most away.
+
+    Up to seven others that give it away are named beside; who drops all of them and asks again sees whether any are
+    left.
+
+    *verbatim*: a part of the exam record stands there whole; *near*: at least half of its words do, in passages of 4
+    and more, one of them at least ``short_ngram`` words long; *partial*: a passage of at least ``ngram`` words does. In
+    a text with fewer than twice ``ngram`` words a turn of phrase is half of it, so there near begins at three quarters
+    of its words, and partial at half of them. Prompt, completion and text are looked at one by one; a completion gives
+    nothing away by fewer than ``ngram`` words in a row, and a prompt shorter than ``short_ngram`` only when it is equal
+    and has at most ``max_prompts`` different answers. All of this leaves out the words that stand in templates.
+    """
+    if not exam or not pool:
+        return Leaks([], len(exam), len(pool), 0)
+    # Both need numpy.
+    from curate.leaks.evidence import TRIED, gather
+    from curate.leaks.pairs import LEVELS, Comparison
+
+    short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
+    evidence = gather(exam, pool, short, settings.max_prompts)
+    comparison = Comparison(exam, pool, evidence, long=long, short=short)
+
+    def order(one: Overlap) -> tuple[int, int, float]:
+        return LEVELS.index(one.level), one.part != "record", -one.coverage * one.num_words
+
+    found: dict[int, list[Leak]] = {}
+    for number, other in evidence.candidates:
+        if overlaps := sorted(comparison.overlaps(number, other), key=order):
+            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(overlaps)))
+    ranked = [sorted(found[number], key=lambda leak: order(leak.worst)) for number in sorted(found)]
+    leaks = [
+        replace(first, also=tuple(leak for leak in others[: TRIED - 1] if leak.severity == "error"))
+        for first, *others in ranked
+    ]
+    return Leaks(leaks, len(exam), len(pool), evidence.num_templates)
+
+
+__all__ = ["Leak", "Leaks", "find_leaks"]

@@ -1,0 +1,184 @@
+"""Texts as words, and words as numbers: a word is a hash of its bytes, a run of words one hash of theirs.
+
+Case, punctuation and the form of characters (NFKC) make no difference. Scripts that set no blanks between words count
+by character.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.record import normalised
+
+Hashes = NDArray[np.uint64]
+Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_STEP = 0x9E3779B97F4A7C15
+_MIX_A = 0xBF58476D1CE4E5B9
+_MIX_B = 0x94D049BB133111EB
+_CHUNK_CHARS = 1 << 19
+_CHUNK_UNITS = 1 << 20
+_TELLING = 4096
+"""Bytes of a word that are hashed; longer ones are no words but blobs, and are compared in full later."""
+
+_ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_MARKS = re.compile(r"[^\w\s]|_")
+# Thai, Lao, Tibetan, Myanmar, Khmer, kana, bopomofo and Han: written without blanks between words.
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3100-\u312f\u31a0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+
+
+def spelled(text: str) -> str:
+    """Return ``text`` as its words in lower case, with blanks between them and no punctuation."""
+    if text.isascii():
+        return text.translate(_ASCII)
+    return _UNSPACED.sub(r" \1 ", _MARKS.sub(_mark, normalised(text)))
+
+
+def _mark(found: re.Match[str]) -> str:
+    """Keep what is a part of a word, such as a vowel sign; everything else that is no letter or digit parts words."""
+    return found[0] if unicodedata.category(found[0])[0] == "M" else " "
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of ``text``."""
+    return spelled(text).split()
+
+
+def is_by_character(words: Sequence[str]) -> bool:
+    """Whether most of ``words`` are single characters of a script without blanks."""
+    return 2 * sum(len(word) == 1 and not word.isascii() and bool(_UNSPACED.match(word)) for word in words) > len(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Every run of ``n`` words of some texts, by hash, and each text as a whole.
+
+    ``rows`` and ``starts`` give the text of each run and the place of its first word among the words of all texts;
+    ``wholes`` hashes all words of a text (0 for none), ``counts`` is their number.
+    """
+
+    hashes: Hashes
+    rows: Indices
+    starts: Indices
+    wholes: Hashes
+    counts: Indices
+
+
+def runs_of(texts: Sequence[str], n: int) -> Runs:
+    """Hash the runs of ``n`` words of each text; a text with fewer has none.
+
+    A hash is the polynomial of what it covers, taken from running sums, and then scrambled by the finaliser of
+    SplitMix64 (Steele, Lea, Flood 2014). Equal hashes are a reason to compare, no proof.
+    """
+    parts: list[Runs] = []
+    num_words = 0
+    for low, high in chunks([(text,) for text in texts]):
+        part = _runs_of_chunk(texts[low:high], n, low, num_words)
+        parts.append(part)
+        num_words += int(part.counts.sum())
+    if len(parts) == 1:
+        return parts[0]
+    return Runs(
+        np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.starts for part in parts)]),
+        np.concatenate([np.zeros(0, np.uint64), *(part.wholes for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]),
+    )
+
+
+def _runs_of_chunk(texts: Sequence[str], n: int, first_row: int, first_word: int) -> Runs:
+    words, counts = _hashed_words("\n".join(map(_flat, texts)), len(texts))
+    ends = np.cumsum(counts)
+    begins = ends - counts
+    inverses, sums = _polynomial(words)
+    wholes = mix((sums[ends] - sums[begins]) * inverses[begins] + counts.astype(np.uint64))
+    wholes[counts == 0] = 0
+    num_runs = np.maximum(0, counts - n + 1)
+    first = np.cumsum(num_runs) - num_runs
+    rows = np.repeat(np.arange(len(texts)), num_runs)
+    starts = np.arange(len(rows)) + np.repeat(begins - first, num_runs)
+    hashes = mix((sums[starts + n] - sums[starts]) * inverses[starts])
+    return Runs(hashes, rows + first_row, starts + first_word, wholes, counts)
+
+
+def mix(hashes: Hashes) -> Hashes:
+    """Scramble each hash so that every input bit moves every output bit."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(_MIX_A)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(_MIX_B)
+    return hashes ^ (hashes >> np.uint64(31))
+
+
+def joined(left: Hashes, right: Hashes) -> Hashes:
+    """Return one hash for each pair."""
+    return mix(left * np.uint64(_STEP) + right)
+
+
+def chunks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
+    """Yield the begin and end of neighbouring groups of texts that together have about half a million characters."""
+    low, total = 0, 0
+    for place, group in enumerate(texts):
+        total += sum(map(len, group))
+        if total > _CHUNK_CHARS:
+            yield low, place + 1
+            low, total = place + 1, 0
+    if low < len(texts):
+        yield low, len(texts)
+
+
+def _flat(text: str) -> str:
+    """Return the words of ``text`` on one line: a line break parts texts here."""
+    return spelled(text).replace("\n", " ")
+
+
+def _hashed_words(joined_texts: str, num_texts: int) -> tuple[Hashes, Indices]:
+    """Return the hash of every word, and the number of words on each line."""
+    units = np.frombuffer(joined_texts.encode("utf-8", "surrogatepass"), np.uint8)
+    is_gap = np.concatenate([[True], units <= 32, [True]])
+    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
+    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
+    counts = np.diff(np.searchsorted(starts, breaks)).astype(np.int64)
+    ends = np.minimum(ends, starts + _TELLING)
+    hashes = np.zeros(len(starts), np.uint64)
+    low = 0
+    # A single text may be long, and the sums take many times its size.
+    while low < len(starts):
+        base = starts[low]
+        high = max(low + 1, int(np.searchsorted(ends, base + _CHUNK_UNITS, "right")))
+        inverses, sums = _polynomial(units[base : ends[high - 1]].astype(np.uint64) + np.uint64(1))
+        begins = starts[low:high] - base
+        hashes[low:high] = mix((sums[ends[low:high] - base] - sums[begins]) * inverses[begins])
+        low = high
+    return hashes, counts[:num_texts]
+
+
+def _polynomial(values: Hashes) -> tuple[Hashes, Hashes]:
+    """Return the powers of the base's inverse, and the running sums of value * power of the base."""
+    size = 1 << len(values).bit_length()
+    powers, inverses = _powers(_STEP, size), _powers(pow(_STEP, -1, 1 << 64), size)
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * powers[: len(values)], out=sums[1:])
+    return inverses, sums
+
+
+@lru_cache(maxsize=6)
+def _powers(root: int, size: int) -> Hashes:
+    table = np.ones(size, np.uint64)
+    done = 1
+    while done < size:
+        step = min(done, size - done)
+        table[done : done + step] = table[:step] * np.uint64(pow(root, done, 1 << 64))
+        done += step
+    return table
