@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 _KEPT = {"\n", "\t"}
 _ORDERS = ("::", "##")
+# GitHub's runner and others look for these anywhere in a line: `##[command]`, `##vso[command]`.
+_BRACKETED = re.compile(r"##(?=[a-z]*\[)", re.IGNORECASE)
+_JSON_STARTS = ("{", "[", '"')
 
 
 def visible(text: str) -> str:
@@ -44,8 +49,40 @@ def spelled(name: str) -> str:
 
 
 def harmless(line: str) -> str:
-    """Return ``line`` so that no build server takes it for an order: those begin with two colons or two hashes."""
-    return f"./{line}" if line.lstrip().startswith(_ORDERS) else line
+    """Return ``line`` so that no build server takes it, or a part of it, for an order.
+
+    Orders begin a line with two colons or two hashes, or stand anywhere as two hashes and a bracket. In a line of JSON
+    the second hash is spelled as an escape, so that the value stays what it is.
+    """
+    if isinstance(line, Order):
+        return line
+    start = line.lstrip()
+    if start.startswith(_ORDERS):
+        line = f"./{line}"
+    return _BRACKETED.sub(r"#\\u0023" if start.startswith(_JSON_STARTS) else "# #", line)
+
+
+class Order(str):
+    """A workflow command of GitHub Actions: the one kind of line that a build server shall obey.
+
+    It is made from its parts, and every part is escaped here, so that no data in it can end it or begin another.
+    Whatever is done to it as a string gives a plain string again, which `harmless` treats as any other.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, name: str, properties: Mapping[str, str | int], message: str) -> Order:
+        """Return the line ``::name key=value,...::message``."""
+        pairs = ",".join(f"{key}={_escaped(str(value), in_property=True)}" for key, value in properties.items())
+        return super().__new__(cls, f"::{name}{' ' if pairs else ''}{pairs}::{_escaped(message)}")
+
+
+def _escaped(text: str, *, in_property: bool = False) -> str:
+    """Return ``text`` as a runner reads it back whole: https://github.com/actions/toolkit, core/src/command.ts."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    if in_property:
+        text = text.replace(":", "%3A").replace(",", "%2C")
+    return _BRACKETED.sub("# #", visible(text))
 
 
 def data(text: str = "") -> None:
@@ -56,6 +93,28 @@ def data(text: str = "") -> None:
 def talk(text: str = "") -> None:
     """Write one line of talk to stderr."""
     _write(sys.stderr, text)
+
+
+def clear() -> None:
+    """Empty the screen that data goes to, if it is one: what has scrolled away stays, and so does a file."""
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        sys.stdout.write("\x1b[2J\x1b[H")
+    flush()
+
+
+def flush() -> None:
+    """Hand over all that was written, for a reader that waits for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def progress(text: str) -> None:
+    """Write ``text`` over the last progress on stderr; an empty one takes that away. No terminal gets lines instead."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+    elif text:
+        talk(text)
 
 
 def trouble(code: str, message: str, hint: str = "") -> None:
@@ -75,7 +134,7 @@ def is_colour_wanted(stream: TextIO) -> bool:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    lines = "\n".join(harmless(line) for line in text.split("\n")) + "\n"
+    lines = (text if isinstance(text, Order) else "\n".join(harmless(line) for line in text.split("\n"))) + "\n"
     try:
         stream.write(lines)
     except UnicodeEncodeError:

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
 from curate.record import CurateError, Json
 
+if TYPE_CHECKING:
+    from curate.checks import Check
+    from curate.door import Fault
+
 
 @click.command("rule")
 @click.argument("code_or_name", required=False)
-def command(code_or_name: str | None) -> None:
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Text explains; JSON is a list of all that is known of each rule.",
+)
+def command(code_or_name: str | None, format_: str) -> None:
     """Explain a check by its code or name; a prefix lists its family, and nothing lists all checks.
 
     Example: curate rule S105
     """
-    from curate.checks import Check, discover
-    from curate.door import FAULTS, Fault
-
-    rules: dict[str, Fault | Check] = dict(sorted([*FAULTS.items(), *discover().items()]))
+    rules = catalogue()
     asked = (code_or_name or "").lower()
     found = [rule for rule in rules.values() if asked in (rule.code.lower(), rule.name)]
     family = [rule for rule in rules.values() if rule.code.lower().startswith(asked)]
+    if format_ == "json" and (found or family):
+        for line in json.dumps([_object_of(rule) for rule in found or family], indent=2).split("\n"):
+            say.data(line)
+        return
     if not found and family:
         for rule in family:
             say.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
@@ -42,6 +56,25 @@ def command(code_or_name: str | None) -> None:
     say.data(rule.help)
     _examples("Passes", rule.good)
     _examples("Is reported", rule.bad)
+
+
+def catalogue() -> Mapping[str, Check | Fault]:
+    """Return every row of the front door's table and every check on the shelf, by code, in order."""
+    from curate.checks import discover
+    from curate.door import FAULTS
+
+    return dict(sorted([*FAULTS.items(), *discover().items()]))
+
+
+def _object_of(rule: Check | Fault) -> dict[str, Json]:
+    """Return a rule as JSON; the examples of the front door are bytes, which stand here as text where they are it."""
+    examples: dict[str, Json] = {}
+    for name, given in {"good": rule.good, "bad": rule.bad}.items():
+        if isinstance(given, bytes):
+            examples[name] = [given.decode("utf-8", "backslashreplace")] if given else []
+        else:
+            examples[name] = list(given)
+    return {"code": rule.code, "name": rule.name, "severity": rule.severity, "help": rule.help} | examples
 
 
 def _examples(title: str, examples: bytes | Sequence[Json]) -> None:

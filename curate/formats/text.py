@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Iterator
 
 from curate.formats import Page, VerdictLike
+from curate.formats._place import subject_of
 from curate.formats.concise import place_of
 from curate.record import Finding
 from curate.say import one_line
 
-_NUM_EXCERPTS = 20
+NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
 _STRING = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|([^"]+)', re.DOTALL)
 _WORDS = re.compile(r"\b(true|false|null)\b")
@@ -24,12 +25,10 @@ def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
         rule = f"{finding.severity}[{finding.code} {finding.name}]"
         yield f"{place_of(finding)}: {rule}: {one_line(finding.message, 500)}"
         raw = page.lines.get((finding.file, finding.line))
-        if raw is not None and number < _NUM_EXCERPTS and finding.column:
+        if raw is not None and number < NUM_SOURCES and finding.column:
             yield from _excerpt(finding, raw, show_values=page.show_values)
-        where = [f"record {one_line(finding.record, 80)}"] if finding.record else []
-        where += [f"at {one_line(finding.pointer, 120)}"] if finding.pointer else []
-        if where:
-            yield "  = " + ", ".join(where)
+        if subject := subject_of(finding):
+            yield f"  = {subject}"
         if finding.fix:
             yield f"  = help: {one_line(finding.fix, 300)}"
 
