@@ -79,7 +79,7 @@ def _rows(path: Path, entry: Any) -> list[Row]:
     raw = _read(path, _EXPORT_AGAIN)
     if not isinstance(entry, dict) or entry.get("sha256") != hashlib.sha256(raw).hexdigest():
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
-    rows = [_row(line, f"{path.name}:{number}") for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+    rows = [read_row(line, f"{path.name}:{number}") for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
     if entry.get("records", len(rows)) != len(rows):
         raise TrainError(
             "E911 dataset-changed", f"{path}: {len(rows)} rows, the manifest says {entry['records']}", _EXPORT_AGAIN
@@ -87,7 +87,8 @@ def _rows(path: Path, entry: Any) -> list[Row]:
     return rows
 
 
-def _row(line: bytes, place: str) -> Row:
+def read_row(line: bytes, place: str) -> Row:
+    """Return the row that a line holds; ``place`` names the line. Raises TrainError "E912 bad-dataset"."""
     value = _strict(line, place)
     for key in ("id", "kind", "category", "cluster"):
         if not isinstance(value.get(key), str):

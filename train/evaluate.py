@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ from train.report import Report, Run, build_report, read_curve, write_report
 
 @dataclass(frozen=True, slots=True)
 class CategorySpec:
-    """How a category is scored: the metric, its options, and whether nobody chose it."""
+    """How a category is scored: the metric, its options, and whether nobody chose it.
+
+    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
+    """
 
     metric: metrics.Metric
     options: Mapping[str, Any]
     is_default: bool
+    contract: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +62,21 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     """
     found = {}
     for name, entry in categories.items():
-        chosen, options = (entry.get("scorer") or "", entry.get("options") or {}) if isinstance(entry, dict) else (0, 0)
-        if not isinstance(chosen, str) or not isinstance(options, dict):
+        told = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = told.get("scorer") or "", told.get("options") or {}, told.get("contract") or {}
+        if (
+            told is not entry
+            or not isinstance(chosen, str)
+            or not all(isinstance(o, dict) for o in (options, contract))
+        ):
             raise TrainError(
                 "E912 bad-dataset",
-                f"the manifest's category {name!r} is no table of a scorer's name and its options",
+                f"the manifest's category {name!r} is no table of a scorer's name, its options and a contract",
                 "export the dataset again",
             )
         try:
-            found[name] = CategorySpec(metrics.scorer(chosen, options), options, is_default=not chosen)
+            metrics.discover()["contract"].check(contract)
+            found[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
     return found
@@ -110,7 +120,7 @@ def score(
     said = {prediction.id: prediction for prediction in predictions}
     likely = {nll.id: nll for nll in nlls}
     default = CategorySpec(metrics.scorer(""), {}, is_default=True)
-    behaviour = metrics.discover()["behaviour"]
+    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     found = []
     for row in rows:
         if row.id not in likely:
@@ -121,6 +131,8 @@ def score(
         if prediction is not None:
             scores = spec.metric.scores(prediction.text, reference, spec.options)
             scores |= behaviour.scores(prediction.text, reference)
+            if spec.contract and (asked := _asked(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": asked})
         found.append(
             Scored(
                 row.id,
@@ -281,8 +293,24 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
     return found
 
 
+def _asked(row: Row) -> str | None:
+    """Return the texts of all messages before the last answer, in which what it cites is looked for.
+
+    None where no contract applies: the answer is to call tools.
+    """
+    messages = row.messages or []
+    last = max((place for place, message in enumerate(messages) if message["role"] == "assistant"), default=0)
+    if not messages or messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in messages[:last] if message["content"] is not None)
+
+
 def _remarks(categories: Mapping[str, CategorySpec]) -> list[str]:
-    """Say which validator of this machine decided ``json_schema.valid``."""
-    if any(spec.metric.name == "json_schema" and spec.options.get("schema") for spec in categories.values()):
-        return [f"json_schema.valid was decided by {validator()}."]
-    return []
+    """Say which validator of this machine decided ``json_schema.valid`` and ``contract.schema``."""
+    specs = categories.values()
+    found = []
+    if any(spec.metric.name == "json_schema" and spec.options.get("schema") for spec in specs):
+        found.append(f"json_schema.valid was decided by {validator()}.")
+    if any("schema" in spec.contract for spec in specs):
+        found.append(f"contract.schema was decided by {validator()}.")
+    return found

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,17 @@ class Shape:
         """What its records are for."""
         return self.view.kind if self.view else "instruction"
 
-    def is_valid(self, value: Json) -> bool:
-        """Whether the schema allows ``value``. A pattern that hits the engine's limit counts as not valid."""
-        return self._is_affordable(value) and bool(self._validator.is_valid(value)) and not any(self._misfits(value))
+    @cached_property
+    def is_valid(self) -> Callable[[Json], bool]:
+        """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
+        # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
+        is_allowed: Callable[[Json], bool] = self._validator.is_valid
+        if self._project.depth < MAX_DEPTH:
+            return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
+        if self._is_own and self.view:
+            is_fit = self.view.is_fit
+            return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
+        return is_allowed
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
@@ -178,16 +187,35 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
             )
     if "\0" in name_or_path:
         raise CurateError("E904 no-such-file", f"{name_or_path!r} is no path", "Name a schema file.")
+    schema, validator, project = _compiled(path, root, is_format_checked=True)
+    is_own = path.parent.resolve() != shipped("schemas").resolve()
+    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
+    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), validator, project, is_own)
+
+
+def load_contract(path: Path, root: Path) -> Shape:
+    """Load a schema that completions must fit, as a shape without a view; references are followed inside ``root``.
+
+    ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
+    scores completions with another library than this one.
+
+    Raises:
+        CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
+    """
+    schema, validator, project = _compiled(path, root, is_format_checked=False)
+    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
+    return Shape(name, path, root, schema, None, tuple(project.warnings), validator, project, True)
+
+
+def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, Project]:
     schema, uri, project = read_project(path, root)
     try:
-        validator = build_validator(schema, project.documents, base_uri=uri)
+        validator = build_validator(schema, project.documents, base_uri=uri, is_format_checked=is_format_checked)
     except jsonschema_rs.ValidationError as error:
         raise _unfit(path, error) from error
     except ValueError as error:
         raise bad_schema(path, "schema-invalid", one_line(str(error))) from error
-    is_own = path.parent.resolve() != shipped("schemas").resolve()
-    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), validator, project, is_own)
+    return schema, validator, project
 
 
 def shape_names() -> list[str]:

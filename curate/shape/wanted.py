@@ -1,64 +1,77 @@
-"""What may stand at each place of an ``x-record`` view."""
+"""What may stand at each place of an ``x-record`` view, as schemas, so that the engine itself can look at each line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
 
 from curate.record import SPLITS, Json
 
+_TEXT = {"type": ["string", "null"]}
+_OBJECT = {"type": ["object", "null"]}
+_OBJECTS = {"type": ["array", "null"], "items": {"type": "object"}}
+_FUNCTION = {"type": "object", "required": ["name", "arguments"], "properties": {"name": {"type": "string"}}}
+_CALL = {"type": "object", "required": ["function"], "properties": {"function": _FUNCTION}}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {
+        "role": {"type": "string"},
+        "content": {"type": ["string", "array", "null"], "items": {"type": "object"}},
+        "tool_calls": {"type": ["array", "null"], "items": _CALL},
+    },
+}
 
-def _is_text(value: Json) -> bool:
-    return isinstance(value, str)
-
-
-def _is_id(value: Json) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _is_object(value: Json) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_split(value: Json) -> bool:
-    return isinstance(value, str) and value in SPLITS
-
-
-def _are_objects(value: Json) -> bool:
-    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
-
-
-def _are_texts(value: Json) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
-
-
-def _are_messages(value: Json) -> bool:
-    return _are_objects(value) and all(map(_is_message, value))
-
-
-def _is_message(value: dict[str, Json]) -> bool:
-    content, calls = value.get("content"), value.get("tool_calls")
-    return (
-        isinstance(value.get("role"), str)
-        and (content is None or isinstance(content, str) or _are_objects(content))
-        and (calls is None or (_are_objects(calls) and all(_is_function(call.get("function")) for call in calls)))
-    )
-
-
-def _is_function(value: Json) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("name"), str) and "arguments" in value
-
-
-WANTED: tuple[tuple[str, Callable[[Json], bool], str], ...] = (
-    ("id", _is_id, "text or an integer"),
-    ("system", _is_text, "text"),
-    ("completion", _is_text, "text"),
-    ("text", _is_text, "text"),
-    ("category", _is_text, "text"),
-    ("messages", _are_messages, "a list of messages, each with a role, and content that is text"),
-    ("tools", _are_objects, "a list of objects"),
-    ("labels", _is_object, "an object"),
-    ("meta", _is_object, "an object"),
-    ("split", _is_split, f"one of {', '.join(SPLITS)}"),
-    ("ignore", _are_texts, "a list of codes"),
+WANTED: tuple[tuple[str, Json, str], ...] = (
+    ("id", {"type": ["string", "integer", "null"]}, "text or an integer"),
+    ("system", _TEXT, "text"),
+    ("completion", _TEXT, "text"),
+    ("text", _TEXT, "text"),
+    ("category", _TEXT, "text"),
+    (
+        "messages",
+        {"type": ["array", "null"], "items": _MESSAGE},
+        "a list of messages, each with a role, and content that is text",
+    ),
+    ("tools", _OBJECTS, "a list of objects"),
+    ("labels", _OBJECT, "an object"),
+    ("meta", _OBJECT, "an object"),
+    ("split", {"enum": [*SPLITS, None]}, f"one of {', '.join(SPLITS)}"),
+    ("ignore", {"type": ["array", "null"], "items": {"type": "string"}}, "a list of codes"),
 )
-"""The name of a place, whether a value may stand there, and what it must be in words."""
+"""The name of a place, what may stand there (null is as good as nothing), and that in words."""
+
+PROMPT: Json = {"anyOf": [_TEXT, {"enum": [False, 0, "", [], {}]}]}
+"""What may stand at each place of a prompt: text, or nothing that would be joined to it."""
+
+_SCHEMAS: dict[str, Json] = {"prompt": PROMPT, **{name: schema for name, schema, _ in WANTED}}
+
+
+@cache
+def fits(name: str) -> Any:
+    """Return the function that says whether a value may stand at the place called ``name``."""
+    return _compiled(_SCHEMAS[name])
+
+
+def line_fits(places: Sequence[tuple[str, Sequence[str]]]) -> Any:
+    """Return the function that says of a whole line whether each of the named ``places`` holds what may stand there."""
+    root: dict[str, Any] = {}
+    for name, parts in places:
+        node = root
+        for part in parts:
+            node = _within(node, part)
+        node.setdefault("allOf", []).append(_SCHEMAS[name])
+    return _compiled(root)
+
+
+def _within(node: dict[str, Any], part: str) -> dict[str, Any]:
+    inner: dict[str, Any] = node.setdefault("properties", {}).setdefault(part, {})
+    return inner
+
+
+def _compiled(schema: dict[str, Json]) -> Any:
+    # By draft 4, 1.0 is no integer; ids are compared by their spelling.
+    return jsonschema_rs.Draft4Validator(schema).is_valid

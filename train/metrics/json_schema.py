@@ -41,7 +41,7 @@ _CHILD = Worker(["-c", _PROGRAM], greeting=[{}, None], seconds=SECONDS)
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}}
 
 
-class _NotJsonError(ValueError):
+class NotJsonError(ValueError):
     """The text is not strict JSON."""
 
 
@@ -83,16 +83,16 @@ def json_schema(
     try:
         got = _loads(completion)
         scores["parse"] = 1.0
-    except _NotJsonError:
+    except NotJsonError:
         got = None
         scores["parse"] = 0.0
     if schema is not None:
-        fits = _fits(got, schema)
-        if fits is not None:
-            scores["valid"] = float(fits and bool(scores["parse"]))
+        is_fit = fits(got, schema)
+        if is_fit is not None:
+            scores["valid"] = float(is_fit and bool(scores["parse"]))
     try:
         wanted = _fields(_loads(reference), ordered=ordered)
-    except _NotJsonError:
+    except NotJsonError:
         return scores
     ours = _fields(got, ordered=ordered) if scores["parse"] else Counter[Any]()
     scores["field_f1"] = 2 * (ours & wanted).total() / (ours.total() + wanted.total())
@@ -108,19 +108,28 @@ def _loads(text: str) -> Any:
     """Return the one value that ``text`` holds, as strict JSON.
 
     Raises:
-        _NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+        NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     text = text.strip()
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         text = text[text.index("\n") : -3]
+    return strict_loads(text)
+
+
+def strict_loads(text: str) -> Any:
+    """Return the one value that ``text`` is, as strict JSON.
+
+    Raises:
+        NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
+    """
     try:
         return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise _NotJsonError(str(error)) from error
+        raise NotJsonError(str(error)) from error
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise _NotJsonError(f"{constant} is not JSON")
+    raise NotJsonError(f"{constant} is not JSON")
 
 
 def _finite(digits: str) -> float:
@@ -131,7 +140,7 @@ def _finite(digits: str) -> float:
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _NotJsonError("a key is repeated")
+        raise NotJsonError("a key is repeated")
     return found
 
 
@@ -154,7 +163,7 @@ def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
     return found
 
 
-def _fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
+def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
     """Return whether ``value`` fits, or None where the schema leads out of itself, in a circle, or takes too long.
 
     Raises:

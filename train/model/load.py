@@ -51,6 +51,36 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
     return model.to(where), tokenizer
 
 
+def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:
+    """Return the fast tokenizer of a base and the end tokens that its generation config names; no weight is read.
+
+    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
+    missing-extra" where a .gguf file needs the gguf package.
+    """
+    # transformers takes seconds to import; commands that need no tokenizer do without.
+    from transformers import AutoTokenizer
+
+    path = find_base(name, folder)
+    arguments: dict[str, Any] = {}
+    if path.is_dir():
+        check_folder(path, needs_weights=False)
+    else:
+        arguments, path = _gguf(path), path.parent
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    except Exception as error:
+        # The border to libraries, as in `_load`.
+        raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
+    config = path / "generation_config.json"
+    ends = json.loads(config.read_bytes()).get("eos_token_id") if config.is_file() else None
+    return tokenizer, [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
+
+
+def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", hint)
+
+
 def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
     # torch and transformers take seconds to import; commands that need no model do without.
     import torch
@@ -69,10 +99,7 @@ def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
         )  # fmt: skip
     except Exception as error:
         # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TrainError(
-            "E921 bad-model", f"{path} cannot be loaded: {first[:300]}", "is it a causal language model?"
-        ) from error
+        raise _not_loaded(path, error, "is it a causal language model?") from error
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))

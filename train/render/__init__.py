@@ -10,7 +10,17 @@ The mask is found by differencing (spans.py) and, where the template has {% gene
 from __future__ import annotations
 
 from train.render.example import Example, Prompt, Rendered
+from train.render.lengths import Lengths, lengths_of
 from train.render.renderer import DEFAULT_TEMPLATE, Renderer
 from train.render.spans import RowFault
 
-__all__ = ["DEFAULT_TEMPLATE", "Example", "Prompt", "Rendered", "Renderer", "RowFault"]
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "Example",
+    "Lengths",
+    "Prompt",
+    "Rendered",
+    "Renderer",
+    "RowFault",
+    "lengths_of",
+]

@@ -112,6 +112,10 @@ class Renderer:
         lost = len(example.ids) - (self.max_length or len(example.ids))
         return self._shortened(example, lost) if lost > 0 else example
 
+    def whole(self, row: Row) -> Example:
+        """Return one row's example uncut, and keep nothing of it; raises RowFault (a TrainError)."""
+        return self._made(row)
+
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError)."""
         if row.messages is None:

@@ -1,0 +1,140 @@
+"""What checks read of a record: its texts with their JSON pointers, its answers, and how a value may be named."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from curate.record import Json, Problem, Record
+
+_NOT_TEXT = frozenset({"id", "split", "x-ignore"})
+_ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
+_last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
+_last_turns: tuple[Record | None, tuple[Turn, ...]] = (None, ())
+
+
+def texts(record: Record) -> tuple[tuple[str, str], ...]:
+    """Return every string value of the line as (JSON pointer, text), in the order of the line.
+
+    The record's id and split and its list of switched-off checks are left out: they are names, not text. The walk of
+    the latest record is kept, because several checks ask for it one after the other.
+    """
+    global _last_walk  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
+    walked, found = _last_walk
+    if walked is not record:
+        found = tuple(
+            pair
+            for key, value in record.data.items()
+            if key not in _NOT_TEXT
+            for pair in _strings(value, "/" + _token(key))
+        )
+        _last_walk = (record, found)
+    return found
+
+
+def _strings(value: Json, pointer: str) -> Iterator[tuple[str, str]]:
+    waiting = [(pointer, value)]
+    while waiting:
+        place, item = waiting.pop()
+        if isinstance(item, str):
+            yield place, item
+        elif isinstance(item, Mapping):
+            waiting.extend((f"{place}/{_token(key)}", child) for key, child in reversed(list(item.items())))
+        elif isinstance(item, list | tuple):
+            waiting.extend((f"{place}/{index}", item[index]) for index in range(len(item) - 1, -1, -1))
+
+
+def _token(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
+
+
+class Turn(NamedTuple):
+    """One answer that a model would learn: what was asked right before, and what is answered."""
+
+    record: Record
+    place: int
+    """The message that it is, -1 for the one completion of a record that is no chat."""
+    prompt: str
+    completion: str
+    has_tool_calls: bool = False
+
+    @property
+    def pointer(self) -> str:
+        """Where it stands in the line; looked up only when asked for, because few answers have anything wrong."""
+        if self.place < 0:
+            return _answer_pointer(self.record, self.completion)
+        base = messages_pointer(self.record)
+        return f"{base}/{self.place}/content" if base else ""
+
+
+def turns(record: Record) -> tuple[Turn, ...]:
+    """Return the answers of a record: every assistant message of a chat, the one completion of any other kind.
+
+    Those of the latest record are kept, as its texts are.
+    """
+    global _last_turns  # noqa: PLW0603  as above
+    seen, found = _last_turns
+    if seen is not record:
+        found = tuple(_turns(record))
+        _last_turns = (record, found)
+    return found
+
+
+def _turns(record: Record) -> Iterator[Turn]:
+    if record.kind != "chat":
+        if record.messages:
+            yield Turn(record, -1, record.prompt, record.completion)
+        return
+    asked = ""
+    for index, message in enumerate(record.messages):
+        content = message.get("content")
+        content = content if isinstance(content, str) else ""
+        if message.get("role") == "user":
+            asked = content
+        elif message.get("role") == "assistant":
+            yield Turn(record, index, asked, content, bool(message.get("tool_calls")))
+
+
+def messages_pointer(record: Record) -> str:
+    """Return where the conversation stands in the line, "" where the line spells it in another way."""
+    for key, value in record.data.items():
+        if (
+            isinstance(value, list)
+            and len(value) == len(record.messages)
+            and all(isinstance(v, Mapping) for v in value)
+        ):
+            return "/" + _token(key)
+    return ""
+
+
+def _answer_pointer(record: Record, text: str) -> str:
+    places = [pointer for pointer, value in texts(record) if value == text]
+    named = [pointer for pointer in places if pointer.rsplit("/", 1)[-1] in _ANSWER_KEYS]
+    candidates = named or places
+    return candidates[-1] if named or len(candidates) == 1 else ""
+
+
+def masked(kind: str, value: str) -> str:
+    """Return how a report may name a sensitive value: its kind, its length, and never more than two characters."""
+    return f"{kind} ({len(value)} characters, {value[:2]!r}...)"
+
+
+def sensitive(record: Record, find: Callable[[str], Iterable[tuple[str, str]]]) -> Iterator[Problem]:
+    """Yield one masked problem a text and kind of what ``find`` sees in it; ``find`` gives (kind, value) pairs."""
+    for pointer, text in texts(record):
+        found: dict[str, list[str]] = {}
+        for kind, value in find(text):
+            found.setdefault(kind, []).append(value)
+        for kind, values in found.items():
+            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
+            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of ``text`` can be seen: white space, controls, zero-width and filler characters only."""
+    if text.isascii():
+        return not text.strip()
+    return all(
+        c.isspace() or c in "\u2800\u3164\u115f\u1160\uffa0" or unicodedata.category(c) in ("Cf", "Cc") for c in text
+    )

@@ -1,0 +1,259 @@
+"""The contract of a category: what its completions must be, by `[categories.NAME]` of curate.toml.
+
+What is judged is the last answer of a record, as in evaluation, where the metric `contract` asks the same of what a
+model says. An answer that calls tools is not judged, nor is raw text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.checks import Turn, check, turns
+from curate.checks.language import other_language, sample_of
+from curate.door import DoorFault, strict_loads
+from curate.places import shipped
+from curate.record import CurateError, Problem, Record
+from curate.settings import Category, Citations, Settings
+
+if TYPE_CHECKING:
+    from curate.shape import Shape
+
+_SURE = 0.99
+_FROM_CHARS = 100
+# What py3langid tells apart by a few words is one language to whoever writes `language = "no"`.
+_ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
+
+
+def _asked_for(*names: str) -> Callable[[Settings], bool]:
+    """Return whether settings have a category with one of these parts in its contract."""
+    return lambda settings: any(getattr(one, name) for one in settings.categories.values() for name in names)
+
+
+def _example(**contract: Any) -> Settings:
+    return Settings(categories={"billing": Category(**contract)}).at(shipped("samples"))
+
+
+@check(
+    "Q210",
+    "completion-breaks-schema",
+    severity="error",
+    speaks_if=_asked_for("schema_"),
+    settings=_example(schema="answer.schema.json"),
+    good=[
+        {"instruction": "Due?", "output": '{"answer": "On the 5th.", "sources": [2]}', "category": "billing"},
+        {"instruction": "Due?", "output": "On the 5th.", "category": "returns"},
+    ],
+    bad=[
+        {"instruction": "Due?", "output": "On the 5th.", "category": "billing"},
+        {"instruction": "Due?", "output": '{"answer": "On the 5th.", "sources": []}', "category": "billing"},
+        {"instruction": "Due?", "output": '```json\n{"answer": "5th", "sources": [2]}\n```', "category": "billing"},
+    ],
+)
+def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a completion that is not the JSON that the ``schema`` of its category allows.
+
+    The completion is read strictly, as a program at the other end would: no code fence, no words around it, no repeated
+    keys. There is one finding for each rule that is broken, with the place inside the completion; values are not shown.
+    The keyword ``format`` decides nothing here; say what you mean by ``pattern``.
+    """
+    category = settings.categories.get(record.category)
+    if category is None or not category.schema_ or (turn := _last_answer(record)) is None:
+        return
+    schema = _schema(settings.root or Path().resolve(), category.schema_, record.category)
+    try:
+        value = strict_loads(turn.completion.strip().encode("utf-8", "surrogatepass"))
+    except DoorFault as fault:
+        reason = "" if fault.code == "S101" else f" ({fault.name})"
+        yield Problem(f"the completion is not strict JSON{reason}, at byte {fault.column:,}", turn.pointer)
+        return
+    for problem in schema.problems(value):
+        place = f" at {problem.pointer}" if problem.pointer else ""
+        yield Problem(f"the completion breaks its schema{place}: {problem.message}", turn.pointer)
+
+
+@check(
+    "Q211",
+    "completion-length",
+    severity="error",
+    speaks_if=_asked_for("min_chars", "max_chars"),
+    settings=_example(min_chars=4, max_chars=20),
+    good=[
+        {"instruction": "Due?", "output": "On the 5th.", "category": "billing"},
+        {"instruction": "Due?", "output": "5", "category": "returns"},
+    ],
+    bad=[
+        {"instruction": "Due?", "output": "5th", "category": "billing"},
+        {"instruction": "Due?", "output": "It is due on the fifth.", "category": "billing"},
+    ],
+)
+def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a completion that is shorter or longer than ``min_chars`` and ``max_chars`` of its category allow.
+
+    Characters are Unicode code points, white space around the text not counted. Where a limit is meant for the model's
+    answers, records beyond it teach the model to break it.
+    """
+    category = settings.categories.get(record.category)
+    if category is None or not (category.min_chars or category.max_chars) or (turn := _last_answer(record)) is None:
+        return
+    length = len(turn.completion.strip())
+    if length < category.min_chars:
+        yield Problem(f"the completion has {length:,} characters, fewer than {category.min_chars:,}", turn.pointer)
+    if category.max_chars is not None and length > category.max_chars:
+        yield Problem(f"the completion has {length:,} characters, more than {category.max_chars:,}", turn.pointer)
+
+
+@check(
+    "Q212",
+    "completion-language",
+    severity="error",
+    speaks_if=_asked_for("language"),
+    settings=_example(language="de"),
+    good=[
+        {
+            "instruction": "Fällig?",
+            "output": "Die Rechnung ist am fünften Tag des Monats fällig, und wir schicken sie mit der Post.",
+            "category": "billing",
+        },
+        {"instruction": "Fällig?", "output": "OK.", "category": "billing"},
+    ],
+    bad=[
+        {
+            "instruction": "Fällig?",
+            "output": "The bill is due on the fifth of the month, and we send it by mail with the parcel that you "
+            "ordered from us, which is on the way to you.",
+            "category": "billing",
+        },
+        {"instruction": "Fällig?", "output": "Счёт нужно оплатить до пятого числа месяца.", "category": "billing"},
+    ],
+)
+def completion_language(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a completion that is clearly not in the ``language`` of its category.
+
+    The script of the letters decides, and for seven languages a vote of function words. With the extra ``lang``,
+    py3langid judges texts from 100 characters on where it is 99 % sure: so it was of 80 % of 6,680 texts in six
+    languages (MGSM, Dolly), and never wrong. Code, addresses and short texts are not judged.
+    """
+    category = settings.categories.get(record.category)
+    if category is None or not category.language or (turn := _last_answer(record)) is None:
+        return
+    found = other_language(turn.completion, category.language) or _identified(turn.completion, category.language)
+    if found:
+        yield Problem(f"the language is to be {category.language!r}, but the completion is {found}", turn.pointer)
+
+
+@check(
+    "Q213",
+    "missing-citation",
+    severity="error",
+    speaks_if=_asked_for("citations"),
+    settings=_example(citations=Citations(pattern=r"\[\d+\]", in_prompt=True)),
+    good=[
+        {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th [2].", "category": "billing"},
+        {"instruction": "Due?", "output": "On the 5th.", "category": "returns"},
+    ],
+    bad=[
+        {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th.", "category": "billing"},
+        {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th [3].", "category": "billing"},
+    ],
+)
+def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a completion with fewer citations than its category asks for, or with some that its prompt does not have.
+
+    ``citations.pattern`` says what a citation is; with ``in_prompt`` each must stand word for word in the messages
+    before the answer. An answer that cites what was not given teaches the model to invent sources. The pattern is
+    matched in linear time, so no text can make it hang.
+    """
+    category = settings.categories.get(record.category)
+    if category is None or category.citations is None or (turn := _last_answer(record)) is None:
+        return
+    wanted = category.citations
+    found = _citations(wanted.pattern, turn.completion.strip(), record.category)
+    if len(found) < wanted.at_least:
+        yield Problem(f"the completion has {len(found):,} citations, fewer than {wanted.at_least:,}", turn.pointer)
+    if wanted.in_prompt:
+        given = asked(record)
+        lost = sum(one not in given for one in found)
+        if lost:
+            yield Problem(f"{lost:,} of {len(found):,} citations do not stand in the prompt", turn.pointer)
+
+
+def asked(record: Record) -> str:
+    """Return the texts of all messages before the last answer, whoever says them, as citations are looked for there."""
+    last = max((n for n, one in enumerate(record.messages) if one.get("role") == "assistant"), default=0)
+    contents = (message.get("content") for message in record.messages[:last])
+    return "\n\n".join(content for content in contents if isinstance(content, str))
+
+
+def _last_answer(record: Record) -> Turn | None:
+    """Return the answer that a contract is about, None where there is none."""
+    answers = list(turns(record))
+    return answers[-1] if answers and not answers[-1].has_tool_calls else None
+
+
+@cache
+def _schema(root: Path, schema: str, category: str) -> Shape:
+    # The engine is needed where a category has a schema only.
+    from curate.shape import load_contract
+
+    try:
+        return load_contract(root / schema, root)
+    except CurateError as error:
+        raise CurateError("E960 bad-contract", f"category {category!r}: {error.message}", error.hint) from error
+
+
+@cache
+def _identifier() -> Any:
+    """Return py3langid's identifier, None where the extra is not installed."""
+    # numpy and a model of several megabytes, for data sets that say which language they are in.
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _identified(text: str, declared: str) -> str:
+    sample = sample_of(text).strip()
+    identifier = _identifier() if len(sample) >= _FROM_CHARS else None
+    if identifier is None or declared not in identifier.labels:
+        return ""
+    language, share = identifier.classify(sample)
+    same = next((group for group in _ALIKE if declared in group), {declared})
+    return f"probably {language!r} (py3langid)" if share >= _SURE and language not in same else ""
+
+
+def _citations(pattern: str, text: str, category: str) -> list[str]:
+    """Return the citations in ``text``.
+
+    Raises:
+        CurateError: E960, the pattern cannot be used here and in training.
+    """
+    # Its Rust engine finds all matches in time linear in the text; only data sets with citations pay for it.
+    import polars
+
+    _readable(pattern, category)
+    found = polars.Series([text]).str.extract_all(pattern).item(0)
+    return [one for one in found.to_list() if one]
+
+
+@cache
+def _readable(pattern: str, category: str) -> None:
+    """Refuse a pattern that polars or Python, which training matches with, cannot read."""
+    import polars
+
+    where = f"category {category!r}: citations.pattern"
+    try:
+        polars.Series([""]).str.extract_all(pattern)
+    except polars.exceptions.ComputeError as error:
+        reasons = [line.removeprefix("error:").strip() for line in str(error).splitlines() if "error:" in line]
+        reason = reasons[-1] if reasons else "it is no regular expression"
+        hint = "Write it without look-around and back-references."
+        raise CurateError("E960 bad-contract", f"{where} cannot be used: {reason}", hint) from error
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise CurateError("E960 bad-contract", f"{where} cannot be read by the trainer: {error}") from error

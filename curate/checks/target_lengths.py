@@ -1,0 +1,142 @@
+"""What is left of a record under a target's token limit, counted with the model's own tokenizer and chat template.
+
+How each target shortens, read in its code or documentation (November 2026): TRL 1.16.0 keeps the first ``max_length``
+tokens and drops rows with no trained token left (``trainer/sft_trainer.py``). Axolotl 0.19.0 drops every row longer
+than ``sequence_len`` unless told to truncate (``utils/data/utils.py``). LLaMA-Factory 0.9.5 shares ``cutoff_len``
+between question and answer of each pair and leaves later pairs out once it is used up
+(``data/processor/supervised.py``, ``processor_utils.py``). OpenAI's cookbook says that longer examples are truncated,
+and not where; the end is assumed. Of Together nothing could be found; the end is assumed there too. LLaMA-Factory
+renders with templates of its own, so its counts can differ by the few tokens of a turn's frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curate.checks import Lengths, length_check
+from curate.record import Problem
+from curate.settings import Settings
+
+_CUTS = "keeps the first tokens"
+_HOW = {"axolotl": "drops the record", "llama-factory": "cuts question and answer of each pair"}
+
+
+def num_trained(lengths: Lengths) -> int:
+    """Return the number of trained tokens of the whole record."""
+    return sum(stop - start for start, stop in lengths.runs)
+
+
+def num_left(lengths: Lengths, target: str) -> int:
+    """Return the number of trained tokens that are left when ``target`` has shortened the record to its limit."""
+    limit = lengths.max_length
+    if lengths.tokens <= limit:
+        return num_trained(lengths)
+    if target == "axolotl":
+        return 0
+    if target == "llama-factory":
+        return _left_of_pairs(lengths)
+    return sum(max(0, min(stop, limit) - start) for start, stop in lengths.runs)
+
+
+def _left_of_pairs(lengths: Lengths) -> int:
+    """Shorten as LLaMA-Factory does: pair by pair, by the shares of question and answer in what is left."""
+    used = left = begin = 0
+    for start, stop in lengths.runs:
+        room = lengths.max_length - used
+        if room <= 0:
+            break
+        asked, answered = start - begin, stop - start
+        if answered * 2 < room:
+            most = room
+        elif asked * 2 < room:
+            most = room - asked
+        else:
+            most = int(room * (answered / (asked + answered)))
+        kept = min(most, answered)
+        left += kept
+        used += kept + min(max(room - kept, 0), asked)
+        begin = stop
+    return left
+
+
+@length_check(
+    "T920",
+    "target-nothing-left",
+    severity="error",
+    settings=Settings(target="trl"),
+    good=[
+        {"tokens": 90, "runs": [[60, 89]], "max_length": 100},
+        {"tokens": 120, "runs": [[60, 119]], "max_length": 100},
+    ],
+    bad=[
+        {"tokens": 120, "runs": [[100, 119]], "max_length": 100},
+        {"tokens": 90, "runs": [], "max_length": 100},
+    ],
+)
+def target_nothing_left(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+    """Report a record of which no trained token is left under the token limit.
+
+    The prompt alone fills the limit, so the trainer drops the record or computes on it and learns nothing; neither ends
+    the run. ``axolotl`` drops every record over the limit. Raise the limit, shorten the prompt or take the record out.
+    """
+    if not lengths.fault and not num_left(lengths, settings.target):
+        if lengths.tokens <= lengths.max_length:
+            yield Problem("no token of the record is trained")
+        else:
+            lost = f"none of {num_trained(lengths):,} trained tokens is left"
+            yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {lost}")
+
+
+@length_check(
+    "T921",
+    "target-cut",
+    severity="warning",
+    settings=Settings(target="llama-factory"),
+    good=[{"tokens": 90, "runs": [[60, 89]], "max_length": 100}],
+    bad=[
+        {"tokens": 120, "runs": [[60, 119]], "max_length": 100},
+        {"tokens": 150, "runs": [[20, 60], [90, 149]], "max_length": 100},
+    ],
+)
+def target_cut(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+    """Report a record that is over the token limit and is cut, with the number of trained tokens that are left.
+
+    An answer that is cut teaches the model to stop in the middle, and its end token is never trained. With
+    ``llama-factory`` a cut can fall on the question alone, or leave the last answers out. Raise the limit, shorten the
+    record, or divide it.
+    """
+    left = num_left(lengths, settings.target)
+    if not lengths.fault and left and lengths.tokens > lengths.max_length:
+        kept = f"{left:,} of {num_trained(lengths):,} trained tokens are left"
+        yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {kept}")
+
+
+@length_check(
+    "T922",
+    "target-unrenderable",
+    severity="error",
+    settings=Settings(target="trl"),
+    good=[{"tokens": 90, "runs": [[60, 89]], "max_length": 100}],
+    bad=[{"tokens": 0, "runs": [], "max_length": 100, "fault": "the chat template refuses the conversation"}],
+)
+def target_unrenderable(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
+    """Report a record that the model's chat template or tokenizer cannot turn into tokens to train on.
+
+    Templates refuse conversations: roles that do not take turns, a system message where the model has none, tools that
+    it does not know. So does our own trainer where a token of the prompt would be trained or a control token stands in
+    the data. Mend the record, or choose a model whose template knows what it needs.
+    """
+    if lengths.fault:
+        yield Problem(f"cannot be rendered for this model: {lengths.fault}")
+
+
+def _over(lengths: Lengths) -> str:
+    return f"has {lengths.tokens:,} tokens, {lengths.tokens - lengths.max_length:,} over {lengths.max_length:,}"
+
+
+def _name(settings: Settings) -> str:
+    return settings.target or "a trainer"
+
+
+def _how(settings: Settings) -> str:
+    return _HOW.get(settings.target, _CUTS)

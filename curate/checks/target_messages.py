@@ -1,0 +1,234 @@
+"""What trainers refuse or silently drop in a conversation: the order of roles, the last turn, single messages.
+
+Each rule is what a trainer's own code or documentation says, as read in November 2026: LLaMA-Factory 0.9.5
+(``data/converter.py``, ``data/processor/supervised.py``), TRL 1.16.0 (``trainer/sft_trainer.py``), Axolotl 0.19.0
+(``prompt_strategies/chat_template.py``), Together (docs.together.ai, "Data preparation", and the checks of its client
+1.5.25), OpenAI (its cookbook's "Data preparation and analysis for chat model fine-tuning", its API types). What could
+not be found in one of these is not checked. Nothing here speaks unless ``target`` is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from curate.checks import check, is_blank, messages_pointer
+from curate.record import Json, Problem, Record
+from curate.settings import Settings
+
+Message = Mapping[str, Json]
+
+_LAST_TURN = {
+    "openai": "OpenAI is reported to refuse the file, and an export to it leaves the record out",
+    "trl": "TRL's prompt-completion form has no place for it, and an export to it leaves the record out",
+    "axolotl": "Axolotl trains nothing of what follows the last answer",
+    "llama-factory": "LLaMA-Factory drops a conversation with an odd number of turns and goes on",
+    "together": "Together's file is in OpenAI's form, and an export to it leaves the record out",
+}
+
+
+def has_target(settings: Settings) -> bool:
+    """Whether a trainer was named, without which these checks have nothing to say."""
+    return bool(settings.target)
+
+
+def message_pointer(record: Record, index: int, inner: str) -> str:
+    """Return the pointer of what stands at ``inner`` of a message; of the message where it lacks that, or ""."""
+    base = messages_pointer(record)
+    if not base:
+        return ""
+    return f"{base}/{index}/{inner}" if inner.split("/", 1)[0] in record.messages[index] else f"{base}/{index}"
+
+
+def _said(*turns: str) -> dict[str, list[dict[str, str]]]:
+    names = {"s": "system", "u": "user", "a": "assistant"}
+    return {"messages": [{"role": names[turn], "content": f"Text {place}."} for place, turn in enumerate(turns)]}
+
+
+@check(
+    "T901",
+    "target-role-order",
+    severity="error",
+    speaks_if=has_target,
+    settings=Settings(target="llama-factory"),
+    good=[_said("s", "u", "a", "u", "a"), _said("u", "a"), {"instruction": "Add 2 and 3.", "output": "5"}],
+    bad=[_said("a", "u", "a"), _said("u", "u", "a"), _said("u", "a", "s", "u", "a")],
+)
+def target_role_order(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a conversation whose roles do not come in the order that the target insists on.
+
+    ``llama-factory``: after an optional first system message user (or tool) and assistant take turns; a conversation
+    that does not is dropped with a warning in the log, and training goes on. Two tool answers in a row have no place in
+    the ShareGPT form. ``together``: a conversation begins with system or user, user and assistant take turns, and there
+    is no developer; the service refuses the file. Of the other targets no such rule is known.
+    """
+    if settings.target not in ("llama-factory", "together") or not record.messages:
+        return
+    roles = [str(message.get("role")) for message in record.messages]
+    place, reason = (_out_of_pairs if settings.target == "llama-factory" else _out_of_turn)(roles)
+    if reason:
+        yield Problem(f"{reason}; {settings.target} {_DOES[settings.target]}", message_pointer(record, place, "role"))
+
+
+_DOES = {"llama-factory": "drops the record", "together": "refuses the file"}
+
+
+def _out_of_pairs(roles: list[str]) -> tuple[int, str]:
+    """Return the first turn that LLaMA-Factory's converter rejects, and why; no reason where there is none."""
+    first = 1 if roles[0] in ("system", "developer") else 0
+    for place in range(first, len(roles)):
+        wanted = ("user", "tool") if (place - first) % 2 == 0 else ("assistant",)
+        if roles[place] not in wanted:
+            return place, f"turn {place + 1} is the {roles[place]}'s where {' or '.join(wanted)} should speak"
+    return 0, ""
+
+
+def _out_of_turn(roles: list[str]) -> tuple[int, str]:
+    """Return the first turn that Together rejects, and why; no reason where there is none."""
+    before = ""
+    for place, role in enumerate(roles):
+        if role == "developer":
+            return place, "there is no role developer"
+        if role == "system" and place:
+            return place, f"turn {place + 1} is a system message, which only the first may be"
+        if role == "assistant" and before in ("", "system"):
+            return place, "the assistant speaks first"
+        if role == before and role in ("user", "assistant"):
+            return place, f"turns {place} and {place + 1} are both the {role}'s"
+        before = role
+    return 0, ""
+
+
+@check(
+    "T902",
+    "target-last-turn",
+    severity="error",
+    speaks_if=has_target,
+    settings=Settings(target="openai"),
+    good=[_said("u", "a"), _said("s", "u", "a", "u", "a"), {"text": "A page of a manual."}],
+    bad=[_said("u", "a", "u"), _said("a", "u")],
+)
+def target_last_turn(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a conversation that does not end with the assistant.
+
+    What the user says last has no answer, so there is nothing to learn from it. LLaMA-Factory counts an odd number of
+    turns and drops the whole conversation with a warning; Axolotl trains nothing of the end and warns of a fault
+    in the data's design; TRL's prompt-completion form cannot hold it; OpenAI asks for an assistant message in every
+    example, and was seen to refuse files in which it is not the last (kohhnagata/clone-factory-v1, issue 3). Cut the
+    last turn off or answer it.
+    """
+    if not settings.target or not record.messages or record.messages[-1].get("role") == "assistant":
+        return
+    role = record.messages[-1].get("role")
+    pointer = message_pointer(record, len(record.messages) - 1, "role")
+    yield Problem(f"the last turn is the {role}'s, not the assistant's; {_LAST_TURN[settings.target]}", pointer)
+
+
+@check(
+    "T903",
+    "target-raw-text",
+    severity="error",
+    speaks_if=has_target,
+    settings=Settings(target="openai"),
+    good=[_said("u", "a"), {"instruction": "Add 2 and 3.", "output": "5"}],
+    bad=[{"text": "Keep the valve shut while the pump is running."}],
+)
+def target_raw_text(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report raw text for a target that trains on conversations only.
+
+    ``openai``: every line of a fine-tuning file for a chat model is an object with ``messages``; an export to it leaves
+    raw text out. The other targets have a form for raw text: a ``text`` column in TRL and Together, ``type:
+    completion`` in Axolotl, the pre-training stage of LLaMA-Factory.
+    """
+    if settings.target == "openai" and not record.messages:
+        yield Problem("raw text has no place in OpenAI's chat format, and an export to it leaves the record out")
+
+
+@check(
+    "T904",
+    "target-message",
+    severity="error",
+    speaks_if=has_target,
+    settings=Settings(target="openai"),
+    good=[
+        _said("s", "u", "a"),
+        {
+            "messages": [
+                {"role": "user", "content": "Where is order 7?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}],
+                },
+            ]
+        },
+    ],
+    bad=[
+        {"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "Hello."}]},
+        {"messages": [{"role": "system", "content": " "}, *_said("u", "a")["messages"]]},
+    ],
+)
+def target_message(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a message that the target refuses for what it holds.
+
+    ``openai``: a message of system, user or assistant needs content unless it calls tools (the cookbook's check
+    "missing content"), and a tool's answer must be one text, not a list of parts ("Input should be a valid string",
+    community.openai.com, topic 965584). ``together``: content is a text unless tools are called. For both, ``weight``
+    is 0 or 1. An empty answer of the assistant is finding Q201 whatever the target.
+    """
+    if settings.target not in ("openai", "together"):
+        return
+    for place, message in enumerate(record.messages):
+        key, reason = _refused(message, settings.target)
+        if reason:
+            yield Problem(f"{reason}; {settings.target} refuses it", message_pointer(record, place, key))
+
+
+def _refused(message: Message, target: str) -> tuple[str, str]:
+    content, role = message.get("content"), message.get("role")
+    weight = message.get("weight", 1)
+    if isinstance(weight, bool) or weight not in (0, 1):
+        return "weight", "the weight is neither 0 nor 1"
+    if role == "tool" and not isinstance(content, str):
+        return "content", "the content of a tool's answer is not one text"
+    if message.get("tool_calls") or role == "tool":
+        return "", ""
+    if not isinstance(content, str | list):
+        return "content", "the content is missing"
+    if target == "openai" and role != "assistant" and (not content or (isinstance(content, str) and is_blank(content))):
+        return "content", f"the {role}'s message is empty"
+    return "", ""
+
+
+@check(
+    "T908",
+    "target-lost-text",
+    severity="error",
+    speaks_if=has_target,
+    settings=Settings(target="llama-factory"),
+    good=[_said("u", "a")],
+    bad=[
+        {
+            "messages": [
+                {"role": "user", "content": "Where is order 7?"},
+                {
+                    "role": "assistant",
+                    "content": "Let me look.",
+                    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}],
+                },
+            ]
+        },
+    ],
+)
+def target_lost_text(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an assistant message that both speaks and calls tools, of which the target keeps the calls only.
+
+    ``llama-factory``: its reader of OpenAI messages puts the calls in place of the content, so that the text is never
+    trained and nothing says so; the ShareGPT form cannot hold both, and an export to it leaves the record out. Move the
+    text into a turn of its own or drop it.
+    """
+    if settings.target != "llama-factory":
+        return
+    for place, message in enumerate(record.messages):
+        if message.get("role") == "assistant" and message.get("tool_calls") and message.get("content"):
+            reason = "the text beside the tool calls is lost in LLaMA-Factory"
+            yield Problem(reason, message_pointer(record, place, "content"))

@@ -1,0 +1,113 @@
+"""Records in the tokens of a model: the trainer's side counts them in a process of its own, length checks judge them.
+
+What crosses the border are lines: rows as `schemas/row.schema.json` says go in, lengths as
+`schemas/lengths.schema.json` says come out, one for each, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from curate.checks import Check, Lengths, discover
+from curate.door import Entry, Reader, locate
+from curate.record import Finding, Json, Record
+from curate.settings import Settings
+from curate.shape import Shape
+from curate.targets.child import Measurer
+
+__all__ = ["token_findings"]
+
+_LAST_ANSWER = frozenset({"trl"})
+"""Targets for which an export trains the last answer of a conversation only; the others train every answer."""
+_ROW_KEYS = ("name", "tool_call_id", "tool_calls")
+
+
+def token_findings(
+    files: Sequence[Path],
+    shape: Shape,
+    settings: Settings,
+    *,
+    target: str,
+    model: str,
+    max_length: int,
+    root: Path | None,
+    dropped: Collection[str] = (),
+) -> list[Finding]:
+    """Return what the length checks (T920 to T922) find in the records of ``files``, in reading order.
+
+    ``model`` is a folder with tokenizer and chat template, ``max_length`` the target's limit in tokens; ``target`` ""
+    keeps the first tokens. Lines that are no records are passed over, as are the records that ``dropped`` names;
+    validation tells of both. Codes in the settings' ``ignore`` and severities are for the caller to apply.
+
+    Raises:
+        CurateError: E940 when the extra ``train`` is not installed; E961 when the counting fails; E904 when a file is
+            missing or may not be read; E905 when the schema has no ``x-record`` view.
+    """
+    checks = [check for check in discover().values() if check.on_lengths]
+    chosen = settings.model_copy(update={"target": target})
+    findings: list[Finding] = []
+    options = ["--objective", "sft" if target in _LAST_ANSWER else "chat"]
+    if settings.checks.allow_special_tokens:
+        options.append("--allow-special-tokens")
+    with Measurer(model, max_length, options) as measurer:
+        for entry, record in _records(files, shape, root):
+            if record.id not in dropped:
+                lengths = measurer.lengths(_row(record))
+                findings += _findings(checks, lengths, chosen, record, entry, shape.ignored(entry.value))
+    return findings
+
+
+def _records(files: Sequence[Path], shape: Shape, root: Path | None) -> Iterator[tuple[Entry, Record]]:
+    for path in files:
+        for item in Reader(path, root=root):
+            if isinstance(item, Entry) and shape.is_valid(item.value):
+                yield item, shape.record(item.value, item.line.source)
+
+
+def _findings(
+    checks: Sequence[Check],
+    lengths: Lengths,
+    settings: Settings,
+    record: Record,
+    entry: Entry,
+    excused: Collection[str],
+) -> Iterator[Finding]:
+    for check in checks:
+        assert check.on_lengths
+        # As everywhere, a check goes by its code, its name, or a prefix of its code.
+        if not {check.name, *(check.code[:size] for size in range(1, 5))} & set(excused):
+            for problem in check.on_lengths(lengths, settings):
+                yield Finding(
+                    check.code,
+                    check.name,
+                    check.severity,
+                    problem.message,
+                    record.source.file,
+                    record.source.line,
+                    locate(entry.line.raw, problem.pointer),
+                    record.id,
+                    problem.pointer,
+                )
+
+
+def _row(record: Record) -> dict[str, Json]:
+    """Return a record as a row whose content is one text a message, which is what tokens are counted of."""
+    return {
+        "id": record.id,
+        "kind": record.kind,
+        "category": record.category,
+        "cluster": record.id,
+        "messages": [_message(message) for message in record.messages] or None,
+        "tools": [dict(tool) for tool in record.tools] or None,
+        "text": None if record.messages else record.text,
+        "source": f"{record.source.file}:{record.source.line}",
+    }
+
+
+def _message(message: Mapping[str, Json]) -> dict[str, Json]:
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    kept = {key: message[key] for key in _ROW_KEYS if message.get(key) is not None}
+    return {"role": message.get("role"), "content": content} | kept

@@ -1,0 +1,94 @@
+"""`train measure` as a child process: a row goes in, its lengths come out."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from types import TracebackType
+
+import orjson
+
+from curate.checks import Lengths
+from curate.record import CurateError, Exit, Json
+from curate.say import one_line
+
+_NEEDED = ("torch", "transformers")
+
+
+class Measurer:
+    """Asks the trainer's side for the lengths of rows, one after the other; a context manager that ends it.
+
+    What the child says goes to our stderr.
+
+    Raises:
+        CurateError: E940 with exit code 3 when the extra ``train`` is not installed.
+    """
+
+    def __init__(self, model: str, max_length: int, options: Sequence[str]) -> None:
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            raise CurateError(
+                "E940 missing-extra",
+                f"counting tokens needs {', '.join(missing)}, which this installation lacks",
+                "Install it with `pip install 'pairsmith[train]'`, or leave --model out.",
+                exit_code=Exit.MISSING,
+            )
+        self._model, self._max_length = model, max_length
+        command = ["measure", "-", "--model", model, "--max-length", str(max_length), *options]
+        self._child = subprocess.Popen(
+            # -P keeps the folder we happen to stand in from shadowing the package.
+            [sys.executable, "-P", "-m", "train", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def lengths(self, row: Mapping[str, Json]) -> Lengths:
+        """Return the lengths of a row.
+
+        Raises:
+            CurateError: E961, the child ended or answered with something else.
+        """
+        assert self._child.stdin
+        assert self._child.stdout
+        try:
+            self._child.stdin.write(orjson.dumps(row) + b"\n")
+            self._child.stdin.flush()
+            answer = orjson.loads(self._child.stdout.readline())
+            runs = [(int(start), int(stop)) for start, stop in answer["runs"]]
+            lengths = Lengths(int(answer["tokens"]), runs, self._max_length, str(answer["fault"]))
+        except (BrokenPipeError, ValueError, KeyError, TypeError) as error:
+            raise self._failure() from error
+        if answer.get("id") != row["id"]:
+            raise self._failure()
+        return lengths
+
+    def _failure(self) -> CurateError:
+        self._end()
+        return CurateError(
+            "E961 cannot-measure",
+            f"the tokens could not be counted with the model {one_line(self._model)}: `train measure` ended with exit "
+            f"code {self._child.returncode}",
+            "What stands above says why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
+        )
+
+    def _end(self) -> None:
+        assert self._child.stdin
+        assert self._child.stdout
+        # Closing flushes what a dead child will never read.
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.close()
+        self._child.stdout.close()
+        self._child.wait()
+
+    def __enter__(self) -> Measurer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._child.poll() is None:
+            self._child.kill()
+        self._end()
