@@ -11,10 +11,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) 
 
     Cells are single-line text that is safe to print; wide characters count as two columns.
     """
-    widths = [max(map(_width, column)) for column in zip(head, *rows, strict=True)]
+    widths = [max(map(width_of, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = [
-            _padded(cell, width, is_left=place < left)
+            padded(cell, width, is_left=place < left)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
@@ -25,10 +25,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _padded(cell: str, width: int, *, is_left: bool) -> str:
-    gap = " " * (width - _width(cell))
+def padded(cell: str, width: int, *, is_left: bool = True) -> str:
+    """Return ``cell`` with blanks up to ``width`` terminal cells, flush left or right."""
+    gap = " " * (width - width_of(cell))
     return cell + gap if is_left else gap + cell
 
 
-def _width(cell: str) -> int:
+def width_of(cell: str) -> int:
+    """Return how many terminal cells a text takes; wide characters count as two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in cell)

@@ -1,70 +1,136 @@
-"""`curate stats`: how many records of which category, and how long."""
+"""`curate stats`: how many records of which category, how long, how balanced."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import SPLITS, Exit
+from curate.record import Exit
 
 if TYPE_CHECKING:
+    from curate.quality import Overview
+    from curate.quality.overview import CategoryRow, Histogram
     from curate.record import Record, Split
+
+_MOST_BARS = 12
+_MOST_EFFECTS = 8
+_WIDTH = 78
 
 
 @click.command()
-@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
-def command(root: Path, form: str) -> int:
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@click.option("--plots", is_flag=True, help="Add bars and histograms: balance, lengths, repetition, readability.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="Write all of it as one HTML page to this file.")
+def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None) -> int:
     """Count the records of each category, by split, with the lengths of prompts and completions in characters.
 
-    Records that have no split yet are counted under "none".
+    Records that have no split yet are counted under "none". PATH is a workspace or record files. Languages need the
+    extra [lang] where records do not name theirs in /meta/language.
 
-    Example: curate stats my-data
+    Example: curate stats my-data --plots --html stats.html
     """
     import json
 
-    from curate.table import table
-    from curate.workspace.opened import open_and_tell
+    from curate.quality import html_page, overview
+    from curate.store import write_atomic
 
-    workspace = open_and_tell(root)
-    pins = workspace.pins()
-    records = workspace.records()
-    by_category: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_category[record.category].append(record)
-    rows = [_row(category, part, pins) for category, part in sorted(by_category.items())]
+    title, records, pins = _input(paths)
+    view = overview(records, pins)
     if form == "jsonl":
-        for row in rows:
-            say.data(json.dumps(row))
-        return Exit.OK
-    rows.append({**_row("", records, pins), "category": "all"})
-    columns = [name for name in rows[-1] if name != "category"]
-    cells = [
-        [say.one_line(str(row["category"]) or "(none)", 30), *(f"{row[name]:,}" for name in columns)] for row in rows
-    ]
-    for line in table(["category", *(name.replace("_", " ") for name in columns)], cells):
-        say.data(line)
-    if dropped := workspace.dropped():
-        say.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+        for row in view.categories:
+            say.data(json.dumps(_flat(row)))
+    elif form == "json":
+        say.data(json.dumps(asdict(view), indent=2))
+    else:
+        for line in [*_table(view), *(_plots(view) if plots else ())]:
+            say.data(line)
+    if page:
+        write_atomic(page, [html_page(view, title).encode()])
+        say.talk(f"wrote {say.one_line(str(page))}")
     return Exit.OK
 
 
-def _row(category: str, records: Sequence[Record], pins: dict[str, Split]) -> dict[str, str | int]:
-    splits: list[str] = [pins.get(record.id) or record.split or "none" for record in records]
-    prompts = [len(record.prompt or record.text) for record in records] or [0]
-    completions = [len(record.completion) for record in records] or [0]
-    return {
-        "category": category,
-        "records": len(records),
-        **{name: splits.count(name) for name in (*SPLITS, "none")},
-        "median_prompt": int(median(prompts)),
-        "longest_prompt": max(prompts),
-        "median_completion": int(median(completions)),
-        "longest_completion": max(completions),
-    }
+def _input(paths: tuple[Path, ...]) -> tuple[str, Sequence[Record], dict[str, Split]]:
+    roots = list(paths) or [Path()]
+    if len(roots) > 1 or not roots[0].is_dir():
+        from curate.workspace.loose import loose_records
+
+        return ", ".join(path.name for path in roots), loose_records(roots), {}
+    from curate.workspace.opened import open_and_tell
+
+    workspace = open_and_tell(roots[0])
+    if dropped := workspace.dropped():
+        say.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+    return workspace.settings.about.title or roots[0].resolve().name, workspace.records(), workspace.pins()
+
+
+def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
+    told = asdict(row)
+    splits = told.pop("splits")
+    return {"category": told.pop("category"), "records": told.pop("records"), **splits, **told}
+
+
+def _table(view: Overview) -> Iterator[str]:
+    from curate.table import table
+
+    # A data set that is not divided yet needs no columns of noughts.
+    splits = [name for name, number in view.whole.splits.items() if number and number < view.whole.records]
+    head = ["records", *splits, "prompt", "longest", "answer", "longest"]
+    rows = []
+    for row in [*view.categories, view.whole]:
+        name = "all" if row is view.whole else say.one_line(row.category or "(none)", 22)
+        numbers = [row.median_prompt, row.longest_prompt, row.median_completion, row.longest_completion]
+        rows.append(
+            [name, *(f"{number:,}" for number in (row.records, *(row.splits[split] for split in splits), *numbers))]
+        )
+    yield from table(["category", *head], rows)
+
+
+def _plots(view: Overview) -> Iterator[str]:
+    """Yield balance, what goes together, and how the measures are spread, in blocks."""
+    from curate.plot import bars
+    from curate.table import table
+
+    for grouping in view.groupings:
+        without = f", {grouping.num_without:,} without" if grouping.num_without else ""
+        yield ""
+        yield f"{grouping.name}: {len(grouping.counts):,}, evenness {grouping.evenness:.2f}{without}"
+        shown = list(grouping.counts.items())[:_MOST_BARS]
+        yield from _indented(bars([say.one_line(n, 30) for n, _ in shown], [c for _, c in shown], width=_WIDTH - 2))
+        if len(grouping.counts) > _MOST_BARS:
+            yield f"  {len(grouping.counts) - _MOST_BARS:,} more"
+    telling = [effect for effect in view.effects if effect.strength != "none"]
+    if telling:
+        yield ""
+        yield "what goes together, from 0 to 1"
+        rows = [
+            [f"{effect.left} and {effect.right}", f"{effect.size:.2f}", effect.measure, effect.strength]
+            for effect in telling[:_MOST_EFFECTS]
+        ]
+        lines = table(["", "", "", ""], rows)
+        next(lines)
+        yield from _indented(lines)
+    for histogram in view.histograms:
+        yield from _histogram(histogram)
+
+
+def _histogram(histogram: Histogram) -> Iterator[str]:
+    from curate.plot import bars
+
+    if not histogram.bins:
+        return
+    without = f"; too short to tell: {histogram.num_without:,}" if histogram.num_without else ""
+    yield ""
+    yield f"{histogram.name} ({histogram.unit}){without}"
+    names = [f"{low:,.10g} to {high:,.10g}" for low, high, _ in histogram.bins]
+    yield from _indented(bars(names, [count for _, _, count in histogram.bins], width=_WIDTH - 2))
+
+
+def _indented(lines: Iterator[str]) -> Iterator[str]:
+    return (f"  {line}" for line in lines)

@@ -1,0 +1,77 @@
+"""Answers that say the same thing over and over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from curate.checks import check, turns
+from curate.record import Problem, Record
+from curate.settings import Settings
+
+_WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
+# Letters in lower case, digits as they are, and all else a blank.
+_PLAIN = bytes(code if chr(code).isascii() and chr(code).isalnum() else 32 for code in range(256)).lower()
+_NGRAM = 4
+_FEWEST_WORDS = 20
+_FEWEST_JUDGED = 40
+_MOST_REPETITION = 0.6
+_READ = 20_000
+"""Characters that are read of a text, so that one huge record does not cost what a thousand others do."""
+
+
+@check(
+    "Q208",
+    "repeated-text",
+    severity="warning",
+    good=[
+        {"instruction": "Sing.", "output": "Row, row, row your boat, gently down the stream."},
+        {"instruction": "Count.", "output": " ".join(f"Number {n} comes after number {n - 1}." for n in range(1, 30))},
+    ],
+    bad=[
+        {"instruction": "Explain.", "output": "The bill is due on the fifth of the month. " * 12},
+        {"instruction": "説明して。", "output": "請求書の期限は毎月五日です。" * 12},
+    ],
+)
+def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report an answer most of whose word 4-grams have stood in it before.
+
+    A text generator that is caught in a loop writes such answers, and teaches the loop. Answers below forty words X --sort repetition` orders all of them.
+    """
+    for turn in turns(record):
+        if _is_varied(turn.completion[:_READ]):
+            continue
+        words = words_of(turn.completion) if len(turn.completion) < _READ else []
+        if len(words) >= _FEWEST_JUDGED and (share := _repetition(words)) >= _MOST_REPETITION:
+            yield Problem(f"{share:.0%} of its word 4-grams stand in it before", turn.pointer)
+
+
+def _is_varied(text: str) -> bool:
+    """Whether an ASCII text certainly has too many different words for its 4-grams to repeat that often.
+
+    Each word but the last three begins a 4-gram, so that there are at least as many different ones less three. Without
+    apostrophes there are as many words as before, and not more different ones. Most texts pass, in a fifth of the time.
+    """
+    if not text.isascii() or "''" in text:
+        return False
+    words = text.encode().translate(_PLAIN, b"'").split()
+    return len(set(words)) - _NGRAM + 1 > (1 - _MOST_REPETITION) * (len(words) - _NGRAM + 1)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of ``text`` in lower case; a character is a word where a script has no blanks."""
+    return [word.lower() for word in _WORD.findall(text[:_READ])]
+
+
+def repetition(text: str) -> float | None:
+    """Return the share of word 4-grams that repeat an earlier one, 0 to 1; None below twenty words.
+
+    seq-rep-4 of Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training" (arXiv:1908.04319).
+    """
+    words = words_of(text)
+    return _repetition(words) if len(words) >= _FEWEST_WORDS else None
+
+
+def _repetition(words: list[str]) -> float:
+    ngrams = list(zip(*(words[start:] for start in range(_NGRAM)), strict=False))
+    return 1 - len(set(ngrams)) / len(ngrams)

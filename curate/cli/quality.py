@@ -1,0 +1,136 @@
+"""`curate quality`: which records to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.record import Record
+    from curate.settings import DedupeSettings
+
+_KEYS = ("repetition", "readability", "short", "long", "suspect", "ifd")
+Ranked = tuple[float, "Record", str]
+
+
+@click.command("quality")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--sort", "key", type=click.Choice(_KEYS), default="repetition", show_default=True, help="What by.")
+@click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
+@click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+def command(paths: tuple[Path, ...], key: str, category: tuple[str, ...], top: int, model: str, form: str) -> int:
+    """List the records that stand out by one measure, the most striking first. It orders; it never drops.
+
+    repetition: share of repeated 4-grams in the answer. readability: LIX, hardest first. short, long: characters of
+    the answer. suspect: the category that the other records contradict (L405; extra [quality]). ifd: how little the
+    prompt helps a model to expect the answer (extra [train]).
+
+    Example: curate quality my-data --sort suspect --top 50
+    """
+    import json
+
+    if (key == "ifd") != bool(model):
+        raise click.UsageError("--sort ifd needs --model, and only it does.")
+    records, settings = _input(paths)
+    chosen = [record for record in records if not category or record.category in category]
+    ranked, unjudged = _ranked(chosen, key, model, settings)
+    for value, record, note in ranked[:top]:
+        place = f"{say.visible(record.source.file)}:{record.source.line}"
+        if form == "jsonl":
+            told = {
+                "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
+                key: round(value, 6), "note": note,
+            }  # fmt: skip
+            say.data(json.dumps(told))
+        else:
+            text = say.one_line(record.prompt or record.text, 60)
+            number = f"{value:,.0f}" if key in ("short", "long") else f"{value:.2f}"
+            say.data(f"{number:>7}  {place} {say.one_line(record.id, 40)} {say.one_line(note or record.category, 60)}")
+            say.data(f"         {text} -> {say.one_line(record.completion, 40)}")
+    if len(ranked) > top:
+        say.talk(f"not shown: {counted(len(ranked) - top, 'record')}; --top shows more")
+    if unjudged:
+        say.talk(unjudged)
+    return Exit.OK
+
+
+def _input(paths: tuple[Path, ...]) -> tuple[Sequence[Record], DedupeSettings]:
+    from curate.settings import DedupeSettings
+
+    roots = list(paths) or [Path()]
+    if len(roots) == 1 and roots[0].is_dir():
+        from curate.workspace.opened import open_and_tell
+
+        workspace = open_and_tell(roots[0])
+        return workspace.records(), workspace.settings.dedupe
+    from curate.workspace.loose import loose_records
+
+    return loose_records(roots), DedupeSettings()
+
+
+def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSettings) -> tuple[list[Ranked], str]:
+    """Return the records that the measure can judge, the most striking first, and what to say of the others."""
+    if key == "suspect":
+        return _suspects(records, settings)
+    if key == "ifd":
+        return _difficult(records, model)
+    from curate.quality import measure
+
+    values: list[Ranked] = []
+    for record in records:
+        measured = measure(record)
+        value = {
+            "repetition": measured.repetition, "readability": measured.lix, "short": measured.completion_chars,
+            "long": measured.completion_chars,
+        }[key]  # fmt: skip
+        if value is not None:
+            values.append((float(value), record, ""))
+    values.sort(key=lambda one: one[0] if key == "short" else -one[0])
+    lost = len(records) - len(values)
+    return values, f"too short to judge, or in no alphabet: {counted(lost, 'record')}" if lost else ""
+
+
+def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
+    from curate.dedupe import find_duplicates
+    from curate.quality import find_suspects
+
+    # Whole clusters go into one fold: a near repeat in the training part would give the label away.
+    clusters = find_duplicates(records, settings).clusters
+    found = find_suspects(
+        [f"{record.prompt}\n{record.completion}\n{record.text}" for record in records],
+        [record.category for record in records],
+        [clusters[record.id] for record in records],
+    )
+    ranked: list[Ranked] = []
+    for one in found.found:
+        given, proposed = (
+            f"{one.given} ({one.given_probability:.2f})",
+            f"{one.proposed} ({one.proposed_probability:.2f})",
+        )
+        ranked.append((one.margin, records[one.index], f"says {given}, looks like {proposed}"))
+    thin = f"; too thin to judge: {', '.join(say.one_line(name, 30) for name in found.thin)}" if found.thin else ""
+    if not found.num_judged:
+        return [], f"fewer than two categories have records enough to compare{thin}"
+    judged = f"judged {counted(found.num_judged, 'record')}: {counted(len(found.found), 'suspect')}"
+    return ranked, f"{judged}; out of sample the model agrees with {found.accuracy:.1%} of the categories{thin}"
+
+
+def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
+    from curate.export import row_of
+    from curate.quality import difficulties
+
+    rows = (row_of(record, record.id, record.source.file) for record in records)
+    found = difficulties(rows, model)
+    ranked: list[Ranked] = [(found[record.id], record, "") for record in records if record.id in found]
+    ranked.sort(key=lambda one: -one[0])
+    lost = len(records) - len(ranked)
+    return ranked, f"could not be scored (too long, or no answer): {counted(lost, 'record')}" if lost else ""

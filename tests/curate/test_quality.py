@@ -1,0 +1,249 @@
+"""Measures, balance, suspects and pages: against published formulas, other libraries and planted faults."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.checks.repetition import repetition
+from curate.plot import bar, bars, bins
+from curate.quality import find_suspects, html_page, overview
+from curate.quality.balance import cramers_v, eta_squared, evenness
+from curate.quality.measures import lix
+from curate.record import Record, Source
+
+
+def record(
+    number: int, completion: str = "Yes.", *, category: str = "a", source: str = "x", prompt: str = "Is it?"
+) -> Record:
+    return Record(
+        str(number), "instruction", Source("f.jsonl", number), {}, prompt=prompt, completion=completion,
+        category=category, meta={"source": source},
+    )  # fmt: skip
+
+
+def test_repetition_counts_the_ngrams_that_stood_before() -> None:
+    words = [f"w{n}" for n in range(24)]
+    assert repetition(" ".join(words)) == 0
+    # 24 words once more: 45 4-grams, of which 24 + 3 across the seam are new.
+    assert repetition(" ".join(words * 2)) == pytest.approx(1 - 24 / 45)
+    assert repetition("short") is None
+
+
+def test_lix_is_words_a_sentence_plus_the_share_of_long_words() -> None:
+    text = "The cat sat on the mat and looked. " * 2 + "Extraordinary circumstances require explanations."
+    # 20 words in 3 sentences; 4 of them have over six letters.
+    assert lix(text) == pytest.approx(20 / 3 + 100 * 4 / 20)
+    assert lix("請求書の期限は毎月五日です。" * 5) is None
+    assert lix("Too short.") is None
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_every_value_is_in_one_bin(values: list[float]) -> None:
+    found = bins(values)
+    assert sum(count for _, _, count in found) == len(values)
+    assert found[0][0] <= min(values)
+    assert max(values) < found[-1][1]
+    assert all(before[1] == after[0] for before, after in pairwise(found))
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=60))
+def test_bins_are_few(values: list[int]) -> None:
+    assert len(bins(values)) <= 25
+
+
+@given(st.floats(0, 1), st.integers(1, 100))
+def test_a_bar_fits_and_shows_what_is_not_zero(share: float, width: int) -> None:
+    drawn = bar(share, width)
+    assert len(drawn) <= width
+    assert bool(drawn) == (share > 0)
+
+
+def test_bars_stand_below_one_another() -> None:
+    lines = list(bars(["billing", "日本"], [10, 5], width=40))
+    assert lines[0].startswith("billing  10  █")
+    assert lines[1].startswith("日本      5  █")
+    assert len(lines[0]) == 40
+
+
+def test_evenness() -> None:
+    assert evenness([5, 5, 5]) == pytest.approx(1)
+    assert evenness([97, 1, 1, 1]) < 0.2
+
+
+def test_cramers_v_against_scipy() -> None:
+    association = pytest.importorskip("scipy.stats").contingency.association
+    rng = random.Random(3)
+    pairs = [(a := rng.choice("abc"), a if rng.random() < 0.5 else rng.choice("abcd")) for _ in range(500)]
+    table = [[sum(pair == (a, b) for pair in pairs) for b in "abcd"] for a in "abc"]
+    plain = association(table, method="cramer", correction=False)
+    n, rows, columns = 500, 3, 4
+    phi2 = plain**2 * (rows - 1)
+    corrected = phi2 - (rows - 1) * (columns - 1) / (n - 1)
+    least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
+    assert cramers_v(pairs) == pytest.approx((corrected / least) ** 0.5)
+    assert cramers_v([("a", "x")] * 9) == 0
+
+
+def test_eta_squared_against_anova() -> None:
+    f_oneway = pytest.importorskip("scipy.stats").f_oneway
+    rng = random.Random(4)
+    groups = {name: [rng.gauss(shift, 1) for _ in range(30)] for name, shift in (("a", 0), ("b", 0.5), ("c", 2))}
+    f = f_oneway(*groups.values()).statistic
+    values = [(name, value) for name, part in groups.items() for value in part]
+    assert eta_squared(values) == pytest.approx(2 * f / (2 * f + 87))
+    assert eta_squared([("a", 1.0), ("b", 1.0)]) == 0
+
+
+def test_a_category_that_comes_from_one_source_is_seen() -> None:
+    records = [record(n, category="ab"[n % 2], source="xy"[n % 2]) for n in range(60)]
+    records += [record(60 + n, "long answer " * 90, category="c", source="x") for n in range(30)]
+    told = {(one.left, one.right): one.strength for one in overview(records, {}).effects}
+    assert told["category", "source"] == "large"
+    assert told["category", "completion length"] == "large"
+
+
+def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
+    pytest.importorskip("sklearn")
+    rng = random.Random(5)
+    topics = {
+        "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],
+        "delivery": ["parcel", "courier", "arrive", "address", "shipping", "tracking"],
+        "account": ["password", "login", "email", "profile", "username", "locked"],
+    }
+    texts, labels = [], []
+    for number in range(300):
+        topic = list(topics)[number % 3]
+        texts.append(" ".join(rng.choices(topics[topic], k=6)))
+        labels.append(topic)
+    planted = set(rng.sample(range(300), 12))
+    noisy = [rng.choice([t for t in topics if t != label]) if n in planted else label for n, label in enumerate(labels)]
+    found = find_suspects(texts, noisy, [str(n) for n in range(300)])
+    named = {one.index for one in found.found}
+    assert named <= planted
+    assert len(named) >= 11
+    assert all(one.proposed == labels[one.index] for one in found.found)
+    assert found.found == sorted(found.found, key=lambda one: -one.margin)
+    # A wrong record whose copies are all just as wrong is betrayed only when the whole cluster is judged unseen.
+    copies = [texts[0]] * 20 + texts
+    wrong = ["account"] * 20 + labels
+    together = find_suspects(copies, wrong, ["same"] * 21 + [str(n) for n in range(1, 300)])
+    assert set(range(20)) <= {one.index for one in together.found}
+
+
+def test_too_little_to_compare() -> None:
+    pytest.importorskip("sklearn")
+    assert find_suspects(["a b"] * 9, ["x"] * 9, list("abcdefghi")).num_judged == 0
+    few = find_suspects(["a b"] * 12 + ["c"], ["x", "y"] * 6 + ["z"], [str(n) for n in range(13)])
+    assert few.thin == ["z"]
+
+
+@pytest.mark.slow
+def test_planted_errors_in_real_intents(shared: Path) -> None:
+    """banking77, 12 of its 77 intents, one label in twenty wrong."""
+    pytest.importorskip("sklearn")
+    with (shared / "data/banking77/train.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = sorted({row["category"] for row in rows})[:12]
+    rows = [row for row in rows if row["category"] in names]
+    rng = random.Random(6)
+    planted = set(rng.sample(range(len(rows)), len(rows) // 20))
+    labels = [
+        rng.choice([name for name in names if name != row["category"]]) if n in planted else row["category"]
+        for n, row in enumerate(rows)
+    ]
+    found = find_suspects([row["text"] for row in rows], labels, [str(n) for n in range(len(rows))])
+    hits = sum(one.index in planted for one in found.found)
+    assert hits / len(planted) > 0.65
+    assert hits / len(found.found) > 0.9
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def test_the_page_fetches_nothing_and_escapes_names() -> None:
+    hostile = '<script>alert(1)</script>"\x1b[2J\u202e'
+    records = [record(n, category=hostile, source=hostile) for n in range(5)] + [record(9, category="b")]
+    page = html_page(overview(records, {}), hostile)
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.tags
+    assert not {name for name in tags.attributes if name.startswith("on") or name in ("src", "href")}
+    assert not re.search("[\x1b\u202e]", page)
+    assert "default-src 'none'" in page
+
+
+def call(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "curate", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    lines = [
+        {
+            "id": f"r{n}",
+            "instruction": f"Say {n}.",
+            "output": "again and again we go " * (1 + n % 7 * 4),
+            "category": "ab"[n % 2],
+        }
+        for n in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return tmp_path
+
+
+def test_stats_plots_fit_eighty_columns(rows: Path) -> None:
+    done = call("stats", "rows.jsonl", "--plots", "--html", "page.html", folder=rows)
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    for head in ("category: 2, evenness 1.00", "completion length (characters)", "█"):
+        assert head in done.stdout
+    assert (rows / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    told = json.loads(call("stats", "rows.jsonl", "--format", "json", folder=rows).stdout)
+    assert told["whole"]["records"] == 40
+
+
+def test_quality_orders_by_what_was_asked(rows: Path) -> None:
+    told = [
+        json.loads(line) for line in call("quality", "rows.jsonl", "--format", "jsonl", folder=rows).stdout.splitlines()
+    ]
+    assert len(told) == 20
+    assert [one["repetition"] for one in told] == sorted((one["repetition"] for one in told), reverse=True)
+    shortest = call("quality", "rows.jsonl", "--sort", "short", "--top", "1", "--format", "jsonl", folder=rows).stdout
+    assert json.loads(shortest)["id"] == "r0"
+    assert call("quality", "rows.jsonl", "--sort", "ifd", folder=rows).returncode == 2
+
+
+@pytest.mark.slow
+def test_difficulty_comes_from_the_trainer(rows: Path, root: Path) -> None:
+    pytest.importorskip("transformers", reason="difficulty needs the extra [train]")
+    model = str(root / "samples/tiny-base")
+    sort = ("--sort", "ifd", "--model", model, "--top", "5", "--format", "jsonl")
+    done = call("quality", str(root / "samples/messy.jsonl"), *sort, folder=rows)
+    assert done.returncode == 0, done.stderr
+    values = [json.loads(line)["ifd"] for line in done.stdout.splitlines()]
+    assert len(values) == 5
+    assert values == sorted(values, reverse=True)
+    missing = call("quality", "rows.jsonl", "--sort", "ifd", "--model", "nowhere", folder=rows)
+    assert missing.returncode == 2
+    assert "E968 cannot-score" in missing.stderr
