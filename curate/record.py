@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
@@ -49,6 +49,10 @@ class CurateError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[CurateError], tuple[str, str, str], dict[str, Exit]]:
+        # By default an exception is made anew from its message alone, which cannot be done on the way out of a worker.
+        return type(self), (self.code, self.message, self.hint), {"exit_code": self.exit_code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,12 @@ class Record:
         return replace(self, split=split)
 
 
+def source_of(record: Record) -> str:
+    """Return where a record comes from: ``meta.source`` where it names one, else the file it was read from."""
+    source = record.meta.get("source")
+    return source if isinstance(source, str) and source else record.source.file
+
+
 def canonical(value: Json) -> bytes:
     """Return the one byte spelling of ``value`` that digests are taken of: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
@@ -135,7 +145,19 @@ def content_id(content: Json) -> str:
 
 def normalised(text: str) -> str:
     """Return ``text`` as exact comparison sees it: NFKC, lower case, runs of white space as one blank, trimmed."""
-    pieces = [text] if len(text) <= _PIECE else _pieces(text)
+    if not text:
+        return ""
+    if len(text) > _PIECE:
+        pieces: Iterable[str] = _pieces(text)
+    elif text.isascii():
+        # Most texts are lines of ASCII with single blanks; to find that out takes a third of the time of taking the
+        # words apart. Of white space only the blank is printable.
+        plain = text.replace("\n\n", " ").replace("\n", " ").lower()
+        if plain.isprintable() and "  " not in plain:
+            return plain.strip()
+        return " ".join(plain.split())
+    else:
+        pieces = [text]
     return " ".join(filter(None, (" ".join(unicodedata.normalize("NFKC", one).lower().split()) for one in pieces)))
 
 

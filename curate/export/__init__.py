@@ -50,8 +50,12 @@ class Export:
     rows: Mapping[Split, Sequence[Row]]
 
 
-def row_of(record: Record, cluster: str, file: str) -> Row:
-    """Return the line of a dataset for ``record``: always the same keys, with explicit nulls."""
+def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:
+    """Return the line of a dataset for ``record``: always the same keys, with explicit nulls.
+
+    ``license_`` is that of the data set; a record's own, in ``meta.license``, wins.
+    """
+    own = record.meta.get("license")
     messages = [_message(message) for message in record.messages] or None
     return {
         "id": record.id,
@@ -62,6 +66,7 @@ def row_of(record: Record, cluster: str, file: str) -> Row:
         "tools": [dict(tool) for tool in record.tools] or None,
         "text": None if messages else record.text,
         "source": f"{file}:{record.source.line}",
+        "license": own if isinstance(own, str) and own else license_ or None,
     }
 
 

@@ -45,6 +45,8 @@ class CategoryEntry(_Part):
 
     scorer: str
     options: dict[str, Any]
+    contract: dict[str, Any] = Field(default_factory=dict)
+    """Options of the metric `contract`: what completions must be, complete in itself; empty asks for nothing."""
     train: int = _Count
     validation: int = _Count
     test: int = _Count
@@ -63,6 +65,25 @@ class FileEntry(_Part):
 
     sha256: str = _SHA256
     bytes: int = _Count
+    records: int = _Count
+
+
+class AboutEntry(_Part):
+    """What the settings say of the data set, for cards and catalogues; empty where they say nothing."""
+
+    title: str = ""
+    description: str = ""
+    license: str = ""
+    creators: list[str] = Field(default_factory=list)
+    homepage: str = ""
+    citation: str = ""
+
+
+class Origin(_Part):
+    """Records of one source under one licence; a licence is empty where neither record nor settings name one."""
+
+    source: str
+    license: str
     records: int = _Count
 
 
@@ -88,6 +109,9 @@ class Manifest(_Part):
     """Records left out, by the code of the reason; each is listed in dropped.jsonl."""
     findings: dict[str, int]
     """Warnings let through, by code."""
+    about: AboutEntry = Field(default_factory=AboutEntry)
+    provenance: list[Origin] = Field(default_factory=list)
+    """Where the records come from and under which licence they are, most records first."""
     files: dict[str, FileEntry]
     frozen_test: str = _SHA256
     """Digest of the sorted ids of the test split, one a line: equal digests mean comparable scores."""

@@ -9,7 +9,7 @@ from curate.exporters._shelf import ExportRow
 from curate.exporters._turns import with_arguments_as_text
 from curate.record import Json
 
-TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "line")
+TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
 """Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type."""
 
 
@@ -20,7 +20,8 @@ def columns_of(row: ExportRow) -> dict[str, Any]:
         "id": row["id"], "kind": row["kind"], "category": row["category"], "cluster": row["cluster"],
         "text": row["text"],
         "messages": None if messages is None else [_message(with_arguments_as_text(one)) for one in messages],
-        "tools": _json(row["tools"]), "source": row["source"], "line": _json(row.get("line")),
+        "tools": _json(row["tools"]), "source": row["source"], "license": row.get("license"),
+        "line": _json(row.get("line")),
     }  # fmt: skip
 
 

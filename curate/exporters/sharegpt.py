@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
-from curate.exporters._turns import Message, messages_of
+from curate.exporters._turns import Message, messages_of, with_arguments_as_object
 from curate.record import Json
 
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
@@ -32,7 +32,8 @@ def line(row: ExportRow) -> dict[str, Json]:
 
 
 def _turn(message: Message) -> dict[str, str]:
-    calls = message.get("tool_calls")
+    # Arguments as text inside JSON text would be read as one string, and encoded twice by whoever trains on it.
+    calls = with_arguments_as_object(message).get("tool_calls")
     if not calls:
         return {"from": _NAMES[message["role"]], "value": str(message["content"])}
     if message.get("content"):

@@ -67,6 +67,7 @@ def test_a_row_has_all_keys(make_workspace):
         "tools": None,
         "text": None,
         "source": "data/a.jsonl:1",
+        "license": None,
     }
 
 

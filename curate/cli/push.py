@@ -1,0 +1,67 @@
+"""`curate push`: put a dataset on the Hugging Face Hub, privately, after asking."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.workspace.push import Parcel
+
+
+@click.command("push")
+@click.argument("repo", metavar="OWNER/NAME")
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--public", "is_public", is_flag=True, help="Let everybody see it; private is the default.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Do not ask; for scripts.")
+@click.option("--dry-run", is_flag=True, help="Make the folder, say what would be uploaded, and send nothing.")
+def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bool) -> int:
+    """Export the workspace DIR and upload the dataset: Parquet files, its card, Croissant and manifest.
+
+    Refused while the data has errors. Neither journal nor quarantine nor the key of redactions is uploaded.
+
+    Example: curate push acme/support-desk my-data --dry-run
+    """
+    from curate.workspace.opened import open_and_tell, tell_plan
+    from curate.workspace.publish import export_dataset
+    from curate.workspace.push import pack, require_repository, send
+
+    require_repository(repo)
+    workspace = open_and_tell(root)
+    made, planned = export_dataset(workspace)
+    tell_plan(planned)
+    parcel = pack(workspace, made)
+    _show(parcel, repo, is_public)
+    if dry_run:
+        say.talk("nothing was sent")
+        return Exit.OK
+    if not is_agreed:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is nobody to ask; --yes agrees beforehand, --dry-run only looks.")
+        if not click.confirm("Upload?", default=False, err=True):
+            say.talk("nothing was sent")
+            return Exit.OK
+    say.data(say.visible(send(parcel, repo, is_public=is_public)))
+    return Exit.OK
+
+
+def _show(parcel: Parcel, repo: str, is_public: bool) -> None:
+    manifest = parcel.made.manifest
+    records = manifest.counts.train + manifest.counts.validation + manifest.counts.test
+    who = "PUBLIC" if is_public else "private"
+    size = f"{parcel.num_bytes / 2**20:.1f} MiB"
+    files = counted(len(parcel.files), "file")
+    say.talk(f"{manifest.name} to {say.one_line(repo)} ({who}): {counted(records, 'record')}, {files}, {size}")
+    for path in parcel.files:
+        say.talk(f"  {say.visible(str(path.relative_to(parcel.folder)))}  {path.stat().st_size:,} bytes")
+    licenses = sorted({origin.license for origin in manifest.provenance if origin.license})
+    say.talk(f"  licence: {say.one_line(', '.join(licenses)) or 'none is named'}")
+    for doubt in parcel.doubts:
+        say.talk(f"  warning: {say.one_line(doubt)}")

@@ -1,0 +1,271 @@
+"""Pushing to the Hub, against a stub that keeps what it is sent; cards and Croissant as others read them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from curate.exporters import export_rows
+
+pytest.importorskip("huggingface_hub", reason="pushing needs the extra [hub]")
+
+
+class Hub(ThreadingHTTPServer):
+    """As much of the Hub as one push talks to: repositories, pre-upload, LFS uploads, commits."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.repos: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, bytes] = {}
+        self.stored: dict[str, bytes] = {}
+        self.tokens: set[str] = set()
+        self.refuses = False
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+    def _answer(self, value: Any, status: int = 200) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _body(self) -> bytes:
+        self.server.tokens.add(self.headers.get("Authorization", ""))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            parts = []
+            while size := int(self.rfile.readline(), 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(parts)
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/api/datasets/").split("?")[0].removesuffix("/revision/main")
+        if name in self.server.repos:
+            self._answer({"id": name, "private": self.server.repos[name]["private"], "sha": "0" * 40, "siblings": []})
+        else:
+            self._answer({"error": "not here"}, 404)
+
+    def do_PUT(self) -> None:
+        self.server.stored[self.path.rsplit("/", 1)[-1]] = self._body()
+        self._answer({})
+
+    def do_POST(self) -> None:
+        body = self._body()
+        if self.server.refuses:
+            self._answer({"error": "you may not"}, 403)
+        elif self.path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            is_there = name in self.server.repos
+            self.server.repos.setdefault(name, {"private": asked.get("private") or asked.get("visibility") == "private"})
+            self._answer({"url": f"{self.server.address}/datasets/{name}", "id": name}, 409 if is_there else 200)
+        elif self.path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": one["path"], "uploadMode": "lfs" if one["path"].endswith(".parquet") else "regular"}
+                for one in json.loads(body)["files"]
+            ]
+            self._answer({"files": [{**one, "shouldIgnore": False} for one in files]})
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                {**one, "actions": {"upload": {"href": f"{self.server.address}/store/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]
+            self._answer({"transfer": "basic", "objects": objects})
+        elif "/commit/" in self.path:
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                elif entry["key"] == "lfsFile":
+                    self.server.files[entry["value"]["path"]] = self.server.stored[entry["value"]["oid"]]
+            address = f"{self.server.address}/datasets/acme/desk/commit/{'1' * 40}"
+            self._answer({"commitUrl": address, "commitOid": "1" * 40, "pullRequestUrl": None})
+        else:
+            self._answer({"error": self.path}, 404)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "desk"
+    for name in ("data", "journal", "quarantine", ".curate"):
+        (folder / name).mkdir(parents=True)
+    lines = [
+        {"id": f"r{n}", "instruction": f"What is {n} times {n + 2}?", "output": str(n * (n + 2)), "category": "sums",
+         "meta": {"source": "book" if n % 2 else "class", **({"license": "MIT"} if n < 5 else {})}}
+        for n in range(40)
+    ]  # fmt: skip
+    (folder / "data/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "curate.toml").write_text(
+        '[split]\nseed = 1\n[about]\ntitle = "Sums"\nlicense = "CC-BY-4.0"\n', encoding="utf-8"
+    )
+    (folder / ".curate/redact.key.json").write_text('{"[PERSON_1]": "Ana"}', encoding="utf-8")
+    return folder
+
+
+def push(root: Path, hub: Hub, *options: str, repo: str = "acme/desk") -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HF_", "http", "HTTP", "all_", "ALL_"))
+    }
+    environment |= {
+        "HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_test", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(root.parent / "hf"), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "curate", "push", repo, str(root), *options],
+        env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_dry_run_shows_everything_and_sends_nothing(root: Path, hub: Hub) -> None:
+    done = push(root, hub, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "v1 to acme/desk (private): 40 records, 6 files" in done.stderr
+    assert "licence: CC-BY-4.0, MIT" in done.stderr
+    assert (hub.repos, hub.files, hub.tokens) == ({}, {}, set())
+
+
+def test_it_asks_and_without_an_answer_sends_nothing(root: Path, hub: Hub) -> None:
+    done = push(root, hub)
+    assert done.returncode == 2
+    assert "--yes agrees beforehand" in done.stderr
+    assert hub.tokens == set()
+
+
+def test_a_push_is_private_and_holds_the_dataset_and_nothing_else(root: Path, hub: Hub) -> None:
+    import io
+
+    import polars
+
+    done = push(root, hub, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("/commit/" + "1" * 40)
+    assert hub.repos == {"acme/desk": {"private": True}}
+    parts = [f"data/{split}.parquet" for split in ("test", "train", "validation")]
+    assert sorted(hub.files) == sorted(["README.md", "croissant.json", *parts, "manifest.json"])
+    assert sum(polars.read_parquet(io.BytesIO(hub.files[part])).height for part in parts) == 40
+    assert hub.files["manifest.json"] == (root / "exports/hub-v1/manifest.json").read_bytes()
+    assert not any(b"PERSON_1" in body for body in [*hub.files.values(), *hub.stored.values()])
+    assert hub.tokens == {"Bearer hf_test", ""}
+
+
+def test_what_is_public_stays_closed_to_a_private_push(root: Path, hub: Hub) -> None:
+    hub.repos["acme/desk"] = {"private": False}
+    done = push(root, hub, "--yes")
+    assert (done.returncode, hub.files) == (2, {})
+    assert "E967 push-refused" in done.stderr
+    assert "--public" in done.stderr
+    assert push(root, hub, "--yes", "--public").returncode == 0
+    assert "README.md" in hub.files
+
+
+@pytest.mark.parametrize("repo", ["desk", "a/b/c", "../desk", "acme/..", "acme/a b", "-x/y"])
+def test_a_name_that_is_no_repository(root: Path, hub: Hub, repo: str) -> None:
+    done = push(root, hub, "--dry-run", repo=repo)
+    assert done.returncode == 2
+
+
+def test_a_refusal_is_told_in_one_line(root: Path, hub: Hub) -> None:
+    hub.refuses = True
+    done = push(root, hub, "--yes")
+    assert done.returncode == 2
+    assert "error[E967 push-refused]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_strange_file_in_the_folder_is_not_sent(root: Path, hub: Hub) -> None:
+    assert push(root, hub, "--dry-run").returncode == 0
+    (root / "exports/hub-v1/notes.txt").write_text("mine", encoding="utf-8")
+    done = push(root, hub, "--yes")
+    assert (done.returncode, hub.files) == (2, {})
+    assert "notes.txt" in done.stderr
+
+
+def test_the_manifest_says_where_records_come_from(root: Path, hub: Hub) -> None:
+    push(root, hub, "--dry-run")
+    manifest = json.loads((root / "dataset/v1/manifest.json").read_bytes())
+    assert manifest["about"]["license"] == "CC-BY-4.0"
+    assert manifest["provenance"] == [
+        {"source": "book", "license": "CC-BY-4.0", "records": 18},
+        {"source": "class", "license": "CC-BY-4.0", "records": 17},
+        {"source": "class", "license": "MIT", "records": 3},
+        {"source": "book", "license": "MIT", "records": 2},
+    ]
+    rows = [json.loads(line) for line in (root / "dataset/v1/train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["license"] for row in rows} <= {"MIT", "CC-BY-4.0"}
+
+
+ROWS = [
+    {"id": f"r{n}", "kind": "instruction", "category": "a|b", "cluster": "c", "tools": None, "text": None,
+     "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": f"a{n}"}], "source": "x:1",
+     "license": "MIT"}
+    for n in range(3)
+]  # fmt: skip
+MANIFEST = {
+    "name": "v2", "created": "2026-11-25T10:00:00Z", "seed": 3, "ratios": [0.8, 0.1, 0.1], "drops": {"D301": 2},
+    "about": {"title": "A [set](x)", "description": "<b>it</b>", "license": "MIT", "creators": ["us"],
+              "homepage": "https://example.org/x", "citation": "@misc{a,\n title={b}}"},
+    "provenance": [{"source": "desk", "license": "MIT", "records": 3}],
+}  # fmt: skip
+
+
+def test_the_card_carries_licence_and_files_for_the_viewer(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    export_rows("hub", {"train": ROWS, "validation": [], "test": ROWS[:1]}, tmp_path, MANIFEST)
+    _, head, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    front = yaml.safe_load(head)
+    assert front["license"] == "mit"
+    assert front["configs"][0]["data_files"] == [
+        {"split": "train", "path": "data/train.parquet"},
+        {"split": "test", "path": "data/test.parquet"},
+    ]
+    assert "](" not in body
+    assert "<b>" not in body
+    assert "    @misc{a,\n     title={b}}" in body
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_croissant_is_read_by_its_own_library(tmp_path: Path) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is a development dependency")
+    export_rows("hub", {"train": ROWS, "test": ROWS[:1]}, tmp_path, MANIFEST)
+    dataset = mlcroissant.Dataset(tmp_path / "croissant.json")
+    records = list(dataset.records("train"))
+    assert [record["train/id"] for record in records] == [b"r0", b"r1", b"r2"]
+    assert [part["train/messages/content"] for part in records[2]["train/messages"]] == [b"q", b"a2"]
