@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ def command(root: Path, schema: str, files: tuple[Path, ...], map_text: str, sam
     from curate.cli.import_ import tell
     from curate.importers.mapping import parse_map
     from curate.init import make_workspace
+    from curate.merge import COMMAND, DRIVER
 
     if sample and (schema or files or map_text):
         raise click.UsageError("--sample brings its own data and shape: leave --schema, --from and --map out.")
@@ -43,5 +45,7 @@ def command(root: Path, schema: str, files: tuple[Path, ...], map_text: str, sam
         say.talk(f"categories and scorers, to be looked through: {say.one_line(pairs, 1000)}")
     elif made.num_categories:
         say.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
+    say.talk("so that git merges records and not lines, once in each clone: `curate merge-driver --install`, which is")
+    say.talk(f"  git config merge.{DRIVER}.driver {shlex.quote(COMMAND)}")
     say.data(f"{say.one_line(str(root))}: a workspace. Next: curate validate {say.one_line(str(root))}")
     return Exit.FINDINGS if any(intake.rejected for intake in made.intakes) else Exit.OK

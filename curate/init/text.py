@@ -15,6 +15,7 @@ _TOP = {
     "schema": "The shape of a record: instruction, chat, domain, or the path of a JSON Schema in this folder.",
     "data": "The files of records.",
     "recipe": "The training recipe in this folder; empty takes the trainer's defaults.",
+    "target": "A trainer whose own rules are checked too: openai, trl, axolotl, llama-factory, together; empty: none.",
 }
 _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "checks": (
@@ -27,6 +28,10 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "allow_refusals": "Q206: categories in which refusing is the right answer.",
             "allow_special_tokens": "X705: whether control tokens such as <|im_end|> may stand in the data.",
             "severity": 'Severity by code, in place of the check\'s own, for example Q204 = "error".',
+            "tolerance": "How many findings of a check may stand, for example Q203 = { max_rate = 0.01 }.",
+            "per_path": 'Other rules for some files, for example "data/old/*.jsonl" = { ignore = ["Q2"] }.',
+            "per_category": 'Other rules for some categories, for example jokes = { ignore = ["Q206"] }.',
+            "baseline": "A file in this folder of old findings, which do not fail; --update-baseline writes it.",
         },
     ),
     "dedupe": (
@@ -35,6 +40,8 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "preset": "short (word 3-grams, 0.7), fineweb (word 5-grams, 0.75) or nemo (character 24-grams, 0.8).",
             "threshold": "The likeness, 0 to 1, from which two records are duplicates; unset takes the preset's.",
             "ngram": "Words (nemo: characters) that are compared as one; unset takes the preset's.",
+            "encoder": "Folder of a sentence-embedding model, to find texts of the same meaning too; empty: none.",
+            "semantic_threshold": "The cosine from which two texts mean the same.",
         },
     ),
     "split": (
@@ -44,6 +51,26 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "ratios": "Shares of train, validation and test.",
             "group": 'A JSON pointer to what must stay together, for example "/meta/source_id".',
             "stratify": "Whether each category is divided by the ratios, not only the whole.",
+        },
+    ),
+    "leaks": (
+        "What no training record may repeat.",
+        {
+            "against": 'Benchmark files in this folder, for example "benchmarks/*.jsonl".',
+            "ngram": "Words in a row that two long texts must share.",
+            "short_ngram": "The same for short texts.",
+            "max_prompts": "A run of words in more prompts than this is a template, and no evidence.",
+        },
+    ),
+    "about": (
+        "What the cards of exported datasets say.",
+        {
+            "title": "The name for people.",
+            "description": "What it is for, and how it was made.",
+            "license": 'SPDX identifier, for example "CC-BY-4.0", of records that name none in /meta/license.',
+            "creators": "Who made it.",
+            "homepage": "Where it is published.",
+            "citation": "How to cite it (BibTeX).",
         },
     ),
 }
@@ -73,7 +100,7 @@ def settings_text(
     split: dict[str, Json] = {"seed": seed} | ({"ratios": list(ratios)} if ratios else {})
     document = tomlkit.document()
     document.add(tomlkit.comment("Settings of this workspace. Every setting is listed; what you see is its value."))
-    top: dict[str, Json] = {"schema": schema, "data": settings.data, "recipe": recipe}
+    top: dict[str, Json] = {"schema": schema, "data": settings.data, "recipe": recipe, "target": ""}
     for name, value in top.items():
         document.add(tomlkit.nl())
         document.add(tomlkit.comment(_TOP[name]))

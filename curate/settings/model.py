@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from curate.record import Severity
 
@@ -20,7 +21,7 @@ class Citations(_Part):
     """What an answer of a category must cite."""
 
     pattern: str = r"\[[^\[\]]+\]"
-    """Regular expression (ECMA 262) of one citation, e.g. [12] or [Smith 2020]."""
+    """Regular expression of one citation, e.g. [12] or [Smith 2020]; without look-around and back-references."""
     at_least: int = Field(default=1, ge=1)
     """The fewest citations in a completion."""
     in_prompt: bool = False
@@ -47,7 +48,11 @@ class Category(_Part):
 
 
 class Tolerance(_Part):
-    """How many findings of a check are no fault of the data set."""
+    """How many findings of a check are no fault of the data set; where both are set, both must hold.
+
+    Within it no finding of the check fails a validation or an export, errors included. Above it all of them do,
+    warnings and infos too: a tolerance is a gate. Lines that cannot be read as records are never tolerated.
+    """
 
     max_count: int | None = Field(default=None, ge=0)
     """At most so many."""
@@ -74,9 +79,9 @@ class CheckSettings(_Part):
     severity: dict[str, Severity] = Field(default_factory=dict)
     """Severity by code or name, in place of the check's own."""
     tolerance: dict[str, Tolerance] = Field(default_factory=dict)
-    """By code or name: findings within the tolerance are counted and shown, and do not fail the validation."""
+    """By code or name: findings within the tolerance are counted and shown and do not fail; above it they all do."""
     per_path: dict[str, Scope] = Field(default_factory=dict)
-    """Other rules for files by glob, relative to the workspace, e.g. "data/legacy/*.jsonl"."""
+    """Other rules for files by glob (*, ?, ** across folders) from the workspace down, e.g. "data/legacy/*.jsonl"."""
     per_category: dict[str, Scope] = Field(default_factory=dict)
     """Other rules for records by category."""
     baseline: str = ""
@@ -176,3 +181,15 @@ class Settings(_Part):
     """A trainer whose own rules are checked too (family T9): what it refuses, and what it drops without a word."""
     recipe: str = ""
     """Path of the training recipe inside the workspace; empty uses the trainer's defaults."""
+    _root: Path | None = PrivateAttr(default=None)
+
+    @property
+    def root(self) -> Path | None:
+        """The workspace's folder, absolute, that paths are relative to; None where none of them names a contract."""
+        return self._root
+
+    def at(self, root: Path) -> Settings:
+        """Return these settings as those of the workspace in ``root``: it travels along to other processes."""
+        placed = self.model_copy()
+        placed._root = root.resolve()
+        return placed

@@ -32,7 +32,8 @@ def read_settings(root: Path | None) -> Settings:
     """Read ``root/curate.toml`` and the environment; a folder without one has the default settings, as has None.
 
     Raises:
-        CurateError: E902 with the key, where it was set and a suggestion, when this cannot be read as settings.
+        CurateError: E902 with the key, where it was set and a suggestion, when this cannot be read as settings; E960
+            when the schema of a category is not there.
     """
     path = root / FILE_NAME if root else None
     text = _text(path) if path else ""
@@ -41,10 +42,29 @@ def read_settings(root: Path | None) -> Settings:
     for place, (name, value) in variables.items():
         _lay(table, place, value, name)
     try:
-        return Settings.model_validate(table)
+        settings = Settings.model_validate(table)
     except ValidationError as error:
         message = "; ".join(_told(fault, text, path, variables) for fault in error.errors())
         raise CurateError("E902 bad-settings", message, _HINT) from error
+    return _with_contracts(settings, root) if root else settings
+
+
+def _with_contracts(settings: Settings, root: Path) -> Settings:
+    """Return the settings with the folder that the schemas of categories are in, and make sure that they are there."""
+    schemas = {name: category.schema_ for name, category in settings.categories.items() if category.schema_}
+    for name, schema in schemas.items():
+        where = f"the contract of category {name!r}: {schema!r}"
+        # Also a NUL and a loop of links end here.
+        try:
+            path = (root / schema).resolve()
+            is_there = path.is_file()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise CurateError("E960 bad-contract", f"{where} is no path") from error
+        if not path.is_relative_to(root.resolve()):
+            raise CurateError("E960 bad-contract", f"{where} lies outside the workspace", "Copy the schema into it.")
+        if not is_there:
+            raise CurateError("E960 bad-contract", f"{where} is not there", "Name a file relative to the workspace.")
+    return settings.at(root) if schemas else settings
 
 
 def origins(root: Path) -> dict[Place, str]:

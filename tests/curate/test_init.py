@@ -28,7 +28,7 @@ def test_settings_show_every_default_and_mean_it() -> None:
     )
     for name, field in Settings.model_fields.items():
         assert (field.alias or name) in values
-    for section in ("checks", "dedupe", "split"):
+    for section in ("checks", "dedupe", "split", "leaks", "about"):
         fields = Settings.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
         for name in fields:
             assert f"\n{name} = " in text or f"\n# {name} = " in text, name
