@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,12 +19,13 @@ from curate.record import CurateError, Exit
 from curate.say import one_line
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False) -> str:
+def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, mode: int | None = None) -> str:
     """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
 
     Written to a temporary file in the same folder, synced, read back and compared by digest, renamed, folder synced.
-    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. On any failure ``path``
-    is untouched and the temporary file is gone.
+    The folder is made when it is missing. With ``is_new`` a file that is there is not replaced. ``mode`` holds its
+    permissions, by default what the umask leaves of 0666. On any failure ``path`` is untouched and the temporary file
+    is gone.
 
     Raises:
         CurateError: E906 write-failed, with the reason the system gave; E919 when ``is_new`` and the file is there.
@@ -44,7 +46,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False) -
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise OSError("what was read back is not what was written")
         # mkstemp makes files private; a data set is as readable as the user's umask says.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_umask() if mode is None else mode)
         if is_new:
             # Unlike a rename, a link never takes the place of a file that another process has put there meanwhile.
             os.link(temporary, path)
@@ -143,6 +145,64 @@ class Segment:
             handle, self._handle = self._handle, -1
             with suppress(OSError):
                 os.close(handle)
+
+
+class Scratch:
+    """A folder of files that can be made again, such as a cache: it gets its name only when it is whole."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin ``folder`` under a name of this process.
+
+        Raises:
+            CurateError: E906 when the system refuses.
+        """
+        make_folder(folder.parent)
+        self.folder = folder
+        self._temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+        remove_folder(self._temporary)
+        make_folder(self._temporary)
+
+    def path(self, name: str) -> Path:
+        """Return where the file called ``name`` lies until the folder is published."""
+        return self._temporary / name
+
+    def append(self, name: str, content: bytes | memoryview) -> None:
+        """Add ``content`` to the end of the file called ``name``.
+
+        Raises:
+            CurateError: E906 when it cannot be written.
+        """
+        try:
+            with self.path(name).open("ab") as file:
+                file.write(content)
+        except OSError as error:
+            raise _refused(self.path(name), error) from error
+
+    def publish(self) -> None:
+        """Sync what was written and give the folder its name; if it is there meanwhile, that one stays.
+
+        Raises:
+            CurateError: E906 when the system refuses.
+        """
+        try:
+            for path in self._temporary.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            if self.folder.exists():
+                self.discard()
+            else:
+                publish_folder(self._temporary, self.folder)
+        except OSError as error:
+            raise _refused(self.folder, error) from error
+
+    def discard(self) -> None:
+        """Remove what was written, unless it was published."""
+        remove_folder(self._temporary)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove ``folder`` and what is in it, as far as the system lets us: only for what can be made again."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

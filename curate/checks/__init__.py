@@ -1,8 +1,9 @@
 """The shelf of checks: each file here holds checks, and each check carries its own proof.
 
 A *record check* looks at one record and yields problems. A *dataset check* is a class that sees a small sketch of every
-record in reading order and reports at the end. Both are found by looking at the files of this folder; nothing is
-listed by hand. ``good`` and ``bad`` are line objects of the shape the check reads, and tests run every one of them.
+record in reading order and reports at the end. A *length check* looks at how many tokens a record has for some model.
+All are found by looking at the files of this folder; nothing is listed by hand. ``good`` and ``bad`` are line objects
+of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
 (`turns`), the masked form in which a value may be named (`masked`), and `Repeats`, which finds equal keys among
@@ -14,20 +15,66 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import unicodedata
+import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
-from itertools import pairwise
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from curate.checks._reading import Turn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.record import Json, Problem, Record, Severity, normalised
 from curate.settings import Category, Settings
 
+if TYPE_CHECKING:
+    from curate.checks.leaks import Shared
+
+__all__ = [
+    "Check",
+    "DatasetCheck",
+    "EXAMPLE_SETTINGS",
+    "LengthCheck",
+    "Lengths",
+    "PairCheck",
+    "Place",
+    "RecordCheck",
+    "Repeats",
+    "Sketch",
+    "Turn",
+    "check",
+    "dataset_check",
+    "discover",
+    "is_blank",
+    "key_of",
+    "length_check",
+    "masked",
+    "messages_pointer",
+    "pair_check",
+    "sensitive",
+    "sketch_of",
+    "texts",
+    "turns",
+]
+
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
+
+
+class Lengths(NamedTuple):
+    """A record in the tokens of some model: how many, which runs [start, stop) of them are trained, and the limit.
+
+    ``fault`` says why the trainer's side cannot render the record at all; then there are no tokens.
+    """
+
+    tokens: int
+    runs: Sequence[Sequence[int]]
+    max_length: int
+    fault: str = ""
+
+
+LengthCheck = Callable[[Lengths, Settings], Iterable[Problem]]
+PairCheck = Callable[["Shared", Settings], Iterable[Problem]]
 
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
 """The settings that every check's good and bad examples are written for."""
@@ -55,19 +102,23 @@ class Sketch(NamedTuple):
 def sketch_of(record: Record) -> Sketch:
     """Return what dataset checks need to know of ``record``."""
     asked = f"{normalised(record.system)}\0{normalised(record.prompt)}"
-    answered = f"{asked}\0{normalised(record.completion)}\0{normalised(record.text)}"
+    digest = blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16)
+    prompt = digest.digest() if record.messages else b""
+    # A digest goes on where it stood: what was asked is a beginning of all that was said.
+    answered = f"\0{normalised(record.completion)}\0{normalised(record.text)}"
+    digest.update(answered.encode("utf-8", "surrogatepass"))
     source = record.meta.get("source")
     return Sketch(
-        id=record.id,
-        file=record.source.file,
-        line=record.source.line,
-        content=blake2b(answered.encode("utf-8", "surrogatepass"), digest_size=16).digest(),
-        prompt=blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16).digest() if record.messages else b"",
-        category=record.category,
-        split=record.split or "",
-        source=source if isinstance(source, str) and source else record.source.file,
-        num_chars=len(record.prompt) + len(record.completion) + len(record.text),
-        has_own_id=record.has_own_id,
+        record.id,
+        record.source.file,
+        record.source.line,
+        digest.digest(),
+        prompt,
+        record.category,
+        record.split or "",
+        source if isinstance(source, str) and source else record.source.file,
+        len(record.prompt) + len(record.completion) + len(record.text),
+        record.has_own_id,
     )
 
 
@@ -78,6 +129,12 @@ class Place(NamedTuple):
     file: str = ""
     line: int = 0
     record: str = ""
+    category: str = ""
+    """The category that the problem is about, where it names no record."""
+    other: tuple[str, int] = ("", 0)
+    """File and line of the other record, where two are at odds."""
+    group: bytes = b""
+    """What records that are at odds have in common: the same whatever order they stand in, and in every process."""
 
 
 class DatasetCheck(Protocol):
@@ -94,7 +151,8 @@ class DatasetCheck(Protocol):
 class Check:
     """One check on the shelf: its code and name, how bad it is, how it works, and its proof.
 
-    A dataset check's examples are lists of line objects; a record check's examples are single line objects.
+    A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of a
+    length check are `Lengths` as objects. ``settings`` are those that the examples are written for.
     """
 
     code: str
@@ -105,6 +163,13 @@ class Check:
     bad: Sequence[Json]
     on_record: RecordCheck | None = None
     on_dataset: Callable[[Settings], DatasetCheck] | None = None
+    on_lengths: LengthCheck | None = None
+    on_pair: PairCheck | None = None
+    settings: Settings = EXAMPLE_SETTINGS
+    signs: tuple[re.Pattern[str], ...] = ()
+    """Where there are any, one of them is found in some text of every record that the check reports."""
+    speaks_if: Callable[[Settings], bool] | None = None
+    """Whether the check can report anything under some settings; None where it always can."""
 
 
 DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
@@ -113,23 +178,75 @@ _shelf: dict[str, Check] = {}
 
 
 def check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+    code: str,
+    name: str,
+    *,
+    severity: Severity,
+    good: Sequence[Json],
+    bad: Sequence[Json],
+    settings: Settings = EXAMPLE_SETTINGS,
+    signs: tuple[re.Pattern[str], ...] = (),
+    speaks_if: Callable[[Settings], bool] | None = None,
 ) -> Callable[[RecordCheck], RecordCheck]:
     """Put a function that yields the problems of one record on the shelf; its docstring is the help text.
+
+    ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record without a sign
+    gives no problem anyway.
 
     Raises:
         ValueError: the code is taken.
     """
 
     def put(function: RecordCheck) -> RecordCheck:
-        _put(Check(code, name, severity, _help_of(function), good, bad, on_record=function))
+        text = _help_of(function)
+        _put(
+            Check(code, name, severity, text, good, bad, function, settings=settings, signs=signs, speaks_if=speaks_if)
+        )
+        return function
+
+    return put
+
+
+def length_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
+) -> Callable[[LengthCheck], LengthCheck]:
+    """Put a function that yields the problems of a record's lengths on the shelf; its docstring is the help text.
+
+    Raises:
+        ValueError: the code is taken.
+    """
+
+    def put(function: LengthCheck) -> LengthCheck:
+        _put(Check(code, name, severity, _help_of(function), good, bad, on_lengths=function, settings=settings))
+        return function
+
+    return put
+
+
+def pair_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[PairCheck], PairCheck]:
+    """Put a function that judges what two records share on the shelf; its docstring is the help text.
+
+    Raises:
+        ValueError: the code is taken.
+    """
+
+    def put(function: PairCheck) -> PairCheck:
+        _put(Check(code, name, severity, _help_of(function), good, bad, on_pair=function))
         return function
 
     return put
 
 
 def dataset_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+    code: str,
+    name: str,
+    *,
+    severity: Severity,
+    good: Sequence[Json],
+    bad: Sequence[Json],
+    settings: Settings = EXAMPLE_SETTINGS,
 ) -> Callable[[type[DatasetCheckT]], type[DatasetCheckT]]:
     """Put a class that sees every record on the shelf; it is built with the settings, and its docstring is the help.
 
@@ -138,7 +255,7 @@ def dataset_check(
     """
 
     def put(factory: type[DatasetCheckT]) -> type[DatasetCheckT]:
-        _put(Check(code, name, severity, _help_of(factory), good, bad, on_dataset=factory))
+        _put(Check(code, name, severity, _help_of(factory), good, bad, on_dataset=factory, settings=settings))
         return factory
 
     return put
@@ -165,127 +282,17 @@ def _help_of(thing: object) -> str:
     return text
 
 
-# --- what checks read ------------------------------------------------------------------------------------------------
-
-_NOT_TEXT = frozenset({"id", "split", "x-ignore"})
-_ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
-_last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
-
-
-def texts(record: Record) -> tuple[tuple[str, str], ...]:
-    """Return every string value of the line as (JSON pointer, text), in the order of the line.
-
-    The record's id and split and its list of switched-off checks are left out: they are names, not text. The walk of
-    the latest record is kept, because several checks ask for it one after the other.
-    """
-    global _last_walk  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
-    walked, found = _last_walk
-    if walked is not record:
-        found = tuple(
-            pair
-            for key, value in record.data.items()
-            if key not in _NOT_TEXT
-            for pair in _strings(value, "/" + _token(key))
-        )
-        _last_walk = (record, found)
-    return found
-
-
-def _strings(value: Json, pointer: str) -> Iterator[tuple[str, str]]:
-    waiting = [(pointer, value)]
-    while waiting:
-        place, item = waiting.pop()
-        if isinstance(item, str):
-            yield place, item
-        elif isinstance(item, Mapping):
-            waiting.extend((f"{place}/{_token(key)}", child) for key, child in reversed(list(item.items())))
-        elif isinstance(item, list | tuple):
-            waiting.extend((f"{place}/{index}", item[index]) for index in range(len(item) - 1, -1, -1))
-
-
-def _token(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
-
-
-class Turn(NamedTuple):
-    """One answer that a model would learn: where it stands, what was asked right before, and what is answered."""
-
-    pointer: str
-    prompt: str
-    completion: str
-    has_tool_calls: bool = False
-
-
-def turns(record: Record) -> Iterator[Turn]:
-    """Yield the answers of a record: every assistant message of a chat, the one completion of any other kind."""
-    if record.kind != "chat":
-        if record.messages:
-            yield Turn(_answer_pointer(record, record.completion), record.prompt, record.completion)
-        return
-    asked, base = "", _messages_pointer(record)
-    for index, message in enumerate(record.messages):
-        content = message.get("content")
-        content = content if isinstance(content, str) else ""
-        if message.get("role") == "user":
-            asked = content
-        elif message.get("role") == "assistant":
-            pointer = f"{base}/{index}/content" if base else ""
-            yield Turn(pointer, asked, content, bool(message.get("tool_calls")))
-
-
-def _messages_pointer(record: Record) -> str:
-    for key, value in record.data.items():
-        if (
-            isinstance(value, list)
-            and len(value) == len(record.messages)
-            and all(isinstance(v, Mapping) for v in value)
-        ):
-            return "/" + _token(key)
-    return ""
-
-
-def _answer_pointer(record: Record, text: str) -> str:
-    places = [pointer for pointer, value in texts(record) if value == text]
-    named = [pointer for pointer in places if pointer.rsplit("/", 1)[-1] in _ANSWER_KEYS]
-    candidates = named or places
-    return candidates[-1] if named or len(candidates) == 1 else ""
-
-
-def masked(kind: str, value: str) -> str:
-    """Return how a report may name a sensitive value: its kind, its length, and never more than two characters."""
-    return f"{kind} ({len(value)} characters, {value[:2]!r}...)"
-
-
-def sensitive(record: Record, find: Callable[[str], Iterable[tuple[str, str]]]) -> Iterator[Problem]:
-    """Yield one masked problem a text and kind of what ``find`` sees in it; ``find`` gives (kind, value) pairs."""
-    for pointer, text in texts(record):
-        found: dict[str, list[str]] = {}
-        for kind, value in find(text):
-            found.setdefault(kind, []).append(value)
-        for kind, values in found.items():
-            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
-
-
-def is_blank(text: str) -> bool:
-    """Whether nothing of ``text`` can be seen: white space, controls, zero-width and filler characters only."""
-    if text.isascii():
-        return not text.strip()
-    return all(
-        c.isspace() or c in "\u2800\u3164\u115f\u1160\uffa0" or unicodedata.category(c) in ("Cf", "Cc") for c in text
-    )
-
-
 # --- what dataset checks remember ------------------------------------------------------------------------------------
 
 _SIEVE_BITS = 1 << 25
+_SIEVE_MASK = _SIEVE_BITS - 1
 
 
 class Repeats:
     """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
 
     Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
-    repeats (https://doi.org/10.1145/362686.362692); an exact pass over the sorted keys decides at the end.
+    repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
     """
 
     def __init__(self) -> None:
@@ -305,19 +312,20 @@ class Repeats:
         if not self._files or self._files[-1] != sketch.file:
             self._file_starts.append(index)
             self._files.append(sketch.file)
-        byte, bit = divmod(key % _SIEVE_BITS, 8)
-        if self._sieve[byte] >> bit & 1:
+        byte, mask = (key & _SIEVE_MASK) >> 3, 1 << (key & 7)
+        if self._sieve[byte] & mask:
             self._names[index] = sketch.id
         else:
-            self._sieve[byte] |= 1 << bit
+            self._sieve[byte] |= mask
         return index
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield (index, index of the first record with the same key) for every later record, in reading order."""
-        repeated = {key for key, following in pairwise(sorted(self._keys)) if key == following}
+        # Whatever repeats a key has passed the filter, so that only keys of those can be repeated.
+        candidates = {self._keys[index] for index in self._names}
         first: dict[int, int] = {}
-        for index, key in enumerate(self._keys):
-            if key in repeated:
+        for index, key in enumerate(self._keys) if candidates else ():
+            if key in candidates:
                 earlier = first.setdefault(key, index)
                 if earlier != index:
                     yield index, earlier
@@ -326,9 +334,16 @@ class Repeats:
         """Return where a record stands, as ``file:line``."""
         return f"{self._file(index)}:{self._lines[index]}"
 
-    def place(self, index: int, message: str, pointer: str = "") -> Place:
-        """Return ``message`` as a problem of the record at ``index``, which must be the later one of a pair."""
-        return Place(Problem(message, pointer), self._file(index), self._lines[index], self._names.get(index, ""))
+    def place(self, index: int, first: int, message: str, pointer: str = "") -> Place:
+        """Return ``message`` as a problem of the record at ``index``, the later of a pair with the one at ``first``."""
+        return Place(
+            Problem(message, pointer),
+            self._file(index),
+            self._lines[index],
+            self._names.get(index, ""),
+            other=(self._file(first), self._lines[first]),
+            group=self._keys[index].to_bytes(8, "big"),
+        )
 
     def _file(self, index: int) -> str:
         return self._files[bisect_right(self._file_starts, index) - 1]

@@ -93,8 +93,13 @@ def prompt_echo(record: Record, settings: Settings) -> Iterator[Problem]:
 
 
 def _starts_alike(turn: Turn) -> bool:
-    # A first look that costs next to nothing: nearly every answer differs from its prompt in the first word.
-    asked, answered = turn.prompt[:64].split(None, 1), turn.completion[:64].split(None, 1)
+    # A first look that costs next to nothing: nearly every answer differs from its prompt in the first word, and most
+    # of them in its first letter already.
+    prompt, completion = turn.prompt[:64].lstrip(), turn.completion[:64].lstrip()
+    first, other = prompt[:1].lower(), completion[:1].lower()
+    if first != other and first.isascii() and other.isascii():
+        return False
+    asked, answered = prompt.split(None, 1), completion.split(None, 1)
     return bool(asked and answered) and normalised(asked[0]) == normalised(answered[0])
 
 

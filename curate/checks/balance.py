@@ -55,7 +55,8 @@ class CategoryImbalance:
         for category, count in sorted(self._counts.items()):
             if count * _IMBALANCE < most:
                 times = f"{most / count:.0f} times as many"
-                yield Place(Problem(f"category {category!r} has {count} records, {largest!r} has {most}: {times}"))
+                message = f"category {category!r} has {count} records, {largest!r} has {most}: {times}"
+                yield Place(Problem(message), category=category)
 
 
 @dataset_check(
@@ -89,11 +90,8 @@ class LengthSkew:
                 return
             usual = others[len(others) // 2]
             if max(median, usual) > _SKEW * max(1, min(median, usual)):
-                yield Place(
-                    Problem(
-                        f"category {category!r} has a median of {median} characters a record, the others of {usual}"
-                    )
-                )
+                message = f"category {category!r} has a median of {median} characters a record, the others of {usual}"
+                yield Place(Problem(message), category=category)
 
 
 @dataset_check(

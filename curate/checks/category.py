@@ -14,6 +14,7 @@ from curate.settings import Settings
     "L404",
     "unknown-category",
     severity="error",
+    speaks_if=lambda settings: bool(settings.categories),
     good=[{"instruction": "When is my bill due?", "output": "On the 5th.", "category": "billing"}],
     bad=[
         {"instruction": "When is my bill due?", "output": "On the 5th.", "category": "biling"},

@@ -12,6 +12,7 @@ from curate.record import Problem, Record
 from curate.settings import Settings
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
+_CONTROL_SIGN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r[^\n]|\r\Z")
 
 _SUSPECT = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff"
@@ -35,6 +36,7 @@ _JOINING = re.compile(
     "X703",
     "control-characters",
     severity="warning",
+    signs=(_CONTROL_SIGN,),
     good=[{"instruction": "Two lines\tplease.\r\nThanks.", "output": "one\ntwo"}],
     bad=[
         {"instruction": "Add.", "output": "A\u001b[2JB"},
@@ -60,6 +62,7 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
     "X704",
     "bidi-or-invisible",
     severity="warning",
+    signs=(_SUSPECT,),
     good=[
         {
             "instruction": "Flag of Scotland?",
@@ -96,16 +99,24 @@ def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
     punctuation.
     """
     for pointer, text in texts(record):
-        if text.isascii() or not _SUSPECT.search(text):
-            continue
-        is_right_to_left = _RIGHT_TO_LEFT.search(text) is not None
-        found = Counter(
-            match.group()[0]
-            for match in _SUSPECT.finditer(_FLAG.sub("", text))
-            if not _is_legal(match, is_right_to_left=is_right_to_left)
-        )
-        if found:
+        if not text.isascii() and (found := Counter(text[start] for start, _ in hidden(text))):
             yield Problem(f"contains {_listed(found)}", pointer)
+
+
+def hidden(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each invisible or deceiving character of ``text`` (or pile of marks) begins and ends."""
+    if not _SUSPECT.search(text):
+        return
+    is_right_to_left = _RIGHT_TO_LEFT.search(text) is not None
+    flags = [match.span() for match in _FLAG.finditer(text)]
+    passed = gone = 0
+    for match in _SUSPECT.finditer(_FLAG.sub("", text) if flags else text):
+        # Without the flags the text is shorter: the length of those before the match is added again.
+        while passed < len(flags) and flags[passed][0] <= match.start() + gone:
+            gone += flags[passed][1] - flags[passed][0]
+            passed += 1
+        if not _is_legal(match, is_right_to_left=is_right_to_left):
+            yield match.start() + gone, match.end() + gone
 
 
 def _is_legal(match: re.Match[str], *, is_right_to_left: bool) -> bool:

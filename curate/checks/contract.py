@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.checks import Turn, check, turns
-from curate.checks.language import other_language, sample_of
+from curate.checks._identify import identified, is_identifiable
+from curate.checks.language import other_language
 from curate.door import DoorFault, strict_loads
 from curate.places import shipped
 from curate.record import CurateError, Problem, Record
@@ -22,8 +23,6 @@ from curate.settings import Category, Citations, Settings
 if TYPE_CHECKING:
     from curate.shape import Shape
 
-_SURE = 0.99
-_FROM_CHARS = 100
 # What py3langid tells apart by a few words is one language to whoever writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
 
@@ -205,25 +204,12 @@ def _schema(root: Path, schema: str, category: str) -> Shape:
         raise CurateError("E960 bad-contract", f"category {category!r}: {error.message}", error.hint) from error
 
 
-@cache
-def _identifier() -> Any:
-    """Return py3langid's identifier, None where the extra is not installed."""
-    # numpy and a model of several megabytes, for data sets that say which language they are in.
-    try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        return None
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
 def _identified(text: str, declared: str) -> str:
-    sample = sample_of(text).strip()
-    identifier = _identifier() if len(sample) >= _FROM_CHARS else None
-    if identifier is None or declared not in identifier.labels:
+    if not is_identifiable(declared):
         return ""
-    language, share = identifier.classify(sample)
+    language = identified(text)
     same = next((group for group in _ALIKE if declared in group), {declared})
-    return f"probably {language!r} (py3langid)" if share >= _SURE and language not in same else ""
+    return f"probably {language!r} (py3langid)" if language and language not in same else ""
 
 
 def _citations(pattern: str, text: str, category: str) -> list[str]:

@@ -39,7 +39,7 @@ class ExactDuplicate:
     def finish(self) -> Iterator[Place]:
         """Yield each record that repeats an earlier one."""
         for index, first in self._contents.pairs():
-            yield self._contents.place(index, f"repeats the record at {self._contents.spot(first)}")
+            yield self._contents.place(index, first, f"repeats the record at {self._contents.spot(first)}")
 
 
 @dataset_check(
@@ -76,4 +76,6 @@ class SamePromptOtherAnswer:
             known = answers.setdefault(first, {self._contents[first]})
             if self._contents[index] not in known:
                 known.add(self._contents[index])
-                yield self._prompts.place(index, f"answers the prompt of {self._prompts.spot(first)} differently")
+                yield self._prompts.place(
+                    index, first, f"answers the prompt of {self._prompts.spot(first)} differently"
+                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from curate.checks import Place, Repeats, Sketch, dataset_check
 from curate.settings import Settings
@@ -86,7 +86,17 @@ class RepeatedId:
     def finish(self) -> Iterator[Place]:
         """Yield each record whose id an earlier one has."""
         for index, first in self._ids.pairs():
-            yield self._ids.place(index, f"this id is taken already, by the record at {self._ids.spot(first)}", "/id")
+            message = f"this id is taken already, by the record at {self._ids.spot(first)}"
+            yield _grouped(self._ids.place(index, first, message, "/id"), str)
+
+
+def _grouped(place: Place, fold: Callable[[str], str]) -> Place:
+    """Return ``place`` with a group that lasts: Python hashes text differently in every process."""
+    return place._replace(group=fold(place.record).encode("utf-8", "surrogatepass"))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 class _Alike:
@@ -102,11 +112,18 @@ class _Alike:
         if spelled != folded:
             self._spellings[index] = hash(spelled)
 
-    def finish(self, message: str) -> Iterator[Place]:
-        """Yield each later record of another spelling; ``{}`` in the message becomes the place of the first."""
+    def finish(self, message: str, fold: Callable[[str], str]) -> Iterator[Place]:
+        """Yield the first record of each further spelling; ``{}`` in the message becomes the place of the first of all.
+
+        A spelling that comes again is a repeated id, which S104 reports.
+        """
+        known: dict[int, set[int | None]] = {}
         for index, first in self._folds.pairs():
-            if self._spellings.get(index) != self._spellings.get(first):
-                yield self._folds.place(index, message.format(self._folds.spot(first)), "/id")
+            spellings = known.setdefault(first, {self._spellings.get(first)})
+            if (spelling := self._spellings.get(index)) not in spellings:
+                spellings.add(spelling)
+                place = self._folds.place(index, first, message.format(self._folds.spot(first)), "/id")
+                yield _grouped(place, fold)
 
 
 @dataset_check(
@@ -136,11 +153,13 @@ class IdNormalForm:
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
         if sketch.has_own_id:
-            self._alike.see(sketch.id, unicodedata.normalize("NFC", sketch.id), sketch)
+            self._alike.see(sketch.id, _composed(sketch.id), sketch)
 
     def finish(self) -> Iterator[Place]:
         """Yield each record whose id is another spelling of an earlier one."""
-        yield from self._alike.finish("this id is the one at {} in another Unicode spelling; write ids in NFC")
+        yield from self._alike.finish(
+            "this id is the one at {} in another Unicode spelling; write ids in NFC", _composed
+        )
 
 
 @dataset_check(
@@ -173,9 +192,10 @@ class ConfusableId:
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
         if sketch.has_own_id:
-            composed = unicodedata.normalize("NFC", sketch.id)
+            composed = _composed(sketch.id)
             self._alike.see(composed, skeleton(composed), sketch)
 
     def finish(self) -> Iterator[Place]:
         """Yield each record whose id an earlier one looks like."""
-        yield from self._alike.finish("this id looks like the one at {} but has other characters in it")
+        message = "this id looks like the one at {} but has other characters in it"
+        yield from self._alike.finish(message, lambda name: skeleton(_composed(name)))

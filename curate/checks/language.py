@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
-from curate.checks import Turn, check, texts, turns
+from curate.checks import check, texts, turns
 from curate.record import Problem, Record
 from curate.settings import Settings
 
@@ -52,6 +52,8 @@ for _code, _words in _FUNCTION_WORDS.items():
     for _word in _words.split():
         _VOTERS.setdefault(_word, []).append(_code)
 _WORD = re.compile(r"[^\W\d_]+")
+_LETTERS = bytes(code if chr(code).isascii() and chr(code).isalpha() else 32 for code in range(256)).lower()
+"""ASCII letters in lower case, and all else a blank."""
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _MIN_LETTERS = 20
 _MIN_WORDS = 20
@@ -106,26 +108,51 @@ def language_mismatch(record: Record, settings: Settings) -> Iterator[Problem]:
     declared = _declared(record)
     if declared not in _SCRIPTS:
         return
-    answers = list(turns(record)) or [
-        Turn(next((pointer for pointer, text in texts(record) if text == record.text), ""), "", record.text)
-    ]
-    for turn in answers:
-        sample = _CODE.sub(" ", turn.completion[:_READ])
-        found = _other_script(sample, declared) or _other_language(sample, declared)
-        if found:
+    for turn in turns(record):
+        if found := other_language(turn.completion, declared):
             yield Problem(f"the language is declared {declared!r}, but the completion is {found}", turn.pointer)
+    if found := other_language(record.text, declared):
+        pointer = next((pointer for pointer, text in texts(record) if text == record.text), "")
+        yield Problem(f"the language is declared {declared!r}, but the completion is {found}", pointer)
+
+
+def other_language(text: str, declared: str) -> str:
+    """Return what shows that ``text`` is clearly not in the language of the ISO 639 code ``declared``, "" for nothing.
+
+    Code and addresses are not judged, nor is a language whose script is not known here.
+    """
+    if declared not in _SCRIPTS:
+        return ""
+    sample = sample_of(text)
+    return _other_script(sample, declared) or _other_language(sample, declared)
+
+
+def scripts_of(language: str) -> tuple[str, ...]:
+    """Return the scripts that a language is written in, by the first words of the Unicode names of their letters."""
+    return _SCRIPTS.get(language, ())
+
+
+def sample_of(text: str) -> str:
+    """Return the part of ``text`` that is read for its language: the beginning, without code and addresses."""
+    head = text[:_READ]
+    return _CODE.sub(" ", head) if "`" in head or "://" in head else head
 
 
 def _declared(record: Record) -> str:
     value = record.meta.get("language") or record.data.get("language") or ""
-    if not isinstance(value, str):
+    if not value or not isinstance(value, str):
         return ""
     code = re.split(r"[-_ ]", value.strip().lower(), maxsplit=1)[0]
     return _NAMES.get(code, code)
 
 
 def _other_script(sample: str, declared: str) -> str:
-    scripts = Counter(unicodedata.name(letter, "?").split(" ", 1)[0] for letter in sample if letter.isalpha())
+    if sample.isascii() and "LATIN" in _SCRIPTS[declared]:
+        return ""
+    scripts: Counter[str] = Counter()
+    for letter, count in Counter(sample).items():
+        if letter.isalpha():
+            scripts[unicodedata.name(letter, "?").split(" ", 1)[0]] += count
     scripts.update({"CJK": scripts.pop("IDEOGRAPHIC", 0)})
     total = scripts.total()
     expected = sum(scripts[script] for script in _SCRIPTS[declared])
@@ -137,8 +164,8 @@ def _other_script(sample: str, declared: str) -> str:
 def _other_language(sample: str, declared: str) -> str:
     if declared not in _FUNCTION_WORDS:
         return ""
-    words = _WORD.findall(sample.lower())
-    votes: Counter[str] = Counter(code for word in words for code in _VOTERS.get(word, ()))
+    words = _words_of(sample)
+    votes: Counter[str] = Counter(code for word in words if word in _VOTERS for code in _VOTERS[word])
     if len(words) < _MIN_WORDS or not votes:
         return ""
     winner, count = min(votes.items(), key=lambda item: (-item[1], item[0]))
@@ -147,3 +174,9 @@ def _other_language(sample: str, declared: str) -> str:
     if winner != declared and num_different >= _MIN_DIFFERENT and count * (1 - _FOREIGN_SHARE) > votes[declared]:
         return f"probably {winner!r}"
     return ""
+
+
+def _words_of(sample: str) -> list[str]:
+    if sample.isascii():
+        return sample.encode().translate(_LETTERS).decode().split()
+    return _WORD.findall(sample.lower())

@@ -21,6 +21,7 @@ _LATIN = re.compile(
 _CYRILLIC = re.compile("(?:[РС][^\x00-\x7f]){3,}")
 _SUSPECT = re.compile(f"[Â-ô]{_TAIL}")
 _GBK = "锟斤拷"
+_LOST = re.compile(f"\ufffd|{_GBK}")
 _SMALLEST_HIT = 3
 
 
@@ -28,6 +29,7 @@ _SMALLEST_HIT = 3
     "Q205",
     "mojibake",
     severity="warning",
+    signs=(_LATIN, _CYRILLIC, _LOST),
     good=[
         {"instruction": "Où est le café ?", "output": "Là-bas, à côté de la « CAFÉTÉRIA »."},
         {"instruction": "Em português?", "output": "SÃO PAULO, “AMANHÔ, Âmbar, 20 °C"},
@@ -55,15 +57,20 @@ def mojibake(record: Record, settings: Settings) -> Iterator[Problem]:
         lost = text.count("\ufffd") + text.count(_GBK)
         if lost:
             yield Problem(f"decoding lost {lost} {'character' if lost == 1 else 'characters'} (U+FFFD)", pointer)
-        wrong = 0
-        if _SUSPECT.search(text):
-            wrong += sum(_is_misread(text, match) for match in _LATIN.finditer(text))
-        if "Р" in text or "С" in text:
-            wrong += sum(_is_utf8(match.group(), "cp1251") for match in _CYRILLIC.finditer(text))
-        if wrong:
+        if wrong := num_misread(text):
             yield Problem(
                 f"UTF-8 was read as another character set, in {wrong} {'place' if wrong == 1 else 'places'}", pointer
             )
+
+
+def num_misread(text: str) -> int:
+    """Return how many runs of characters in ``text`` are UTF-8 that was read as another character set."""
+    wrong = 0
+    if _SUSPECT.search(text):
+        wrong += sum(_is_misread(text, match) for match in _LATIN.finditer(text))
+    if "Р" in text or "С" in text:
+        wrong += sum(_is_utf8(match.group(), "cp1251") for match in _CYRILLIC.finditer(text))
+    return wrong
 
 
 def _is_misread(text: str, match: re.Match[str]) -> bool:

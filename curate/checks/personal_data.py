@@ -11,6 +11,9 @@ from curate.checks import check, sensitive
 from curate.record import Problem, Record
 from curate.settings import Settings
 
+Span = tuple[int, int]
+"""Where a match begins and ends in its text."""
+
 _EMAIL = re.compile(
     r"(?<![\w.%+-])([A-Za-z0-9][\w.%+-]{0,63})@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}([A-Za-z]{2,24}))\b(?!@)"
 )
@@ -70,6 +73,7 @@ _SAID_TO_BE = re.compile(
 # The label is looked for first and the number before it: from every digit of a long table on would take too long.
 _LABEL = re.compile(r"[ ,:(-]{1,3}(?:office|fax|mobile|cell|home|work)\b", re.I)
 _BEFORE_LABEL = re.compile(r"(?<![\w.,+-])(\(?\d(?:[ ./-]{0,2}\(?\d\)?){6,13})\Z")
+_LABELLED = re.compile(_BEFORE_LABEL.pattern.removesuffix(r"\Z") + _LABEL.pattern, re.I)
 _LONGEST_NUMBER = 80
 _YEARS = re.compile(r"(?:1[5-9]|20)\d\d\D{1,3}(?:1[5-9]|20)\d\d")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[ .]\d{3})+")
@@ -99,22 +103,22 @@ def is_iban(text: str) -> bool:
     return int("".join(str(int(c, 36)) for c in compact[4:] + compact[:4])) % 97 == 1
 
 
-def _emails(text: str) -> Iterator[str]:
+def _emails(text: str) -> Iterator[Span]:
     for match in _EMAIL.finditer(text):
         name, domain, ending = match.groups()
         is_nobody = name.lower() in _NOBODY or _STAND_IN.match(name)
         if not is_nobody and ending.lower() not in _FILE_ENDINGS and not _DOCUMENTATION.search(domain):
-            yield match.group()
+            yield match.span()
 
 
-def _cards(text: str) -> Iterator[str]:
+def _cards(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match.group())
         if _CARD_PREFIX.match(digits) and is_luhn(digits) and len(set(digits)) > 2 - (digits[0] == "4"):
-            yield match.group()
+            yield match.span()
 
 
-def _ibans(text: str) -> Iterator[str]:
+def _ibans(text: str) -> Iterator[Span]:
     for match in _IBAN.finditer(text):
         # In running text the pattern may take a word more than the number; the registry knows where it ends.
         length = _IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
@@ -122,24 +126,24 @@ def _ibans(text: str) -> Iterator[str]:
             (n for n in range(length, len(match.group()) + 1) if len(match.group()[:n].replace(" ", "")) == length), 0
         )
         if end and is_iban(match.group()[:end]):
-            yield match.group()[:end]
+            yield match.start(), match.start() + end
 
 
-def _social_security_numbers(text: str) -> Iterator[str]:
+def _social_security_numbers(text: str) -> Iterator[Span]:
     for match in _SSN.finditer(text):
         area, group, serial = match.groups()
         if area not in ("000", "666") and area < "900" and group != "00" and serial != "0000":
-            yield match.group()
+            yield match.span()
 
 
-def _addresses(text: str) -> Iterator[str]:
+def _addresses(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text):
         octets = match.group().split(".")
         if max(int(octet) for octet in octets) <= _OUTLINE_MAX or any(o[0] == "0" and len(o) > 1 for o in octets):
             continue
         if _is_public(match.group()):
-            yield match.group()
-    yield from (match.group() for match in _IPV6.finditer(text) if _is_public(match.group()))
+            yield match.span()
+    yield from (match.span() for match in _IPV6.finditer(text) if _is_public(match.group()))
 
 
 def _is_public(address: str) -> bool:
@@ -150,12 +154,12 @@ def _is_public(address: str) -> bool:
     return address not in _PUBLIC_SERVICES and parsed.is_global and not parsed.is_multicast
 
 
-def _phones(text: str) -> Iterator[str]:
+def _phones(text: str) -> Iterator[Span]:
     end = 0
     for start, number in sorted({*_in_form(text), *_in_context(text)}, key=lambda found: (found[0], -len(found[1]))):
         if start >= end and not _TOLL_FREE.fullmatch(number) and not _UNASSIGNED.fullmatch(number):
             end = start + len(number)
-            yield number
+            yield start, end
 
 
 def _in_form(text: str) -> Iterator[tuple[int, str]]:
@@ -197,26 +201,32 @@ _FOUR_PARTS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
 
 
-def find(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the personal data of ``text`` as (kind, the characters matched)."""
+def spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the personal data of ``text`` as (kind, where it begins, where it ends)."""
     if "@" in text:
-        yield from (("e-mail address", value) for value in _emails(text))
+        yield from (("e-mail address", *span) for span in _emails(text))
     if not _DIGIT.search(text):
         return
     if _SEVEN_DIGITS.search(text):
-        yield from (("payment card number", value) for value in _cards(text))
-        yield from (("US social security number", value) for value in _social_security_numbers(text))
-        yield from (("phone number", value) for value in _phones(text))
+        yield from (("payment card number", *span) for span in _cards(text))
+        yield from (("US social security number", *span) for span in _social_security_numbers(text))
+        yield from (("phone number", *span) for span in _phones(text))
     if _LETTERS_THEN_DIGITS.search(text):
-        yield from (("IBAN", value) for value in _ibans(text))
+        yield from (("IBAN", *span) for span in _ibans(text))
     if (text.count(".") >= 3 and _FOUR_PARTS.search(text)) or text.count(":") >= 7:
-        yield from (("IP address", value) for value in _addresses(text))
+        yield from (("IP address", *span) for span in _addresses(text))
+
+
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the personal data of ``text`` as (kind, the characters matched)."""
+    return ((kind, text[start:end]) for kind, start, end in spans(text))
 
 
 @check(
     "X701",
     "personal-data",
     severity="warning",
+    signs=(_EMAIL, _CARD, _IBAN, _SSN, _IPV4, _IPV6, _ABROAD, _AMERICAN, _SAID_TO_BE, _LABELLED),
     good=[
         {
             "instruction": "Where do I write?",

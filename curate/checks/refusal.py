@@ -50,6 +50,7 @@ _SIGNS_OF_ITSELF = (
     "Q206",
     "refusal",
     severity="warning",
+    signs=(_ITSELF, _REFUSES),
     good=[
         {"instruction": "Decline the invitation.", "output": "I'm sorry, but I can't come to your party on Friday."},
         {

@@ -36,7 +36,9 @@ _READ = 20_000
 def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
     """Report an answer most of whose word 4-grams have stood in it before.
 
-    A text generator that is caught in a loop writes such answers, and teaches the loop. Answers below forty words X --sort repetition` orders all of them.
+    A text generator that is caught in a loop writes such answers, and teaches the loop. Answers below forty words are
+    not judged, since lists of yes and no look alike; nor are those of 20,000 characters and more, see Q204.
+    `curate quality --sort repetition` orders all of them.
     """
     for turn in turns(record):
         if _is_varied(turn.completion[:_READ]):

@@ -59,7 +59,8 @@ _ASSIGNED = re.compile(
 _MAY_ASSIGN = re.compile(r"(?:passw|passp|secret|token|key)[a-z]*[\"']?[ \t]*[:=]")
 _PLACEHOLDER = re.compile(
     r"your|my[_-]?(?:pass|secret|key|token|api)|change[_-]?me|placeholder|dummy|sample|redacted|insert|replace|enter|todo|x{4,}|\*{3,}|\.{3,}"
-    r"|(?:0?123456789?|abcdef(?:gh)?){2}|<|\$\{|\{\{|%\(|password|qwerty|foobar",
+    r"|(?:0?123456789?|abcdef(?:gh)?){2}|<|\$\{|\{\{|%\(|password|qwerty|foobar"
+    r"|\A\[[A-Z]+_[0-9]+\]\Z",  # what `curate redact` leaves
     re.I,
 )
 _NAME = re.compile(r"\A[A-Za-z_][a-z_]*(?:[._-][A-Za-z_]+)*\Z|://|\A[./~]")
@@ -72,32 +73,40 @@ def entropy(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in counts)
 
 
-def find(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the secrets of ``text`` as (kind, the secret)."""
+def spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the secrets of ``text`` as (kind, where it begins, where it ends)."""
     has_aws_id = False
     for kind, mark, pattern in _KEYS:
         if mark in text:
             for match in pattern.finditer(text):
                 if _is_random(match.group(1)) and (mark != "://" or _num_classes(match.group(1)) >= 3):
                     has_aws_id = has_aws_id or kind.startswith("AWS")
-                    yield kind, match.group(1)
+                    yield kind, *match.span(1)
     if has_aws_id:
-        yield from (("AWS secret key", m.group(1)) for m in _AWS_SECRET.finditer(text) if _num_classes(m.group(1)) >= 3)
+        found = (match for match in _AWS_SECRET.finditer(text) if _num_classes(match.group(1)) >= 3)
+        yield from (("AWS secret key", *match.span(1)) for match in found)
     if "PRIVATE KEY" in text:
-        yield from (("private key", match.group()) for match in _PRIVATE_KEY.finditer(text))
+        yield from (("private key", *match.span()) for match in _PRIVATE_KEY.finditer(text))
     if "eyJ" in text:
-        yield from (("JSON web token", m.group(1)) for m in _JWT.finditer(text) if _is_jwt_header(m.group(1)))
+        tokens = (match for match in _JWT.finditer(text) if _is_jwt_header(match.group(1)))
+        yield from (("JSON web token", *match.span(1)) for match in tokens)
     if ":" in text or "=" in text:
         lower = text.lower()
         if _MAY_ASSIGN.search(lower):
             yield from _assigned(text)
 
 
-def _assigned(text: str) -> Iterator[tuple[str, str]]:
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the secrets of ``text`` as (kind, the secret)."""
+    return ((kind, text[start:end]) for kind, start, end in spans(text))
+
+
+def _assigned(text: str) -> Iterator[tuple[str, int, int]]:
     for match in _ASSIGNED.finditer(text):
-        value = next(group for group in match.groups() if group)
+        number = next(number for number, group in enumerate(match.groups(), start=1) if group)
+        value = match.group(number)
         if _num_classes(value) >= 3 and not _NAME.search(value) and _is_random(value):
-            yield "password or key", value
+            yield "password or key", *match.span(number)
 
 
 def _is_random(value: str) -> bool:
@@ -126,6 +135,7 @@ def _is_jwt_header(token: str) -> bool:
     "X702",
     "secret",
     severity="error",
+    signs=(*(pattern for _, _, pattern in _KEYS), _PRIVATE_KEY, _JWT, _ASSIGNED),
     good=[
         {"instruction": "Log in.", "output": 'Set api_key = "YOUR_API_KEY_HERE" and password = getpass.getpass().'},
         {"instruction": "Token?", "output": "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},

@@ -38,6 +38,7 @@ _UNTRAINED = ("/meta", "/labels")
     "X705",
     "special-token-in-text",
     severity="error",
+    signs=(_TOKEN,),
     good=[
         {"instruction": "What is a < b | c > d in C?", "output": "An expression: a < b, or'ed with c > d."},
         {"instruction": "Strike it.", "output": "<p>Now <s>10</s> 8 euros</p>"},
@@ -84,6 +85,7 @@ def _control_tokens(record: Record) -> Iterator[Problem]:
     "X706",
     "turn-marker-in-text",
     severity="warning",
+    signs=(_TOKEN, _USER_MARK, _ALPACA, _THINK),
     good=[
         {"instruction": "Summarise: User: hi", "output": "A user says hi."},
         {"instruction": "Think first.", "output": "<think>two plus three</think>\n5"},

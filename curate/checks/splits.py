@@ -52,7 +52,7 @@ class SplitLeak:
             here, there = SPLITS[self._splits[index]], SPLITS[self._splits[first]]
             if here != there:
                 message = f"is declared {here}, but {self._prompts.spot(first)} has the same prompt in {there}"
-                yield self._prompts.place(index, message, "/split")
+                yield self._prompts.place(index, first, message, "/split")
 
 
 def _records(count: int, category: str) -> list[dict[str, str]]:
@@ -88,4 +88,5 @@ class ThinCategory:
         for category, count in sorted(self._counts.items()):
             if count < self._fewest:
                 noun = "record" if count == 1 else "records"
-                yield Place(Problem(f"category {category!r} has {count} {noun}, fewer than {self._fewest}"))
+                message = f"category {category!r} has {count} {noun}, fewer than {self._fewest}"
+                yield Place(Problem(message), category=category)

@@ -20,12 +20,19 @@ _NEVER_LAST = re.compile(
     r"|will be|such as|due to|as well as|has been|have been|is a|was a|are a|with a|of a|in a|for a|to a|by a)\Z"
 )
 _DANGLING = re.compile(r"(?:[,،、，]|(?<![:;=8xX][-'^o])(?<![:;=8xX])[(\[{“])\Z")
+_SIGNS = (
+    re.compile("```|~~~"),
+    re.compile(r"\A" + _JSON_START.pattern),
+    re.compile(_NEVER_LAST.pattern.removesuffix(r"\Z") + r"\s*\Z"),
+    re.compile(r"[,،、，(\[{“]\s*\Z"),
+)
 
 
 @check(
     "Q203",
     "truncated",
     severity="warning",
+    signs=_SIGNS,
     good=[
         {"instruction": "Add 2 and 3.", "output": "5"},
         {"instruction": "Name two colours.", "output": "red, green"},

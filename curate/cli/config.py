@@ -72,7 +72,7 @@ def validate(root: Path) -> int:
 
     workspace = open_workspace(root)
     settings = workspace.settings
-    select_checks(settings.checks)
+    select_checks(settings.checks, settings.categories)
     for key, name in (("recipe", settings.recipe), ("dedupe.encoder", settings.dedupe.encoder)):
         if name and not inside(root, root / name).exists():
             raise CurateError(

@@ -30,7 +30,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.exporters import exporters
     from curate.workspace.opened import open_and_tell, tell_plan
-    from curate.workspace.publish import export_dataset, plan, require_clean
+    from curate.workspace.publish import export_dataset, plan, require_clean, without_leaks
 
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
@@ -39,7 +39,7 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     workspace = open_and_tell(root)
     if dry_run:
         require_clean(workspace.verdict())
-        tell_plan(plan(workspace))
+        tell_plan(without_leaks(workspace, plan(workspace)))
         say.talk("nothing was written")
         return Exit.OK
     made, planned = export_dataset(workspace)

@@ -212,6 +212,15 @@ _ROWS = (
         "A pattern of the schema needed more work on this value than is allowed, so nobody knows whether the "
         "value matches. Write the pattern without look-around, back-references and nested repetition.",
     ),
+    Fault(
+        "S129",
+        "unmerged-path",
+        "error",
+        "Git has stopped in the middle of merging this file. It may hold one side only, and no conflict marker: that "
+        "is what a merge leaves whose driver could not be run, and committing it would lose the other side. Compare "
+        "`git show :2:FILE` (ours) with `git show :3:FILE` (theirs), mend the file, and `git add` it.",
+        good=b"",
+    ),
 )
 
 FAULTS: dict[str, Fault] = {row.code: row for row in _ROWS}

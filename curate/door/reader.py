@@ -101,21 +101,27 @@ class Reader:
 
     def entry(self, line: RawLine) -> Entry | Finding:
         """Parse a line: the entry it holds, or what is wrong with it."""
-        number, offset, raw, is_ended = line
+        number, offset, raw, _ = line
+        value = self.value(line)
+        return value if isinstance(value, Finding) else Entry(Line(Source(self.name, number), raw, offset), value)
+
+    def value(self, line: RawLine) -> dict[str, Json] | Finding:
+        """Parse a line: the object it holds, or what is wrong with it."""
+        number, _, raw, is_ended = line
         try:
             # A healthy line begins with a brace, and only the others need to be looked at before parsing.
             if not raw.startswith(b"{"):
                 if not raw.strip():
                     return door_finding("S120", "a blank line", self.name, number, 1, fix="Remove it.")
-                _refuse_marker(raw)
-            if b"\x00" in raw:
-                _refuse_nul(raw, is_ended)
+                if _MARKER.fullmatch(raw):
+                    message, fix = "a merge conflict was left in the file", "Resolve it and remove the marker lines."
+                    return door_finding("S113", message, self.name, number, 1, fix=fix)
             value = strict_loads(raw)
-            if type(value) is not dict:
-                _refuse_type(raw, value)
+            if type(value) is dict:
+                return value
+            _refuse_type(raw, value)
         except DoorFault as fault:
-            return self._finding(fault, number)
-        return Entry(Line(Source(self.name, number), raw, offset), value)
+            return self._finding(_nul_fault(raw, is_ended) or fault, number)
 
     def _lines(self, handle: int) -> Iterator[RawLine | Finding]:
         number = first = self.span.first_line if self.span else 1
@@ -260,20 +266,17 @@ def _count_newlines(handle: int, start: int, end: int) -> int:
     return count
 
 
-def _refuse_nul(raw: bytes, is_ended: bool) -> None:
+def _nul_fault(raw: bytes, is_ended: bool) -> DoorFault | None:
+    """Return the better name for the fault of a line that ends in NUL bytes: no JSON text does."""
     whole = raw.rstrip(b"\x00")
-    if len(whole) < len(raw) and (not is_ended or not whole):
-        raise DoorFault(
-            "S122",
-            f"{len(raw) - len(whole):,} NUL bytes, as a power cut leaves them",
-            len(whole) + 1,
-            "Cut the NUL bytes off; the lines before are whole.",
-        )
-
-
-def _refuse_marker(raw: bytes) -> None:
-    if _MARKER.fullmatch(raw):
-        raise DoorFault("S113", "a merge conflict was left in the file", 1, "Resolve it and remove the marker lines.")
+    if len(whole) == len(raw) or (is_ended and whole):
+        return None
+    return DoorFault(
+        "S122",
+        f"{len(raw) - len(whole):,} NUL bytes, as a power cut leaves them",
+        len(whole) + 1,
+        "Cut the NUL bytes off; the lines before are whole.",
+    )
 
 
 def _refuse_type(raw: bytes, value: Json) -> NoReturn:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 
+from curate.checks._identify import identified
 from curate.checks.repetition import repetition, words_of
 from curate.record import Record
 
@@ -28,13 +26,13 @@ class Measures:
     lix: float | None
     """LIX of the completion: about 20 is a children's book, 40 a newspaper, 60 a law."""
     language: str
-    """ISO 639-1 code of the completion, "" where unknown or too short."""
+    """ISO 639-1 code of the completion, "" where it is not clear, or without the extra [lang]."""
 
 
 def measure(record: Record) -> Measures:
     """Measure one record; a raw text counts as completion."""
     text = record.completion or record.text
-    return Measures(len(record.prompt), len(text), repetition(text), lix(text), language_of(text))
+    return Measures(len(record.prompt), len(text), repetition(text), lix(text), identified(text))
 
 
 def lix(text: str) -> float | None:
@@ -48,21 +46,3 @@ def lix(text: str) -> float | None:
         return None
     sentences = max(1, sum(bool(words_of(part)) for part in _SENTENCE.split(text)))
     return len(words) / sentences + 100 * sum(len(word) > _LONG_WORD for word in words) / len(words)
-
-
-def language_of(text: str) -> str:
-    """Return the language of ``text`` as the extra [lang] guesses it, "" without the extra or below twenty letters."""
-    sample = text[:2000]
-    if sum(map(str.isalpha, sample)) < _FEWEST_WORDS:
-        return ""
-    return _classifier()(sample)
-
-
-@cache
-def _classifier() -> Callable[[str], str]:
-    if find_spec("py3langid") is None:
-        return lambda _text: ""
-    # An extra, and it reads a model of several megabytes.
-    import py3langid
-
-    return lambda text: str(py3langid.classify(text)[0])

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FEWEST = 5
-_MOST_FEATURES = 200_000
+_MOST_FEATURES = 50_000
+_READ = 600
+"""Characters that are read of a text: on Dolly more of them cost time and made the model no better."""
+_CLOSE_ENOUGH = 1e-3
+"""Where the fit stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def find_suspects(
     number = {label: place for place, label in enumerate(classes)}
     given = np.array([number[labels[index]] for index in judged])
     chosen = np.array([folds[index] for index in judged])
-    probabilities = _out_of_sample([texts[index] for index in judged], given, chosen, len(classes))
+    probabilities = _out_of_sample([texts[index][:_READ] for index in judged], given, chosen, len(classes))
     own = probabilities[np.arange(len(given)), given]
     thresholds = np.array([own[given == place].mean() for place in range(len(classes))])
     confident = np.where(probabilities >= thresholds, probabilities, -1.0)
@@ -119,7 +123,7 @@ def _out_of_sample(
     for fold in sorted(set(folds.tolist())):
         seen, unseen = np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
         pieces = TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 4), max_features=_MOST_FEATURES)
-        model = LogisticRegression(C=10.0, max_iter=300)
+        model = LogisticRegression(C=10.0, max_iter=300, tol=_CLOSE_ENOUGH)
         model.fit(pieces.fit_transform([texts[row] for row in seen]), given[seen])
         answers = model.predict_proba(pieces.transform([texts[row] for row in unseen]))
         probabilities[np.ix_(unseen, model.classes_)] = answers

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from curate.checks import Check, DatasetCheck
 from curate.door import Reader, crlf_finding, locate
 from curate.record import Finding, Record
 from curate.say import spelled
 from curate.settings import Settings
 from curate.shape import Shape
+from curate.validate.across import Across
+from curate.validate.baseline import Baseline, Owed, baseline_path, read_baseline
+from curate.validate.changes import LineSet, changed_lines
 from curate.validate.examine import Examiner, SpanResult, violations
+from curate.validate.globs import place_name
 from curate.validate.parallel import default_jobs, examine_all
-from curate.validate.select import Selection, is_named, select_checks
-from curate.validate.verdict import Tally, Verdict
+from curate.validate.select import UNREADABLE, Selection, select_checks
+from curate.validate.verdict import Tally, Verdict, judge
 
-__all__ = ["Verdict", "default_jobs", "raw_lines", "read_records", "select_checks", "validate"]
+__all__ = [
+    "UNREADABLE",
+    "Baseline",
+    "Engine",
+    "Verdict",
+    "baseline_path",
+    "changed_lines",
+    "default_jobs",
+    "place_name",
+    "raw_lines",
+    "read_baseline",
+    "read_records",
+    "select_checks",
+    "validate",
+]
 
+Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
+"""Examines files, shared out to some number of workers, and gives the results in reading order."""
 _MOST_RAW = 32 * 1024 * 1024
 
 
@@ -32,47 +51,106 @@ def validate(
     dropped: Collection[str] = (),
     root: Path | None = None,
     show_values: bool = False,
+    baseline: Baseline | None = None,
+    changes: Mapping[str, LineSet] | None = None,
+    joined: Sequence[Finding] = (),
+    has_lengths: bool = False,
+    engine: Engine = examine_all,
 ) -> Verdict:
     """Examine every line of ``files`` and the data set as a whole, and return what was found.
 
     ``dropped`` names records that were taken out by decision: they are not checked. ``root`` is the folder that links
-    may not lead out of, by default that of each file. Memory does not grow with the number of findings; at most
-    ``limit`` are kept. The verdict does not depend on ``jobs``, the number of processes.
+    may not lead out of, by default that of each file; the globs of the settings are relative to it. What ``baseline``
+    holds is forgiven; it remembers what was seen, so it serves one run. With ``changes`` (see `changed_lines`) only
+    those lines are looked at; dataset checks still see every record, and report what touches such a line or no line
+    at all. ``joined`` are findings made elsewhere, such as of a merge: they are held to the same rules; those of length
+    checks are among them if ``has_lengths``.
+
+    Memory does not grow with the number of findings; at most ``limit`` are kept. The verdict does not depend on
+    ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
 
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    selection = select_checks(settings.checks)
-    examiner = Examiner(shape, settings, selection, limit=limit, show_values=show_values, dropped=dropped, root=root)
-    tally = Tally(limit)
-    for finding in shape.warnings:
-        examiner.add_door(tally, finding)
-    seers = [(check, check.on_dataset(settings)) for check in selection.dataset_checks if check.on_dataset]
-    excused: dict[tuple[str, int], frozenset[str]] = {}
+    selection = select_checks(settings.checks, settings.categories)
+    examiner = Examiner(
+        shape,
+        settings,
+        selection,
+        limit=limit,
+        show_values=show_values,
+        dropped=dropped,
+        root=root,
+        baseline=baseline,
+        changes=changes,
+    )
+    across = Across(selection, settings, files, root, baseline=baseline, changes=changes)
+    total = _examined(across, examiner, engine(examiner, files, jobs))
+    tally = total.tally
+    across.finish(tally)
+    for finding in joined:
+        across.add(tally, finding)
+    return replace(
+        _summed(total, selection),
+        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, root),
+        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and changes is None else 0,
+        num_changed=None if changes is None else total.num_lines - total.num_unchanged,
+    )
+
+
+def _summed(total: SpanResult, selection: Selection) -> Verdict:
+    """Return what was counted, held to the tolerances, without the findings themselves."""
+    tally = total.tally
+    return Verdict(
+        findings=[],
+        counts=tally.by_code(),
+        num_records=total.num_records,
+        num_lines=total.num_lines,
+        num_errors=tally.of_severity("error"),
+        num_warnings=tally.of_severity("warning"),
+        num_infos=tally.of_severity("info"),
+        num_suppressed=tally.num_suppressed,
+        forgiven=dict(sorted(tally.forgiven.items())),
+        **asdict(judge(tally, selection.tolerances, total.num_records)),
+    )
+
+
+def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
+    """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
+    total = SpanResult(Tally(examiner.limit))
+    for finding in examiner.shape.warnings:
+        examiner.add_file_finding(total, finding, examiner.shape.path)
     crlf: dict[Path, tuple[int, int]] = {}
-    num_records = num_lines = 0
-    for path, result in examine_all(examiner, files, jobs):
-        tally.join(result.tally)
-        num_records += result.num_records
-        num_lines += result.num_lines
-        excused.update(result.excused)
+    for path, result in results:
+        total.num_records += result.num_records
+        total.num_lines += result.num_lines
+        total.num_unchanged += result.num_unchanged
         if result.num_crlf:
             first, number = crlf.get(path, (result.first_crlf, 0))
             crlf[path] = first, number + result.num_crlf
-        _show(seers, result)
+        across.see(result)
+        total.tally.join(result.tally)
+        _settle(total.tally, examiner.baseline, result.owed)
     for path, (first, number) in crlf.items():
-        examiner.add_door(tally, crlf_finding(spelled(str(path)), first, number))
-    _finish(seers, selection, excused, tally)
-    return Verdict(
-        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, root),
-        counts=dict(sorted(tally.counts.items())),
-        num_records=num_records,
-        num_lines=num_lines,
-        num_errors=tally.by_severity["error"],
-        num_warnings=tally.by_severity["warning"],
-        num_infos=tally.by_severity["info"],
-        num_suppressed=tally.num_suppressed,
-    )
+        examiner.add_file_finding(total, crlf_finding(spelled(str(path)), first, number), path)
+    _settle(total.tally, examiner.baseline, total.owed)
+    return total
+
+
+def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
+    """Forgive what the baseline holds, in reading order, and add what goes beyond it to the tally."""
+    if baseline is None:
+        return
+    for (code, fingerprint), group in owed.items():
+        num_old = baseline.settle(code, fingerprint, group.count)
+        if num_old:
+            tally.forgiven[code] += num_old
+        num_new = group.count - num_old
+        shown = group.findings[-num_new:] if num_new else []
+        for finding in shown:
+            tally.add(finding)
+        if num_new > len(shown):
+            tally.count(code, group.findings[-1].severity, num_new - len(shown))
 
 
 def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = None) -> Iterator[Record | Finding]:
@@ -95,33 +173,6 @@ def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = Non
                 yield from violations(shape, item)
         if reader.num_crlf:
             yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
-
-
-def _show(seers: list[tuple[Check, DatasetCheck]], result: SpanResult) -> None:
-    for _, seer in seers:
-        for sketch in result.sketches:
-            seer.see(sketch)
-
-
-def _finish(
-    seers: list[tuple[Check, DatasetCheck]],
-    selection: Selection,
-    excused: dict[tuple[str, int], frozenset[str]],
-    tally: Tally,
-) -> None:
-    for check, seer in seers:
-        severity = selection.severities[check.code]
-        for problem, file, line, record in seer.finish():
-            if is_named(check.code, check.name, excused.get((file, line), ())):
-                tally.num_suppressed += 1
-            else:
-                # The line begins with its record, so only a place within it has to be looked up.
-                column = 1 if line and not problem.pointer else 0
-                tally.add(
-                    Finding(
-                        check.code, check.name, severity, problem.message, file, line, column, record, problem.pointer
-                    )
-                )
 
 
 def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.checks import Check, Sketch, sketch_of
 from curate.door import Entry, RawLine, Reader, Span, door_finding, locate
-from curate.record import Finding, Json, Problem, Record
+from curate.record import Finding, Json, Line, Problem, Record, Severity, Source
 from curate.settings import Settings
 from curate.shape import LimitProblem, Shape
-from curate.validate.select import Selection, is_named
+from curate.validate import fingerprint
+from curate.validate.baseline import Baseline, Owed
+from curate.validate.changes import NO_LINES, LineSet
+from curate.validate.globs import place_name
+from curate.validate.select import Rules, Selection, is_named
+from curate.validate.sieve import Sieve
 from curate.validate.verdict import Tally
 
 _MAX_MEMO_LINES = 4096
@@ -24,16 +30,26 @@ class SpanResult:
 
     tally: Tally
     sketches: list[Sketch] = field(default_factory=list)
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+    """The fingerprint of each sketched record, where there is a baseline."""
+    owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
+    """By code and fingerprint, findings that may be old: the baseline is settled in reading order, after all spans."""
     excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     """By file and line, the checks that a record asks to be excused from."""
+    num_spare: int = 0
+    """Findings laid aside beyond the first of each content."""
     num_records: int = 0
     num_lines: int = 0
+    num_unchanged: int = 0
     num_crlf: int = 0
     first_crlf: int = 0
 
 
 class Examiner:
-    """Examines spans with one shape, one selection of checks and one set of settings."""
+    """Examines spans with one shape, one selection of checks and one set of settings.
+
+    With ``changes``, which has the lines to look at by path, all others are seen by dataset checks only.
+    """
 
     def __init__(
         self,
@@ -45,6 +61,8 @@ class Examiner:
         show_values: bool,
         dropped: Collection[str],
         root: Path | None,
+        baseline: Baseline | None = None,
+        changes: Mapping[str, LineSet] | None = None,
     ) -> None:
         self.shape = shape
         self.settings = settings
@@ -53,7 +71,14 @@ class Examiner:
         self.show_values = show_values
         self.dropped = frozenset(dropped)
         self.root = root
-        self._needs_sketches = bool(selection.dataset_checks)
+        self.baseline = baseline
+        self.changes = changes
+        self._name = ""
+        self._rules = selection.everywhere
+        self._is_shape_all = False
+        """Whether nothing but its shape is asked of a line, so that no record need be made of it."""
+        self._sieves: dict[int, Sieve] = {}
+        self._needs_sketches = bool(selection.dataset_checks or selection.length_checks)
         # Once enough errors are kept, a line seen before is only counted; a broken export often repeats one line.
         self._memo: dict[bytes, dict[str, int]] = {}
         self._hits: dict[bytes, int] = {}
@@ -66,79 +91,153 @@ class Examiner:
         """
         result = SpanResult(Tally(self.limit))
         reader = Reader(path, span=span, root=self.root)
+        self._name = place_name(path, self.root)
+        self._rules = self.selection.rules(self._name, "")
+        is_asked = self._needs_sketches or self.dropped or self.selection.is_by_category
+        self._is_shape_all = self.shape.view is None or not (is_asked or self._sieve(self._rules).num_checks)
+        changed = None if self.changes is None else self.changes.get(str(path), NO_LINES)
         hits = self._hits
         for line in reader.lines():
             if type(line) is not tuple:
                 assert isinstance(line, Finding)
-                self.add_door(result.tally, line)
-            elif line[2] in hits:
+                if changed is None or (line.line in changed if line.code == "S116" else changed):
+                    self._add_door(result, line, self._name, self._rules)
+            elif changed is not None and line[0] not in changed:
+                self._see_unchanged(reader, line, result)
+                result.num_unchanged += 1
+            elif hits and line[2] in hits:
                 hits[line[2]] += 1
             else:
                 self._examine_line(reader, line, result)
         self._count_hits(result.tally)
         result.num_lines = reader.num_lines
-        result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
+        if changed is None or changed:
+            result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
         return result
 
     def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
-        entry = reader.entry(line)
-        if isinstance(entry, Finding):
-            self.add_door(result.tally, entry)
-        elif not self.shape.is_valid(entry.value):
-            self._add_violations(result.tally, entry)
-        elif self.shape.view is None:
+        value = reader.value(line)
+        if isinstance(value, Finding):
+            self._add_door(result, value, self._name, self._rules, line[2])
+        elif not self.shape.is_valid(value):
+            self._add_violations(result, reader, line, value)
+        elif self._is_shape_all:
             result.num_records += 1
         else:
-            self._examine_record(entry, result)
+            self._examine_record(self.shape.record(value, Source(reader.name, line[0])), line[2], result)
 
-    def _examine_record(self, entry: Entry, result: SpanResult) -> None:
-        record = self.shape.record(entry.value, entry.line.source)
+    def _examine_record(self, record: Record, raw: bytes, result: SpanResult) -> None:
         if record.id in self.dropped:
             return
         result.num_records += 1
-        excused = self.shape.ignored(entry.value)
-        for check in self.selection.record_checks:
+        excused = self.shape.ignored(record.data)
+        rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
+        for check in self._sieve(rules).checks(record.data):
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
                 if excused and is_named(check.code, check.name, excused):
                     result.tally.num_suppressed += 1
                 else:
-                    self._add(result.tally, check, problem, record, entry.line.raw)
+                    self._add(result, check, rules.severities[check.code], problem, record, raw)
         if self._needs_sketches:
-            result.sketches.append(sketch_of(record))
-            if excused:
-                result.excused[record.source.file, record.source.line] = excused
+            self._sketch(result, record, excused)
 
-    def _add(self, tally: Tally, check: Check, problem: Problem, record: Record, raw: bytes) -> None:
-        severity = self.selection.severities[check.code]
-        column = 0 if tally.is_full(severity) else locate(raw, problem.pointer)
-        tally.add(
-            Finding(
-                check.code,
-                check.name,
-                severity,
-                problem.message,
-                record.source.file,
-                record.source.line,
-                column,
-                record.id,
-                problem.pointer,
-            )
+    def _sieve(self, rules: Rules) -> Sieve:
+        """Return the sieve for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
+        sieve = self._sieves.get(id(rules))
+        if sieve is None:
+            sieve = self._sieves[id(rules)] = Sieve(rules.record_checks, self.settings)
+        return sieve
+
+    def _see_unchanged(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
+        """Show a record to the dataset checks without looking for faults of its own."""
+        value = reader.value(line)
+        if isinstance(value, Finding) or not self.shape.is_valid(value):
+            return
+        if self.shape.view is None:
+            result.num_records += 1
+            return
+        record = self.shape.record(value, Source(reader.name, line[0]))
+        if record.id not in self.dropped:
+            result.num_records += 1
+            if self._needs_sketches:
+                self._sketch(result, record, self.shape.ignored(value))
+
+    def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
+        result.sketches.append(sketch_of(record))
+        if self.baseline:
+            result.prints.append(fingerprint.of_value(record.data))
+        if excused:
+            result.excused[record.source.file, record.source.line] = excused
+
+    def _add(
+        self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes
+    ) -> None:
+        is_counted_only = self.baseline is None and result.tally.is_full(severity)
+        column = 0 if is_counted_only else locate(raw, problem.pointer)
+        source = record.source
+        finding = Finding(
+            check.code,
+            check.name,
+            severity,
+            problem.message,
+            source.file,
+            source.line,
+            column,
+            record.id,
+            problem.pointer,
         )
+        if self.baseline is None:
+            result.tally.add(finding)
+        else:
+            self._weigh(result, finding, fingerprint.of_value(record.data))
 
-    def add_door(self, tally: Tally, finding: Finding) -> None:
-        """Count a finding of the front door, unless it is a warning that is not wanted."""
-        if finding.code not in self.selection.silenced:
-            severity = self.selection.severities[finding.code]
-            tally.add(finding if severity == finding.severity else replace(finding, severity=severity))
+    def _weigh(self, result: SpanResult, finding: Finding, print_: int) -> None:
+        """Add a finding, or lay it aside where the baseline has one like it."""
+        if self.baseline is None or not self.baseline.holds(finding.code, print_):
+            result.tally.add(finding)
+            return
+        owed = result.owed.get((finding.code, print_))
+        if owed is None:
+            owed = result.owed[finding.code, print_] = Owed()
+        owed.count += 1
+        if self.baseline.is_update:
+            return
+        # All of them say the same of the same content: one is kept for each content, and more while there is room.
+        if owed.findings and result.num_spare >= self.limit:
+            owed.findings.pop()
+        elif owed.findings:
+            result.num_spare += 1
+        owed.findings.append(finding)
 
-    def _add_violations(self, tally: Tally, entry: Entry) -> None:
-        is_full = tally.is_full("error")
+    def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
+        """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
+        name = place_name(path, self.root)
+        self._add_door(result, finding, name, self.selection.rules(name, ""))
+
+    def _add_door(
+        self, result: SpanResult, finding: Finding, name: str, rules: Rules, raw: bytes | None = None
+    ) -> None:
+        """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
+        if finding.code in rules.unwanted:
+            return
+        severity = rules.severities[finding.code]
+        finding = finding if severity == finding.severity else replace(finding, severity=severity)
+        if self.baseline is None:
+            result.tally.add(finding)
+        else:
+            self._weigh(result, finding, fingerprint.of_file(name) if raw is None else fingerprint.of_raw(raw))
+
+    def _add_violations(self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]) -> None:
+        number, offset, raw, _ = line
+        entry = Entry(Line(Source(reader.name, number), raw, offset), value)
+        tally = result.tally
+        is_full = tally.is_full("error") and self.baseline is None
         counts: dict[str, int] = {}
+        print_ = 0 if self.baseline is None else fingerprint.of_value(value)
         for finding in violations(self.shape, entry, show_values=self.show_values, with_column=not is_full):
             counts[finding.code] = counts.get(finding.code, 0) + 1
-            tally.add(finding)
-        raw = entry.line.raw
+            self._weigh(result, finding, print_)
         if is_full and len(raw) <= _MAX_MEMO_BYTES and len(self._memo) < _MAX_MEMO_LINES:
             self._memo[raw] = counts
             self._hits[raw] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -13,12 +13,18 @@ from pathlib import Path
 from curate.door import DoorFault, Span, spans
 from curate.settings import Settings
 from curate.shape import load_shape
+from curate.validate.baseline import Baseline
+from curate.validate.changes import LineSet
 from curate.validate.examine import Examiner, SpanResult
 from curate.validate.select import select_checks
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
 _examiner: Examiner | None = None
+
+Recipe = tuple[
+    str, Path, Settings, int, bool, frozenset[str], Path | None, Baseline | None, Mapping[str, LineSet] | None
+]
 
 
 def default_jobs(files: Sequence[Path]) -> int:
@@ -34,21 +40,11 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         CurateError: E904 when a file is missing or may not be read.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    tasks = [(path, span) for path in files for span in _spans(path, examiner.root)]
+    tasks = tasks_of(files, examiner.root)
     if jobs == 1:
         for path, span in tasks:
             yield path, examiner.examine(path, span)
         return
-    shape = examiner.shape
-    arguments = (
-        str(shape.path),
-        shape.root,
-        examiner.settings,
-        examiner.limit,
-        examiner.show_values,
-        examiner.dropped,
-        examiner.root,
-    )
     # The helper process of multiprocessing has to outlive a hang-up that reaches all of us, or it complains.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -57,7 +53,8 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     # A fresh interpreter each: forking a process whose libraries have threads can deadlock.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)) or 1, context, initializer=_start, initargs=arguments) as pool:
+    count, recipe = min(jobs, len(tasks)) or 1, recipe_of(examiner)
+    with ProcessPoolExecutor(count, context, initializer=_start, initargs=recipe) as pool:
         is_done = False
         try:
             for (path, _), result in zip(tasks, pool.map(_examine, tasks), strict=True):
@@ -71,6 +68,11 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
                     worker.terminate()
 
 
+def tasks_of(files: Sequence[Path], root: Path | None) -> list[tuple[Path, Span | None]]:
+    """Return what can be examined apart, in reading order: each file, or the spans of a large one."""
+    return [(path, span) for path in files for span in _spans(path, root)]
+
+
 def _spans(path: Path, root: Path | None) -> Sequence[Span | None]:
     try:
         return spans(path, max(1, path.stat().st_size // _SPAN_BYTES), root=root) or [None]
@@ -79,28 +81,43 @@ def _spans(path: Path, root: Path | None) -> Sequence[Span | None]:
         return [None]
 
 
-def _start(
-    schema: str,
-    schema_root: Path,
-    settings: Settings,
-    limit: int,
-    show_values: bool,
-    dropped: frozenset[str],
-    root: Path | None,
-) -> None:
-    global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it, and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    shape = load_shape(str(Path(schema).resolve()), schema_root.resolve())
-    _examiner = Examiner(
-        shape,
+def recipe_of(examiner: Examiner) -> Recipe:
+    """Return what another process needs to make the same examiner; it can be pickled."""
+    shape = examiner.shape
+    return (
+        str(shape.path),
+        shape.root,
+        examiner.settings,
+        examiner.limit,
+        examiner.show_values,
+        examiner.dropped,
+        examiner.root,
+        examiner.baseline,
+        examiner.changes,
+    )
+
+
+def examiner_of(*recipe: *Recipe) -> Examiner:
+    """Make an examiner from what `recipe_of` returned."""
+    schema, schema_root, settings, limit, show_values, dropped, root, baseline, changes = recipe
+    return Examiner(
+        load_shape(str(Path(schema).resolve()), schema_root.resolve()),
         settings,
-        select_checks(settings.checks),
+        select_checks(settings.checks, settings.categories),
         limit=limit,
         show_values=show_values,
         dropped=dropped,
         root=root,
+        baseline=baseline,
+        changes=changes,
     )
+
+
+def _start(*recipe: *Recipe) -> None:
+    global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _examiner = examiner_of(*recipe)
 
 
 def _examine(task: tuple[Path, Span | None]) -> SpanResult:

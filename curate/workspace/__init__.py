@@ -13,10 +13,11 @@ from pathlib import Path
 from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
 from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
+from curate.merge import unmerged_findings
 from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
-from curate.validate import Verdict, default_jobs, read_records, validate
+from curate.validate import UNREADABLE, Verdict, baseline_path, default_jobs, read_baseline, read_records, validate
 from curate.workspace.fold import Fold, State, fold
 from curate.workspace.paths import data_files, inside
 
@@ -77,8 +78,15 @@ class Workspace:
         return remarks
 
     def verdict(self, *, limit: int = 1000) -> Verdict:
-        """Validate the record files, less the dropped records, and add what could not be applied from the journal."""
+        """Validate the record files, less the dropped records, and add what could not be applied from the journal.
+
+        The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
+
+        Raises:
+            CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
+        """
         files = self.files()
+        known = baseline_path(self.settings, self.root)
         verdict = validate(
             files,
             self.shape,
@@ -87,14 +95,10 @@ class Workspace:
             limit=limit,
             dropped=self.dropped(),
             root=self.root,
+            baseline=read_baseline(known, without=UNREADABLE) if known else None,
+            joined=unmerged_findings(files, self.root),
         )
-        extra = self._fold.findings
-        counts = dict(verdict.counts)
-        for finding in extra:
-            counts[finding.code] = counts.get(finding.code, 0) + 1
-        return replace(
-            verdict, findings=[*extra, *verdict.findings], counts=counts, num_errors=verdict.num_errors + len(extra)
-        )
+        return verdict.with_findings(self._fold.findings)
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""

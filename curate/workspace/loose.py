@@ -2,18 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from curate import say
-from curate.door import Entry, read_entries
-from curate.record import CurateError, Record
+from curate.door import Entry, Reader, read_entries
+from curate.record import CurateError, Finding, Record, Source
 from curate.shape import guess_shape, load_shape
 from curate.validate import read_records
 from curate.workspace import told_apart
 
 _SAMPLE = 100
+
+
+class LooseFiles:
+    """Files read with the shipped shape that fits their first lines, one record at a time and as often as asked."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        """Look at the first lines of ``files``.
+
+        Raises:
+            CurateError: E903 when no shipped shape fits; E904 when a file is missing.
+        """
+        entries = (item for path in files for item in islice(read_entries(path), _SAMPLE))
+        name = guess_shape([item.value for item in entries if isinstance(item, Entry)])
+        if name is None:
+            raise CurateError(
+                "E903 bad-schema",
+                f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
+                "Import the files into a workspace with `curate init DIR --from FILE`.",
+            )
+        self.files = files
+        self.shape = load_shape(name)
+        self.num_findings = 0
+        """Findings about lines in the last reading."""
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the records, each with an id of its own, and count what is not one."""
+        self.num_findings = 0
+        return told_apart(self._records())
+
+    def _records(self) -> Iterator[Record]:
+        for item in read_records(self.files, self.shape):
+            if isinstance(item, Record):
+                yield item
+            else:
+                self.num_findings += 1
+
+    def tell(self, num_findings: int) -> None:
+        """Say on stderr how many findings there are about the lines, if any."""
+        if num_findings:
+            say.talk(f"warning: {num_findings:,} findings about the lines; see them with `curate validate`")
+
+    def named(self, places: Mapping[Source, str]) -> dict[str, Record]:
+        """Read the lines at ``places`` again and return their records by the names that are given for them."""
+        found: dict[str, Record] = {}
+        for path in self.files:
+            reader = Reader(path)
+            names = {place.line: name for place, name in places.items() if place.file == reader.name}
+            last = max(names, default=0)
+            for line in reader.lines() if names else ():
+                if isinstance(line, Finding) or line[0] not in names:
+                    continue
+                entry = reader.entry(line)
+                if isinstance(entry, Entry) and self.shape.is_valid(entry.value):
+                    name = names[line[0]]
+                    found[name] = replace(self.shape.record(entry.value, entry.line.source), id=name)
+                if line[0] >= last:
+                    break
+        return found
 
 
 def loose_records(files: Sequence[Path]) -> list[Record]:
@@ -22,16 +81,7 @@ def loose_records(files: Sequence[Path]) -> list[Record]:
     Raises:
         CurateError: E903 when no shipped shape fits; E904 when a file is missing.
     """
-    sample = [item.value for path in files for item in islice(read_entries(path), _SAMPLE) if isinstance(item, Entry)]
-    name = guess_shape(sample)
-    if name is None:
-        raise CurateError(
-            "E903 bad-schema",
-            f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
-            "Import the files into a workspace with `curate init DIR --from FILE`.",
-        )
-    items = list(read_records(files, load_shape(name)))
-    records = [item for item in items if isinstance(item, Record)]
-    if len(records) < len(items):
-        say.talk(f"warning: {len(items) - len(records):,} findings about the lines; see them with `curate validate`")
-    return list(told_apart(records))
+    loose = LooseFiles(files)
+    records = list(loose)
+    loose.tell(loose.num_findings)
+    return records

@@ -11,6 +11,8 @@ from curate.table import counted
 from curate.workspace import Workspace, open_workspace
 from curate.workspace.publish import Plan
 
+_SHOWN = 5
+
 
 def open_and_tell(root: Path) -> Workspace:
     """Open ``root``, and say on stderr what lines are not read as records and what the journal has lost.
@@ -34,6 +36,8 @@ def tell_plan(planned: Plan) -> None:
     drops = Counter(one.code for one in planned.dropped)
     if drops:
         say.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
-    for finding in planned.assignment.findings:
+    for finding in [*planned.assignment.findings, *planned.leaks[:_SHOWN]]:
         place = f"{finding.file}:{finding.line}: " if finding.file else ""
         say.talk(f"warning: {say.visible(place)}{finding.code} {finding.name}: {say.one_line(finding.message)}")
+    if len(planned.leaks) > _SHOWN:
+        say.talk(f"warning: {len(planned.leaks) - _SHOWN:,} more records like these; see `curate leaks`")

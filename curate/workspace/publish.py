@@ -7,18 +7,21 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from curate.dedupe import Duplicates, find_duplicates, preferred
 from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
-from curate.record import SPLITS, CurateError, Exit, Json, Record, Split, canonical
-from curate.settings import Category, SplitSettings
+from curate.git import git_command, git_environment
+from curate.record import SPLITS, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
+from curate.settings import SplitSettings
 from curate.split import Assignment, split
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
+from curate.workspace.leaks import contaminated, leaking, require_uncontaminated
+from curate.workspace.scoring import scoring
 
 _REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
 _SHOWN = 5
@@ -32,6 +35,8 @@ class Plan:
     duplicates: Duplicates
     assignment: Assignment
     dropped: list[Dropped]
+    leaks: Sequence[Finding] = ()
+    """What `without_leaks` has seen and let pass."""
 
     @property
     def by_split(self) -> dict[Split, list[Record]]:
@@ -76,38 +81,57 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
 
 
 def require_clean(verdict: Verdict) -> None:
-    """Refuse to go on while the data has errors.
+    """Refuse to go on while the data fails its validation: with errors, or with more than a tolerance allows.
 
     Raises:
         CurateError: E907 with the count of each code and the first places; exit code 1.
     """
-    if not verdict.num_errors:
+    if not verdict.num_failing:
         return
-    errors = [finding for finding in verdict.findings if finding.severity == "error"]
+    errors = [finding for finding in verdict.findings if verdict.is_failing(finding)]
     codes = ", ".join(f"{name} x{number}" for name, number in Counter(f"{e.code} {e.name}" for e in errors).items())
     places = "\n".join(f"  {e.file}:{e.line}:{e.column}: {e.code} {e.message}" for e in errors[:_SHOWN])
-    more = f"\n  and {verdict.num_errors - _SHOWN} more" if verdict.num_errors > _SHOWN else ""
+    more = f"\n  and {verdict.num_failing - _SHOWN} more" if verdict.num_failing > _SHOWN else ""
+    limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
+    noun = "findings" if verdict.num_over_tolerance else "errors"
     raise CurateError(
         "E907 dirty-data",
-        f"{verdict.num_errors} errors stand in the way of an export: {codes}\n{places}{more}",
+        f"{verdict.num_failing} {noun} stand in the way of an export: {codes}\n{places}{more}{limits}",
         "See them all with `curate validate`, mend the lines or drop the records, and export again.",
         exit_code=Exit.FINDINGS,
     )
+
+
+def without_leaks(workspace: Workspace, planned: Plan) -> Plan:
+    """Return ``planned`` with the warnings about what its splits share; refuse it where it gives a benchmark away.
+
+    Raises:
+        CurateError: E907 with the first pairs, E908 and E964 when a benchmark cannot be read or is not there.
+    """
+    by_split = planned.by_split
+    found = [*contaminated(workspace, by_split["train"]), *leaking(workspace, by_split)]
+    require_uncontaminated(found)
+    return replace(planned, leaks=found)
 
 
 def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
     """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
 
     Raises:
-        CurateError: E907 while error findings remain, E909 without a seed, E906 when writing fails.
+        CurateError: E907 while error findings or leaks of a benchmark remain, E909 without a seed, E906 when writing
+            fails.
     """
     verdict = workspace.verdict()
     require_clean(verdict)
     planned = plan(workspace)
     if not any(planned.by_split.values()):
         raise CurateError("E917 nothing-to-export", f"{workspace.root} has no record that could be exported")
+    planned = without_leaks(workspace, planned)
     rows: dict[Split, list[Row]] = {
-        name: [row_of(record, planned.assignment.units[record.id], record.source.file) for record in records]
+        name: [
+            row_of(record, planned.assignment.units[record.id], record.source.file, workspace.settings.about.license)
+            for record in records
+        ]
         for name, records in planned.by_split.items()
     }
     about = _about(workspace, verdict, planned, rows)
@@ -116,7 +140,8 @@ def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
 
 def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = workspace.settings, workspace.shape.path.read_bytes()
-    findings = Counter(verdict.counts) + Counter(finding.code for finding in planned.assignment.findings)
+    about_splits = [*planned.assignment.findings, *planned.leaks]
+    findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
     names = sorted({name for part in counts.values() for name in part})
     has_text = any(row["text"] is not None for part in rows.values() for row in part)
@@ -131,16 +156,22 @@ def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Spl
         "ratios": list(settings.split.ratios),
         "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",
         "categories": {
-            name: _scoring(settings.categories.get("" if name == UNCATEGORISED else name))
+            name: scoring(settings, "" if name == UNCATEGORISED else name)
             | {split_name: counts[split_name][name] for split_name in SPLITS}
             for name in names
         },
         "findings": dict(sorted(findings.items())),
+        "about": settings.about.model_dump(),
+        "provenance": _provenance(planned, rows),
     }
 
 
-def _scoring(category: Category | None) -> dict[str, Json]:
-    return {"scorer": category.scorer, "options": category.options} if category else {"scorer": "", "options": {}}
+def _provenance(planned: Plan, rows: dict[Split, list[Row]]) -> list[Json]:
+    """Count the records by the source that they name, else their file, and by licence."""
+    licenses = {row["id"]: row["license"] or "" for part in rows.values() for row in part}
+    counts = Counter((source_of(record), licenses[record.id]) for record in planned.records if record.id in licenses)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"source": source, "license": license_, "records": number} for (source, license_), number in ordered]
 
 
 def _git(root: Path) -> dict[str, Json] | None:
@@ -155,12 +186,14 @@ def _git(root: Path) -> dict[str, Json] | None:
 
 def _ask_git(root: Path, question: Sequence[str]) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(root), *question],
+        git_command(root, question),
         capture_output=True,
         check=True,
         text=True,
+        errors="replace",
         timeout=20,
         stdin=subprocess.DEVNULL,
+        env=git_environment(root, question),
     )
     return answer.stdout.strip()
 

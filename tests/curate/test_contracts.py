@@ -14,7 +14,7 @@ import pytest
 import referencing
 
 from curate.checks import discover
-from curate.checks.contract import _identifier
+from curate.checks._identify import is_identifiable
 from curate.record import CurateError, Exit, Record, Source
 from curate.settings import Category, Citations, Settings, read_settings
 from curate.shape import bundled, load_shape
@@ -241,7 +241,7 @@ def test_an_export_carries_the_contract_and_scores_by_it(make_workspace: Callabl
 
 def test_the_language_extra_tells_languages_of_one_script_apart() -> None:
     pytest.importorskip("py3langid", reason="the extra lang is not installed")
-    assert _identifier() is not None
+    assert is_identifiable("de")
     polish = (
         "Rachunek należy zapłacić do piątego dnia każdego miesiąca. Wysyłamy go pocztą razem z zamówioną paczką, a "
         "potem jeszcze mailem."

@@ -1,0 +1,65 @@
+"""Where the sensitive values of a text stand, of whatever kind: for those who replace or hide them."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from curate.checks import personal_data, secret
+
+_KEY_END = re.compile(r"-----END (?:[A-Z0-9]+ ){0,2}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = re.compile(r"(?:[A-Za-z0-9+/:=,-]|\\r|\\n|[ \t\r\n>|\"'+])*")
+
+
+class Sensitive(NamedTuple):
+    """A sensitive value: its kind, and where in the text it begins and ends."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def sensitive_spans(text: str, never: re.Pattern[str] | None = None) -> list[Sensitive]:
+    """Return the secrets and personal data of ``text`` in order, none within or across another.
+
+    Where two overlap the secret counts, else the one that begins first, else the longer one. Of a private key, whose
+    check is content with its beginning, all is meant up to its closing line. What a match of ``never`` is part of is no
+    value.
+    """
+    found = [(0, Sensitive(*span)) for span in secret.spans(text)]
+    found = [(0, _whole(text, one)) if one.kind == "private key" else (0, one) for _, one in found]
+    found += [(1, Sensitive(*span)) for span in personal_data.spans(text)]
+    if never:
+        found = [(rank, one) for rank, one in found if not never.search(text, one.start, one.end)]
+    taken: list[Sensitive] = []
+    for rank in (0, 1):
+        chosen: list[Sensitive] = []
+        others = iter([*taken, Sensitive("", len(text) + 1, len(text) + 1)])
+        other, end = next(others), 0
+        for one in sorted((one for of, one in found if of == rank), key=lambda one: (one.start, -one.end)):
+            while other.end <= one.start:
+                other = next(others)
+            if one.start >= end and one.end <= other.start:
+                chosen.append(one)
+                end = one.end
+        taken = sorted([*taken, *chosen], key=lambda one: one.start)
+    return taken
+
+
+def with_values_hidden(text: str) -> str:
+    """Return ``text`` with a dot for every character of its sensitive values but the first two of each."""
+    parts, place = [], 0
+    for one in sensitive_spans(text):
+        parts += [text[place : one.start + 2], "·" * max(0, one.end - one.start - 2)]
+        place = max(one.end, one.start + 2)
+    return "".join([*parts, text[place:]])
+
+
+def _whole(text: str, key: Sensitive) -> Sensitive:
+    """Return all of a private key: up to its closing line, or as far as it can be one where that is missing."""
+    body = _KEY_BODY.match(text, key.end)
+    end = max(key.end, body.end() if body else 0)
+    closing = _KEY_END.search(text, key.end, end + 80)
+    if closing:
+        return key._replace(end=closing.end())
+    return key._replace(end=key.start + len(text[key.start : end].rstrip()))

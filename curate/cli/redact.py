@@ -1,0 +1,266 @@
+"""`curate redact`: personal data and secrets out of record files, and back again with the key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit, Json
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.redact import Key, Run, Told
+    from curate.shape import Shape
+
+_CACHE = ".curate"
+_KEY_NAME = "redact.key.json"
+_GITIGNORE = "# Caches and drafts; may be deleted at any time.\n*\n"
+_SAMPLE_LINES = 100
+_SHOWN = 5
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
+@click.option("--key", "key_path", type=click.Path(path_type=Path), help="In place of .curate/redact.key.json.")
+@click.option("--no-key", is_flag=True, help="Keep no key: what is replaced can never be restored.")
+@click.option("--restore", is_flag=True, help="Put the values back that the key knows.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write to this file or folder, and not in place.")
+@click.option("--diff", is_flag=True, help="Print what would change and write nothing; exits 1 if anything would.")
+@click.option("--show-values", is_flag=True, help="With --diff: show the values themselves.")
+@click.option("--dry-run", is_flag=True, help="Say what would be replaced, and write nothing.")
+def command(
+    paths: tuple[Path, ...],
+    terms: Path | None,
+    key_path: Path | None,
+    no_key: bool,
+    restore: bool,
+    output: Path | None,
+    diff: bool,
+    show_values: bool,
+    dry_run: bool,
+) -> int:
+    """Replace personal data and secrets in a workspace, or in record files, by placeholders such as [EMAIL_1].
+
+    The same value is the same placeholder in every turn, record and file, and in later runs with the same key. E-mail
+    addresses, phone and card numbers, IBANs, US social security numbers, IP addresses and secrets are found by rules
+    (X701, X702); names of people are not, and are replaced only as --terms lists them. Ids, categories, splits and
+    keys stay, and are reported. Exits 1 when something sensitive stays.
+
+    Example: curate redact my-data --terms people.txt --dry-run
+    """
+    from curate.redact import Key, Terms, read_terms, redaction, restoration
+
+    if no_key and (restore or key_path):
+        raise click.UsageError("--no-key goes with neither --key nor --restore.")
+    root, files = _input(list(paths) or [Path()])
+    shape = _shape(root, files)
+    keep, hold = _names_in_use(root)
+    key_file = None if no_key else _key_file(key_path, root, files)
+    is_written = not (diff or dry_run)
+    if restore:
+        assert key_file is not None
+        run, restorer = restoration(files, _known_key(key_file), shape=shape, keep=keep, root=root)
+        if is_written:
+            run.write(_targets(files, output))
+        else:
+            _plan(run, diff=diff, show_values=show_values)
+        _tell(run.told, "restored" if is_written else "would restore")
+        if unknown := restorer.unknown.total():
+            say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
+        return Exit.FINDINGS if diff and run.told.num_changed else Exit.OK
+    key = _known_key(key_file) if key_file and key_file.exists() else Key()
+    num_before = len(key.entries)
+    listed = read_terms(terms) if terms else Terms([])
+    run, redactor = redaction(files, key, listed, shape=shape, keep=keep, hold=hold, root=root)
+    _plan(run, diff=diff, show_values=show_values)
+    num_other = redactor.num_other_spellings
+    if is_written and (run.told.num_changed or output):
+        if key_file and len(key.entries) > num_before:
+            _keep_key(key_file, key)
+        run.write(_targets(files, output))
+    _tell(run.told, "redacted" if is_written else "would redact")
+    _tell_key(key_file if is_written and len(key.entries) > num_before else None, num_other)
+    if not terms:
+        say.talk("no rule finds the names of people; list them in a file for --terms")
+    is_left = _tell_left(run.told, _sensitive_decisions(root))
+    return Exit.FINDINGS if is_left or (diff and run.told.num_changed) else Exit.OK
+
+
+def _plan(run: Run, *, diff: bool, show_values: bool) -> None:
+    """Go through the files without writing, and print each change where a diff is wanted."""
+    from curate.checks.spans import with_values_hidden
+    from curate.door.hunk import diff_of
+
+    if diff:
+        for line in diff_of(run.changes(), str if show_values else with_values_hidden):
+            say.data(line)
+    else:
+        for _ in run.changes():
+            pass
+
+
+def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """Return the workspace that the paths belong to, if any, and the record files that they name."""
+    from curate.cli.validate.inputs import root_of
+    from curate.workspace import open_workspace
+
+    files: list[Path] = []
+    roots: list[Path | None] = []
+    for path in paths:
+        if path.is_dir():
+            roots.append(path)
+            files += open_workspace(path).files()
+        else:
+            roots.append(root_of(path))
+            files.append(path)
+    if len({root.resolve() if root else None for root in roots}) > 1:
+        raise CurateError("E904 no-such-file", "the paths belong to different workspaces", "Redact one at a time.")
+    return roots[0], list(dict.fromkeys(files))
+
+
+def _shape(root: Path | None, files: Sequence[Path]) -> Shape | None:
+    """Return the shape that says which strings are names: that of the workspace, else the one that fits, if any."""
+    from itertools import chain, islice
+
+    from curate.door import Entry, read_entries
+    from curate.settings import read_settings
+    from curate.shape import guess_shape, load_shape
+
+    if root:
+        return load_shape(read_settings(root).schema_, root)
+    items = chain.from_iterable(read_entries(path) for path in files)
+    name = guess_shape(item.value for item in islice(items, _SAMPLE_LINES) if isinstance(item, Entry))
+    return load_shape(name) if name else None
+
+
+def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
+    """Return the ids of records that decisions or the newest dataset name, and those with decisions in a chain."""
+    from curate.workspace.in_use import names_in_chains, names_in_use
+
+    return (names_in_use(root), names_in_chains(root)) if root else ((), ())
+
+
+def _key_file(asked: Path | None, root: Path | None, files: Sequence[Path]) -> Path:
+    """Return where the key is; in a workspace only its .curate is out of reach of git, exports and uploads."""
+    path = asked or (root or Path()) / _CACHE / _KEY_NAME
+    place = path.resolve()
+    inside = root.resolve() if root else None
+    if inside and place.is_relative_to(inside) and not place.is_relative_to(inside / _CACHE):
+        message = f"the key {say.one_line(str(path))} would lie where git and uploads take it along"
+        raise CurateError("E958 bad-key", message, f"Keep it in {_CACHE}, or outside the workspace.")
+    if any(place == file.resolve() for file in files):
+        raise CurateError("E958 bad-key", f"{say.one_line(str(path))} is one of the files to redact")
+    return path
+
+
+def _known_key(path: Path) -> Key:
+    from curate.redact import is_private, read_key
+
+    key = read_key(path)
+    if not is_private(path):
+        say.talk(f"warning: others may read the key {say.one_line(str(path))}; `chmod 600` makes it private")
+    return key
+
+
+def _keep_key(path: Path, key: Key) -> None:
+    from curate.redact import write_key
+    from curate.store import write_atomic
+
+    ignore = path.parent / ".gitignore"
+    if path.parent.name == _CACHE and not ignore.exists():
+        write_atomic(ignore, [_GITIGNORE.encode()])
+    write_key(path, key)
+
+
+def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:
+    """Return the new place of each file, none where they are changed in place."""
+    if output is None:
+        return {}
+    if len(files) == 1 and output.suffix and not output.is_dir():
+        return {files[0]: output}
+    targets = {path: output / path.name for path in files}
+    if len(set(targets.values())) < len(files):
+        raise click.UsageError("--output: two of the files have the same name; redact them one at a time.")
+    taken = next((target for target in targets.values() if target.exists()), None)
+    if taken:
+        raise CurateError(
+            "E919 would-overwrite", f"{say.one_line(str(taken))} is there already", "Nothing was written."
+        )
+    return targets
+
+
+def _tell(told: Told, verb: str) -> None:
+    labels = ", ".join(f"{number:,} {label}" for label, number in sorted(told.replaced.items()))
+    what = counted(told.replaced.total(), "value")
+    in_what = f"{told.num_changed:,} of {counted(told.num_lines, 'line')}"
+    say.talk(f"{verb} {what} in {in_what}" + (f": {labels}" if labels else ""))
+    if told.num_named:
+        number = counted(told.num_named, "record")
+        say.talk(f"{number} without an id now carry the one that decisions or a dataset know them by")
+    for finding in told.faults:
+        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+        say.talk(f"warning: {say.visible(place)}: {finding.code}: {say.one_line(finding.message)}")
+
+
+def _tell_key(path: Path | None, num_other_spellings: int) -> None:
+    if path is None:
+        return
+    say.talk(f"key: {say.one_line(str(path))}; whoever has it can restore the values, and nobody without it")
+    if num_other_spellings:
+        say.talk(f"spelled in more than one way: {counted(num_other_spellings, 'value')}; --restore writes the first")
+
+
+def _tell_left(told: Told, num_decisions: int) -> bool:
+    """Say what sensitive data, or may be, is still there; return whether there is any."""
+    if told.num_left:
+        places = [f"{say.visible(one.file)}:{one.line} {say.one_line(one.pointer, 40)}" for one in told.left[:_SHOWN]]
+        more = ", …" if told.num_left > _SHOWN else ""
+        what = counted(told.num_left, "value")
+        say.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(places)}{more}")
+    if told.num_broken:
+        say.talk(f"not looked into: {counted(told.num_broken, 'line')} without a JSON object; see `curate validate`")
+    if told.unfit:
+        file, line = told.unfit[0]
+        say.talk(f"no longer fit the schema: {counted(len(told.unfit), 'record')}, the first at {file}:{line}")
+    if told.num_held:
+        held = counted(told.num_held, "record")
+        say.talk(f"look again at {held} decided on in several sittings: the old text told which decision was the last")
+    if num_decisions:
+        say.talk(
+            f"left: {counted(num_decisions, 'decision')} in the journal with sensitive values; it is never rewritten"
+        )
+    return bool(told.num_left or told.num_broken or told.num_held or told.unfit or told.faults or num_decisions)
+
+
+def _sensitive_decisions(root: Path | None) -> int:
+    """Return how many decisions of the journal repeat personal data or secrets, which folding would bring back."""
+    from curate.checks.spans import sensitive_spans
+    from curate.journal import Add, Drop, Edit, Label, read_journal
+
+    def words(event: object) -> Iterator[str]:
+        held: Json = None
+        if isinstance(event, Edit):
+            held = event.changes
+        elif isinstance(event, Add):
+            held = event.record
+        elif isinstance(event, Drop):
+            held = event.reason
+        elif isinstance(event, Label):
+            held = event.value
+        waiting = [held]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, str):
+                yield item
+            elif isinstance(item, Mapping):
+                waiting += item.values()
+            elif isinstance(item, list):
+                waiting += item
+
+    events = read_journal(root)[0] if root else []
+    return sum(any(sensitive_spans(text) for text in words(event)) for event in events)

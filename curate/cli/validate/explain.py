@@ -1,0 +1,48 @@
+"""A second opinion on broken lines, from another engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.record import Finding
+
+if TYPE_CHECKING:
+    from curate.shape import Shape
+
+_SECONDS = 2.0
+_NUM_LINES = 20
+
+
+def explain(shape: Shape, files: Sequence[Path], findings: Sequence[Finding], root: Path | None) -> None:
+    """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
+
+    Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
+    """
+    import signal
+
+    from curate.door import strict_loads
+    from curate.validate import raw_lines
+
+    def stop(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        for (file, number), raw in raw_lines(files, broken, root=root).items():
+            say.talk(f"{say.visible(file)}:{number}: jsonschema says")
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+            try:
+                told = shape.explain(strict_loads(raw))
+            except (TimeoutError, RecursionError, re.error) as error:
+                told = [f"no answer: {type(error).__name__}"]
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for line in told or ["nothing is wrong; the engines disagree"]:
+                say.talk(f"  {line}")
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,168 @@
+"""From a call to its parts: the record files, the workspace that they belong to, its settings, and the line shape."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.cli.validate.options import STDIN, Options
+from curate.record import CurateError
+
+if TYPE_CHECKING:
+    from curate.settings import Settings
+    from curate.shape import Shape
+
+_SAMPLE_LINES = 100
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is to be validated."""
+
+    root: Path | None
+    """The workspace, if there is one."""
+    files: list[Path]
+    settings: Settings
+    folder: Path | None
+    """What the files are named relative to: the workspace, or the place where standard input was put."""
+    is_whole: bool
+    """Whether ``files`` are all that their workspace has."""
+    name: str = ""
+    """What the user calls standard input."""
+
+    def named(self, text: str) -> str:
+        """Return ``text`` with standard input called as the user calls it."""
+        return text.replace(say.spelled(str(self.files[0])), self.name) if self.name else text
+
+
+@contextmanager
+def gathered(options: Options) -> Iterator[Inputs]:
+    """Yield the inputs of a call; what came from standard input is gone afterwards.
+
+    Raises:
+        CurateError: E901, E902 or E904 for paths and settings that cannot be used.
+    """
+    from curate.settings import Settings, read_settings
+
+    if options.is_stdin:
+        with _spooled(options) as inputs:
+            yield inputs
+        return
+    root, files = _files([Path(path) for path in options.paths] or [Path()])
+    settings = _with_options(read_settings(root) if root else Settings(), options)
+    is_whole = root is None or set(files) >= set(_workspace_files(root, settings))
+    yield Inputs(root, files, settings, root, is_whole)
+
+
+@contextmanager
+def _spooled(options: Options) -> Iterator[Inputs]:
+    """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
+    import tempfile
+
+    from curate.settings import Settings, read_settings
+    from curate.store import write_atomic
+    from curate.validate import place_name
+
+    name = options.stdin_filename or STDIN
+    root = root_of(Path(name))
+    place = place_name(Path(name), root)
+    settings = _with_options(read_settings(root) if root else Settings(), options)
+    with tempfile.TemporaryDirectory(prefix="curate-") as folder:
+        path = Path(folder) / (Path(place).name if place.startswith("../") else place)
+        write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
+        yield Inputs(root, [path], settings, Path(folder), is_whole=root is None, name=say.spelled(name))
+
+
+def root_of(path: Path) -> Path | None:
+    """Return the workspace that a file lies in, if it lies in one."""
+    from curate.settings import FILE_NAME
+
+    return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
+
+
+def _files(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
+    """Return the workspace that the paths belong to, if any, and the record files that they name."""
+    from curate.settings import FILE_NAME, read_settings
+
+    files: list[Path] = []
+    roots: list[Path | None] = []
+    for path in paths:
+        if path.is_dir():
+            if not (path / FILE_NAME).is_file():
+                name = say.one_line(str(path))
+                hint = "Name record files, or make one with `curate init`."
+                raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
+            roots.append(path)
+            files += _workspace_files(path, read_settings(path))
+        else:
+            roots.append(root_of(path))
+            files.append(path)
+    if len({root.resolve() if root else None for root in roots}) > 1:
+        raise CurateError(
+            "E904 no-such-file", "the paths belong to different workspaces", "Validate one workspace at a time."
+        )
+    return roots[0], list(dict.fromkeys(files))
+
+
+def _workspace_files(root: Path, settings: Settings) -> list[Path]:
+    """Return what the globs of a workspace match, links and pipes too: they become findings, not the run's end."""
+    files: list[Path] = []
+    for pattern in settings.data:
+        if pattern.startswith("/") or ".." in Path(pattern).parts:
+            raise CurateError(
+                "E902 bad-settings", f"data: {pattern!r} leads out of the workspace", "Use a relative glob."
+            )
+        files += sorted(root.glob(pattern))
+    if not files:
+        raise CurateError(
+            "E904 no-such-file", f"no file matches {', '.join(settings.data)} in {say.one_line(str(root))}"
+        )
+    return files
+
+
+def dropped_records(root: Path | None) -> Collection[str]:
+    """Return the records of a workspace that people took out."""
+    if root is None or not (root / "journal").is_dir():
+        return ()
+    # A workspace brings much with it, and only one with decisions needs it here.
+    from curate.workspace import open_workspace
+
+    return open_workspace(root).dropped()
+
+
+def chosen_shape(schema: str, inputs: Inputs) -> Shape:
+    """Load the shape asked for, else that of the workspace, else guess it by the first lines and say so."""
+    from curate.door import Entry, read_entries
+    from curate.shape import guess_shape, load_shape, resembled_shape
+
+    if schema:
+        return load_shape(schema)
+    root, settings = inputs.root, inputs.settings
+    if root:
+        return load_shape(
+            settings.schema_, root if "/" in settings.schema_ or settings.schema_.endswith(".json") else None
+        )
+    items = chain.from_iterable(read_entries(path) for path in inputs.files)
+    values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
+    name = guess_shape(values) or resembled_shape(values)
+    say.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
+    return load_shape(name)
+
+
+def _with_options(settings: Settings, options: Options) -> Settings:
+    """Return the settings with the command line's choice: a selection replaces theirs, what to ignore adds to it."""
+    checks = settings.checks
+    new = {"select": _codes(options.select) or checks.select, "ignore": [*checks.ignore, *_codes(options.ignore)]}
+    target = {"target": options.target} if options.target else {}
+    return settings.model_copy(update={"checks": checks.model_copy(update=new), **target})
+
+
+def _codes(options: tuple[str, ...]) -> list[str]:
+    return [code.strip() for option in options for code in option.split(",") if code.strip()]

@@ -1,0 +1,21 @@
+"""Personal data and secrets out of records, by placeholders that keep who is who; back again only with the key."""
+
+from curate.redact._key import Key, is_private, read_key, write_key
+from curate.redact._run import Left, Redactor, Restorer, Run, Told, redaction, restoration
+from curate.redact._terms import Terms, read_terms
+
+__all__ = [
+    "Key",
+    "Left",
+    "Redactor",
+    "Restorer",
+    "Run",
+    "Terms",
+    "Told",
+    "is_private",
+    "read_key",
+    "read_terms",
+    "redaction",
+    "restoration",
+    "write_key",
+]

@@ -1,0 +1,350 @@
+"""One redaction, or one restoration, over several files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from curate.checks.spans import sensitive_spans
+from curate.door import DoorFault, Entry, Reader, pointer_of, strict_loads
+from curate.door.rewrite import Change, Ending, Mended, Rewrite
+from curate.door.splice import respelled, strings
+from curate.record import Finding, Json
+from curate.redact._key import PERSON, PLACEHOLDER, Key
+from curate.redact._terms import Terms
+from curate.say import spelled
+from curate.shape import Shape
+
+_NAMES = ("id", "split", "category", "ignore")
+"""Parts of a record that name it or sort it: they are looked at and reported, never changed."""
+_CONVENTIONAL = frozenset({"/id", "/split", "/category", "/x-ignore"})
+_RAW_PLACEHOLDER = re.compile(rb"\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]")
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
+_MOST_ROUNDS = 8
+_MOST_LEFT = 20
+_MOST_KEYS = 10_000
+_LEAST_NUMBER = 10**11
+"""The smallest JSON number that could be a card; a shorter one says nothing without the words around it."""
+
+MendText = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A sensitive value that stays because of where it stands: file, line, JSON pointer of the place, and its kind."""
+
+    file: str
+    line: int
+    pointer: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Told:
+    """What a run did, or would do.
+
+    ``replaced`` counts by label; ``num_left`` values stay because of where they stand, the first of which are ``left``;
+    ``num_broken`` lines are not JSON and could not be looked into; ``unfit`` are records that the schema no longer
+    allows; ``num_held`` records have decisions whose order their old text told; ``num_named`` records were given the id
+    that was made from their text, so that what was decided on them still finds them.
+    """
+
+    num_lines: int = 0
+    num_changed: int = 0
+    num_broken: int = 0
+    num_named: int = 0
+    num_left: int = 0
+    num_held: int = 0
+    replaced: Counter[str] = field(default_factory=Counter)
+    left: list[Left] = field(default_factory=list)
+    unfit: list[tuple[str, int]] = field(default_factory=list)
+    faults: list[Finding] = field(default_factory=list)
+
+
+class Redactor:
+    """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
+
+    def __init__(self, key: Key, terms: Terms) -> None:
+        self.key = key
+        self.terms = terms
+        self.num_other_spellings = 0
+        """Values spelled otherwise than where they were first met; restoring gives the first spelling."""
+
+    def redacted(self, text: str) -> str:
+        """Return ``text`` with placeholders.
+
+        What stands around a value decides what it is, so the new text is looked at again until nothing is found.
+        """
+        for _ in range(_MOST_ROUNDS):
+            # A span across a placeholder is no value of the data.
+            found = sensitive_spans(text, never=PLACEHOLDER)
+            new = [(one.start, one.end, self._placeholder(one.kind, text[one.start : one.end])) for one in found]
+            if not new:
+                people = self.terms.spans(text)
+                new = [(start, end, self._placeholder(PERSON, names[0], names[1:])) for start, end, names in people]
+            if not new:
+                break
+            text = _spliced(text, new)
+        return text
+
+    def kinds(self, text: str) -> list[str]:
+        """Return the kinds of sensitive values in ``text``, one each time."""
+        return [one.kind for one in sensitive_spans(text)] + [PERSON] * len(self.terms.spans(text))
+
+    def _placeholder(self, kind: str, value: str, also: Sequence[str] = ()) -> str:
+        placeholder = self.key.placeholder(kind, value, also)
+        self.num_other_spellings += self.key.value(placeholder) != value
+        return placeholder
+
+
+class Run:
+    """Goes through files with one way of changing texts; see `redaction` and `restoration`."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        mend: MendText,
+        *,
+        shape: Shape | None = None,
+        keep: Collection[str] = (),
+        hold: Collection[str] = (),
+        root: Path | None = None,
+        look: Callable[[str], Sequence[str]] = lambda _: (),
+    ) -> None:
+        self.files = files
+        self.told = Told()
+        self._mend_text = mend
+        self._shape = shape
+        self._root = root
+        self._kinds_in = look
+        self._known_keys: set[str] = set()
+        self._keep = {re.sub(r"-[0-9]+\Z", "", name) for name in keep}
+        self._hold = hold
+        self._seen: Counter[str] = Counter()
+        self._file = ""
+        self._current: Rewrite | None = None
+        places = shape.view.one if shape and shape.view else {}
+        self._names = _CONVENTIONAL | {pointer_of(places[name]) for name in _NAMES if name in places}
+
+    def changes(self) -> Iterator[tuple[Path, Change]]:
+        """Yield what would change, file by file, and fill `told`.
+
+        Raises:
+            CurateError: E904 when a file is missing or may not be read.
+        """
+        self._start()
+        for path in self.files:
+            rewrite = self._rewrite(path)
+            for change in rewrite:
+                self.told.num_changed += 1
+                yield path, change
+            self._end(rewrite)
+
+    def write(self, targets: Mapping[Path, Path]) -> Told:
+        """Write every file, those in ``targets`` to a new place, and return what was done.
+
+        Raises:
+            CurateError: E904, E906, E919 and E959 as `Rewrite.write` does; files before that one are done.
+        """
+        self._start()
+        for path in self.files:
+            rewrite = self._rewrite(path)
+            rewrite.write(targets.get(path), on_change=self._count)
+            self._end(rewrite)
+        return self.told
+
+    def _start(self) -> None:
+        self.told = Told()
+        self._seen.clear()
+
+    def _rewrite(self, path: Path) -> Rewrite:
+        self._file = spelled(str(path))
+        self._current = Rewrite(path, self._mend, root=self._root)
+        return self._current
+
+    def _count(self, _change: Change) -> None:
+        self.told.num_changed += 1
+
+    def _end(self, rewrite: Rewrite) -> None:
+        self.told.num_lines += rewrite.num_lines
+        self.told.faults += rewrite.faults
+
+    def _mend(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+        if isinstance(item, Finding):
+            self.told.num_broken += item.code != "S120"
+            return None
+        new: dict[str, str] = {}
+        labels: Counter[str] = Counter()
+        for pointer, part in _parts(item.value):
+            if isinstance(part, str) and not self._is_name(pointer):
+                if (mended := self._mend_text(part)) != part:
+                    new[pointer] = mended
+                    labels += _labels(mended) - _labels(part) or _labels(part) - _labels(mended)
+            elif isinstance(part, str):
+                self._look(item, pointer, part)
+            elif isinstance(part, int):
+                self._look(item, pointer, str(part))
+            else:
+                self._look_at_keys(item, pointer, part)
+        if not new:
+            return None
+        self.told.replaced.update(labels)
+        is_ascii = self._current is None or self._current.is_ascii
+        changed = self._named(item, respelled(raw, new, is_ascii=is_ascii))
+        return ending.mark + changed + ending.newline, tuple(sorted(labels))
+
+    def _is_name(self, pointer: str) -> bool:
+        return pointer in self._names or pointer.startswith("/x-ignore/")
+
+    def _look_at_keys(self, entry: Entry, pointer: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            # Millions of lines have the same few keys.
+            if key in self._known_keys:
+                continue
+            if not self._look(entry, pointer, key) and len(self._known_keys) < _MOST_KEYS:
+                self._known_keys.add(key)
+
+    def _look(self, entry: Entry, pointer: str, text: str) -> bool:
+        kinds = self._kinds_in(text)
+        self.told.num_left += len(kinds)
+        if kinds and len(self.told.left) < _MOST_LEFT:
+            self.told.left.append(Left(self._file, entry.line.source.line, pointer, kinds[0]))
+        return bool(kinds)
+
+    def _named(self, entry: Entry, new: bytes) -> bytes:
+        """Return the changed line, with the id of the old one where something hangs on an id made from the text."""
+        shape, source = self._shape, entry.line.source
+        if shape is None or shape.view is None or not shape.is_valid(entry.value):
+            return new
+        named = new
+        if self._keep or self._hold:
+            record = shape.record(entry.value, source)
+            self.told.num_held += record.id in self._hold
+            if not record.has_own_id and record.id in self._keep:
+                self._seen[record.id] += 1
+                # The same number that tells records with like ids apart in a workspace.
+                count = self._seen[record.id]
+                place = shape.view.one.get("id", [])
+                if len(place) == 1:
+                    pair = orjson.dumps({place[0]: record.id if count == 1 else f"{record.id}-{count}"})
+                    brace = new.index(b"{") + 1
+                    named = new[:brace] + pair[1:-1] + b", " + new[brace:]
+                    self.told.num_named += 1
+        if not shape.is_valid(orjson.loads(named)):
+            self.told.unfit.append((self._file, source.line))
+        return named
+
+
+def redaction(
+    files: Sequence[Path],
+    key: Key,
+    terms: Terms,
+    *,
+    shape: Shape | None = None,
+    keep: Collection[str] = (),
+    hold: Collection[str] = (),
+    root: Path | None = None,
+) -> tuple[Run, Redactor]:
+    """Return the run that replaces personal data, secrets and the names of ``terms`` in ``files``.
+
+    Placeholders that stand in the files are taken: the files are read once for them here. ``keep`` names records on
+    whose ids something hangs, ``hold`` those on whose texts something does: that they have changed is counted.
+
+    Raises:
+        CurateError: E904 when a file is missing or may not be read.
+    """
+    for path in files:
+        key.reserve(_placeholders_in(path, root))
+    redactor = Redactor(key, terms)
+    run = Run(files, redactor.redacted, shape=shape, keep=keep, hold=hold, root=root, look=redactor.kinds)
+    return run, redactor
+
+
+class Restorer:
+    """Puts values back in the place of placeholders; ``unknown`` counts those that the key does not know."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.unknown: Counter[str] = Counter()
+
+    def restored(self, text: str) -> str:
+        """Return ``text`` with the values that the key knows."""
+        return PLACEHOLDER.sub(self._value, text) if "[" in text else text
+
+    def _value(self, match: re.Match[str]) -> str:
+        value = self.key.value(match.group())
+        if value is None:
+            self.unknown[match.group()] += 1
+        return match.group() if value is None else value
+
+
+def restoration(
+    files: Sequence[Path], key: Key, *, shape: Shape | None = None, keep: Collection[str] = (), root: Path | None = None
+) -> tuple[Run, Restorer]:
+    """Return the run that takes a redaction back; the parameters are those of `redaction`."""
+    restorer = Restorer(key)
+    return Run(files, restorer.restored, shape=shape, keep=keep, root=root), restorer
+
+
+def _spliced(text: str, parts: Sequence[tuple[int, int, str]]) -> str:
+    is_json = bool(parts) and _is_json(text)
+    pieces, place, counted, num_quotes = [], 0, 0, 0
+    for start, end, new in parts:
+        # In JSON within a text, such as the arguments of a tool call, a bare number needs the quotes of a string.
+        if is_json:
+            num_quotes += _ESCAPE.sub("", text[counted:start]).count('"')
+            counted = start
+        is_bare = is_json and num_quotes % 2 == 0
+        pieces += [text[place:start], f'"{new}"' if is_bare else new]
+        place = end
+    return "".join([*pieces, text[place:]])
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        strict_loads(text.encode("utf-8"))
+    except DoorFault:
+        return False
+    return True
+
+
+def _labels(text: str) -> Counter[str]:
+    return Counter(match.group()[1:].rsplit("_", 1)[0] for match in PLACEHOLDER.finditer(text))
+
+
+def _parts(value: Json) -> Iterator[tuple[str, str | int | Sequence[str]]]:
+    """Yield what of a line can hold a value, as (JSON pointer, string, large number, or the keys of an object)."""
+    waiting: list[tuple[str, Json]] = [("", value)]
+    while waiting:
+        pointer, item = waiting.pop()
+        if isinstance(item, str):
+            yield pointer, item
+        elif isinstance(item, Mapping):
+            yield pointer, tuple(item)
+            waiting.extend((f"{pointer}{pointer_of([key])}", child) for key, child in reversed(list(item.items())))
+        elif isinstance(item, list):
+            waiting.extend((f"{pointer}/{place}", item[place]) for place in range(len(item) - 1, -1, -1))
+        elif type(item) is int and item >= _LEAST_NUMBER:
+            yield pointer, item
+
+
+def _placeholders_in(path: Path, root: Path | None) -> set[str]:
+    """Return the placeholders that stand in a file, however they are escaped."""
+    found: set[str] = set()
+    reader = Reader(path, root=root)
+    for line in reader.lines():
+        if isinstance(line, Finding):
+            continue
+        raw = line[2]
+        found.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
+        if b"\\u00" in raw and isinstance(reader.entry(line), Entry):
+            texts = (orjson.loads(raw[start:end]) for _, start, end in strings(raw))
+            found.update(match for text in texts for match in PLACEHOLDER.findall(text))
+    return found

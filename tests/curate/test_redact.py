@@ -1,0 +1,489 @@
+"""Redaction: nothing sensitive stays unsaid, who is who stays, and only the key brings the values back."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate import cli
+from curate.checks.personal_data import find as find_personal
+from curate.checks.secret import find as find_secrets
+from curate.checks.spans import sensitive_spans, with_values_hidden
+from curate.journal import Decision
+from curate.places import shipped
+from curate.record import CurateError
+from curate.redact import Key, Redactor, Terms, is_private, read_key, read_terms, write_key
+from curate.workspace import Workspace, open_workspace
+
+EMAIL = "ana.kovac@parcels.shop"
+PHONE = "+44 20 7183 8750"
+CARD = "4111 1111 1111 1111"
+GITHUB = "ghp_" + "9fK2mQ7xTb4LwZ1vN8cR5yH3sD6gJ0pA2eUi"
+PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIfake\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END RSA PRIVATE KEY-----"
+
+
+def redact(*arguments: str | Path) -> int:
+    return int(cli.cli.main(["redact", *map(str, arguments)], standalone_mode=False) or 0)
+
+
+def written(path: Path, *values: dict[str, Any], ensure_ascii: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(value, ensure_ascii=ensure_ascii) + "\n" for value in values), encoding="utf-8")
+    return path
+
+
+def record(output: str, instruction: str = "Do it.", **more: Any) -> dict[str, Any]:
+    return {"id": "r1", "instruction": instruction, "output": output, **more}
+
+
+def outputs(path: Path) -> list[str]:
+    return [json.loads(raw)["output"] for raw in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# --- what is found, and what it is called ----------------------------------------------------------------------------
+
+
+def redacted(text: str, *people: list[str]) -> str:
+    return Redactor(Key(), Terms(people)).redacted(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (f"Write to {EMAIL}, or {EMAIL.upper()}.", "Write to [EMAIL_1], or [EMAIL_1]."),
+        ("Call +44 20 7183 8750 or 0044 20 71838750.", "Call [PHONE_1] or [PHONE_1]."),
+        ("(212) 664-7665 is +1 212-664-7665, not 212-664-7666.", "[PHONE_1] is [PHONE_1], not [PHONE_2]."),
+        ("4111 1111 1111 1111, 4111-1111-1111-1111", "[CARD_1], [CARD_1]"),
+        ("GB82 WEST 1234 5698 7654 32 or GB82WEST12345698765432", "[IBAN_1] or [IBAN_1]"),
+        ("ssn 078-05-1120", "ssn [SSN_1]"),
+        ("from 86.121.97.248.", "from [IP_1]."),
+        (f"export GITHUB_TOKEN={GITHUB}", "export GITHUB_TOKEN=[SECRET_1]"),
+        ('password = "tR7!kQz29bLm"', 'password = "[SECRET_1]"'),
+        ("postgres://app:tR7kQz29bLm4Xw@db.parcels.shop/orders", "postgres://app:[SECRET_1]@db.parcels.shop/orders"),
+        (f"Key:\n{PRIVATE_KEY}\nKeep it.", "Key:\n[SECRET_1]\nKeep it."),
+        (PRIVATE_KEY.replace("\n", "\\n"), "[SECRET_1]"),
+        ("To ana@example.com or support@parcels.shop.", "To ana@example.com or support@parcels.shop."),
+    ],
+)
+def test_a_value_becomes_its_placeholder(text: str, wanted: str) -> None:
+    assert redacted(text) == wanted
+    assert not sensitive_spans(wanted)
+
+
+def test_a_key_without_an_end_goes_as_far_as_it_can_be_one() -> None:
+    text = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n9w0BAQEFAASCBKcw\n\nThat was the key, said Tom."
+    assert "MIIE" not in redacted(text)
+    assert "9w0B" not in redacted(text)
+
+
+def test_json_within_a_text_stays_json() -> None:
+    text = json.dumps({"card": 4111111111111111, "mail": EMAIL, "list": [4111111111111111, 'a \\" b']})
+    got = json.loads(redacted(text))
+    assert got == {"card": "[CARD_1]", "mail": "[EMAIL_1]", "list": ["[CARD_1]", 'a \\" b']}
+
+
+def test_names_come_from_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "people.txt"
+    path.write_text("# who is who\nAna Kovač|Kovač, Ana\tAna\n\nTom Li\n田中太郎\n", encoding="utf-8")
+    terms = read_terms(path)
+    redactor = Redactor(Key(), terms)
+    text = "Ana  Kovač (Kovač, Ana) met Tom\nLi and Anatol; Ana's friend 田中太郎さん said ana, Tom Lively. "
+    text += "Ana Kovac\u030c."
+    assert redactor.redacted(text) == (
+        "[PERSON_1] ([PERSON_1]) met [PERSON_2] and Anatol; [PERSON_1]'s friend [PERSON_3]さん said ana, Tom Lively. "
+        "[PERSON_1]."
+    )
+    entry = redactor.key.entries["[PERSON_1]"]
+    assert (entry.value, entry.also) == ("Ana Kovač", ("Kovač, Ana", "Ana"))
+
+
+@pytest.mark.parametrize("content", ["A\n", "Ana|Tom\nTom\n"])
+def test_a_list_that_cannot_be_meant_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "people.txt").write_text(content)
+    with pytest.raises(CurateError) as raised:
+        read_terms(tmp_path / "people.txt")
+    assert raised.value.code == "E902 bad-settings"
+
+
+def test_a_name_is_not_found_within_a_placeholder() -> None:
+    assert redacted(f"{EMAIL} EMAIL", ["EMAIL"]) == "[EMAIL_1] [PERSON_1]"
+
+
+PIECES = (
+    EMAIL, PHONE, CARD, GITHUB, PRIVATE_KEY, "password=", "call ", "[EMAIL_1]", "[CARD_9]", "tR7!kQz29bLm", "@", " ",
+    "\n", "postgres://app:", "+1", "212-664-7665", '"', "86.121.97.248", "GB82 WEST 1234 5698 7654 32", ":", "x", "Ana",
+)  # fmt: skip
+SENSITIVE = st.sampled_from(PIECES)
+
+
+@given(st.lists(SENSITIVE, max_size=12).map("".join))
+def test_redacting_ends_with_nothing_to_redact(text: str) -> None:
+    redactor = Redactor(Key(), Terms([["Ana"]]))
+    once = redactor.redacted(text)
+    assert redactor.redacted(once) == once
+    for kind, value in [*find_personal(once), *find_secrets(once)]:
+        assert "[" in value, kind
+
+
+@given(st.lists(SENSITIVE, max_size=12).map("".join))
+def test_spans_are_in_order_apart_and_what_the_checks_find(text: str) -> None:
+    spans = sensitive_spans(text)
+    assert all(one.end <= two.start for one, two in pairwise(spans))
+    assert bool(spans) == bool([*find_personal(text), *find_secrets(text)])
+    assert len(with_values_hidden(text)) == len(text)
+
+
+def test_many_names_take_no_long_time() -> None:
+    people = [[f"Given{number} Family{number}", f"Nick{number}"] for number in range(20_000)]
+    text = "Given7 Family7 and Given8 met Nick9 many times, they say. " * 2_000
+    started = time.process_time()
+    got = redacted(text, *people)
+    assert time.process_time() - started < 10
+    assert got.startswith("[PERSON_1] and Given8 met [PERSON_2] many")
+
+
+def test_a_text_full_of_values_takes_no_long_time() -> None:
+    text = json.dumps([f"user{number}@parcels.shop +44 20 7183 {number:04}" for number in range(10_000)])
+    started = time.process_time()
+    got = redacted(text, ["Ana"])
+    assert time.process_time() - started < 10
+    assert "[EMAIL_10000]" in got
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_value_is_the_same_placeholder_in_every_turn_record_file_and_run(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": f"I am {EMAIL}"}, {"role": "assistant", "content": f"Hi {EMAIL}, {PHONE}?"}]
+    one = written(tmp_path / "one.jsonl", {"id": "1", "messages": turns}, {"id": "2", "messages": turns})
+    two = written(tmp_path / "two.jsonl", record("Ana.Kovac@parcels.shop and tom.li@parcels.shop"))
+    assert redact(one, two) == 0
+    assert one.read_text().count("[EMAIL_1]") == 4
+    assert one.read_text().count("[PHONE_1]") == 2
+    assert outputs(two) == ["[EMAIL_1] and [EMAIL_2]"]
+    three = written(tmp_path / "three.jsonl", record(f"tom.li@parcels.shop, eve.ng@parcels.shop, {PHONE}"))
+    assert redact(three) == 0
+    assert outputs(three) == ["[EMAIL_2], [EMAIL_3], [PHONE_1]"]
+    assert redact(one, two, three) == 0
+    assert outputs(three) == ["[EMAIL_2], [EMAIL_3], [PHONE_1]"]
+
+
+def test_placeholders_that_are_there_already_are_not_given_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        f'{{"instruction": "See [EMAIL_1].", "output": "\\u005bEMAIL_2] {EMAIL}"}}\n'
+        + '{"instruction": "See [EMAIL_4].", "output": "tom.li@parcels.shop"}\n'
+    )
+    before = path.read_bytes()
+    assert redact(path) == 0
+    assert outputs(path) == ["[EMAIL_2] [EMAIL_3]", "[EMAIL_5]"]
+    assert b"\\u005bEMAIL_2]" in path.read_bytes()
+    assert redact(path, "--restore") == 0
+    assert path.read_bytes() == before
+
+
+def test_only_the_values_change(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [
+        b'\xef\xbb\xbf{ "output":"caf\\u00e9 \\/ %s", "n": 1.50e3,"instruction" : "x " }\r\n' % EMAIL.encode(),
+        b'{"instruction": "nothing here \\/ ",   "output": "1"}\n',
+        b"\n",
+        b"{broken %s\n" % EMAIL.encode(),
+        b'{"instruction": "at the end", "output": "%s"}' % PHONE.encode(),
+    ]
+    path.write_bytes(b"".join(lines))
+    assert redact(path) == 1
+    lines[0] = lines[0].replace(EMAIL.encode(), b"[EMAIL_1]")
+    lines[4] = lines[4].replace(PHONE.encode(), b"[PHONE_1]")
+    assert path.read_bytes() == b"".join(lines)
+
+
+def test_what_stays_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(
+        tmp_path / "a.jsonl",
+        {"id": EMAIL, "instruction": "a", "output": f"b {PHONE}", "category": f"of {EMAIL}"},
+        {"id": "r2", "instruction": "a", "output": "b", "meta": {EMAIL: 1, "card": 4111111111111111}},
+    )
+    with path.open("a") as file:
+        file.write("{broken\n")
+    assert redact(path) == 1
+    err = capsys.readouterr().err
+    assert "redacted 1 value in 1 of 3 lines: 1 PHONE" in err
+    assert "left: 4 values in ids, categories, splits, keys or numbers" in err
+    for place in (f"{path}:1 /id", f"{path}:1 /category", f"{path}:2 /meta", f"{path}:2 /meta/card"):
+        assert place in err
+    assert "not looked into: 1 line without a JSON object" in err
+    assert "no rule finds the names of people" in err
+    assert EMAIL not in err
+
+
+def test_a_diff_shows_no_value_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "a.jsonl", record(f"Mail {EMAIL}"), record("fine"))
+    before = path.read_bytes()
+    assert redact(path, "--diff") == 1
+    out, err = capsys.readouterr()
+    assert f"+++ {path}\n@@ -1 +1 @@ EMAIL\n" in out
+    assert '"output": "Mail [EMAIL_1]"' in out
+    assert EMAIL not in out + err
+    assert redact(path, "--diff", "--show-values") == 1
+    assert EMAIL in capsys.readouterr().out
+    assert redact(path, "--dry-run") == 0
+    assert "would redact 1 value in 1 of 2 lines" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.jsonl"]
+
+
+def test_output_leaves_the_files_and_replaces_none(tmp_path: Path) -> None:
+    one = written(tmp_path / "in" / "one.jsonl", record(EMAIL))
+    two = written(tmp_path / "in" / "two.jsonl", record("fine"))
+    before = one.read_bytes()
+    assert redact(one, two, "--output", tmp_path / "out") == 0
+    assert one.read_bytes() == before
+    assert outputs(tmp_path / "out" / "one.jsonl") == ["[EMAIL_1]"]
+    assert (tmp_path / "out" / "two.jsonl").read_bytes() == two.read_bytes()
+    assert redact(one, "--output", tmp_path / "single.jsonl") == 0
+    assert outputs(tmp_path / "single.jsonl") == ["[EMAIL_1]"]
+    for taken in ("out", "single.jsonl"):
+        with pytest.raises(CurateError) as raised:
+            redact(one, "--output", tmp_path / taken)
+        assert raised.value.code == "E919 would-overwrite"
+
+
+# --- the key ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_brings_every_byte_back(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", record(f"{EMAIL} {PHONE} café {PRIVATE_KEY}"), record(CARD), record("fine"))
+    before = path.read_bytes()
+    assert redact(path) == 0
+    assert path.read_bytes() != before
+    assert redact(path, "--restore") == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+def test_names_come_back_as_the_file_spells_them(tmp_path: Path, ensure_ascii: bool) -> None:
+    path = written(tmp_path / "a.jsonl", record("Ask Ana Kovač."), record("déjà vu"), ensure_ascii=ensure_ascii)
+    before = path.read_bytes()
+    (tmp_path / "people.txt").write_text("Ana Kovač\n", encoding="utf-8")
+    assert redact(path, "--terms", tmp_path / "people.txt") == 0
+    assert outputs(path)[0] == "Ask [PERSON_1]."
+    assert redact(path, "--restore") == 0
+    assert path.read_bytes() == before
+
+
+def test_the_key_is_private_and_fits_its_schema(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", record(f"{EMAIL} and Ana"))
+    (tmp_path / "people.txt").write_text("Ana|Kovac\n")
+    assert redact(path, "--terms", tmp_path / "people.txt") == 0
+    key = tmp_path / ".curate" / "redact.key.json"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert is_private(key)
+    content = json.loads(key.read_bytes())
+    jsonschema.validate(content, json.loads((shipped("schemas") / "redaction.schema.json").read_bytes()))
+    assert [entry["value"] for entry in content["entries"]] == [EMAIL, "Ana"]
+
+
+def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    assert redact(path, "--no-key") == 0
+    assert [item.name for item in tmp_path.iterdir()] == ["a.jsonl"]
+    path.write_text(path.read_text() + json.dumps(record("tom.li@parcels.shop")) + "\n")
+    assert redact(path, "--no-key") == 0
+    assert outputs(path) == ["[EMAIL_1]", "[EMAIL_2]"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"version": 2, "entries": []}',
+        '{"version": 1, "entries": [{"placeholder": "EMAIL", "kind": "e", "value": "hidden@parcels.shop"}]}',
+        '{"version": 1, "entries": [{"placeholder": "[EMAIL_1]", "kind": "e", "value": 7}]}',
+        json.dumps(
+            {"version": 1, "entries": [{"placeholder": "[EMAIL_1]", "kind": "e", "value": "hidden@parcels.shop"}] * 2}
+        ),
+    ],
+)
+def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: str) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    (tmp_path / "k.json").write_text(content)
+    with pytest.raises(CurateError) as raised:
+        redact(path, "--key", tmp_path / "k.json")
+    assert raised.value.code == "E958 bad-key"
+    assert "hidden" not in raised.value.message
+    assert (tmp_path / "k.json").read_text() == content
+    assert outputs(path) == [EMAIL]
+
+
+def test_a_key_reads_as_it_was_written(tmp_path: Path) -> None:
+    key = Key()
+    assert key.placeholder("e-mail address", EMAIL) == "[EMAIL_1]"
+    assert key.placeholder("person", "Ana", ["Kovac"]) == "[PERSON_1]"
+    write_key(tmp_path / "k.json", key)
+    again = read_key(tmp_path / "k.json")
+    assert again.placeholder("e-mail address", EMAIL.title()) == "[EMAIL_1]"
+    assert again.placeholder("person", "Kovac", ["A. Kovac"]) == "[PERSON_1]"
+    assert again.placeholder("e-mail address", "tom.li@parcels.shop") == "[EMAIL_2]"
+
+
+def test_the_key_is_written_before_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate.door import rewrite
+
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    before = path.read_bytes()
+
+    def fail(*_: object, **__: object) -> str:
+        raise CurateError("E906 write-failed", "the disk is full")
+
+    monkeypatch.setattr(rewrite, "write_atomic", fail)
+    with pytest.raises(CurateError, match="disk is full"):
+        redact(path)
+    assert path.read_bytes() == before
+    assert read_key(tmp_path / ".curate" / "redact.key.json").value("[EMAIL_1]") == EMAIL
+
+
+# --- workspaces ------------------------------------------------------------------------------------------------------
+
+
+def test_neither_git_nor_an_export_takes_the_key(make_workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+    lines = [
+        {"instruction": f"Ask number {n} {n * 7}", "output": f"Mail user{n}@parcels.shop {n * 13}"} for n in range(40)
+    ]
+    root = make_workspace(lines).root
+    assert redact(root) == 0
+    key = root / ".curate" / "redact.key.json"
+    value = "user7@parcels.shop"
+    assert value in key.read_text()
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    subprocess.run(["git", "-C", str(root), "add", "-A"], check=True)
+    listed = subprocess.run(["git", "-C", str(root), "ls-files"], check=True, capture_output=True, text=True).stdout
+    assert "data/a.jsonl" in listed
+    assert ".curate" not in listed
+    assert cli.cli.main(["export", str(root)], standalone_mode=False) == 0
+    exported = [
+        path for path in root.rglob("*") if path.is_file() and ".curate" not in path.parts and ".git" not in path.parts
+    ]
+    assert any("dataset" in path.parts for path in exported)
+    assert not [path for path in exported if value.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("place", ["key.json", "data/key.jsonl", "dataset/v1/key.json", ".curate/../key.json"])
+def test_a_key_that_would_be_shared_is_refused(make_workspace: Callable[..., Workspace], place: str) -> None:
+    root = make_workspace([record(EMAIL)]).root
+    with pytest.raises(CurateError) as raised:
+        redact(root, "--key", root / place)
+    assert raised.value.code == "E958 bad-key"
+    assert redact(root, "--key", root.parent / "elsewhere.json") == 0
+
+
+def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[..., Workspace]) -> None:
+    lines = [{"instruction": "Mail?", "output": value} for value in (EMAIL, EMAIL, "tom.li@parcels.shop")]
+    workspace = make_workspace(lines)
+    first, second, third = [one.id for one in workspace.records()]
+    workspace.apply([Decision("drop", second, fields={"reason": "twice"})], by="ana")
+    assert redact(workspace.root) == 0
+    again = open_workspace(workspace.root)
+    assert [state.record.id for state in again.states()][:2] == [first, second]
+    assert again.dropped() == {second: "twice"}
+    assert [one.completion for one in again.records()] == ["[EMAIL_1]", "[EMAIL_2]"]
+    assert third not in [one.id for one in again.records()]
+    assert not again.remarks()
+    assert redact(workspace.root, "--restore") == 0
+    assert open_workspace(workspace.root).dropped() == {second: "twice"}
+
+
+def test_records_whose_decisions_may_be_out_of_order_are_told_of(
+    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace([record(EMAIL)])
+    workspace.apply([Decision("drop", "r1", fields={"reason": "x"})], by="ana").apply(
+        [Decision("restore", "r1")], by="ben"
+    )
+    assert redact(workspace.root) == 1
+    assert "look again at 1 record decided on in several sittings" in capsys.readouterr().err
+
+
+def test_decisions_that_hold_values_are_told_of(
+    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace([record("fine")])
+    workspace.apply([Decision("edit", "r1", fields={"changes": {"output": f"Mail {EMAIL}"}})], by="ana")
+    assert redact(workspace.root) == 1
+    err = capsys.readouterr().err
+    assert "left: 1 decision in the journal" in err
+    assert EMAIL not in err
+
+
+# --- public data -----------------------------------------------------------------------------------------------------
+
+_TYPES = {
+    "EMAIL_ADDRESS": 1.0,
+    "CREDIT_CARD": 0.98,
+    "IBAN_CODE": 1.0,
+    "US_SSN": 1.0,
+    "IP_ADDRESS": 1.0,
+    "PHONE_NUMBER": 0.85,
+}
+
+
+def test_public_sentences_hold_nothing_that_a_check_finds(tmp_path: Path, shared: Path) -> None:
+    rows = json.loads((shared / "data" / "presidio-pii" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
+    path = written(tmp_path / "a.jsonl", *(record(row["full_text"], id=f"r{n}") for n, row in enumerate(rows)))
+    before = path.read_bytes()
+    validate = ["validate", str(path), "--schema", "instruction", "--select", "X701,X702", "--format", "jsonl"]
+    cli.cli.main([*validate, "--output", str(tmp_path / "before")], standalone_mode=False)
+    assert len((tmp_path / "before").read_text().splitlines()) > 250
+    assert redact(path) == 0
+    cli.cli.main([*validate, "--output", str(tmp_path / "after")], standalone_mode=False)
+    assert (tmp_path / "after").read_text() == ""
+    hits: Counter[str] = Counter()
+    spans: Counter[str] = Counter()
+    for row, output in zip(rows, outputs(path), strict=True):
+        for span in row["spans"]:
+            spans[span["entity_type"]] += 1
+            hits[span["entity_type"]] += span["entity_value"] not in output
+    for kind, wanted in _TYPES.items():
+        assert spans[kind] >= 10
+        assert hits[kind] >= wanted * spans[kind], (kind, hits[kind], spans[kind])
+    assert redact(path, "--restore") == 0
+    assert path.read_bytes() == before
+
+
+def test_hostile_lines_hold_nothing_that_a_check_finds(tmp_path: Path, shared: Path) -> None:
+    path = tmp_path / "pii.jsonl"
+    path.write_bytes((shared / "badinputs" / "pii" / "secrets_and_pii.jsonl").read_bytes())
+    assert redact(path) == 0
+    assert outputs(path) == [
+        "[SECRET_1] / [SECRET_2]", "hf_" + "x" * 34, "mail jane.doe@example.com", "card [CARD_1]", "ssn [SSN_1]",
+        "[SECRET_3]",
+    ]  # fmt: skip
+
+
+def test_hostile_files_are_redacted_and_restored_without_loss(tmp_path: Path, shared: Path) -> None:
+    folders = [shared / "badinputs" / name for name in ("jsonl", "text", "tokens")]
+    for number, source in enumerate(sorted(path for folder in folders for path in folder.iterdir() if path.is_file())):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(source.read_bytes())
+        assert redact(path) in (0, 1)
+        if (tmp_path / ".curate").exists():
+            assert redact(path, "--restore") == 0
+        assert path.read_bytes() == source.read_bytes(), source
