@@ -19,7 +19,7 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -170,6 +170,8 @@ class Check:
     """Where there are any, one of them is found in some text of every record that the check reports."""
     speaks_if: Callable[[Settings], bool] | None = None
     """Whether the check can report anything under some settings; None where it always can."""
+    is_about_ids: bool = False
+    """Whether a dataset check looks at nothing but the own ids of records, which are had for a third of a sketch."""
 
 
 DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
@@ -247,6 +249,7 @@ def dataset_check(
     good: Sequence[Json],
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
+    is_about_ids: bool = False,
 ) -> Callable[[type[DatasetCheckT]], type[DatasetCheckT]]:
     """Put a class that sees every record on the shelf; it is built with the settings, and its docstring is the help.
 
@@ -255,7 +258,8 @@ def dataset_check(
     """
 
     def put(factory: type[DatasetCheckT]) -> type[DatasetCheckT]:
-        _put(Check(code, name, severity, _help_of(factory), good, bad, on_dataset=factory, settings=settings))
+        new = Check(code, name, severity, _help_of(factory), good, bad, on_dataset=factory, settings=settings)
+        _put(replace(new, is_about_ids=is_about_ids))
         return factory
 
     return put

@@ -57,6 +57,7 @@ def _is_invisible(character: str) -> bool:
     "S104",
     "repeated-id",
     severity="error",
+    is_about_ids=True,
     good=[
         [
             {"id": "a1", "instruction": "Add 2 and 3.", "output": "5"},
@@ -130,6 +131,7 @@ class _Alike:
     "S126",
     "id-normal-form",
     severity="error",
+    is_about_ids=True,
     good=[
         [{"id": "café", "instruction": "Add 2.", "output": "5"}, {"id": "cafe", "instruction": "Add 1.", "output": "1"}]
     ],
@@ -166,6 +168,7 @@ class IdNormalForm:
     "S123",
     "confusable-id",
     severity="warning",
+    is_about_ids=True,
     good=[
         [{"id": "rec1", "instruction": "Add 2.", "output": "5"}, {"id": "rec2", "instruction": "Add 1.", "output": "1"}]
     ],

@@ -33,8 +33,12 @@ class Shared(NamedTuple):
         return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
 
 
+_MOST_OF_IT = 0.9
+_IN_A_ROW = 13
+"""What two records of different splits must share beyond what a data set's own phrases make them share."""
+
 _VERBATIM = {"level": "verbatim", "part": "prompt", "coverage": 1.0, "run": 23, "spot": "exam.jsonl:4"}
-_NEAR = {"level": "near", "part": "record", "coverage": 0.8, "run": 17, "spot": "exam.jsonl:4"}
+_NEAR = {"level": "near", "part": "record", "coverage": 0.9, "run": 17, "spot": "exam.jsonl:4"}
 _PARTIAL = {"level": "partial", "part": "prompt", "coverage": 0.2, "run": 14, "spot": "exam.jsonl:4"}
 
 
@@ -55,15 +59,17 @@ def benchmark_contamination(shared: Shared, _settings: Settings) -> Iterator[Pro
     "P505",
     "near-split-leak",
     severity="warning",
-    good=[_PARTIAL | {"split": "test"}],
+    good=[_PARTIAL | {"split": "test"}, _NEAR | {"split": "test", "coverage": 0.89, "run": 13}],
     bad=[_VERBATIM | {"split": "test"}, _NEAR | {"split": "validation"}],
 )
 def near_split_leak(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     """A record of the test or validation split stands, whole or for the most part, in a record that is trained on.
 
     Near duplicates never part when a dataset is split, but a question may be quoted in a longer text, and two questions
-    may share one long document. `curate leaks` shows the pairs. Name what keeps such records together as
+    may share one long document. Nine tenths of the words must be shared, thirteen of them in a row: records of one data
+    set are made of the same phrases. `curate leaks` shows weaker pairs too. Name what keeps such records together as
     ``[split].group``, or drop one of the two.
     """
-    if shared.level != "partial":
+    is_telling = shared.coverage >= _MOST_OF_IT and shared.run >= _IN_A_ROW
+    if shared.level == "verbatim" or (shared.level == "near" and is_telling):
         yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.told})")

@@ -50,6 +50,10 @@ _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 @click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
+@click.option(
+    "--engine", type=click.Choice(["local", "daft"]), default="local", show_default=True, help="Who shares out the work."
+)
+@click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=1000, show_default=True, help="Findings to show; all are counted."

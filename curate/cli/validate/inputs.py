@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -36,9 +36,18 @@ class Inputs:
     """Whether ``files`` are all that their workspace has."""
     name: str = ""
     """What the user calls standard input."""
+    rename: Callable[[str], str] | None = None
+    """Puts the user's names of files that were unpacked elsewhere back into a text."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether files are read that the user does not call so."""
+        return bool(self.name) or self.rename is not None
 
     def named(self, text: str) -> str:
-        """Return ``text`` with standard input called as the user calls it."""
+        """Return ``text`` with standard input, and what was unpacked elsewhere, called as the user calls it."""
+        if self.rename is not None:
+            return self.rename(text)
         return text.replace(say.spelled(str(self.files[0])), self.name) if self.name else text
 
 
@@ -49,14 +58,14 @@ def gathered(options: Options) -> Iterator[Inputs]:
     Raises:
         CurateError: E901, E902 or E904 for paths and settings that cannot be used.
     """
-    from curate.settings import Settings, read_settings
+    from curate.settings import read_settings
 
     if options.is_stdin:
         with _spooled(options) as inputs:
             yield inputs
         return
-    root, files = _files([Path(path) for path in options.paths] or [Path()])
-    settings = _with_options(read_settings(root) if root else Settings(), options)
+    root, files = _files([Path(path) for path in options.paths] or [Path()], is_scaled=options.is_scaled)
+    settings = _with_options(read_settings(root), options)
     is_whole = root is None or set(files) >= set(_workspace_files(root, settings))
     yield Inputs(root, files, settings, root, is_whole)
 
@@ -66,14 +75,14 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
     import tempfile
 
-    from curate.settings import Settings, read_settings
+    from curate.settings import read_settings
     from curate.store import write_atomic
     from curate.validate import place_name
 
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
     place = place_name(Path(name), root)
-    settings = _with_options(read_settings(root) if root else Settings(), options)
+    settings = _with_options(read_settings(root), options)
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
         path = Path(folder) / (Path(place).name if place.startswith("../") else place)
         write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
@@ -87,20 +96,33 @@ def root_of(path: Path) -> Path | None:
     return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
 
 
-def _files(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
-    """Return the workspace that the paths belong to, if any, and the record files that they name."""
+def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list[Path]]:
+    """Return the workspace that the paths belong to, if any, and the record files that they name.
+
+    With ``is_scaled`` a folder that is no workspace is one of shards.
+    """
     from curate.settings import FILE_NAME, read_settings
 
     files: list[Path] = []
     roots: list[Path | None] = []
     for path in paths:
         if path.is_dir():
+            if is_scaled and not (path / FILE_NAME).is_file():
+                from curate.scale import shards_in
+
+                roots.append(root_of(path / FILE_NAME))
+                files += shards_in(path)
+                continue
             if not (path / FILE_NAME).is_file():
                 name = say.one_line(str(path))
                 hint = "Name record files, or make one with `curate init`."
                 raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
             roots.append(path)
-            files += _workspace_files(path, read_settings(path))
+            settings = read_settings(path)
+            if not (found := _workspace_files(path, settings)):
+                message = f"no file matches {', '.join(settings.data)} in {say.one_line(str(path))}"
+                raise CurateError("E904 no-such-file", message, "Put record files there with `curate import`.")
+            files += found
         else:
             roots.append(root_of(path))
             files.append(path)
@@ -120,10 +142,6 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
                 "E902 bad-settings", f"data: {pattern!r} leads out of the workspace", "Use a relative glob."
             )
         files += sorted(root.glob(pattern))
-    if not files:
-        raise CurateError(
-            "E904 no-such-file", f"no file matches {', '.join(settings.data)} in {say.one_line(str(root))}"
-        )
     return files
 
 

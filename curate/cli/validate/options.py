@@ -37,11 +37,18 @@ class Options:
     show_values: bool
     jobs: int
     limit: int
+    engine: str = "local"
+    ray_address: str = ""
 
     @property
     def is_stdin(self) -> bool:
         """Whether the lines come from standard input."""
         return STDIN in self.paths
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the work may go past this process and this machine."""
+        return self.engine != "local"
 
     @property
     def is_repair(self) -> bool:
@@ -62,6 +69,9 @@ class Options:
             (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
             (bool(self.since) and mends, "mending is done to whole files, not to the lines since a commit"),
             (self.update_baseline and mends, "mend first, then update the baseline"),
+            (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
+            (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
+            (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         ):
             if is_wrong:

@@ -14,6 +14,7 @@ from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
 from curate.cli.validate.inputs import Inputs, chosen_shape, dropped_records, gathered
 from curate.cli.validate.options import Options
+from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
 from curate.formats import Page, render, with_source
 from curate.record import CurateError, Exit, Finding
@@ -21,7 +22,7 @@ from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.shape import Shape
-    from curate.validate import Baseline, Verdict
+    from curate.validate import Baseline, Engine, Verdict
 
 
 def run(options: Options) -> Exit:
@@ -30,8 +31,8 @@ def run(options: Options) -> Exit:
     Raises:
         CurateError: whatever keeps the run from its end.
     """
-    with gathered(options) as inputs:
-        _spare_inputs(options, inputs)
+    with gathered(options) as given, shared_out(options, given) as (inputs, engine):
+        _spare_inputs(options, given)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
             from curate.cli.validate.repair import repair
@@ -47,7 +48,7 @@ def run(options: Options) -> Exit:
             )
             if options.diff:
                 return Exit.FINDINGS if num_lines and not options.exit_zero else Exit.OK
-        verdict = _verdict(options, inputs, shape)
+        verdict = _verdict(options, inputs, shape, engine)
         if shape.view is None:
             say.talk(f"{say.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else")
         _print(options, inputs, verdict)
@@ -61,7 +62,7 @@ def run(options: Options) -> Exit:
     return Exit.FINDINGS if verdict.num_failing and not options.exit_zero else Exit.OK
 
 
-def _verdict(options: Options, inputs: Inputs, shape: Shape) -> Verdict:
+def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
     from curate.merge import unmerged_findings
     from curate.validate import changed_lines, default_jobs, validate
 
@@ -84,6 +85,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape) -> Verdict:
         changes=changed_lines(inputs.files, options.since) if options.since else None,
         joined=joined,
         has_lengths=options.model is not None,
+        engine=engine,
     )
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
@@ -156,7 +158,7 @@ def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
 
 
 def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
-    if not inputs.name:
+    if not inputs.is_elsewhere:
         return verdict
     findings = [
         replace(finding, file=inputs.named(finding.file), message=inputs.named(finding.message))

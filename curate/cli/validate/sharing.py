@@ -1,0 +1,42 @@
+"""Who shares out the work: this process, or daft here or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from curate.cli.validate.inputs import Inputs
+from curate.cli.validate.options import Options
+
+if TYPE_CHECKING:
+    from curate.validate import Engine
+
+
+@contextmanager
+def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
+    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines.
+
+    Raises:
+        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers; E908 for a Parquet file that
+            cannot be read.
+    """
+    if not options.is_scaled:
+        from curate.validate import examine_all
+
+        yield inputs, examine_all
+        return
+    # The engine is an extra.
+    from curate.scale import examine_on, joined, scratch_for, unpacked
+    from curate.validate import default_jobs
+
+    with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
+        engine = examine_on(cluster)
+        # What a workspace calls its data lies within it, and is JSON lines.
+        if inputs.root is not None or all(path.suffix.lower() != ".parquet" for path in inputs.files):
+            yield inputs, engine
+            return
+        with scratch_for(cluster, inputs.files) as scratch:
+            files, rename = unpacked(cluster, inputs.files, scratch)
+            yield replace(inputs, files=files, rename=rename), engine
