@@ -8,7 +8,6 @@ import os
 import pkgutil
 import signal
 import sys
-from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
 
@@ -50,7 +49,8 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("pairsmith"), prog_name="curate")
+# By its name: reading what is installed takes longer than all the rest, and only --version needs it.
+@click.version_option(package_name="pairsmith", prog_name="curate")
 def cli() -> None:
     """Validate, dedupe, split and export instruction data, then train on it.
 

@@ -8,7 +8,6 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -51,7 +50,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("pairsmith"), prog_name="train")
+@click.version_option(package_name="pairsmith", prog_name="train")
 def cli() -> None:
     """Fine-tune on a curated dataset and say, category by category, whether it helped.
 
