@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
@@ -24,6 +24,8 @@ Split = Literal["train", "validation", "test"]
 
 _PIECE = 1 << 18
 _WHITE = re.compile(r"\s")
+_NUMBERED = re.compile(r"-[0-9]+\Z")
+_PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -53,6 +55,17 @@ class CurateError(Exception):
     def __reduce__(self) -> tuple[type[CurateError], tuple[str, str, str], dict[str, Exit]]:
         # By default an exception is made anew from its message alone, which cannot be done on the way out of a worker.
         return type(self), (self.code, self.message, self.hint), {"exit_code": self.exit_code}
+
+
+def missing_extra(what: str, extra: str, lacking: Sequence[str] = (), otherwise: str = "") -> CurateError:
+    """Return E940 for what cannot be done without an extra, with exit code 3.
+
+    ``what`` is a gerund such as "training", ``lacking`` the packages that are not there, where they are known one by
+    one; ``otherwise`` is what can be done without them.
+    """
+    needed = f"{', '.join(lacking)}, which this installation lacks" if lacking else f"the extra [{extra}]"
+    hint = f"Install it with `pip install 'pairsmith[{extra}]'`" + (f", or {otherwise}." if otherwise else ".")
+    return CurateError("E940 missing-extra", f"{what} needs {needed}", hint, exit_code=Exit.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +146,24 @@ def source_of(record: Record) -> str:
     return source if isinstance(source, str) and source else record.source.file
 
 
+def is_named(code: str, name: str, asked: Collection[str]) -> bool:
+    """Whether a check or a fix is meant by one of ``asked``: its code, its name, or a prefix of its code."""
+    return any(name == one or (code.startswith(one) and bool(_PREFIX.fullmatch(one))) for one in asked)
+
+
+def strings_of(value: Json) -> Iterator[str]:
+    """Yield every string in ``value``, at whatever depth, in no certain order; keys are left out."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+
+
 def canonical(value: Json) -> bytes:
     """Return the one byte spelling of ``value`` that digests are taken of: sorted keys, no spaces, UTF-8."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
@@ -141,6 +172,11 @@ def canonical(value: Json) -> bytes:
 def content_id(content: Json) -> str:
     """Return the id of a record that has none of its own: 16 hex digits of a BLAKE2b digest of its content."""
     return blake2b(canonical(content), digest_size=8).hexdigest()
+
+
+def unnumbered(name: str) -> str:
+    """Return an id without the number (-2, -3, ...) that tells it apart from others like it."""
+    return _NUMBERED.sub("", name)
 
 
 def normalised(text: str) -> str:

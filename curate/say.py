@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ _KEPT = {"\n", "\t"}
 _ORDERS = ("::", "##")
 # GitHub's runner and others look for these anywhere in a line: `##[command]`, `##vso[command]`.
 _BRACKETED = re.compile(r"##(?=[a-z]*\[)", re.IGNORECASE)
+_MARKUP = frozenset("\\`*_{}[]()<>#+-.!|&~:\"'=@/")
 _JSON_STARTS = ("{", "[", '"')
+_NARROWEST, _WIDEST = 60, 120
 
 
 def visible(text: str) -> str:
@@ -85,6 +88,12 @@ def _escaped(text: str, *, in_property: bool = False) -> str:
     return _BRACKETED.sub("# #", visible(text))
 
 
+def markdown_cell(text: str) -> str:
+    """Return ``text`` as one table cell that is shown as it is: no markup, link, image or HTML comes alive."""
+    flat = visible(" ".join(text.split())) or "(none)"
+    return "".join(f"&#{ord(character)};" if character in _MARKUP else character for character in flat)
+
+
 def data(text: str = "") -> None:
     """Write one line of data to stdout. The caller has made its parts visible, or the reader is a program."""
     _write(sys.stdout, text)
@@ -93,6 +102,11 @@ def data(text: str = "") -> None:
 def talk(text: str = "") -> None:
     """Write one line of talk to stderr."""
     _write(sys.stderr, text)
+
+
+def width() -> int:
+    """Return how many cells a line of data may take: the terminal's, but 60 to 120, and 80 where there is none."""
+    return min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
 
 
 def clear() -> None:

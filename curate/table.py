@@ -32,5 +32,6 @@ def padded(cell: str, width: int, *, is_left: bool = True) -> str:
 
 
 def width_of(cell: str) -> int:
-    """Return how many terminal cells a text takes; wide characters count as two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in cell)
+    """Return how many terminal cells a text takes: wide characters count as two, combining marks as none."""
+    spacing = (character for character in cell if not unicodedata.combining(character))
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in spacing)

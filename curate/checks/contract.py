@@ -19,6 +19,7 @@ from curate.door import DoorFault, strict_loads
 from curate.places import shipped
 from curate.record import CurateError, Problem, Record
 from curate.settings import Category, Citations, Settings
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.shape import Shape
@@ -172,15 +173,16 @@ def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
     wanted = category.citations
     found = _citations(wanted.pattern, turn.completion.strip(), record.category)
     if len(found) < wanted.at_least:
-        yield Problem(f"the completion has {len(found):,} citations, fewer than {wanted.at_least:,}", turn.pointer)
+        has = f"the completion has {counted(len(found), 'citation')}"
+        yield Problem(f"{has}, fewer than {wanted.at_least:,}", turn.pointer)
     if wanted.in_prompt:
-        given = asked(record)
+        given = _asked(record)
         lost = sum(one not in given for one in found)
         if lost:
             yield Problem(f"{lost:,} of {len(found):,} citations do not stand in the prompt", turn.pointer)
 
 
-def asked(record: Record) -> str:
+def _asked(record: Record) -> str:
     """Return the texts of all messages before the last answer, whoever says them, as citations are looked for there."""
     last = max((n for n, one in enumerate(record.messages) if one.get("role") == "assistant"), default=0)
     contents = (message.get("content") for message in record.messages[:last])

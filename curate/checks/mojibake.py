@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from curate.checks import check, texts
 from curate.record import Problem, Record
 from curate.settings import Settings
+from curate.table import counted
 
 _CP1252 = {
     bytes([code]).decode("cp1252"): code for code in range(0x80, 0xA0) if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)
@@ -56,11 +57,9 @@ def mojibake(record: Record, settings: Settings) -> Iterator[Problem]:
             continue
         lost = text.count("\ufffd") + text.count(_GBK)
         if lost:
-            yield Problem(f"decoding lost {lost} {'character' if lost == 1 else 'characters'} (U+FFFD)", pointer)
+            yield Problem(f"decoding lost {counted(lost, 'character')} (U+FFFD)", pointer)
         if wrong := num_misread(text):
-            yield Problem(
-                f"UTF-8 was read as another character set, in {wrong} {'place' if wrong == 1 else 'places'}", pointer
-            )
+            yield Problem(f"UTF-8 was read as another character set, in {counted(wrong, 'place')}", pointer)
 
 
 def num_misread(text: str) -> int:

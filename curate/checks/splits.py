@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from curate.checks import Place, Repeats, Sketch, dataset_check, key_of
 from curate.record import SPLITS, Problem
 from curate.settings import Settings
+from curate.table import counted
 
 
 @dataset_check(
@@ -87,6 +88,5 @@ class ThinCategory:
         """Yield each category below the limit."""
         for category, count in sorted(self._counts.items()):
             if count < self._fewest:
-                noun = "record" if count == 1 else "records"
-                message = f"category {category!r} has {count} {noun}, fewer than {self._fewest}"
+                message = f"category {category!r} has {counted(count, 'record')}, fewer than {self._fewest:,}"
                 yield Place(Problem(message), category=category)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from curate.checks import Place, Sketch, dataset_check
 from curate.record import Problem
 from curate.settings import Settings
+from curate.table import counted
 
 _OPENAI_FEWEST = 10
 
@@ -41,8 +42,8 @@ class TargetTooFew:
     def finish(self) -> Iterator[Place]:
         """Yield the count where it is too low."""
         if self._count < self._fewest:
-            noun = "record" if self._count == 1 else "records"
-            yield Place(Problem(f"has {self._count} {noun} to train on; OpenAI accepts {self._fewest} or more"))
+            has = f"has {counted(self._count, 'record')} to train on"
+            yield Place(Problem(f"{has}; OpenAI accepts {self._fewest} or more"))
 
 
 @dataset_check(

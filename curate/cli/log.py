@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from curate.journal import AnyEvent
     from curate.workspace import State, Workspace
 
-_NARROWEST, _WIDEST = 60, 120
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -64,7 +62,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
     for event in last:
         line = _line(event, show_values=not no_values)
-        say.data(_event(event, show_values=not no_values) if form == "jsonl" else say.one_line(line, _width()))
+        say.data(_event(event, show_values=not no_values) if form == "jsonl" else say.one_line(line, say.width()))
     if not events:
         say.talk(f"{say.one_line(str(root))}: nothing has been decided yet")
     elif len(last) < len(chosen):
@@ -149,7 +147,7 @@ def _story(
 
     from curate.diff import field_changes, field_lines
 
-    width = _width()
+    width = say.width()
     place = f"{say.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
     yield f"{say.one_line(name, 60)}: {place}"
     for step in steps:
@@ -182,12 +180,6 @@ def _present(state: State | None, *, show_values: bool) -> str:
         values = _json(dict(record.labels)) if show_values else ", ".join(record.labels)
         parts.append(f"labels {say.one_line(values, 120)}")
     return ", ".join(parts)
-
-
-def _width() -> int:
-    import shutil
-
-    return min(max(shutil.get_terminal_size((80, 24)).columns, _NARROWEST), _WIDEST)
 
 
 def _event(event: AnyEvent, *, show_values: bool) -> str:

@@ -85,15 +85,14 @@ def _shape_for(path: Path) -> Shape | None:
 
     In the middle of a merge the settings may be in conflict themselves, and records are still told apart by their id.
     """
-    from curate.settings import FILE_NAME, read_settings
+    from curate.settings import read_settings, root_of
     from curate.shape import load_shape
 
-    root = next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
+    root = root_of(path)
     if root is None:
         return None
     try:
-        name = read_settings(root).schema_
-        return load_shape(name, root if "/" in name or name.endswith(".json") else None)
+        return load_shape(read_settings(root).schema_, root)
     except CurateError as error:
         say.talk(f"{say.one_line(str(root))}: records are told apart by /id: {say.one_line(error.message)}")
         return None

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import CurateError, Exit, Json
+from curate.record import CurateError, Exit, Json, strings_of
 from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.redact import Key, Run, Told
-    from curate.shape import Shape
 
 _CACHE = ".curate"
 _KEY_NAME = "redact.key.json"
-_GITIGNORE = "# Caches and drafts; may be deleted at any time.\n*\n"
-_SAMPLE_LINES = 100
 _SHOWN = 5
 
 
@@ -54,11 +51,13 @@ def command(
     Example: curate redact my-data --terms people.txt --dry-run
     """
     from curate.redact import Key, Terms, read_terms, redaction, restoration
+    from curate.workspace.loose import shape_for
 
     if no_key and (restore or key_path):
         raise click.UsageError("--no-key goes with neither --key nor --restore.")
     root, files = _input(list(paths) or [Path()])
-    shape = _shape(root, files)
+    # It says which strings are names, and so stay.
+    shape = shape_for(files, root)
     keep, hold = _names_in_use(root)
     key_file = None if no_key else _key_file(key_path, root, files)
     is_written = not (diff or dry_run)
@@ -106,7 +105,7 @@ def _plan(run: Run, *, diff: bool, show_values: bool) -> None:
 
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     """Return the workspace that the paths belong to, if any, and the record files that they name."""
-    from curate.cli.validate.inputs import root_of
+    from curate.settings import root_of
     from curate.workspace import open_workspace
 
     files: list[Path] = []
@@ -121,21 +120,6 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     if len({root.resolve() if root else None for root in roots}) > 1:
         raise CurateError("E904 no-such-file", "the paths belong to different workspaces", "Redact one at a time.")
     return roots[0], list(dict.fromkeys(files))
-
-
-def _shape(root: Path | None, files: Sequence[Path]) -> Shape | None:
-    """Return the shape that says which strings are names: that of the workspace, else the one that fits, if any."""
-    from itertools import chain, islice
-
-    from curate.door import Entry, read_entries
-    from curate.settings import read_settings
-    from curate.shape import guess_shape, load_shape
-
-    if root:
-        return load_shape(read_settings(root).schema_, root)
-    items = chain.from_iterable(read_entries(path) for path in files)
-    name = guess_shape(item.value for item in islice(items, _SAMPLE_LINES) if isinstance(item, Entry))
-    return load_shape(name) if name else None
 
 
 def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
@@ -169,11 +153,10 @@ def _known_key(path: Path) -> Key:
 
 def _keep_key(path: Path, key: Key) -> None:
     from curate.redact import write_key
-    from curate.store import write_atomic
+    from curate.store import make_cache
 
-    ignore = path.parent / ".gitignore"
-    if path.parent.name == _CACHE and not ignore.exists():
-        write_atomic(ignore, [_GITIGNORE.encode()])
+    if path.parent.name == _CACHE:
+        make_cache(path.parent)
     write_key(path, key)
 
 
@@ -240,27 +223,14 @@ def _tell_left(told: Told, num_decisions: int) -> bool:
 def _sensitive_decisions(root: Path | None) -> int:
     """Return how many decisions of the journal repeat personal data or secrets, which folding would bring back."""
     from curate.checks.spans import sensitive_spans
-    from curate.journal import Add, Drop, Edit, Label, read_journal
+    from curate.journal import Add, AnyEvent, Drop, Edit, Label, read_journal
 
-    def words(event: object) -> Iterator[str]:
-        held: Json = None
+    def held(event: AnyEvent) -> Json:
         if isinstance(event, Edit):
-            held = event.changes
-        elif isinstance(event, Add):
-            held = event.record
-        elif isinstance(event, Drop):
-            held = event.reason
-        elif isinstance(event, Label):
-            held = event.value
-        waiting = [held]
-        while waiting:
-            item = waiting.pop()
-            if isinstance(item, str):
-                yield item
-            elif isinstance(item, Mapping):
-                waiting += item.values()
-            elif isinstance(item, list):
-                waiting += item
+            return event.changes
+        if isinstance(event, Add):
+            return event.record
+        return event.reason if isinstance(event, Drop) else event.value if isinstance(event, Label) else None
 
     events = read_journal(root)[0] if root else []
-    return sum(any(sensitive_spans(text) for text in words(event)) for event in events)
+    return sum(any(map(sensitive_spans, strings_of(held(event)))) for event in events)

@@ -38,13 +38,14 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
     from curate.feedback import REPORT_FILE, read_results
+    from curate.trainer import require_trainer
     from curate.workspace.opened import open_and_tell, tell_plan
     from curate.workspace.publish import export_dataset
     from curate.workspace.results import told_records
-    from curate.workspace.training import require_trainer, run_folder, train
+    from curate.workspace.training import run_folder, train
 
     options: list[str] = ctx.meta[_OPTIONS]
-    require_trainer()
+    require_trainer("training", "take the dataset to a machine that has it")
     workspace = open_and_tell(root)
     made, planned = export_dataset(workspace)
     tell_plan(planned)

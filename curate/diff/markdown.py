@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from curate.diff.compare import COUNTS, Change, Difference
 from curate.diff.words import pieces_of, preview, shortened
-from curate.exporters._card import markdown_cell
-from curate.say import one_line
+from curate.say import markdown_cell, one_line
 from curate.table import counted
 
 MOST_BYTES = 60_000

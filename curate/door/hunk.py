@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curate.door.faults import DoorFault
 from curate.door.rewrite import Change
-from curate.door.splice import strings
+from curate.door.splice import common_ends, strings
 from curate.door.strict import strict_loads
 from curate.say import one_line, spelled, visible
 
@@ -31,9 +31,9 @@ def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]
     num_new = "" if change.after else ",0"
     about = f" {', '.join(change.about)}" if change.about else ""
     lines = [f"@@ -{change.line} +{new_line if change.after else new_line - 1}{num_new} @@{about}"]
-    lines.append("-" + "".join(_plain(old) if old == new else _striking(old) for old, new in parts))
+    lines.append("-" + "".join(visible(old) if old == new else _striking(old) for old, new in parts))
     if change.after:
-        lines.append("+" + "".join(_plain(new) if old == new else _striking(new) for old, new in parts))
+        lines.append("+" + "".join(visible(new) if old == new else _striking(new) for old, new in parts))
     return lines
 
 
@@ -54,7 +54,7 @@ def _parts(change: Change, hide: Callable[[str], str]) -> Iterator[Part]:
     before, after = change.before.removesuffix(b"\n"), change.after.removesuffix(b"\n")
     old, new = _spans(before), _spans(after)
     if len(old) != len(new):
-        yield from _apart(_decoded(before, hide), _decoded(after, hide))
+        yield from _apart(hide(_text(before)), hide(_text(after)))
         return
     was = now = 0
     for (old_start, old_end), (new_start, new_end) in zip(old, new, strict=True):
@@ -77,9 +77,7 @@ def _spans(raw: bytes) -> list[tuple[int, int]]:
 
 def _apart(old: str, new: str) -> Iterator[Part]:
     """Yield what two texts begin with alike, where they differ, and what they end with alike."""
-    most = min(len(old), len(new))
-    head = next((n for n in range(most) if old[n] != new[n]), most)
-    tail = next((n for n in range(most - head) if old[-1 - n] != new[-1 - n]), most - head)
+    head, tail = common_ends(old, new)
     yield old[:head], new[:head]
     yield old[head : len(old) - tail], new[head : len(new) - tail]
     yield old[len(old) - tail :], new[len(new) - tail :]
@@ -110,20 +108,12 @@ def _cut(parts: Iterator[Part]) -> Iterator[Part]:
             yield old, new
 
 
-def _decoded(raw: bytes, hide: Callable[[str], str]) -> str:
-    return hide(raw.decode("utf-8", "backslashreplace"))
-
-
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
 def _shown(token: bytes, hide: Callable[[str], str]) -> str:
     return json.dumps(hide(json.loads(token)), ensure_ascii=False)
-
-
-def _plain(text: str) -> str:
-    return visible(text)
 
 
 def _striking(text: str) -> str:

@@ -187,8 +187,10 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
     )
 
 
-def spans(path: Path, num_spans: int, *, root: Path | None = None) -> list[Span]:
+def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
     """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
+
+    Without ``is_counted`` every first line is 1: whoever reads the spans in turn can count along.
 
     Raises:
         CurateError: E904 when the file is missing or may not be read.
@@ -205,7 +207,7 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None) -> list[Span]
         parts, line = [], 1
         for start, end in pairwise(cuts):
             parts.append(Span(start, end, line))
-            line += _count_newlines(handle, start, end)
+            line += _count_newlines(handle, start, end) if is_counted and end < size else 0
         return parts
     finally:
         os.close(handle)

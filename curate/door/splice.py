@@ -65,13 +65,18 @@ def respelled(raw: bytes, texts: Mapping[str, str], *, is_ascii: bool) -> bytes:
     return b"".join([*parts, raw[place:]])
 
 
+def common_ends(old: str, new: str) -> tuple[int, int]:
+    """Return how many characters two texts begin with alike, and how many of what is left they end with alike."""
+    most = min(len(old), len(new))
+    head = next((n for n in range(most) if old[n] != new[n]), most)
+    return head, next((n for n in range(most - head) if old[-1 - n] != new[-1 - n]), most - head)
+
+
 def _token(old: str, text: str, *, is_ascii: bool) -> str:
     """Return the token ``old`` changed to say ``text``."""
     spelled = _SPELLED.findall(old[1:-1])
     before = json.loads(old)
-    most = min(len(before), len(text))
-    head = next((n for n in range(most) if before[n] != text[n]), most)
-    tail = next((n for n in range(most - head) if before[-1 - n] != text[-1 - n]), most - head)
+    head, tail = common_ends(before, text)
     middle = json.dumps(text[head : len(text) - tail], ensure_ascii=is_ascii)[1:-1]
     return f'"{"".join(spelled[:head])}{middle}{"".join(spelled[len(spelled) - tail :])}"'
 

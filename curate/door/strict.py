@@ -87,7 +87,8 @@ def _is_plainly_lossless(raw: bytes, outline: bytes, value: Json) -> bool:
     text = orjson.dumps(value)
     if text == raw:
         return True
-    return not (_HEX_QUOTE in outline and b"\\u0022" in raw) and text.count(b'"') == num_quotes
+    is_hidden = b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in raw
+    return not is_hidden and text.count(b'"') == num_quotes
 
 
 def _is_lossless(raw: bytes, value: Json) -> bool:

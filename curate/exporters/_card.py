@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from curate.exporters._shelf import RowsBySplit
 from curate.record import Json
-from curate.say import visible
+from curate.say import markdown_cell, visible
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_MARKUP = frozenset("\\`*_{}[]()<>#+-.!|&~:\"'=@/")
 
 
 def readme(
@@ -105,9 +104,3 @@ def _making(manifest: Mapping[str, Json]) -> Iterator[str]:
 
 def _table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def markdown_cell(text: str) -> str:
-    """Return ``text`` as one table cell that is shown as it is: no markup, link, image or HTML comes alive."""
-    flat = visible(" ".join(text.split())) or "(none)"
-    return "".join(f"&#{ord(character)};" if character in _MARKUP else character for character in flat)

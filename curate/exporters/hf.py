@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.exporters import RowsBySplit, Written, exporter
 from curate.exporters._card import readme
 from curate.exporters._columns import TEXTS, columns_of
-from curate.record import CurateError, Exit, Json
+from curate.record import Json, missing_extra
 from curate.store import write_atomic
 
 
@@ -19,12 +19,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         # An extra, and slow to import.
         import datasets
     except ImportError as error:
-        raise CurateError(
-            "E940 missing-extra",
-            "exporting a `datasets` folder needs the extra [hub]",
-            'pip install "pairsmith[hub]"',
-            exit_code=Exit.MISSING,
-        ) from error
+        raise missing_extra("exporting a `datasets` folder", "hub") from error
     text = datasets.Value("string")
     call = {"id": text, "type": text, "function": {"name": text, "arguments": text}}
     message = {"role": text, "content": text, "name": text, "tool_call_id": text, "tool_calls": datasets.List(call)}

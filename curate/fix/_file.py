@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,14 +11,13 @@ from curate.door.rewrite import Change, Ending, Mended, Rewrite
 from curate.door.splice import respelled
 from curate.fix._shelf import discover, is_ignored
 from curate.fix._texts import Text, mended, texts, with_texts
-from curate.record import Finding
+from curate.record import Finding, unnumbered
 from curate.shape import Shape
 
 BOM, CRLF, BLANK_LINE, BLANKS = "byte-order-mark", "crlf", "blank-line", "blanks-around-json"
 """Safe fixes of bytes: none changes what a line says. The findings they mend are S118, S119 and S120."""
 
 _MARK = b"\xef\xbb\xbf"
-_NUMBERED = re.compile(r"-[0-9]+\Z")
 
 
 class Fixed:
@@ -51,7 +49,7 @@ class Fixed:
         self._shape = shape
         self._fixes = [fix for fix in discover() if (fix.is_safe or unsafe) and not is_ignored(fix, ignore)]
         self._hold = hold
-        self._keep = {_unnumbered(name) for name in keep}
+        self._keep = set(map(unnumbered, keep))
         self._rewrite = Rewrite(path, self._mend, root=root)
         self._reader = Reader(path, root=root)
         self._is_at_start = True
@@ -144,7 +142,7 @@ class Fixed:
             before = shape.record(entry.value, entry.line.source)
             after = shape.record(value, entry.line.source).id
             # Records with like ids are told apart by their order, so a new one could take the place of its neighbour.
-            is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(_unnumbered, (before.id, after)))
+            is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(unnumbered, (before.id, after)))
             if is_in_use or before.id in self._hold:
                 self.kept[number] = before.id
                 return None
@@ -172,8 +170,3 @@ def fix_file(
     are read inside ``root`` only, and never replaced.
     """
     return Fixed(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root)
-
-
-def _unnumbered(name: str) -> str:
-    """Return an id without the number that tells it apart from others like it."""
-    return _NUMBERED.sub("", name)

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from curate import checks
+from curate.record import is_named
 
 Mender = Callable[[str], str]
 
@@ -79,4 +80,4 @@ def is_ignored(fix: Fix, names: Collection[str]) -> bool:
     if not names:
         return False
     mended = checks.discover()[fix.code].name if fix.code else ""
-    return any(name in (fix.name, mended) or (name and fix.code.startswith(name)) for name in names)
+    return fix.name in names or is_named(fix.code, mended, names)

@@ -25,6 +25,7 @@ _FAMILIES = {
     "L": "labels",
     "P": "splits",
     "R": "results",
+    "T": "trainers",
     "X": "safety",
     "B": "balance",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 
 from curate.formats import Page, VerdictLike
@@ -11,6 +10,7 @@ from curate.formats._place import subject_of
 from curate.formats.concise import place_of
 from curate.record import Finding
 from curate.say import one_line
+from curate.table import width_of
 
 NUM_SOURCES = 20
 _BEFORE, _AFTER = 48, 48
@@ -50,7 +50,7 @@ def _excerpt(finding: Finding, raw: bytes, *, show_values: bool) -> Iterator[str
     right = one_line(after[:_AFTER], _AFTER * 12) + ("…" if len(after) > _AFTER else "")
     margin = str(finding.line)
     yield f"  {margin} | {left}{right}"
-    yield f"  {' ' * len(margin)} | {' ' * _width(left)}^"
+    yield f"  {' ' * len(margin)} | {' ' * width_of(left)}^"
 
 
 def _masked(text: str) -> str:
@@ -68,12 +68,3 @@ def _masked(text: str) -> str:
 def _hidden(text: str) -> str:
     """Return ``text`` with every letter, digit and mark as a dot."""
     return "".join("·" if c.isalnum() or not c.isascii() else c for c in text)
-
-
-def _width(text: str) -> int:
-    """Return how many terminal cells ``text`` takes."""
-    cells = 0
-    for character in text:
-        if not unicodedata.combining(character):
-            cells += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-    return cells

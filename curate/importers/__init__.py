@@ -22,6 +22,7 @@ from curate.importers._shelf import (
     importer,
     importers,
 )
+from curate.importers._values import jsonable
 
 __all__ = [
     "Container",
@@ -38,5 +39,6 @@ __all__ = [
     "convert",
     "importer",
     "importers",
+    "jsonable",
     "plan_import",
 ]

@@ -11,7 +11,7 @@ from curate.importers import Rejected, Row, container
 from curate.importers._fields import SPLIT_NAMES
 from curate.importers._values import jsonable
 from curate.importers.parquet import rows as parquet_rows
-from curate.record import CurateError, Exit
+from curate.record import CurateError, missing_extra
 
 _SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|valid|val|dev|test)(?:[^a-z]|$)")
 
@@ -55,12 +55,7 @@ def _saved(path: Path) -> Iterator[Row | Rejected]:
         # Arrow files are read by the library that wrote them; it is an extra, and slow to import.
         import datasets
     except ImportError as error:
-        raise CurateError(
-            "E940 missing-extra",
-            f"{path}: reading a saved `datasets` folder needs the extra [hub]",
-            'pip install "pairsmith[hub]"',
-            exit_code=Exit.MISSING,
-        ) from error
+        raise missing_extra(f"{path}: reading a saved `datasets` folder", "hub") from error
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:

@@ -19,7 +19,7 @@ from curate.places import shipped
 from curate.record import CurateError, Json
 from curate.settings import FILE_NAME
 from curate.shape import Shape, load_shape
-from curate.store import make_folder, write_atomic
+from curate.store import make_cache, make_folder, write_atomic
 
 MAX_CATEGORIES = 60
 """With more than these the value is hardly a category, and none are listed."""
@@ -35,7 +35,6 @@ SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
 SAMPLE_SEED = 20
 SAMPLE_RATIOS = (0.7, 0.1, 0.2)
 """Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
-_GITIGNORE = "# Caches and drafts; may be deleted at any time.\n*\n"
 _GITATTRIBUTES = with_attributes(
     "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
     "# They are merged by id and field once a clone is set up with `curate merge-driver --install`.\n",
@@ -162,7 +161,7 @@ def _make_sample(root: Path) -> Made:
 
 def _lay_out(root: Path) -> None:
     make_folder(root / DATA_FOLDER)
-    write_atomic(root / ".curate" / ".gitignore", [_GITIGNORE.encode()])
+    make_cache(root / ".curate")
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 
 

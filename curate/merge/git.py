@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from curate.door import door_finding
+from curate.git import git_command, git_environment
 from curate.record import CurateError, Exit, Finding
 from curate.say import one_line, spelled
 
@@ -21,7 +22,6 @@ COMMAND = (
 merged as git merges it; a conflict that we have written is one, and is not merged again."""
 
 _SECONDS = 20
-_PLACE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
 
 
 def config_lines() -> list[tuple[str, str]]:
@@ -96,10 +96,7 @@ def ask_git(folder: Path, question: Sequence[str], given: bytes = b"") -> bytes:
     """
     import subprocess
 
-    # Programs that a repository's own configuration names are not started for a question.
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *question]
-    # Inside a hook git says which repository it means; here the folder says it.
-    environment = {key: value for key, value in os.environ.items() if key not in _PLACE}
+    command, environment = git_command(folder, question), git_environment(folder, question)
     try:
         done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=_SECONDS, env=environment)
     except (OSError, subprocess.TimeoutExpired) as error:

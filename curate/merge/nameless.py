@@ -9,6 +9,8 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 
 import orjson
 
+from curate.record import strings_of
+
 _WORD = re.compile(r"\w+")
 _AT_LEAST = 0.5
 """Share of the words of both that both must have, where they have no text of their own in common."""
@@ -26,7 +28,7 @@ def recognise(base: Mapping[str, bytes], side: Mapping[str, bytes], named: Conta
     gaps = [(gone, come) for gone, come in _gaps(base, side, named) if gone]
     if not gaps:
         return {}
-    known = Counter(text for raw in base.values() for text in set(_texts(raw)) if len(text) >= _LONG)
+    known = Counter(text for raw in base.values() for text in _texts(raw) if len(text) >= _LONG)
     return {new: old for gone, come in gaps for new, old in _pairs(gone, come, base, side, known)}
 
 
@@ -71,9 +73,9 @@ def _in_order(places: Sequence[int]) -> set[int]:
 def _pairs(
     gone: list[str], come: list[str], base: Mapping[str, bytes], side: Mapping[str, bytes], known: Counter[str]
 ) -> Iterator[tuple[str, str]]:
-    texts = {name: set(_texts(base[name])) for name in gone}
+    texts = {name: _texts(base[name]) for name in gone}
     for new in come:
-        own = set(_texts(side[new]))
+        own = _texts(side[new])
         scores = [_likeness(own, texts[old], known) for old in gone[:_AHEAD]]
         best = max(scores, default=0.0)
         if best >= _AT_LEAST:
@@ -90,12 +92,5 @@ def _likeness(one: set[str], other: set[str], known: Counter[str]) -> float:
     return shared + any(len(text) >= _LONG and known[text] == 1 for text in one & other)
 
 
-def _texts(raw: bytes) -> Iterator[str]:
-    """Yield the strings of a line, keys left out."""
-    nodes = [orjson.loads(raw)]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, str):
-            yield node
-        elif isinstance(node, dict | list):
-            nodes += node.values() if isinstance(node, dict) else node
+def _texts(raw: bytes) -> set[str]:
+    return set(strings_of(orjson.loads(raw)))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 
 import orjson
 
-from curate.record import CurateError, Exit, Json
+from curate.record import CurateError, Json
 from curate.say import one_line
-
-_NEEDED = ("torch", "transformers")
+from curate.trainer import require_trainer, trainer_command
 
 
 def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, float]:
@@ -24,19 +21,12 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
     Raises:
         CurateError: E940 with exit code 3 without the extra [train]; E968 when the child fails.
     """
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise CurateError(
-            "E940 missing-extra",
-            f"difficulty needs {', '.join(missing)}, which this installation lacks",
-            "Install it with `pip install 'pairsmith[train]'`, or sort by something else.",
-            exit_code=Exit.MISSING,
-        )
+    require_trainer("scoring difficulty", "sort by something else")
     found: dict[str, float] = {}
     with tempfile.TemporaryFile() as spool:
         spool.writelines(orjson.dumps(row) + b"\n" for row in rows)
         spool.seek(0)
-        # -P keeps the folder we happen to stand in from shadowing the package.
-        command = [sys.executable, "-P", "-m", "train", "ifd", "-", "--model", model]
+        command = trainer_command("ifd", "-", "--model", model)
         with subprocess.Popen(command, stdin=spool, stdout=subprocess.PIPE) as child:
             assert child.stdout
             for line in child.stdout:

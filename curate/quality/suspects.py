@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from curate.record import CurateError, Exit
+from curate.record import missing_extra
 
 if TYPE_CHECKING:
     import numpy
@@ -69,10 +69,7 @@ def find_suspects(
         import numpy as np
         from sklearn.linear_model import LogisticRegression  # noqa: F401  looked for before any work is done
     except ImportError as error:
-        raise CurateError(
-            "E940 missing-extra", "suspect labels need the extra [quality]", 'pip install "pairsmith[quality]"',
-            exit_code=Exit.MISSING,
-        ) from error  # fmt: skip
+        raise missing_extra("finding suspect labels", "quality") from error
     folds = [_fold(cluster, num_folds) for cluster in clusters]
     thin = _thin(labels, folds)
     judged = [index for index, label in enumerate(labels) if label and label not in thin and texts[index].strip()]

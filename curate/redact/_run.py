@@ -14,7 +14,7 @@ from curate.checks.spans import sensitive_spans
 from curate.door import DoorFault, Entry, Reader, pointer_of, strict_loads
 from curate.door.rewrite import Change, Ending, Mended, Rewrite
 from curate.door.splice import respelled, strings
-from curate.record import Finding, Json
+from curate.record import Finding, Json, unnumbered
 from curate.redact._key import PERSON, PLACEHOLDER, Key
 from curate.redact._terms import Terms
 from curate.say import spelled
@@ -123,7 +123,7 @@ class Run:
         self._root = root
         self._kinds_in = look
         self._known_keys: set[str] = set()
-        self._keep = {re.sub(r"-[0-9]+\Z", "", name) for name in keep}
+        self._keep = set(map(unnumbered, keep))
         self._hold = hold
         self._seen: Counter[str] = Counter()
         self._file = ""

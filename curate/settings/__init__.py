@@ -13,7 +13,7 @@ from curate.settings.model import (
     Target,
     Tolerance,
 )
-from curate.settings.read import FILE_NAME, foreign_variables, line_of, origins, read_settings
+from curate.settings.read import FILE_NAME, foreign_variables, line_of, origins, read_settings, root_of
 
 __all__ = [
     "FILE_NAME",
@@ -32,4 +32,5 @@ __all__ = [
     "line_of",
     "origins",
     "read_settings",
+    "root_of",
 ]

@@ -127,7 +127,7 @@ class LeakSettings(_Part):
 class SplitSettings(_Part):
     """How records are divided."""
 
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """Needed before anything is split; `curate init` writes one."""
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test."""
@@ -138,7 +138,7 @@ class SplitSettings(_Part):
 
     @model_validator(mode="after")
     def _ratios_are_shares(self) -> SplitSettings:
-        if any(share < 0 for share in self.ratios) or abs(sum(self.ratios) - 1) > 1e-6:
+        if any(share < 0 for share in self.ratios) or not abs(sum(self.ratios) - 1) <= 1e-6:
             raise ValueError(f"ratios must be shares that add up to 1, not {list(self.ratios)}")
         return self
 

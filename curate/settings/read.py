@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ PREFIX = "CURATE_"
 """`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
 
 _HINT = "See `curate config schema`."
-_MOST_LINES = 5_000
+_MOST_LINES = 200
+_SHOWN = 5
 
 Place = tuple[str | int, ...]
 
@@ -44,7 +46,9 @@ def read_settings(root: Path | None) -> Settings:
     try:
         settings = Settings.model_validate(table)
     except ValidationError as error:
-        message = "; ".join(_told(fault, text, path, variables) for fault in error.errors())
+        faults = error.errors()
+        message = "; ".join(_told(fault, text, path, variables) for fault in faults[:_SHOWN])
+        message += f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
         raise CurateError("E902 bad-settings", message, _HINT) from error
     return _with_contracts(settings, root) if root else settings
 
@@ -65,6 +69,11 @@ def _with_contracts(settings: Settings, root: Path) -> Settings:
         if not is_there:
             raise CurateError("E960 bad-contract", f"{where} is not there", "Name a file relative to the workspace.")
     return settings.at(root) if schemas else settings
+
+
+def root_of(path: Path) -> Path | None:
+    """Return the workspace that a file, or a folder within one, lies in; None where it lies in none."""
+    return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
 
 
 def origins(root: Path) -> dict[Place, str]:
@@ -92,20 +101,61 @@ def foreign_variables() -> list[str]:
 
 def line_of(text: str, place: Place) -> int:
     """Return the 1-based line of TOML ``text`` on which the key at ``place`` begins, 0 where that cannot be told."""
-    lines = text.splitlines(keepends=True)
-    if len(lines) > _MOST_LINES:
-        return 0
-    # The key first exists after some line; its statement begins after the last line that ended another statement.
-    whole = 0
+    return _places(text).get(place, 0)
+
+
+@lru_cache(maxsize=1)
+def _places(text: str) -> dict[Place, int]:
+    """Return the line of every key and list item of a TOML text that can be read.
+
+    A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
+    Where one is longer than `_MOST_LINES`, no more is told.
+    """
+    found: dict[Place, int] = {}
+    tables: dict[Place, int] = {}
+    above: Place = ()
+    start, lines = 0, text.split("\n")
     for number in range(1, len(lines) + 1):
+        if number - start > _MOST_LINES:
+            break
+        statement = "\n".join(lines[start:number]) + "\n"
         try:
-            table = tomllib.loads("".join(lines[:number]))
+            table = tomllib.loads(statement)
         except (ValueError, RecursionError):
             continue
-        if _has(table, place):
-            return whole + 1
-        whole = number
-    return 0
+        if statement.lstrip().startswith("["):
+            above = _header(table, tables)
+            found.setdefault(above, start + 1)
+        else:
+            for place in _all(table, above):
+                found.setdefault(place, start + 1)
+        start = number
+    return found
+
+
+def _header(table: dict[str, Any], tables: dict[Place, int]) -> Place:
+    """Return the place that a header opens; ``tables`` counts those of each array of tables."""
+    place: Place = ()
+    inner: Any = table
+    while inner:
+        key, inner = next(iter(inner.items()))
+        place = (*place, key)
+        if isinstance(inner, list):
+            tables[place] = tables.get(place, 0) + 1
+            inner = inner[0]
+        if place in tables:
+            place = (*place, tables[place] - 1)
+    return place
+
+
+def _all(value: Any, above: Place) -> Iterator[Place]:
+    waiting = [(above, value)]
+    while waiting:
+        place, inner = waiting.pop()
+        if place != above:
+            yield place
+        parts = inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, list) else ()
+        waiting += [((*place, key), part) for key, part in parts]
 
 
 def _text(path: Path) -> str:
@@ -164,15 +214,6 @@ def _leaves(table: Mapping[str, Any], above: Place = ()) -> list[Place]:
         here = (*above, key)
         places += _leaves(value, here) if isinstance(value, Mapping) and value else [here]
     return places
-
-
-def _has(table: Any, place: Place) -> bool:
-    for key in place:
-        is_there = key in table if isinstance(table, dict) else isinstance(table, list) and key in range(len(table))
-        if not is_there:
-            return False
-        table = table[key]
-    return True
 
 
 def _told(fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[Place, tuple[str, Any]]) -> str:

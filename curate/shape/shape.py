@@ -54,8 +54,8 @@ class Shape:
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
         if self._project.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
-        if self._is_own and self.view:
-            is_fit = self.view.is_fit
+        is_fit = self.view.fitness(self.schema) if self._is_own and self.view else None
+        if is_fit:
             return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
         return is_allowed
 

@@ -14,7 +14,7 @@ import orjson
 
 from curate.door import parts_of, pointer_of
 from curate.record import Json, Kind, Problem, Record, Source, content_id
-from curate.shape.wanted import WANTED, fits, line_fits
+from curate.shape.wanted import WANTED, fits, is_assured, line_fits
 
 ONE_PLACE = ("id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore")
 PART_JOINT = "\n\n"
@@ -123,15 +123,14 @@ class View:
             return ({"role": "system", "content": system}, asked, answered), tools, "", system, prompt, completion or ""
         return (asked, answered), tools, "", "", prompt, completion or ""
 
-    @cached_property
-    def is_fit(self) -> Callable[[Mapping[str, Json]], bool]:
-        """Says quickly whether a line has no `misfits`."""
+    def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
+        """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""
         places = [*self.one.items(), *(("prompt", place) for place in self.prompt)]
         if any(part.isdecimal() for _, parts in places for part in parts):
             # Such a part can be the place in a list, which a schema of the line would have to spell out.
             return lambda value: not any(self.misfits(value))
-        is_fit: Callable[[Mapping[str, Json]], bool] = line_fits(places)
-        return is_fit
+        places = [(name, parts) for name, parts in places if not is_assured(schema, name, parts)]
+        return line_fits(places) if places else None
 
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is.

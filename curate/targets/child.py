@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from types import TracebackType
 
 import orjson
 
 from curate.checks import Lengths
-from curate.record import CurateError, Exit, Json
+from curate.record import CurateError, Json
 from curate.say import one_line
-
-_NEEDED = ("torch", "transformers")
+from curate.trainer import require_trainer, trainer_command
 
 
 class Measurer:
@@ -28,22 +25,10 @@ class Measurer:
     """
 
     def __init__(self, model: str, max_length: int, options: Sequence[str]) -> None:
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if missing:
-            raise CurateError(
-                "E940 missing-extra",
-                f"counting tokens needs {', '.join(missing)}, which this installation lacks",
-                "Install it with `pip install 'pairsmith[train]'`, or leave --model out.",
-                exit_code=Exit.MISSING,
-            )
+        require_trainer("counting tokens", "leave --model out")
         self._model, self._max_length = model, max_length
-        command = ["measure", "-", "--model", model, "--max-length", str(max_length), *options]
-        self._child = subprocess.Popen(
-            # -P keeps the folder we happen to stand in from shadowing the package.
-            [sys.executable, "-P", "-m", "train", *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        command = trainer_command("measure", "-", "--model", model, "--max-length", str(max_length), *options)
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def lengths(self, row: Mapping[str, Json]) -> Lengths:
         """Return the lengths of a row.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,11 @@ from curate.checks import discover
 from curate.checks.leaks import Shared
 from curate.leaks import Leak, Leaks, find_leaks
 from curate.leaks.reading import Reading, read_any
-from curate.record import SPLITS, CurateError, Exit, Finding, Record, Split
+from curate.record import SPLITS, CurateError, Finding, Record, Split, is_named
 from curate.settings import LeakSettings
-from curate.table import counted
 from curate.validate import select_checks
-from curate.validate.select import is_named
 from curate.workspace import Workspace
 from curate.workspace.paths import data_files
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +48,13 @@ def benchmark_files(workspace: Workspace) -> list[Path]:
     """
     globs = workspace.settings.leaks.against
     for glob in globs:
-        if not data_files(workspace.root, [glob]):
+        if not data_files(workspace.root, [glob], "leaks.against"):
             raise CurateError(
                 "E964 nothing-to-compare",
                 f"leaks.against: no file in {workspace.root} matches {glob!r}",
                 "Copy the benchmark into the workspace, or take the glob out of curate.toml.",
             )
-    return data_files(workspace.root, globs)
+    return data_files(workspace.root, globs, "leaks.against")
 
 
 def contaminated(workspace: Workspace, trained: Sequence[Record]) -> list[Finding]:
@@ -130,23 +125,3 @@ class _Judge:
             )
             for problem in check.on_pair(shared, self._workspace.settings)
         ]
-
-
-def require_uncontaminated(findings: Sequence[Finding]) -> None:
-    """Refuse to go on while a record that is trained on gives a benchmark away.
-
-    Raises:
-        CurateError: E907 with the number of pairs and the first of them; exit code 1.
-    """
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if not errors:
-        return
-    codes = ", ".join(f"{name} x{number}" for name, number in Counter(f"{e.code} {e.name}" for e in errors).items())
-    places = "\n".join(f"  {e.file}:{e.line}: {e.code} {e.message}" for e in errors[:_SHOWN])
-    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-    raise CurateError(
-        "E907 dirty-data",
-        f"{counted(len(errors), 'error')} in the way of an export: {codes}\n{places}{more}",
-        "See the pairs with `curate leaks`, drop the records, or take the benchmark out of [leaks].against.",
-        exit_code=Exit.FINDINGS,
-    )

@@ -10,7 +10,8 @@ from pathlib import Path
 from curate import say
 from curate.door import Entry, Reader, read_entries
 from curate.record import CurateError, Finding, Record, Source
-from curate.shape import guess_shape, load_shape
+from curate.settings import read_settings
+from curate.shape import Shape, guess_shape, load_shape
 from curate.validate import read_records
 from curate.workspace import told_apart
 
@@ -26,16 +27,15 @@ class LooseFiles:
         Raises:
             CurateError: E903 when no shipped shape fits; E904 when a file is missing.
         """
-        entries = (item for path in files for item in islice(read_entries(path), _SAMPLE))
-        name = guess_shape([item.value for item in entries if isinstance(item, Entry)])
-        if name is None:
+        shape = shape_for(files)
+        if shape is None:
             raise CurateError(
                 "E903 bad-schema",
                 f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
                 "Import the files into a workspace with `curate init DIR --from FILE`.",
             )
         self.files = files
-        self.shape = load_shape(name)
+        self.shape = shape
         self.num_findings = 0
         """Findings about lines in the last reading."""
 
@@ -73,6 +73,19 @@ class LooseFiles:
                 if line[0] >= last:
                     break
         return found
+
+
+def shape_for(files: Sequence[Path], root: Path | None = None) -> Shape | None:
+    """Return the shape of the workspace ``root``, else the shipped one that fits the first lines of ``files``, if any.
+
+    Raises:
+        CurateError: E902 and E903 for the settings and the schema of the workspace; E904 when a file is missing.
+    """
+    if root:
+        return load_shape(read_settings(root).schema_, root)
+    entries = (item for path in files for item in islice(read_entries(path), _SAMPLE))
+    name = guess_shape([item.value for item in entries if isinstance(item, Entry)])
+    return load_shape(name) if name else None
 
 
 def loose_records(files: Sequence[Path]) -> list[Record]:

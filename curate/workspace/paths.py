@@ -14,17 +14,22 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         CurateError: E914 when it does not.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    # What is no path at all, with a NUL or a loop of links in it, leads nowhere.
+    try:
+        place = path.resolve()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise CurateError("E914 outside-workspace", f"{path} is no path: {error}", "Name what is there.") from error
+    if not place.is_relative_to(root.resolve()):
         raise CurateError(
             "E914 outside-workspace",
-            f"{path} leads to {path.resolve()}, outside the workspace {root}",
+            f"{path} leads to {place}, outside the workspace {root}",
             "Copy the files into the workspace, or import them with `curate import`.",
         )
     return path
 
 
-def data_files(root: Path, globs: Sequence[str]) -> list[Path]:
-    """Return the files that ``globs`` match below ``root``, each once, sorted.
+def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:
+    """Return the files that ``globs`` of a setting match below ``root``, each once, sorted.
 
     Raises:
         CurateError: E914 when a glob or a link leads outside ``root``.
@@ -35,7 +40,7 @@ def data_files(root: Path, globs: Sequence[str]) -> list[Path]:
         if Path(pattern).is_absolute() or ".." in parts or not parts:
             raise CurateError(
                 "E914 outside-workspace",
-                f"data: {pattern!r} leads outside the workspace {root}",
+                f"{setting}: {pattern!r} leads outside the workspace {root}",
                 'Write globs from the workspace down, like "data/*.jsonl".',
             )
         found.update(path for path in root.glob(pattern) if not path.is_dir())

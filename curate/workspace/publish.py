@@ -18,9 +18,10 @@ from curate.git import git_command, git_environment
 from curate.record import SPLITS, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
 from curate.settings import SplitSettings
 from curate.split import Assignment, split
+from curate.table import counted
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
-from curate.workspace.leaks import contaminated, leaking, require_uncontaminated
+from curate.workspace.leaks import contaminated, leaking
 from curate.workspace.scoring import scoring
 
 _REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
@@ -53,8 +54,9 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
 
     ``settings`` stand in for the workspace's own.
 
-    Raises: CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
-        changed.
+    Raises:
+        CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
+            changed.
     """
     wanted, pins = workspace.wanted(), workspace.pins()
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
@@ -88,18 +90,20 @@ def require_clean(verdict: Verdict) -> None:
     """
     if not verdict.num_failing:
         return
-    errors = [finding for finding in verdict.findings if verdict.is_failing(finding)]
-    codes = ", ".join(f"{name} x{number}" for name, number in Counter(f"{e.code} {e.name}" for e in errors).items())
-    places = "\n".join(f"  {e.file}:{e.line}:{e.column}: {e.code} {e.message}" for e in errors[:_SHOWN])
-    more = f"\n  and {verdict.num_failing - _SHOWN} more" if verdict.num_failing > _SHOWN else ""
+    failing = [finding for finding in verdict.findings if verdict.is_failing(finding)]
     limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
-    noun = "findings" if verdict.num_over_tolerance else "errors"
-    raise CurateError(
-        "E907 dirty-data",
-        f"{verdict.num_failing} {noun} stand in the way of an export: {codes}\n{places}{more}{limits}",
-        "See them all with `curate validate`, mend the lines or drop the records, and export again.",
-        exit_code=Exit.FINDINGS,
-    )
+    noun = "finding" if verdict.num_over_tolerance else "error"
+    hint = "See them all with `curate validate`, mend the lines or drop the records, and export again."
+    raise _dirty(failing, counted(verdict.num_failing, noun), verdict.num_failing, hint, limits)
+
+
+def _dirty(found: Sequence[Finding], told: str, number: int, hint: str, limits: str = "") -> CurateError:
+    """Return the refusal of an export: how many findings, of which codes, and where the first of them are."""
+    codes = ", ".join(f"{name} x{some}" for name, some in Counter(f"{one.code} {one.name}" for one in found).items())
+    places = "\n".join(f"  {one.file}:{one.line}:{one.column}: {one.code} {one.message}" for one in found[:_SHOWN])
+    more = f"\n  and {number - _SHOWN:,} more" if number > _SHOWN else ""
+    message = f"{told} in the way of an export: {codes}\n{places}{more}{limits}"
+    return CurateError("E907 dirty-data", message, hint, exit_code=Exit.FINDINGS)
 
 
 def without_leaks(workspace: Workspace, planned: Plan) -> Plan:
@@ -110,7 +114,9 @@ def without_leaks(workspace: Workspace, planned: Plan) -> Plan:
     """
     by_split = planned.by_split
     found = [*contaminated(workspace, by_split["train"]), *leaking(workspace, by_split)]
-    require_uncontaminated(found)
+    if errors := [finding for finding in found if finding.severity == "error"]:
+        hint = "See the pairs with `curate leaks`, drop the records, or take the benchmark out of [leaks].against."
+        raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
     return replace(planned, leaks=found)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from curate.export import Export
 from curate.exporters import export_rows
-from curate.record import CurateError, Exit
+from curate.record import CurateError, missing_extra
 from curate.say import one_line
 from curate.store import make_folder
 from curate.workspace import Workspace, inside
@@ -88,10 +88,7 @@ def send(parcel: Parcel, repo: str, *, is_public: bool) -> str:
         # An extra, and slow to import.
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise CurateError(
-            "E940 missing-extra", "pushing needs the extra [hub]", 'pip install "pairsmith[hub]"',
-            exit_code=Exit.MISSING,
-        ) from error  # fmt: skip
+        raise missing_extra("pushing", "hub") from error
     api = HfApi(library_name="pairsmith", endpoint=os.environ.get("HF_ENDPOINT"))
     _asked(lambda: api.create_repo(repo, repo_type="dataset", private=not is_public, exist_ok=True), repo)
     info = _asked(lambda: api.repo_info(repo, repo_type="dataset"), repo)

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from curate.record import CurateError, Exit
+from curate.trainer import trainer_command
 from curate.workspace import RUNS, Workspace, inside
 
-_NEEDED = ("torch", "transformers", "peft")
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def require_trainer() -> None:
-    """Make sure that training can start here.
-
-    Raises:
-        CurateError: E940 with exit code 3 when the extra ``train`` is not installed.
-    """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise CurateError(
-            "E940 missing-extra",
-            f"training needs {', '.join(missing)}, which this installation lacks",
-            "Install it with `pip install 'pairsmith[train]'`, or take the dataset to a machine that has it.",
-            exit_code=Exit.MISSING,
-        )
 
 
 def run_folder(workspace: Workspace, options: Sequence[str]) -> Path:
@@ -57,20 +38,9 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
     Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
     on, and it is waited for.
     """
-    recipe = ["--recipe", str(inside(workspace.root, workspace.root / workspace.settings.recipe))]
-    command = [
-        # -P keeps the folder we happen to stand in from shadowing the package.
-        sys.executable,
-        "-P",
-        "-m",
-        "train",
-        "run",
-        str(dataset),
-        "--out",
-        str(folder),
-        *(recipe if workspace.settings.recipe else []),
-        *options,
-    ]
+    recipe = workspace.settings.recipe
+    chosen = ["--recipe", str(inside(workspace.root, workspace.root / recipe))] if recipe else []
+    command = trainer_command("run", str(dataset), "--out", str(folder), *chosen, *options)
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
 

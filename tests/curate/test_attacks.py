@@ -22,9 +22,9 @@ from curate.checks.personal_data import _phones
 from curate.checks.special_tokens import special_token_in_text
 from curate.checks.truncated import truncated
 from curate.exporters.csv import guarded
-from curate.exporters._card import markdown_cell
 from curate.intake import take_in
 from curate.record import CurateError, Source, normalised
+from curate.say import markdown_cell
 from curate.settings import Settings, read_settings
 from curate.shape import load_shape
 from curate.store import write_atomic

@@ -12,7 +12,7 @@ import pytest
 
 from curate.exporters import export_rows, exporters
 from curate.exporters.csv import guarded
-from curate.exporters._card import markdown_cell
+from curate.say import markdown_cell
 
 _FORMULA = re.compile('^[ "]*[=+\\-@\t\r＝＋－＠]')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")

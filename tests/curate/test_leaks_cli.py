@@ -205,7 +205,7 @@ def test_a_contaminated_dataset_is_not_written(workspace: Callable[..., Any]) ->
     assert caught.value.exit_code == Exit.FINDINGS
     assert caught.value.message.splitlines() == [
         "1 error in the way of an export: P504 benchmark-contamination x1",
-        "  data/a.jsonl:41: P504 gives away the benchmark record benchmarks/exam.jsonl:1 "
+        "  data/a.jsonl:41:1: P504 gives away the benchmark record benchmarks/exam.jsonl:1 "
         "(verbatim: 100% of its prompt, 21 words in a row)",
     ]
     assert not (made.root / "dataset").exists()
@@ -213,8 +213,8 @@ def test_a_contaminated_dataset_is_not_written(workspace: Callable[..., Any]) ->
     with pytest.raises(CurateError, match="2 errors") as caught:
         export_dataset(open_workspace(made.root))
     assert [told.split(": ")[0] for told in caught.value.message.splitlines()[1:]] == [
-        "  data/a.jsonl:41",
-        "  data/b.jsonl:1",
+        "  data/a.jsonl:41:1",
+        "  data/b.jsonl:1:1",
     ]
     code, out, _ = call(made.root)
     assert code == Exit.FINDINGS

@@ -81,7 +81,9 @@ class Answers(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
             is_there = name in self.server.repos
-            self.server.repos.setdefault(name, {"private": asked.get("private") or asked.get("visibility") == "private"})
+            self.server.repos.setdefault(
+                name, {"private": asked.get("private") or asked.get("visibility") == "private"}
+            )
             self._answer({"url": f"{self.server.address}/datasets/{name}", "id": name}, 409 if is_there else 200)
         elif self.path == "/api/validate-yaml":
             self._answer({"errors": [], "warnings": []})

@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(
 
 
 def test_the_extra_is_asked_for(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.targets.child.find_spec", lambda name: None)
+    monkeypatch.setattr("curate.trainer.find_spec", lambda name: None)
     with pytest.raises(CurateError, match="counting tokens needs torch, transformers") as caught:
         measured(write(tmp_path, SHORT), root)
     assert caught.value.code == "E940 missing-extra"

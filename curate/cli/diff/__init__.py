@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from curate.cli.diff.versions import Version
     from curate.diff import Difference
 
-_WIDTHS = (60, 120)
-
 
 @click.command()
 @click.argument("versions", metavar="[BEFORE] [AFTER]", nargs=-1)
@@ -85,7 +83,6 @@ def _rendered(
     difference: Difference, form: str, names: tuple[str, str], limit: int, *, show_values: bool
 ) -> Iterator[str]:
     import json
-    import shutil
 
     from curate.diff import document, render_markdown, render_text
 
@@ -96,9 +93,7 @@ def _rendered(
     elif form == "markdown":
         yield "".join(render_markdown(difference, before, after, show_values=show_values)).rstrip("\n")
     else:
-        narrowest, widest = _WIDTHS
-        width = min(max(shutil.get_terminal_size((80, 24)).columns, narrowest), widest)
-        yield from render_text(difference, width=width, limit=limit, show_values=show_values)
+        yield from render_text(difference, width=say.width(), limit=limit, show_values=show_values)
 
 
 def _write(lines: list[str], output: Path | None) -> None:

@@ -58,6 +58,13 @@ def _lay_out(name: str, folder: Path, place: Path) -> None:
     start = 0
     for _, file in wanted:
         end = blobs.index(b"\n", start)
-        size = int(blobs[start:end].split()[2])
+        blob, *told = blobs[start:end].decode().split()
+        if told[-1] == "missing":
+            raise CurateError(
+                "E966 git-refused",
+                f"the repository lacks {blob}, which {one_line(name)} has",
+                "A partial clone fetches it with `git checkout`; a damaged one is told by `git fsck`.",
+            )
+        size = int(told[-1])
         write_atomic(file, [blobs[end + 1 : end + 1 + size]])
         start = end + 1 + size + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,12 @@ from curate.export import row_of
 from curate.journal import FOLDER as JOURNAL
 from curate.merge import recognise
 from curate.record import SPLITS, CurateError, Json, Record, content_id
-from curate.settings import FILE_NAME, read_settings
-from curate.shape import Shape, guess_shape, load_shape
+from curate.settings import FILE_NAME, root_of
+from curate.shape import Shape
 from curate.table import counted
 from curate.workspace import Workspace, open_workspace
+from curate.workspace.loose import shape_for
 
-_SAMPLE = 100
 _BOOKKEEPING = ("id", "cluster", "source")
 """What a dataset's row says about where it came from; it changes when other records do."""
 
@@ -120,7 +119,8 @@ def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "l
     found = Version(kind)
     num_bad = 0
     seen: dict[str, int] = {}
-    shape = None if kind == "dataset" else _shape(root, files)
+    # The folder may be the workspace itself, or lie in one.
+    shape = None if kind == "dataset" else shape_for(files, root_of(root / FILE_NAME))
     for path in files:
         for item in read_entries(path, name=str(path.relative_to(root)), root=root):
             if not isinstance(item, Entry):
@@ -162,27 +162,6 @@ def _row(record: Record, split: str, place: str) -> Item:
     row: dict[str, Json] = row_of(record, "", "")
     value = {key: part for key, part in row.items() if key not in _BOOKKEEPING}
     return Item(record.id, value, str(row["category"]), split, place, record.has_own_id)
-
-
-def _shape(root: Path, files: list[Path]) -> Shape | None:
-    """Return the shape of the workspace that the files lie in, else the shipped one that fits their first lines."""
-    home = next((folder for folder in (root, *root.absolute().parents) if (folder / FILE_NAME).is_file()), None)
-    if home is not None:
-        schema = read_settings(home).schema_
-        return load_shape(schema, home if "/" in schema or schema.endswith(".json") else None)
-    name = guess_shape(list(_sample(files)))
-    return load_shape(name) if name else None
-
-
-def _sample(files: list[Path]) -> Iterator[Json]:
-    left = _SAMPLE
-    for path in files:
-        for item in read_entries(path):
-            if isinstance(item, Entry):
-                yield item.value
-                left -= 1
-            if not left:
-                return
 
 
 def _tell_left_out(name: str, number: int) -> None:
