@@ -1,140 +1,322 @@
-"""Exact and near duplicates, side by side with peers: CPU seconds, ratio, and how many planted copies each sees.
+"""Exact and near duplicates, side by side with peers: CPU seconds, peak memory, recall and precision.
 
-    python benchmarks/dedupe.py [--records 20000]
+    python benchmarks/dedupe.py [--records 100000] [--rounds 3] [--million]
 
-The data is made here from a seed: records of random words with a skewed (Zipf-like) vocabulary, 3 % exact copies and 3
-% copies with 4 % of their words changed. datasketch is a peer where it is installed. A peer's "seen" counts copies for
-which it names the original or another copy; peers that verify nothing may name more than is true.
+Every way runs in a process of its own, the ways alternate, and medians are printed. All near ways compare one text a
+record by word 5-grams from .8 on and get it in memory, in lower case with single blanks; loading and compiling are
+outside the clock, and everything from the texts to the verdict is inside it. "recall" is the share of rows with a true
+partner that are named, "precision" the share of named rows that have one, both by sets of words, without hashing.
+The peers name rows and verify nothing; ours gives verified clusters. The product's own
+call must name what is alike as a whole or in its prompt.
+
+With --million the command itself reads, compares by its default (three fields, word 3-grams from .7 on) and reports a
+million records. Peers are used where they are installed: pip install rensa datasketch.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
+import os
+import resource
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import accumulate
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
 
-from curate.dedupe import find_duplicates
-from curate.record import Record, Source, normalised
-from curate.settings import DedupeSettings
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-VOCABULARY = 20_000
-Outcome = tuple[int, int, int]
-"""Exact copies seen, edited copies seen, pairs named in all."""
+import repeats
 
-
-def record(name: str, prompt: str, completion: str) -> Record:
-    """Return an instruction record of the two texts."""
-    messages = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
-    return Record(name, "instruction", Source("made", 1), {}, prompt, completion, messages=messages)
+NGRAM, THRESHOLD = 5, 0.8
+BLOCK = 1024
+Flags = np.ndarray
 
 
-def made(count: int, seed: int) -> list[Record]:
-    """Return ``count`` records: originals "r...", exact copies "e<original>", edited copies "n<original>"."""
-    rng = random.Random(seed)
-    words = [
-        f"{rng.choice('bcdfghjklmnprstvw')}{rng.choice('aeiou')}{rng.choice('lmnrst')}{n}" for n in range(VOCABULARY)
-    ]
-    weights = list(accumulate(1 / (rank + 3) for rank in range(VOCABULARY)))
-    num_copies = count * 3 // 100
+def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Flags]:
+    """Exact groups of texts, normalisation included."""
+    from curate.dedupe.clean import flattened, text_keys
+    from curate.dedupe.near import firsts, kernels_for
+    from curate.dedupe.text import storable
+
+    def keys_of(block: list[str]) -> np.ndarray:
+        return kernels_for(0, True).clean(block).keys if is_compiled else text_keys(flattened(block))
+
+    keys_of(texts[:10])
+
+    def run() -> Flags:
+        keys = [keys_of(storable(texts[low : low + BLOCK])) for low in range(0, len(texts), BLOCK)]
+        first = firsts(np.concatenate(keys))
+        return np.bincount(first, minlength=len(first))[first] > 1
+
+    return run
+
+
+def python_set(texts: list[str]) -> Callable[[], Flags]:
+    """Exact groups by the usual recipe: normalised strings in a dict."""
+
+    def run() -> Flags:
+        first: dict[str, int] = {}
+        rows = np.array([first.setdefault(" ".join(t.lower().split()), n) for n, t in enumerate(texts)])
+        return np.bincount(rows, minlength=len(rows))[rows] > 1
+
+    return run
+
+
+def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
+    """Exact groups, near links verified by exact Jaccard, and clusters of both, of one text a record."""
+    from curate.dedupe import Method
+    from curate.dedupe.components import components
+    from curate.dedupe.find import compare_texts
+    from curate.dedupe.near import firsts, kernels_for
+    from curate.dedupe.shingles import Spans
+    from curate.dedupe.stages import Stages
+    from curate.dedupe.text import storable
+
+    kernels = kernels_for(0, is_compiled)
+    method = Method("word", NGRAM, THRESHOLD)
+
+    def run(some: list[str] = texts) -> Flags:
+        blocks = [kernels.clean(storable(some[low : low + BLOCK])) for low in range(0, len(some), BLOCK)]
+        keys = np.concatenate([block.keys for block in blocks])
+        lengths = np.concatenate([block.words.lengths for block in blocks])
+        tokens = np.concatenate([block.words.hashes for block in blocks])
+        ends = np.cumsum(lengths)
+        spans = Spans(tokens, ends - lengths, ends)
+        first = firsts(keys)
+        left, right, _ = compare_texts("record", spans, keys, method, kernels, Stages(), lambda *_: None).pairs()
+        roots = components(len(some), np.concatenate([first, left]), np.concatenate([np.arange(len(some)), right]))
+        return np.bincount(roots, minlength=len(roots))[roots] > 1
+
+    run(texts[:50])
+    return run
+
+
+def ours_product(prompts: list[str], completions: list[str]) -> Callable[[], Flags]:
+    """The product's own call: three fields by word 3-grams from .7 on, pairs, conflicts, clusters by name."""
+    from curate.dedupe import find_duplicates
+    from curate.record import Record, Source
+    from curate.settings import DedupeSettings
+
     records = []
-    for number in range(count - 2 * num_copies):
-        prompt, completion = (rng.choices(words, cum_weights=weights, k=rng.randint(20, 80)) for _ in range(2))
-        records.append(record(f"r{number}", " ".join(prompt), " ".join(completion)))
-    picked = rng.sample(records, 2 * num_copies)
-    copies = [record(f"e{one.id}", one.prompt.upper(), one.completion + " ") for one in picked[:num_copies]]
-    copies += [edited(one, rng) for one in picked[num_copies:]]
-    together = records + copies
-    rng.shuffle(together)
-    return together
+    for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        turns = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
+        records.append(Record(f"r{n}", "instruction", Source("made", n), {}, prompt, completion, messages=turns))
+    find_duplicates(records[:50], DedupeSettings(), is_compiled=True)
+
+    def run() -> Flags:
+        found = find_duplicates(records, DedupeSettings(), is_compiled=True)
+        named = {name for pair in found.pairs for name in (pair.record, pair.kept)}
+        named |= {name for pair in found.conflicts for name in (pair.record, pair.other)}
+        return np.array([record.id in named for record in records])
+
+    return run
 
 
-def edited(one: Record, rng: random.Random) -> Record:
-    """Return a copy with 4 % of its words changed."""
-    prompt = one.prompt.split()
-    words = prompt + one.completion.split()
-    for place in rng.sample(range(len(words)), round(0.04 * len(words))):
-        words[place] = f"x{rng.randrange(10**9)}"
-    return record(f"n{one.id}", " ".join(words[: len(prompt)]), " ".join(words[len(prompt) :]))
+def shingle_strings(text: str) -> list[str]:
+    """Return the word 5-grams of a text as strings, as the peers' own examples make them."""
+    words = text.split(" ")
+    return [" ".join(words[at : at + NGRAM]) for at in range(max(1, len(words) - NGRAM + 1))]
 
 
-def outcome(named: set[str], records: Sequence[Record]) -> Outcome:
-    """Count the planted copies among the records that share a name with another."""
-    ids = {one.id for one in records}
-    copies = {kind: [name for name in ids if name.startswith(kind)] for kind in "en"}
-    seen = {kind: sum(name in named or name[1:] in named for name in names) for kind, names in copies.items()}
-    return seen["e"], seen["n"], len(named)
+def rensa_tokens(texts: list[str]) -> Callable[[], Flags]:
+    """rensa's documented bulk call on token sets: 128 permutations, 16 bands."""
+    import rensa
+
+    def run() -> Flags:
+        matrix = rensa.RMinHash.digest_matrix_from_token_sets((shingle_strings(text) for text in texts), 128, 42)
+        return np.array(rensa.RMinHashLSH(THRESHOLD, 128, 16).query_duplicate_flags_matrix_one_shot(matrix), bool)
+
+    return run
 
 
-def ours(records: Sequence[Record], *, is_compiled: bool) -> Outcome:
-    """Everything: exact, three fields near, verified, clusters and conflicts."""
-    found = find_duplicates(records, DedupeSettings(), is_compiled=is_compiled)
-    sizes: dict[str, int] = {}
-    for cluster in found.clusters.values():
-        sizes[cluster] = sizes.get(cluster, 0) + 1
-    return outcome({name for name, cluster in found.clusters.items() if sizes[cluster] > 1}, records)
+def rensa_flat(texts: list[str]) -> Callable[[], Flags]:
+    """rensa's fastest entry: hashes made by polars and numpy, 120 permutations, 20 bands."""
+    import polars as pl
+    import rensa
+
+    def run() -> Flags:
+        words = pl.DataFrame({"text": texts}).select(pl.col("text").str.split(" "))["text"]
+        counts = words.list.len().to_numpy().astype(np.int64)
+        hashes = words.explode().hash(seed=1).to_numpy()
+        joined = hashes * np.uint64(0x9E3779B97F4A7C15)
+        for step, odd in enumerate((0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F)):
+            joined[: -step - 1] += hashes[step + 1 :] * np.uint64(odd)
+        joined = (joined ^ (joined >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        joined ^= joined >> np.uint64(32)
+        per_text = np.maximum(1, counts - NGRAM + 1)
+        offsets = np.concatenate([[0], np.cumsum(per_text)])
+        starts = np.cumsum(counts) - counts
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], per_text)
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(joined[places], offsets.astype(np.uint64), 120, 42)
+        return np.array(rensa.RMinHashLSH(THRESHOLD, 120, 20).query_duplicate_flags_matrix_one_shot(matrix), bool)
+
+    return run
 
 
-def python_set(records: Sequence[Record]) -> Outcome:
-    """Exact only: a dict of normalised texts."""
-    first: dict[str, str] = {}
-    named = set()
-    for one in records:
-        other = first.setdefault(normalised(f"{one.prompt}\n{one.completion}"), one.id)
-        if other != one.id:
-            named |= {one.id, other}
-    return outcome(named, records)
-
-
-def datasketch(records: Sequence[Record]) -> Outcome:
-    """Near on the whole record only, unverified: word 3-grams, threshold .7, its own choice of bands."""
+def datasketch(texts: list[str]) -> Callable[[], Flags]:
+    """datasketch in bulk with its own choice of bands for the threshold."""
     from datasketch import MinHash, MinHashLSH
 
-    index = MinHashLSH(threshold=0.7, num_perm=128)
-    sets = []
-    for one in records:
-        words = normalised(f"{one.prompt}\n{one.completion}").split()
-        sets.append([" ".join(words[at : at + 3]).encode() for at in range(max(1, len(words) - 2))])
-    named: set[str] = set()
-    for one, sketch in zip(records, MinHash.bulk(sets, num_perm=128), strict=True):
-        near = index.query(sketch)
-        named.update([*near, one.id] if near else [])
-        index.insert(one.id, sketch)
-    return outcome(named, records)
+    def run() -> Flags:
+        index = MinHashLSH(threshold=THRESHOLD, num_perm=128)
+        sketches = MinHash.bulk(([s.encode() for s in shingle_strings(text)] for text in texts), num_perm=128)
+        flags = np.zeros(len(texts), bool)
+        for row, sketch in enumerate(sketches):
+            near = index.query(sketch)
+            if near:
+                flags[[row, *near]] = True
+            index.insert(row, sketch)
+        return flags
+
+    return run
+
+
+def ways() -> dict[str, str]:
+    """Return the ways that can be run here: name, and what its ratio is taken of."""
+    found = {"python set": "exact", "ours, exact, numpy": "exact"}
+    if has_numba := find_spec("numba") is not None:
+        found["ours, exact"] = "exact"
+        found["ours"] = "near"
+    found["ours, numpy"] = "near"
+    if find_spec("rensa"):
+        found |= {"rensa, flat": "near", "rensa, tokens": "near"}
+    if find_spec("datasketch"):
+        found["datasketch"] = "near"
+    return found | ({"ours, product": "product"} if has_numba else {})
+
+
+def one(name: str, path: Path, out: Path) -> None:
+    """Run one way on the records of ``path`` and write its figures as JSON and its flags to ``out``."""
+    prompts, completions = repeats.read(path)
+    plain = [repeats.plain(*pair) for pair in zip(prompts, completions, strict=True)]
+    raw = [f"{prompt}\n{completion}" for prompt, completion in zip(prompts, completions, strict=True)]
+    run = {
+        "python set": lambda: python_set(raw),
+        "ours, exact": lambda: ours_exact(raw),
+        "ours, exact, numpy": lambda: ours_exact(raw, is_compiled=False),
+        "ours": lambda: ours(plain, is_compiled=True),
+        "ours, numpy": lambda: ours(plain, is_compiled=False),
+        "ours, product": lambda: ours_product(prompts, completions),
+        "rensa, flat": lambda: rensa_flat(plain),
+        "rensa, tokens": lambda: rensa_tokens(plain),
+        "datasketch": lambda: datasketch(plain),
+    }[name]()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    flags = run()
+    seconds = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    np.save(out, flags)
+    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024, "before_mb": before / 1024}))
+
+
+def table(path: Path, bases: list[int], rounds: int) -> None:
+    """Run every way ``rounds`` times, alternating, and print medians."""
+    prompts, completions = repeats.read(path)
+    texts = [repeats.plain(*pair) for pair in zip(prompts, completions, strict=True)]
+    is_true = {
+        "exact": _has_equal(texts),
+        "near": repeats.true_rows(texts, bases, NGRAM, THRESHOLD),
+        "product": _alike(prompts, texts, bases),
+    }
+    names = ways()
+    figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    flags = {}
+    for _ in range(rounds):
+        for name in names:
+            out = path.with_name("flags.npy")
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", name, str(path), str(out)],
+                capture_output=True, text=True, check=True, env=_environment(path.parent),
+            )  # fmt: skip
+            figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+            flags[name] = np.load(out)
+    print(f"{len(texts):,} records, {is_true['exact'].sum():,} rows in exact groups, {is_true['near'].sum():,} in near")
+    print(f"{'way':20} {'core-s':>8} {'ratio':>7} {'peak MB':>8} {'recall':>7} {'precision':>9} {'named':>8}")
+    base = {"exact": "ours, exact", "near": "ours", "product": "ours, product"}
+    for name, kind in names.items():
+        seconds = statistics.median(figure["seconds"] for figure in figures[name])
+        first = figures.get(base[kind]) or figures[next(n for n, k in names.items() if k == kind)]
+        ratio = seconds / statistics.median(figure["seconds"] for figure in first)
+        peak = statistics.median(figure["peak_mb"] for figure in figures[name])
+        hits = int((flags[name] & is_true[kind]).sum())
+        recall, precision = hits / max(1, is_true[kind].sum()), hits / max(1, flags[name].sum())
+        print(
+            f"{name:20} {seconds:8.3f} {ratio:7.2f} {peak:8.0f} {recall:7.4f} {precision:9.4f} {flags[name].sum():8,}"
+        )
+
+
+def _alike(prompts: list[str], texts: list[str], bases: list[int]) -> np.ndarray:
+    """Whether each record has a partner that the product must name: alike as a whole, or asking alike."""
+    asked = [repeats.plain(prompt, "") for prompt in prompts]
+    return repeats.true_rows(texts, bases, 3, 0.7) | repeats.true_rows(asked, bases, 3, 0.7)
+
+
+def _has_equal(texts: list[str]) -> np.ndarray:
+    numbers: dict[str, int] = {}
+    rows = np.array([numbers.setdefault(text, len(numbers)) for text in texts])
+    return np.bincount(rows)[rows] > 1
+
+
+def _environment(cache: Path) -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+    return os.environ | threads | {"XDG_CACHE_HOME": str(cache / "cache")}
+
+
+def command(path: Path, bases: list[int]) -> None:
+    """Run `curate dedupe` on a file twice, the second time from finished stages, and print cost and recall."""
+    prompts, completions = repeats.read(path)
+    texts = [repeats.plain(*pair) for pair in zip(prompts, completions, strict=True)]
+    is_true = _alike(prompts, texts, bases)
+    del prompts, completions, texts
+    print(f"curate dedupe, {len(bases):,} records, {path.stat().st_size / 1e6:,.0f} MB, three fields")
+    for label in ("first call", "resumed"):
+        out = path.with_name("found.jsonl")
+        start = time.perf_counter()
+        call = [sys.executable, "-m", "curate", "dedupe", str(path), "--format", "jsonl"]
+        with out.open("wb") as file:
+            child = subprocess.Popen(call, stdout=file, env=_environment(path.parent))
+            _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            raise SystemExit(f"curate dedupe ended with {os.waitstatus_to_exitcode(status)}")
+        wall = time.perf_counter() - start
+        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        named = np.zeros(len(bases), bool)
+        for row in rows:
+            named[[int(row["record"][1:]), int(row["other"][1:])]] = True
+        hits = int((named & is_true).sum())
+        print(
+            f"{label:12} {usage.ru_utime + usage.ru_stime:7.1f} core-s {wall:7.1f} s {usage.ru_maxrss / 1024:7,.0f} MB "
+            f"peak, recall {hits / is_true.sum():.4f}, precision {hits / named.sum():.4f}, {len(rows):,} rows"
+        )
 
 
 def main() -> None:
-    """Run every way once on the same records and print the table."""
+    """Make the data, run, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--million", action="store_true", help="run the command on a million records instead")
+    parser.add_argument("--one", nargs=3, metavar=("WAY", "FILE", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    records = made(options.records, options.seed)
-    ways: dict[str, Callable[[], Outcome]] = {"curate, numpy": lambda: ours(records, is_compiled=False)}
-    if find_spec("numba"):
-        ours(records[:50], is_compiled=True)  # compile outside the clock
-        ways["curate, compiled"] = lambda: ours(records, is_compiled=True)
-    ways["python dict (exact only)"] = lambda: python_set(records)
-    if find_spec("datasketch"):
-        ways["datasketch (1 field, unverified)"] = lambda: datasketch(records)
-    else:
-        print("datasketch is not installed, so it is left out")
-    num_copies = options.records * 3 // 100
-    print(f"{options.records:,} records, {num_copies:,} exact and {num_copies:,} edited copies planted")
-    print(f"{'way':34} {'CPU s':>8} {'ratio':>7} {'exact':>7} {'edited':>7} {'named':>7}")
-    base = 0.0
-    for name, way in ways.items():
-        start = time.process_time()
-        exact, near, named = way()
-        seconds = time.process_time() - start
-        base = base or seconds
-        print(f"{name:34} {seconds:8.2f} {seconds / base:7.2f} {exact:7,} {near:7,} {named:7,}")
+    if options.one:
+        one(options.one[0], Path(options.one[1]), Path(options.one[2]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "made.jsonl"
+        bases = repeats.write(path, 1_000_000 if options.million else options.records, options.seed)
+        if options.million:
+            command(path, bases)
+        else:
+            table(path, bases, options.rounds)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,17 @@ def make_folder(folder: Path) -> None:
         raise _refused(folder, error) from error
 
 
+def make_cache(folder: Path) -> None:
+    """Make ``folder`` for what can be made again or must stay on this machine: git leaves all of it out.
+
+    Raises:
+        CurateError: E906 when the system refuses.
+    """
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        write_atomic(ignore, [b"# Caches and drafts; may be deleted at any time.\n*\n"])
+
+
 def publish_folder(temporary: Path, folder: Path) -> None:
     """Give the finished ``temporary`` folder its name ``folder``, which must not exist yet, in one durable step.
 

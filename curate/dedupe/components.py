@@ -1,24 +1,20 @@
-"""Connected components by union-find (Tarjan 1975), with path halving."""
+"""Connected components in numpy: labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982)."""
 
 from __future__ import annotations
 
+import numpy as np
 
-class Components:
-    """Numbers 0..count-1, joined step by step; a component is known by its smallest number."""
+from curate.dedupe.shingles import Indices
 
-    def __init__(self, count: int) -> None:
-        self._above = list(range(count))
 
-    def root(self, number: int) -> int:
-        """Return the smallest number that is joined with ``number``."""
-        above = self._above
-        while above[number] != number:
-            above[number] = above[above[number]]
-            number = above[number]
-        return number
-
-    def join(self, one: int, two: int) -> None:
-        """Make the components of ``one`` and ``two`` the same."""
-        first, second = self.root(one), self.root(two)
-        if first != second:
-            self._above[max(first, second)] = min(first, second)
+def components(count: int, left: Indices, right: Indices) -> Indices:
+    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with."""
+    above = np.arange(count, dtype=np.int64)
+    while len(left):
+        one, two = above[left], above[right]
+        is_open = one != two
+        left, right, one, two = left[is_open], right[is_open], one[is_open], two[is_open]
+        np.minimum.at(above, np.maximum(one, two), np.minimum(one, two))
+        while not np.array_equal(jumped := above[above], above):
+            above = jumped
+    return above

@@ -1,15 +1,16 @@
-"""One field of all records compared: its distinct texts, their shingles, and the verified links between them."""
+"""One field of all records compared: its distinct texts and the verified links between them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from curate.dedupe.minhash import NUMPY, Kernels, Links, links
-from curate.dedupe.shingles import Indices, Ragged, Sets, without_boilerplate
-from curate.dedupe.text import Column
+from curate.dedupe.boilerplate import Cut, popular_passages
+from curate.dedupe.minhash import NUMPY, Kernels, Links, Scores, compare
+from curate.dedupe.shingles import Hashes, Indices, Spans
 
 COMPILED_FROM = 20_000_000
 """Characters of text from which loading the compiled loops is repaid."""
@@ -23,7 +24,7 @@ def kernels_for(num_chars: int, is_compiled: bool | None) -> Kernels:
     """
     if is_compiled is False or (is_compiled is None and num_chars < COMPILED_FROM):
         return NUMPY
-    # The module needs numba, an extra.
+    # numba is an extra, and the module that asks for it is read only where it may be of use.
     from curate.dedupe.fast import compiled
 
     try:
@@ -34,50 +35,121 @@ def kernels_for(num_chars: int, is_compiled: bool | None) -> Kernels:
         return NUMPY
 
 
+def firsts(keys: Hashes) -> Indices:
+    """Return for each of the keys, [N, 2], the number of the first one that equals it."""
+    # Sorting by one half takes a third of the time, and the other half nearly never has a say.
+    order = np.argsort(keys[:, 0])
+    ordered = keys[order]
+    is_new = np.ones(len(keys), bool)
+    is_new[1:] = ordered[1:, 0] != ordered[:-1, 0]
+    if (~is_new[1:] & (ordered[1:, 1] != ordered[:-1, 1])).any():
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+        ordered = keys[order]
+        is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    found = np.empty(len(keys), np.int64)
+    starts = np.flatnonzero(is_new)
+    if len(starts):
+        found[order] = np.repeat(np.minimum.reduceat(order, starts), np.diff(np.append(starts, len(keys))))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """One field of N records: its distinct texts, and which record has which."""
+
+    spans: Spans
+    """The distinct texts, in the order of the records that say them first."""
+    of_record: Indices
+    """Number of the text of each record; -1 where it is empty."""
+    first: Indices
+    """The first record of each text."""
+    members: Indices
+    """The records of each text in order, text after text."""
+    offsets: Indices
+    """Where the members of each text begin."""
+
+    @staticmethod
+    def of(spans: Spans, keys: Hashes) -> Texts:
+        """Find the distinct texts among one ``span`` and one key a record."""
+        first = firsts(keys)
+        is_said = spans.ends > spans.starts
+        heads = np.flatnonzero(is_said & (first == np.arange(len(first))))
+        of_record = np.where(is_said, np.searchsorted(heads, first), -1)
+        members = np.argsort(of_record, kind="stable")[int((~is_said).sum()) :]
+        offsets = np.searchsorted(of_record[members], np.arange(len(heads) + 1)).astype(np.int64)
+        return Texts(spans.take(heads), of_record, heads, members, offsets)
+
+    @property
+    def weights(self) -> Indices:
+        """Number of records of each text."""
+        return np.diff(self.offsets)
+
+    def repeats(self) -> tuple[Indices, Indices]:
+        """Return the pairs of records with the very same text: the first one, and each other."""
+        first = np.repeat(self.first, self.weights)
+        is_other = first != self.members
+        return first[is_other], self.members[is_other]
+
+    def spread(self, links: Links) -> tuple[Indices, Indices, Scores]:
+        """Return the pairs of records that ``links`` make: the first of the left text, each of the right, the score."""
+        counts = self.weights[links.right]
+        starts = np.cumsum(counts) - counts
+        places = np.arange(int(counts.sum())) + np.repeat(self.offsets[:-1][links.right] - starts, counts)
+        return np.repeat(self.first[links.left], counts), self.members[places], np.repeat(links.scores, counts)
+
+
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A field's texts, their shingles without boilerplate, and which texts are alike."""
+    """A field's texts, how they were cut, and which of them are alike."""
 
-    column: Column
-    shingles: Ragged
+    texts: Texts
+    cut: Cut
     links: Links
     lengths: Indices
     """Number of shingles of each text."""
     threshold: float
-    num_boilerplate: int
     kernels: Kernels
 
-    @staticmethod
-    def of(texts: Column, ngram: int, threshold: float, by_character: bool, kernels: Kernels) -> Near:
-        """Shingle the distinct texts, take out boilerplate, and find the texts that are alike."""
-        weights = np.array([len(members) for members in texts.members], np.int64)
-        table, num_boilerplate = without_boilerplate(
-            kernels.tokens(texts.texts, by_character=by_character), ngram, weights
-        )
-        found = links(table, threshold, kernels)
-        return Near(texts, table, found, table.lengths, threshold, num_boilerplate, kernels)
-
-    def record_pairs(self, *, is_with_equals: bool = False) -> Iterator[tuple[int, int, float]]:
-        """Yield pairs of records with alike texts and their score: each record of one text with the first of the other.
+    def pairs(self, *, is_with_equals: bool = False) -> tuple[Indices, Indices, Scores]:
+        """Return pairs of records with alike texts and their score: each record of one text with the first of another.
 
         ``is_with_equals`` adds each record with the first that has the very same text, at score 1.
         """
-        if is_with_equals:
-            for members in self.column.members:
-                yield from ((members[0], other, 1.0) for other in members[1:])
-        groups = self.column.members
-        for left, right, score in zip(
-            self.links.left.tolist(), self.links.right.tolist(), self.links.scores.tolist(), strict=True
-        ):
-            yield from ((groups[left][0], other, score) for other in groups[right])
+        left, right, scores = self.texts.spread(self.links)
+        if not is_with_equals:
+            return left, right, scores
+        one, two = self.texts.repeats()
+        return np.concatenate([one, left]), np.concatenate([two, right]), np.concatenate([np.ones(len(one)), scores])
 
-    def alike(self, pairs: Sequence[tuple[int, int]]) -> list[bool]:
+    def alike(self, left: Indices, right: Indices) -> NDArray[np.bool_]:
         """Whether the texts of each pair of records are equal or reach the threshold; two missing texts are equal."""
-        texts = np.array([[self.column.of_record[one], self.column.of_record[two]] for one, two in pairs], np.int64)
-        texts = texts.reshape(-1, 2)
-        is_alike = texts[:, 0] == texts[:, 1]
-        todo = np.flatnonzero(~is_alike & (texts >= 0).all(axis=1))
-        sets = Sets.of(self.shingles, np.unique(texts[todo]))
-        is_alike[todo] = self.kernels.jaccard(sets, texts[todo, 0], texts[todo, 1]) >= self.threshold
-        found: list[bool] = is_alike.tolist()
-        return found
+        one, two = self.texts.of_record[left], self.texts.of_record[right]
+        is_alike: NDArray[np.bool_] = one == two
+        todo = np.flatnonzero(~is_alike & (one >= 0) & (two >= 0))
+        # The same two texts meet in many pairs of records.
+        asked, place = np.unique(one[todo] * len(self.texts.first) + two[todo], return_inverse=True)
+        one, two = asked // max(1, len(self.texts.first)), asked % max(1, len(self.texts.first))
+        is_alike[todo] = self.scores(one, two)[place] >= self.threshold
+        return is_alike
+
+    def scores(self, left: Indices, right: Indices) -> Scores:
+        """Return the exact similarity of the texts ``left[i]`` and ``right[i]``."""
+        return compare(self.texts.spans, self.cut, left, right, self.kernels)
+
+    def joins(self, fewest: int) -> Iterator[tuple[Indices, Indices, Scores]]:
+        """Yield pairs of records with equal and with alike texts, of texts with ``fewest`` shingles or more."""
+        is_telling = self.lengths >= fewest
+        one, two = self.texts.repeats()
+        is_told = is_telling[self.texts.of_record[one]]
+        yield one[is_told], two[is_told], np.ones(int(is_told.sum()))
+        left, right = self.links.left, self.links.right
+        is_told = is_telling[left] & is_telling[right]
+        yield self.texts.first[left[is_told]], self.texts.first[right[is_told]], self.links.scores[is_told]
+
+
+def cut_of(texts: Texts, ngram: int) -> Cut:
+    """Return how the texts of a field are to be cut: its boilerplate is looked for here."""
+    return Cut(ngram, popular_passages(texts.spans, ngram, texts.weights))
+
+
+__all__ = ["NUMPY", "Near", "Texts", "cut_of", "firsts", "kernels_for"]

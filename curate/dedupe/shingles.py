@@ -1,32 +1,29 @@
 """Texts to sets of shingles: a shingle is ``ngram`` neighbouring tokens, known by a 64-bit hash that never changes.
 
-A token's hash is a polynomial of its bytes; a shingle's hash joins the hashes of its tokens through the finaliser of
-SplitMix64 (Steele, Lea, Flood 2014), so long repetitive texts cannot make it collide.
+A shingle's hash is a polynomial of its tokens' hashes (Karp and Rabin 1987), put through the finaliser of SplitMix64
+(Steele, Lea, Flood 2014), as each token's hash is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
+_Number = TypeVar("_Number", np.int64, np.uint64)
+Tokens = NDArray[np.uint64] | NDArray[np.uint32]
 
 STEP = 0x9E3779B97F4A7C15
 MIX_A = 0xBF58476D1CE4E5B9
 MIX_B = 0x94D049BB133111EB
-_CHUNK_UNITS = 1 << 18  # keeps the power tables in the processor's cache
-
-SAMPLE = 5_000
-"""Boilerplate is measured on at most this many texts."""
-PASSAGE = 8
-"""Fewest tokens of a passage that can be boilerplate; shorter ones are just common turns of phrase."""
-BOILERPLATE_SHARE = 0.05
-BOILERPLATE_COUNT = 20
+WORD = 0xD6E8FEB86659FD93
+"""The hash of a word before its first byte."""
+MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +39,62 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """N texts as stretches of one array of tokens: words by their hash (uint64), characters by their code (uint32)."""
+
+    tokens: Tokens
+    starts: Indices
+    ends: Indices
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def by_character(self) -> bool:
+        """Whether the tokens are characters."""
+        return bool(self.tokens.dtype == np.uint32)
+
+    def take(self, rows: Indices) -> Spans:
+        """Return the texts ``rows``."""
+        return Spans(self.tokens, self.starts[rows], self.ends[rows])
+
+    def hashed(self) -> Ragged:
+        """Return the hash of every token of each text."""
+        lengths = self.ends - self.starts
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        if np.array_equal(self.starts[1:], self.ends[:-1]):
+            found = self.tokens[self.starts[0] : self.ends[-1]] if len(lengths) else self.tokens[:0]
+        else:
+            found = self.tokens[np.arange(int(offsets[-1])) + np.repeat(self.starts - offsets[:-1], lengths)]
+        return Ragged(mix(found.astype(np.uint64) + np.uint64(1)) if self.by_character else np.asarray(found), offsets)
+
+
 def mix(hashes: Hashes) -> Hashes:
     """Scramble each hash so that every input bit moves every output bit."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(MIX_A)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(MIX_B)
-    return hashes ^ (hashes >> np.uint64(31))
+    mixed = hashes >> np.uint64(30)
+    mixed ^= hashes
+    mixed *= np.uint64(MIX_A)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(MIX_B)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
-def tokens(texts: Sequence[str], *, by_character: bool) -> Ragged:
-    """Hash the tokens of each text: what stands between blanks, or every character."""
-    parts: list[Hashes] = []
-    counts: list[Indices] = []
-    for chunk in _chunks(texts):
-        found, per_text = _characters(chunk) if by_character else _words(chunk)
-        parts.append(found)
-        counts.append(per_text)
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]), out=offsets[1:])
-    return Ragged(np.concatenate([np.zeros(0, np.uint64), *parts]), offsets)
+def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:
+    """Return the different ``numbers``, sorted; `np.unique` takes ten times as long without an inverse."""
+    ordered = np.sort(numbers)
+    is_new = np.ones(len(ordered), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    found: NDArray[_Number] = ordered[is_new]
+    return found
 
 
 def shingles(of: Ragged, ngram: int) -> Ragged:
     """Join every ``ngram`` neighbouring tokens; a text with fewer tokens is one shingle, an empty one has none."""
     counts = of.lengths
-    joined = _windows(of.hashes, ngram)
+    joined = windows(of.hashes, ngram)
     short = np.flatnonzero((counts > 0) & (counts < ngram))
     joined[of.offsets[short]] = _whole(of, short)
     per_text = np.where(counts > 0, np.maximum(1, counts - ngram + 1), 0)
@@ -75,18 +104,22 @@ def shingles(of: Ragged, ngram: int) -> Ragged:
     return Ragged(joined[places], offsets)
 
 
-def _windows(hashes: Hashes, ngram: int) -> Hashes:
+def windows(hashes: Hashes, ngram: int) -> Hashes:
     """Hash the ``ngram`` tokens from each place on, by windows of 1, 2, 4, ... tokens: log n passes instead of n."""
     total = len(hashes)
     window, width = np.concatenate([hashes, np.zeros(ngram, np.uint64)]), 1
     joined, covered = np.zeros(total, np.uint64), 0
     while covered < ngram:
+        step = np.uint64(pow(STEP, width, 1 << 64))
         if ngram & width:
-            joined = mix(joined * np.uint64(STEP) + window[covered : covered + total])
+            joined *= step
+            joined += window[covered : covered + total]
             covered += width
-        window = mix(window * np.uint64(STEP) + np.concatenate([window[width:], np.zeros(width, np.uint64)]))
-        width *= 2
-    return joined
+        if covered < ngram:
+            doubled = window * step
+            doubled[: len(window) - width] += window[width:]
+            window, width = doubled, width * 2
+    return mix(joined)
 
 
 def _whole(of: Ragged, rows: Indices) -> Hashes:
@@ -95,152 +128,77 @@ def _whole(of: Ragged, rows: Indices) -> Hashes:
     joined = counts.astype(np.uint64)
     for place in range(int(counts.max(initial=0))):
         has_one = counts > place
-        joined[has_one] = mix(joined[has_one] * np.uint64(STEP) + of.hashes[starts[has_one] + place])
-    return joined
-
-
-def without_boilerplate(of: Ragged, ngram: int, weights: Indices) -> tuple[Ragged, int]:
-    """Return the shingles of each text less those within boilerplate, and how many different passages that is.
-
-    Boilerplate is a passage of at least 8 tokens that more than 5 % of the records (and more than 20) have in common,
-    such as a fixed instruction. It would make every two records that carry it look alike, although only the rest
-    counts. ``of`` holds tokens, and ``weights`` the number of records of each text.
-    """
-    table, width = shingles(of, ngram), max(PASSAGE, ngram)
-    rows = np.flatnonzero(of.lengths >= width)
-    starts = np.concatenate([[0], np.cumsum(of.lengths[rows] - width + 1)]).astype(np.int64)
-    place = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][rows] - starts[:-1], np.diff(starts))
-    passages = Ragged(_windows(of.hashes, width)[place], starts)
-    popular = _popular(passages, weights[rows], int(weights.sum()))
-    if not len(popular):
-        return table, 0
-    near = np.minimum(np.searchsorted(popular, passages.hashes), len(popular) - 1)
-    is_popular = popular[near] == passages.hashes
-    # A passage that starts at a place holds the shingles from there to width - ngram places on.
-    first = (np.arange(len(place)) + np.repeat(table.offsets[:-1][rows] - starts[:-1], np.diff(starts)))[is_popular]
-    edges = np.zeros(len(table.hashes) + 1, np.int64)
-    np.add.at(edges, first, 1)
-    np.add.at(edges, first + (width - ngram + 1), -1)
-    is_kept = np.cumsum(edges[:-1]) == 0
-    running = np.concatenate([[0], np.cumsum(is_kept)]).astype(np.int64)
-    return Ragged(table.hashes[is_kept], running[table.offsets]), len(popular)
-
-
-def _popular(of: Ragged, weights: Indices, num_records: int) -> Hashes:
-    """Return the hashes that stand in more than the allowed share of the records, sorted; measured on a sample."""
-    rows, total = np.arange(len(weights)), num_records
-    if len(rows) > SAMPLE:
-        # Picked by content, so that the order of the records has no say.
-        rows = np.sort(np.argsort(mix(np.add.reduceat(of.hashes, of.offsets[:-1])), kind="stable")[:SAMPLE])
-        total = int(num_records * weights[rows].sum() / weights.sum())
-    if num_records <= BOILERPLATE_COUNT:
-        return np.zeros(0, np.uint64)
-    sets = Sets.of(of, rows)
-    owners = weights[rows][np.repeat(np.arange(len(rows)), np.diff(sets.offsets))]
-    counts = np.bincount(sets.members, weights=owners, minlength=len(sets.universe))
-    return sets.universe[counts > max(BOILERPLATE_COUNT / num_records, BOILERPLATE_SHARE) * total]
+        joined[has_one] = joined[has_one] * np.uint64(STEP) + of.hashes[starts[has_one] + place]
+    return mix(joined)
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Some rows as sorted sets of small numbers, for exact comparison: no two different hashes share a number."""
+    """Texts as sorted sets of shingles, row i in ``members[offsets[i]:offsets[i + 1]]``.
 
-    rows: Indices
-    members: Indices
+    Members are hashes, or numbers that stand for them: no two different hashes share a number.
+    """
+
+    members: Hashes
     offsets: Indices
-    universe: Hashes
 
     @staticmethod
-    def of(table: Ragged, rows: Indices) -> Sets:
-        """Build the sets of ``rows`` (sorted, distinct row numbers)."""
-        counts = table.lengths[rows]
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        places = np.arange(int(starts[-1])) + np.repeat(table.offsets[:-1][rows] - starts[:-1], counts)
-        universe, numbers = np.unique(table.hashes[places], return_inverse=True)
-        width = max(1, len(universe))
-        keys = np.unique(np.repeat(np.arange(len(rows)), counts) * width + numbers)
-        offsets = np.searchsorted(keys, np.arange(len(rows) + 1) * width).astype(np.int64)
-        return Sets(rows, keys % width, offsets, universe)
-
-    def places(self, rows: Indices) -> Indices:
-        """Return where ``rows`` stand among the rows of this table."""
-        return np.searchsorted(self.rows, rows).astype(np.int64)
+    def of(table: Ragged) -> Sets:
+        """Number the different hashes of ``table`` and return the set of each row."""
+        universe, numbers = np.unique(table.hashes, return_inverse=True)
+        width, count = max(1, len(universe)), len(table.offsets) - 1
+        keys = distinct(np.repeat(np.arange(count), table.lengths) * width + numbers)
+        offsets = np.searchsorted(keys, np.arange(count + 1) * width).astype(np.int64)
+        return Sets((keys % width).astype(np.uint64), offsets)
 
 
 def jaccard(sets: Sets, left: Indices, right: Indices) -> NDArray[np.float64]:
-    """Return the exact Jaccard similarity of the rows ``left[i]`` and ``right[i]``; two empty sets have 0."""
-    one, two = sets.places(left), sets.places(right)
+    """Return the exact Jaccard similarity of the rows ``left[i]`` and ``right[i]``; two empty sets have 0.
+
+    The members of ``sets`` must be small numbers, as `Sets.of` makes them.
+    """
     sizes = np.diff(sets.offsets)
-    scores = np.zeros(len(one))
-    for low, high in _pair_chunks(sizes[one] + sizes[two]):
-        shared = _shared(sets, one[low:high], two[low:high])
-        scores[low:high] = shared / np.maximum(1, sizes[one[low:high]] + sizes[two[low:high]] - shared)
-    return scores
-
-
-def _shared(sets: Sets, one: Indices, two: Indices) -> Indices:
-    width = max(1, len(sets.universe))
-    sides = np.concatenate([one, two])
-    counts = np.diff(sets.offsets)[sides]
+    width = int(sets.members.max(initial=0)) + 1
+    sides = np.concatenate([left, right])
+    counts = sizes[sides]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     places = np.arange(int(starts[-1])) + np.repeat(sets.offsets[:-1][sides] - starts[:-1], counts)
-    pair = np.repeat(np.tile(np.arange(len(one)), 2), counts)
-    keys = np.sort(pair * width + sets.members[places])
-    return np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(one)).astype(np.int64)
+    pair = np.repeat(np.tile(np.arange(len(left)), 2), counts)
+    keys = np.sort(pair * width + sets.members[places].astype(np.int64))
+    shared = np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(left))
+    return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
 
 
-def _pair_chunks(sizes: Indices) -> Iterator[tuple[int, int]]:
-    limit, low, total = 1 << 22, 0, 0
-    for place, size in enumerate(sizes.tolist()):
-        if total and total + size > limit:
-            yield low, place
-            low, total = place, 0
-        total += size
-    if low < len(sizes):
-        yield low, len(sizes)
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    low, total = 0, 0
-    for place, text in enumerate(texts):
-        total += len(text)
-        if total > _CHUNK_UNITS:
-            yield texts[low : place + 1]
-            low, total = place + 1, 0
-    if low < len(texts):
-        yield texts[low:]
-
-
-def _words(texts: Sequence[str]) -> tuple[Hashes, Indices]:
-    units = np.frombuffer("\n".join(texts).encode("utf-8", "surrogatepass"), np.uint8)
+def word_hashes(units: NDArray[np.uint8]) -> Ragged:
+    """Hash the words of normalised UTF-8 texts that a newline divides, 8 bytes of each at a time."""
     is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
     starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+    sizes = np.flatnonzero(~is_gap[:-1] & is_gap[1:]) - starts
     breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
-    return _polynomials(units, starts, ends), np.diff(np.searchsorted(starts, breaks)).astype(np.int64)
+    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
+    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
+    hashes = word_step(np.uint64(WORD), eights[starts] & MASKS[np.minimum(sizes, 8)])
+    rows, place = np.flatnonzero(sizes > 8), 8
+    while len(rows):
+        packs = eights[starts[rows] + place] & MASKS[np.minimum(sizes[rows] - place, 8)]
+        hashes[rows] = word_step(hashes[rows], packs)
+        place += 8
+        rows = rows[sizes[rows] > place]
+    offsets = np.searchsorted(starts, breaks).astype(np.int64)
+    return Ragged(mix(hashes + sizes.astype(np.uint64)), offsets)
 
 
-def _characters(texts: Sequence[str]) -> tuple[Hashes, Indices]:
-    units = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    return mix(units.astype(np.uint64) + np.uint64(1)), np.array([len(text) for text in texts], np.int64)
+def word_step(state: Hashes | np.uint64, pack: Hashes) -> Hashes:
+    """Return the hash of a word after its next 8 bytes."""
+    found = pack ^ state
+    found *= np.uint64(MIX_A)
+    found ^= found >> np.uint64(29)
+    return found
 
 
-def _polynomials(units: NDArray[np.uint8], starts: Indices, ends: Indices) -> Hashes:
-    """Hash each span as the sum of (unit + 1) * STEP**place: a difference of running sums, shifted to place 0."""
-    # Tables are cached by a rounded size, because every chunk needs about the same.
-    size = 1 << len(units).bit_length()
-    powers, inverses = _powers(STEP, size), _powers(pow(STEP, -1, 1 << 64), size)
-    running = np.zeros(len(units) + 1, np.uint64)
-    np.cumsum((units.astype(np.uint64) + np.uint64(1)) * powers[: len(units)], out=running[1:])
-    return mix((running[ends] - running[starts]) * inverses[starts])
-
-
-@lru_cache(maxsize=4)
-def _powers(root: int, count: int) -> Hashes:
-    table = np.ones(count, np.uint64)
-    done = 1
-    while done < count:
-        step = min(done, count - done)
-        table[done : done + step] = table[:step] * np.uint64(pow(root, done, 1 << 64))
-        done += step
-    return table
+def code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Indices]:
+    """Return the characters of all texts by their code, one text after the other, and where each text begins."""
+    units = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    return units, offsets

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from curate.record import Json, Record, canonical, normalised
 
 Field = Literal["record", "prompt", "completion"]
+FIELDS: tuple[Field, ...] = ("record", "prompt", "completion")
 
 # Scripts written without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, CJK punctuation, kana, bopomofo,
 # Han.
@@ -20,19 +21,57 @@ _UNSPACED = re.compile(
 )
 
 
+class Parts(NamedTuple):
+    """The texts of a record: ``num_asked`` of the prompt, one of the completion, one raw, then what follows it.
+
+    Two records teach the same when their parts and ``mark`` are the same once normalised; with ``is_sealed`` the mark
+    alone decides.
+    """
+
+    texts: list[str]
+    num_asked: int
+    mark: tuple[int, int]
+    is_sealed: bool = False
+
+
 def tokenised(text: str) -> str:
     """Return normalised ``text``, a blank between tokens: words, or characters where the script has no blanks."""
-    flat = normalised(text)
-    return flat if flat.isascii() else " ".join(_UNSPACED.sub(r" \1 ", flat).split())
+    return spaced(normalised(text))
 
 
-def exact_key(record: Record) -> bytes:
-    """Return a 16-byte digest of the normalised content that a record teaches; ids, labels, metadata never count."""
-    if record.messages:
-        content: Json = [[_message(message) for message in record.messages], [dict(tool) for tool in record.tools]]
-    else:
-        content = [normalised(record.system), normalised(record.prompt), normalised(record.completion or record.text)]
-    return blake2b(canonical(content), digest_size=16).digest()
+def spaced(flat: str) -> str:
+    """Return normalised text with a blank on either side of each character of a script that is written without."""
+    if flat.isascii() or not _UNSPACED.search(flat):
+        return flat
+    return " ".join(_UNSPACED.sub(r" \1 ", flat).split())
+
+
+def parts_of(record: Record) -> Parts:
+    """Return the texts of a record: a system message belongs to the prompt, and ids, labels, metadata never count."""
+    if not record.messages:
+        return Parts([record.system, record.prompt, record.completion, record.text], 2, _mark(()))
+    texts: list[str] = []
+    roles: list[str] = []
+    for message in record.messages:
+        text, role = message.get("content"), message.get("role")
+        if type(text) is not str or type(role) is not str or len(message) != 2:
+            return _sealed(record)
+        texts.append(text)
+        roles.append(role)
+    if record.tools:
+        return _sealed(record)
+    if roles[-1] == "assistant":
+        return Parts([*texts, record.text], len(texts) - 1, _mark(tuple(roles)))
+    last = max((place for place, role in enumerate(roles) if role == "assistant"), default=len(roles))
+    answer, rest = texts[last : last + 1] or [""], texts[last + 1 :]
+    return Parts([*texts[:last], *answer, record.text, *rest], last, _mark(tuple(roles)))
+
+
+def _sealed(record: Record) -> Parts:
+    """Return the parts of a record that says more than roles and texts, such as tools and the calls of them."""
+    content = [[_message(message) for message in record.messages], [dict(tool) for tool in record.tools]]
+    texts = [record.system, record.prompt, record.completion, record.text]
+    return Parts(texts, 2, _halves(canonical(content)), is_sealed=True)
 
 
 def _message(message: Mapping[str, Json]) -> dict[str, Json]:
@@ -42,39 +81,27 @@ def _message(message: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-def field_text(record: Record, field: Field) -> str:
-    """Return the text of one field: a system message belongs to the prompt, and raw text is the whole record."""
-    if field == "completion":
-        return record.completion
-    prompt = record.prompt if not record.system else f"{record.system}\n{record.prompt}"
-    return prompt if field == "prompt" else f"{prompt}\n{record.completion}\n{record.text}"
+@lru_cache(maxsize=4096)
+def _mark(roles: tuple[str, ...]) -> tuple[int, int]:
+    return _halves(canonical(list(roles)))
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One field of all records: its distinct tokenised texts in order of appearance, and which record has which."""
-
-    texts: list[str]
-    of_record: list[int]
-    """Number of the text of each record; -1 where it is empty."""
-    members: list[list[int]]
-    """Records of each text, in order."""
+def _halves(content: bytes) -> tuple[int, int]:
+    digest = blake2b(content, digest_size=16).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
-def column(records: Sequence[Record], field: Field, *, by_character: bool) -> Column:
-    """Collect the distinct texts of ``field``, tokenised unless they are to be read by character."""
-    spelled = normalised if by_character else tokenised
-    numbers: dict[str, int] = {}
-    of_record: list[int] = []
-    members: list[list[int]] = []
-    for index, record in enumerate(records):
-        text = spelled(field_text(record, field))
-        if not text:
-            of_record.append(-1)
-            continue
-        number = numbers.setdefault(text, len(numbers))
-        if number == len(members):
-            members.append([])
-        members[number].append(index)
-        of_record.append(number)
-    return Column(list(numbers), of_record, members)
+def storable(texts: Sequence[str]) -> list[str]:
+    """Return ``texts`` so that cutting them at blanks and lower-casing ASCII letters is all that is left to normalise.
+
+    Halves of surrogate pairs, which no encoding holds, become three letters each.
+    """
+    return [text.strip() if text.isascii() else _encodable(normalised(text)) for text in texts]
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return normalised("".join(c if not "\ud800" <= c <= "\udfff" else f"\ufffd{ord(c):x}" for c in text))
+    return text

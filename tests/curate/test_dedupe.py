@@ -1,16 +1,20 @@
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe import Method, find_duplicates, minhash, preferred
-from curate.dedupe.minhash import NUMPY, links
-from curate.dedupe.shingles import Sets, jaccard, shingles, tokens
-from curate.dedupe.text import tokenised
-from curate.record import CurateError, Record, Source
+from curate.dedupe import Method, boilerplate, find_duplicates, minhash, preferred
+from curate.dedupe.boilerplate import Cut
+from curate.dedupe.clean import clean
+from curate.dedupe.fast import compiled
+from curate.dedupe.minhash import NUMPY, Bands, compare, links
+from curate.dedupe.shingles import Spans
+from curate.dedupe.text import storable, tokenised
+from curate.record import CurateError, Record, Source, normalised
 from curate.settings import DedupeSettings
 
 SHORT = DedupeSettings()
@@ -182,15 +186,19 @@ def test_edit_rate(method, rate):
     assert method.edit_rate == pytest.approx(rate, abs=5e-4)
 
 
+def spans_of(texts):
+    words = clean(storable([tokenised(text) for text in texts])).words
+    return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
+
+
 def test_crowded_bucket_is_linear_and_counted(monkeypatch):
     rng = random.Random(8)
     texts = [" ".join(words(rng, 12)) for _ in range(40)]
-    table = shingles(tokens([f"{text} {number}" for text in texts for number in range(3)], by_character=False), 3)
-    same_bucket = np.zeros((120, minhash.NUM_HASHES), np.uint32)
-    crowd = NUMPY._replace(signatures=lambda _: same_bucket)
-    everything = links(table, 0.7, NUMPY)
+    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(3)]), Cut(3, np.zeros(0, np.uint64))
+    everything = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
+    same_bucket = Bands(np.zeros((minhash.NUM_BANDS, 120), np.uint64), np.full(120, 11))
     monkeypatch.setattr(minhash, "PAIRWISE_BUCKET", 2)
-    led = links(table, 0.7, crowd)
+    led = links(spans, cut, 0.7, same_bucket, NUMPY)
     assert led.num_skipped == 0
     assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {
         (n, n) for n in range(40)
@@ -199,7 +207,26 @@ def test_crowded_bucket_is_linear_and_counted(monkeypatch):
         zip(everything.left.tolist(), everything.right.tolist(), strict=True)
     )
     monkeypatch.setattr(minhash, "MAX_LEADERS", 10)
-    assert links(table, 0.7, crowd).num_skipped == 29 * 3 + 2
+    assert links(spans, cut, 0.7, same_bucket, NUMPY).num_skipped == 29 * 3 + 2
+
+
+def test_pairs_are_compared_once_however_often_they_meet(monkeypatch):
+    rng = random.Random(11)
+    texts = [" ".join(words(rng, 12)) for _ in range(30)]
+    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(4)]), Cut(3, np.zeros(0, np.uint64))
+    seen = []
+
+    def compared(of, left, right):
+        seen.extend(zip(left.tolist(), right.tolist(), strict=True))
+        return NUMPY.jaccard(of, left, right)
+
+    found = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY._replace(jaccard=compared))
+    assert len(found.left) == 30 * 6
+    assert len(seen) == len(set(seen)) == found.bars.sum()
+    # In parts as small as can be it finds the same.
+    monkeypatch.setattr(minhash, "_PAIRS", 1)
+    again = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
+    assert (again.left.tolist(), again.bars.tolist()) == (found.left.tolist(), found.bars.tolist())
 
 
 TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", "e"]), max_size=12).map(" ".join)
@@ -208,10 +235,8 @@ TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TEXT, min_size=2, max_size=6), st.integers(1, 5))
 def test_jaccard_is_that_of_sets(texts, ngram):
-    cut = [tokenised(text) for text in texts]
-    table = shingles(tokens(cut, by_character=False), ngram)
     left, right = (np.array(side) for side in zip(*[(i, j) for i in range(len(texts)) for j in range(i)], strict=True))
-    scores = jaccard(Sets.of(table, np.arange(len(texts))), left, right)
+    scores = compare(spans_of(texts), Cut(ngram, np.zeros(0, np.uint64)), left, right, NUMPY)
     assert scores.tolist() == pytest.approx(
         [oracle(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)]
     )
@@ -276,3 +301,84 @@ def test_unspaced_questions(shared, language):
     assert num_together(found, base[:60], copies) == 60
     assert {(one.record, one.kept) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base[:60]}
     assert found.num_near >= 57
+
+
+def test_raw_texts_are_compared():
+    rng = random.Random(12)
+    texts = [" ".join(words(rng, 60)) for _ in range(30)]
+    records = [Record(f"r{n}", "domain", Source("data/a.jsonl", n), {}, text=text) for n, text in enumerate(texts)]
+    near = " ".join([*texts[0].split()[:-1], "changed"])
+    records += [replace(records[0], id="z0", text=near), replace(records[1], id="z1", text=f" {texts[1].upper()}\n")]
+    found = find_duplicates(records, SHORT)
+    assert [(one.record, one.kept, one.kind) for one in found.pairs] == [("z0", "r0", "near"), ("z1", "r1", "exact")]
+    assert len(set(found.clusters.values())) == 30
+
+
+def chat(name, *messages, **more):
+    turns = tuple({"role": role, "content": content} for role, content in messages)
+    return Record(name, "chat", Source("data/a.jsonl", 1), {}, messages=turns, **more)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "is_equal"),
+    [
+        ([("user", "a b"), ("assistant", "C")], [("user", "A  b"), ("assistant", "c ")], True),
+        ([("user", "a"), ("assistant", "b c")], [("user", "a b"), ("assistant", "c")], False),
+        ([("system", "a"), ("user", "b")], [("user", "a"), ("user", "b")], False),
+        ([("user", "a"), ("assistant", "b"), ("user", "c")], [("user", "a"), ("assistant", "b")], False),
+        ([("user", "日本 語")], [("user", "日本語")], False),
+        ([("user", "ﬁne")], [("user", "FINE")], True),
+        ([("user", "x\u00a0y")], [("user", "x y")], True),
+        ([("user", "x\x1cy")], [("user", "x y")], True),
+        ([("user", "x\x00y")], [("user", "x y")], False),
+        ([("user", "\ud800")], [("user", "\ud801")], False),
+    ],
+)
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_exact_is_what_messages_say(one, two, is_equal, is_compiled):
+    if is_compiled:
+        pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    found = find_duplicates([chat("a", *one), chat("b", *two)], SHORT, is_compiled=is_compiled)
+    assert found.num_exact == is_equal
+
+
+def test_messages_that_say_more_than_text_are_compared_whole():
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    other = {**call, "tool_calls": [{"function": {"name": "g", "arguments": "{}"}}]}
+    ask = {"role": "user", "content": "Go"}
+    records = [replace(chat("a"), messages=(ask, call)), replace(chat("b"), messages=({**ask, "content": "go "}, call))]
+    records += [replace(chat("c"), messages=(ask, other)), replace(chat("d"), messages=({**ask, "role": ["x"]}, call))]
+    assert [(one.record, one.kept) for one in find_duplicates(records, SHORT).pairs] == [("b", "a")]
+
+
+UNITS = st.text(st.sampled_from("aZz{@[`é\u2028 \n\t\x0b\x1c\x1f\x00\x0e\x7f語").map(str), max_size=40)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(UNITS, min_size=1, max_size=6))
+def test_words_are_hashed_alike_by_numpy_and_numba(texts):
+    pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    held = storable(texts)
+    one, two = clean(held), compiled().clean(held)
+    assert one.words.hashes.tolist() == two.words.hashes.tolist()
+    assert one.words.offsets.tolist() == two.words.offsets.tolist()
+    flat = [normalised(text) for text in texts]
+    assert np.diff(one.words.offsets).tolist() == [len(text.split(" ")) if text else 0 for text in flat]
+    for keys in (one.keys, two.keys):
+        assert [[(left == right).all() for right in keys] for left in keys] == [[a == b for b in flat] for a in flat]
+    numbers = {}
+    for text, low in zip(flat, one.words.offsets, strict=False):
+        for place, word in enumerate(text.split()):
+            assert numbers.setdefault(word, one.words.hashes[low + place]) == one.words.hashes[low + place]
+    assert len(set(numbers.values())) == len(numbers)
+
+
+def test_boilerplate_is_sampled_whatever_the_order(monkeypatch):
+    monkeypatch.setattr(boilerplate, "SAMPLE", 50)
+    rng = random.Random(13)
+    instruction = " ".join(words(rng, 20))
+    records = [pair(f"r{n:03}", f"{instruction} {' '.join(words(rng, 9))}", "yes") for n in range(200)]
+    found = find_duplicates(records, SHORT)
+    assert found.num_boilerplate > 0
+    shuffled = rng.sample(records, len(records))
+    assert find_duplicates(shuffled, SHORT).num_boilerplate == found.num_boilerplate

@@ -1,0 +1,212 @@
+"""`curate dedupe`: find what repeats itself, and leave it out when asked to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.cli.dedupe.compared import Compared
+    from curate.cli.dedupe.progress import Progress
+    from curate.dedupe import Duplicates, Keep
+    from curate.dedupe.semantic import Encoder, Meanings
+    from curate.dedupe.stages import Stages
+    from curate.settings import DedupeSettings
+    from curate.workspace import Workspace
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Similarity from which two are near.")
+@click.option("--preset", type=click.Choice(["short", "fineweb", "nemo"]), help="How texts are cut and compared.")
+@click.option("--apply", "keep", type=click.Choice(["keep-first", "keep-longest"]), help="Drop duplicates by decision.")
+@click.option("--dry-run", is_flag=True, help="With --apply: say what would be dropped, and write nothing.")
+@click.option("--explain", is_flag=True, help="Draw the similarity histogram and the trees of the largest clusters.")
+@click.option("--top", type=click.IntRange(0), default=20, show_default=True, help="Clusters to draw; 0 draws all.")
+@click.option(
+    "--encoder", type=click.Path(path_type=Path), help="A sentence-embedding folder, to find the same meaning as well."
+)
+@click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "daft"]),
+    default="local",
+    show_default=True,
+    help="Who shares out the work.",
+)
+@click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
+@click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
+@click.option("--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from.")
+def command(
+    paths: tuple[Path, ...],
+    threshold: float | None,
+    preset: str | None,
+    keep: str | None,
+    dry_run: bool,
+    explain: bool,
+    top: int,
+    encoder: Path | None,
+    semantic_threshold: float | None,
+    form: str,
+    engine: str,
+    ray_address: str,
+    progress: bool | None,
+    cache: bool,
+) -> int:
+    """Find records of a workspace, or of record files, that repeat one another.
+
+    A near duplicate is alike in its prompt, its completion and as a whole. The same question with another answer is a
+    conflict: it is shown and never dropped. So are prompts that an encoder takes for the same in other words, for that
+    is a judgement. Decisions go to the journal; the record files stay as they are.
+
+    Example: curate dedupe my-data --apply keep-first --dry-run
+    """
+    from curate.cli.dedupe.progress import Progress
+
+    told = Progress(sys.stderr.isatty() if progress is None else progress)
+    asked = {"threshold": threshold, "preset": preset, "semantic_threshold": semantic_threshold}
+    given = {key: value for key, value in asked.items() if value is not None}
+    if engine != "local":
+        _refuse_beyond(keep, encoder)
+        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, form, explain, top))
+        return Exit.OK
+    if ray_address:
+        raise click.UsageError("--ray-address needs --engine daft")
+    workspace, settings = _opened(paths, given)
+    if keep and workspace is None:
+        raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
+    order: Keep = "longest" if keep == "keep-longest" else "first"
+    reader = _encoder(workspace, settings, encoder)
+    compared = _compared(workspace, paths, settings, order, told, cache)
+    meanings = None
+    if reader is not None:
+        from curate.cli.dedupe.meaning import compare_meanings
+
+        meanings = compare_meanings(compared, reader, settings.semantic_threshold)
+    _tell(compared, meanings, settings.semantic_threshold, form, explain, top)
+    if keep and workspace is not None:
+        _apply(workspace, compared.found, dry_run)
+    return Exit.OK
+
+
+def _tell(
+    compared: Compared, meanings: Meanings | None, semantic_threshold: float, form: str, explain: bool, top: int
+) -> None:
+    from curate.cli.dedupe.report import json_lines, report
+
+    if form == "jsonl":
+        for line in json_lines(compared, meanings):
+            say.data(line)
+    else:
+        for line in report(compared, meanings, semantic_threshold, is_brief=not explain):
+            say.data(line)
+    if explain and form == "text":
+        from curate.cli.dedupe.explain import explained
+
+        for line in explained(compared, top):
+            say.data(line)
+
+
+def _refuse_beyond(keep: str | None, encoder: Path | None) -> None:
+    if keep:
+        raise click.UsageError("--apply writes to a workspace of this machine: --engine local")
+    if encoder:
+        raise click.UsageError("--encoder reads texts on this machine: --engine local")
+
+
+def _scaled(
+    paths: tuple[Path, ...],
+    asked: dict[str, Any],
+    ray_address: str,
+    told: Progress,
+    tell: Callable[[Compared], None],
+) -> None:
+    from curate.cli.dedupe.scaled import compared_on
+    from curate.settings import DedupeSettings
+
+    try:
+        with compared_on(paths, DedupeSettings.model_validate(asked), ray_address, told) as compared:
+            told.close()
+            tell(compared)
+    finally:
+        told.close()
+
+
+def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Workspace | None, DedupeSettings]:
+    from curate.settings import DedupeSettings
+
+    if not paths or (len(paths) == 1 and paths[0].is_dir()):
+        from curate.workspace.opened import open_and_tell
+
+        workspace = open_and_tell(paths[0] if paths else Path())
+        return workspace, workspace.settings.dedupe.model_copy(update=asked)
+    return None, DedupeSettings.model_validate(asked)
+
+
+def _encoder(workspace: Workspace | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
+    """Load the encoder that is asked for or set, before the work that it comes after; a set one may be relative."""
+    folder = asked
+    if folder is None and settings.encoder:
+        folder = (workspace.root if workspace is not None else Path()) / settings.encoder
+    if folder is None:
+        return None
+    # numpy, and an extra.
+    from curate.dedupe.semantic import Encoder
+
+    return Encoder(folder)
+
+
+def _compared(
+    workspace: Workspace | None,
+    paths: tuple[Path, ...],
+    settings: DedupeSettings,
+    order: Keep,
+    told: Progress,
+    is_staged: bool,
+) -> Compared:
+    from curate.cli.dedupe.compared import compare_files, compare_workspace
+
+    compared: Compared
+    stages: Stages
+    try:
+        if workspace is not None:
+            compared, stages = compare_workspace(workspace, settings, order, told, is_staged=is_staged)
+        else:
+            compared, stages = compare_files(list(paths), settings, told, is_staged=is_staged)
+    finally:
+        told.close()
+    for remark in stages.remarks:
+        say.talk(f"warning: {say.one_line(remark)}")
+    if stages.num_resumed:
+        say.talk(f"resumed: {counted(stages.num_resumed, 'stage')} of an earlier call")
+    return compared
+
+
+def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
+    from curate.journal import Decision
+
+    wanted = workspace.wanted()
+    codes = {"exact": "D301", "near": "D302"}
+    decisions = [
+        Decision("drop", pair.record, fields={"reason": f"{codes[pair.kind]}: repeats {pair.kept} ({pair.score:.2f})"})
+        for pair in found.pairs
+        if pair.record not in wanted
+    ]
+    spared = len(found.pairs) - len(decisions)
+    note = f"; {spared:,} were restored by someone and stay" if spared else ""
+    if dry_run:
+        say.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
+        return
+    if found.num_records and len(decisions) == found.num_records:
+        raise CurateError("E917 nothing-to-export", "that would drop every record")
+    workspace.apply(decisions)
+    say.talk(f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back")

@@ -1,0 +1,156 @@
+"""The records of a call, wherever they come from, compared: a workspace in memory, or files read as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from curate.record import Record, Source
+
+if TYPE_CHECKING:
+    from curate.dedupe import Duplicates, Keep
+    from curate.dedupe.corpus import Corpus
+    from curate.dedupe.find import Watch
+    from curate.dedupe.stages import Stages
+    from curate.settings import DedupeSettings
+    from curate.workspace import Workspace
+    from curate.workspace.loose import LooseFiles
+
+STAGED_FROM = 32_000_000
+"""Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""
+CACHE = Path(".curate") / "cache" / "dedupe"
+
+
+class Compared(Protocol):
+    """What was found, and the way back to the records."""
+
+    @property
+    def found(self) -> Duplicates:
+        """Duplicates, conflicts and clusters."""
+
+    def places(self, names: Collection[str]) -> dict[str, Source]:
+        """Return where the records called ``names`` are."""
+
+    def records(self, names: Collection[str]) -> dict[str, Record]:
+        """Return the records called ``names`` with their texts."""
+
+    def all_records(self) -> Iterable[Record]:
+        """Return every record in the order of preference, one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """The records of a workspace."""
+
+    found: Duplicates
+    by_id: dict[str, Record]
+
+    def places(self, names: Collection[str]) -> dict[str, Source]:
+        """Return where the records called ``names`` are."""
+        return {name: self.by_id[name].source for name in names}
+
+    def records(self, names: Collection[str]) -> dict[str, Record]:
+        """Return the records called ``names``."""
+        return {name: self.by_id[name] for name in names}
+
+    def all_records(self) -> Iterable[Record]:
+        """Return every record in the order of preference."""
+        return (self.by_id[name] for name in self.found.clusters)
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """The records of loose files, of which only numbers were kept."""
+
+    found: Duplicates
+    corpus: Corpus
+    loose: LooseFiles
+    _rows: dict[str, int] = field(default_factory=dict)
+
+    def places(self, names: Collection[str]) -> dict[str, Source]:
+        """Return where the records called ``names`` are."""
+        if not self._rows:
+            self._rows.update((name, row) for row, name in enumerate(self.corpus.ids))
+        columns, files = self.corpus.columns, self.corpus.file_names
+        rows = {name: self._rows[name] for name in names}
+        return {name: Source(files[int(columns.files[row])], int(columns.lines[row])) for name, row in rows.items()}
+
+    def records(self, names: Collection[str]) -> dict[str, Record]:
+        """Read the lines of the records called ``names`` again; a line that is gone meanwhile has no texts."""
+        places = self.places(names)
+        found = self.loose.named({place: name for name, place in places.items()})
+        gone = {name: Record(name, "instruction", place, {}) for name, place in places.items() if name not in found}
+        return found | gone
+
+    def all_records(self) -> Iterable[Record]:
+        """Read every record again, in the order of the files."""
+        return self.loose
+
+
+def compare_workspace(
+    workspace: Workspace, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
+) -> tuple[InMemory, Stages]:
+    """Compare the records of a workspace."""
+    # numpy comes with it.
+    from curate.dedupe import find_duplicates, preferred
+    from curate.dedupe.stages import Stages
+
+    records = workspace.records()
+    num_bytes = sum(path.stat().st_size for path in workspace.files())
+    stages = Stages(workspace.root / CACHE if is_staged and num_bytes >= STAGED_FROM else None)
+    stages.sweep()
+    found = find_duplicates(preferred(records, keep, workspace.pins()), settings, stages=stages, watch=watch)
+    return InMemory(found, {record.id: record for record in records}), stages
+
+
+def compare_files(
+    files: list[Path], settings: DedupeSettings, watch: Watch, *, is_staged: bool
+) -> tuple[Streamed, Stages]:
+    """Compare the records of files that belong to no workspace."""
+    # numpy comes with it.
+    from curate.dedupe import find_in_stream
+    from curate.dedupe.stages import Stages
+    from curate.workspace.loose import LooseFiles
+
+    loose = LooseFiles(files)
+    num_bytes = sum(path.stat().st_size for path in files)
+    stages = Stages(_cache_of(files[0]) if is_staged and num_bytes >= STAGED_FROM else None)
+    stages.sweep()
+    corpus, found, known = find_in_stream(
+        lambda: loose,
+        (loose.shape.name, *_digests(files, watch)) if stages.folder else (),
+        num_bytes,
+        settings,
+        stages=stages,
+        watch=watch,
+        known=lambda: {"num_findings": loose.num_findings},
+    )
+    loose.tell(int(known["num_findings"]))
+    return Streamed(found, corpus, loose), stages
+
+
+def _cache_of(path: Path) -> Path:
+    """Return the cache of the workspace that a file is in, else that of the user."""
+    # Asked for only when there is much to keep.
+    from platformdirs import user_cache_path
+
+    from curate.settings import FILE_NAME
+
+    for folder in path.resolve().parents:
+        if (folder / FILE_NAME).is_file():
+            return folder / CACHE
+    return user_cache_path("pairsmith") / "dedupe"
+
+
+def _digests(files: list[Path], watch: Watch) -> list[tuple[str, str]]:
+    """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
+    import hashlib
+
+    found = []
+    for number, path in enumerate(files):
+        watch("digesting files", number, len(files))
+        with path.open("rb") as file:
+            found.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
+    return found

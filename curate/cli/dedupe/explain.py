@@ -1,0 +1,220 @@
+"""Why records are taken for repeats: the histogram by which a threshold can be chosen, and the clusters as trees."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.cli.dedupe.report import cluster_sizes
+from curate.record import Record
+from curate.table import counted, width_of
+
+if TYPE_CHECKING:
+    from curate.cli.dedupe.compared import Compared
+    from curate.dedupe import Duplicates
+
+_COLUMNS = 80
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR = 30
+_DEEPEST = 6
+_ID = 13
+_FILE = 14
+_TOLD = {"exact": "whole", "record": "whole", "prompt": "prompt", "completion": "answer"}
+_WORDS = 300
+"""Words around the first difference that are looked at."""
+
+
+def explained(compared: Compared, top: int) -> Iterator[str]:
+    """Yield the histogram and the trees of the ``top`` largest clusters (0 is all of them)."""
+    yield ""
+    yield from histogram(compared.found)
+    trees = _trees(compared.found)
+    shown = trees[:top] if top else trees
+    records = compared.records({name for tree in shown for name in tree.names})
+    for tree in shown:
+        yield ""
+        yield from _drawn(tree, records)
+    if len(shown) < len(trees):
+        yield ""
+        yield f"{counted(len(trees) - len(shown), 'smaller cluster')} not drawn; --top 0 draws all"
+
+
+def histogram(found: Duplicates) -> Iterator[str]:
+    """Yield the similarity of the pairs that were compared as bars, with the threshold marked.
+
+    Only candidates are compared, and candidates are what shares one of 16 buckets of 4 minima. A pair of similarity J
+    does with probability 1 - (1 - J**4)**16, so pairs found are divided by that: Horvitz and Thompson 1952.
+    """
+    lowest, step = 0.4, 0.6 / len(found.bars)
+    middles = [lowest + step * (place + 0.5) for place in range(len(found.bars))]
+    guesses = [count / (1 - (1 - middle**4) ** 16) for count, middle in zip(found.bars, middles, strict=True)]
+    yield f"similarity of whole records, over {counted(sum(found.bars), 'pair')} that met in a bucket:"
+    most = max(guesses, default=0)
+    for place, (count, guess) in enumerate(zip(found.bars, guesses, strict=True)):
+        low, high = lowest + step * place, lowest + step * (place + 1)
+        is_here = low - 1e-9 <= found.method.threshold < high - 1e-9 or (
+            place == len(found.bars) - 1 and found.method.threshold >= high
+        )
+        mark = f" < threshold {found.method.threshold:g}" if is_here else ""
+        note = f"{count:,}" if round(guess) <= 1.02 * count else f"{count:,} (of about {guess:,.0f})"
+        yield f"{low:.2f}-{high:.2f} {_bar(guess, most)} {note}{mark}".rstrip()
+    yield "Less alike pairs may never meet: 66 of 100 at .4, 36 at .5, 11 at .6, 1 at .7."
+    yield "'of about' counts those in. Equal texts and crowds over 128 texts are left out."
+
+
+def _bar(value: float, most: float) -> str:
+    eighths = round(value / most * _BAR * 8) if most else 0
+    if value > 0:
+        eighths = max(1, eighths)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(_BAR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A member of a cluster: what it hangs on, by what tie, how alike, and what became of it."""
+
+    name: str
+    above: str
+    depth: int
+    score: float
+    tie: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A cluster: the record that all others hang on, and the others in the order in which they are drawn."""
+
+    keeper: str
+    branches: Sequence[_Branch]
+
+    @property
+    def names(self) -> Iterator[str]:
+        """The records in it."""
+        yield self.keeper
+        yield from (branch.name for branch in self.branches)
+
+
+def _trees(found: Duplicates) -> list[_Tree]:
+    """Return each cluster of two or more as the tree of its strongest ties (Prim 1957), the largest first."""
+    from curate.dedupe.found import TIES
+
+    ids = list(found.clusters)
+    sizes = cluster_sizes(found)
+    ties: dict[int, list[tuple[int, float, int]]] = {}
+    edges = found.edges
+    for one, two, score, kind in zip(
+        edges.left.tolist(), edges.right.tolist(), edges.scores.tolist(), edges.ties.tolist(), strict=True
+    ):
+        ties.setdefault(one, []).append((kind, score, two))
+        ties.setdefault(two, []).append((kind, score, one))
+    states = {pair.record: pair.kind for pair in found.pairs}
+    conflicts = {conflict.record for conflict in found.conflicts}
+    trees, seen = [], set()
+    for row, name in enumerate(ids):
+        if sizes[found.clusters[name]] == 1 or row in seen:
+            continue
+        branches = []
+        # The heap gives exact ties first, then those of whole records, and of each kind the strongest.
+        heap: list[tuple[int, float, int, int, int]] = []
+        seen.add(row)
+        at, depth = row, 0
+        while True:
+            for kind, score, other in ties.get(at, ()):
+                if other not in seen:
+                    heapq.heappush(heap, (kind, -score, other, at, depth + 1))
+            while heap and heap[0][2] in seen:
+                heapq.heappop(heap)
+            if not heap:
+                break
+            kind, negated, at, above, depth = heapq.heappop(heap)
+            seen.add(at)
+            state = states.get(ids[at], "conflict" if ids[at] in conflicts else "alike")
+            branches.append(_Branch(ids[at], ids[above], depth, -negated, TIES[kind], state))
+        trees.append(_Tree(name, _in_depth_first_order(name, branches)))
+    return sorted(trees, key=lambda tree: -len(tree.branches))
+
+
+def _in_depth_first_order(keeper: str, branches: Sequence[_Branch]) -> list[_Branch]:
+    below: dict[str, list[_Branch]] = {}
+    for branch in branches:
+        below.setdefault(branch.above, []).append(branch)
+    ordered: list[_Branch] = []
+    waiting = below.get(keeper, [])[::-1]
+    while waiting:
+        branch = waiting.pop()
+        ordered.append(branch)
+        waiting += below.get(branch.name, [])[::-1]
+    return ordered
+
+
+def _drawn(tree: _Tree, records: dict[str, Record]) -> Iterator[str]:
+    keeper = records[tree.keeper]
+    place = f"{_short(keeper.source.file)}:{keeper.source.line}"
+    head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {say.one_line(keeper.id, _ID)}: "
+    yield _fitted(head + say.one_line(keeper.prompt or keeper.text, _COLUMNS))
+    for branch in tree.branches:
+        one, other = records[branch.name], records[branch.above]
+        file = "" if one.source.file == keeper.source.file else _short(one.source.file)
+        indent = "  " * min(branch.depth, _DEEPEST)
+        line = (
+            f"{indent}{branch.score:.2f} {_TOLD[branch.tie]:6} {branch.state:8} "
+            f"{file}:{one.source.line} {say.one_line(one.id, _ID)}"
+        )
+        yield _fitted(f"{line} {difference(other, one, _COLUMNS - 1 - width_of(line))}")
+
+
+def _short(file: str) -> str:
+    name = say.visible(file.rpartition("/")[2])
+    return name if len(name) <= _FILE else f"…{name[1 - _FILE :]}"
+
+
+def difference(one: Record, other: Record, room: int) -> str:
+    """Return the first words in which ``other`` differs from ``one``, and how many more places there are.
+
+    Upper and lower case are the same, as they are for the comparison. Words are cut so that it takes about ``room``
+    characters.
+    """
+    for name, first, second in (
+        ("prompt", f"{one.system} {one.prompt}", f"{other.system} {other.prompt}"),
+        ("answer", one.completion, other.completion),
+        ("text", one.text, other.text),
+    ):
+        left, right = first.split(), second.split()
+        if [word.lower() for word in left] != [word.lower() for word in right]:
+            changes = _changes(left, right)
+            label = f"{name} +{len(changes) - 1}" if len(changes) > 1 else name
+            each = max(4, (room - len(label) - 8) // 2)
+            old, new = (_quoted(words, each) for words in changes[0])
+            return f"{label}: {old} > {new}"
+    return ""
+
+
+def _changes(left: list[str], right: list[str]) -> list[tuple[str, str]]:
+    start = 0
+    while start < min(len(left), len(right)) and left[start].lower() == right[start].lower():
+        start += 1
+    left, right = left[start : start + _WORDS], right[start : start + _WORDS]
+    low, high = [word.lower() for word in left], [word.lower() for word in right]
+    return [
+        (" ".join(left[one:end]), " ".join(right[two:stop]))
+        for kind, one, end, two, stop in SequenceMatcher(None, low, high, autojunk=False).get_opcodes()
+        if kind != "equal"
+    ]
+
+
+def _quoted(words: str, limit: int) -> str:
+    return f'"{say.one_line(words, limit)}"' if words else "-"
+
+
+def _fitted(line: str) -> str:
+    """Cut ``line`` to 80 terminal cells."""
+    if width_of(line) <= _COLUMNS:
+        return line.rstrip()
+    while width_of(line) > _COLUMNS - 1:
+        line = line[: -max(1, (width_of(line) - _COLUMNS + 1) // 2)]
+    return line + "…"

@@ -1,0 +1,61 @@
+"""Prompts that ask the same in other words: which are compared, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.cli.dedupe.compared import Compared
+    from curate.dedupe.semantic import Encoder, Meanings
+
+_COLUMNS = 80
+
+
+def compare_meanings(compared: Compared, encoder: Encoder, threshold: float) -> Meanings:
+    """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
+    # numpy, and an extra.
+    from curate.dedupe.semantic import find_meanings
+
+    clusters = compared.found.clusters
+    seen: set[str] = set()
+    names: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for record in compared.all_records():
+            text = record.prompt or record.text
+            # A file may have grown since it was read first.
+            cluster = clusters.get(record.id)
+            if text and cluster is not None and cluster not in seen:
+                seen.add(cluster)
+                names.append(record.id)
+                yield text
+
+    return find_meanings(names, texts(), encoder, threshold)
+
+
+def told(compared: Compared, meanings: Meanings, threshold: float, shown: int | None) -> Iterator[str]:
+    """Yield how many prompts were compared by meaning, and the first pairs with what they say."""
+    num_clusters = len(set(meanings.clusters.values()))
+    how = "every two" if meanings.is_exact else "those in the 16 nearest of many lists, which misses some"
+    yield (
+        f"by meaning (cosine {threshold:g} on, {how}): {counted(meanings.num_texts, 'prompt')} of different clusters, "
+        f"{counted(len(meanings.pairs), 'record')} alike, {counted(num_clusters, 'cluster')}; never dropped"
+    )
+    if meanings.num_unknown:
+        yield f"no token known to the encoder: {counted(meanings.num_unknown, 'prompt')}"
+    pairs = sorted(meanings.pairs, key=lambda pair: -pair.score)[:shown]
+    records = compared.records({name for pair in pairs for name in (pair.record, pair.other)})
+    for pair in pairs:
+        one, other = records[pair.record], records[pair.other]
+        yield (
+            f"{say.visible(one.source.file)}:{one.source.line}: semantic {say.one_line(one.id, 40)} asks what "
+            f"{say.one_line(other.id, 40)} asks at {say.visible(other.source.file)}:{other.source.line} "
+            f"({pair.score:.2f})"
+        )
+        yield from (f"    {say.one_line(each.prompt or each.text, _COLUMNS - 4)}" for each in (one, other))
+    if hidden := len(meanings.pairs) - len(pairs):
+        yield f"{hidden:,} more of the same meaning; --format jsonl gives all pairs"

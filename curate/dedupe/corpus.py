@@ -1,0 +1,224 @@
+"""Records as columns: who they are, what they say as tokens, and keys that are the same for the same content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.dedupe.clean import Cleaned, flattened
+from curate.dedupe.shingles import MIX_A, STEP, Hashes, Indices, Spans, Tokens, code_points, mix
+from curate.dedupe.text import Field, Parts, parts_of, spaced, storable
+from curate.record import Record
+
+BLOCK = 1024
+"""Records that are cleaned together: few enough for the processor's cache."""
+
+Cleaner = Callable[[Sequence[str]], Cleaned]
+
+
+class Sink(Protocol):
+    """Where the tokens of a corpus go, block by block."""
+
+    def append(self, tokens: Tokens) -> None:
+        """Take the next tokens."""
+
+    def whole(self) -> Tokens:
+        """Return all tokens as one array."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A sink in memory."""
+
+    blocks: list[Tokens] = field(default_factory=list)
+
+    def append(self, tokens: Tokens) -> None:
+        """Take the next tokens."""
+        self.blocks.append(tokens)
+
+    def whole(self) -> Tokens:
+        """Return all tokens as one array, and let go of the blocks."""
+        found: Tokens = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])  # type: ignore[assignment]
+        self.blocks.clear()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One row a record, in the order of the records."""
+
+    exact: Hashes
+    """Key of what a record teaches, [N, 2]."""
+    asked: Hashes
+    """Key of its prompt, [N, 2]."""
+    answered: Hashes
+    """Key of its completion, [N, 2]."""
+    whole: Hashes
+    """Key of all of it, [N, 2]."""
+    places: Indices
+    """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
+    sizes: Indices
+    """Characters it has."""
+    files: Indices
+    """Number of the file it was read from."""
+    lines: Indices
+    """Line in that file."""
+
+    def take(self, rows: Indices) -> Columns:
+        """Return the rows ``rows``."""
+        return Columns(**{name: getattr(self, name)[rows] for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The records to compare. The tokens may lie in a file, and all else is small."""
+
+    ids: Sequence[str]
+    file_names: Sequence[str]
+    columns: Columns
+    tokens: Tokens
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Indices) -> Corpus:
+        """Return the records ``rows``, in that order."""
+        return Corpus([self.ids[row] for row in rows.tolist()], self.file_names, self.columns.take(rows), self.tokens)
+
+    def spans(self, name: Field) -> Spans:
+        """Return the text of one field of each record."""
+        first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
+        places = self.columns.places
+        return Spans(self.tokens, np.ascontiguousarray(places[:, first]), np.ascontiguousarray(places[:, last]))
+
+    def keys(self, name: Field) -> Hashes:
+        """Return a key of one field's text of each record: equal keys mean equal texts."""
+        columns = self.columns
+        return {"record": columns.whole, "prompt": columns.asked, "completion": columns.answered}[name]
+
+
+def folded(state: Hashes, key: Hashes) -> Hashes:
+    """Return the keys ``state``, [N, 2], with ``key`` told after them."""
+    one = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
+    two = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (one >> np.uint64(32)))
+    return np.stack([one, two], axis=1)
+
+
+def gather(
+    records: Iterable[Record],
+    cleaner: Cleaner,
+    *,
+    by_character: bool,
+    sink: Sink | None = None,
+    seen: Callable[[int], None] = lambda _: None,
+) -> Corpus:
+    """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
+
+    ``seen`` is told how many have been read. Tokens go to ``sink``, by default memory.
+    """
+    sink = sink if sink is not None else Held()
+    ids: list[str] = []
+    file_names: dict[str, int] = {}
+    blocks: list[Columns] = []
+    total = 0
+    for block in _blocks(records):
+        columns, tokens = _block(block, cleaner, by_character, total, file_names)
+        ids += [record.id for record in block]
+        blocks.append(columns)
+        sink.append(tokens)
+        total += len(tokens)
+        seen(len(ids))
+    names = Columns.__slots__
+    if not blocks:
+        blocks = [_block([], cleaner, by_character, 0, file_names)[0]]
+    together = Columns(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
+    return Corpus(ids, list(file_names), together, sink.whole())
+
+
+def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    source = iter(records)
+    while block := list(islice(source, BLOCK)):
+        yield block
+
+
+def _block(
+    records: Sequence[Record], cleaner: Cleaner, by_character: bool, first: int, file_names: dict[str, int]
+) -> tuple[Columns, Tokens]:
+    parts = [parts_of(record) for record in records]
+    texts = storable([text for each in parts for text in each.texts])
+    counts = np.array([len(each.texts) for each in parts], np.int64)
+    asked = np.array([each.num_asked for each in parts], np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
+    cleaned, is_said = cleaner(texts), np.fromiter(map(bool, texts), bool, len(texts))
+    tokens, places = (
+        _characters(texts, starts, asked) if by_character else _words(texts, cleaned, cleaner, starts, asked)
+    )
+    one = np.ones(len(parts), np.int64)
+    asked_keys = _told(cleaned.keys, is_said, starts, asked)
+    answered_keys = _told(cleaned.keys, is_said, starts + asked, one)
+    text_keys = _told(cleaned.keys, is_said, starts + asked + 1, one)
+    columns = Columns(
+        exact=_exact(cleaned.keys, parts, starts, counts),
+        asked=asked_keys,
+        answered=answered_keys,
+        whole=folded(folded(asked_keys, answered_keys), text_keys),
+        places=places + first,
+        sizes=np.array([len(one.prompt) + len(one.completion) + len(one.text) for one in records], np.int64),
+        files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
+        lines=np.array([one.source.line for one in records], np.int64),
+    )
+    return columns, tokens
+
+
+def _words(
+    texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
+) -> tuple[Tokens, Indices]:
+    words = cleaned.words
+    cut = [text if text.isascii() else spaced(text) for text in texts]
+    # `spaced` returns the very text where there is nothing to part.
+    if any(one is not other for one, other in zip(cut, texts, strict=True)):
+        words = cleaner(cut).words
+    ends = [words.offsets[starts + more] for more in (0, asked, asked, asked + 1, asked + 2)]
+    return words.hashes, np.stack(ends, axis=1)
+
+
+def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Tokens, Indices]:
+    """Lay the characters of each record out with one blank between its parts; parts without any take none."""
+    flat = flattened(texts).tobytes().decode().split("\n")
+    laid: list[str] = []
+    lengths: list[tuple[int, int, int]] = []
+    for start, count in zip(starts.tolist(), asked.tolist(), strict=True):
+        prompt = " ".join(filter(None, flat[start : start + count]))
+        answer, text = flat[start + count], flat[start + count + 1]
+        laid.append(" ".join(filter(None, (prompt, answer, text))))
+        lengths.append((len(prompt), len(prompt) + bool(prompt and answer), len(answer)))
+    tokens, offsets = code_points(laid)
+    inside = np.array(lengths, np.int64).reshape(-1, 3)
+    begin = offsets[:-1]
+    answered = begin + inside[:, 1]
+    return tokens, np.stack([begin, begin + inside[:, 0], answered, answered + inside[:, 2], offsets[1:]], axis=1)
+
+
+def _told(keys: Hashes, is_said: NDArray[np.bool_], starts: Indices, counts: Indices) -> Hashes:
+    """Fold ``counts`` keys from ``starts`` on for each record; those of empty texts tell nothing."""
+    state = np.zeros((len(starts), 2), np.uint64)
+    for step in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > step)
+        rows = rows[is_said[starts[rows] + step]]
+        state[rows] = folded(state[rows], keys[starts[rows] + step])
+    return state
+
+
+def _exact(keys: Hashes, parts: Sequence[Parts], starts: Indices, counts: Indices) -> Hashes:
+    marks = np.array([each.mark for each in parts], np.uint64).reshape(-1, 2)
+    is_open = np.array([not each.is_sealed for each in parts], bool)
+    state = marks.copy()
+    for step in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero((counts > step) & is_open)
+        state[rows] = folded(state[rows], keys[starts[rows] + step])
+    return state

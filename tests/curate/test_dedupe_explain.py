@@ -1,0 +1,145 @@
+"""`curate dedupe --explain`: the histogram and the trees say what was compared, on lines that fit a terminal."""
+
+import json
+import random
+
+import pytest
+from click.testing import CliRunner
+
+from curate.cli import cli
+from curate.cli.dedupe.explain import difference, histogram
+from curate.dedupe import find_duplicates
+from curate.record import Record, Source
+from curate.settings import DedupeSettings
+from curate.table import width_of
+
+
+def words(rng, count):
+    return " ".join(f"w{rng.randrange(500)}" for _ in range(count))
+
+
+def written(path, rows):
+    lines = [json.dumps({"id": name, "instruction": prompt, "output": answer}) for name, prompt, answer in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def explained(path, *options):
+    result = CliRunner().invoke(cli, ["dedupe", str(path), "--explain", *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def family(tmp_path):
+    """A record, its exact and its near copy, a copy of that one, and two other answers to the same question."""
+    rng = random.Random(1)
+    prompt, answer = words(rng, 40), words(rng, 40)
+    said = answer.split()
+    changed = " ".join([*said[:20], "changed", *said[21:]])
+    twice = " ".join([*said[:20], "changed", *said[21:30], "again", *said[31:]])
+    rows = [
+        ("first", prompt, answer),
+        ("exact", prompt.upper(), answer),
+        ("near", prompt, changed),
+        ("nearer", prompt, twice),
+        ("other", prompt, words(rng, 40)),
+        ("alone", words(rng, 40), words(rng, 40)),
+        ("pair", "what is it", "this"),
+        ("pair2", "what is it", "that \x1b[31m\u202e thing"),
+    ]
+    return written(tmp_path / "family.jsonl", rows)
+
+
+def test_a_tree_shows_each_member_once_and_what_differs(family):
+    said = explained(family)
+    tree = said.split("\n\n")[2].splitlines()
+    assert tree[0].startswith("5 records like family.jsonl:1 first: w")
+    assert tree[1] == "  1.00 whole  exact    :2 exact"
+    assert tree[2].startswith("  0.93 whole  near     :3 near answer: ")
+    assert tree[2].endswith('> "changed"')
+    assert tree[3].startswith("    0.93 whole  near     :4 nearer answer: ")
+    assert tree[4].startswith("  1.00 prompt conflict :5 other answer +")
+    assert len(tree) == 5
+    assert "alone" not in said
+
+
+def test_hostile_text_is_made_harmless_and_lines_fit(family):
+    said = explained(family)
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    (line,) = [line for line in said.splitlines() if "pair2" in line]
+    assert '"this" > "that ␛[31m<U+202…"' in line
+    assert max(width_of(line) for line in said.splitlines()[5:]) <= 80
+
+
+def test_wide_characters_and_long_names_fit_too(tmp_path):
+    rows = [(f"{'長' * 30}{n}", f"東京の天気はどうですか、教えてください{'!' * n}", f"晴れ{n}です") for n in range(3)]
+    said = explained(written(tmp_path / f"{'名' * 40}.jsonl", rows))
+    tree = said.split("\n\n")[2].splitlines()
+    assert len(tree) == 3
+    assert max(map(width_of, tree)) <= 80
+
+
+def test_the_largest_clusters_come_first_and_the_rest_is_counted(tmp_path):
+    rows = [(f"r{n}", f"question number {'x' * (n % 7)} what", f"answer {n}") for n in range(40)]
+    path = written(tmp_path / "many.jsonl", rows)
+    said = explained(path, "--top", "2")
+    trees = said.split("\n\n")[2:]
+    assert [tree.split(" ", 1)[0] for tree in trees] == ["6", "6", "5"]
+    assert trees[2] == "5 smaller clusters not drawn; --top 0 draws all\n"
+    assert explained(path, "--top", "0").count("records like") == 7
+
+
+def test_the_histogram_counts_what_was_compared(tmp_path):
+    rng = random.Random(2)
+    records = []
+    for number in range(200):
+        text = [f"w{rng.randrange(10**6)}" for _ in range(60)]
+        for copy in range(2):
+            turns = ({"role": "user", "content": " ".join(text)}, {"role": "assistant", "content": "yes"})
+            records.append(
+                Record(f"{number}-{copy}", "chat", Source("a", 1), {}, " ".join(text), "yes", messages=turns)
+            )
+            for place in rng.sample(range(60), number % 12):
+                text[place] = f"w{rng.randrange(10**6)}"
+    found = find_duplicates(records, DedupeSettings())
+    lines = list(histogram(found))
+    assert lines[0] == f"similarity of whole records, over {sum(found.bars)} pairs that met in a bucket:"
+    assert [line[:9] for line in lines[1:13]][::11] == ["0.40-0.45", "0.95-1.00"]
+    (marked,) = [line for line in lines if "threshold" in line]
+    assert marked.startswith("0.70-0.75")
+    assert marked.endswith("< threshold 0.7")
+    # Half of the pairs of .5 never meet in a bucket, and the estimate says so.
+    low = next(line for line in lines if line.startswith("0.50-0.55"))
+    assert "(of about" in low
+    assert sum(found.bars[6:]) == len(found.conflicts) + found.num_near
+    assert max(map(width_of, lines)) <= 80
+
+
+def test_a_threshold_of_one_is_marked_in_the_last_bar(family):
+    (line,) = [line for line in explained(family, "--threshold", "1").splitlines() if "< threshold" in line]
+    assert line.startswith("0.95-1.00")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        (("What is it", "x"), ("what  is it", "X"), ""),
+        (("a b c", "x"), ("a q c", "x"), 'prompt: "b" > "q"'),
+        (("a b c", "x"), ("a c", "x"), 'prompt: "b" > -'),
+        (("a b c d e", "x"), ("q b c d r", "x"), 'prompt +1: "a" > "q"'),
+        (("a", "x"), ("a", "y"), 'answer: "x" > "y"'),
+        (("a", "x" * 50), ("a", "y"), 'answer: "xxxxxxxxxxxx…" > "y"'),
+    ],
+)
+def test_difference(one, other, said):
+    left, right = (Record("r", "instruction", Source("a", 1), {}, *texts) for texts in (one, other))
+    assert difference(left, right, 40) == said
+
+
+def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, monkeypatch):
+    from curate.workspace.loose import LooseFiles
+
+    monkeypatch.setattr(LooseFiles, "named", lambda *_: {})
+    assert "5 records like family.jsonl:1 first" in explained(family)

@@ -1,0 +1,179 @@
+"""Comparing in stages: they resume, they can be deleted or damaged at any time, and they change no result."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from curate.cli.dedupe.progress import told
+from curate.dedupe import find_duplicates, find_in_stream
+from curate.dedupe.components import components
+from curate.dedupe.stages import KEPT_DAYS, Stages
+from curate.settings import DedupeSettings
+from curate.workspace.loose import LooseFiles, loose_records
+
+SETTINGS = DedupeSettings()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two files of 120 records each, with exact and near copies within and across them, and one bad line."""
+    rng = random.Random(1)
+    rows = [[" ".join(f"w{rng.randrange(400)}" for _ in range(40)) for _ in range(2)] for _ in range(200)]
+    rows += [[prompt.upper(), answer] for prompt, answer in rows[:20]]
+    rows += [[f"{prompt} indeed", answer] for prompt, answer in rows[20:40]]
+    rng.shuffle(rows)
+    paths = []
+    for number in range(2):
+        path = tmp_path / f"part{number}.jsonl"
+        lines = [json.dumps({"instruction": p, "output": a}) for p, a in rows[number * 120 : number * 120 + 120]]
+        path.write_text("\n".join([*lines[:50], "{bad", *lines[50:]]) + "\n", encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def streamed(files, stages, settings=SETTINGS):
+    loose = LooseFiles(files)
+    return find_in_stream(
+        lambda: loose, ("about",), 0, settings, stages=stages, known=lambda: {"num_findings": loose.num_findings}
+    )
+
+
+@pytest.mark.parametrize("preset", ["short", "nemo"])
+def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, preset):
+    settings = DedupeSettings(preset=preset)
+    wanted = find_duplicates(loose_records(files), settings)
+    assert (wanted.num_exact, wanted.num_near) == (20, 20)
+    stages = Stages(tmp_path / "cache")
+    corpus, found, known = streamed(files, stages, settings)
+    assert (found, known, stages.num_resumed) == (wanted, {"num_findings": 2}, 0)
+    assert list(corpus.ids) == list(wanted.clusters)
+    again = Stages(tmp_path / "cache")
+    assert streamed(files, again, settings)[1:] == (wanted, {"num_findings": 2})
+    assert again.num_resumed == 7
+    # Another threshold needs other links, and not other buckets.
+    other = Stages(tmp_path / "cache")
+    strict = settings.model_copy(update={"threshold": 0.99})
+    assert streamed(files, other, strict)[1] == find_duplicates(loose_records(files), strict)
+    assert other.num_resumed == 4
+
+
+def test_nothing_to_compare_has_stages_too(tmp_path):
+    for resumed in (0, 7):
+        stages = Stages(tmp_path / "cache")
+        found = find_in_stream(list, (), 0, SETTINGS, stages=stages)[1]
+        assert (found.pairs, found.clusters, stages.num_resumed) == ([], {}, resumed)
+
+
+def test_a_damaged_stage_is_made_again(files, tmp_path):
+    wanted = streamed(files, Stages(tmp_path / "cache"))[1]
+    places = sorted((tmp_path / "cache").iterdir())
+    assert len(places) == 7
+    for place in places:
+        for path in sorted(place.iterdir()):
+            content = path.read_bytes()
+            path.write_bytes(content[:-1] or b"x")
+            stages = Stages(tmp_path / "cache")
+            assert streamed(files, stages)[1] == wanted, path
+            assert stages.num_resumed == 6
+            assert path.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_to_is_done_without(files, tmp_path):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    stages = Stages(tmp_path / "file" / "cache")
+    assert streamed(files, stages)[1] == find_duplicates(loose_records(files), SETTINGS)
+    assert len(stages.remarks) == 1
+    assert "not kept" in stages.remarks[0]
+
+
+def test_old_stages_are_swept(tmp_path):
+    stages = Stages(tmp_path / "cache")
+    ages = {"buckets-a": 0, "buckets-b": KEPT_DAYS + 1, ".links-c.1.tmp": 0, ".links-d.2.tmp": 2}
+    for name, days in ages.items():
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        when = time.time() - 86400 * days
+        os.utime(tmp_path / "cache" / name, (when, when))
+    stages.sweep()
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".links-c.1.tmp", "buckets-a"]
+
+
+_PROGRAM = """
+import os, signal, sys
+import curate.cli, curate.cli.dedupe.compared as compared
+from curate.dedupe import find
+compared.STAGED_FROM = 0
+real, calls = find.links, []
+def links(*given, **named):
+    calls.append(given)
+    if len(calls) == int(os.environ["STOP_AT"]):
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(*given, **named)
+find.links = links
+curate.cli.main()
+"""
+
+
+def call(tmp_path, files, at):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "STOP_AT": str(at)}
+    arguments = ["dedupe", *map(str, files), "--format", "jsonl", "--progress"]
+    return subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def test_an_interrupted_call_is_resumed(files, tmp_path):
+    stopped = call(tmp_path, files, 2)
+    assert (stopped.returncode, stopped.stdout) == (130, "")
+    assert "interrupted" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    kept = sorted(path.name.partition("-")[0] for path in (tmp_path / "home/pairsmith/dedupe").iterdir())
+    assert kept == ["buckets", "buckets", "corpus", "links"]
+    resumed = call(tmp_path, files, 0)
+    assert resumed.returncode == 0
+    assert "resumed: 4 stages" in resumed.stderr
+    assert "reading" not in resumed.stderr
+    assert len(resumed.stdout.splitlines()) == 40
+    # Whatever is in the files decides, not their names and times.
+    with suppress(OSError):
+        os.utime(files[0], (1, 1))
+    assert "resumed: 7 stages" in call(tmp_path, files, 0).stderr
+    files[1].write_text(files[1].read_text(encoding="utf-8").replace("{bad\n", ""), encoding="utf-8")
+    again = call(tmp_path, files, 0)
+    assert "reading" in again.stderr
+    assert len(again.stdout.splitlines()) == 40
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("reading", 50_000, 0, 5.0), "reading: 50,000, 10,000/s"),
+        (("hashing prompts", 100, 300, 10.0), "hashing prompts: 100 of 300, 10/s, 20 s left"),
+        (("hashing prompts", 100, 3000, 10.0), "hashing prompts: 100 of 3,000, 10/s, 5 min left"),
+        (("comparing prompts", 16, 16, 64.0), "comparing prompts: 16 of 16"),
+        (("comparing prompts", 0, 16, 0.0), "comparing prompts: 0 of 16"),
+    ],
+)
+def test_progress(given, line):
+    assert told(*given) == line
+
+
+def test_components_are_those_of_a_walk():
+    rng = random.Random(3)
+    for _ in range(50):
+        count = rng.randrange(1, 40)
+        edges = [(rng.randrange(count), rng.randrange(count)) for _ in range(rng.randrange(0, 40))]
+        # A long path is the hard case.
+        edges += [(n, n + 1) for n in range(count // 2)]
+        left, right = (np.array([edge[side] for edge in edges], np.int64) for side in (0, 1))
+        roots = list(range(count))
+        for _ in range(count):
+            for one, two in edges:
+                roots[one] = roots[two] = min(roots[one], roots[two])
+        assert components(count, left, right).tolist() == roots
