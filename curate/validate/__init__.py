@@ -28,6 +28,7 @@ __all__ = [
     "baseline_path",
     "changed_lines",
     "default_jobs",
+    "examine_all",
     "place_name",
     "raw_lines",
     "read_baseline",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.checks import Place
 from curate.door import FAULTS
-from curate.record import Finding, Problem
+from curate.record import Finding, Problem, is_named
 from curate.say import spelled
 from curate.settings import Settings
 from curate.validate import fingerprint
@@ -17,7 +17,7 @@ from curate.validate.changes import NO_LINES, LineSet
 from curate.validate.examine import SpanResult
 from curate.validate.globs import place_name
 from curate.validate.places import Places
-from curate.validate.select import Selection, is_named
+from curate.validate.select import Selection
 from curate.validate.verdict import Tally
 
 _NOTHING = Problem("")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from curate.checks import Check, Sketch, sketch_of
 from curate.door import Entry, RawLine, Reader, Span, door_finding, locate
-from curate.record import Finding, Json, Line, Problem, Record, Severity, Source
+from curate.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
 from curate.settings import Settings
 from curate.shape import LimitProblem, Shape
 from curate.validate import fingerprint
 from curate.validate.baseline import Baseline, Owed
 from curate.validate.changes import NO_LINES, LineSet
 from curate.validate.globs import place_name
-from curate.validate.select import Rules, Selection, is_named
+from curate.validate.select import Rules, Selection
 from curate.validate.sieve import Sieve
 from curate.validate.verdict import Tally
 
@@ -75,8 +75,8 @@ class Examiner:
         self.changes = changes
         self._name = ""
         self._rules = selection.everywhere
-        self._is_shape_all = False
-        """Whether nothing but its shape is asked of a line, so that no record need be made of it."""
+        self._is_shape_all = self._are_ids_all = False
+        """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
         self._sieves: dict[int, Sieve] = {}
         self._needs_sketches = bool(selection.dataset_checks or selection.length_checks)
         # Once enough errors are kept, a line seen before is only counted; a broken export often repeats one line.
@@ -93,8 +93,10 @@ class Examiner:
         reader = Reader(path, span=span, root=self.root)
         self._name = place_name(path, self.root)
         self._rules = self.selection.rules(self._name, "")
-        is_asked = self._needs_sketches or self.dropped or self.selection.is_by_category
-        self._is_shape_all = self.shape.view is None or not (is_asked or self._sieve(self._rules).num_checks)
+        is_more = bool(self.dropped or self.selection.is_by_category or self._sieve(self._rules).num_checks)
+        self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
+        across = [*self.selection.dataset_checks, *self.selection.length_checks]
+        self._are_ids_all = not is_more and self.baseline is None and all(check.is_about_ids for check in across)
         changed = None if self.changes is None else self.changes.get(str(path), NO_LINES)
         hits = self._hits
         for line in reader.lines():
@@ -123,6 +125,8 @@ class Examiner:
             self._add_violations(result, reader, line, value)
         elif self._is_shape_all:
             result.num_records += 1
+        elif self._are_ids_all:
+            self._note_id(value, Source(reader.name, line[0]), result)
         else:
             self._examine_record(self.shape.record(value, Source(reader.name, line[0])), line[2], result)
 
@@ -141,6 +145,14 @@ class Examiner:
                     self._add(result, check, rules.severities[check.code], problem, record, raw)
         if self._needs_sketches:
             self._sketch(result, record, excused)
+
+    def _note_id(self, value: dict[str, Json], source: Source, result: SpanResult) -> None:
+        """Show the dataset checks no more of a record than its own id."""
+        result.num_records += 1
+        if self.shape.view and (own_id := self.shape.view.get(value, "id")) is not None:
+            result.sketches.append(Sketch(str(own_id), source.file, source.line, b"", b"", "", "", "", 0, True))
+            if excused := self.shape.ignored(value):
+                result.excused[source.file, source.line] = excused
 
     def _sieve(self, rules: Rules) -> Sieve:
         """Return the sieve for the checks of ``rules``, which the selection keeps, so that their identity lasts."""

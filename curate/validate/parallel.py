@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from curate.validate.select import select_checks
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
+_AHEAD = 3
+"""Spans handed out for each process."""
 _examiner: Examiner | None = None
 
 Recipe = tuple[
@@ -40,10 +44,9 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         CurateError: E904 when a file is missing or may not be read.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    tasks = tasks_of(files, examiner.root)
+    tasks = tasks_of(files, examiner.root, is_counted=jobs > 1)
     if jobs == 1:
-        for path, span in tasks:
-            yield path, examiner.examine(path, span)
+        yield from _in_turn(examiner, tasks)
         return
     # The helper process of multiprocessing has to outlive a hang-up that reaches all of us, or it complains.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
@@ -55,27 +58,48 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     context = multiprocessing.get_context("spawn")
     count, recipe = min(jobs, len(tasks)) or 1, recipe_of(examiner)
     with ProcessPoolExecutor(count, context, initializer=_start, initargs=recipe) as pool:
+        waiting: deque[tuple[Path, Future[SpanResult]]] = deque()
         is_done = False
         try:
-            for (path, _), result in zip(tasks, pool.map(_examine, tasks), strict=True):
-                yield path, result
+            for path, span in tasks:
+                waiting.append((path, pool.submit(_examine, (path, span))))
+                # Results wait here until their turn, and each is large: there are never more than this.
+                if len(waiting) > _AHEAD * count:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for path, future in waiting:
+                yield path, future.result()
             is_done = True
         finally:
-            # Whoever interrupts us does not want to wait until every worker has finished its span.
+            # Whoever interrupts us does not want to wait until every worker has finished its span. Nothing is cancelled
+            # first: the pool itself gives up what its ended workers owe, and stumbles over what was cancelled.
             if not is_done:
-                pool.shutdown(wait=False, cancel_futures=True)
                 for worker in multiprocessing.active_children():
                     worker.terminate()
 
 
-def tasks_of(files: Sequence[Path], root: Path | None) -> list[tuple[Path, Span | None]]:
-    """Return what can be examined apart, in reading order: each file, or the spans of a large one."""
-    return [(path, span) for path in files for span in _spans(path, root)]
+def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
+    """Return what can be examined apart, in reading order: each file, or the spans of a large one.
+
+    Without ``is_counted`` spans do not know the number of their first line.
+    """
+    return [(path, span) for path in files for span in _spans(path, root, is_counted=is_counted)]
 
 
-def _spans(path: Path, root: Path | None) -> Sequence[Span | None]:
+def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:
+    """Examine spans one after the other, counting lines along."""
+    line = 1
+    for path, span in tasks:
+        line = line if span and span.start else 1
+        result = examiner.examine(path, span and replace(span, first_line=line))
+        line += result.num_lines
+        yield path, result
+
+
+def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span | None]:
     try:
-        return spans(path, max(1, path.stat().st_size // _SPAN_BYTES), root=root) or [None]
+        num_spans = max(1, path.stat().st_size // _SPAN_BYTES)
+        return spans(path, num_spans, root=root, is_counted=is_counted) or [None]
     except (DoorFault, OSError):
         # The reader itself reports what is wrong with the path.
         return [None]

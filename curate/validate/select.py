@@ -9,13 +9,12 @@ from difflib import get_close_matches
 
 from curate.checks import Check, discover
 from curate.door import FAULTS, Fault
-from curate.record import CurateError, Severity
+from curate.record import CurateError, Severity, is_named
 from curate.settings import CheckSettings, Scope, Tolerance
 from curate.validate.globs import matcher
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
 """Codes of lines and files that cannot be read as records."""
-_PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,6 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         [(matcher(pattern), scope) for pattern, scope in settings.per_path.items()],
         settings.per_category,
     )
-
-
-def is_named(code: str, name: str, asked: Collection[str]) -> bool:
-    """Whether a check is meant by one of ``asked``: its code, its name, or a prefix of its code."""
-    return any(name == one or (code.startswith(one) and bool(_PREFIX.fullmatch(one))) for one in asked)
 
 
 def _override(severities: dict[str, Severity], asked: dict[str, Severity], names: dict[str, str]) -> None:

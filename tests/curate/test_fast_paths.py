@@ -1,44 +1,22 @@
-"""Whatever saves time changes no result: each short way is held to the long one that it stands for."""
+"""Whatever saves time at the door and in making records changes no result: short ways are held to the long ones."""
 
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.checks import EXAMPLE_SETTINGS, Check, discover
-from curate.checks.repetition import repeated_text, repetition
 from curate.door import DoorFault, strict, strict_loads
 from curate.door.strict import scan
-from curate.record import SPLITS, Record, Source, content_id, normalised
-from curate.settings import Settings
-from curate.shape import load_shape
+from curate.record import SPLITS, content_id, normalised
+from curate.shape.engine import build_validator
 from curate.shape.view import Content, View
-from curate.validate import sieve as sieving
-from curate.validate import validate
-from curate.validate.sieve import Sieve, absence_of, loosened
-
-RECORD_CHECKS = [check for check in discover().values() if check.on_record]
-SIGNED = [check for check in RECORD_CHECKS if check.signs]
-SIGNS = [pytest.param(sign, id=f"{check.code}-{n}") for check in SIGNED for n, sign in enumerate(check.signs)]
-load = cache(load_shape)
-absent = cache(lambda *signs: absence_of(signs))
-
-
-def record_of(value: dict[str, Any]) -> Record:
-    """See a line through the shipped schema that it fits."""
-    shape = "chat" if "messages" in value else "domain" if value.keys() & {"text", "context"} else "instruction"
-    return load(shape).record(value, Source("data.jsonl", 1))
-
+from curate.shape.wanted import is_assured
 
 # --- the front door --------------------------------------------------------------------------------------------------
 
@@ -196,154 +174,80 @@ def test_the_engine_agrees_on_what_may_stand_at_each_place(line: dict[str, Any],
     value = {"a": {"b": line}} if is_nested else line
     misfits = [problem.pointer.removeprefix(prefix + "/") for problem in view.misfits(value)]
     assert set(misfits) == {name for name in line if not is_wanted(name, line[name])}
-    assert view.is_fit(value) is (not misfits)
+    is_fit = view.fitness({})
+    assert is_fit
+    assert is_fit(value) is (not misfits)
 
 
 def test_a_place_in_a_list_is_looked_at_too() -> None:
-    view = View({"prompt": "/turns/0", "completion": "/turns/1"})
-    assert view.is_fit({"turns": ["Due?", "On the 5th."]})
-    assert not view.is_fit({"turns": ["Due?", 5]})
-    assert view.is_fit({"turns": []})
+    is_fit = View({"prompt": "/turns/0", "completion": "/turns/1"}).fitness({})
+    assert is_fit
+    assert is_fit({"turns": ["Due?", "On the 5th."]})
+    assert not is_fit({"turns": ["Due?", 5]})
+    assert is_fit({"turns": []})
 
 
-# --- signs -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("check", SIGNED, ids=lambda check: check.code)
-def test_a_sign_stands_in_every_record_that_a_check_reports(check: Check) -> None:
-    for example in check.bad:
-        assert not absent(*check.signs)(example), example
-
-
-@pytest.mark.parametrize("sign", SIGNS)
-def test_the_engine_finds_every_sign_that_python_finds(sign: re.Pattern[str]) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(st.from_regex(sign), st.sampled_from(["", " ", "a", "é ", "\n", "5"]), st.sampled_from(["", " ", "Z", "\n"]))
-    def holds(text: str, before: str, after: str) -> None:
-        whole = before + text + after
-        if sign.search(whole):
-            assert not absent(sign)({"a": [{"b": whole}]})
-
-    holds()
-
-
-fragments = st.sampled_from(
+DEFINITIONS = {
+    "text": {"type": "string"},
+    "turn": {
+        "type": "object",
+        "required": ["role"],
+        "additionalProperties": False,
+        "properties": {"role": {"enum": ["user"]}, "content": {"$ref": "#/$defs/text"}},
+    },
+}
+plain_schemas = st.sampled_from(
     [
-        text
-        for check in SIGNED
-        for example in (*check.bad, *check.good)
-        for text in re.findall(r"\s+|\w+|[^\s\w]+", json.dumps(example, ensure_ascii=False))
-    ]
-    + [
-        "I\u0130",
-        "\u212a",
-        "\u017f",
-        "\u0131",
-        "\r",
-        "\r\n",
-        "\x1f",
-        "\u2028",
-        "٤٤",
-        "５",
-        "İ am unable to assist",
-        "ſ",
-        " the",
-        "[",
-        "“",
+        {"type": "string"},
+        {"type": ["string", "null"]},
+        {"type": "integer"},
+        {"type": ["string", "number"]},
+        {"enum": ["train", "test"]},
+        {"enum": ["train", 1.0, {}]},
+        {"const": None},
+        {"$ref": "#/$defs/text"},
+        {"$ref": "#/$defs/text", "$id": "https://example.org/other"},
+        {"$ref": "#/$defs/loop"},
+        {"type": "object"},
+        {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}},
+        {"$ref": "#/$defs/turn"},
+        {},
+        True,
     ]
 )
+schemas = plain_schemas | st.builds(lambda inner: {"type": "array", "items": inner}, plain_schemas)
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(fragments, max_size=25), st.sampled_from(["", " "]), st.data())
-def test_without_a_sign_there_is_no_problem(pieces: list[str], joint: str, data: st.DataObject) -> None:
-    text = joint.join(pieces)
-    asked = data.draw(st.sampled_from(["Add 2 and 3.", text]))
-    chat = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": text}]}
-    for value in ({"instruction": asked, "output": text, "meta": {"x": [text]}}, chat, {"text": text}):
-        record = record_of(value)
-        for check in SIGNED:
-            if absent(*check.signs)(value):
-                assert check.on_record
-                assert not list(check.on_record(record, EXAMPLE_SETTINGS)), check.code
-
-
-@pytest.mark.parametrize("check", [check for check in RECORD_CHECKS if check.speaks_if], ids=lambda check: check.code)
-def test_a_check_that_settings_silence_says_nothing(check: Check) -> None:
-    assert check.on_record
-    assert check.speaks_if
-    assert check.speaks_if(check.settings)
-    silent = Settings()
-    assert not check.speaks_if(silent)
-    for example in (*check.bad, *check.good):
-        assert not list(check.on_record(record_of(example), silent))
-
-
-@pytest.mark.parametrize("pattern", [r"(a)\1", r"a$", r"^a", r"[\W_]"])
-def test_what_cannot_be_loosened_is_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match=r"loosened|flags"):
-        loosened(re.compile(pattern))
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from((*NAMES, "prompt")), schemas, standing, st.sampled_from(["2020-12/", "07/"]))
+def test_what_a_schema_is_trusted_with_it_sees_to(name: str, inner: Any, value: Any, draft: str) -> None:
+    draft = (
+        "http://json-schema.org/draft-07/schema#" if draft == "07/" else f"https://json-schema.org/draft/{draft}schema"
+    )
+    loop = {"$ref": "#/$defs/loop"}
+    schema = {"$schema": draft, "properties": {name: inner}, "$defs": {**DEFINITIONS, "loop": loop}}
+    if is_assured(schema, name, [name]) and build_validator(schema, {}).is_valid({name: value}):
+        assert is_wanted(name, value)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "text", "is_found"),
+    ("schema", "is_trusted"),
     [
-        (r"(?<![\w(])ab(?=[)\]]|(?:c|d))", "xab", True),
-        (r"a{2,3}b", "aaaaab", True),
-        (r"[^\w]x", "éx", True),
-        (r"[\[&~^-]z", "&z", True),
-        (r"[\[&~^-]z", "az", False),
-        (r"\d\w", "٣é", True),
-        (r"a.b", "a\rb", True),
-        (r"a.b", "a\nb", False),
-        (r"\Aab\Z", "ab\n", False),
+        ({"properties": {"a": {"type": "string"}}}, True),
+        ({"properties": {"a": {"type": "string", "$ref": "other.json"}}}, False),
+        ({"properties": {"b": {}}, "additionalProperties": False}, True),
+        ({"properties": {"b": {}}, "additionalProperties": False, "patternProperties": {"a": {}}}, False),
+        ({"$ref": "#/$defs/line", "$defs": {"line": {"properties": {"a": {"enum": ["x", None]}}}}}, True),
+        ({"anyOf": [{"properties": {"a": {"type": "string"}}}]}, False),
+        ({}, False),
     ],
 )
-def test_loosened_patterns_find_at_least_what_python_finds(pattern: str, text: str, is_found: bool) -> None:
-    assert absent(re.compile(pattern))(text) is not is_found
+def test_only_plain_words_of_a_schema_are_trusted(schema: Any, is_trusted: bool) -> None:
+    assert is_assured(schema, "completion", ["a"]) is is_trusted
 
 
-def lines_of(folder: Path) -> Iterator[bytes]:
-    """Yield the lines of the small hostile files."""
-    for path in sorted(folder.rglob("*.jsonl")):
-        if path.stat().st_size < 300_000:
-            yield from path.read_bytes().split(b"\n")
-
-
-def test_with_and_without_sifting_the_verdict_is_the_same(
-    root: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hostile = tmp_path / "hostile.jsonl"
-    hostile.write_bytes(b"\n".join(lines_of(shared / "badinputs")))
-    for path in (root / "samples" / "messy.jsonl", hostile):
-        verdicts = []
-        for pays_from in (1, 1_000_000):
-            monkeypatch.setattr(sieving, "_PAYS_FROM", pays_from)
-            verdicts.append(validate([path], load("instruction"), Settings(), limit=5000))
-        assert verdicts[0] == verdicts[1]
-        assert len({finding.code for finding in verdicts[0].findings}) > 5
-
-
-def test_a_sieve_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sieving, "_PAYS_FROM", 2)
-    sieve = Sieve(RECORD_CHECKS, Settings())
-    plain, letter = {"output": "On the 5th."}, {"output": "Write to ana.kovac@parcels.shop."}
-    everything = sieve.checks(plain)
-    assert sieve.checks(plain) == everything
-    unsigned = [check for check in everything if not check.signs]
-    assert sieve.checks(plain) == unsigned
-    assert [check.code for check in sieve.checks(letter) if check.signs] == ["X701"]
-    assert sieve.num_checks == len(everything) > len(unsigned)
-
-
-words = st.sampled_from(["a", "b", "don't", "it's", "its", "'q'", "x_y", "Don'T", "5", "a''b", "-", "ok.", "é", "漢字"])
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(words, min_size=1, max_size=9), st.integers(1, 9), st.sampled_from([" ", "  ", ", "]))
-def test_varied_texts_are_not_judged_and_others_are(some: list[str], times: int, joint: str) -> None:
-    text = joint.join(some * times)
-    share = repetition(text)
-    is_judged = len(re.findall(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*", text)) >= 40
-    found = list(repeated_text(record_of({"instruction": "Say it.", "output": text}), Settings()))
-    assert bool(found) is (is_judged and share is not None and share >= 0.6)
+def test_a_common_schema_needs_no_second_look() -> None:
+    turns = {"type": "array", "items": {"$ref": "#/$defs/turn"}}
+    names = {"id": {"type": "string"}, "messages": turns, "split": {"enum": list(SPLITS)}}
+    schema = {"properties": names, "$defs": DEFINITIONS, "additionalProperties": False}
+    assert View({name: f"/{name}" for name in names}).fitness(schema) is None

@@ -51,7 +51,11 @@ _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
 @click.option(
-    "--engine", type=click.Choice(["local", "daft"]), default="local", show_default=True, help="Who shares out the work."
+    "--engine",
+    type=click.Choice(["local", "daft"]),
+    default="local",
+    show_default=True,
+    help="Who shares out the work.",
 )
 @click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")

@@ -75,7 +75,7 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
     import tempfile
 
-    from curate.settings import read_settings
+    from curate.settings import read_settings, root_of
     from curate.store import write_atomic
     from curate.validate import place_name
 
@@ -89,19 +89,12 @@ def _spooled(options: Options) -> Iterator[Inputs]:
         yield Inputs(root, [path], settings, Path(folder), is_whole=root is None, name=say.spelled(name))
 
 
-def root_of(path: Path) -> Path | None:
-    """Return the workspace that a file lies in, if it lies in one."""
-    from curate.settings import FILE_NAME
-
-    return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
-
-
 def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list[Path]]:
     """Return the workspace that the paths belong to, if any, and the record files that they name.
 
     With ``is_scaled`` a folder that is no workspace is one of shards.
     """
-    from curate.settings import FILE_NAME, read_settings
+    from curate.settings import FILE_NAME, read_settings, root_of
 
     files: list[Path] = []
     roots: list[Path | None] = []
@@ -164,9 +157,7 @@ def chosen_shape(schema: str, inputs: Inputs) -> Shape:
         return load_shape(schema)
     root, settings = inputs.root, inputs.settings
     if root:
-        return load_shape(
-            settings.schema_, root if "/" in settings.schema_ or settings.schema_.endswith(".json") else None
-        )
+        return load_shape(settings.schema_, root)
     items = chain.from_iterable(read_entries(path) for path in inputs.files)
     values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
     name = guess_shape(values) or resembled_shape(values)

@@ -71,6 +71,7 @@ class Options:
             (self.update_baseline and mends, "mend first, then update the baseline"),
             (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
             (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
+            (self.is_scaled and mends, "lines are mended on this machine: --engine local"),
             (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         ):

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 
 from curate import say
-from curate.cli.validate.inputs import root_of
 from curate.cli.validate.options import Options
 from curate.cli.validate.run import run
 from curate.record import CurateError, Exit
@@ -102,7 +101,7 @@ def _validate(options: Options, changed: Iterable[str], *, is_first: bool) -> No
 
 def _beside(options: Options, given: Iterable[Path]) -> set[Path]:
     """Return the files that decide over what is found: settings, schema and baseline."""
-    from curate.settings import FILE_NAME
+    from curate.settings import FILE_NAME, root_of
 
     beside = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
     beside |= {path.resolve() for path in [options.baseline] if path}

@@ -1,0 +1,138 @@
+"""Texts that share a bucket: signatures are made where the texts are, and a shuffle brings equal bands together.
+
+The keys of a band take 12 bytes a text, 576 a record over all bands and fields. They are shuffled in as many rounds as
+it takes for a round to fit into the memory of the workers; from the second round on they come from the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from curate.dedupe.boilerplate import Cut
+from curate.dedupe.minhash import NUM_BANDS, PAIRWISE_BUCKET, Bands, buckets, grids
+from curate.dedupe.shingles import Indices
+from curate.dedupe.text import FIELDS, Field
+from curate.scale.cluster import Cluster, Job, Parts
+from curate.scale.equal import Equal, among, packed, together
+from curate.scale.sample import inside
+from curate.scale.texts import Shelf, Texts
+
+ROUND_BYTES = 1 << 30
+"""Keys that one worker holds in a round, about."""
+BUCKET = 1 << 22
+COMPACT = 1 << 22
+
+
+class Candidates(NamedTuple):
+    """Pairs of texts that share a small bucket, each once, and crowds that share a large one; by number of record."""
+
+    left: Indices
+    right: Indices
+    crowds: list[Indices]
+
+
+class Plan(NamedTuple):
+    """How the bands of a field are divided: ``num_slices`` buckets a band, shuffled in ``num_rounds``."""
+
+    num_slices: int
+    num_rounds: int
+
+    @staticmethod
+    def of(num_records: int, num_workers: int) -> Plan:
+        """Return the plan for so many records and workers."""
+        num_bytes = 12 * NUM_BANDS * len(FIELDS) * num_records
+        return Plan(max(1, num_records // BUCKET), max(1, -(-num_bytes // (ROUND_BYTES * num_workers))))
+
+
+def candidates(
+    cluster: Cluster, texts: Texts, gone: Indices, equal: Mapping[Field, Equal], cuts: Mapping[Field, Cut], plan: Plan
+) -> dict[Field, Candidates]:
+    """Return the candidates of each field, those that `curate.dedupe.minhash.links` would compare."""
+    pairs: dict[Field, list[tuple[Indices, Indices]]] = {field: [] for field in FIELDS}
+    crowds: dict[Field, dict[bytes, Indices]] = {field: {} for field in FIELDS}
+    tasks = [
+        (number, inside(gone, number), {field: inside(equal[field].numbers, number) for field in FIELDS})
+        for number in range(len(texts.shards))
+    ]
+    for turn in range(plan.num_rounds):
+        split = Job("curate.scale.candidates.Banding", (texts, dict(cuts), plan, turn), is_split=True)
+        for place, left, right, crowded in cluster.shuffled(split, tasks, Job("curate.scale.candidates.Meeting", ())):
+            field = FIELDS[place]
+            pairs[field].append((left, right))
+            crowds[field].update((crowd.tobytes(), crowd) for crowd in crowded)
+            if sum(len(part) for part, _ in pairs[field][1:]) > COMPACT:
+                pairs[field] = [distinct_pairs(pairs[field])]
+    return {field: Candidates(*distinct_pairs(pairs[field]), list(crowds[field].values())) for field in FIELDS}
+
+
+def distinct_pairs(parts: Sequence[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    """Return the different pairs, sorted."""
+    left, right = (
+        (np.concatenate([np.zeros(0, np.int64), *side]) for side in zip(*parts, strict=True))
+        if parts
+        else (np.zeros(0, np.int64),) * 2
+    )
+    order = np.lexsort((right, left))
+    left, right = left[order], right[order]
+    is_new = np.ones(len(left), bool)
+    is_new[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
+    return left[is_new], right[is_new]
+
+
+class Banding:
+    """Gives the bands of a span's texts to buckets, by field, band and key."""
+
+    def __init__(self, texts: Texts, cuts: Mapping[Field, Cut], plan: Plan, turn: int) -> None:
+        self._shelf = Shelf(texts)
+        self._cuts = cuts
+        self._plan = plan
+        self._turn = turn
+
+    def __call__(self, task: tuple[int, Indices, Mapping[Field, Indices]]) -> Parts:
+        """Return a part for each bucket, with the place of its field."""
+        number, gone, repeats = task
+        numbers, corpus = self._shelf.numbers(number), self._shelf.corpus(number)
+        num_slices, num_rounds = self._plan
+        parts = Parts()
+        for place, field in enumerate(FIELDS):
+            spans = corpus.spans(field)
+            rows = np.flatnonzero((spans.ends > spans.starts) & ~among(gone, numbers) & ~among(repeats[field], numbers))
+            found = self._bands(number, field, rows)
+            filled = np.flatnonzero(found.lengths > 0)
+            for band in range(NUM_BANDS):
+                keys = found.keys[band, filled]
+                slices = keys % np.uint64(num_slices)
+                for one in range(num_slices):
+                    bucket = (place * NUM_BANDS + band) * num_slices + one
+                    if bucket % num_rounds == self._turn and len(filled):
+                        chosen = slices == one
+                        parts.append((bucket, packed(place, number, keys[chosen, None], rows[filled[chosen]])))
+        return parts
+
+    def _bands(self, number: int, field: Field, rows: Indices) -> Bands:
+        spans, cut = self._shelf.corpus(number).spans(field), self._cuts[field]
+        if self._plan.num_rounds == 1:
+            return self._shelf.kernels.bands(spans.take(rows), cut)
+        about = (number, field, rows, cut.ngram, cut.popular)
+        held = self._shelf.stages.arrays(
+            "bands", about, lambda: self._shelf.kernels.bands(spans.take(rows), cut)._asdict()
+        )
+        return Bands(held["keys"], held["lengths"])
+
+
+class Meeting:
+    """Finds the texts of a band that share a bucket."""
+
+    def __call__(self, parts: Sequence[bytes]) -> tuple[int, Indices, Indices, list[Indices]]:
+        """Return the place of the field, pairs of small buckets, and the members of large ones."""
+        place, keys, numbers = together(parts, 1)
+        order, starts, sizes = buckets(keys[:, 0])
+        crowds = [
+            numbers[order[starts[at] : starts[at] + sizes[at]]]
+            for at in np.flatnonzero(sizes > PAIRWISE_BUCKET).tolist()
+        ]
+        left, right = distinct_pairs([(numbers[one], numbers[two]) for one, two in grids(order, starts, sizes)])
+        return place, left, right, crowds

@@ -1,0 +1,56 @@
+"""Validation on a cluster: each span of a file is examined where there is room, and joined in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from curate.door import Span
+from curate.scale.cluster import Cluster, Job
+from curate.validate.examine import Examiner, SpanResult
+from curate.validate.parallel import examiner_of, recipe_of, tasks_of
+
+Task = tuple[Path, Span | None]
+
+
+def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
+    """Return an engine for `curate.validate.validate` that has spans examined on ``cluster``, with the same verdict.
+
+    The number of processes that it is asked for has no say: the cluster has so many.
+    """
+
+    def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+        tasks = spans_on(cluster, files, examiner.root)
+        job = Job("curate.scale.examine.Inspector", recipe_of(examiner))
+        for (path, _), result in zip(tasks, cluster.answers(job, tasks, is_apart=True), strict=True):
+            yield path, result
+
+    return engine
+
+
+def spans_on(cluster: Cluster, files: Sequence[Path], root: Path | None) -> list[Task]:
+    """Return the spans of all files in reading order; counting their lines means to read them, so workers do that."""
+    job = Job("curate.scale.examine.Cutter", (root,))
+    return [task for tasks in cluster.answers(job, files) for task in tasks]
+
+
+class Cutter:
+    """Cuts files into spans."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def __call__(self, path: Path) -> list[Task]:
+        """Return the spans of one file."""
+        return tasks_of([path], self._root)
+
+
+class Inspector:
+    """Examines spans."""
+
+    def __init__(self, *recipe: object) -> None:
+        self._examiner = examiner_of(*recipe)  # type: ignore[arg-type]
+
+    def __call__(self, task: Task) -> SpanResult:
+        """Return what is found in one span."""
+        return self._examiner.examine(*task)

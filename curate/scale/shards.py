@@ -1,0 +1,138 @@
+"""A folder of shards: which files it holds, where work on them lies meanwhile, and Parquet as the lines it means."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate import say
+from curate.importers import Row, jsonable
+from curate.record import CurateError
+from curate.scale.cluster import NATIVE, Cluster, Job
+from curate.store import make_folder, remove_folder, write_atomic
+
+PARQUET = ".parquet"
+SUFFIXES = (".jsonl", PARQUET)
+_ROWS = 1024
+_APART_BYTES = 32 * 1024 * 1024
+"""Bytes of Parquet from which unpacking in processes is repaid."""
+_MAGIC = b"PAR1"
+_TOLD_AT_THE_DOOR = frozenset({"S106", "S107"})
+"""Codes for numbers that JSON text can hold and the front door refuses."""
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """Return the shards in ``folder`` and the folders within, in the order of their names; hidden ones are left out.
+
+    Raises:
+        CurateError: E904 when there is none.
+    """
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not found:
+        hint = "Shards end in .jsonl or .parquet."
+        raise CurateError("E904 no-such-file", f"no shard in {say.one_line(str(folder))}", hint)
+    return found
+
+
+@contextmanager
+def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
+    """Yield a folder that all workers can write to, which is gone afterwards.
+
+    On this machine it lies where temporary files do. The machines of a cluster share the place of the data, so it is a
+    hidden folder beside the first file.
+
+    Raises:
+        CurateError: E906 when it cannot be made.
+    """
+    if cluster.runner == NATIVE:
+        with tempfile.TemporaryDirectory(prefix="curate-") as name:
+            yield Path(name)
+        return
+    folder = files[0].absolute().parent / f".curate-{os.getpid()}"
+    make_folder(folder)
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
+def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[list[Path], Callable[[str], str]]:
+    """Write the rows of the Parquet files among ``files`` as lines to ``scratch``, row n as line n.
+
+    Returns the files to read in place of ``files``, and a function that puts the names of the Parquet files back into a
+    text. A key whose value is null is left out, because a typed table has no other way to leave it out. Numbers that
+    JSON does not know stay, for the front door to report.
+
+    Raises:
+        CurateError: E904 for a file that is missing; E908 for one that is not Parquet, is cut off, or holds bytes.
+    """
+    places = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
+    tasks = list(places.items())
+    is_apart = sum(path.stat().st_size for path in places if path.is_file()) >= _APART_BYTES
+    for _ in cluster.answers(Job("curate.scale.shards.Unpacking", ()), tasks, is_apart=is_apart):
+        pass
+    place_of = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
+    names = [say.spelled(str(path)) for path in files]
+    return [places.get(path, path) for path in files], lambda text: place_of.sub(lambda at: names[int(at[1])], text)
+
+
+class Unpacking:
+    """Writes the rows of Parquet files as lines."""
+
+    def __call__(self, task: tuple[Path, Path]) -> None:
+        """Write the rows of one file to another."""
+        write_atomic(task[1], _lines(task[0]))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    # The engine is built on both.
+    import polars
+    import pyarrow
+    from pyarrow import parquet
+
+    # The library crashes on some files that are something else.
+    _refuse_disguise(path)
+    try:
+        number = 0
+        for batch in parquet.ParquetFile(path).iter_batches(_ROWS):
+            for values in polars.DataFrame(polars.from_arrow(batch)).iter_rows(named=True):
+                number += 1
+                yield _line({name: value for name, value in values.items() if value is not None}, number, path)
+    except (pyarrow.ArrowException, polars.exceptions.PolarsError, OSError) as error:
+        what = say.one_line(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
+        raise _unreadable(path, what, "The file may be cut off; fetch it again.") from error
+
+
+def _line(values: dict[str, Any], number: int, path: Path) -> bytes:
+    row = jsonable(values, number)
+    if isinstance(row, Row):
+        return orjson.dumps(row.value) + b"\n"
+    if row.code not in _TOLD_AT_THE_DOOR:
+        raise _unreadable(path, f"row {number:,}: {row.reason}", "`curate import` sets such rows aside.")
+    return json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _refuse_disguise(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError as error:
+        raise CurateError("E904 no-such-file", f"{say.one_line(str(path))}: {error.strerror}") from error
+    if head != _MAGIC:
+        raise _unreadable(path, "not a Parquet file", "A Parquet file begins with the bytes PAR1.")
+
+
+def _unreadable(path: Path, what: str, hint: str) -> CurateError:
+    return CurateError("E908 cannot-import", f"{say.one_line(str(path))}: {what}", hint)

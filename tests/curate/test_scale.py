@@ -1,0 +1,297 @@
+"""The same findings and the same clusters, whoever shares out the work."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from curate.cli import cli
+from curate.dedupe import find_duplicates
+from curate.record import CurateError, Record
+from curate.settings import DedupeSettings, Settings
+from curate.shape import load_shape
+from curate.validate import read_records, validate
+
+pytest.importorskip("daft", reason="needs the extra [scale]")
+
+from curate.scale import Cluster, examine_on, find_on, joined, shards_in
+from curate.scale.candidates import Plan
+from curate.scale.equal import Equal, regrouped
+
+CHAT = load_shape("chat")
+
+
+def planted(count: int, seed: int) -> list[dict[str, Any]]:
+    """Return chat records with what a comparison has to tell apart: copies, edits, labels, crowds, tools, scripts."""
+    rng = random.Random(seed)
+    words = [f"{a}{b}{n}" for n in range(60) for a in "bdfgklmnprst" for b in "aeiou"]
+
+    def said(low: int, high: int) -> str:
+        return " ".join(rng.choices(words, k=rng.randint(low, high)))
+
+    lines: list[dict[str, Any]] = []
+
+    def put(prompt: str, answer: str, **more: Any) -> None:
+        lines.append(
+            {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]} | more
+        )
+
+    rule = said(30, 30)
+    for number in range(count):
+        put(said(10, 60), said(25, 60) if number % 3 else rng.choice(["Yes.", "No.", "Perhaps."]))
+        if number % 5 == 0:
+            put(f"{rule} {said(12, 20)}", said(5, 9))
+        if number % 9 == 0:
+            put("".join(rng.choices("日本語の文章を比べるための漢字", k=40)), said(21, 30))
+    for line in rng.sample(lines, count // 10):
+        prompt, answer = (message["content"] for message in line["messages"])
+        put(prompt.upper(), f" {answer}")
+        put(prompt, said(25, 30))
+        parts = prompt.split()
+        parts[rng.randrange(len(parts))] = "changed"
+        put(" ".join(parts), answer)
+        put(said(10, 20), answer)
+    crowd = said(60, 60).split()
+    for number in range(150):
+        put(" ".join([*crowd, str(number)]), said(3, 4))
+    for _ in range(2):
+        call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        lines.append(
+            {"messages": [{"role": "user", "content": "Look it up."}, {"role": "assistant", "tool_calls": [call]}]}
+        )
+    rng.shuffle(lines)
+    return lines
+
+
+def written(folder: Path, lines: list[dict[str, Any]], *, num_files: int = 5, is_named: bool = True) -> list[Path]:
+    folder.mkdir(parents=True)
+    for part in range(num_files):
+        text = "".join(
+            json.dumps(({"id": f"r{number:05}"} if is_named else {}) | lines[number], ensure_ascii=False) + "\n"
+            for number in range(part, len(lines), num_files)
+        )
+        (folder / f"part-{part}.jsonl").write_text(text, encoding="utf-8")
+    return shards_in(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # More than one would start processes, and daft leaves their pipes to the garbage collector, which warns.
+    with joined(num_workers=1) as found:
+        yield found
+
+
+def assert_same(cluster: Cluster, files: list[Path], settings: DedupeSettings, scratch: Path) -> None:
+    records = [item for item in read_records(files, CHAT) if isinstance(item, Record)]
+    local = find_duplicates(records, settings)
+    far = find_on(cluster, files, CHAT, settings, scratch=scratch)
+    found = far.found
+    assert found.pairs == local.pairs
+    assert found.conflicts == local.conflicts
+    assert {record.id: record.id for record in records} | found.clusters == local.clusters
+    for name in ("num_records", "num_boilerplate", "num_skipped", "bars", "method"):
+        assert getattr(found, name) == getattr(local, name), name
+    by_id = {record.id: record.source for record in records}
+    assert far.sources == {name: by_id[name] for name in far.sources}
+    ties = sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
+    names, local_names = list(found.clusters), list(local.clusters)
+    here = sorted(zip(local.edges.left, local.edges.right, local.edges.ties, local.edges.scores, strict=True))
+    # Short completions that many have are no ties, and the local engine makes none of them either.
+    assert [(names[a], names[b], c, d) for a, b, c, d in ties] == [
+        (local_names[a], local_names[b], c, d) for a, b, c, d in here
+    ]
+
+
+@pytest.mark.parametrize("preset", ["short", "fineweb", "nemo"])
+def test_clusters_are_those_of_one_process(cluster: Cluster, tmp_path: Path, preset: str) -> None:
+    files = written(tmp_path / "shards", planted(400, seed=7))
+    assert_same(cluster, files, DedupeSettings(preset=preset), tmp_path / "scratch")
+
+
+def test_clusters_do_not_depend_on_how_the_work_is_divided(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many rounds and slices, samples that are too small at first, and pairs in small tasks."""
+    for name, value in (
+        ("curate.dedupe.boilerplate.SAMPLE", 60),
+        ("curate.scale.sample.SAMPLE", 60),
+        ("curate.scale.sample.DRAWN", 0.4),
+        ("curate.scale.candidates.BUCKET", 100),
+        ("curate.scale.candidates.ROUND_BYTES", 100_000),
+        ("curate.scale.candidates.COMPACT", 50),
+        ("curate.scale.equal.BUCKET", 100),
+        ("curate.scale.verified.PAIRS", 37),
+    ):
+        monkeypatch.setattr(name, value)
+    files = written(tmp_path / "shards", planted(300, seed=3), num_files=9)
+    assert Plan.of(800, 2).num_rounds > 2
+    assert_same(cluster, files, DedupeSettings(), tmp_path / "scratch")
+
+
+def test_a_group_that_loses_its_first_has_another() -> None:
+    equal = Equal(np.array([4, 5, 7, 9]), np.array([1, 1, 2, 1]))
+    left = regrouped(equal, np.array([1, 7]))
+    assert (left.numbers.tolist(), left.first.tolist()) == ([5, 9], [4, 4])
+
+
+def test_nothing_to_compare(cluster: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("{}\nnull\n", encoding="utf-8")
+    far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
+    assert (far.found.pairs, far.found.num_records, far.num_findings) == ([], 0, 2)
+
+
+def test_repeated_ids_are_refused_without_a_namer(cluster: Cluster, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
+    )
+    with pytest.raises(CurateError, match=r"a\.jsonl:2: the id 'a' is also that of .*a\.jsonl:1") as caught:
+        find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
+    assert caught.value.code == "E910 repeated-id"
+
+
+@pytest.mark.parametrize("limit", [1000, 3])
+def test_the_verdict_is_that_of_one_process(cluster: Cluster, tmp_path: Path, limit: int) -> None:
+    files = written(tmp_path / "shards", planted(200, seed=1))
+    bad = files[2]
+    bad.write_bytes(b'{"messages": []}\r\n' + bad.read_bytes() + b"null\n{'a'\n\n" + b'{"messages": 3}\n' * 9)
+    local = validate(files, CHAT, Settings(), limit=limit)
+    assert min(local.num_errors, local.num_warnings) > 5
+    assert validate(files, CHAT, Settings(), limit=limit, engine=examine_on(cluster)) == local
+
+
+def test_a_missing_file_is_told_as_ever(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(CurateError) as caught:
+        validate([tmp_path / "none.jsonl"], CHAT, Settings(), engine=examine_on(cluster))
+    assert caught.value.code == "E904 no-such-file"
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return (done.return_value or 0), done.stdout, done.stderr
+
+
+def test_commands_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = planted(120, seed=5)
+    files = [str(path) for path in written(Path("shards"), lines, is_named=False)]
+    for options in (
+        ["validate", "--format", "json"],
+        ["validate"],
+        ["dedupe", "--explain"],
+        ["dedupe", "--format", "jsonl"],
+    ):
+        local = run(*options, *files)
+        assert run(*options, *files, "--engine", "daft") == local
+        assert run(*options, "shards", "--engine", "daft") == local
+
+
+def test_processes_say_the_same(tmp_path: Path) -> None:
+    files = [str(path) for path in written(tmp_path / "shards", planted(100, seed=2))]
+    call = [sys.executable, "-m", "curate", "validate", "--format", "json", *files]
+    local, far = (
+        subprocess.run([*call, *more], capture_output=True, check=False)
+        for more in ([], ["--engine", "daft", "--jobs", "2"])
+    )
+    assert (far.returncode, far.stdout, far.stderr) == (local.returncode, local.stdout, local.stderr)
+    assert b"D303" in far.stdout
+
+
+def test_names_made_for_repeated_ids_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made name can be some record's own id, which then gets another."""
+    monkeypatch.chdir(tmp_path)
+    Path("shards").mkdir()
+    turn = [{"role": "user", "content": "What is it, and why is it so?"}, {"role": "assistant", "content": "It is so."}]
+    ids = ["a", "a", "a-2", "a-2-2", "b", "a-2", "b-2", "a"]
+    text = "".join(json.dumps({"id": name, "messages": turn}) + "\n" for name in ids)
+    Path("shards/a.jsonl").write_text(text, encoding="utf-8")
+    local = run("dedupe", "shards/a.jsonl", "--format", "jsonl")
+    assert local[1].count("\n") == len(ids) - 1
+    assert run("dedupe", "shards", "--engine", "daft", "--format", "jsonl") == local
+
+
+def spelled(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def test_parquet_rows_are_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    polars = pytest.importorskip("polars")
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "id": f"r{n}",
+            "instruction": f"Say {n} and {n * 7} aloud, please.",
+            "output": "Well, here it is.",
+            "input": None,
+        }
+        for n in range(30)
+    ]
+    rows += [{**rows[4], "id": "again"}, {**rows[5], "id": "wrong", "instruction": ""}]
+    Path("lines").mkdir()
+    Path("tables").mkdir()
+    kept = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    Path("lines/a.jsonl").write_text("".join(spelled(row) for row in kept[:20]), encoding="utf-8")
+    Path("lines/b.jsonl").write_text("".join(spelled(row) for row in kept[20:]), encoding="utf-8")
+    for name, part in (("a", rows[:20]), ("b", rows[20:])):
+        polars.DataFrame(part, schema_overrides={"input": polars.String}).write_parquet(f"tables/{name}.parquet")
+    for options in (["validate", "--format", "json"], ["validate"], ["dedupe"], ["dedupe", "--explain"]):
+        status, out, err = run(*options, "lines", "--engine", "daft")
+        told = [text.replace("lines/", "tables/").replace(".jsonl", ".parquet") for text in (out, err)]
+        if "--explain" in options:
+            told[0] = run(*options, "tables", "--engine", "daft")[1]
+            assert "again" in told[0]
+        assert run(*options, "tables", "--engine", "daft") == (status, *told)
+
+
+def test_a_parquet_row_that_json_cannot_hold(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    table = tmp_path / "a.parquet"
+    polars.DataFrame({"instruction": ["Add."], "output": ["5"], "score": [float("nan")]}).write_parquet(table)
+    status, out, _ = run("validate", str(table), "--engine", "daft", "--schema", "instruction")
+    assert (status, "S106" in out, f"{table}:1:" in out) == (1, True, True)
+    polars.DataFrame({"instruction": ["Add."], "output": [b"\xff"]}).write_parquet(table)
+    with pytest.raises(CurateError, match="row 1: column 'output' holds bytes") as caught:
+        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
+    assert caught.value.code == "E908 cannot-import"
+    table.write_bytes(b"null")
+    with pytest.raises(CurateError, match="not a Parquet file"):
+        run("dedupe", str(table), "--engine", "daft")
+    table.write_bytes(b"PAR1 and no more")
+    with pytest.raises(CurateError, match="Parquet"):
+        run("dedupe", str(table), "--engine", "daft")
+
+
+def test_wishes_that_do_not_go_together(tmp_path: Path, make_workspace: Any) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("{}\n", encoding="utf-8")
+    workspace = str(make_workspace().root)
+    for arguments, why in (
+        (["validate", "-", "--engine", "daft"], "standard input"),
+        (["validate", str(path), "--engine", "daft", "--watch"], "--watch"),
+        (["validate", str(path), "--engine", "daft", "--fix"], "mended"),
+        (["validate", str(path), "--ray-address", "a:1"], "--engine daft"),
+        (["dedupe", str(path), "--ray-address", "a:1"], "--engine daft"),
+        (["dedupe", str(path), "--engine", "daft", "--apply", "keep-first"], "--apply"),
+        (["dedupe", workspace, "--engine", "daft"], "workspace"),
+    ):
+        done = CliRunner().invoke(cli, arguments)
+        assert (done.exit_code, why in done.stderr) == (2, True), (arguments, done.stderr)
+
+
+def test_a_workspace_is_validated_with_its_settings(make_workspace: Any) -> None:
+    workspace = str(make_workspace(settings='[checks]\nignore = ["B8"]\n').root)
+    assert run("validate", workspace, "--engine", "daft", "--format", "json") == run(
+        "validate", workspace, "--format", "json"
+    )
