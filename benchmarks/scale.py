@@ -4,7 +4,7 @@
     python benchmarks/scale.py --model [--price 0.04] [--hours 4]
 
 The unit is CPU seconds of every process that takes part: the command, its workers, and all processes of the cluster,
-read from /proc every 20 ms. The cluster is started before the clock; "start" is the cost of the same call on 300
+read from /proc every 200 ms. The cluster is started before the clock; "start" is the cost of the same call on 300
 records, which pays for loading libraries and starting workers, and "beyond" compares what is left when it is taken
 away. The output of every way must be the same to the byte, or this stops.
 
@@ -15,7 +15,6 @@ script (MEASURED below). What a vCPU-hour costs is for the reader to say: --pric
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import subprocess
 import sys
@@ -83,7 +82,7 @@ class Meter:
         """Look again and again."""
         while not self.is_over:
             self.look()
-            time.sleep(0.02)
+            time.sleep(0.2)
 
     @property
     def total(self) -> float:

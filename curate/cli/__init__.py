@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from curate import say
+from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit
 
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -64,6 +65,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _stop)
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    collect_rarely()
     try:
         sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
     except CurateError as error:

@@ -18,7 +18,7 @@ from curate.dedupe.text import FIELDS, Field
 from curate.scale.cluster import Cluster, Job, Parts
 from curate.scale.equal import Equal, among, packed, together
 from curate.scale.sample import inside
-from curate.scale.texts import Shelf, Texts
+from curate.scale.texts import Texts, shelf_of
 
 ROUND_BYTES = 1 << 30
 """Keys that one worker holds in a round, about."""
@@ -86,7 +86,7 @@ class Banding:
     """Gives the bands of a span's texts to buckets, by field, band and key."""
 
     def __init__(self, texts: Texts, cuts: Mapping[Field, Cut], plan: Plan, turn: int) -> None:
-        self._shelf = Shelf(texts)
+        self._shelf = shelf_of(texts)
         self._cuts = cuts
         self._plan = plan
         self._turn = turn

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from curate import say
+from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit, missing_extra
 
 NATIVE = "native"
@@ -224,6 +225,7 @@ def _answered(frame: Any, column: Any) -> Any:
 def _settle(place: _Place) -> None:
     """Make a process elsewhere see what its driver sees: the same relative paths, by the same version."""
     os.environ.update(_SILENT)
+    collect_rarely()
     try:
         os.chdir(place.folder)
     except OSError as error:

@@ -100,13 +100,13 @@ def find_on(
     return Scaled(found, dict(zip(names, who.sources, strict=True)), num_findings)
 
 
-def _shards(cluster: Cluster, files: Sequence[Path]) -> list[Shard]:
+def _shards(cluster: Cluster, files: Sequence[Path]) -> tuple[Shard, ...]:
     shards = []
     for path, span in spans_on(cluster, files, None):
         # The reader itself reports what is wrong with a file.
         status = path.stat() if path.is_file() else None
         shards.append(Shard(path, span, status.st_size if status else 0, status.st_mtime_ns if status else 0))
-    return shards
+    return tuple(shards)
 
 
 def _first(equal: Equal, numbers: Indices) -> Indices:

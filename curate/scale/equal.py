@@ -12,7 +12,7 @@ from curate.dedupe.near import firsts
 from curate.dedupe.shingles import Hashes, Indices
 from curate.dedupe.text import FIELDS
 from curate.scale.cluster import Cluster, Job, Parts
-from curate.scale.texts import ROW_BITS, Shelf, Texts
+from curate.scale.texts import ROW_BITS, Texts, shelf_of
 
 KINDS = ("exact", *FIELDS, "id")
 BUCKET = 1 << 22
@@ -72,7 +72,7 @@ class Keys:
     """Gives the keys of a span's records to buckets, by kind and key."""
 
     def __init__(self, texts: Texts, num_buckets: int) -> None:
-        self._shelf = Shelf(texts)
+        self._shelf = shelf_of(texts)
         self._num_buckets = num_buckets
 
     def __call__(self, number: int) -> Parts:

@@ -12,7 +12,7 @@ from curate.dedupe.shingles import Hashes, Indices, Spans, Tokens
 from curate.dedupe.text import FIELDS, Field
 from curate.scale.cluster import Cluster, Job
 from curate.scale.equal import Equal, among
-from curate.scale.texts import ROW_BITS, Shelf, Texts
+from curate.scale.texts import ROW_BITS, Texts, shelf_of
 
 DRAWN = 4.0
 """Times as many texts are drawn at first as the sample needs, were they all long and different."""
@@ -92,7 +92,7 @@ class Drawing:
     """Draws texts of a span."""
 
     def __init__(self, texts: Texts, width: int, fields: tuple[Field, ...], share: float) -> None:
-        self._shelf = Shelf(texts)
+        self._shelf = shelf_of(texts)
         self._width = width
         self._fields = fields
         self._below = None if share >= 1 else np.uint64(share * _LARGEST)

@@ -5,7 +5,7 @@ A record's number says where it is and comes in reading order: the number of its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -41,7 +41,7 @@ class Texts(NamedTuple):
     """What workers need to get at the texts; it can be pickled."""
 
     scratch: str
-    shards: Sequence[Shard]
+    shards: tuple[Shard, ...]
     schema: str
     schema_root: Path
     by_character: bool
@@ -108,6 +108,12 @@ class Shelf:
         return Spans(cast("Tokens", np.concatenate(tokens)), ends - lengths, ends)
 
 
+@lru_cache(maxsize=1)
+def shelf_of(texts: Texts) -> Shelf:
+    """Return the shelf of this process for a run: what one job has opened, the next need not open again."""
+    return Shelf(texts)
+
+
 def by_span(numbers: Indices) -> Iterator[tuple[int, Indices]]:
     """Yield each span that the sorted ``numbers`` lie in, with their rows there."""
     spans, starts = np.unique(numbers >> ROW_BITS, return_index=True)
@@ -144,7 +150,7 @@ class Reading:
     """Reads spans."""
 
     def __init__(self, texts: Texts) -> None:
-        self._shelf = Shelf(texts)
+        self._shelf = shelf_of(texts)
 
     def __call__(self, number: int) -> tuple[int, int]:
         """Read a span; return how many records it has, and how many findings there are about its lines."""

@@ -14,7 +14,7 @@ from curate.dedupe.text import FIELDS, Field
 from curate.record import Source
 from curate.scale.candidates import Candidates
 from curate.scale.cluster import Cluster, Job
-from curate.scale.texts import Shelf, Texts, by_span
+from curate.scale.texts import Texts, by_span, shelf_of
 
 PAIRS = 1 << 14
 """Pairs that one task compares."""
@@ -76,9 +76,9 @@ def known(cluster: Cluster, texts: Texts, cut: Cut, numbers: Indices) -> Known:
     sources: list[Source] = []
     parts = [(np.zeros((len(FIELDS), 0), bool), np.zeros((1, 0), np.int64))]
     work = Job("curate.scale.verified.Knowing", (texts, cut))
-    for names, places, said, lengths in cluster.answers(work, list(by_span(numbers))):
+    for names, file_names, places, said, lengths in cluster.answers(work, list(by_span(numbers))):
         ids += names
-        sources += places
+        sources += [Source(file_names[file], line) for file, line in places]
         parts.append((said, lengths[None]))
     said, lengths = (np.concatenate(side, axis=1) for side in zip(*parts, strict=True))
     return Known(numbers, ids, sources, dict(zip(FIELDS, said, strict=True)), lengths[0])
@@ -94,7 +94,7 @@ class Comparing:
     """Compares texts of one field."""
 
     def __init__(self, texts: Texts, field: Field, cut: Cut) -> None:
-        self._shelf, self._field, self._cut = Shelf(texts), field, cut
+        self._shelf, self._field, self._cut = shelf_of(texts), field, cut
 
     def __call__(self, task: tuple[Indices, Indices]) -> Scores:
         """Return the similarity of each pair of records."""
@@ -109,7 +109,7 @@ class Leading:
     """Compares the texts of a crowd with those that head a group in it."""
 
     def __init__(self, texts: Texts, field: Field, cut: Cut, threshold: float) -> None:
-        self._shelf, self._field, self._cut, self._threshold = Shelf(texts), field, cut, threshold
+        self._shelf, self._field, self._cut, self._threshold = shelf_of(texts), field, cut, threshold
 
     def __call__(self, crowd: Indices) -> tuple[Indices, Indices, Scores, int]:
         """Return the pairs that are alike, their similarity, and how many were not compared to the end."""
@@ -123,25 +123,25 @@ class Knowing:
     """Tells what is known of single records."""
 
     def __init__(self, texts: Texts, cut: Cut) -> None:
-        self._shelf, self._cut = Shelf(texts), cut
+        self._shelf, self._cut = shelf_of(texts), cut
 
-    def __call__(self, task: tuple[int, Indices]) -> tuple[list[str], list[Source], object, object]:
-        """Return ids, sources, by field whether each has the text, and the number of shingles of the completion."""
+    def __call__(self, task: tuple[int, Indices]) -> tuple[list[str], Sequence[str], list[list[int]], object, object]:
+        """Return ids, file names, the file and line of each record, by field whether it has the text, and the number
+        of shingles of its completion."""
         number, rows = task
         corpus = self._shelf.corpus(number)
-        files, lines = corpus.columns.files[rows].tolist(), corpus.columns.lines[rows].tolist()
-        sources = [Source(corpus.file_names[file], line) for file, line in zip(files, lines, strict=True)]
+        places = np.stack([corpus.columns.files[rows], corpus.columns.lines[rows]], axis=1).tolist()
         spans = {field: corpus.spans(field).take(rows) for field in FIELDS}
         said = np.stack([part.ends > part.starts for part in spans.values()])
         lengths = cut_texts(spans["completion"].hashed(), self._cut).lengths
-        return [corpus.ids[row] for row in rows.tolist()], sources, said, lengths
+        return [corpus.ids[row] for row in rows.tolist()], corpus.file_names, places, said, lengths
 
 
 class Calling:
     """Looks for records by their id."""
 
     def __init__(self, texts: Texts, names: tuple[str, ...]) -> None:
-        self._shelf = Shelf(texts)
+        self._shelf = shelf_of(texts)
         self._names = frozenset(names)
 
     def __call__(self, number: int) -> Indices:

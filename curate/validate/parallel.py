@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from curate.door import DoorFault, Span, spans
+from curate.garbage import collect_rarely
 from curate.settings import Settings
 from curate.shape import load_shape
 from curate.validate.baseline import Baseline
@@ -141,6 +142,7 @@ def _start(*recipe: *Recipe) -> None:
     global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
     # Ctrl-C reaches every process of the terminal; the parent alone answers it, and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    collect_rarely()
     _examiner = examiner_of(*recipe)
 
 
