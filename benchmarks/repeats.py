@@ -17,6 +17,7 @@ import numpy as np
 VOCABULARY = 30_000
 BLOCK = 10_000
 NEAR = (0.97, 0.93, 0.9, 0.87, 0.85, 0.82)
+_LETTERS = str.maketrans("0123456789", "bcdfghjkmn")
 FAR = (0.75, 0.7, 0.65, 0.6, 0.5)
 
 
@@ -33,7 +34,7 @@ def made(count: int, seed: int) -> Iterator[Made]:
     syllables = np.array(["ka", "re", "mo", "ti", "lu", "san", "der", "pol", "vin", "gar", "e", "o"])
     draw = np.random.default_rng(seed)
     words = [
-        "".join(syllables[draw.integers(0, 12, 1 + rank % 4)]) + np.base_repr(rank, 36).lower()
+        "".join(syllables[draw.integers(0, 12, 1 + rank % 4)]) + np.base_repr(rank, 10).translate(_LETTERS)
         for rank in range(VOCABULARY)
     ]
     chances = np.cumsum(1 / (np.arange(VOCABULARY) + 2.7))

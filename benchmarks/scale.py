@@ -1,15 +1,12 @@
 """What sharing out the work costs: the same call by one process, by daft here, and by daft on a Ray cluster.
 
     python benchmarks/scale.py [--records 100000] [--workers 2]
-    python benchmarks/scale.py --model [--price 0.04] [--hours 4]
 
 The unit is CPU seconds of every process that takes part: the command, its workers, and all processes of the cluster,
 read from /proc every 200 ms. The cluster is started before the clock; "start" is the cost of the same call on 300
 records, which pays for loading libraries and starting workers, and "beyond" compares what is left when it is taken
-away. The output of every way must be the same to the byte, or this stops.
-
---model prints what a run costs at sizes up to a billion records, by the costs per record that were measured with this
-script (MEASURED below). What a vCPU-hour costs is for the reader to say: --price.
+away. The output of every way must be the same to the byte, or this stops. "driver MB" is the most that the command's
+own process held. `benchmarks/cost.py` makes a bill for larger sizes from this table.
 """
 
 from __future__ import annotations
@@ -57,6 +54,8 @@ class Meter:
     seconds: dict[int, float] = field(default_factory=dict)
     peak: int = 0
     """Most bytes that all of them held at once since it was set to 0; shared pages count as often as they are held."""
+    peaks: dict[int, int] = field(default_factory=dict)
+    """Most bytes that each of them held."""
     is_over: bool = False
 
     def look(self) -> None:
@@ -77,6 +76,7 @@ class Meter:
         ours = (ours | (self.seconds.keys() & stats.keys())) - {os.getpid()}
         self.peak = max(self.peak, sum(stats[one][2] for one in ours))
         self.seconds.update({one: stats[one][1] for one in ours})
+        self.peaks.update({one: max(self.peaks.get(one, 0), stats[one][2]) for one in ours})
 
     def watch(self) -> None:
         """Look again and again."""
@@ -100,6 +100,7 @@ class Cost:
     wall: float
     peak_mb: float
     """Beyond what the processes of the cluster held before."""
+    driver_mb: float
     output: bytes
 
 
@@ -122,7 +123,8 @@ def call(meter: Meter, arguments: Sequence[str], folder: Path) -> Cost:
     # Processes that end with the command have their last moments still to be seen.
     time.sleep(0.5)
     meter.look()
-    return Cost(meter.total - before, meter.seconds.get(child.pid, 0.0), wall, (meter.peak - held) / 1e6, output)
+    own, peak = meter.seconds.get(child.pid, 0.0), meter.peaks.get(child.pid, 0)
+    return Cost(meter.total - before, own, wall, (meter.peak - held) / 1e6, peak / 1e6, output)
 
 
 @contextmanager
@@ -176,6 +178,7 @@ def compare(count: int, num_workers: int) -> None:
             }
             print(
                 f"{'':10}{'':14}{'start':>7}{'core-s':>8}{'ratio':>7}{'beyond':>8}{'driver':>8}{'wall s':>8}{'MB':>7}"
+                f"{'driver MB':>11}"
             )
             for verb, options in (
                 ("validate", ["--format", "json", "--jobs", str(num_workers)]),
@@ -198,6 +201,7 @@ def compare(count: int, num_workers: int) -> None:
                     print(
                         f"{verb:10}{way:14}{few.cpu:7.1f}{many.cpu:8.1f}{many.cpu / base[1].cpu:7.2f}{beyond:8.2f}"
                         f"{many.driver - few.driver:8.1f}{many.wall:8.1f}{many.peak_mb:7.0f}"
+                        f"{many.driver_mb:11.0f}"
                     )
     meter.is_over = True
     watcher.join()

@@ -88,7 +88,7 @@ def find_on(
     cut = cuts(cluster, texts, gone, alike, method.ngram, num_records)
     watch("hashing", 0, 0)
     plan = Plan.of(num_records, cluster.num_workers)
-    met = candidates(cluster, texts, gone, alike, cut, plan)
+    met = {name: candidates(cluster, texts, name, gone, alike[name], cut[name], plan) for name in FIELDS}
     watch("comparing", 0, 0)
     links = {name: verified(cluster, texts, name, cut[name], method.threshold, met[name]) for name in FIELDS}
     run = _Run(cluster, texts, cut, alike, links, method.threshold)
