@@ -27,6 +27,7 @@ DIALECTS = {
     "draft2020-12": "https://json-schema.org/draft/2020-12/schema",
     "draft7": "http://json-schema.org/draft-07/schema#",
 }
+SPECIFICATIONS = {"draft2020-12": referencing.jsonschema.DRAFT202012, "draft7": referencing.jsonschema.DRAFT7}
 Engine = Callable[[Any, bool], Callable[[Any], bool]]
 
 
@@ -39,13 +40,13 @@ def main() -> None:
         for base in [folder / "json-schema-test-suite" / "remotes"]
         for path in base.rglob("*.json")
     }
-    engines = {"ours": _ours(remotes), f"jsonschema {version('jsonschema')}": _library(remotes)}
-    print(f"| suite | part | cases | {' fails | '.join(engines)} fails |")
-    print("|---|---|---:|" + "---:|" * len(engines))
+    print(f"| suite | part | cases | ours fails | jsonschema {version('jsonschema')} fails |")
+    print("|---|---|---:|---:|---:|")
     for draft in DIALECTS:
+        engines = (_ours(remotes), _library(remotes, draft))
         for part, files, has_formats in _parts(folder / "json-schema-test-suite" / "tests" / draft):
             cases = list(_cases(files, draft))
-            fails = [sum(_is_wrong(engine, case, has_formats) for case in cases) for engine in engines.values()]
+            fails = [sum(_is_wrong(engine, case, has_formats) for case in cases) for engine in engines]
             print(f"| JSON Schema {draft} | {part} | {len(cases):,} | {' | '.join(map(str, fails))} |")
     for part, letter in (("must be read", "y"), ("must be refused", "n")):
         files = sorted((folder / "json-test-suite" / "test_parsing").glob(f"{letter}_*.json"))
@@ -83,9 +84,9 @@ def _ours(remotes: dict[str, Any]) -> Engine:
     return lambda schema, has_formats: build_validator(schema, remotes, is_format_checked=has_formats).is_valid
 
 
-def _library(remotes: dict[str, Any]) -> Engine:
+def _library(remotes: dict[str, Any], draft: str) -> Engine:
     resources = [
-        (url, referencing.Resource.from_contents(body, default_specification=referencing.jsonschema.DRAFT202012))
+        (url, referencing.Resource.from_contents(body, default_specification=SPECIFICATIONS[draft]))
         for url, body in remotes.items()
     ]
     registry = referencing.Registry().with_resources(resources)

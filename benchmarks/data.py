@@ -1,4 +1,4 @@
-"""The table of the README: the data verbs beside their peers, the whole chain, and how fast a command starts.
+"""The tables of benchmarks/README.md: data verbs beside their peers, the whole chain, and how fast a command starts.
 
     python benchmarks/data.py [--records 100000] [--rounds 3] [--chain 100000]
 

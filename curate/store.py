@@ -18,6 +18,9 @@ from pathlib import Path
 from curate.record import CurateError, Exit
 from curate.say import one_line
 
+WRITE_FAILED = "E906 write-failed"
+"""The code of errors for whatever the system does not write."""
+
 
 def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, mode: int | None = None) -> str:
     """Replace ``path`` by the concatenation of ``chunks`` and return its SHA-256 in hex.
@@ -105,7 +108,7 @@ def publish_folder(temporary: Path, folder: Path) -> None:
         temporary.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
-        raise CurateError("E906 write-failed", f"{folder}: {error}") from error
+        raise CurateError(WRITE_FAILED, f"{folder}: {error}") from error
 
 
 class Segment:
@@ -125,7 +128,7 @@ class Segment:
             self._handle = os.open(path, flags, 0o666)
             sync_folder(path.parent)
         except OSError as error:
-            raise CurateError("E906 write-failed", f"{path}: {error}") from error
+            raise CurateError(WRITE_FAILED, f"{path}: {error}") from error
 
     def append(self, frames: bytes) -> None:
         """Write ``frames`` whole and sync them.
@@ -147,7 +150,7 @@ class Segment:
                 os.ftruncate(self._handle, self._length)
             self.close()
             hint = "The last decision is not saved."
-            raise CurateError("E906 write-failed", f"{self.path}: {error}", hint) from error
+            raise CurateError(WRITE_FAILED, f"{self.path}: {error}", hint) from error
         self._length += len(frames)
 
     def close(self) -> None:
@@ -244,7 +247,7 @@ def _write_all(handle: int, chunks: Iterable[bytes]) -> str:
 def _refused(path: Path, error: OSError) -> CurateError:
     lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return CurateError(
-        "E906 write-failed",
+        WRITE_FAILED,
         f"{one_line(str(path), 500)}: {error.strerror or error}",
         "The old file, if any, is untouched.",
         exit_code=Exit.MISSING if lacks_space else Exit.USAGE,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.dedupe.shingles import Hashes, Indices, Ragged, Spans, distinct, mix, shingles, windows
+from curate.dedupe.shingles import Ragged, Spans, distinct, shingles, windows
+from curate.hashing import Hashes, Indices, mix
 
 SAMPLE = 5_000
 """Boilerplate is measured on at most this many texts."""

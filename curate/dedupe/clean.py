@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.dedupe.shingles import Hashes, Ragged, word_hashes
+from curate.dedupe.shingles import Ragged, word_hashes
+from curate.hashing import Hashes
 
 BLANKS = (*range(9, 14), *range(28, 33))
 """The white space of ASCII, as `str.split` sees it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.dedupe.shingles import Indices
+from curate.hashing import Indices
 
 
 def components(count: int, left: Indices, right: Indices) -> Indices:

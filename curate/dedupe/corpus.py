@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.dedupe.clean import Cleaned, flattened
-from curate.dedupe.shingles import MIX_A, STEP, Hashes, Indices, Spans, Tokens, code_points, mix
+from curate.dedupe.shingles import Spans, Tokens, code_points
 from curate.dedupe.text import Field, Parts, parts_of, spaced, storable
+from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.record import Record
 
 BLOCK = 1024
@@ -62,8 +63,6 @@ class Columns:
     """Key of all of it, [N, 2]."""
     places: Indices
     """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
-    sizes: Indices
-    """Characters it has."""
     files: Indices
     """Number of the file it was read from."""
     lines: Indices
@@ -168,7 +167,6 @@ def _block(
         answered=answered_keys,
         whole=folded(folded(asked_keys, answered_keys), text_keys),
         places=places + first,
-        sizes=np.array([len(one.prompt) + len(one.completion) + len(one.text) for one in records], np.int64),
         files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
         lines=np.array([one.source.line for one in records], np.int64),
     )

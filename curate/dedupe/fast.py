@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import cache
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +13,27 @@ from numpy.typing import NDArray
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.clean import LOWER, Cleaned, joined_bytes
 from curate.dedupe.minhash import NUM_BANDS, NUM_HASHES, ROWS, Bands, Kernels, Scores, Signatures, coefficients
-from curate.dedupe.shingles import MASKS, MIX_A, MIX_B, STEP, WORD, Hashes, Indices, Ragged, Sets, Spans, Tokens
+from curate.dedupe.shingles import MASKS, WORD, Ragged, Sets, Spans, Tokens
+from curate.hashing import MIX_A, MIX_B, STEP, Hashes, Indices
 
 _LOWER = np.frombuffer(LOWER, np.uint8)
 
 
-@cache
+_COMPILING = Lock()
+
+
 def compiled() -> Kernels:
-    """Compile (once, cached on disk) and return the loops.
+    """Compile (once, cached on disk) and return the loops; threads wait for the first of them.
 
     Raises:
         ImportError: numba is not installed.
     """
+    with _COMPILING:
+        return _compiled()
+
+
+@cache
+def _compiled() -> Kernels:
     # Heavy (0.3 s and a compiler), and optional.
     import numba
 

@@ -13,9 +13,10 @@ from curate.dedupe.corpus import Corpus
 from curate.dedupe.found import TIES, Conflict, Duplicate, Duplicates, Edges, Method
 from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, links
 from curate.dedupe.near import Near, Texts, cut_of, firsts
-from curate.dedupe.shingles import Hashes, Indices, Spans
+from curate.dedupe.shingles import Spans
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import FIELDS, Field
+from curate.hashing import Hashes, Indices
 
 LONG_COMPLETION = 20
 """Fewest shingles from which a completion alone is telling; short answers are alike by chance."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import Cut, cut_texts
 from curate.dedupe.clean import Cleaned, clean
-from curate.dedupe.shingles import Hashes, Indices, Ragged, Sets, Spans, distinct, jaccard, mix
+from curate.dedupe.shingles import Ragged, Sets, Spans, distinct, jaccard
+from curate.hashing import Hashes, Indices, mix
 
 NUM_HASHES = 64
 NUM_BANDS = 16

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import Cut, popular_passages
 from curate.dedupe.minhash import NUMPY, Kernels, Links, Scores, compare
-from curate.dedupe.shingles import Hashes, Indices, Spans
+from curate.dedupe.shingles import Spans
+from curate.hashing import Hashes, Indices
 
 COMPILED_FROM = 20_000_000
 """Characters of text from which loading the compiled loops is repaid."""

@@ -22,7 +22,7 @@ from curate.dedupe.components import components
 from curate.record import CurateError, missing_extra
 
 if TYPE_CHECKING:
-    from curate.dedupe.shingles import Indices
+    from curate.hashing import Indices
 
 Vectors = NDArray[np.float32]
 
@@ -177,7 +177,6 @@ def find_meanings(names: Sequence[str], texts: Iterable[str], encoder: Encoder, 
     nearest = order[np.unique(right[order], return_index=True)[1]]
     pairs = [Meant(names[right[at]], names[left[at]], min(1.0, float(scores[at]))) for at in nearest.tolist()]
     roots = components(len(names), left, right)
-    clusters: dict[str, str] = {}
     smallest: dict[int, str] = {}
     together = np.unique(np.concatenate([left, right])).tolist()
     for row in together:

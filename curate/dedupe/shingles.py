@@ -1,7 +1,6 @@
 """Texts to sets of shingles: a shingle is ``ngram`` neighbouring tokens, known by a 64-bit hash that never changes.
 
-A shingle's hash is a polynomial of its tokens' hashes (Karp and Rabin 1987), put through the finaliser of SplitMix64
-(Steele, Lea, Flood 2014), as each token's hash is.
+A shingle's hash is a polynomial of its tokens' hashes (Karp and Rabin 1987), mixed as each token's hash is.
 """
 
 from __future__ import annotations
@@ -13,14 +12,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Hashes = NDArray[np.uint64]
-Indices = NDArray[np.int64]
+from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
+
 _Number = TypeVar("_Number", np.int64, np.uint64)
 Tokens = NDArray[np.uint64] | NDArray[np.uint32]
 
-STEP = 0x9E3779B97F4A7C15
-MIX_A = 0xBF58476D1CE4E5B9
-MIX_B = 0x94D049BB133111EB
 WORD = 0xD6E8FEB86659FD93
 """The hash of a word before its first byte."""
 MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
@@ -69,17 +65,6 @@ class Spans:
         else:
             found = self.tokens[np.arange(int(offsets[-1])) + np.repeat(self.starts - offsets[:-1], lengths)]
         return Ragged(mix(found.astype(np.uint64) + np.uint64(1)) if self.by_character else np.asarray(found), offsets)
-
-
-def mix(hashes: Hashes) -> Hashes:
-    """Scramble each hash so that every input bit moves every output bit."""
-    mixed = hashes >> np.uint64(30)
-    mixed ^= hashes
-    mixed *= np.uint64(MIX_A)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(MIX_B)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
 
 
 def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:

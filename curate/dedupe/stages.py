@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from curate.dedupe.corpus import Columns, Corpus, Held, Sink
 from curate.dedupe.shingles import Tokens
 from curate.record import CurateError
-from curate.store import Scratch, remove_folder
+from curate.store import WRITE_FAILED, Scratch, remove_folder
 
 VERSION = 1
 """Raised whenever the same input would give other arrays."""
@@ -68,10 +69,18 @@ class Stages:
             self.num_resumed += 1
             return _corpus(*held)
         try:
-            scratch = Scratch(place)
+            return self._spilled(place, make)
         except CurateError as error:
+            # The disk may be full: then what was read is read again, into memory.
+            if error.code != WRITE_FAILED:
+                raise
             self._give_up(error)
             return make(Held())
+
+    def _spilled(
+        self, place: Path, make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
+    ) -> tuple[Corpus, dict[str, Any]]:
+        scratch = Scratch(place)
         try:
             corpus, known = make(_Spilled(scratch))
             columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
@@ -87,7 +96,7 @@ class Stages:
         if self.folder is None:
             return None
         digest = blake2b(digest_size=16)
-        for part in (VERSION, np.__version__, stage, *about):
+        for part in (VERSION, version("pairsmith"), np.__version__, stage, *about):
             content = np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
             digest.update(len(content).to_bytes(8, "little") + content)
         return self.folder / f"{stage}-{digest.hexdigest()}"

@@ -34,11 +34,6 @@ class Parts(NamedTuple):
     is_sealed: bool = False
 
 
-def tokenised(text: str) -> str:
-    """Return normalised ``text``, a blank between tokens: words, or characters where the script has no blanks."""
-    return spaced(normalised(text))
-
-
 def spaced(flat: str) -> str:
     """Return normalised text with a blank on either side of each character of a script that is written without."""
     if flat.isascii() or not _UNSPACED.search(flat):

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from curate.leaks.words import Flags, Hashes, Indices, Runs, chunks, joined, runs_of
+from curate.hashing import Hashes, Indices
+from curate.leaks.words import Flags, Runs, chunks, joined, runs_of
 from curate.record import Record
 
 PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")

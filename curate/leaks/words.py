@@ -15,15 +15,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.hashing import STEP, Hashes, Indices, mix
 from curate.record import normalised
 
-Hashes = NDArray[np.uint64]
-Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-_STEP = 0x9E3779B97F4A7C15
-_MIX_A = 0xBF58476D1CE4E5B9
-_MIX_B = 0x94D049BB133111EB
 _CHUNK_CHARS = 1 << 19
 _CHUNK_UNITS = 1 << 20
 _TELLING = 4096
@@ -113,16 +109,9 @@ def _runs_of_chunk(texts: Sequence[str], n: int, first_row: int, first_word: int
     return Runs(hashes, rows + first_row, starts + first_word, wholes, counts)
 
 
-def mix(hashes: Hashes) -> Hashes:
-    """Scramble each hash so that every input bit moves every output bit."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(_MIX_A)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(_MIX_B)
-    return hashes ^ (hashes >> np.uint64(31))
-
-
 def joined(left: Hashes, right: Hashes) -> Hashes:
     """Return one hash for each pair."""
-    return mix(left * np.uint64(_STEP) + right)
+    return mix(left * np.uint64(STEP) + right)
 
 
 def chunks(texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, int]]:
@@ -167,7 +156,7 @@ def _hashed_words(joined_texts: str, num_texts: int) -> tuple[Hashes, Indices]:
 def _polynomial(values: Hashes) -> tuple[Hashes, Hashes]:
     """Return the powers of the base's inverse, and the running sums of value * power of the base."""
     size = 1 << len(values).bit_length()
-    powers, inverses = _powers(_STEP, size), _powers(pow(_STEP, -1, 1 << 64), size)
+    powers, inverses = _powers(STEP, size), _powers(pow(STEP, -1, 1 << 64), size)
     sums = np.zeros(len(values) + 1, np.uint64)
     np.cumsum(values * powers[: len(values)], out=sums[1:])
     return inverses, sums

@@ -71,8 +71,10 @@ def find_suspects(
     except ImportError as error:
         raise missing_extra("finding suspect labels", "quality") from error
     folds = [_fold(cluster, num_folds) for cluster in clusters]
-    thin = _thin(labels, folds)
-    judged = [index for index, label in enumerate(labels) if label and label not in thin and texts[index].strip()]
+    # A record without text says nothing, and helps no class to be thick enough.
+    telling = [label if text.strip() else "" for label, text in zip(labels, texts, strict=True)]
+    thin = _thin(telling, folds)
+    judged = [index for index, label in enumerate(telling) if label and label not in thin]
     classes = sorted({labels[index] for index in judged})
     if len(classes) < 2:
         return Suspects([], 0, sorted(thin), 0.0)

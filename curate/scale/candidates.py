@@ -13,8 +13,8 @@ import numpy as np
 
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.minhash import NUM_BANDS, PAIRWISE_BUCKET, Bands, buckets, grids
-from curate.dedupe.shingles import Indices
 from curate.dedupe.text import Field
+from curate.hashing import Indices
 from curate.scale.cluster import Cluster, Job, Parts
 from curate.scale.equal import Equal, among, packed, together
 from curate.scale.sample import inside

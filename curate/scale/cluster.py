@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import os
 import pickle
@@ -13,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ _SILENT = {
     "RAY_DISABLE_DASHBOARD": "1",
 }
 _PARTS_PER_WORKER = 4
+_CALLS = itertools.count()
 _FAULT = b"\0pairsmith-fault\0"
 
 
@@ -103,7 +104,8 @@ class Cluster:
         import daft
 
         place = _Place(str(Path.cwd()), version("pairsmith")) if self.runner == RAY else None
-        packed = pickle.dumps((job, place))
+        # The number makes the worker one of this call: what it read, such as a schema, may have changed since another.
+        packed = pickle.dumps((job, place, next(_CALLS)))
 
         def answer(tasks: Any) -> Any:
             return _worker(packed).answer(tasks)
@@ -171,7 +173,7 @@ class _Worker:
         buckets, contents = ([pair[place] for parts in split for pair in parts] for place in (0, 1))
         columns = [pyarrow.array(buckets, pyarrow.int64()), pyarrow.array(contents, pyarrow.large_binary())]
         pairs = pyarrow.StructArray.from_arrays(columns, ["bucket", "part"])
-        return pyarrow.LargeListArray.from_arrays(list(accumulate(map(len, split), initial=0)), pairs)
+        return pyarrow.LargeListArray.from_arrays(list(itertools.accumulate(map(len, split), initial=0)), pairs)
 
     def _one(self, task: Any) -> bytes | Parts:
         # An error that leaves a worker would arrive as text. One of a job that splits goes on as a part.
@@ -204,7 +206,8 @@ def _unpacked(column: Any) -> Iterator[Any]:
 @lru_cache(maxsize=4)
 def _worker(packed: bytes) -> _Worker:
     """Return the worker of this process for a job, which serves until other jobs have come."""
-    return _Worker(*pickle.loads(packed))  # noqa: S301  of our own driver
+    job, place, _ = pickle.loads(packed)  # noqa: S301  of our own driver
+    return _Worker(job, place)
 
 
 def _kind(job: Job) -> Any:

@@ -15,8 +15,9 @@ from curate.dedupe.found import Duplicates, method_of
 from curate.dedupe.minhash import NUMPY, Links, Scores
 from curate.dedupe.near import COMPILED_FROM, Near
 from curate.dedupe.near import Texts as FieldTexts
-from curate.dedupe.shingles import Indices, Spans
+from curate.dedupe.shingles import Spans
 from curate.dedupe.text import FIELDS, Field
+from curate.hashing import Indices
 from curate.record import CurateError, Source
 from curate.scale.candidates import Plan, candidates
 from curate.scale.cluster import Cluster, Job

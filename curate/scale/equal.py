@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.dedupe.near import firsts
-from curate.dedupe.shingles import Hashes, Indices
 from curate.dedupe.text import FIELDS
+from curate.hashing import Hashes, Indices
 from curate.scale.cluster import Cluster, Job, Parts
 from curate.scale.texts import ROW_BITS, Texts, shelf_of
 

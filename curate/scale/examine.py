@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import local
 
 from curate.door import Span
 from curate.scale.cluster import Cluster, Job
@@ -49,8 +50,18 @@ class Inspector:
     """Examines spans."""
 
     def __init__(self, *recipe: object) -> None:
-        self._examiner = examiner_of(*recipe)  # type: ignore[arg-type]
+        self._recipe = recipe
+        self._own = local()
+        # What is wrong with the recipe is told before any span is examined.
+        self._own.examiner = self._made()
 
     def __call__(self, task: Task) -> SpanResult:
         """Return what is found in one span."""
-        return self._examiner.examine(*task)
+        # An examiner remembers which file it is in, so threads cannot share one.
+        if not hasattr(self._own, "examiner"):
+            self._own.examiner = self._made()
+        examiner: Examiner = self._own.examiner
+        return examiner.examine(*task)
+
+    def _made(self) -> Examiner:
+        return examiner_of(*self._recipe)  # type: ignore[arg-type]

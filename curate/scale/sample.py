@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from curate.dedupe.boilerplate import COUNT, SAMPLE, Cut, fingerprints, shared_passages
-from curate.dedupe.shingles import Hashes, Indices, Spans, Tokens
+from curate.dedupe.shingles import Spans, Tokens
 from curate.dedupe.text import FIELDS, Field
+from curate.hashing import Hashes, Indices
 from curate.scale.cluster import Cluster, Job
 from curate.scale.equal import Equal, among
 from curate.scale.texts import ROW_BITS, Texts, shelf_of

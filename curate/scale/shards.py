@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from curate import say
 from curate.importers import Row, jsonable
 from curate.record import CurateError
 from curate.scale.cluster import NATIVE, Cluster, Job
-from curate.store import make_folder, remove_folder, write_atomic
+from curate.store import WRITE_FAILED, remove_folder, write_atomic
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -60,8 +59,11 @@ def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="curate-") as name:
             yield Path(name)
         return
-    folder = files[0].absolute().parent / f".curate-{os.getpid()}"
-    make_folder(folder)
+    try:
+        # Another run beside the same data may have our process number on another machine.
+        folder = Path(tempfile.mkdtemp(prefix=".curate-", dir=files[0].absolute().parent))
+    except OSError as error:
+        raise CurateError(WRITE_FAILED, f"{say.one_line(str(files[0].parent))}: {error.strerror}") from error
     try:
         yield folder
     finally:

@@ -15,10 +15,11 @@ import numpy as np
 from curate.dedupe.corpus import Corpus, gather
 from curate.dedupe.minhash import Kernels
 from curate.dedupe.near import NUMPY, kernels_for
-from curate.dedupe.shingles import Indices, Spans, Tokens
+from curate.dedupe.shingles import Spans, Tokens
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import Field
 from curate.door import Entry, Reader, Span
+from curate.hashing import Indices
 from curate.record import Finding, Record
 from curate.shape import load_shape
 from curate.validate.examine import violations

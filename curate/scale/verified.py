@@ -9,8 +9,9 @@ import numpy as np
 
 from curate.dedupe.boilerplate import Cut, cut_texts
 from curate.dedupe.minhash import LOWEST, NUM_BARS, Scores, by_leaders, compare
-from curate.dedupe.shingles import Indices, distinct
+from curate.dedupe.shingles import distinct
 from curate.dedupe.text import FIELDS, Field
+from curate.hashing import Indices
 from curate.record import Source
 from curate.scale.candidates import Candidates
 from curate.scale.cluster import Cluster, Job

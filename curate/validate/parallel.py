@@ -8,12 +8,14 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 from curate.door import DoorFault, Span, spans
 from curate.garbage import collect_rarely
+from curate.record import CurateError, Exit
 from curate.settings import Settings
 from curate.shape import load_shape
 from curate.validate.baseline import Baseline
@@ -42,7 +44,7 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     """Examine every file with ``jobs`` processes and yield the results in reading order.
 
     Raises:
-        CurateError: E904 when a file is missing or may not be read.
+        CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
     tasks = tasks_of(files, examiner.root, is_counted=jobs > 1)
@@ -71,6 +73,13 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
             for path, future in waiting:
                 yield path, future.result()
             is_done = True
+        except BrokenProcessPool as error:
+            raise CurateError(
+                "E970 worker-lost",
+                "a worker process was killed from outside, perhaps because memory ran out",
+                "Run it again with fewer --jobs; one process needs the least memory.",
+                exit_code=Exit.MISSING,
+            ) from error
         finally:
             # Whoever interrupts us does not want to wait until every worker has finished its span. Nothing is cancelled
             # first: the pool itself gives up what its ended workers owe, and stumbles over what was cancelled.

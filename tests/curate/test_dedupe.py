@@ -13,7 +13,7 @@ from curate.dedupe.clean import clean
 from curate.dedupe.fast import compiled
 from curate.dedupe.minhash import NUMPY, Bands, compare, links
 from curate.dedupe.shingles import Spans
-from curate.dedupe.text import storable, tokenised
+from curate.dedupe.text import spaced, storable
 from curate.record import CurateError, Record, Source, normalised
 from curate.settings import DedupeSettings
 
@@ -55,7 +55,7 @@ def edited(record, rng, name, rate=0.04):
 
 def oracle(one, two, ngram):
     def cut(text):
-        parts = tokenised(text).split()
+        parts = spaced(normalised(text)).split()
         return {tuple(parts[at : at + ngram]) for at in range(max(1, len(parts) - ngram + 1))} if parts else set()
 
     left, right = cut(one), cut(two)
@@ -187,7 +187,7 @@ def test_edit_rate(method, rate):
 
 
 def spans_of(texts):
-    words = clean(storable([tokenised(text) for text in texts])).words
+    words = clean(storable([spaced(normalised(text)) for text in texts])).words
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
 
 

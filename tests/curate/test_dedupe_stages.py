@@ -6,16 +6,20 @@ import random
 import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from curate.cli import cli
+from curate.cli.dedupe.compared import compare_files
 from curate.cli.dedupe.progress import told
 from curate.dedupe import find_duplicates, find_in_stream
 from curate.dedupe.components import components
 from curate.dedupe.stages import KEPT_DAYS, Stages
+from curate.record import CurateError
 from curate.settings import DedupeSettings
+from curate.store import WRITE_FAILED
 from curate.workspace.loose import LooseFiles, loose_records
 
 SETTINGS = DedupeSettings()
@@ -141,13 +145,49 @@ def test_an_interrupted_call_is_resumed(files, tmp_path):
     assert "reading" not in resumed.stderr
     assert len(resumed.stdout.splitlines()) == 40
     # Whatever is in the files decides, not their names and times.
-    with suppress(OSError):
-        os.utime(files[0], (1, 1))
+    os.utime(files[0], (1, 1))
     assert "resumed: 7 stages" in call(tmp_path, files, 0).stderr
     files[1].write_text(files[1].read_text(encoding="utf-8").replace("{bad\n", ""), encoding="utf-8")
     again = call(tmp_path, files, 0)
     assert "reading" in again.stderr
     assert len(again.stdout.splitlines()) == 40
+
+
+def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monkeypatch):
+    wanted = find_duplicates(loose_records(files), SETTINGS)
+    written = []
+
+    def append(self, name, content):
+        written.append(name)
+        if len(written) > 1:
+            raise CurateError(WRITE_FAILED, "no space left")
+
+    monkeypatch.setattr("curate.store.Scratch.append", append)
+    stages = Stages(tmp_path / "cache")
+    assert streamed(files, stages)[1:] == (wanted, {"num_findings": 2})
+    assert stages.remarks == ["finished stages are not kept: no space left"]
+
+
+def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.cli.dedupe.compared.STAGED_FROM", 1)
+    (tmp_path / "curate.toml").write_text("", encoding="utf-8")
+    compare_files(files, SETTINGS, lambda *_: None, is_staged=True)
+    assert (tmp_path / ".curate/cache/dedupe").is_dir()
+    assert "*" in (tmp_path / ".curate/.gitignore").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--explain", "--format", "jsonl"], "--format text"),
+        (["--top", "3"], "--explain"),
+        (["--dry-run"], "--apply"),
+        (["--semantic-threshold", "0.9"], "--encoder"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(files, options, why):
+    done = CliRunner().invoke(cli, ["dedupe", str(files[0]), *options])
+    assert (done.exit_code, why in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,13 @@ def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
     assert set(range(20)) <= {one.index for one in together.found}
 
 
+def test_records_without_text_make_no_class_thick_enough() -> None:
+    texts = [f"what is {n} and why" for n in range(30)] + ["say it loud"] + [" "] * 20
+    labels = ["ask"] * 30 + ["say"] * 21
+    found = find_suspects(texts, labels, [str(n) for n in range(51)])
+    assert (found.found, found.thin) == ([], ["say"])
+
+
 def test_too_little_to_compare() -> None:
     pytest.importorskip("sklearn")
     assert find_suspects(["a b"] * 9, ["x"] * 9, list("abcdefghi")).num_judged == 0

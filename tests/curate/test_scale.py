@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,13 +18,13 @@ from click.testing import CliRunner
 from curate.cli import cli
 from curate.dedupe import find_duplicates
 from curate.record import CurateError, Record
-from curate.settings import DedupeSettings, Settings
+from curate.settings import CheckSettings, DedupeSettings, Scope, Settings
 from curate.shape import load_shape
 from curate.validate import read_records, validate
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import Cluster, examine_on, find_on, joined, shards_in
+from curate.scale import Cluster, examine_on, find_on, joined, scratch_for, shards_in
 from curate.scale.candidates import Plan
 from curate.scale.equal import Equal, regrouped
 
@@ -126,7 +127,7 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
         ("curate.scale.sample.SAMPLE", 60),
         ("curate.scale.sample.DRAWN", 0.4),
         ("curate.scale.candidates.BUCKET", 100),
-        ("curate.scale.candidates.ROUND_BYTES", 100_000),
+        ("curate.scale.candidates.ROUND_BYTES", 30_000),
         ("curate.scale.candidates.COMPACT", 50),
         ("curate.scale.equal.BUCKET", 100),
         ("curate.scale.verified.PAIRS", 37),
@@ -168,6 +169,37 @@ def test_the_verdict_is_that_of_one_process(cluster: Cluster, tmp_path: Path, li
     local = validate(files, CHAT, Settings(), limit=limit)
     assert min(local.num_errors, local.num_warnings) > 5
     assert validate(files, CHAT, Settings(), limit=limit, engine=examine_on(cluster)) == local
+
+
+def test_threads_do_not_mix_up_whose_rules_hold(cluster: Cluster, tmp_path: Path) -> None:
+    files = written(tmp_path / "shards", planted(400, seed=4), num_files=8)
+    settings = Settings(
+        checks=CheckSettings(per_path={"shards/part-[0246].jsonl": Scope(ignore=["S1"], severity={"D303": "info"})})
+    )
+    for path in files:
+        path.write_bytes(b'{"messages": []}\n' * 300 + path.read_bytes())
+    alone = validate(files, CHAT, settings, root=tmp_path)
+    assert alone.num_errors > 0
+    for _ in range(3):
+        assert validate(files, CHAT, settings, root=tmp_path, engine=examine_on(cluster)) == alone
+
+
+def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: Cluster, tmp_path: Path) -> None:
+    line = tmp_path / "a.jsonl"
+    line.write_text('{"score": 3}\n', encoding="utf-8")
+    schema = tmp_path / "own.schema.json"
+    for most, errors in ((5, 0), (2, 1)):
+        schema.write_text(json.dumps({"properties": {"score": {"maximum": most}}}), encoding="utf-8")
+        shape = load_shape(schema.name, tmp_path)
+        assert validate([line], shape, Settings(), engine=examine_on(cluster)).num_errors == errors
+
+
+def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path) -> None:
+    ray, files = Cluster("ray", 1), [tmp_path / "a"]
+    with scratch_for(ray, files) as one, scratch_for(ray, files) as two:
+        assert one != two
+        assert {one.parent, two.parent} == {tmp_path}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_told_as_ever(cluster: Cluster, tmp_path: Path) -> None:
@@ -265,6 +297,12 @@ def test_a_parquet_row_that_json_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="row 1: column 'output' holds bytes") as caught:
         run("validate", str(table), "--engine", "daft", "--schema", "instruction")
     assert caught.value.code == "E908 cannot-import"
+    (tmp_path / "curate.toml").write_text("", encoding="utf-8")
+    polars.DataFrame({"instruction": ["Add 2 and 3."], "output": ["It is 5."]}).write_parquet(table)
+    assert run("validate", str(table), "--engine", "daft", "--schema", "instruction")[0] == 0
+    (tmp_path / "curate.toml").write_text('[checks.per_path."a*"]\nignore = ["S1"]\n', encoding="utf-8")
+    with pytest.raises(click.UsageError, match="do not reach Parquet"):
+        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
     table.write_bytes(b"null")
     with pytest.raises(CurateError, match="not a Parquet file"):
         run("dedupe", str(table), "--engine", "daft")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,22 @@ def test_the_verdict_does_not_depend_on_jobs(limit: int, tmp_path: Path, monkeyp
     assert one == two
     assert one.num_suppressed > 0
     assert {"S101", "S104", "S111", "S119", "S120", "S121", "Q201"} & one.counts.keys() >= {"S104", "S119", "S121"}
+
+
+def test_a_worker_that_is_killed_ends_the_run_as_a_lack_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 4000)
+    path = lines(tmp_path, *(pair(n) for n in range(300)))
+
+    def seen(_across: object, _result: object) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+
+    monkeypatch.setattr("curate.validate.Across.see", seen)
+    with pytest.raises(CurateError) as caught:
+        checked(path, jobs=2)
+    assert (caught.value.code, caught.value.exit_code) == ("E970 worker-lost", Exit.MISSING)
 
 
 def test_a_record_may_ask_to_be_excused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curate import say
-from curate.record import CurateError, Exit
+from curate.record import Exit
 from curate.table import counted
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from curate.settings import DedupeSettings
     from curate.workspace import Workspace
 
+_DRAWN = 20
+
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--apply", "keep", type=click.Choice(["keep-first", "keep-longest"]), help="Drop duplicates by decision.")
 @click.option("--dry-run", is_flag=True, help="With --apply: say what would be dropped, and write nothing.")
 @click.option("--explain", is_flag=True, help="Draw the similarity histogram and the trees of the largest clusters.")
-@click.option("--top", type=click.IntRange(0), default=20, show_default=True, help="Clusters to draw; 0 draws all.")
+@click.option(
+    "--top", type=click.IntRange(0), default=None, help="With --explain: clusters to draw, 20 unless told; 0 draws all."
+)
 @click.option(
     "--encoder", type=click.Path(path_type=Path), help="A sentence-embedding folder, to find the same meaning as well."
 )
@@ -45,7 +49,9 @@ if TYPE_CHECKING:
 )
 @click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
-@click.option("--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from.")
+@click.option(
+    "--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from; daft keeps none."
+)
 def command(
     paths: tuple[Path, ...],
     threshold: float | None,
@@ -53,7 +59,7 @@ def command(
     keep: str | None,
     dry_run: bool,
     explain: bool,
-    top: int,
+    top: int | None,
     encoder: Path | None,
     semantic_threshold: float | None,
     form: str,
@@ -72,12 +78,14 @@ def command(
     """
     from curate.cli.dedupe.progress import Progress
 
+    _refuse_idle(top, explain=explain, form=form, keep=keep, dry_run=dry_run)
     told = Progress(sys.stderr.isatty() if progress is None else progress)
+    drawn = _DRAWN if top is None else top
     asked = {"threshold": threshold, "preset": preset, "semantic_threshold": semantic_threshold}
     given = {key: value for key, value in asked.items() if value is not None}
     if engine != "local":
-        _refuse_beyond(keep, encoder)
-        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, form, explain, top))
+        _refuse_beyond(keep, encoder, semantic_threshold)
+        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, form, explain, drawn))
         return Exit.OK
     if ray_address:
         raise click.UsageError("--ray-address needs --engine daft")
@@ -86,13 +94,15 @@ def command(
         raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
     order: Keep = "longest" if keep == "keep-longest" else "first"
     reader = _encoder(workspace, settings, encoder)
+    if reader is None and semantic_threshold is not None:
+        raise click.UsageError("--semantic-threshold is for an --encoder")
     compared = _compared(workspace, paths, settings, order, told, cache)
     meanings = None
     if reader is not None:
         from curate.cli.dedupe.meaning import compare_meanings
 
         meanings = compare_meanings(compared, reader, settings.semantic_threshold)
-    _tell(compared, meanings, settings.semantic_threshold, form, explain, top)
+    _tell(compared, meanings, settings.semantic_threshold, form, explain, drawn)
     if keep and workspace is not None:
         _apply(workspace, compared.found, dry_run)
     return Exit.OK
@@ -116,10 +126,21 @@ def _tell(
             say.data(line)
 
 
-def _refuse_beyond(keep: str | None, encoder: Path | None) -> None:
+def _refuse_idle(top: int | None, *, explain: bool, form: str, keep: str | None, dry_run: bool) -> None:
+    """Raise a click.UsageError for an option that would do nothing here."""
+    for is_idle, why in (
+        (explain and form != "text", "--explain draws for people: --format text"),
+        (top is not None and not explain, "--top is for what --explain draws"),
+        (dry_run and not keep, "--dry-run is for --apply"),
+    ):
+        if is_idle:
+            raise click.UsageError(why)
+
+
+def _refuse_beyond(keep: str | None, encoder: Path | None, semantic_threshold: float | None) -> None:
     if keep:
         raise click.UsageError("--apply writes to a workspace of this machine: --engine local")
-    if encoder:
+    if encoder or semantic_threshold is not None:
         raise click.UsageError("--encoder reads texts on this machine: --engine local")
 
 
@@ -206,7 +227,5 @@ def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
     if dry_run:
         say.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
         return
-    if found.num_records and len(decisions) == found.num_records:
-        raise CurateError("E917 nothing-to-export", "that would drop every record")
     workspace.apply(decisions)
     say.talk(f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back")

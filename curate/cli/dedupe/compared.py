@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from curate.record import Record, Source
+from curate.record import CurateError, Record, Source
+from curate.store import make_cache
 
 if TYPE_CHECKING:
     from curate.dedupe import Duplicates, Keep
@@ -99,7 +101,7 @@ def compare_workspace(
 
     records = workspace.records()
     num_bytes = sum(path.stat().st_size for path in workspace.files())
-    stages = Stages(workspace.root / CACHE if is_staged and num_bytes >= STAGED_FROM else None)
+    stages = Stages(_kept_in(workspace.root) if is_staged and num_bytes >= STAGED_FROM else None)
     stages.sweep()
     found = find_duplicates(preferred(records, keep, workspace.pins()), settings, stages=stages, watch=watch)
     return InMemory(found, {record.id: record for record in records}), stages
@@ -120,7 +122,7 @@ def compare_files(
     stages.sweep()
     corpus, found, known = find_in_stream(
         lambda: loose,
-        (loose.shape.name, *_digests(files, watch)) if stages.folder else (),
+        _digests([loose.shape.path, *files], watch) if stages.folder else (),
         num_bytes,
         settings,
         stages=stages,
@@ -140,11 +142,19 @@ def _cache_of(path: Path) -> Path:
 
     for folder in path.resolve().parents:
         if (folder / FILE_NAME).is_file():
-            return folder / CACHE
+            return _kept_in(folder)
     return user_cache_path("pairsmith") / "dedupe"
 
 
-def _digests(files: list[Path], watch: Watch) -> list[tuple[str, str]]:
+def _kept_in(root: Path) -> Path:
+    """Return the cache of a workspace, which git leaves out."""
+    # Where nothing can be written, the stages say so themselves.
+    with suppress(CurateError):
+        make_cache(root / CACHE.parts[0])
+    return root / CACHE
+
+
+def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
     """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
     import hashlib
 
@@ -153,4 +163,4 @@ def _digests(files: list[Path], watch: Watch) -> list[tuple[str, str]]:
         watch("digesting files", number, len(files))
         with path.open("rb") as file:
             found.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
-    return found
+    return tuple(found)

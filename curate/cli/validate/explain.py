@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import say
 from curate.record import Finding
 
 if TYPE_CHECKING:
+    from curate.cli.validate.inputs import Inputs
     from curate.shape import Shape
 
 _SECONDS = 2.0
 _NUM_LINES = 20
 
 
-def explain(shape: Shape, files: Sequence[Path], findings: Sequence[Finding], root: Path | None) -> None:
+def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
     """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
 
     Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
@@ -33,8 +33,8 @@ def explain(shape: Shape, files: Sequence[Path], findings: Sequence[Finding], ro
     broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        for (file, number), raw in raw_lines(files, broken, root=root).items():
-            say.talk(f"{say.visible(file)}:{number}: jsonschema says")
+        for (file, number), raw in raw_lines(inputs.files, broken, root=inputs.folder).items():
+            say.talk(f"{say.visible(inputs.named(file))}:{number}: jsonschema says")
             signal.setitimer(signal.ITIMER_REAL, _SECONDS)
             try:
                 told = shape.explain(strict_loads(raw))

@@ -53,7 +53,7 @@ def run(options: Options) -> Exit:
             say.talk(f"{say.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else")
         _print(options, inputs, verdict)
         if options.explain:
-            explain(shape, inputs.files, verdict.findings, inputs.folder)
+            explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
         say.talk(line)
     if not verdict.num_records and verdict.num_errors:

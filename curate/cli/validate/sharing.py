@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import click
+
 from curate.cli.validate.inputs import Inputs
 from curate.cli.validate.options import Options
 
@@ -33,10 +35,13 @@ def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engin
 
     with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
         engine = examine_on(cluster)
-        # What a workspace calls its data lies within it, and is JSON lines.
-        if inputs.root is not None or all(path.suffix.lower() != ".parquet" for path in inputs.files):
+        if all(path.suffix.lower() != ".parquet" for path in inputs.files):
             yield inputs, engine
             return
+        if inputs.settings.checks.per_path:
+            # They go by the place of a file, and what is unpacked lies in another.
+            raise click.UsageError("settings by path do not reach Parquet files: make lines of them by `curate import`")
         with scratch_for(cluster, inputs.files) as scratch:
             files, rename = unpacked(cluster, inputs.files, scratch)
-            yield replace(inputs, files=files, rename=rename), engine
+            # They lie outside of the workspace, if there is one: each may then be linked from its own folder only.
+            yield replace(inputs, files=files, folder=None, rename=rename), engine
