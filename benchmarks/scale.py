@@ -1,6 +1,6 @@
 """What sharing out the work costs: the same call by one process, by daft here, and by daft on a Ray cluster.
 
-    python benchmarks/scale.py [--records 100000] [--workers 2]
+    python benchmarks/scale.py [--records 100000] [--workers 2] [--only dedupe]
 
 The unit is CPU seconds of every process that takes part: the command, its workers, and all processes of the cluster,
 read from /proc every 200 ms. The cluster is started before the clock; "start" is the cost of the same call on 300
@@ -37,7 +37,7 @@ QUIET = {
 }
 CLUSTER = """
 import ray, sys
-context = ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False, object_store_memory=300_000_000,
+context = ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False, object_store_memory=2_000_000_000,
                    log_to_driver=False, logging_level="ERROR", _temp_dir=sys.argv[2])
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
@@ -159,8 +159,8 @@ def shards(folder: Path, count: int) -> None:
     whole.unlink()
 
 
-def compare(count: int, num_workers: int) -> None:
-    """Print what each way took, for both commands."""
+def compare(count: int, num_workers: int, only: str) -> None:
+    """Print what each way took, for both commands or one of them."""
     meter = Meter()
     watcher = threading.Thread(target=meter.watch, daemon=True)
     watcher.start()
@@ -184,6 +184,8 @@ def compare(count: int, num_workers: int) -> None:
                 ("validate", ["--format", "json", "--jobs", str(num_workers)]),
                 ("dedupe", ["--format", "jsonl", "--no-progress", "--no-cache"]),
             ):
+                if only not in ("", verb):
+                    continue
                 base: tuple[Cost, Cost] | None = None
                 for way, more in ways.items():
                     few, many = (
@@ -212,8 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=["validate", "dedupe"], default="")
     asked = parser.parse_args()
-    compare(asked.records, asked.workers)
+    compare(asked.records, asked.workers, asked.only)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
-from hypothesis import example, given, settings
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from curate.cli import cli
 from curate.door import FAULTS, Entry, locate, read_entries
-from curate.record import Finding
+from curate.formats import format_names
+from curate.record import Exit, Finding
 
 LINES = [
     json.dumps(value, ensure_ascii=is_ascii).encode()
@@ -88,3 +93,19 @@ def test_what_is_read_is_what_a_lenient_parser_reads(raw: bytes) -> None:
             column = locate(entry.line.raw, pointer)
             value, _ = json.JSONDecoder().raw_decode(entry.line.raw[column - 1 :].decode())
             assert value == entry.value[key]
+
+
+@pytest.mark.slow
+@given(st.lists(broken_lines(), min_size=25, max_size=25), st.sampled_from(format_names()), st.booleans())
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_ten_thousand_broken_lines_end_in_a_verdict(raws: list[bytes], form: str, is_mended: bool) -> None:
+    """Lines, checks, fixes and every output format together: 400 files of 25 lines."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        path.write_bytes(b"".join(raw + b"\n" for raw in raws))
+        more = ["--fix"] if is_mended else []
+        done = CliRunner().invoke(cli, ["validate", str(path), "--schema", "instruction", "--format", form, *more])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    assert done.exit_code in (Exit.OK, Exit.FINDINGS)
+    assert "Traceback" not in done.output
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout)
