@@ -1,22 +1,35 @@
-"""How the program git is asked: nothing that a repository says of itself makes it run another, or ask a network.
+"""The one place that asks the program git: nothing that a repository says of itself makes it run another.
 
 A repository that somebody hands over carries its own configuration, hooks and attributes, and questions as tame as
 `git status` run programs that these name: a watcher of files, a filter for what is compared, a hook, a transport for
-objects that a partial clone lacks. What the person's own configuration names is trusted.
+objects that a partial clone lacks. What the person's own configuration names is trusted. What protects us is passed
+in ways that every git knows, and one that cannot tell whose a filter is, is not asked about files at all.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-# Inside a hook git says which repository it means; here the folder says it.
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+# Inside a hook git says which repository it means; here the folder says it. The others change what an answer is about.
 _LEADING_AWAY = (
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_GRAFT_FILE", "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE", "GIT_ATTR_SOURCE", "GIT_CONFIG", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS",
+    "GIT_LITERAL_PATHSPECS", "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS",
 )  # fmt: skip
-_SAFE = {"core.fsmonitor": "false", "core.hooksPath": os.devnull, "core.quotePath": "false"}
+_SAFE = (
+    # Empty and not false: before 2.36 this was the name of a program.
+    "core.fsmonitor=",
+    f"core.hooksPath={os.devnull}",
+    "core.quotePath=false",
+)
 _QUIET = {
     "LC_ALL": "C",
     "GIT_OPTIONAL_LOCKS": "0",
@@ -25,51 +38,132 @@ _QUIET = {
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_ALLOW_PROTOCOL": "none",
 }
-# These look at files on disk, through filters, and into the folders of submodules, which have settings of their own.
+# These look at files on disk, through filters, and into the folders of submodules, which have settings of their own;
+# and they may write the index, which calls a hook.
 _OF_FILES = ("diff", "status")
+# Since 2.54 a hook is named in the configuration as well, where `core.hooksPath` has no say.
+_OFF = {"filter": ("clean=", "process=", "required=false"), "hook": ("enabled=false",)}
+_TRUSTED = ("system", "global", "command")
+_BAD_USAGE = 129
 _SECONDS = 20
 
 
-def git_command(folder: Path, question: Sequence[str]) -> list[str]:
-    """Return the command line that asks git in ``folder``; it is to be run in `git_environment`."""
+class GitError(Exception):
+    """Why git gave no answer, in its own words; ``is_missing`` where it is absent, too old or too slow.
+
+    The text may hold whatever the repository does: it is no line to print before it is made one.
+    """
+
+    def __init__(self, why: str, hint: str = "", *, is_missing: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.hint = hint
+        self.is_missing = is_missing
+
+
+def ask_git(folder: Path, question: Sequence[str]) -> bytes:
+    """Return what git answers in ``folder`` to a question that is quickly answered.
+
+    Raises:
+        GitError: git is not there, is too old, refuses, or needs more than 20 seconds.
+    """
+    done = _run(_command(folder, question))
+    if done.returncode:
+        raise _refusal(done.returncode, done.stderr)
+    return done.stdout
+
+
+@contextmanager
+def stream_git(folder: Path, question: Sequence[str], given: bytes = b"") -> Iterator[IO[bytes]]:
+    """Yield the answer to read from, however long and large it is, to a question with ``given`` on git's stdin.
+
+    Raises:
+        GitError: git is not there, is too old, or refuses; that it has broken off is known when all was read.
+    """
+    # Most commands ask nothing and should not pay for loading these.
+    import subprocess
+    import tempfile
+
+    command = _command(folder, question)
+    # Files and no pipes: neither side waits for the other, and a git that is gone does not end us by SIGPIPE.
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as told:
+        asked.write(given)
+        asked.seek(0)
+        try:
+            process = subprocess.Popen(
+                command, stdin=asked, stdout=subprocess.PIPE, stderr=told, env=_environment()
+            )  # fmt: skip
+        except OSError as error:
+            raise _not_run(error) from error
+        with process, ExitStack() as on_failure:
+            # Who stops in the middle does not wait for the rest.
+            on_failure.callback(process.kill)
+            assert process.stdout is not None
+            yield process.stdout
+            on_failure.pop_all()
+        if process.returncode:
+            told.seek(0)
+            raise _refusal(process.returncode, told.read())
+
+
+def _command(folder: Path, question: Sequence[str]) -> list[str]:
+    """Return the command line that asks; it runs no program that the repository in ``folder`` names."""
     verb, *rest = question
-    tamed = ["--ignore-submodules=dirty"] if verb in _OF_FILES else []
-    tamed += ["--no-ext-diff", "--no-textconv"] if verb == "diff" else []
-    return ["git", "-C", str(folder), "--no-pager", verb, *tamed, *rest]
+    settings, tamed = list(_SAFE), []
+    if verb in _OF_FILES:
+        tamed.append("--ignore-submodules=dirty")
+        settings += [f"{name}.{off}" for name in _own_programs(folder) for off in _OFF[name.partition(".")[0]]]
+    if verb == "diff":
+        # The last one keeps git from asking within a submodule, whose settings would hold there.
+        tamed += ["--no-ext-diff", "--no-textconv", "--submodule=short"]
+    options = [word for setting in settings for word in ("-c", setting)]
+    return ["git", "-C", str(folder), *options, "--no-pager", verb, *tamed, *rest]
 
 
-def git_environment(folder: Path, question: Sequence[str]) -> dict[str, str]:
-    """Return the environment in which a question in ``folder`` runs no program that the repository there names."""
-    settings = dict(_SAFE)
-    if question[0] in _OF_FILES:
-        for driver in _own_filters(folder):
-            settings |= {f"filter.{driver}.clean": "", f"filter.{driver}.process": ""}
-            settings[f"filter.{driver}.required"] = "false"
-    return _with_settings(settings)
+def _own_programs(folder: Path) -> list[str]:
+    """Return the filters and hooks that the repository's own configuration sets up, such as "filter.lfs".
+
+    Raises:
+        GitError: as `ask_git`; and where one of them cannot be switched off.
+    """
+    asked = ["config", "-z", "--show-scope", "--name-only", "--get-regexp", rf"^({'|'.join(_OFF)})\..*\."]
+    done = _run(_command(folder, asked))
+    if done.returncode == _BAD_USAGE:
+        message = "git is too old to be asked about files safely"
+        raise GitError(message, "Install git 2.26 or newer.", is_missing=True)
+    # With 1 it says that there are none.
+    if done.returncode not in (0, 1):
+        raise _refusal(done.returncode, done.stderr)
+    fields = os.fsdecode(done.stdout).split("\0")[:-1]
+    keys = zip(fields[::2], fields[1::2], strict=True)
+    own = {key.rpartition(".")[0] for scope, key in keys if scope not in _TRUSTED}
+    if unfit := [name for name in own if "=" in name]:
+        message = f"the repository's configuration sets up {min(unfit)!r}, which `git -c` cannot switch off"
+        raise GitError(message, "Look at .git/config, and remove it.")
+    return sorted(own)
 
 
-def _own_filters(folder: Path) -> set[str]:
-    """Return the filters that the repository's own configuration defines."""
+def _run(command: Sequence[str]) -> CompletedProcess[bytes]:
     import subprocess
 
-    asked = ["config", "-z", "--show-scope", "--name-only", "--get-regexp", r"^filter\..*\."]
     try:
-        answer = subprocess.run(
-            git_command(folder, asked), capture_output=True, check=False, timeout=_SECONDS,
-            stdin=subprocess.DEVNULL, env=_with_settings(_SAFE),
+        return subprocess.run(
+            command, capture_output=True, check=False, timeout=_SECONDS, stdin=subprocess.DEVNULL, env=_environment()
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        # The question itself fails in the same way, and its asker says so.
-        return set()
-    fields = iter(os.fsdecode(answer.stdout).split("\0")[:-1])
-    pairs = zip(fields, fields, strict=False)
-    return {key.removeprefix("filter.").rpartition(".")[0] for scope, key in pairs if scope in ("local", "worktree")}
+    except subprocess.TimeoutExpired as error:
+        raise GitError(f"git needs more than {_SECONDS} seconds", "Run it again.", is_missing=True) from error
+    except OSError as error:
+        raise _not_run(error) from error
 
 
-def _with_settings(settings: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _LEADING_AWAY} | _QUIET
-    held = kept.get("GIT_CONFIG_COUNT", "")
-    first = int(held) if held.isdecimal() else 0
-    for number, (key, value) in enumerate(settings.items(), start=first):
-        kept |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return kept | {"GIT_CONFIG_COUNT": str(first + len(settings))}
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in _LEADING_AWAY} | _QUIET
+
+
+def _refusal(returncode: int, told: bytes) -> GitError:
+    why = told.decode("utf-8", "replace").strip().removeprefix("fatal: ")
+    return GitError(f"git says: {why}" if why else f"git ended with {returncode}")
+
+
+def _not_run(error: OSError) -> GitError:
+    return GitError(f"git cannot be run: {error.strerror}", "Is it installed?", is_missing=True)

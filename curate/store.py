@@ -11,8 +11,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from curate.record import CurateError, Exit
@@ -90,6 +90,39 @@ def make_cache(folder: Path) -> None:
     ignore = folder / ".gitignore"
     if not ignore.exists():
         write_atomic(ignore, [b"# Caches and drafts; may be deleted at any time.\n*\n"])
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock of ``path``, which is a file beside it, however long somebody else has it; then call ``on_wait``.
+
+    The lock file stays: removing it would let two in at once. Where nothing can be written beside ``path`` it cannot be
+    replaced by us either, and there is nothing to lock.
+
+    Raises:
+        CurateError: E906 when the system refuses.
+    """
+    # Few commands lock anything.
+    from filelock import FileLock, Timeout
+
+    place = path.resolve()
+    make_folder(place.parent)
+    if not os.access(place.parent, os.W_OK):
+        yield
+        return
+    lock = FileLock(f"{place}.lock", mode=0o600)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_wait()
+            lock.acquire()
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def publish_folder(temporary: Path, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,42 @@ from curate.record import CurateError, Exit, Json, strings_of
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.redact import Key, Run, Told
+    from curate.redact import Key, Redactor, Run, Terms, Told
+    from curate.shape import Shape
 
 _CACHE = ".curate"
 _KEY_NAME = "redact.key.json"
 _SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be gone through, with which key, and how it is told; ``key_file`` is None where no key is kept."""
+
+    files: Sequence[Path]
+    root: Path | None
+    shape: Shape | None
+    keep: Collection[str]
+    hold: Collection[str]
+    key_file: Path | None
+    output: Path | None
+    diff: bool
+    show_values: bool
+    is_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A redaction that was gone through without writing; ``known`` is what the key held before."""
+
+    run: Run
+    redactor: Redactor
+    key: Key
+    known: Mapping[str, object]
+
+    @property
+    def num_new(self) -> int:
+        return len(self.key.entries) - len(self.known)
 
 
 @click.command()
@@ -50,44 +83,100 @@ def command(
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
-    from curate.redact import Key, Terms, read_terms, redaction, restoration
+    from curate.redact import Terms, read_terms
     from curate.workspace.loose import shape_for
 
     if no_key and (restore or key_path):
         raise click.UsageError("--no-key goes with neither --key nor --restore.")
+    if restore and terms:
+        raise click.UsageError("--terms does not go with --restore, which goes by the key alone.")
     root, files = _input(list(paths) or [Path()])
     # It says which strings are names, and so stay.
     shape = shape_for(files, root)
-    keep, hold = _names_in_use(root)
     key_file = None if no_key else _key_file(key_path, root, files)
     is_written = not (diff or dry_run)
+    task = _Task(files, root, shape, *_names_in_use(root), key_file, output, diff, show_values, is_written)
     if restore:
-        assert key_file is not None
-        run, restorer = restoration(files, _known_key(key_file), shape=shape, keep=keep, root=root)
-        if is_written:
-            run.write(_targets(files, output))
-        else:
-            _plan(run, diff=diff, show_values=show_values)
-        _tell(run.told, "restored" if is_written else "would restore")
-        if unknown := restorer.unknown.total():
-            say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
-        return Exit.FINDINGS if diff and run.told.num_changed else Exit.OK
-    key = _known_key(key_file) if key_file and key_file.exists() else Key()
-    num_before = len(key.entries)
-    listed = read_terms(terms) if terms else Terms([])
-    run, redactor = redaction(files, key, listed, shape=shape, keep=keep, hold=hold, root=root)
-    _plan(run, diff=diff, show_values=show_values)
-    num_other = redactor.num_other_spellings
-    if is_written and (run.told.num_changed or output):
-        if key_file and len(key.entries) > num_before:
-            _keep_key(key_file, key)
-        run.write(_targets(files, output))
-    _tell(run.told, "redacted" if is_written else "would redact")
-    _tell_key(key_file if is_written and len(key.entries) > num_before else None, num_other)
+        return _restore(task)
+    told = _redact(task, read_terms(terms) if terms else Terms([]))
     if not terms:
         say.talk("no rule finds the names of people; list them in a file for --terms")
-    is_left = _tell_left(run.told, _sensitive_decisions(root))
-    return Exit.FINDINGS if is_left or (diff and run.told.num_changed) else Exit.OK
+    is_left = _tell_left(told, _sensitive_decisions(root))
+    return Exit.FINDINGS if is_left or (diff and told.num_changed) else Exit.OK
+
+
+def _restore(task: _Task) -> int:
+    from curate.redact import restoration
+
+    assert task.key_file is not None
+    # A key that is not there is said to be missing, and nothing is made beside it.
+    with _held(task.key_file if task.is_written and task.key_file.exists() else None):
+        key = _known_key(task.key_file)
+        run, restorer = restoration(task.files, key, shape=task.shape, keep=task.keep, root=task.root)
+        if task.is_written:
+            run.write(_targets(task.files, task.output))
+        else:
+            _plan(run, diff=task.diff, show_values=task.show_values)
+    _tell(run.told, "restored" if task.is_written else "would restore")
+    if unknown := restorer.unknown.total():
+        say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
+    return Exit.FINDINGS if task.diff and run.told.num_changed else Exit.OK
+
+
+def _redact(task: _Task, terms: Terms) -> Told:
+    planned = _planned(task, terms)
+    # Where nothing is found no key is begun, and no lock beside it.
+    is_written = bool(task.is_written and (planned.run.told.num_changed or task.output))
+    key_file = task.key_file if is_written else None
+    held = key_file if key_file and (planned.num_new or key_file.exists()) else None
+    with _held(held):
+        if held and planned.known != _entries_in(held):
+            # Another call has added to the key since it was read: its placeholders are taken.
+            planned = _planned(task, terms)
+        num_other = planned.redactor.num_other_spellings
+        if is_written:
+            targets = _targets(task.files, task.output)
+            if key_file:
+                _keep_key(key_file, planned)
+            planned.run.write(targets)
+    _tell(planned.run.told, "redacted" if task.is_written else "would redact")
+    _tell_key(key_file if planned.num_new else None, num_other)
+    return planned.run.told
+
+
+def _planned(task: _Task, terms: Terms) -> _Planned:
+    """Read the key and go through the files for the values that it lacks."""
+    from curate.redact import Key, redaction
+
+    key = _known_key(task.key_file) if task.key_file and task.key_file.exists() else Key()
+    known = dict(key.entries)
+    shape, keep, hold = task.shape, task.keep, task.hold
+    run, redactor = redaction(task.files, key, terms, shape=shape, keep=keep, hold=hold, root=task.root)
+    _plan(run, diff=task.diff, show_values=task.show_values)
+    return _Planned(run, redactor, key, known)
+
+
+def _entries_in(key_file: Path) -> Mapping[str, object]:
+    from curate.redact import read_key
+
+    return read_key(key_file).entries if key_file.exists() else {}
+
+
+@contextmanager
+def _held(key_file: Path | None) -> Iterator[None]:
+    """Keep other calls from the key, from before it is read for good until all that goes with it is written.
+
+    Raises:
+        CurateError: E906 when the system refuses.
+    """
+    from curate.store import locked
+
+    if key_file is None:
+        yield
+        return
+    name = say.one_line(str(key_file))
+    with locked(key_file, on_wait=lambda: say.talk(f"waiting for another `curate redact` with the key {name}")):
+        yield
 
 
 def _plan(run: Run, *, diff: bool, show_values: bool) -> None:
@@ -151,13 +240,16 @@ def _known_key(path: Path) -> Key:
     return key
 
 
-def _keep_key(path: Path, key: Key) -> None:
+def _keep_key(path: Path, planned: _Planned) -> None:
+    """Save the key as it is for good, before any file needs it."""
     from curate.redact import write_key
     from curate.store import make_cache
 
-    if path.parent.name == _CACHE:
-        make_cache(path.parent)
-    write_key(path, key)
+    if planned.num_new:
+        if path.parent.name == _CACHE:
+            make_cache(path.parent)
+        write_key(path, planned.key)
+    planned.key.close()
 
 
 def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:

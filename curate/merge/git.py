@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from curate import git
 from curate.door import door_finding
-from curate.git import git_command, git_environment
 from curate.record import CurateError, Exit, Finding
 from curate.say import one_line, spelled
 
@@ -20,8 +21,6 @@ COMMAND = (
 )
 """The command in git's configuration. Whatever keeps us from merging (we are not installed, or not whole), the text is
 merged as git merges it; a conflict that we have written is one, and is not merged again."""
-
-_SECONDS = 20
 
 
 def config_lines() -> list[tuple[str, str]]:
@@ -88,24 +87,30 @@ def unmerged_findings(files: Sequence[Path], root: Path | None) -> list[Finding]
     return findings
 
 
-def ask_git(folder: Path, question: Sequence[str], given: bytes = b"") -> bytes:
-    """Return what git answers in ``folder`` to a question, with ``given`` on its stdin.
+def ask_git(folder: Path, question: Sequence[str]) -> bytes:
+    """Return what git answers in ``folder`` to a question that is quickly answered.
 
     Raises:
         CurateError: E966 when git is not there, refuses, or needs too long.
     """
-    import subprocess
+    with refusals_told(folder):
+        return git.ask_git(folder, question)
 
-    command, environment = git_command(folder, question), git_environment(folder, question)
+
+@contextmanager
+def refusals_told(folder: Path) -> Iterator[None]:
+    """Tell in our way what keeps git from answering in ``folder``.
+
+    Raises:
+        CurateError: E966 in the place of a `GitError`; exit code 3 where git is absent, too old or too slow.
+    """
     try:
-        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=_SECONDS, env=environment)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = "needs too long" if isinstance(error, subprocess.TimeoutExpired) else "cannot be run"
-        raise CurateError("E966 git-refused", f"git {why}", "Is it installed?", exit_code=Exit.MISSING) from error
-    if done.returncode:
-        told = one_line(done.stderr.decode("utf-8", "replace").strip().removeprefix("fatal: "), 300)
-        raise CurateError("E966 git-refused", f"{one_line(str(folder))}: git says: {told}")
-    return done.stdout
+        yield
+    except git.GitError as error:
+        why = one_line(error.why, 300)
+        if error.is_missing:
+            raise CurateError("E966 git-refused", why, error.hint, exit_code=Exit.MISSING) from error
+        raise CurateError("E966 git-refused", f"{one_line(str(folder))}: {why}", error.hint) from error
 
 
 def _unmerged_in(top: Path) -> set[str]:

@@ -63,6 +63,7 @@ class Key:
         self._by_value: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
         self._last: Counter[str] = Counter()
+        self._is_closed = False
         for entry in entries:
             self._add(entry)
 
@@ -70,12 +71,23 @@ class Key:
         """Never give out ``placeholders``: they stand in the data already and mean something else."""
         self._taken.update(placeholders)
 
+    def close(self) -> None:
+        """Give out no new placeholders from now on: a value whose placeholder is not saved could not be restored."""
+        self._is_closed = True
+
     def placeholder(self, kind: str, value: str, also: Iterable[str] = ()) -> str:
-        """Return the placeholder of ``value``, a new one where it has none; ``also`` names the same thing."""
+        """Return the placeholder of ``value``, a new one where it has none; ``also`` names the same thing.
+
+        Raises:
+            CurateError: E959 when it has none and the key is closed.
+        """
         label = LABELS.get(kind, SECRET)
         names = [(label, normal_form(label, name)) for name in (value, *also)]
         known = next((self._by_value[name] for name in names if name in self._by_value), None)
         if known is None:
+            if self._is_closed:
+                message = "a file was changed by somebody after it was read for the key"
+                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
             known = self._free(label)
             self._add(Entry(placeholder=known, kind=kind, value=value, also=tuple(also)))
         for name in names:

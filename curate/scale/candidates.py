@@ -22,7 +22,8 @@ from curate.scale.texts import Texts, shelf_of
 
 ROUND_BYTES = 1 << 30
 """Keys that one worker holds in a round, about."""
-BUCKET = 1 << 22
+BUCKET = 1 << 24
+"""Keys of one bucket, about; a worker holds 12 bytes of each, and some 40 while it sorts them."""
 COMPACT = 1 << 22
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from curate.git import GitError, ask_git, stream_git
 from curate.record import CurateError, Exit
 from curate.say import one_line
 
 _HUNK = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 _PIECE = 1 << 16
 _MOST_PATHS = 500
-# A hook is run with these set for git's own use, and they would lead away from the repository that a file lies in.
-_LEADING_AWAY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
-# Nobody's configuration may change what is compared or how it is printed, or have a program of its own run for it.
-_DIFF = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-relative", "--find-renames")
+# Nobody's configuration may change what is compared or how it is printed.
+_DIFF = ("diff", "--no-color", "--no-relative", "--find-renames")
 
 
 class LineSet:
@@ -53,7 +52,7 @@ def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
 
     Raises:
         CurateError: E957 when ``since`` is no commit of the files' repository, or there is none; exit code 3 without
-            git.
+            git, or with one that is too old or needs too long.
     """
     if since.startswith("-") or not since.isprintable() or not since:
         raise CurateError("E957 bad-revision", f"{one_line(since)!r} cannot be the name of a commit")
@@ -68,7 +67,7 @@ def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
 
 
 def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[str, LineSet]]:
-    commit = _ask(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}").strip().decode()
+    commit = _ask(top, "rev-parse", "--verify", "--quiet", f"{since}^{{commit}}", default=b"").strip().decode()
     if not commit:
         hint = "A shallow clone may lack it: fetch more of the history."
         raise CurateError("E957 bad-revision", f"there is no commit {one_line(since)!r} in {one_line(str(top))}", hint)
@@ -77,7 +76,7 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[
     # A link can be led elsewhere, which changes all lines that are read through it.
     links = {path: os.path.relpath(path.parent.resolve() / path.name, top) for path in paths if path.is_symlink()}
     asked = [*names.values(), *links.values()]
-    known = set(_by_path(top, asked, "ls-files", "-z"))
+    known = set(_by_path(top, list(map(_literal, asked)), "ls-files", "-z"))
     filtered = set(_filtered(top, [name for name in asked if name in renamed]))
     for path, name in names.items():
         link = links.get(path)
@@ -91,7 +90,9 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[
 
 def _renamed(top: Path, commit: str) -> Iterator[tuple[str, str]]:
     """Yield each path that differs from the commit, with the path that it had there."""
-    words = iter(_fields(_ask(top, *_DIFF, "--name-status", "-z", commit)))
+    # Files whose times have changed are read from end to end.
+    with _refusals(top), stream_git(top, [*_DIFF, "--name-status", "-z", commit]) as answer:
+        words = iter(_fields(answer.read()))
     for status in words:
         old = next(words)
         yield (next(words), old) if status[:1] in ("R", "C") else (old, old)
@@ -117,61 +118,51 @@ def _hunks(top: Path, commit: str, names: Iterable[str]) -> Iterator[tuple[int, 
 
     Every line of data in a diff has a sign before it, so that none can be taken for the head of a hunk.
     """
-    command = _command(top, *_DIFF, "--text", "--unified=0", "--inter-hunk-context=0", commit, "--", *names)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, env=_environment()
-    ) as process:
-        assert process.stdout is not None
+    wanted = ("--text", "--unified=0", "--inter-hunk-context=0", commit, "--", *map(_literal, names))
+    with _refusals(top), stream_git(top, [*_DIFF, *wanted]) as answer:
         is_start = True
-        while piece := process.stdout.readline(_PIECE):
+        while piece := answer.readline(_PIECE):
             if is_start and (hunk := _HUNK.match(piece)):
                 yield int(hunk[1]), 1 if hunk[2] is None else int(hunk[2])
             is_start = piece.endswith(b"\n")
-    if process.returncode:
-        raise _refused(top, f"git diff ended with {process.returncode}")
 
 
 def _top(folder: Path) -> Path:
     answer = _ask(folder, "rev-parse", "--show-toplevel", default=b"").rstrip(b"\n")
     if not answer:
-        raise _refused(folder, "not in the working tree of a git repository")
+        raise _refused(folder, GitError("not in the working tree of a git repository"))
     return Path(os.fsdecode(answer)).resolve()
 
 
 def _ask(folder: Path, *question: str, default: bytes | None = None) -> bytes:
-    """Return what git answers; where it refuses, ``default``, or nothing for a quiet question."""
+    """Return what git answers; where it refuses, ``default`` if there is one."""
     try:
-        answer = subprocess.run(
-            _command(folder, *question),
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=_environment(),
-        )
-    except FileNotFoundError as error:
-        raise CurateError(
-            "E957 bad-revision", "--since needs the program git, which is not there", exit_code=Exit.MISSING
-        ) from error
-    if answer.returncode and default is not None:
+        return ask_git(folder, question)
+    except GitError as error:
+        if default is None or error.is_missing:
+            raise _refused(folder, error) from error
         return default
-    if answer.returncode and "--quiet" not in question:
-        raise _refused(folder, os.fsdecode(answer.stderr).strip() or f"git ended with {answer.returncode}")
-    return answer.stdout
 
 
-def _command(folder: Path, *question: str) -> list[str]:
-    safe = ("-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "--literal-pathspecs", "--no-pager")
-    return ["git", "-C", str(folder), *safe, *question]
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _LEADING_AWAY}
-    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+def _literal(name: str) -> str:
+    """Return the path as git takes it for one and for no pattern."""
+    return f":(literal){name}"
 
 
 def _fields(answer: bytes) -> list[str]:
     return [os.fsdecode(field) for field in answer.split(b"\0")[:-1]]
 
 
-def _refused(folder: Path, why: str) -> CurateError:
-    return CurateError("E957 bad-revision", f"{one_line(str(folder))}: {one_line(why, 300)}")
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except GitError as error:
+        raise _refused(folder, error) from error
+
+
+def _refused(folder: Path, error: GitError) -> CurateError:
+    why = one_line(error.why, 300)
+    if error.is_missing:
+        return CurateError("E957 bad-revision", f"--since needs git: {why}", error.hint, exit_code=Exit.MISSING)
+    return CurateError("E957 bad-revision", f"{one_line(str(folder))}: {why}", error.hint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from curate.dedupe import Duplicates, find_duplicates, preferred
 from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
-from curate.git import git_command, git_environment
+from curate.git import GitError, ask_git
 from curate.record import SPLITS, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
 from curate.settings import SplitSettings
 from curate.split import Assignment, split
@@ -181,27 +180,13 @@ def _provenance(planned: Plan, rows: dict[Split, list[Row]]) -> list[Json]:
 
 
 def _git(root: Path) -> dict[str, Json] | None:
-    """Return the commit of ``root`` and whether its records differ from it; None outside git or without git."""
+    """Return the commit of ``root`` and whether its records differ from it; None where git cannot tell."""
     try:
-        commit = _ask_git(root, ["rev-parse", "HEAD"])
-        changes = _ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
-    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        commit = ask_git(root, ["rev-parse", "HEAD"]).decode().strip()
+        changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
+    except GitError:
         return None
     return {"commit": commit, "is_dirty": bool(changes)}
-
-
-def _ask_git(root: Path, question: Sequence[str]) -> str:
-    answer = subprocess.run(
-        git_command(root, question),
-        capture_output=True,
-        check=True,
-        text=True,
-        errors="replace",
-        timeout=20,
-        stdin=subprocess.DEVNULL,
-        env=git_environment(root, question),
-    )
-    return answer.stdout.strip()
 
 
 def _by_decision(record: Record, reason: str) -> Dropped:

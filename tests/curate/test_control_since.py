@@ -167,14 +167,17 @@ def test_attributes_and_configuration_change_nothing(repo: Path, tmp_path: Path)
     assert not marker.exists()
 
 
-def test_lines_that_git_keeps_in_another_form_are_all_checked(repo: Path) -> None:
-    path = repo / "data" / "a.jsonl"
+def test_lines_that_git_keeps_in_another_form_are_all_checked(repo: Path, tmp_path: Path) -> None:
+    path, marker = repo / "data" / "a.jsonl", tmp_path / "ran"
     (repo / ".gitattributes").write_text("*.jsonl filter=far\n")
-    git(repo, "config", "filter.far.clean", "sha256sum")
+    git(repo, "config", "filter.far.clean", f"touch {marker}; sha256sum")
     git(repo, "config", "filter.far.smudge", "cat")
     git(repo, "commit", "-q", "-a", "--allow-empty", "-m", "filtered")
     write(path, [*lines_of(path), pair(50)])
+    marker.unlink(missing_ok=True)
     assert changed_lines([path], "HEAD")[str(path)] is ALL_LINES
+    # Nor is the program run for it that the repository names.
+    assert not marker.exists()
 
 
 def test_a_link_follows_its_file(repo: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import tracemalloc
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -293,3 +295,100 @@ def test_datasets_and_the_workspace_they_are_of(make_workspace: Any) -> None:
         assert [(one["id"], one["what"]) for one in found["changes"]] == [("r005", "changed")]
         assert [one["pointer"] for one in found["changes"][0]["fields"]] == ["/messages/1/content"]
         assert found["changes"][0]["after"]["split"] in ("train", "validation", "test")
+
+
+def test_a_clean_repository_does_not_differ_whatever_its_folders_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("models/a.jsonl", "runs/x/b.jsonl", "exports/c.jsonl", "d.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"id": name, "q": 1}) + "\n", encoding="utf-8")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    # What is no data lies beside it on the disk.
+    (tmp_path / ".curate").mkdir()
+    (tmp_path / ".curate/cache.jsonl").write_text('{"id": "cached"}\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run("--since", "HEAD").stdout == "no difference in 4 records\n"
+    (tmp_path / "models/a.jsonl").write_text('{"id": "models/a.jsonl", "q": 2}\n', encoding="utf-8")
+    found = json.loads(run("--since", "HEAD", "--format", "json").stdout)
+    assert [(one["id"], one["what"]) for one in found["changes"]] == [("models/a.jsonl", "changed")]
+
+
+def test_a_workspace_may_keep_its_records_in_any_folder(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_workspace().root
+    (root / "data").rename(root / "exports")
+    (root / "curate.toml").write_text('data = ["exports/*.jsonl"]\n', encoding="utf-8")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "x")
+    monkeypatch.chdir(root)
+    assert run("--since", "HEAD").stdout == "no difference in 60 records\n"
+
+
+@pytest.mark.parametrize("names", [["a", "a", "a-2"], ["a-2", "a", "a"], ["a", "a", "a-2", "a", "a-3", "a-2"]])
+def test_repeated_ids_are_told_apart_from_those_that_look_like_it(names: list[str], tmp_path: Path) -> None:
+    paths = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for path in paths:
+        path.write_text("".join(json.dumps({"id": name, "q": n}) + "\n" for n, name in enumerate(names)))
+    assert run(*map(str, paths)).stdout == f"no difference in {len(names)} records\n"
+    paths[1].write_text(paths[1].read_text().replace('"q": 2', '"q": 9'))
+    found = json.loads(run(*map(str, paths), "--format", "json").stdout)
+    assert [(one["what"], one["fields"][0]["after"]) for one in found["changes"]] == [("changed", 9)]
+
+
+@pytest.mark.parametrize("arguments", [("HEAD:", "."), ("HEAD:a.jsonl", "a.jsonl")])
+def test_what_a_commit_has_is_not_held_in_memory(
+    arguments: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curate.cli.diff.commit import checked_out
+
+    git(tmp_path, "init", "-q")
+    with (tmp_path / "a.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(40):
+            file.write(json.dumps({"id": str(number), "q": "x" * 500_000}) + "\n")
+    size = (tmp_path / "a.jsonl").stat().st_size
+    (tmp_path / "b.json").write_text("{}", encoding="utf-8")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    tracemalloc.start()
+    with checked_out("HEAD", arguments[0].removeprefix("HEAD:"), tmp_path) as place:
+        laid = place if place.is_file() else place / "a.jsonl"
+        assert laid.stat().st_size == size
+        assert place.is_file() or (place / "b.json").read_bytes() == b"{}"
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < size / 4
+
+
+def test_large_data_of_a_commit_has_no_time_limit(committed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from curate import git as runner
+
+    # This git takes longer for what is in files than a small question may take.
+    real = shutil.which("git")
+    assert real
+    folder = committed.root.parent / "bin"
+    folder.mkdir()
+    slow = f'#!/bin/sh\ncase "$*" in *--batch*) sleep 3;; esac\nexec {real} "$@"\n'
+    (folder / "git").write_text(slow, encoding="utf-8")
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(runner, "_SECONDS", 2)
+    assert run("--since", "HEAD").stdout == "no difference in 60 records\n"
+
+
+def test_a_commit_that_the_repository_lacks_a_part_of_is_an_error(committed: Workspace) -> None:
+    blob = subprocess.run(
+        ["git", "rev-parse", "HEAD:data/a.jsonl"], cwd=committed.root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    path = committed.root / ".git/objects" / blob[:2] / blob[2:]
+    whole = path.read_bytes()
+    for content in (None, b"", whole[: len(whole) // 2]):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+        for arguments in (("--since", "HEAD"), ("HEAD:data/a.jsonl", "data/a.jsonl")):
+            done = run(*arguments)
+            assert isinstance(done.exception, CurateError), (content, arguments)
+            assert done.exception.code == "E966 git-refused"

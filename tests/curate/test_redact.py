@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +25,7 @@ from curate import cli
 from curate.checks.personal_data import find as find_personal
 from curate.checks.secret import find as find_secrets
 from curate.checks.spans import sensitive_spans, with_values_hidden
+from curate.cli import redact as redact_cli
 from curate.journal import Decision
 from curate.places import shipped
 from curate.record import CurateError
@@ -359,6 +364,98 @@ def test_the_key_is_written_before_any_file(tmp_path: Path, monkeypatch: pytest.
         redact(path)
     assert path.read_bytes() == before
     assert read_key(tmp_path / ".curate" / "redact.key.json").value("[EMAIL_1]") == EMAIL
+
+
+def call(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "curate", "redact", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_call_in_the_middle_of_another_loses_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = written(tmp_path / "one.jsonl", record(EMAIL))
+    two = written(tmp_path / "two.jsonl", record("tom.li@parcels.shop"))
+    before = one.read_bytes(), two.read_bytes()
+    go_through = redact_cli._plan
+    others = [two]
+
+    def go_through_and_be_late(*arguments: Any, **options: Any) -> None:
+        go_through(*arguments, **options)
+        if others:
+            assert redact(others.pop()) == 0
+
+    monkeypatch.setattr(redact_cli, "_plan", go_through_and_be_late)
+    assert redact(one) == 0
+    assert (outputs(one), outputs(two)) == (["[EMAIL_2]"], ["[EMAIL_1]"])
+    assert redact(one, two, "--restore") == 0
+    assert (one.read_bytes(), two.read_bytes()) == before
+
+
+def test_many_calls_at_once_share_one_key(tmp_path: Path) -> None:
+    paths = [
+        written(tmp_path / f"{n}.jsonl", *(record(f"user{n}x{m}@parcels.shop, {EMAIL}") for m in range(50)))
+        for n in range(4)
+    ]
+    before = [path.read_bytes() for path in paths]
+    for child in [call(path) for path in paths]:
+        assert "Traceback" not in child.communicate(timeout=120)[1]
+        assert child.returncode == 0
+    assert len(read_key(tmp_path / ".curate" / "redact.key.json").entries) == 4 * 50 + 1
+    assert redact(*paths, "--restore") == 0
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize("more", [(), ("--restore",)])
+def test_who_has_to_wait_for_the_key_is_told_so(tmp_path: Path, more: tuple[str, ...]) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    key = tmp_path / "k.json"
+    write_key(key, Key())
+    with FileLock(f"{key}.lock"):
+        child = call(path, "--key", key, *more)
+        assert child.stderr is not None
+        assert child.stderr.readline() == f"waiting for another `curate redact` with the key {key}\n"
+        assert outputs(path) == [EMAIL]
+        assert child.poll() is None
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert outputs(path) == [EMAIL if more else "[EMAIL_1]"]
+
+
+def test_a_value_that_comes_after_the_key_was_saved_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    keep = redact_cli._keep_key
+
+    def keep_and_be_late(*arguments: Any) -> None:
+        keep(*arguments)
+        written(path, record(EMAIL), record("tom.li@parcels.shop"))
+
+    monkeypatch.setattr(redact_cli, "_keep_key", keep_and_be_late)
+    with pytest.raises(CurateError) as raised:
+        redact(path)
+    assert raised.value.code == "E959 not-rewritten"
+    assert outputs(path) == [EMAIL, "tom.li@parcels.shop"]
+
+
+def test_a_key_that_we_cannot_write_is_good_for_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    key = tmp_path / "mounted" / "k.json"
+    assert redact(path, "--key", key) == 0
+    (key.parent / "k.json.lock").unlink()
+    # A test may run as root, for whom no folder is closed.
+    monkeypatch.setattr("os.access", lambda _, mode, **__: mode != os.W_OK)
+    assert redact(path, "--key", key, "--restore") == 0
+    assert redact(path, "--key", key) == 0
+    assert outputs(path) == ["[EMAIL_1]"]
+    assert [item.name for item in key.parent.iterdir()] == ["k.json"]
+
+
+def test_a_list_of_names_does_not_go_with_restoring(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", record(EMAIL))
+    assert redact(path) == 0
+    with pytest.raises(click.UsageError):
+        redact(path, "--restore", "--terms", tmp_path / "missing.txt")
+    assert outputs(path) == ["[EMAIL_1]"]
 
 
 # --- workspaces ------------------------------------------------------------------------------------------------------

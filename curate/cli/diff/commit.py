@@ -7,14 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from curate.cli.diff.versions import is_of_a_version
+from curate.git import stream_git
 from curate.merge import ask_git
+from curate.merge.git import refusals_told
 from curate.record import CurateError
 from curate.say import one_line
 from curate.store import write_atomic
 
-_NOT_DATA = {"runs", "models", "exports", ".curate", ".git"}
 _SUFFIXES = {".toml", ".json", ".jsonl", ".log"}
+_PIECE = 1 << 20
 
 
 @contextmanager
@@ -25,7 +29,8 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
     from ``folder``. Links and submodules are left out, and so is what holds neither records, settings nor decisions.
 
     Raises:
-        CurateError: E966 when git does not know the commit or the path.
+        CurateError: E966 when git does not know the commit or the path, or the repository lacks some of it; E906 when
+            there is no room for it.
     """
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
@@ -35,7 +40,8 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
         place = Path(made)
         if kind == b"blob":
             file = place / (PurePosixPath(path).name or "records.jsonl")
-            write_atomic(file, [ask_git(folder, ["cat-file", "blob", name])])
+            with refusals_told(folder), stream_git(folder, ["cat-file", "blob", name]) as answer:
+                write_atomic(file, iter(lambda: answer.read(_PIECE), b""))
             yield file
         else:
             _lay_out(name, folder, place)
@@ -47,24 +53,36 @@ def _lay_out(name: str, folder: Path, place: Path) -> None:
     for entry in ask_git(folder, ["ls-tree", "-r", "-z", "--full-tree", name]).split(b"\0"):
         head, _, spelled = entry.partition(b"\t")
         path = PurePosixPath(os.fsdecode(spelled))
-        if head.startswith(b"100") and path.suffix in _SUFFIXES and not _NOT_DATA & set(path.parts):
+        if head.startswith(b"100") and path.suffix in _SUFFIXES and is_of_a_version(path):
             # A tree can be written by hand: what would lie outside the folder is no file of a data set.
             if path.is_absolute() or ".." in path.parts:
                 continue
             wanted.append((head.split()[2].decode(), place / path))
     if not wanted:
         return
-    blobs = ask_git(folder, ["cat-file", "--batch"], "".join(f"{blob}\n" for blob, _ in wanted).encode())
-    start = 0
-    for _, file in wanted:
-        end = blobs.index(b"\n", start)
-        blob, *told = blobs[start:end].decode().split()
-        if told[-1] == "missing":
-            raise CurateError(
-                "E966 git-refused",
-                f"the repository lacks {blob}, which {one_line(name)} has",
-                "A partial clone fetches it with `git checkout`; a damaged one is told by `git fsck`.",
-            )
-        size = int(told[-1])
-        write_atomic(file, [blobs[end + 1 : end + 1 + size]])
-        start = end + 1 + size + 1
+    asked = "".join(f"{blob}\n" for blob, _ in wanted).encode()
+    # One after another as they come: a data set need not fit in memory.
+    with refusals_told(folder), stream_git(folder, ["cat-file", "--batch"], asked) as answer:
+        for blob, file in wanted:
+            # Its name, its type and its size, unless git has said that it is missing, or nothing more at all.
+            told = answer.readline().split()
+            if len(told) != 3:
+                raise _lacking(blob, name)
+            write_atomic(file, _content(answer, int(told[2]), _lacking(blob, name)))
+
+
+def _content(answer: IO[bytes], size: int, otherwise: CurateError) -> Iterator[bytes]:
+    """Yield the ``size`` bytes that come next, and pass the newline after them."""
+    while size:
+        piece = answer.read(min(size, _PIECE))
+        if not piece:
+            raise otherwise
+        size -= len(piece)
+        yield piece
+    answer.read(1)
+
+
+def _lacking(blob: str, name: str) -> CurateError:
+    message = f"the repository lacks {blob}, which {one_line(name)} has"
+    hint = "A partial clone fetches it with `git checkout`; a damaged one is told by `git fsck`."
+    return CurateError("E966 git-refused", message, hint)

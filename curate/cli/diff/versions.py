@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 import orjson
@@ -16,15 +16,16 @@ from curate.export import FILE_NAME as MANIFEST
 from curate.export import row_of
 from curate.journal import FOLDER as JOURNAL
 from curate.merge import recognise
-from curate.record import SPLITS, CurateError, Json, Record, content_id
+from curate.record import SPLITS, CurateError, Json, Record, Source, content_id
 from curate.settings import FILE_NAME, root_of
 from curate.shape import Shape
 from curate.table import counted
-from curate.workspace import Workspace, open_workspace
+from curate.workspace import Workspace, open_workspace, told_apart
 from curate.workspace.loose import shape_for
 
 _BOOKKEEPING = ("id", "cluster", "source")
 """What a dataset's row says about where it came from; it changes when other records do."""
+_NOT_DATA = {".curate", ".git"}
 
 
 @dataclass(slots=True)
@@ -47,13 +48,22 @@ def read_version(path: Path, name: str) -> Version:
     if (path / MANIFEST).is_file():
         return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.jsonl") if file.is_file())
+        found = (file for file in path.rglob("*.jsonl") if is_of_a_version(file.relative_to(path)))
+        files = sorted(file for file in found if file.is_file())
         if not files:
             raise CurateError("E904 no-such-file", f"{say.one_line(name)}: no *.jsonl file is in it")
         return _lines(path, files, name, "lines")
     if not path.exists():
         raise CurateError("E904 no-such-file", f"{say.one_line(name)} is not there", "A commit's is REF:PATH.")
     return _lines(path.parent, [path], name, "lines")
+
+
+def is_of_a_version(path: PurePath) -> bool:
+    """Whether a file at ``path`` within a folder can belong to its version, on disk as in a commit.
+
+    Any other name may be that of a folder of data: what a workspace takes for data, its settings say.
+    """
+    return not _NOT_DATA & set(path.parts)
 
 
 def comparable(before: Version, after: Version, names: tuple[str, str]) -> tuple[list[Item], list[Item]]:
@@ -118,7 +128,7 @@ def _decided(shape: Shape, record: Record) -> dict[str, Json]:
 def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "lines"]) -> Version:
     found = Version(kind)
     num_bad = 0
-    seen: dict[str, int] = {}
+    read: list[tuple[Item, Item | None]] = []
     # The folder may be the workspace itself, or lie in one.
     shape = None if kind == "dataset" else shape_for(files, root_of(root / FILE_NAME))
     for path in files:
@@ -126,12 +136,13 @@ def _lines(root: Path, files: list[Path], name: str, kind: Literal["dataset", "l
             if not isinstance(item, Entry):
                 num_bad += item.severity == "error"
                 continue
-            made, row = _of_dataset(item, path.stem) if kind == "dataset" else _of_line(item, path.stem, shape)
-            seen[made.id] = seen.get(made.id, 0) + 1
-            # Repeated ids are told apart by their number, so that each of them is compared.
-            number = "" if seen[made.id] == 1 else f"-{seen[made.id]}"
-            found.items.append(replace(made, id=made.id + number))
-            found.rows += [replace(row, id=row.id + number)] if row else []
+            read.append(_of_dataset(item, path.stem) if kind == "dataset" else _of_line(item, path.stem, shape))
+    nowhere = Source("", 0)
+    # Repeated ids are numbered, so that each is compared, and as in a workspace, which may be the other version.
+    named = told_apart(Record(made.id, "instruction", nowhere, {}) for made, _ in read)
+    for (made, row), record in zip(read, named, strict=True):
+        found.items.append(replace(made, id=record.id))
+        found.rows += [replace(row, id=record.id)] if row else []
     _tell_left_out(name, num_bad)
     return found
 
