@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -60,7 +61,7 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     # A fresh interpreter each: forking a process whose libraries have threads can deadlock.
     context = multiprocessing.get_context("spawn")
     count, recipe = min(jobs, len(tasks)) or 1, recipe_of(examiner)
-    with ProcessPoolExecutor(count, context, initializer=_start, initargs=recipe) as pool:
+    with _deaf_to_pipes(), ProcessPoolExecutor(count, context, initializer=_start, initargs=recipe) as pool:
         waiting: deque[tuple[Path, Future[SpanResult]]] = deque()
         is_done = False
         try:
@@ -86,6 +87,19 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
             if not is_done:
                 for worker in multiprocessing.active_children():
                     worker.terminate()
+
+
+@contextmanager
+def _deaf_to_pipes() -> Iterator[None]:
+    """Let the pipe of a worker that is gone be an error in the pool, where SIGPIPE would end us before it is told.
+
+    Threads that the pool starts meanwhile inherit it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
