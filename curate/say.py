@@ -8,6 +8,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
@@ -101,7 +102,9 @@ def data(text: str = "") -> None:
 
 def talk(text: str = "") -> None:
     """Write one line of talk to stderr."""
-    _write(sys.stderr, text)
+    # Where talk cannot be heard, as on a full disk, the data and the exit code still say what counts.
+    with suppress(OSError):
+        _write(sys.stderr, text)
 
 
 def width() -> int:

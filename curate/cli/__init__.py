@@ -8,6 +8,7 @@ import os
 import pkgutil
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -66,6 +67,7 @@ def main() -> NoReturn:
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     collect_rarely()
+    _replace_closed_streams()
     try:
         sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
     except CurateError as error:
@@ -84,6 +86,13 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)
+
+
+def _replace_closed_streams() -> None:
+    """Let what is written to a stream that was closed before we began go nowhere, and nothing come from it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  as long as we live
 
 
 def _tell_usage(error: click.ClickException) -> None:

@@ -40,6 +40,8 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None) 
     from curate.quality import html_page, overview
     from curate.store import write_atomic
 
+    if page is not None and page.resolve() in {path.resolve() for path in paths}:
+        raise click.BadParameter("this is one of the files to read", param_hint="--html")
     title, records, pins = _input(paths)
     view = overview(records, pins)
     if form == "jsonl":

@@ -5,6 +5,7 @@ A stage is a folder of arrays, named by a digest of all that it was computed fro
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,11 +24,12 @@ from curate.dedupe.shingles import Tokens
 from curate.record import CurateError
 from curate.store import WRITE_FAILED, Scratch, remove_folder
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same input would give other arrays."""
 KEPT_DAYS = 7
 """A stage that no call has used for a week is removed."""
-_ABOUT = "about.json"
+_ABOUT = "about"
+_NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
 _PIECE = 1 << 24
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -42,6 +44,8 @@ class Stages:
     """What stood in the way of keeping a stage."""
     num_resumed: int = 0
     """Stages that were there already."""
+    is_checked: bool = True
+    """Whether what an earlier call has left is held against its digest, at a second a gigabyte."""
 
     def arrays(self, stage: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a stage: those of an earlier call about the same, else what ``make`` returns."""
@@ -84,7 +88,7 @@ class Stages:
         try:
             corpus, known = make(_Spilled(scratch))
             columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
-            tokens = {"tokens": {"dtype": corpus.tokens.dtype.str, "shape": list(corpus.tokens.shape)}}
+            tokens = {"tokens": _form(corpus.tokens)}
             _fill(scratch, columns, {"ids": corpus.ids, "file_names": corpus.file_names, "known": known}, tokens)
             scratch.publish()
         finally:
@@ -104,9 +108,15 @@ class Stages:
     def _read(self, place: Path) -> tuple[Arrays, dict[str, Any]] | None:
         """Return the arrays of a finished stage and what is known about them; one that is not whole is removed."""
         try:
-            about = orjson.loads((place / _ABOUT).read_bytes())
-            arrays = {name: _mapped(place / f"{name}.bin", **form) for name, form in about["arrays"].items()}
-        except (OSError, ValueError, KeyError, TypeError):
+            digest, _, content = (place / _ABOUT).read_bytes().partition(b"\n")
+            if digest != _digest(content):
+                raise ValueError(f"{place} was changed")
+            about = orjson.loads(content)
+            arrays = {
+                name: _mapped(place / f"{name}.bin", form, is_checked=self.is_checked)
+                for name, form in about["arrays"].items()
+            }
+        except (OSError, ValueError):
             # Not there yet, or somebody has cut or changed a file; all of it can be computed again.
             remove_folder(place)
             return None
@@ -134,8 +144,13 @@ class Stages:
         self.folder = None
 
     def sweep(self) -> None:
-        """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago."""
+        """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago.
+
+        Whatever is not called like a stage is somebody else's, and stays.
+        """
         for place in self.folder.glob("*") if self.folder is not None else ():
+            if not _NAMED.fullmatch(place.name):
+                continue
             with suppress(OSError):
                 used = (place / _ABOUT if (place / _ABOUT).exists() else place).stat().st_mtime
                 if time.time() - used > 86400 * (1 if place.name.startswith(".") else KEPT_DAYS):
@@ -160,30 +175,48 @@ class _Spilled:
         """Return all tokens, from the file."""
         # There is none yet where no record had a token.
         self.scratch.append("tokens.bin", b"")
-        return _mapped(self.scratch.path("tokens.bin"), self.dtype.str, [self.count])
+        form = {"dtype": self.dtype.str, "shape": [self.count]}
+        return _mapped(self.scratch.path("tokens.bin"), form, is_checked=False)
 
 
-def _mapped(path: Path, dtype: str, shape: list[int]) -> NDArray[Any]:
+def _form(array: NDArray[Any]) -> dict[str, Any]:
+    """Return what has to be known of an array to read it from its file, and the digest of what it holds."""
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "digest": _digest(_bytes_of(array)).decode()}
+
+
+def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[Any]:
     """Map an array from its file.
 
     Raises:
-        ValueError: the file has another size.
+        ValueError: the file has another size, or does not hold what was written.
     """
-    kind = np.dtype(dtype)
+    kind, shape = np.dtype(form["dtype"]), form["shape"]
     if path.stat().st_size != kind.itemsize * int(np.prod(shape)):
         raise ValueError(f"{path} has another size")
     if 0 in shape:
         return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", shape=tuple(shape))
+    array = np.memmap(path, kind, "r", shape=tuple(shape))
+    if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
+        raise ValueError(f"{path} was changed")
+    return array
 
 
 def _fill(scratch: Scratch, arrays: Arrays, known: dict[str, Any], forms: dict[str, Any]) -> None:
     for name, array in arrays.items():
-        forms[name] = {"dtype": array.dtype.str, "shape": list(array.shape)}
-        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        forms[name] = _form(array)
+        content = _bytes_of(array)
         for low in range(0, max(1, len(content)), _PIECE):
             scratch.append(f"{name}.bin", content[low : low + _PIECE])
-    scratch.append(_ABOUT, orjson.dumps({"arrays": forms, **known}))
+    about = orjson.dumps({"arrays": forms, **known})
+    scratch.append(_ABOUT, _digest(about) + b"\n" + about)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return blake2b(content, digest_size=16).hexdigest().encode()
 
 
 def _corpus(arrays: Arrays, about: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:

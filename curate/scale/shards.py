@@ -104,7 +104,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     import pyarrow
     from pyarrow import parquet
 
-    # The library crashes on some files that are something else.
+    # The library crashes on some files that are something else, and waits for a pipe.
     _refuse_disguise(path)
     try:
         number = 0
@@ -112,7 +112,8 @@ def _lines(path: Path) -> Iterator[bytes]:
             for values in polars.DataFrame(polars.from_arrow(batch)).iter_rows(named=True):
                 number += 1
                 yield _line({name: value for name, value in values.items() if value is not None}, number, path)
-    except (pyarrow.ArrowException, polars.exceptions.PolarsError, OSError) as error:
+    # A panic is what the library calls a text that is not UTF-8.
+    except (pyarrow.ArrowException, polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         what = say.one_line(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
         raise _unreadable(path, what, "The file may be cut off; fetch it again.") from error
 
@@ -127,6 +128,8 @@ def _line(values: dict[str, Any], number: int, path: Path) -> bytes:
 
 
 def _refuse_disguise(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise _unreadable(path, "not a regular file", "Name a file.")
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))

@@ -54,7 +54,8 @@ class Shelf:
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
-        self._stages = Stages(Path(texts.scratch))
+        # The folder is of this run alone, and goes with it.
+        self._stages = Stages(Path(texts.scratch), is_checked=False)
         self.corpus = lru_cache(maxsize=256)(self._corpus)
 
     @cached_property

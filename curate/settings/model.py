@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from curate.record import Severity
 
 _GLOB = r"^[^\u0000]*[^\u0000./][^\u0000]*$"
 """Names something: a glob of dots and slashes alone is the workspace itself or what lies above it."""
+
+
+def _collapsed(glob: str) -> str:
+    """Return ``glob`` with runs of ``**/``, which mean no more than one and take pathlib ages, as one."""
+    return re.sub(r"(?:\*\*/)+", "**/", glob)
+
+
+GlobText = Annotated[str, Field(pattern=_GLOB), AfterValidator(_collapsed)]
 
 
 class _Part(BaseModel):
@@ -114,7 +123,7 @@ class DedupeSettings(_Part):
 class LeakSettings(_Part):
     """How leaks between splits and contamination by benchmarks are found."""
 
-    against: list[Annotated[str, Field(pattern=_GLOB)]] = Field(default_factory=list)
+    against: list[GlobText] = Field(default_factory=list)
     """Globs, inside the workspace, of benchmark files that no training record may repeat; see check P504."""
     ngram: int = Field(default=13, ge=3, le=64)
     """Words that two long texts must share in a row."""
@@ -168,7 +177,7 @@ class Settings(_Part):
 
     schema_: str = Field(default="instruction", alias="schema")
     """A shipped schema (instruction, chat, domain) or a path inside the workspace."""
-    data: list[Annotated[str, Field(pattern=_GLOB)]] = Field(default_factory=lambda: ["data/*.jsonl"])
+    data: list[GlobText] = Field(default_factory=lambda: ["data/*.jsonl"])
     """Globs of the record files, inside the workspace."""
     categories: dict[str, Category] = Field(default_factory=dict)
     """The known categories; empty means that any is accepted."""

@@ -105,7 +105,8 @@ def baseline_path(settings: Settings, root: Path | None) -> Path | None:
     name = settings.checks.baseline
     if not name or root is None:
         return None
-    if not (root / name).resolve().is_relative_to(root.resolve()):
+    # A name with a NUL in it leads nowhere.
+    if "\0" in name or not (root / name).resolve().is_relative_to(root.resolve()):
         raise CurateError("E902 bad-settings", f"checks.baseline: {name!r} leads out of the workspace")
     return root / name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -11,7 +10,7 @@ from curate.checks import Check, discover
 from curate.door import FAULTS, Fault
 from curate.record import CurateError, Severity, is_named
 from curate.settings import CheckSettings, Scope, Tolerance
-from curate.validate.globs import matcher
+from curate.validate.globs import Glob
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
 """Codes of lines and files that cannot be read as records."""
@@ -38,7 +37,7 @@ class Selection:
     tolerances: dict[str, Tolerance]
     """By code."""
     _names: dict[str, str]
-    _paths: list[tuple[re.Pattern[str], Scope]]
+    _paths: list[tuple[Glob, Scope]]
     _categories: dict[str, Scope]
     _known: dict[tuple[str, str | None], Rules] = field(default_factory=dict)
 
@@ -65,7 +64,7 @@ class Selection:
         return self._known[key]
 
     def _scoped(self, file: str, category: str) -> Rules:
-        scopes = [scope for pattern, scope in self._paths if file and pattern.fullmatch(file)]
+        scopes = [scope for pattern, scope in self._paths if file and pattern.matches(file)]
         if category in self._categories:
             scopes.append(self._categories[category])
         severities, unwanted = dict(self.everywhere.severities), set(self.everywhere.unwanted)
@@ -108,7 +107,7 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
         {code: one for asked, one in settings.tolerance.items() for code in names if asked in (code, names[code])},
         names,
-        [(matcher(pattern), scope) for pattern, scope in settings.per_path.items()],
+        [(Glob.of(pattern), scope) for pattern, scope in settings.per_path.items()],
         settings.per_category,
     )
 

@@ -244,3 +244,42 @@ def test_what_was_forgiven_stands_in_the_manifest(tmp_path: Path) -> None:
     export_dataset(open_workspace(root))
     manifest = json.loads((root / "dataset" / "v1" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["findings"]["Q201"] == 1
+
+
+@pytest.mark.parametrize("streams", ["<&-", "2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_streams_that_are_closed_or_full_change_no_verdict(streams: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(line(1), encoding="utf-8")
+    call = f"{sys.executable} -m curate validate {path} --schema instruction --ignore B8,P502 {streams}"
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, done.stderr if "2>" not in streams else "")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_closed_stdout_is_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(line(1, ""), encoding="utf-8")
+    for call, code in ((f"{path} >&-", 1), ("- <&-", 0), (f"{path} --limit 99999999999999999999", 2)):
+        command = f"{sys.executable} -m curate validate --schema instruction {call}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), (call, done.stderr)
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(line(1), encoding="utf-8")
+    base = str(tmp_path / "b.json")
+    for call in (
+        ["stats", str(path), "--html", str(path)],
+        ["validate", str(path), "--output", str(path)],
+        ["validate", str(path), "--baseline", base, "--update-baseline", "--output", base],
+    ):
+        done = CliRunner().invoke(cli, call)
+        assert done.exit_code == 2, call
+        assert path.read_text(encoding="utf-8") == line(1)
+
+
+def test_a_baseline_with_a_nul_in_its_name_is_a_bad_setting(tmp_path: Path) -> None:
+    root = workspace(tmp_path, '[checks]\nbaseline = "b\\u0000"\n', a=line(1))
+    done = CliRunner().invoke(cli, ["validate", str(root)], standalone_mode=False)
+    assert getattr(done.exception, "code", "") == "E902 bad-settings"

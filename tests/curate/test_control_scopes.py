@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from curate.settings import Category, CheckSettings, Settings
 from curate.shape import load_shape
 from curate.validate import Baseline, Verdict, select_checks, validate
 from curate.validate.changes import LineSet
-from curate.validate.globs import matcher, place_name
+from curate.validate.globs import Glob, place_name
+from curate.workspace.paths import data_files
 
 INSTRUCTION = load_shape("instruction")
 
@@ -54,16 +56,38 @@ def found(verdict: Verdict) -> list[tuple[str, str, str, int]]:
     ],
 )
 def test_globs(glob: str, yes: list[str], no: list[str]) -> None:
-    pattern = matcher(glob)
-    assert [name for name in [*yes, *no] if pattern.fullmatch(name)] == yes
+    pattern = Glob.of(glob)
+    assert [name for name in [*yes, *no] if pattern.matches(name)] == yes
 
 
 @given(st.text(st.characters(exclude_characters="*?"), max_size=20), st.text(max_size=20))
 def test_a_glob_without_wildcards_is_the_name_itself(glob: str, name: str) -> None:
-    assert matcher(glob).fullmatch(glob)
-    assert bool(matcher(glob).fullmatch(name)) == (glob == name)
-    assert matcher("**").fullmatch(name)
-    assert matcher(re.sub(r"[^/]", "?", name)).fullmatch(name)
+    assert Glob.of(glob).matches(glob)
+    assert bool(Glob.of(glob).matches(name)) == (glob == name)
+    assert Glob.of("**").matches(name)
+    assert Glob.of(re.sub(r"[^/]", "?", name)).matches(name)
+
+
+_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@given(st.text("ab/*?", max_size=8), st.text("ab/", max_size=8))
+def test_a_glob_means_what_a_regular_expression_would(glob: str, name: str) -> None:
+    pieces = re.findall(r"\*\*/|\*\*|\*|\?|.", glob)
+    pattern = "".join(_WILD.get(piece, re.escape(piece)) for piece in pieces)
+    assert Glob.of(glob).matches(name) == bool(re.fullmatch(pattern, name))
+
+
+@pytest.mark.parametrize("glob", ["**/" * 25 + "zz", "*" * 60 + "zz", "*a" * 30 + "zz"])
+def test_many_stars_take_no_more_than_a_moment(glob: str, tmp_path: Path) -> None:
+    started = time.process_time()
+    assert not Glob.of(glob).matches("a/" * 40 + "a" * 200)
+    settings = Settings.model_validate({"data": ["**/" * 25 + "*.jsonl"], "checks": {"per_path": {glob: {}}}})
+    place = tmp_path.joinpath(*"abcdefghijkl")
+    place.mkdir(parents=True)
+    (place / "x.jsonl").touch()
+    assert data_files(tmp_path, settings.data) == [place / "x.jsonl"]
+    assert time.process_time() - started < 5
 
 
 def test_names_are_relative_to_the_workspace_else_to_the_working_folder(

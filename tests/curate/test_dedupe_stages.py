@@ -82,11 +82,14 @@ def test_a_damaged_stage_is_made_again(files, tmp_path):
     for place in places:
         for path in sorted(place.iterdir()):
             content = path.read_bytes()
-            path.write_bytes(content[:-1] or b"x")
-            stages = Stages(tmp_path / "cache")
-            assert streamed(files, stages)[1] == wanted, path
-            assert stages.num_resumed == 6
-            assert path.read_bytes() == content
+            flipped = bytes([content[0] ^ 1]) + content[1:] if content else b"x"
+            odd = [content[:-1] or b"x", flipped, b'{"arrays":{}}', b'{"arrays":[]}', b"[]"]
+            for damaged in odd if path.name == "about" else odd[:2]:
+                path.write_bytes(damaged)
+                stages = Stages(tmp_path / "cache")
+                assert streamed(files, stages)[1] == wanted, path
+                assert stages.num_resumed == 6
+                assert path.read_bytes() == content
 
 
 def test_a_folder_that_cannot_be_written_to_is_done_without(files, tmp_path):
@@ -99,13 +102,21 @@ def test_a_folder_that_cannot_be_written_to_is_done_without(files, tmp_path):
 
 def test_old_stages_are_swept(tmp_path):
     stages = Stages(tmp_path / "cache")
-    ages = {"buckets-a": 0, "buckets-b": KEPT_DAYS + 1, ".links-c.1.tmp": 0, ".links-d.2.tmp": 2}
+    one, two = "a" * 32, "b" * 32
+    ages = {
+        f"buckets-{one}": 0,
+        f"buckets-{two}": KEPT_DAYS + 1,
+        f".links-{one}.1.tmp": 0,
+        f".links-{two}.2.tmp": 2,
+        "photos": KEPT_DAYS + 1,
+    }
     for name, days in ages.items():
         (tmp_path / "cache" / name).mkdir(parents=True)
         when = time.time() - 86400 * days
         os.utime(tmp_path / "cache" / name, (when, when))
     stages.sweep()
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".links-c.1.tmp", "buckets-a"]
+    left = sorted(path.name for path in (tmp_path / "cache").iterdir())
+    assert left == [f".links-{one}.1.tmp", f"buckets-{one}", "photos"]
 
 
 _PROGRAM = """
@@ -166,6 +177,29 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monk
     stages = Stages(tmp_path / "cache")
     assert streamed(files, stages)[1:] == (wanted, {"num_findings": 2})
     assert stages.remarks == ["finished stages are not kept: no space left"]
+
+
+def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.cli.dedupe.compared.STAGED_FROM", 1)
+    root = tmp_path / "ws"
+    (root / ".curate/cache").mkdir(parents=True)
+    (root / "curate.toml").write_text("", encoding="utf-8")
+    files[0].rename(root / "a.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    (root / ".curate/cache/dedupe").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CurateError, match="outside the workspace"):
+        compare_files([root / "a.jsonl"], SETTINGS, lambda *_: None, is_staged=True)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
+    path = tmp_path / "a.jsonl"
+    line = {"instruction": "Say it again, please.", "output": "It."}
+    text = "".join(json.dumps({"id": name, **line}) + "\n" for name in ("a\u009b2J\u202e", "b"))
+    path.write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(cli, ["dedupe", str(path), "--format", "jsonl"])
+    assert done.stdout.isascii()
+    assert json.loads(done.stdout)["other"] == "a\u009b2J\u202e"
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -303,9 +304,15 @@ def test_a_parquet_row_that_json_cannot_hold(tmp_path: Path) -> None:
     (tmp_path / "curate.toml").write_text('[checks.per_path."a*"]\nignore = ["S1"]\n', encoding="utf-8")
     with pytest.raises(click.UsageError, match="do not reach Parquet"):
         run("validate", str(table), "--engine", "daft", "--schema", "instruction")
+    (tmp_path / "curate.toml").unlink()
     table.write_bytes(b"null")
     with pytest.raises(CurateError, match="not a Parquet file"):
         run("dedupe", str(table), "--engine", "daft")
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(CurateError, match="not a regular file"):
+        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
+    table.unlink()
     table.write_bytes(b"PAR1 and no more")
     with pytest.raises(CurateError, match="Parquet"):
         run("dedupe", str(table), "--engine", "daft")

@@ -147,7 +147,15 @@ def _cache_of(path: Path) -> Path:
 
 
 def _kept_in(root: Path) -> Path:
-    """Return the cache of a workspace, which git leaves out."""
+    """Return the cache of a workspace, which git leaves out.
+
+    Raises:
+        CurateError: E914 when it lies elsewhere: what is old in it is removed.
+    """
+    # Asked for only when there is much to keep.
+    from curate.workspace import inside
+
+    inside(root, root / CACHE)
     # Where nothing can be written, the stages say so themselves.
     with suppress(CurateError):
         make_cache(root / CACHE.parts[0])

@@ -97,6 +97,5 @@ def json_lines(compared: Compared, meanings: Meanings | None) -> Iterator[str]:
                 "file": places[name].file,
                 "line": places[name].line,
                 "cluster": meanings.clusters[name] if meanings and kind == "semantic" else found.clusters[name],
-            },
-            ensure_ascii=False,
+            }
         )

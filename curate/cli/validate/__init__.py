@@ -60,7 +60,11 @@ _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 @click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=1000, show_default=True, help="Findings to show; all are counted."
+    "--limit",
+    type=click.IntRange(0, 1_000_000_000),
+    default=1000,
+    show_default=True,
+    help="Findings to show; all are counted.",
 )
 def command(**given: Any) -> int:
     """Check every line of record files, or of a workspace, and the data set as a whole. The path '-' reads stdin.

@@ -172,5 +172,7 @@ def _spare_inputs(options: Options, inputs: Inputs) -> None:
     taken = {path.resolve() for path in inputs.files}
     if options.output and options.output.resolve() in taken:
         raise click.BadParameter("this is one of the files to check", param_hint="--output")
+    if options.output and options.baseline and options.output.resolve() == options.baseline.resolve():
+        raise click.BadParameter("this is the baseline", param_hint="--output")
     if options.baseline and options.baseline.resolve() in taken:
         raise CurateError("E956 bad-baseline", f"{say.one_line(str(options.baseline))} is one of the files to check")
