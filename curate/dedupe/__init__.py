@@ -47,20 +47,29 @@ def find_duplicates(
         CurateError: E910 when two records have the same id, because the result could not say which is meant.
     """
     # numpy is loaded only by commands that compare.
-    from curate.dedupe.corpus import gather
+    from curate.dedupe.corpus import digest_of, gather
     from curate.dedupe.find import find
-    from curate.dedupe.near import kernels_for
+    from curate.dedupe.near import NUMPY, kernels_for
     from curate.dedupe.stages import Stages
 
     _refuse_repeated_ids(records)
     method = method_of(settings)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
-    watch = watch or _unwatched
-    by_character = method.unit == "character"
-    corpus = gather(
-        records, kernels.clean, by_character=by_character, seen=lambda done: watch("reading", done, len(records))
-    )
-    return find(corpus, method, kernels, stages or Stages(), watch)
+    watch, stages = watch or _unwatched, stages or Stages()
+
+    def read(sink: Sink) -> tuple[Corpus, dict[str, Any]]:
+        corpus = gather(
+            records,
+            kernels.clean,
+            by_character=method.unit == "character",
+            sink=sink,
+            seen=lambda done: watch("reading", done, len(records)),
+        )
+        return corpus, {}
+
+    about = (method.unit, kernels is NUMPY, digest_of(records)) if stages.folder else ()
+    corpus, _ = stages.corpus(about, read)
+    return find(corpus, method, kernels, stages, watch)
 
 
 def find_in_stream(

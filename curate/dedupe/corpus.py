@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 from typing import Protocol
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from curate.dedupe.clean import Cleaned, flattened
@@ -137,6 +139,15 @@ def gather(
         blocks = [_block([], cleaner, by_character, 0, file_names)[0]]
     together = Columns(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
     return Corpus(ids, list(file_names), together, sink.whole())
+
+
+def digest_of(records: Iterable[Record]) -> str:
+    """Return a digest of all that `gather` takes from ``records``, in their order."""
+    digest = blake2b(digest_size=16)
+    for record in records:
+        said = (record.messages, record.tools) if record.messages else (record.system, record.prompt, record.completion)
+        digest.update(orjson.dumps((record.id, record.source.file, record.source.line, record.text, said)))
+    return digest.hexdigest()
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -20,6 +20,7 @@ from curate.split import Assignment, split
 from curate.table import counted
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
+from curate.workspace.cache import stages_in
 from curate.workspace.leaks import contaminated, leaking
 from curate.workspace.scoring import scoring
 
@@ -60,7 +61,8 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
     wanted, pins = workspace.wanted(), workspace.pins()
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     ordered = preferred(workspace.records(), "first", pins)
-    found = find_duplicates(ordered, workspace.settings.dedupe)
+    stages = stages_in(workspace.root, sum(path.stat().st_size for path in workspace.files()))
+    found = find_duplicates(ordered, workspace.settings.dedupe, stages=stages)
     repeats = {pair.record: pair for pair in found.pairs if pair.record not in wanted}
     everyone = {state.record.id: state.record for state in workspace.states()}
     dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]

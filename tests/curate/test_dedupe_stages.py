@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +69,32 @@ def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, preset)
     assert other.num_resumed == 4
 
 
+def test_records_in_memory_have_stages_by_what_they_say(files, tmp_path):
+    records = loose_records(files)
+    wanted = find_duplicates(records, SETTINGS)
+    for resumed in (0, 7):
+        stages = Stages(tmp_path / "cache")
+        assert find_duplicates(records, SETTINGS, stages=stages) == wanted
+        assert stages.num_resumed == resumed
+    renamed = [replace(records[0], id="renamed"), *records[1:]]
+    turns = {"messages": ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})}
+    for others in (renamed, records[::-1], [replace(records[0], **turns), *records[1:]]):
+        stages = Stages(tmp_path / "cache")
+        assert find_duplicates(others, SETTINGS, stages=stages) == find_duplicates(others, SETTINGS)
+        assert "corpus" in {path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()}
+        assert stages.num_resumed < 7
+
+
+def test_a_split_resumes_what_dedupe_has_compared(make_workspace, monkeypatch):
+    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
+    root = make_workspace().root
+    assert CliRunner().invoke(cli, ["dedupe", str(root)]).exit_code == 0
+    seen = []
+    monkeypatch.setattr("curate.dedupe.corpus.gather", lambda *_, **__: seen.append("read"))
+    assert CliRunner().invoke(cli, ["split", str(root)]).exit_code == 0
+    assert seen == []
+
+
 def test_nothing_to_compare_has_stages_too(tmp_path):
     for resumed in (0, 7):
         stages = Stages(tmp_path / "cache")
@@ -121,9 +148,9 @@ def test_old_stages_are_swept(tmp_path):
 
 _PROGRAM = """
 import os, signal, sys
-import curate.cli, curate.cli.dedupe.compared as compared
+import curate.cli, curate.workspace.cache as cache
 from curate.dedupe import find
-compared.STAGED_FROM = 0
+cache.STAGED_FROM = 0
 real, calls = find.links, []
 def links(*given, **named):
     calls.append(given)
@@ -180,7 +207,7 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monk
 
 
 def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.cli.dedupe.compared.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
@@ -203,7 +230,7 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.cli.dedupe.compared.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
     compare_files(files, SETTINGS, lambda *_: None, is_staged=True)
     assert (tmp_path / ".curate/cache/dedupe").is_dir()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from curate.record import CurateError, Record, Source
-from curate.store import make_cache
+from curate.record import Record, Source
 
 if TYPE_CHECKING:
     from curate.dedupe import Duplicates, Keep
@@ -19,10 +17,6 @@ if TYPE_CHECKING:
     from curate.settings import DedupeSettings
     from curate.workspace import Workspace
     from curate.workspace.loose import LooseFiles
-
-STAGED_FROM = 32_000_000
-"""Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""
-CACHE = Path(".curate") / "cache" / "dedupe"
 
 
 class Compared(Protocol):
@@ -97,12 +91,10 @@ def compare_workspace(
     """Compare the records of a workspace."""
     # numpy comes with it.
     from curate.dedupe import find_duplicates, preferred
-    from curate.dedupe.stages import Stages
+    from curate.workspace.cache import stages_in
 
     records = workspace.records()
-    num_bytes = sum(path.stat().st_size for path in workspace.files())
-    stages = Stages(_kept_in(workspace.root) if is_staged and num_bytes >= STAGED_FROM else None)
-    stages.sweep()
+    stages = stages_in(workspace.root, _num_bytes(workspace.files()) if is_staged else 0)
     found = find_duplicates(preferred(records, keep, workspace.pins()), settings, stages=stages, watch=watch)
     return InMemory(found, {record.id: record for record in records}), stages
 
@@ -113,13 +105,10 @@ def compare_files(
     """Compare the records of files that belong to no workspace."""
     # numpy comes with it.
     from curate.dedupe import find_in_stream
-    from curate.dedupe.stages import Stages
     from curate.workspace.loose import LooseFiles
 
-    loose = LooseFiles(files)
-    num_bytes = sum(path.stat().st_size for path in files)
-    stages = Stages(_cache_of(files[0]) if is_staged and num_bytes >= STAGED_FROM else None)
-    stages.sweep()
+    loose, num_bytes = LooseFiles(files), _num_bytes(files)
+    stages = _stages_for(files[0], num_bytes if is_staged else 0)
     corpus, found, known = find_in_stream(
         lambda: loose,
         _digests([loose.shape.path, *files], watch) if stages.folder else (),
@@ -133,33 +122,24 @@ def compare_files(
     return Streamed(found, corpus, loose), stages
 
 
-def _cache_of(path: Path) -> Path:
-    """Return the cache of the workspace that a file is in, else that of the user."""
+def _num_bytes(files: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
+
+
+def _stages_for(path: Path, num_bytes: int) -> Stages:
+    """Return the stages kept in the workspace that a file is in, else those of the user."""
     # Asked for only when there is much to keep.
     from platformdirs import user_cache_path
 
-    from curate.settings import FILE_NAME
+    from curate.dedupe.stages import Stages
+    from curate.settings import root_of
+    from curate.workspace.cache import STAGED_FROM, stages_in
 
-    for folder in path.resolve().parents:
-        if (folder / FILE_NAME).is_file():
-            return _kept_in(folder)
-    return user_cache_path("pairsmith") / "dedupe"
-
-
-def _kept_in(root: Path) -> Path:
-    """Return the cache of a workspace, which git leaves out.
-
-    Raises:
-        CurateError: E914 when it lies elsewhere: what is old in it is removed.
-    """
-    # Asked for only when there is much to keep.
-    from curate.workspace import inside
-
-    inside(root, root / CACHE)
-    # Where nothing can be written, the stages say so themselves.
-    with suppress(CurateError):
-        make_cache(root / CACHE.parts[0])
-    return root / CACHE
+    if root := root_of(path.resolve()):
+        return stages_in(root, num_bytes)
+    stages = Stages(user_cache_path("pairsmith") / "dedupe" if num_bytes >= STAGED_FROM else None)
+    stages.sweep()
+    return stages
 
 
 def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
