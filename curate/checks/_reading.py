@@ -12,6 +12,7 @@ _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
 _ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
 _last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
 _last_turns: tuple[Record | None, tuple[Turn, ...]] = (None, ())
+_last_place: tuple[Record | None, str] = (None, "")
 
 
 def texts(record: Record) -> tuple[tuple[str, str], ...]:
@@ -97,7 +98,19 @@ def _turns(record: Record) -> Iterator[Turn]:
 
 
 def messages_pointer(record: Record) -> str:
-    """Return where the conversation stands in the line, "" where the line spells it in another way."""
+    """Return where the conversation stands in the line, "" where the line spells it in another way.
+
+    That of the latest record is kept: every message of a long one may have something wrong.
+    """
+    global _last_place  # noqa: PLW0603  as above
+    seen, found = _last_place
+    if seen is not record:
+        found = _messages_pointer(record)
+        _last_place = (record, found)
+    return found
+
+
+def _messages_pointer(record: Record) -> str:
     for key, value in record.data.items():
         if (
             isinstance(value, list)

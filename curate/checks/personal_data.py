@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from curate.checks import check, sensitive
+from curate.checks._within import ESCAPED, found_within, spans_within
 from curate.record import Problem, Record
 from curate.settings import Settings
 
@@ -203,6 +204,15 @@ _LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
 
 def spans(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield the personal data of ``text`` as (kind, where it begins, where it ends)."""
+    return spans_within(text, _spans)
+
+
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the personal data of ``text`` as (kind, the characters matched)."""
+    return found_within(text, _spans)
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
     if "@" in text:
         yield from (("e-mail address", *span) for span in _emails(text))
     if not _DIGIT.search(text):
@@ -217,16 +227,11 @@ def spans(text: str) -> Iterator[tuple[str, int, int]]:
         yield from (("IP address", *span) for span in _addresses(text))
 
 
-def find(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the personal data of ``text`` as (kind, the characters matched)."""
-    return ((kind, text[start:end]) for kind, start, end in spans(text))
-
-
 @check(
     "X701",
     "personal-data",
     severity="warning",
-    signs=(_EMAIL, _CARD, _IBAN, _SSN, _IPV4, _IPV6, _ABROAD, _AMERICAN, _SAID_TO_BE, _LABELLED),
+    signs=(_EMAIL, _CARD, _IBAN, _SSN, _IPV4, _IPV6, _ABROAD, _AMERICAN, _SAID_TO_BE, _LABELLED, ESCAPED),
     good=[
         {
             "instruction": "Where do I write?",
@@ -241,6 +246,7 @@ def find(text: str) -> Iterator[tuple[str, str]]:
         {"instruction": "Which host?", "output": "192.168.0.10, 192.0.2.44 or version 2.10.3.1"},
         {"instruction": "How many?", "output": "Between 1990-2000 they sold 1,234,567,890,123 of 078-00-1120."},
         {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 33 has a wrong check digit."},
+        {"instruction": "Which call?", "output": r'{"body": "Hi,\nsupport@parcels.shop"}'},
     ],
     bad=[
         {"instruction": "Where do I write?", "output": "To ana.kovac@parcels.shop."},
@@ -250,6 +256,8 @@ def find(text: str) -> Iterator[tuple[str, str]]:
         {"instruction": "Which host?", "output": "Log in from 86.121.97.248."},
         {"instruction": "Call?", "output": "Call +44 20 7183 8750 or (212) 664-7665."},
         {"instruction": "Call?", "output": "My phone number is 0494 92 82 32."},
+        {"instruction": "Which call?", "output": r'{"body": "Number:\n4111 1111 1111 1111"}'},
+        {"instruction": "Which call?", "output": r'{"to": "bob.smith\u0040parcels.shop"}'},
         {
             "messages": [
                 {"role": "user", "content": "I am ana.kovac@parcels.shop"},
@@ -264,6 +272,7 @@ def personal_data(record: Record, settings: Settings) -> Iterator[Problem]:
     A model can recite what it was trained on. Replace each with an invented value, best one reserved for documentation:
     those identify nobody and are not reported (example.com, 192.0.2.0/24, 555-0100 to 555-0199), nor are mailboxes of
     roles such as support@ and toll-free numbers. Cards and IBANs must pass their check digits, other numbers the rules
-    of their plan. Messages show the kind, the length and two characters, never the value.
+    of their plan. A text that is JSON, such as the arguments of a tool call, is read as what its strings say. Messages
+    show the kind, the length and two characters, never the value.
     """
     yield from sensitive(record, find)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from curate.checks import check, sensitive
+from curate.checks._within import ESCAPED, found_within, spans_within
 from curate.record import Problem, Record
 from curate.settings import Settings
 
@@ -75,6 +76,15 @@ def entropy(text: str) -> float:
 
 def spans(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield the secrets of ``text`` as (kind, where it begins, where it ends)."""
+    return spans_within(text, _spans)
+
+
+def find(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the secrets of ``text`` as (kind, the secret)."""
+    return found_within(text, _spans)
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
     has_aws_id = False
     for kind, mark, pattern in _KEYS:
         if mark in text:
@@ -94,11 +104,6 @@ def spans(text: str) -> Iterator[tuple[str, int, int]]:
         lower = text.lower()
         if _MAY_ASSIGN.search(lower):
             yield from _assigned(text)
-
-
-def find(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the secrets of ``text`` as (kind, the secret)."""
-    return ((kind, text[start:end]) for kind, start, end in spans(text))
 
 
 def _assigned(text: str) -> Iterator[tuple[str, int, int]]:
@@ -135,7 +140,7 @@ def _is_jwt_header(token: str) -> bool:
     "X702",
     "secret",
     severity="error",
-    signs=(*(pattern for _, _, pattern in _KEYS), _PRIVATE_KEY, _JWT, _ASSIGNED),
+    signs=(*(pattern for _, _, pattern in _KEYS), _PRIVATE_KEY, _JWT, _ASSIGNED, ESCAPED),
     good=[
         {"instruction": "Log in.", "output": 'Set api_key = "YOUR_API_KEY_HERE" and password = getpass.getpass().'},
         {"instruction": "Token?", "output": "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},
@@ -160,6 +165,8 @@ def _is_jwt_header(token: str) -> bool:
             "instruction": "JWT?",
             "output": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1rwW1gFWFOEjXk",
         },
+        {"instruction": "Which call?", "output": r'{"body": "Key:\nAKIAIOSFODNN7EXAMPLE"}'},
+        {"instruction": "Which call?", "output": r'{"body": "password = \"tR7!kQz29bLm\""}'},
         {"instruction": "Key?", "output": "Use AIza" + "SyD3k9Qw7Zx2Vb5Nm8Lp1Rt4Ys6Ua0Hc_Gf"},
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,7 @@ def _shape_for(path: Path) -> Shape | None:
 
 def _install(folder: Path, *, dry_run: bool) -> int:
     from curate.merge import attribute_lines, config_lines, configure, with_attributes
+    from curate.merge.attributes import merge_answers
     from curate.settings import FILE_NAME, read_settings
     from curate.store import write_atomic
 
@@ -107,8 +109,10 @@ def _install(folder: Path, *, dry_run: bool) -> int:
         raise CurateError("E904 no-such-file", f"{say.one_line(str(folder))} is no folder", "Name a workspace.")
     globs = read_settings(folder).data if (folder / FILE_NAME).is_file() else ["*.jsonl"]
     path = folder / ".gitattributes"
-    old = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
-    new = with_attributes(old, globs)
+    # Bytes: line ends stay what they are, and what is added ends as the lines before it do.
+    old = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    added = with_attributes(old, globs)[len(old) :]
+    new = old + (added.replace("\n", "\r\n") if "\r\n" in old else added)
     if dry_run:
         for key, value in config_lines():
             say.data(f"git config {key} {shlex.quote(value)}")
@@ -120,5 +124,19 @@ def _install(folder: Path, *, dry_run: bool) -> int:
     if new != old:
         write_atomic(path, [new.encode("utf-8", "surrogateescape")])
         say.talk(f"{say.one_line(str(path))}: sends {say.one_line(', '.join(globs))} to the driver; commit it")
-    say.data(f"{say.one_line(str(top))}: git merges records by id and field from now on, in this clone")
-    return Exit.OK
+    return _tell_answers(say.one_line(str(top)), merge_answers(folder, globs))
+
+
+def _tell_answers(top: str, answers: Mapping[str, str]) -> int:
+    """Say what git will do with the files of records, and return 1 where that is not what was asked for."""
+    from curate.merge.git import DRIVER
+
+    others = [(path, answer) for path, answer in answers.items() if answer != DRIVER]
+    if not others:
+        say.data(f"{top}: git merges records by id and field from now on, in this clone")
+        return Exit.OK
+    told = ", ".join(f"{say.one_line(path)} (merge: {say.one_line(answer)})" for path, answer in others[:_SHOWN])
+    rest = f", and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+    say.data(f"{top}: the driver is set up in this clone, but git merges some files in another way: {told}{rest}")
+    say.talk("  help: the last line that fits a path wins; see `git check-attr -a PATH`, and .git/info/attributes")
+    return Exit.FINDINGS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,16 @@ Ranked = tuple[float, "Record", str]
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
 @click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
-def command(paths: tuple[Path, ...], key: str, category: tuple[str, ...], top: int, model: str, form: str) -> int:
+@click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
+def command(
+    paths: tuple[Path, ...],
+    key: str,
+    category: tuple[str, ...],
+    top: int,
+    model: str,
+    form: str,
+    show_values: bool,
+) -> int:
     """List the records that stand out by one measure, the most striking first. It orders; it never drops.
 
     repetition: share of repeated 4-grams in the answer. readability: LIX, hardest first. short, long: characters of
@@ -36,31 +45,45 @@ def command(paths: tuple[Path, ...], key: str, category: tuple[str, ...], top: i
 
     Example: curate quality my-data --sort suspect --top 50
     """
-    import json
-
     if (key == "ifd") != bool(model):
         raise click.UsageError("--sort ifd needs --model, and only it does.")
+    if show_values and form != "text":
+        raise click.UsageError("--show-values is for the texts that --format text shows")
     records, settings = _input(paths)
     chosen = [record for record in records if not category or record.category in category]
     ranked, unjudged = _ranked(chosen, key, model, settings)
-    for value, record, note in ranked[:top]:
-        place = f"{say.visible(record.source.file)}:{record.source.line}"
-        if form == "jsonl":
-            told = {
-                "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
-                key: round(value, 6), "note": note,
-            }  # fmt: skip
-            say.data(json.dumps(told))
-        else:
-            text = say.one_line(record.prompt or record.text, 60)
-            number = f"{value:,.0f}" if key in ("short", "long") else f"{value:.2f}"
-            say.data(f"{number:>7}  {place} {say.one_line(record.id, 40)} {say.one_line(note or record.category, 60)}")
-            say.data(f"         {text} -> {say.one_line(record.completion, 40)}")
+    if form == "jsonl":
+        _as_json(ranked[:top], key)
+    else:
+        from curate.checks.spans import with_values_hidden
+
+        _as_text(ranked[:top], key, str if show_values else with_values_hidden)
     if len(ranked) > top:
         say.talk(f"not shown: {counted(len(ranked) - top, 'record')}; --top shows more")
     if unjudged:
         say.talk(unjudged)
     return Exit.OK
+
+
+def _as_json(ranked: Sequence[Ranked], key: str) -> None:
+    import json
+
+    for value, record, note in ranked:
+        told = {
+            "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
+            key: round(value, 6), "note": note,
+        }  # fmt: skip
+        say.data(json.dumps(told))
+
+
+def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> None:
+    for value, record, note in ranked:
+        place = f"{say.visible(record.source.file)}:{record.source.line}"
+        # Hidden before it is cut: a value that the cut goes through would not be known for one.
+        text, answer = hide(record.prompt or record.text), hide(record.completion)
+        number = f"{value:,.0f}" if key in ("short", "long") else f"{value:.2f}"
+        say.data(f"{number:>7}  {place} {say.one_line(record.id, 40)} {say.one_line(note or record.category, 60)}")
+        say.data(f"         {say.one_line(text, 60)} -> {say.one_line(answer, 40)}")
 
 
 def _input(paths: tuple[Path, ...]) -> tuple[Sequence[Record], DedupeSettings]:

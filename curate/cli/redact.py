@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from curate.record import CurateError, Exit, Json, strings_of
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.redact import Key, Redactor, Run, Terms, Told
+    from curate.redact import Key, Redactor, Restorer, Run, Terms, Told
     from curate.shape import Shape
 
 _CACHE = ".curate"
@@ -25,7 +25,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is to be gone through, with which key, and how it is told; ``key_file`` is None where no key is kept."""
+    """What is to be gone through, with which key, and how it is told.
+
+    ``key_file`` is None where no key is kept; ``taken`` are then the placeholders of the key that would have been.
+    """
 
     files: Sequence[Path]
     root: Path | None
@@ -33,6 +36,7 @@ class _Task:
     keep: Collection[str]
     hold: Collection[str]
     key_file: Path | None
+    taken: Collection[str]
     output: Path | None
     diff: bool
     show_values: bool
@@ -41,12 +45,16 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A redaction that was gone through without writing; ``known`` is what the key held before."""
+    """A redaction that was gone through without writing; ``known`` is what the key held before.
+
+    ``inexact`` says of what, in how many places, restoring would write something else.
+    """
 
     run: Run
     redactor: Redactor
     key: Key
     known: Mapping[str, object]
+    inexact: Mapping[str, int]
 
     @property
     def num_new(self) -> int:
@@ -79,7 +87,10 @@ def command(
     The same value is the same placeholder in every turn, record and file, and in later runs with the same key. E-mail
     addresses, phone and card numbers, IBANs, US social security numbers, IP addresses and secrets are found by rules
     (X701, X702); names of people are not, and are replaced only as --terms lists them. Ids, categories, splits and
-    keys stay, and are reported. Exits 1 when something sensitive stays.
+    keys stay, and are reported, as are copies in quarantine, datasets and runs. Exits 1 when something sensitive stays.
+
+    --restore writes each value as it was first met. It goes by placeholders alone and cannot tell whose they are: a
+    file that was redacted with --no-key before there was a key, or with another key, gets the values of this one.
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
@@ -93,15 +104,19 @@ def command(
     root, files = _input(list(paths) or [Path()])
     # It says which strings are names, and so stay.
     shape = shape_for(files, root)
-    key_file = None if no_key else _key_file(key_path, root, files)
+    place = _key_file(key_path, root, files)
+    # Without a key of their own they must not be taken for those of the key that is there.
+    taken = _entries_in(place) if no_key else {}
+    key_file = None if no_key else place
     is_written = not (diff or dry_run)
-    task = _Task(files, root, shape, *_names_in_use(root), key_file, output, diff, show_values, is_written)
+    task = _Task(files, root, shape, *_names_in_use(root), key_file, taken, output, diff, show_values, is_written)
     if restore:
         return _restore(task)
-    told = _redact(task, read_terms(terms) if terms else Terms([]))
+    planned = _redact(task, read_terms(terms) if terms else Terms([]))
     if not terms:
         say.talk("no rule finds the names of people; list them in a file for --terms")
-    is_left = _tell_left(told, _sensitive_decisions(root))
+    told, look = planned.run.told, planned.redactor.kinds
+    is_left = _tell_left(told, _sensitive_decisions(root, look)) | (root is not None and _tell_copies(root, look))
     return Exit.FINDINGS if is_left or (diff and told.num_changed) else Exit.OK
 
 
@@ -118,12 +133,11 @@ def _restore(task: _Task) -> int:
         else:
             _plan(run, diff=task.diff, show_values=task.show_values)
     _tell(run.told, "restored" if task.is_written else "would restore")
-    if unknown := restorer.unknown.total():
-        say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
+    _tell_restored(restorer)
     return Exit.FINDINGS if task.diff and run.told.num_changed else Exit.OK
 
 
-def _redact(task: _Task, terms: Terms) -> Told:
+def _redact(task: _Task, terms: Terms) -> _Planned:
     planned = _planned(task, terms)
     # Where nothing is found no key is begun, and no lock beside it.
     is_written = bool(task.is_written and (planned.run.told.num_changed or task.output))
@@ -133,15 +147,14 @@ def _redact(task: _Task, terms: Terms) -> Told:
         if held and planned.known != _entries_in(held):
             # Another call has added to the key since it was read: its placeholders are taken.
             planned = _planned(task, terms)
-        num_other = planned.redactor.num_other_spellings
         if is_written:
             targets = _targets(task.files, task.output)
             if key_file:
                 _keep_key(key_file, planned)
             planned.run.write(targets)
     _tell(planned.run.told, "redacted" if task.is_written else "would redact")
-    _tell_key(key_file if planned.num_new else None, num_other)
-    return planned.run.told
+    _tell_key(key_file if planned.num_new else None, planned.inexact if task.key_file else {})
+    return planned
 
 
 def _planned(task: _Task, terms: Terms) -> _Planned:
@@ -149,11 +162,17 @@ def _planned(task: _Task, terms: Terms) -> _Planned:
     from curate.redact import Key, redaction
 
     key = _known_key(task.key_file) if task.key_file and task.key_file.exists() else Key()
+    key.reserve(task.taken)
     known = dict(key.entries)
     shape, keep, hold = task.shape, task.keep, task.hold
     run, redactor = redaction(task.files, key, terms, shape=shape, keep=keep, hold=hold, root=task.root)
     _plan(run, diff=task.diff, show_values=task.show_values)
-    return _Planned(run, redactor, key, known)
+    # Writing goes through all of it again, and would count twice.
+    inexact = {
+        "value": redactor.num_other_spellings, "bare number": redactor.num_numbers,
+        "JSON text": redactor.num_respelled,
+    }  # fmt: skip
+    return _Planned(run, redactor, key, known, inexact)
 
 
 def _entries_in(key_file: Path) -> Mapping[str, object]:
@@ -219,11 +238,19 @@ def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
 
 
 def _key_file(asked: Path | None, root: Path | None, files: Sequence[Path]) -> Path:
-    """Return where the key is; in a workspace only its .curate is out of reach of git, exports and uploads."""
+    """Return where the key is; in a workspace only its .curate is out of reach of git, exports and uploads.
+
+    Raises:
+        CurateError: E914 when its .curate leads outside the workspace; E958 when the key would be shared or redacted.
+    """
+    from curate.workspace.paths import inside
+
     path = asked or (root or Path()) / _CACHE / _KEY_NAME
+    if root and path.absolute().is_relative_to(root.absolute()):
+        inside(root, path)
     place = path.resolve()
-    inside = root.resolve() if root else None
-    if inside and place.is_relative_to(inside) and not place.is_relative_to(inside / _CACHE):
+    home = root.resolve() if root else None
+    if home and place.is_relative_to(home) and not place.is_relative_to(home / _CACHE):
         message = f"the key {say.one_line(str(path))} would lie where git and uploads take it along"
         raise CurateError("E958 bad-key", message, f"Keep it in {_CACHE}, or outside the workspace.")
     if any(place == file.resolve() for file in files):
@@ -282,12 +309,27 @@ def _tell(told: Told, verb: str) -> None:
         say.talk(f"warning: {say.visible(place)}: {finding.code}: {say.one_line(finding.message)}")
 
 
-def _tell_key(path: Path | None, num_other_spellings: int) -> None:
-    if path is None:
-        return
-    say.talk(f"key: {say.one_line(str(path))}; whoever has it can restore the values, and nobody without it")
-    if num_other_spellings:
-        say.talk(f"spelled in more than one way: {counted(num_other_spellings, 'value')}; --restore writes the first")
+def _tell_key(path: Path | None, inexact: Mapping[str, int]) -> None:
+    if path:
+        say.talk(f"key: {say.one_line(str(path))}; whoever has it can restore the values, and nobody without it")
+    ways = {
+        "value": "spelled in more than one way: {}; --restore writes the first",
+        "bare number": "no longer bare: {} in JSON within a text; --restore writes strings",
+        "JSON text": "spelled by other escapes after --restore: {}",
+    }
+    for what, number in inexact.items():
+        if number:
+            say.talk(ways[what].format(counted(number, what)))
+
+
+def _tell_restored(restorer: Restorer) -> None:
+    """Say what was not put back, and what may have been something else."""
+    if unknown := restorer.unknown.total():
+        say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
+    if restorer.num_aliased:
+        say.talk(f"written as the first of several names: {counted(restorer.num_aliased, 'name')} of people")
+    if restorer.num_digits:
+        say.talk(f"restored as strings: {counted(restorer.num_digits, 'number')} in JSON within a text")
 
 
 def _tell_left(told: Told, num_decisions: int) -> bool:
@@ -312,9 +354,26 @@ def _tell_left(told: Told, num_decisions: int) -> bool:
     return bool(told.num_left or told.num_broken or told.num_held or told.unfit or told.faults or num_decisions)
 
 
-def _sensitive_decisions(root: Path | None) -> int:
+def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
+    """Say in which copies of records sensitive values stand, and what to do; return whether there are any."""
+    from curate.redact import folders_of_copies, num_values
+
+    folders = folders_of_copies(root)
+    inside = [folder for folder in folders if folder.resolve().is_relative_to(root.resolve())]
+    left = {folder: number for folder in inside if (number := num_values(folder, look))}
+    if left:
+        places = ", ".join(
+            f"{number:,} in {say.one_line(str(folder.relative_to(root)))}" for folder, number in left.items()
+        )
+        what = counted(sum(left.values()), "value")
+        say.talk(f"left: {what} in copies, which are not rewritten: {places}; delete them, and export again")
+    if outside := len(folders) - len(inside):
+        say.talk(f"not looked into: {counted(outside, 'folder')} of copies that lead outside the workspace")
+    return bool(left or outside)
+
+
+def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions of the journal repeat personal data or secrets, which folding would bring back."""
-    from curate.checks.spans import sensitive_spans
     from curate.journal import Add, AnyEvent, Drop, Edit, Label, read_journal
 
     def held(event: AnyEvent) -> Json:
@@ -325,4 +384,4 @@ def _sensitive_decisions(root: Path | None) -> int:
         return event.reason if isinstance(event, Drop) else event.value if isinstance(event, Label) else None
 
     events = read_journal(root)[0] if root else []
-    return sum(any(map(sensitive_spans, strings_of(held(event)))) for event in events)
+    return sum(any(map(look, strings_of(held(event)))) for event in events)

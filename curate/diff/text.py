@@ -69,7 +69,9 @@ def _marked(pieces: Iterator[Piece]) -> str:
 
 def _whole(item: Item, width: int) -> Iterator[str]:
     for key, text in preview(item):
-        yield f"  {one_line(f'{key}: {text}', max(20, _cells(width - 2, text)))}"
+        # Cut first: making all of a long text visible takes many times its size.
+        told = f"{key}: {text[:width]}"
+        yield f"  {one_line(told, max(20, _cells(width - 2, told)))}"
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
+from itertools import islice
 
 from curate.diff.compare import FieldChange, Item
 from curate.record import Json
@@ -28,13 +29,13 @@ def text_of(value: Json) -> str:
 
 def word_changes(before: str, after: str) -> list[Piece]:
     """Return the pieces of which ``before`` (without the added) and ``after`` (without the removed) consist."""
-    old, new = _WORD.findall(before), _WORD.findall(after)
-    start = _common(old, new)
-    end = _common(old[start:][::-1], new[start:][::-1])
-    middle_old, middle_new = old[start : len(old) - end], new[start : len(new) - end]
-    pieces: list[Piece] = [("same", "".join(old[:start]))]
+    start = _common(before, after)
+    end = _common(before[start:][::-1], after[start:][::-1])
+    old, new = before[start : len(before) - end], after[start : len(after) - end]
+    pieces: list[Piece] = [("same", before[:start])]
+    middle_old, middle_new = (_first_words(text, _MOST_WORDS + 1) for text in (old, new))
     if len(middle_old) + len(middle_new) > _MOST_WORDS:
-        pieces += [("removed", "".join(middle_old)), ("added", "".join(middle_new))]
+        pieces += [("removed", old), ("added", new)]
     else:
         matcher = SequenceMatcher(None, middle_old, middle_new, autojunk=False)
         for what, a, b, c, d in matcher.get_opcodes():
@@ -42,7 +43,7 @@ def word_changes(before: str, after: str) -> list[Piece]:
                 pieces.append(("same", "".join(middle_old[a:b])))
             else:
                 pieces += [("removed", "".join(middle_old[a:b])), ("added", "".join(middle_new[c:d]))]
-    pieces.append(("same", "".join(old[len(old) - end :])))
+    pieces.append(("same", before[len(before) - end :]))
     return _joined([piece for piece in pieces if piece[1]])
 
 
@@ -86,21 +87,33 @@ def shortened(pieces: list[Piece], limit: int) -> Iterator[Piece]:
 
 
 def _context(text: str, *, is_first: bool, is_last: bool) -> Iterator[Piece]:
-    words = _WORD.findall(text)
     head, tail = (0 if is_first else _AROUND), (0 if is_last else _AROUND)
-    if len(words) <= head + tail + _AROUND:
+    if len(_first_words(text, head + tail + _AROUND + 1)) <= head + tail + _AROUND:
         yield "same", text
         return
+    before = len("".join(_first_words(text, head)))
+    after = len(text) - len("".join(_first_words(text[::-1], tail)))
     if head:
-        yield "same", "".join(words[:head])
-    hidden = sum(map(len, words[head : len(words) - tail]))
-    yield "cut", f"{hidden:,} characters"
+        yield "same", text[:before]
+    yield "cut", f"{after - before:,} characters"
     if tail:
-        yield "same", "".join(words[-tail:])
+        yield "same", text[after:]
 
 
-def _common(one: list[str], other: list[str]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+# Words are runs of one kind of character, so that a text backwards has the same ones backwards. They are looked at one
+# by one, because a list of all words takes many times the size of the text.
+
+
+def _first_words(text: str, number: int) -> list[str]:
+    return [word.group() for word in islice(_WORD.finditer(text), number)]
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters the words take with which both texts begin."""
+    pairs = zip(_WORD.finditer(one), _WORD.finditer(other), strict=False)
+    # Where none differs, one text ends with the last word that both have.
+    differing = (a.start() for a, b in pairs if a.group() != b.group())
+    return next(differing, min(len(one), len(other)))
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

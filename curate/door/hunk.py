@@ -24,7 +24,8 @@ Part = tuple[str, str]
 def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]:
     """Return the lines of the hunk; ``new_line`` is the line's number in the new file.
 
-    Long stretches that do not change are cut. ``hide`` gets each string value and returns what of it may be shown.
+    Long stretches that do not change are cut. ``hide`` gets each string value, and what lies
+    between them, and returns what of it may be shown.
     What changes is shown with combining marks and odd blanks by number, and blanks alone as pictures.
     """
     parts = list(_cut(_joined(_parts(change, hide))))
@@ -51,17 +52,24 @@ def diff_of(changes: Iterable[tuple[Path, Change]], hide: Callable[[str], str]) 
 
 
 def _parts(change: Change, hide: Callable[[str], str]) -> Iterator[Part]:
-    before, after = change.before.removesuffix(b"\n"), change.after.removesuffix(b"\n")
-    old, new = _spans(before), _spans(after)
+    old = _pieces(change.before.removesuffix(b"\n"), hide)
+    new = _pieces(change.after.removesuffix(b"\n"), hide)
     if len(old) != len(new):
-        yield from _apart(hide(_text(before)), hide(_text(after)))
-        return
-    was = now = 0
-    for (old_start, old_end), (new_start, new_end) in zip(old, new, strict=True):
-        yield from _apart(_text(before[was:old_start]), _text(after[now:new_start]))
-        yield from _apart(_shown(before[old_start:old_end], hide), _shown(after[new_start:new_end], hide))
-        was, now = old_end, new_end
-    yield from _apart(_text(before[was:]), _text(after[now:]))
+        old, new = ["".join(old)], ["".join(new)]
+    for before, after in zip(old, new, strict=True):
+        yield from _apart(before, after)
+
+
+def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
+    """Return what may be shown of a line: its string values in turn with what lies between, all of it where no JSON.
+
+    Keys and numbers can be what is to be hidden too, so nothing is shown that ``hide`` has not seen.
+    """
+    pieces, place = [], 0
+    for start, end in _spans(raw):
+        pieces += [hide(_text(raw[place:start])), _shown(raw[start:end], hide)]
+        place = end
+    return [*pieces, hide(_text(raw[place:]))]
 
 
 def _spans(raw: bytes) -> list[tuple[int, int]]:

@@ -1,9 +1,13 @@
-"""From a JSON pointer to the byte column where its value begins; runs on failing lines only."""
+"""From a JSON pointer to the byte column where its value begins; runs on failing lines only.
+
+One line can have thousands of findings, so what was seen of the latest line is kept: however many pointers are asked
+for, each container of it is read once.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
@@ -28,20 +32,49 @@ def locate(raw: bytes, pointer: str) -> int:
 
     ``raw`` is valid strict JSON. A pointer to what is not there gives the column of the deepest value on the way.
     """
-    place = _skip_space(raw, 0)
+    global _latest  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
+    line = _latest
+    if line is None or line.raw is not raw:
+        line = _latest = _Line(raw)
+    place = line.start
     for part in parts_of(pointer):
-        found = _child(raw, place, part)
+        found = line.child(place, part)
         if found is None:
             break
         place = found
     return place + 1
 
 
-def _child(raw: bytes, place: int, part: str) -> int | None:
-    """Return where the value under key or index ``part`` of the container at ``place`` begins, if there is one."""
+class _Line:
+    """A line and what has been seen of its containers, each of which is read no further than was asked for."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.start = _skip_space(raw, 0)
+        self._seen: dict[int, tuple[dict[str, int], Iterator[tuple[str, int]]]] = {}
+
+    def child(self, place: int, part: str) -> int | None:
+        """Return where the value under key or index ``part`` of the container at ``place`` begins, if there is one."""
+        if place not in self._seen:
+            self._seen[place] = {}, _children(self.raw, place)
+        known, others = self._seen[place]
+        if part in known:
+            return known[part]
+        for name, start in others:
+            known[name] = start
+            if name == part:
+                return start
+        return None
+
+
+_latest: _Line | None = None
+
+
+def _children(raw: bytes, place: int) -> Iterator[tuple[str, int]]:
+    """Yield the key or index of each value of the container at ``place``, and where the value begins."""
     opener = raw[place : place + 1]
     if opener not in (b"{", b"["):
-        return None
+        return
     place = _skip_space(raw, place + 1)
     index = 0
     while raw[place : place + 1] not in (b"}", b"]", b""):
@@ -51,13 +84,11 @@ def _child(raw: bytes, place: int, part: str) -> int | None:
             place = _skip_space(raw, _skip_space(raw, end) + 1)
         else:
             name = str(index)
-        if name == part:
-            return place
+        yield name, place
         place = _skip_space(raw, _value_end(raw, place))
         if raw[place : place + 1] == b",":
             place = _skip_space(raw, place + 1)
         index += 1
-    return None
 
 
 def _value_end(raw: bytes, place: int) -> int:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from curate.hashing import Hashes, Indices
-from curate.leaks.words import Flags, Runs, chunks, joined, runs_of
+from curate.leaks.words import Flags, Runs, chunks, hashed, joined, runs_in, runs_of, wholes_of
 from curate.record import Record
 
 PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")
@@ -21,6 +21,7 @@ PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "complet
 TRIED = 8
 """Pool records that are compared word by word with an exam record: those that share the most runs with it."""
 _MOST_HITS = 1 << 20
+_PIECE = 1 << 19
 _MOST_OWNERS = 8
 """Records with the very same prompt that are remembered for a run; what else they say is found by its own runs."""
 
@@ -103,13 +104,17 @@ def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: 
     """
     runs = runs_of([text for record in exam for text in (record.prompt, record.completion, record.text)], n)
     prompts = _prompt_keys(runs.wholes[0::3], runs.wholes[2::3])
-    universe, numbers = np.unique(runs.hashes, return_inverse=True)
+    # In pieces, as below: what is made of the runs of one long text takes many times their size.
+    pieces = [slice(low, low + _PIECE) for low in range(0, len(runs.hashes), _PIECE)]
+    universe = np.unique(np.concatenate([runs.hashes[:0], *(np.unique(runs.hashes[piece]) for piece in pieces)]))
+    numbers = np.searchsorted(universe, runs.hashes)
     sieve = np.zeros(1 << 24, np.bool_)
     sieve[universe >> np.uint64(40)] = True
     index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), sieve)
     equals = _Equals.of(runs)
-    if len(universe):
-        index.add(runs.hashes, np.full(len(runs.rows), -1), prompts[runs.rows // 3])
+    for piece in pieces:
+        rows = runs.rows[piece]
+        index.add(runs.hashes[piece], np.full(len(rows), -1), prompts[rows // 3])
     _stream(pool, n, index, equals)
     shared, owners = index.settle() if len(universe) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     is_template = _template_words(runs, n, index.is_template[numbers])
@@ -130,17 +135,18 @@ def _stream(pool: Sequence[Record], n: int, index: _Index, equals: _Equals) -> N
     texts = [[record.prompt, record.completion, record.text, record.system, *asked_of(record)] for record in pool]
     for low, high in chunks(texts):
         part = texts[low:high]
-        runs = runs_of([text for group in part for text in group], n)
+        words, counts = hashed([text for group in part for text in group])
+        wholes = wholes_of(words, counts)
         sizes = np.array([len(group) for group in part], np.int64)
         owner_of_row = np.repeat(np.arange(low, high), sizes)
         place = np.arange(len(owner_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        prompts = _prompt_keys(runs.wholes[place == 0], runs.wholes[place == 2])
-        equals.add(runs.wholes, owner_of_row, place)
-        if len(index.universe):
+        prompts = _prompt_keys(wholes[place == 0], wholes[place == 2])
+        equals.add(wholes, owner_of_row, place)
+        for hashes, rows, _ in runs_in(words, counts, n) if len(index.universe) else ():
             # The turns of a chat are in its prompt already; only their wholes are of use.
-            is_new = place[runs.rows] < 4
-            owners = owner_of_row[runs.rows[is_new]]
-            index.add(runs.hashes[is_new], owners, prompts[owners - low])
+            is_new = place[rows] < 4
+            owners = owner_of_row[rows[is_new]]
+            index.add(hashes[is_new], owners, prompts[owners - low])
 
 
 def _template_words(runs: Runs, n: int, is_template: Flags) -> Flags:
@@ -159,13 +165,22 @@ def _ranked(
     of_pool = owners >= 0
     shared, owners = shared[of_pool], owners[of_pool]
     running = np.concatenate([[0], np.cumsum(is_template)])
-    is_free = running[runs.starts + n] == running[runs.starts]
-    first, last = np.searchsorted(shared, numbers, "left"), np.searchsorted(shared, numbers, "right")
-    places = np.flatnonzero(is_free & (last > first))
-    sizes = (last - first)[places]
-    within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    found = owners[np.repeat(first[places], sizes) + within]
-    keys, counts = np.unique(np.repeat(runs.rows[places] // 3, sizes) * num_pool + found, return_counts=True)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for low in range(0, len(numbers), _PIECE):
+        piece = slice(low, low + _PIECE)
+        starts = runs.starts[piece]
+        is_free = running[starts + n] == running[starts]
+        first, last = (np.searchsorted(shared, numbers[piece], side) for side in ("left", "right"))
+        places = np.flatnonzero(is_free & (last > first))
+        sizes = (last - first)[places]
+        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        found = owners[np.repeat(first[places], sizes) + within]
+        pairs = np.repeat(runs.rows[piece][places] // 3, sizes) * num_pool + found
+        parts.append(np.unique(pairs, return_counts=True))
+    several, some = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keys, of = np.unique(several, return_inverse=True)
+    counts = np.zeros(len(keys), np.int64)
+    np.add.at(counts, of, some)
     # Most shared runs first; of equals the one that stands earlier.
     order = np.lexsort((keys, -counts, keys // max(1, num_pool)))
     exam_of = keys[order] // max(1, num_pool)

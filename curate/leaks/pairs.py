@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -130,16 +130,28 @@ def _texts(record: Record) -> list[str]:
     return [record.prompt, record.completion, record.text, record.system, *asked_of(record)]
 
 
+def _runs(words: Words, size: int) -> Iterator[tuple[str | None, ...]]:
+    return (tuple(words[at : at + size]) for at in range(len(words) - size + 1))
+
+
+def _shared(one: Words, other: Words, size: int) -> set[tuple[str | None, ...]]:
+    """Return the runs of ``size`` words that both have; the runs of the longer one are never all in memory."""
+    shorter, longer = sorted((one, other), key=len)
+    return set(_runs(shorter, size)).intersection(_runs(longer, size))
+
+
 def _longest_run(words: Words, theirs: Sequence[str], least: int) -> tuple[int, int]:
     """Return the length of the longest passage of ``words`` in ``theirs`` and where it ends; 0 below ``least``."""
     if len(theirs) < least:
         return 0, 0
+    shared = _shared(words, theirs, least)
     places: dict[tuple[str | None, ...], list[int]] = {}
-    for at in range(len(theirs) - least + 1):
-        known = places.setdefault(tuple(theirs[at : at + least]), [])
-        # A text that says one thing over and over is matched at its first places only.
-        if len(known) < _MOST_PLACES:
-            known.append(at)
+    for at, run in enumerate(_runs(theirs, least)):
+        if run in shared:
+            known = places.setdefault(run, [])
+            # A text that says one thing over and over is matched at its first places only.
+            if len(known) < _MOST_PLACES:
+                known.append(at)
     best, end = 0, 0
     lengths: dict[int, int] = {}
     for at in range(len(words) - least + 1):
@@ -153,7 +165,7 @@ def _longest_run(words: Words, theirs: Sequence[str], least: int) -> tuple[int, 
 
 def _coverage(words: Words, theirs: Sequence[Sequence[str]], trace: int) -> int:
     """Return how many of ``words`` stand in a passage of ``trace`` words that one of ``theirs`` has."""
-    known = {tuple(their[at : at + trace]) for their in theirs for at in range(len(their) - trace + 1)}
+    known = {run for their in theirs for run in _shared(words, their, trace)}
     num, upto = 0, 0
     for at in range(len(words) - trace + 1):
         if tuple(words[at : at + trace]) in known:

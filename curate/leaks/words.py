@@ -21,11 +21,12 @@ from curate.record import normalised
 Flags = NDArray[np.bool_]
 
 _CHUNK_CHARS = 1 << 19
-_CHUNK_UNITS = 1 << 20
+_CHUNK_UNITS = 1 << 19
 _TELLING = 4096
 """Bytes of a word that are hashed; longer ones are no words but blobs, and are compared in full later."""
 
 _ASCII = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_GAP = re.compile(rb"[\x00-\x20]")
 _MARKS = re.compile(r"[^\w\s]|_")
 # Thai, Lao, Tibetan, Myanmar, Khmer, kana, bopomofo and Han: written without blanks between words.
 _UNSPACED = re.compile(
@@ -77,36 +78,54 @@ def runs_of(texts: Sequence[str], n: int) -> Runs:
     A hash is the polynomial of what it covers, taken from running sums, and then scrambled by the finaliser of
     SplitMix64 (Steele, Lea, Flood 2014). Equal hashes are a reason to compare, no proof.
     """
-    parts: list[Runs] = []
+    parts: list[tuple[Hashes, Indices, Indices]] = [
+        (np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    ]
+    wholes, counts = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     num_words = 0
     for low, high in chunks([(text,) for text in texts]):
-        part = _runs_of_chunk(texts[low:high], n, low, num_words)
-        parts.append(part)
-        num_words += int(part.counts.sum())
-    if len(parts) == 1:
-        return parts[0]
-    return Runs(
-        np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)]),
-        np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)]),
-        np.concatenate([np.zeros(0, np.int64), *(part.starts for part in parts)]),
-        np.concatenate([np.zeros(0, np.uint64), *(part.wholes for part in parts)]),
-        np.concatenate([np.zeros(0, np.int64), *(part.counts for part in parts)]),
-    )
+        words, sizes = hashed(texts[low:high])
+        parts += [(hashes, rows + low, starts + num_words) for hashes, rows, starts in runs_in(words, sizes, n)]
+        wholes.append(wholes_of(words, sizes))
+        counts.append(sizes)
+        num_words += len(words)
+    hashes, rows, starts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Runs(hashes, rows, starts, np.concatenate(wholes), np.concatenate(counts))
 
 
-def _runs_of_chunk(texts: Sequence[str], n: int, first_row: int, first_word: int) -> Runs:
-    words, counts = _hashed_words("\n".join(map(_flat, texts)), len(texts))
+def runs_in(words: Hashes, counts: Indices, n: int) -> Iterator[tuple[Hashes, Indices, Indices]]:
+    """Yield the runs of texts as `hashed` gives them, some at a time: their hashes, their texts, their first words."""
+    begins = np.cumsum(counts) - counts
+    num_runs = np.maximum(0, counts - n + 1)
+    upto = np.cumsum(num_runs)
+    # A single text may be long, and the sums take many times its size.
+    for low in range(0, int(num_runs.sum()), _CHUNK_UNITS):
+        places = np.arange(low, min(low + _CHUNK_UNITS, int(upto[-1])))
+        rows = np.searchsorted(upto, places, "right")
+        starts = places - (upto - num_runs)[rows] + begins[rows]
+        base = starts[0]
+        inverses, sums = _polynomial(words[base : starts[-1] + n])
+        at = starts - base
+        yield mix((sums[at + n] - sums[at]) * inverses[at]), rows, starts
+
+
+def wholes_of(words: Hashes, counts: Indices) -> Hashes:
+    """Return the hash of all words of each text as `hashed` gives them, 0 for one without any."""
     ends = np.cumsum(counts)
     begins = ends - counts
-    inverses, sums = _polynomial(words)
-    wholes = mix((sums[ends] - sums[begins]) * inverses[begins] + counts.astype(np.uint64))
+    totals = np.zeros(len(counts), np.uint64)
+    for low in range(0, len(words), _CHUNK_UNITS):
+        high = min(low + _CHUNK_UNITS, len(words))
+        inverses, sums = _polynomial(words[low:high])
+        first, last = np.searchsorted(ends, low, "right"), np.searchsorted(begins, high, "left")
+        start, stop = np.maximum(begins[first:last], low) - low, np.minimum(ends[first:last], high) - low
+        parts = (sums[stop] - sums[start]) * inverses[start]
+        # Of these texts only the first can have begun in what came before.
+        parts[:1] *= np.uint64(pow(STEP, max(0, low - int(begins[first])), 1 << 64))
+        totals[first:last] += parts
+    wholes = mix(totals + counts.astype(np.uint64))
     wholes[counts == 0] = 0
-    num_runs = np.maximum(0, counts - n + 1)
-    first = np.cumsum(num_runs) - num_runs
-    rows = np.repeat(np.arange(len(texts)), num_runs)
-    starts = np.arange(len(rows)) + np.repeat(begins - first, num_runs)
-    hashes = mix((sums[starts + n] - sums[starts]) * inverses[starts])
-    return Runs(hashes, rows + first_row, starts + first_word, wholes, counts)
+    return wholes
 
 
 def joined(left: Hashes, right: Hashes) -> Hashes:
@@ -131,26 +150,26 @@ def _flat(text: str) -> str:
     return spelled(text).replace("\n", " ")
 
 
-def _hashed_words(joined_texts: str, num_texts: int) -> tuple[Hashes, Indices]:
-    """Return the hash of every word, and the number of words on each line."""
-    units = np.frombuffer(joined_texts.encode("utf-8", "surrogatepass"), np.uint8)
-    is_gap = np.concatenate([[True], units <= 32, [True]])
-    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
-    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
-    counts = np.diff(np.searchsorted(starts, breaks)).astype(np.int64)
-    ends = np.minimum(ends, starts + _TELLING)
-    hashes = np.zeros(len(starts), np.uint64)
-    low = 0
-    # A single text may be long, and the sums take many times its size.
-    while low < len(starts):
-        base = starts[low]
-        high = max(low + 1, int(np.searchsorted(ends, base + _CHUNK_UNITS, "right")))
-        inverses, sums = _polynomial(units[base : ends[high - 1]].astype(np.uint64) + np.uint64(1))
-        begins = starts[low:high] - base
-        hashes[low:high] = mix((sums[ends[low:high] - base] - sums[begins]) * inverses[begins])
-        low = high
-    return hashes, counts[:num_texts]
+def hashed(texts: Sequence[str]) -> tuple[Hashes, Indices]:
+    """Return the hash of every word of some texts, and the number of words of each."""
+    raw = "\n".join(map(_flat, texts)).encode("utf-8", "surrogatepass")
+    counts = np.zeros(len(texts), np.int64)
+    words = [np.zeros(0, np.uint64)]
+    low = line = 0
+    # A single text may be long, and what is made of it takes many times its size: it is parted between words.
+    while low < len(raw):
+        gap = _GAP.search(raw, low + _CHUNK_UNITS)
+        high = gap.start() if gap else len(raw)
+        units = np.frombuffer(raw[low : min(high, low + _CHUNK_UNITS + _TELLING)], np.uint8)
+        is_gap = np.concatenate([[True], units <= 32, [True]])
+        starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
+        ends = np.minimum(np.flatnonzero(~is_gap[:-1] & is_gap[1:]), starts + _TELLING)
+        breaks = np.flatnonzero(units == 10)
+        inverses, sums = _polynomial(units.astype(np.uint64) + np.uint64(1))
+        words.append(mix((sums[ends] - sums[starts]) * inverses[starts]))
+        counts += np.bincount(line + np.searchsorted(breaks, starts), minlength=len(texts))
+        low, line = high, line + len(breaks)
+    return np.concatenate(words), counts
 
 
 def _polynomial(values: Hashes) -> tuple[Hashes, Hashes]:

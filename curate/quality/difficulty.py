@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from curate.record import CurateError, Json
-from curate.say import one_line
+from curate.say import one_line, talk, visible
 from curate.trainer import require_trainer, trainer_command
 
 
@@ -23,16 +23,24 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
     """
     require_trainer("scoring difficulty", "sort by something else")
     found: dict[str, float] = {}
-    with tempfile.TemporaryFile() as spool:
-        spool.writelines(orjson.dumps(row) + b"\n" for row in rows)
+    ids: list[str] = []
+    with tempfile.TemporaryFile() as spool, tempfile.TemporaryFile() as said:
+        for row in rows:
+            # A row needs an id, which a record of one's own schema may have left empty; numbers are never that.
+            spool.write(orjson.dumps({**row, "id": str(len(ids))}) + b"\n")
+            ids.append(row["id"])
         spool.seek(0)
         command = trainer_command("ifd", "-", "--model", model)
-        with subprocess.Popen(command, stdin=spool, stdout=subprocess.PIPE) as child:
+        with subprocess.Popen(command, stdin=spool, stdout=subprocess.PIPE, stderr=said) as child:
             assert child.stdout
             for line in child.stdout:
                 told = orjson.loads(line)
                 if told["ifd"] is not None:
-                    found[told["id"]] = told["ifd"]
+                    found[ids[int(told["id"])]] = told["ifd"]
+        # As our own talk: it quotes the model's name, which must steer no terminal and order nothing of a build server.
+        said.seek(0)
+        for line in said:
+            talk(visible(line.decode("utf-8", "replace").rstrip("\n")))
         if child.returncode:
             raise CurateError(
                 "E968 cannot-score",

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import orjson
 
-from curate.checks.spans import sensitive_spans
-from curate.door import DoorFault, Entry, Reader, pointer_of, strict_loads
+from curate.door import Entry, Reader, pointer_of
 from curate.door.rewrite import Change, Ending, Mended, Rewrite
 from curate.door.splice import respelled, strings
 from curate.record import Finding, Json, unnumbered
-from curate.redact._key import PERSON, PLACEHOLDER, Key
+from curate.redact._key import PLACEHOLDER, Key
 from curate.redact._terms import Terms
+from curate.redact._texts import Redactor, Restorer
 from curate.say import spelled
 from curate.shape import Shape
 
@@ -24,8 +24,6 @@ _NAMES = ("id", "split", "category", "ignore")
 """Parts of a record that name it or sort it: they are looked at and reported, never changed."""
 _CONVENTIONAL = frozenset({"/id", "/split", "/category", "/x-ignore"})
 _RAW_PLACEHOLDER = re.compile(rb"\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]")
-_ESCAPE = re.compile(r"\\.", re.DOTALL)
-_MOST_ROUNDS = 8
 _MOST_LEFT = 20
 _MOST_KEYS = 10_000
 _LEAST_NUMBER = 10**11
@@ -64,42 +62,6 @@ class Told:
     left: list[Left] = field(default_factory=list)
     unfit: list[tuple[str, int]] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
-
-
-class Redactor:
-    """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
-
-    def __init__(self, key: Key, terms: Terms) -> None:
-        self.key = key
-        self.terms = terms
-        self.num_other_spellings = 0
-        """Values spelled otherwise than where they were first met; restoring gives the first spelling."""
-
-    def redacted(self, text: str) -> str:
-        """Return ``text`` with placeholders.
-
-        What stands around a value decides what it is, so the new text is looked at again until nothing is found.
-        """
-        for _ in range(_MOST_ROUNDS):
-            # A span across a placeholder is no value of the data.
-            found = sensitive_spans(text, never=PLACEHOLDER)
-            new = [(one.start, one.end, self._placeholder(one.kind, text[one.start : one.end])) for one in found]
-            if not new:
-                people = self.terms.spans(text)
-                new = [(start, end, self._placeholder(PERSON, names[0], names[1:])) for start, end, names in people]
-            if not new:
-                break
-            text = _spliced(text, new)
-        return text
-
-    def kinds(self, text: str) -> list[str]:
-        """Return the kinds of sensitive values in ``text``, one each time."""
-        return [one.kind for one in sensitive_spans(text)] + [PERSON] * len(self.terms.spans(text))
-
-    def _placeholder(self, kind: str, value: str, also: Sequence[str] = ()) -> str:
-        placeholder = self.key.placeholder(kind, value, also)
-        self.num_other_spellings += self.key.value(placeholder) != value
-        return placeholder
 
 
 class Run:
@@ -265,54 +227,12 @@ def redaction(
     return run, redactor
 
 
-class Restorer:
-    """Puts values back in the place of placeholders; ``unknown`` counts those that the key does not know."""
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.unknown: Counter[str] = Counter()
-
-    def restored(self, text: str) -> str:
-        """Return ``text`` with the values that the key knows."""
-        return PLACEHOLDER.sub(self._value, text) if "[" in text else text
-
-    def _value(self, match: re.Match[str]) -> str:
-        value = self.key.value(match.group())
-        if value is None:
-            self.unknown[match.group()] += 1
-        return match.group() if value is None else value
-
-
 def restoration(
     files: Sequence[Path], key: Key, *, shape: Shape | None = None, keep: Collection[str] = (), root: Path | None = None
 ) -> tuple[Run, Restorer]:
     """Return the run that takes a redaction back; the parameters are those of `redaction`."""
     restorer = Restorer(key)
     return Run(files, restorer.restored, shape=shape, keep=keep, root=root), restorer
-
-
-def _spliced(text: str, parts: Sequence[tuple[int, int, str]]) -> str:
-    is_json = bool(parts) and _is_json(text)
-    pieces, place, counted, num_quotes = [], 0, 0, 0
-    for start, end, new in parts:
-        # In JSON within a text, such as the arguments of a tool call, a bare number needs the quotes of a string.
-        if is_json:
-            num_quotes += _ESCAPE.sub("", text[counted:start]).count('"')
-            counted = start
-        is_bare = is_json and num_quotes % 2 == 0
-        pieces += [text[place:start], f'"{new}"' if is_bare else new]
-        place = end
-    return "".join([*pieces, text[place:]])
-
-
-def _is_json(text: str) -> bool:
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        strict_loads(text.encode("utf-8"))
-    except DoorFault:
-        return False
-    return True
 
 
 def _labels(text: str) -> Counter[str]:

@@ -14,6 +14,9 @@ from curate.say import one_line
 # Scripts written without blanks between words: there a name has no border that could be asked for.
 _NO_BLANKS = re.compile("[\u0e00-\u0eff\u0f00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _WORD = re.compile(r"\w+")
+_GOES_ON = re.compile(r"[\w\u0300-\u036f]")
+_WHITE = re.compile(r"\s+")
+_WIDE = re.compile(r"[^\S ]|\s\s")
 _ALIASES = re.compile(r"[\t|]")
 
 
@@ -21,14 +24,14 @@ class Terms:
     """Names to replace; names on one line are one person.
 
     Matched as they are written, case and all, at the borders of words; blanks within match any white space. Thousands
-    cost little: names that begin with a word are looked up by it, and only the others are tried everywhere.
+    cost little: names that begin with a word are looked up by it, the others by their first two characters and lengths.
     """
 
     def __init__(self, people: Sequence[Sequence[str]]) -> None:
         self.people = {_key(name): names for names in people for name in names}
         self._by_word: dict[str, list[str]] = {}
         self._patterns: dict[str, re.Pattern[str]] = {}
-        rest = []
+        rest: set[str] = set()
         for name in self.people:
             spellings = dict.fromkeys(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
             for spelling in spellings:
@@ -36,12 +39,16 @@ class Terms:
                 if word:
                     self._by_word.setdefault(word.group(), []).append(spelling)
                 else:
-                    rest.append(spelling)
-        self._rest = _any_of(rest) if rest else None
+                    rest.add(spelling)
+        self._rest = rest
+        self._first = re.compile("|".join(re.escape(first) for first in sorted({name[0] for name in rest})))
+        self._lengths: dict[str, list[int]] = {}
+        for start, length in sorted({(name[:2], len(name)) for name in rest}, key=lambda pair: -pair[1]):
+            self._lengths.setdefault(start, []).append(length)
 
     def spans(self, text: str) -> list[tuple[int, int, Sequence[str]]]:
         """Return where names stand in ``text``: begin, end, and all names of that person."""
-        found = [match.span() for match in self._rest.finditer(text)] if self._rest else []
+        found = self._anywhere(text) if self._rest else []
         for word in _WORD.finditer(text) if self._by_word else ():
             if word.group() in self._by_word:
                 match = self._pattern(word.group()).match(text, word.start())
@@ -54,6 +61,19 @@ class Terms:
                 spans.append((start, end, self.people[_key(text[start:end])]))
                 place = end
         return spans
+
+    def _anywhere(self, text: str) -> list[tuple[int, int]]:
+        """Return where names stand that begin with no word, of those that begin at one place the longest."""
+        flat, ends = _flattened(text)
+        found = []
+        for first in self._first.finditer(flat):
+            start = first.start()
+            for length in self._lengths.get(flat[start : start + 2], ()):
+                end = min(start + length, len(flat))
+                if flat[start:end] in self._rest and _is_bordered(flat, start, end):
+                    found.append((ends[start], ends[end]))
+                    break
+        return found
 
     def _pattern(self, word: str) -> re.Pattern[str]:
         if word not in self._patterns:
@@ -93,6 +113,23 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
+def _flattened(text: str) -> tuple[str, Sequence[int]]:
+    """Return ``text`` with one blank for each run of white space, and where in ``text`` the first n characters end."""
+    if not _WIDE.search(text):
+        return text, range(len(text) + 1)
+    ends, place = [0], 0
+    for run in _WHITE.finditer(text):
+        ends += [*range(place + 1, run.start() + 1), run.end()]
+        place = run.end()
+    return _WHITE.sub(" ", text), [*ends, *range(place + 1, len(text) + 1)]
+
+
+def _is_bordered(text: str, start: int, end: int) -> bool:
+    """Whether the name from ``start`` to ``end`` is no part of a word, as far as its script can tell."""
+    is_begun = _NO_BLANKS.match(text, start) or not _WORD.match(text[max(0, start - 1) : start])
+    return bool(is_begun and (_NO_BLANKS.match(text, end - 1) or not _GOES_ON.match(text, end)))
+
+
 def _any_of(names: Sequence[str]) -> re.Pattern[str]:
     """Return the pattern of any of ``names``, the longest first."""
     return re.compile("|".join(_bordered(name) for name in sorted(names, key=lambda name: (-len(name), name))))
@@ -101,5 +138,5 @@ def _any_of(names: Sequence[str]) -> re.Pattern[str]:
 def _bordered(name: str) -> str:
     body = r"\s+".join(re.escape(word) for word in name.split())
     before = "" if _NO_BLANKS.match(name[0]) else r"(?<!\w)"
-    after = "" if _NO_BLANKS.match(name[-1]) else r"(?![\w\u0300-\u036f])"
+    after = "" if _NO_BLANKS.match(name[-1]) else f"(?!{_GOES_ON.pattern})"
     return f"{before}{body}{after}"

@@ -47,11 +47,17 @@ def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values:
 
 def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     """Leave out a wrong type where another rule asks for fewer types at the same place."""
-    types = [(e.instance_path, frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors]
+    types = [
+        (tuple(e.instance_path), frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors
+    ]
+    asked: dict[tuple[str | int, ...], set[frozenset[str]]] = {}
+    for one in types:
+        if one:
+            asked.setdefault(one[0], set()).add(one[1])
     return [
         error
-        for error, asked in zip(errors, types, strict=True)
-        if asked is None or not any(other and other[0] == asked[0] and other[1] < asked[1] for other in types)
+        for error, one in zip(errors, types, strict=True)
+        if one is None or not any(other < one[1] for other in asked[one[0]])
     ]
 
 

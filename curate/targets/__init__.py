@@ -93,15 +93,18 @@ def _findings(
 
 def _row(record: Record) -> dict[str, Json]:
     """Return a record as a row whose content is one text a message, which is what tokens are counted of."""
+    place = f"{record.source.file}:{record.source.line}"
+    # A row needs an id, which a record of one's own schema may have left empty.
+    name = record.id or place
     return {
-        "id": record.id,
+        "id": name,
         "kind": record.kind,
         "category": record.category,
-        "cluster": record.id,
+        "cluster": name,
         "messages": [_message(message) for message in record.messages] or None,
         "tools": [dict(tool) for tool in record.tools] or None,
         "text": None if record.messages else record.text,
-        "source": f"{record.source.file}:{record.source.line}",
+        "source": place,
     }
 
 

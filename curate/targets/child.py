@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
@@ -11,14 +12,15 @@ import orjson
 
 from curate.checks import Lengths
 from curate.record import CurateError, Json
-from curate.say import one_line
+from curate.say import one_line, talk, visible
 from curate.trainer import require_trainer, trainer_command
 
 
 class Measurer:
     """Asks the trainer's side for the lengths of rows, one after the other; a context manager that ends it.
 
-    What the child says goes to our stderr.
+    What the child says goes to our stderr when it has ended, line by line as our own talk does: it quotes the model's
+    name and may quote more, which must steer no terminal and order nothing of a build server.
 
     Raises:
         CurateError: E940 with exit code 3 when the extra ``train`` is not installed.
@@ -28,7 +30,8 @@ class Measurer:
         require_trainer("counting tokens", "leave --model out")
         self._model, self._max_length = model, max_length
         command = trainer_command("measure", "-", "--model", model, "--max-length", str(max_length), *options)
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._talk = tempfile.TemporaryFile()  # noqa: SIM115  (closed when the child has ended)
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._talk)
 
     def lengths(self, row: Mapping[str, Json]) -> Lengths:
         """Return the lengths of a row.
@@ -67,6 +70,11 @@ class Measurer:
             self._child.stdin.close()
         self._child.stdout.close()
         self._child.wait()
+        if not self._talk.closed:
+            self._talk.seek(0)
+            for line in self._talk:
+                talk(visible(line.decode("utf-8", "replace").rstrip("\n")))
+            self._talk.close()
 
     def __enter__(self) -> Measurer:
         return self

@@ -247,9 +247,12 @@ class Examiner:
         is_full = tally.is_full("error") and self.baseline is None
         counts: dict[str, int] = {}
         print_ = 0 if self.baseline is None else fingerprint.of_value(value)
-        for finding in violations(self.shape, entry, show_values=self.show_values, with_column=not is_full):
+        for finding in violations(self.shape, entry, show_values=self.show_values, with_column=False):
             counts[finding.code] = counts.get(finding.code, 0) + 1
-            self._weigh(result, finding, print_)
+            # One line can break the schema more often than findings are kept, and what is counted needs no place.
+            is_counted_only = self.baseline is None and tally.is_full(finding.severity)
+            placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
+            self._weigh(result, placed, print_)
         if is_full and len(raw) <= _MAX_MEMO_BYTES and len(self._memo) < _MAX_MEMO_LINES:
             self._memo[raw] = counts
             self._hits[raw] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ from curate.checks.secret import find as find_secrets
 from curate.record import Record, Source
 from curate.settings import Settings
 from curate.shape import load_shape
+from curate.validate.sieve import absence_of
 
 INSTRUCTION = load_shape("instruction")
 
@@ -67,6 +69,34 @@ def test_checks_are_silent_on_clean_data_but_for_rows_with_the_defect(shared: Pa
         ("X704", "gsm8k"): [6181, 7389],  # a no-break space between words; a zero-width space
         ("X701", "ifeval"): [417],  # a phone number with an assigned area code
     }
+
+
+@pytest.mark.parametrize(
+    ("code", "value"),
+    [
+        ("X701", "Hi,\nbob.smith@parcels.shop"),
+        ("X701", "\n4111 1111 1111 1111"),
+        ("X701", "\n+44 20 7183 8750"),
+        ("X701", "\nGB82 WEST 1234 5698 7654 32"),
+        ("X701", "\t078-05-1120"),
+        ("X701", "\n86.121.97.248"),
+        ("X702", "Key:\nAKIAIOSFODNN7EXAMPLE"),
+        ("X702", 'password = "tR7!kQz29bLm"'),
+    ],
+)
+@pytest.mark.parametrize(("depth", "is_spelled_out"), [(1, False), (2, False), (3, False), (0, True), (2, True)])
+def test_escapes_of_json_within_a_text_hide_nothing(code: str, value: str, depth: int, is_spelled_out: bool) -> None:
+    text = value
+    for _ in range(depth):
+        text = json.dumps({"body": text})
+    if is_spelled_out:
+        spelled = "".join(f"\\u{ord(character):04x}" for character in text)
+        text = f'{{"body": "{spelled}"}}'
+    record = INSTRUCTION.record({"instruction": "Which call?", "output": text}, Source("data.jsonl", 1))
+    check = discover()[code]
+    assert check.on_record
+    assert [problem.pointer for problem in check.on_record(record, Settings())] == ["/output"]
+    assert not absence_of(check.signs)({"output": text})
 
 
 SECRET_BODIES = "9fK2mQ7xTb4LwZ1vN8cR5yH3sD6gJ0pA2eUiB7nM4kXqW8zC1rV5tY3"

@@ -135,7 +135,26 @@ def test_a_threshold_of_one_is_marked_in_the_last_bar(family):
 )
 def test_difference(one, other, said):
     left, right = (Record("r", "instruction", Source("a", 1), {}, *texts) for texts in (one, other))
-    assert difference(left, right, 40) == said
+    assert difference(left, right, 40, str) == said
+
+
+def test_values_are_hidden_but_where_they_are_asked_for(tmp_path):
+    mail = "bob.smith@parcels.shop"
+    rows = [
+        ("a", f"ask {mail} now", "Call +49 30 901820 11 today"),
+        ("b", f"ask {mail} now", "Call +49 30 901820 12 today"),
+        ("c", f"ask {mail} now", "AKIAIOSFODNN7EXAMPLE is it"),
+    ]
+    path = written(tmp_path / "said.jsonl", rows)
+    said = explained(path)
+    assert "3 records like said.jsonl:1 a: ask bo····················" in said
+    # The number changes in its last word, which alone is no number.
+    assert '"··" > "··"' in said
+    assert not any(value in said for value in ("AKIA", mail, "11 today"))
+    shown = explained(path, "--show-values")
+    assert all(value in shown for value in ("AKIA", mail, '"11" > "12"'))
+    idle = CliRunner().invoke(cli, ["dedupe", str(path), "--format", "jsonl", "--show-values"])
+    assert idle.exit_code == 2
 
 
 def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, monkeypatch):

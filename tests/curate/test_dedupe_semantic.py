@@ -137,6 +137,21 @@ def test_the_command_collapses_repeats_first(tmp_path, questions):
     ]
 
 
+def test_prompts_are_shown_without_their_values(tmp_path):
+    rows = [("a", "where buy the red car"), ("b", "where purchase the red automobile")]
+    path = tmp_path / "q.jsonl"
+    lines = [
+        json.dumps({"id": name, "instruction": f"{asked} bob.smith@parcels.shop", "output": name}) + "\n"
+        for name, asked in rows
+    ]
+    path.write_text("".join(lines), encoding="utf-8")
+    call = ["dedupe", str(path), "--encoder", str(made(tmp_path / "m")), "--semantic-threshold", "0.9"]
+    said = CliRunner().invoke(cli, call).stdout
+    assert "    where purchase the red automobile bo····················" in said.splitlines()
+    assert "bob" not in said
+    assert "bob.smith@parcels.shop" in CliRunner().invoke(cli, [*call, "--show-values"]).stdout
+
+
 def test_the_same_meaning_is_never_dropped(tmp_path, questions):
     root = tmp_path / "w"
     assert CliRunner().invoke(cli, ["init", str(root), "--from", str(questions)]).exit_code == 0

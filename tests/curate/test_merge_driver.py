@@ -55,6 +55,32 @@ def test_install_sets_git_up_once(repository: Path) -> None:
     assert [line.rpartition(" ")[2] for line in told] == ["curate-records", "curate-records", "unspecified"]
 
 
+def test_install_tells_what_git_will_do(repository: Path) -> None:
+    attributes = repository / ".gitattributes"
+    attributes.write_bytes(b"*.jsonl merge=curate-records\r\nold/*.jsonl merge=union\r\nnew.jsonl -merge\r\n")
+    before = attributes.read_bytes()
+    for name in ("old/a.jsonl", "b.jsonl", "new.jsonl"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_bytes(b"{}\n")
+    done = run("--install", str(repository))
+    assert done.return_value == 1
+    assert "but git merges some files in another way: new.jsonl (merge: unset), old/a.jsonl (merge: union)\n" in (
+        done.stdout
+    )
+    assert attributes.read_bytes() == before
+    attributes.write_bytes(b"*.jsonl merge=curate-records\n*.jsonl merge=union\n")
+    assert "any.jsonl (merge: union)" in run("--install", str(repository)).stdout
+
+
+def test_install_keeps_line_ends(repository: Path) -> None:
+    attributes = repository / ".gitattributes"
+    attributes.write_bytes(b"*.png binary\r\n*.txt text")
+    done = run("--install", str(repository))
+    assert done.return_value == 0
+    assert "from now on" in done.stdout
+    assert attributes.read_bytes() == b"*.png binary\r\n*.txt text\r\n*.jsonl merge=curate-records\r\n"
+
+
 def test_the_line_that_dry_run_prints_is_the_one_that_install_writes(repository: Path) -> None:
     for line in run("--install", str(repository), "--dry-run").stdout.splitlines():
         if line.startswith("git config "):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from curate.checks.repetition import repetition
 from curate.plot import bar, bars, bins
-from curate.quality import find_suspects, html_page, overview
+from curate.quality import difficulties, find_suspects, html_page, overview
 from curate.quality.balance import cramers_v, eta_squared, evenness
 from curate.quality.measures import lix
 from curate.record import Record, Source
@@ -239,6 +239,27 @@ def test_quality_orders_by_what_was_asked(rows: Path) -> None:
     shortest = call("quality", "rows.jsonl", "--sort", "short", "--top", "1", "--format", "jsonl", folder=rows).stdout
     assert json.loads(shortest)["id"] == "r0"
     assert call("quality", "rows.jsonl", "--sort", "ifd", folder=rows).returncode == 2
+
+
+def test_quality_hides_values_but_where_they_are_asked_for(tmp_path: Path) -> None:
+    # The cut of the line goes through the address.
+    row = {"id": "a", "instruction": "x" * 50 + " bob.smith@parcels.shop", "output": "use AKIAIOSFODNN7EXAMPLE"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    told = call("quality", "rows.jsonl", "--sort", "long", folder=tmp_path).stdout
+    assert "x bo······… -> use AK··················\n" in told
+    shown = call("quality", "rows.jsonl", "--sort", "long", "--show-values", folder=tmp_path).stdout
+    assert "x bob.smit… -> use AKIAIOSFODNN7EXAMPLE\n" in shown
+    idle = call("quality", "rows.jsonl", "--show-values", "--format", "jsonl", folder=tmp_path)
+    assert idle.returncode == 2
+
+
+def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = (
+        "import sys, json\nfor row in map(json.loads, sys.stdin):\n"
+        "    print(json.dumps({'id': row['id'], 'ifd': .5 if row['id'] else None}))"
+    )
+    monkeypatch.setattr("curate.quality.difficulty.trainer_command", lambda *_: [sys.executable, "-c", child])
+    assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
 
 
 @pytest.mark.slow

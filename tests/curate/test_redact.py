@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from curate.cli import redact as redact_cli
 from curate.journal import Decision
 from curate.places import shipped
 from curate.record import CurateError
-from curate.redact import Key, Redactor, Terms, is_private, read_key, read_terms, write_key
+from curate.redact import Key, Redactor, Restorer, Terms, is_private, read_key, read_terms, write_key
 from curate.workspace import Workspace, open_workspace
 
 EMAIL = "ana.kovac@parcels.shop"
@@ -37,6 +38,12 @@ PHONE = "+44 20 7183 8750"
 CARD = "4111 1111 1111 1111"
 GITHUB = "ghp_" + "9fK2mQ7xTb4LwZ1vN8cR5yH3sD6gJ0pA2eUi"
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIfake\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END RSA PRIVATE KEY-----"
+
+PIECES = (
+    EMAIL, PHONE, CARD, GITHUB, PRIVATE_KEY, "password=", "call ", "[EMAIL_1]", "[CARD_9]", "tR7!kQz29bLm", "@", " ",
+    "\n", "postgres://app:", "+1", "212-664-7665", '"', "86.121.97.248", "GB82 WEST 1234 5698 7654 32", ":", "x", "Ana",
+)  # fmt: skip
+SENSITIVE = st.sampled_from(PIECES)
 
 
 def redact(*arguments: str | Path) -> int:
@@ -104,6 +111,68 @@ def test_json_within_a_text_stays_json() -> None:
     assert got == {"card": "[CARD_1]", "mail": "[EMAIL_1]", "list": ["[CARD_1]", 'a \\" b']}
 
 
+WITHIN = [
+    ("Key:\nAKIAIOSFODNN7EXAMPLE", "Key:\n[SECRET_1]"),
+    ("\n4111 1111 1111 1111", "\n[CARD_1]"),
+    ("\n+44 20 7183 8750", "\n[PHONE_1]"),
+    ("\nGB82 WEST 1234 5698 7654 32", "\n[IBAN_1]"),
+    ("\t078-05-1120", "\t[SSN_1]"),
+    (f"Hi,\n{EMAIL}", "Hi,\n[EMAIL_1]"),
+    ('password = "tR7!kQz29bLm"', 'password = "[SECRET_1]"'),
+    ("DB_PASSWORD=tR7kQz29bLm4Xw", "DB_PASSWORD=[SECRET_1]"),
+    ("Ask\nJosé\u0301 or José.", "Ask\nJosé\u0301 or [PERSON_1]."),
+    ("C:\\new\nsupport@parcels.shop", "C:\\new\nsupport@parcels.shop"),
+]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(("text", "wanted"), WITHIN)
+def test_json_within_a_text_is_read_as_what_it_says(text: str, wanted: str, depth: int) -> None:
+    was, becomes = text, wanted
+    for _ in range(depth):
+        was, becomes = json.dumps({"body": was, "n": 1.50}), json.dumps({"body": becomes, "n": 1.50})
+    redactor = Redactor(Key(), Terms([["José"]]))
+    assert redactor.redacted(was) == becomes
+    assert bool(redactor.kinds(was)) == (text != wanted)
+    assert not redactor.kinds(becomes)
+    assert Restorer(redactor.key).restored(becomes) == was
+    assert not any(
+        part in with_values_hidden(was) for part in ("EXAMPLE", "1111 1111", "8750", "5698", "Qz29", "kovac")
+    )
+
+
+def test_only_what_changes_is_spelled_anew_in_json_within_a_text() -> None:
+    text = f'{{ "caf\\u00E9" :"\\/ {EMAIL} \\u00e9",\n"{EMAIL}":[ 1.50e3,true ,"\\u0041"]}}'
+    assert redacted(text) == text.replace(EMAIL, "[EMAIL_1]")
+
+
+def test_a_key_within_a_text_says_what_its_value_is() -> None:
+    text = r'{"password": "tR7!kQz\u002529bLm", "card": 4111111111111111, "n": [12, -4111111111111111]}'
+    redactor = Redactor(Key(), Terms([]))
+    assert json.loads(redactor.redacted(text)) == {
+        "password": "[SECRET_1]", "card": "[CARD_1]", "n": [12, -4111111111111111],
+    }  # fmt: skip
+    assert redactor.key.value("[SECRET_1]") == "tR7!kQz%29bLm"
+    assert redactor.num_numbers == 1
+
+
+@given(
+    st.recursive(
+        st.lists(SENSITIVE, max_size=4).map("".join),
+        lambda inner: st.dictionaries(
+            st.lists(SENSITIVE, max_size=2).map("".join), st.one_of(inner, inner.map(json.dumps)), max_size=3
+        ),
+        max_leaves=5,
+    )
+)
+def test_json_within_a_text_stays_valid_and_comes_to_an_end(value: Any) -> None:
+    text = json.dumps([value])
+    redactor = Redactor(Key(), Terms([["Ana"]]))
+    once = redactor.redacted(text)
+    json.loads(once)
+    assert redactor.redacted(once) == once
+
+
 def test_names_come_from_a_list(tmp_path: Path) -> None:
     path = tmp_path / "people.txt"
     path.write_text("# who is who\nAna Kovač|Kovač, Ana\tAna\n\nTom Li\n田中太郎\n", encoding="utf-8")
@@ -131,13 +200,6 @@ def test_a_name_is_not_found_within_a_placeholder() -> None:
     assert redacted(f"{EMAIL} EMAIL", ["EMAIL"]) == "[EMAIL_1] [PERSON_1]"
 
 
-PIECES = (
-    EMAIL, PHONE, CARD, GITHUB, PRIVATE_KEY, "password=", "call ", "[EMAIL_1]", "[CARD_9]", "tR7!kQz29bLm", "@", " ",
-    "\n", "postgres://app:", "+1", "212-664-7665", '"', "86.121.97.248", "GB82 WEST 1234 5698 7654 32", ":", "x", "Ana",
-)  # fmt: skip
-SENSITIVE = st.sampled_from(PIECES)
-
-
 @given(st.lists(SENSITIVE, max_size=12).map("".join))
 def test_redacting_ends_with_nothing_to_redact(text: str) -> None:
     redactor = Redactor(Key(), Terms([["Ana"]]))
@@ -162,6 +224,23 @@ def test_many_names_take_no_long_time() -> None:
     got = redacted(text, *people)
     assert time.process_time() - started < 10
     assert got.startswith("[PERSON_1] and Given8 met [PERSON_2] many")
+
+
+@pytest.mark.parametrize("name", ["@user{}", "田中{}", "\u4e00{}太郎"])
+def test_many_names_that_begin_with_no_word_take_no_long_time(name: str) -> None:
+    terms = Terms([[name.format(number)] for number in range(10_000)])
+    text = f"{name.format(77)} {name.format(123456)} " * 10_000
+    started = time.process_time()
+    found = terms.spans(text)
+    assert time.process_time() - started < 2
+    assert len(found) >= 10_000
+    assert text[found[0][0] : found[0][1]] == name.format(77)
+
+
+def test_names_that_begin_with_no_word_match_any_white_space() -> None:
+    text = "x@a  b @a\n\nb @a\tbc, 田中\u3000太郎さん"
+    spans = [text[start:end] for start, end, _ in Terms([["@a b"], ["@a"], ["田中 太郎"], ["田中"]]).spans(text)]
+    assert spans == ["@a\n\nb", "@a", "田中\u3000太郎"]
 
 
 def test_a_text_full_of_values_takes_no_long_time() -> None:
@@ -218,6 +297,49 @@ def test_only_the_values_change(tmp_path: Path) -> None:
     lines[0] = lines[0].replace(EMAIL.encode(), b"[EMAIL_1]")
     lines[4] = lines[4].replace(PHONE.encode(), b"[PHONE_1]")
     assert path.read_bytes() == b"".join(lines)
+
+
+def test_arguments_of_a_tool_call_are_redacted_and_come_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = json.dumps({"to": f"Hi,\n{EMAIL}", "who": "José", "key": "Key:\nAKIAIOSFODNN7EXAMPLE"})
+    call = {"id": "c", "type": "function", "function": {"name": "send", "arguments": arguments}}
+    turns = [{"role": "user", "content": EMAIL}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    path = written(tmp_path / "a.jsonl", {"id": "1", "messages": turns}, ensure_ascii=True)
+    before = path.read_bytes()
+    check = ["validate", str(path), "--schema", "chat", "--select", "X701,X702", "--format", "jsonl"]
+    assert cli.cli.main(check, standalone_mode=False) == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["code"], one["pointer"]) for one in found][1:] == [
+        ("X701", "/messages/1/tool_calls/0/function/arguments"),
+        ("X702", "/messages/1/tool_calls/0/function/arguments"),
+    ]
+    (tmp_path / "people.txt").write_text("José\n", encoding="utf-8")
+    assert redact(path, "--terms", tmp_path / "people.txt") == 0
+    call = json.loads(path.read_bytes())["messages"][1]["tool_calls"][0]["function"]
+    assert json.loads(call["arguments"]) == {
+        "to": "Hi,\n[EMAIL_1]", "who": "[PERSON_1]", "key": "Key:\n[SECRET_1]",
+    }  # fmt: skip
+    assert not cli.cli.main(check, standalone_mode=False)
+    assert redact(path, "--restore") == 0
+    assert path.read_bytes() == before
+
+
+def test_what_restoring_would_not_bring_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = json.dumps({"card": 4111111111111111})
+    path = written(tmp_path / "a.jsonl", record("José García and José", arguments), record('{"who": "Zoë"}'))
+    (tmp_path / "people.txt").write_text("José García|José\nZoë\n", encoding="utf-8")
+    for how in ("--dry-run", "--terms"):
+        assert redact(path, "--terms", tmp_path / "people.txt", *(["--dry-run"] if how == "--dry-run" else [])) == 0
+        err = capsys.readouterr().err
+        assert "spelled in more than one way: 1 value; --restore writes the first" in err
+        assert "no longer bare: 1 bare number in JSON within a text; --restore writes strings" in err
+        assert "spelled by other escapes after --restore: 1 JSON text" in err
+    assert redact(path, "--restore") == 0
+    err = capsys.readouterr().err
+    assert "written as the first of several names: 2 names of people" in err
+    assert "restored as strings: 1 number in JSON within a text" in err
+    assert outputs(path) == ["José García and José García", '{"who": "Zo\\u00eb"}']
 
 
 def test_what_stays_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,6 +435,18 @@ def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
     path.write_text(path.read_text() + json.dumps(record("tom.li@parcels.shop")) + "\n")
     assert redact(path, "--no-key") == 0
     assert outputs(path) == ["[EMAIL_1]", "[EMAIL_2]"]
+
+
+def test_without_a_key_no_placeholder_of_the_key_is_given_out(tmp_path: Path) -> None:
+    one, two = (
+        written(tmp_path / "1.jsonl", record(EMAIL)),
+        written(tmp_path / "2.jsonl", record("tom.li@parcels.shop")),
+    )
+    assert redact(one) == 0
+    assert redact(two, "--no-key") == 0
+    assert outputs(two) == ["[EMAIL_2]"]
+    assert redact(two, "--restore") == 0
+    assert outputs(two) == ["[EMAIL_2]"]
 
 
 @pytest.mark.parametrize(
@@ -490,6 +624,52 @@ def test_a_key_that_would_be_shared_is_refused(make_workspace: Callable[..., Wor
         redact(root, "--key", root / place)
     assert raised.value.code == "E958 bad-key"
     assert redact(root, "--key", root.parent / "elsewhere.json") == 0
+
+
+@pytest.mark.parametrize("key", [None, ".curate/k.json"])
+def test_a_key_that_a_link_takes_out_of_the_workspace_is_refused(
+    make_workspace: Callable[..., Workspace], key: str | None
+) -> None:
+    root = make_workspace([record(EMAIL)]).root
+    (root.parent / "outside").mkdir()
+    if (root / ".curate").exists():
+        shutil.rmtree(root / ".curate")
+    (root / ".curate").symlink_to(root.parent / "outside")
+    with pytest.raises(CurateError) as raised:
+        redact(root, *(["--key", root / key] if key else []))
+    assert raised.value.code == "E914 outside-workspace"
+    assert not list((root.parent / "outside").iterdir())
+    assert outputs(root / "data" / "a.jsonl") == [EMAIL]
+
+
+def test_copies_with_values_are_told_of(
+    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"instruction": f"Ask {n} {n * 7}", "output": json.dumps({"a": f"{n}\n{PHONE}"})} for n in range(40)]
+    root = make_workspace(lines).root
+    assert cli.cli.main(["export", str(root)], standalone_mode=False) == 0
+    copies = [
+        *sorted((root / "dataset" / "v1").iterdir()),
+        written(root / "runs" / "2026-01-01-a" / "predictions.jsonl", record(EMAIL)),
+        root / "quarantine" / "a.csv.jsonl",
+    ]
+    copies[-1].parent.mkdir()
+    copies[-1].write_text(f'{{"broken": {EMAIL}\n\xef', encoding="latin-1")
+    before = [path.read_bytes() for path in copies]
+    (root / "runs" / "2026-01-01-a" / "metrics.jsonl").write_text(EMAIL)
+    assert redact(root) == 1
+    err = capsys.readouterr().err
+    places = "1 in quarantine, 40 in dataset/v1, 1 in runs/2026-01-01-a"
+    assert f"left: 42 values in copies, which are not rewritten: {places}; delete them, and export again" in err
+    assert EMAIL not in err
+    assert [path.read_bytes() for path in copies] == before
+    for name in ("dataset/v1", "runs", "quarantine"):
+        shutil.rmtree(root / name)
+    assert redact(root) == 0
+    (root.parent / "outside").mkdir()
+    (root / "quarantine").symlink_to(root.parent / "outside")
+    assert redact(root) == 1
+    assert "not looked into: 1 folder of copies that lead outside" in capsys.readouterr().err
 
 
 def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[..., Workspace]) -> None:

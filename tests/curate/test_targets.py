@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from curate.checks import Lengths, discover
 from curate.checks.target_lengths import num_left, num_trained
 from curate.export import row_of
 from curate.exporters import export_rows
+from curate.quality import difficulties
 from curate.record import CurateError, Exit, Finding, Record, Source
 from curate.settings import CheckSettings, Settings
 from curate.settings.model import Target
@@ -272,6 +274,41 @@ def test_a_model_that_cannot_be_loaded_ends_the_run(
         measured(path, root, model=str(tmp_path / "no-such-model"))
     assert caught.value.code == "E961 cannot-measure"
     assert "E926 no-such-base" in capfd.readouterr().err
+
+
+def test_an_empty_id_ends_no_run(tmp_path: Path, root: Path) -> None:
+    schema = {"x-record": {"id": "/id", "prompt": "/q", "completion": "/a"}, "type": "object"}
+    (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
+    path = write(tmp_path, {"id": "", "q": "hello " * 80, "a": "x"}, {"id": "b", "q": "hello " * 80, "a": "x"})
+    found = token_findings(
+        [path],
+        load_shape("own.json", tmp_path),
+        Settings(),
+        target="",
+        model=str(root / "samples/tiny-base"),
+        max_length=60,
+        root=tmp_path,
+    )
+    assert [(one.code, one.record, one.line) for one in found] == [("T920", "", 1), ("T920", "b", 2)]
+
+
+@pytest.mark.parametrize("name", ["a\n::error::x.jsonl", "a ##[error]x", "\x1b[2J"])
+def test_what_the_trainer_says_orders_nothing(
+    name: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said = "import sys; sys.stderr.write(sys.argv[1] + chr(10)); sys.exit(2)"
+    for module in ("curate.targets.child", "curate.quality.difficulty"):
+        monkeypatch.setattr(f"{module}.trainer_command", lambda *_: [sys.executable, "-c", said, name])
+    with pytest.raises(CurateError) as measuring:
+        measured(write(tmp_path, SHORT), root)
+    with pytest.raises(CurateError) as scoring:
+        difficulties([], "m")
+    assert (measuring.value.code, scoring.value.code) == ("E961 cannot-measure", "E968 cannot-score")
+    err = capfd.readouterr().err
+    assert not any(line.startswith("::") for line in err.splitlines())
+    assert "##[" not in err
+    assert "\x1b" not in err
+    assert err.count(name[:1].replace("\x1b", "␛")) >= 2
 
 
 def test_the_extra_is_asked_for(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

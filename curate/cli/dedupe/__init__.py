@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ _DRAWN = 20
 )
 @click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "daft"]),
@@ -63,6 +65,7 @@ def command(
     encoder: Path | None,
     semantic_threshold: float | None,
     form: str,
+    show_values: bool,
     engine: str,
     ray_address: str,
     progress: bool | None,
@@ -78,14 +81,14 @@ def command(
     """
     from curate.cli.dedupe.progress import Progress
 
-    _refuse_idle(top, explain=explain, form=form, keep=keep, dry_run=dry_run)
+    _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep, dry_run=dry_run)
     told = Progress(sys.stderr.isatty() if progress is None else progress)
-    drawn = _DRAWN if top is None else top
+    output = _Output(form, explain, _DRAWN if top is None else top, show_values)
     asked = {"threshold": threshold, "preset": preset, "semantic_threshold": semantic_threshold}
     given = {key: value for key, value in asked.items() if value is not None}
     if engine != "local":
         _refuse_beyond(keep, encoder, semantic_threshold)
-        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, form, explain, drawn))
+        _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, output))
         return Exit.OK
     if ray_address:
         raise click.UsageError("--ray-address needs --engine daft")
@@ -102,34 +105,53 @@ def command(
         from curate.cli.dedupe.meaning import compare_meanings
 
         meanings = compare_meanings(compared, reader, settings.semantic_threshold)
-    _tell(compared, meanings, settings.semantic_threshold, form, explain, drawn)
+    _tell(compared, meanings, settings.semantic_threshold, output)
     if keep and workspace is not None:
         _apply(workspace, compared.found, dry_run)
     return Exit.OK
 
 
-def _tell(
-    compared: Compared, meanings: Meanings | None, semantic_threshold: float, form: str, explain: bool, top: int
-) -> None:
-    from curate.cli.dedupe.report import json_lines, report
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """How what was found is to be told."""
 
-    if form == "jsonl":
+    form: str
+    is_explained: bool
+    num_drawn: int
+    is_shown_whole: bool
+
+
+def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: float, output: _Output) -> None:
+    from curate.cli.dedupe.report import SHOWN, json_lines, report
+
+    if output.form == "jsonl":
         for line in json_lines(compared, meanings):
             say.data(line)
-    else:
-        for line in report(compared, meanings, semantic_threshold, is_brief=not explain):
+        return
+    from curate.checks.spans import with_values_hidden
+
+    hide: Callable[[str], str] = str if output.is_shown_whole else with_values_hidden
+    for line in report(compared, None, semantic_threshold, is_brief=not output.is_explained):
+        say.data(line)
+    if meanings is not None:
+        from curate.cli.dedupe.meaning import told
+
+        for line in told(compared, meanings, semantic_threshold, SHOWN, hide):
             say.data(line)
-    if explain and form == "text":
+    if output.is_explained:
         from curate.cli.dedupe.explain import explained
 
-        for line in explained(compared, top):
+        for line in explained(compared, output.num_drawn, hide):
             say.data(line)
 
 
-def _refuse_idle(top: int | None, *, explain: bool, form: str, keep: str | None, dry_run: bool) -> None:
+def _refuse_idle(
+    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | None, dry_run: bool
+) -> None:
     """Raise a click.UsageError for an option that would do nothing here."""
     for is_idle, why in (
         (explain and form != "text", "--explain draws for people: --format text"),
+        (show_values and form != "text", "--show-values is for the texts that --format text shows"),
         (top is not None and not explain, "--top is for what --explain draws"),
         (dry_run and not keep, "--dry-run is for --apply"),
     ):

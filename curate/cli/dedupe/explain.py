@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
@@ -28,8 +29,11 @@ _WORDS = 300
 """Words around the first difference that are looked at."""
 
 
-def explained(compared: Compared, top: int) -> Iterator[str]:
-    """Yield the histogram and the trees of the ``top`` largest clusters (0 is all of them)."""
+def explained(compared: Compared, top: int, hide: Callable[[str], str]) -> Iterator[str]:
+    """Yield the histogram and the trees of the ``top`` largest clusters (0 is all of them).
+
+    ``hide`` gets each text and returns it, as long as it was, with what must not be shown made unreadable.
+    """
     yield ""
     yield from histogram(compared.found)
     trees = _trees(compared.found)
@@ -37,7 +41,7 @@ def explained(compared: Compared, top: int) -> Iterator[str]:
     records = compared.records({name for tree in shown for name in tree.names})
     for tree in shown:
         yield ""
-        yield from _drawn(tree, records)
+        yield from _drawn(tree, records, hide)
     if len(shown) < len(trees):
         yield ""
         yield f"{counted(len(trees) - len(shown), 'smaller cluster')} not drawn; --top 0 draws all"
@@ -152,11 +156,11 @@ def _in_depth_first_order(keeper: str, branches: Sequence[_Branch]) -> list[_Bra
     return ordered
 
 
-def _drawn(tree: _Tree, records: dict[str, Record]) -> Iterator[str]:
+def _drawn(tree: _Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
     keeper = records[tree.keeper]
     place = f"{_short(keeper.source.file)}:{keeper.source.line}"
     head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {say.one_line(keeper.id, _ID)}: "
-    yield _fitted(head + say.one_line(keeper.prompt or keeper.text, _COLUMNS))
+    yield _fitted(head + say.one_line(hide(keeper.prompt or keeper.text), _COLUMNS))
     for branch in tree.branches:
         one, other = records[branch.name], records[branch.above]
         file = "" if one.source.file == keeper.source.file else _short(one.source.file)
@@ -165,7 +169,7 @@ def _drawn(tree: _Tree, records: dict[str, Record]) -> Iterator[str]:
             f"{indent}{branch.score:.2f} {_TOLD[branch.tie]:6} {branch.state:8} "
             f"{file}:{one.source.line} {say.one_line(one.id, _ID)}"
         )
-        yield _fitted(f"{line} {difference(other, one, _COLUMNS - 1 - width_of(line))}")
+        yield _fitted(f"{line} {difference(other, one, _COLUMNS - 1 - width_of(line), hide)}")
 
 
 def _short(file: str) -> str:
@@ -173,20 +177,19 @@ def _short(file: str) -> str:
     return name if len(name) <= _FILE else f"…{name[1 - _FILE :]}"
 
 
-def difference(one: Record, other: Record, room: int) -> str:
+def difference(one: Record, other: Record, room: int, hide: Callable[[str], str]) -> str:
     """Return the first words in which ``other`` differs from ``one``, and how many more places there are.
 
     Upper and lower case are the same, as they are for the comparison. Words are cut so that it takes about ``room``
-    characters.
+    characters. Texts are compared as they are, and shown as ``hide`` leaves them.
     """
     for name, first, second in (
         ("prompt", f"{one.system} {one.prompt}", f"{other.system} {other.prompt}"),
         ("answer", one.completion, other.completion),
         ("text", one.text, other.text),
     ):
-        left, right = first.split(), second.split()
-        if [word.lower() for word in left] != [word.lower() for word in right]:
-            changes = _changes(left, right)
+        if [word.lower() for word in first.split()] != [word.lower() for word in second.split()]:
+            changes = _changes(_words(first, hide), _words(second, hide))
             label = f"{name} +{len(changes) - 1}" if len(changes) > 1 else name
             each = max(4, (room - len(label) - 8) // 2)
             old, new = (_quoted(words, each) for words in changes[0])
@@ -194,14 +197,21 @@ def difference(one: Record, other: Record, room: int) -> str:
     return ""
 
 
-def _changes(left: list[str], right: list[str]) -> list[tuple[str, str]]:
+def _words(text: str, hide: Callable[[str], str]) -> list[tuple[str, str]]:
+    """Return each word of ``text`` in lower case, and what of it may be shown."""
+    # Of the text as a whole: a number of several words is known by all of them, and one alone may have changed.
+    shown = hide(text)
+    return [(word.group().lower(), shown[word.start() : word.end()]) for word in re.finditer(r"\S+", text)]
+
+
+def _changes(left: list[tuple[str, str]], right: list[tuple[str, str]]) -> list[tuple[str, str]]:
     start = 0
-    while start < min(len(left), len(right)) and left[start].lower() == right[start].lower():
+    while start < min(len(left), len(right)) and left[start][0] == right[start][0]:
         start += 1
     left, right = left[start : start + _WORDS], right[start : start + _WORDS]
-    low, high = [word.lower() for word in left], [word.lower() for word in right]
+    low, high = [word for word, _ in left], [word for word, _ in right]
     return [
-        (" ".join(left[one:end]), " ".join(right[two:stop]))
+        (" ".join(shown for _, shown in left[one:end]), " ".join(shown for _, shown in right[two:stop]))
         for kind, one, end, two, stop in SequenceMatcher(None, low, high, autojunk=False).get_opcodes()
         if kind != "equal"
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
+from curate.checks.spans import with_values_hidden
 from curate.table import counted
 
 if TYPE_CHECKING:
@@ -37,8 +38,17 @@ def compare_meanings(compared: Compared, encoder: Encoder, threshold: float) -> 
     return find_meanings(names, texts(), encoder, threshold)
 
 
-def told(compared: Compared, meanings: Meanings, threshold: float, shown: int | None) -> Iterator[str]:
-    """Yield how many prompts were compared by meaning, and the first pairs with what they say."""
+def told(
+    compared: Compared,
+    meanings: Meanings,
+    threshold: float,
+    shown: int | None,
+    hide: Callable[[str], str] = with_values_hidden,
+) -> Iterator[str]:
+    """Yield how many prompts were compared by meaning, and the first pairs with what they say.
+
+    ``hide`` gets each prompt and returns what of it may be shown.
+    """
     num_clusters = len(set(meanings.clusters.values()))
     how = "every two" if meanings.is_exact else "those in the 16 nearest of many lists, which misses some"
     yield (
@@ -56,6 +66,6 @@ def told(compared: Compared, meanings: Meanings, threshold: float, shown: int | 
             f"{say.one_line(other.id, 40)} asks at {say.visible(other.source.file)}:{other.source.line} "
             f"({pair.score:.2f})"
         )
-        yield from (f"    {say.one_line(each.prompt or each.text, _COLUMNS - 4)}" for each in (one, other))
+        yield from (f"    {say.one_line(hide(each.prompt or each.text), _COLUMNS - 4)}" for each in (one, other))
     if hidden := len(meanings.pairs) - len(pairs):
         yield f"{hidden:,} more of the same meaning; --format jsonl gives all pairs"

@@ -1,0 +1,112 @@
+r"""Text that is itself JSON, such as the arguments of a tool call: what its strings say, and where in the text.
+
+Its escapes hide what it holds: the letter of a ``\n`` stands right before a value as if it were part of a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import orjson
+
+from curate.door import DoorFault, strict_loads
+from curate.door.splice import respelled
+from curate.record import Json, strings_of
+
+Look = Callable[[str], Iterable[tuple[str, int, int]]]
+"""Finds values in a text, as (kind, where it begins, where it ends)."""
+
+DEPTH = 3
+"""How many texts of JSON one within the other are looked into."""
+ESCAPED = re.compile(r"\A[ \t\r\n]*[\[{][^\\]*\\")
+"""Found in every JSON text in which an escape can hide the sign of a check."""
+
+_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
+ESCAPE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
+"""One character of a JSON string that is spelled by an escape."""
+# Of several backslashes the last one counts: the others are those of JSON within JSON.
+_ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_STANDS_FOR = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+def json_within(text: str) -> Json:
+    """Return the object or array that ``text`` is in strict JSON, None where it is not."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return strict_loads(text.encode("utf-8", "surrogatepass"))
+    except DoorFault:
+        return None
+
+
+def spans_within(text: str, look: Look, depth: int = DEPTH) -> Iterator[tuple[str, int, int]]:
+    """Yield what ``look`` finds in ``text`` and, if that is JSON, in each string of it, as places of ``text``."""
+    if not depth or json_within(text) is None:
+        yield from look(text)
+        return
+    found = set(_as_a_whole(text, look))
+    for match in _STRING.finditer(text):
+        inner, begin = spans_within(orjson.loads(match.group()), look, depth - 1), match.start(1)
+        if some := list(inner):
+            starts = _starts(match.group(1))
+            found.update((kind, begin + starts[first], begin + starts[last]) for kind, first, last in some)
+    yield from sorted(found, key=lambda one: one[1:])
+
+
+def found_within(text: str, look: Look, depth: int = DEPTH) -> Iterator[tuple[str, str]]:
+    """Yield what ``look`` finds in ``text`` as (kind, value), and in the strings of JSON within it as they are read."""
+    value = json_within(text) if depth else None
+    if value is None:
+        yield from ((kind, text[start:end]) for kind, start, end in look(text))
+        return
+    whole = Counter((kind, unescaped(text[start:end])) for kind, start, end in _as_a_whole(text, look))
+    inner = Counter(pair for part in strings_of(value) for pair in found_within(part, look, depth - 1))
+    yield from (whole | inner).elements()
+
+
+def respelled_within(text: str, mend: Callable[[str], str]) -> str:
+    """Return ``text``, valid JSON, with each string and key as ``mend`` makes it; what it leaves stays as spelled."""
+    is_ascii = text.isascii()
+
+    def mended(match: re.Match[str]) -> str:
+        old = orjson.loads(match.group())
+        new = mend(old)
+        token = match.group()
+        return token if new == old else respelled(token.encode(), {"": new}, is_ascii=is_ascii).decode()
+
+    return _STRING.sub(mended, text)
+
+
+def unescaped(part: str) -> str:
+    """Return what a part of a JSON string says; as it is where it is no whole part."""
+    try:
+        return str(orjson.loads(f'"{part}"')) if "\\" in part else part
+    except orjson.JSONDecodeError:
+        return part
+
+
+def _as_a_whole(text: str, look: Look) -> Iterable[tuple[str, int, int]]:
+    """Look at JSON text from outside its strings, since a key can say what its value is.
+
+    Every escape is replaced by what it stands for, as wide as it was, so that places stay.
+    """
+    return look(_ESCAPES.sub(_as_wide, text) if "\\" in text else text)
+
+
+def _as_wide(match: re.Match[str]) -> str:
+    number, letter = match.groups()
+    character = chr(int(number, 16)) if number else _STANDS_FOR.get(letter, letter)
+    # What goes on is no border of a value, but a plus begins a number, and one alone.
+    return (" " if character == "+" else character) * (len(match.group()) - 1) + character
+
+
+def _starts(body: str) -> Sequence[int]:
+    """Return where in the spelling of a string each of its characters begins, and where the last one ends."""
+    starts: list[int] = []
+    place = 0
+    for escape in ESCAPE.finditer(body):
+        starts += range(place, escape.start() + 1)
+        place = escape.end()
+    return [*starts, *range(place, len(body) + 1)]

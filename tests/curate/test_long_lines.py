@@ -1,0 +1,130 @@
+"""One very long line: time grows with the line, not with its square, and memory takes no more than some times it."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.checks import _reading, messages_pointer, turns
+from curate.diff.words import shortened, word_changes
+from curate.door import locate
+from curate.leaks import find_leaks, words
+from curate.record import Record, Source
+from curate.settings import LeakSettings, Settings
+from curate.shape import load_shape
+from curate.validate import examine, validate
+
+CHAT = load_shape("chat")
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int]:
+    """Return a list that gets an item for each call of a function of ``module``."""
+    calls: list[int] = []
+    real: Callable[..., Any] = getattr(module, name)
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_many_places_of_a_line_take_one_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package has a function of that name.
+    passed = counting(monkeypatch, sys.modules["curate.door.locate"], "_value_end")
+    raw = json.dumps({"messages": [{"role": "x", "content": 5}] * 1000, "z": 1}).encode()
+    for place in range(1000):
+        assert raw[locate(raw, f"/messages/{place}/content") - 1 :].startswith(b"5}")
+    assert locate(raw, "/z") == raw.index(b"1}", len(raw) - 3) + 1
+    assert len(passed) < 4000
+
+
+def test_what_is_only_counted_is_not_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    located = counting(monkeypatch, examine, "locate")
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "x", "content": 5}] * 200}) + "\n", encoding="utf-8")
+    verdict = validate([path], CHAT, Settings(), limit=10)
+    assert verdict.num_errors > 200
+    assert len(verdict.findings) == len(located) == 10
+    assert all(finding.column for finding in verdict.findings)
+
+
+def test_the_place_of_the_messages_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = counting(monkeypatch, _reading, "_messages_pointer")
+    turned = [{"role": "user", "content": "hi"}, *[{"role": "assistant", "content": ""}] * 100]
+    first, second = (CHAT.record({"messages": turned[:size]}, Source("a", 1)) for size in (100, 101))
+    assert {turn.pointer for turn in turns(first)} == {f"/messages/{place}/content" for place in range(1, 100)}
+    assert messages_pointer(second) == "/messages"
+    assert len(looked) == 2
+
+
+def test_wrong_types_in_many_places_take_no_square() -> None:
+    def taken(number: int) -> float:
+        value = {"messages": [{"role": "user", "content": 5}] * number}
+        began = time.process_time()
+        assert len(CHAT.problems(value)) >= number
+        return time.process_time() - began
+
+    # A square takes 256 times as long.
+    assert taken(8000) < 80 * max(taken(500) for _ in range(3))
+
+
+def peak(call: Callable[[], object]) -> int:
+    """Return the most bytes that ``call`` has at a time, once what it keeps for good is there."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def asking(text: str) -> Record:
+    return Record("r", "instruction", Source("a", 1), {}, prompt=text, completion="b")
+
+
+def test_a_long_text_of_the_pool_takes_some_times_its_size() -> None:
+    exam, text = [asking("where is the order that came last week in a box")], "a " * 3_000_000
+    size = len(text) // 2
+    find_leaks(exam, [asking(text[:1000])], LeakSettings())
+    half, whole = (
+        peak(lambda some=some: find_leaks(exam, [asking(some)], LeakSettings())) for some in (text[:size], text)
+    )
+    # All at once took 45 times its size.
+    assert whole - half < 20 * size
+
+
+def test_a_long_text_is_compared_word_by_word_in_some_times_its_size() -> None:
+    before, after = (f"one {'a ' * 1_000_000}{end}" for end in ("two", "six"))
+
+    def compared() -> None:
+        pieces = word_changes(before, after)
+        assert [piece for piece in pieces if piece[0] != "same"] == [("removed", "two"), ("added", "six")]
+        told = list(shortened(pieces, 600))
+        assert told == [("cut", "1,999,996 characters"), ("same", "a " * 4), *pieces[1:]]
+
+    # Lists of words took 26 times its size.
+    assert peak(compared) < 8 * len(before)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_texts_in_pieces_are_the_texts(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(size)
+    texts = [
+        " ".join(rng.choice(("a", "été", "x" * 9000, "天気", "b\nc")) for _ in range(n)) for n in (0, 40, 2, 90, 0, 3)
+    ]
+    whole = words.runs_of(texts, 3)
+    monkeypatch.setattr(words, "_CHUNK_UNITS", size)
+    parted = words.runs_of(texts, 3)
+    assert len(whole.hashes) > 100
+    for name in ("hashes", "rows", "starts", "wholes", "counts"):
+        assert getattr(whole, name).tolist() == getattr(parted, name).tolist()
