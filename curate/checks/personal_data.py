@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from curate.checks import check, sensitive
-from curate.checks._within import ESCAPED, found_within, spans_within
+from curate.checks.within import ESCAPED, found_within, spans_within
 from curate.record import Problem, Record
 from curate.settings import Settings
 

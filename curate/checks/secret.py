@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from curate.checks import check, sensitive
-from curate.checks._within import ESCAPED, found_within, spans_within
+from curate.checks.within import ESCAPED, found_within, spans_within
 from curate.record import Problem, Record
 from curate.settings import Settings
 

@@ -22,19 +22,22 @@ _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE
 
 
 class Verbs(click.Group):
-    """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``."""
+    """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``.
+
+    Files whose names begin with an underscore are what verbs share.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the alphabet."""
-        return sorted(module.name.rstrip("_").replace("_", "-") for module in pkgutil.iter_modules(__path__))
+        return sorted(_verbs())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the verb's file and return its command, or None where there is no such verb."""
-        for module in pkgutil.iter_modules(__path__):
-            if module.name.rstrip("_").replace("_", "-") == name:
-                command: click.Command = importlib.import_module(f"{__name__}.{module.name}").command
-                return command
-        return None
+        module = _verbs().get(name)
+        if module is None:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{module}").command
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -48,6 +51,12 @@ class Verbs(click.Group):
             near = get_close_matches(args[0], self.list_commands(ctx), n=2)
             hint = f" Did you mean {' or '.join(repr(verb) for verb in near)}?" if near else ""
             raise click.UsageError(error.message + hint, ctx) from error
+
+
+def _verbs() -> dict[str, str]:
+    """Return the name of the file of each verb."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    return {name.rstrip("_").replace("_", "-"): name for name in names if not name.startswith("_")}
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -271,6 +271,8 @@ def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
     base = str(tmp_path / "b.json")
     for call in (
         ["stats", str(path), "--html", str(path)],
+        ["diff", str(path), str(path), "--output", str(path)],
+        ["diff", str(tmp_path), str(tmp_path), "--output", str(path)],
         ["validate", str(path), "--output", str(path)],
         ["validate", str(path), "--baseline", base, "--update-baseline", "--output", base],
     ):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curate import say
+from curate.cli._engine import engine_options
 from curate.record import Exit
 from curate.table import counted
 
@@ -42,14 +43,7 @@ _DRAWN = 20
 @click.option("--semantic-threshold", type=click.FloatRange(0, 1, min_open=True), help="Cosine of the same meaning.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 @click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "daft"]),
-    default="local",
-    show_default=True,
-    help="Who shares out the work.",
-)
-@click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
+@engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
 @click.option(
     "--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from; daft keeps none."
@@ -131,7 +125,7 @@ def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: flo
     from curate.checks.spans import with_values_hidden
 
     hide: Callable[[str], str] = str if output.is_shown_whole else with_values_hidden
-    for line in report(compared, None, semantic_threshold, is_brief=not output.is_explained):
+    for line in report(compared, is_brief=not output.is_explained):
         say.data(line)
     if meanings is not None:
         from curate.cli.dedupe.meaning import told

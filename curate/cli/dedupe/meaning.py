@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.checks.spans import with_values_hidden
 from curate.table import counted
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def told(
     meanings: Meanings,
     threshold: float,
     shown: int | None,
-    hide: Callable[[str], str] = with_values_hidden,
+    hide: Callable[[str], str],
 ) -> Iterator[str]:
     """Yield how many prompts were compared by meaning, and the first pairs with what they say.
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.cli.dedupe.meaning import told
 from curate.record import Source
 from curate.table import counted
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 
 
-def report(compared: Compared, meanings: Meanings | None, threshold: float, *, is_brief: bool) -> Iterator[str]:
+def report(compared: Compared, *, is_brief: bool) -> Iterator[str]:
     """Yield how much was found and how; with ``is_brief`` the first pairs too, for those who ask for no more."""
     found = compared.found
     method = found.method
@@ -41,8 +40,6 @@ def report(compared: Compared, meanings: Meanings | None, threshold: float, *, i
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
     if is_brief:
         yield from _first_pairs(compared)
-    if meanings is not None:
-        yield from told(compared, meanings, threshold, SHOWN)
 
 
 def cluster_sizes(found: Duplicates) -> dict[str, int]:

@@ -48,7 +48,9 @@ def command(
         raise click.UsageError("name two versions, or --since REF and one path.")
     names = (f"{since}:{versions[0] if versions else '.'}", versions[0] if versions else ".") if since else versions
     with ExitStack() as stack:
-        difference = _difference(_paths(names, since, stack), (names[0], names[1]))
+        paths = _paths(names, since, stack)
+        _spare(output, paths)
+        difference = _difference(paths, (names[0], names[1]))
     _write(list(_rendered(difference, form, (names[0], names[1]), limit, show_values=not no_values)), output)
     return Exit.FINDINGS if exit_code and difference.changes else Exit.OK
 
@@ -69,6 +71,16 @@ def _paths(names: tuple[str, ...], since: str, stack: ExitStack) -> list[Path]:
         is_of_commit = bool(colon and commit) and not Path(name).exists()
         paths.append(stack.enter_context(checked_out(commit, spelled, Path())) if is_of_commit else Path(name))
     return paths
+
+
+def _spare(output: Path | None, paths: list[Path]) -> None:
+    """Refuse to write over a record file of one of the versions."""
+    if output is None or not output.exists():
+        return
+    place = output.resolve()
+    is_record_file = place.suffix == ".jsonl"
+    if any(place == path.resolve() or (is_record_file and path.resolve() in place.parents) for path in paths):
+        raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")
 
 
 def _difference(paths: list[Path], names: tuple[str, str]) -> Difference:

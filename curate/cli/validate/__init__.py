@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from curate.cli._engine import engine_options
 from curate.cli.validate.options import Options
 from curate.formats import format_names
 
@@ -50,14 +51,7 @@ _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 @click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "daft"]),
-    default="local",
-    show_default=True,
-    help="Who shares out the work.",
-)
-@click.option("--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT.")
+@engine_options
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
 @click.option(
     "--limit",
