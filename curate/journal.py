@@ -13,7 +13,7 @@ import os
 import re
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,8 +47,13 @@ class _Event(BaseModel):
     """Place in the session, from 1."""
     id: str = Field(min_length=1)
     """The record decided on."""
-    parent: str = Field(pattern=r"^([0-9a-f]{32})?$")
-    """Digest of the record's state that the decision was made on; empty for a new record."""
+    act: str = Field(pattern=_HEX)
+    """What was decided in one go and is taken back in one go has the same act."""
+    parents: list[Annotated[str, Field(pattern=_HEX)]]
+    """The last events on the record that the one who decides had seen; before any, the digest of the record's line.
+
+    Empty for a new record.
+    """
 
 
 class Drop(_Event):
@@ -93,8 +98,27 @@ class Add(_Event):
     record: dict[str, Any]
 
 
-Event = Annotated[Drop | Restore | Assign | Label | Edit | Add, Field(discriminator="op")]
-AnyEvent = Drop | Restore | Assign | Label | Edit | Add
+class Resolve(_Event):
+    """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
+
+    op: Literal["resolve"]
+    question: str = Field(min_length=1)
+    value: Any
+
+
+class Undo(_Event):
+    """Take back what another event did to the record; taking back an undo does it again."""
+
+    op: Literal["undo"]
+    of: str = Field(pattern=_HEX)
+    """The event that is taken back."""
+
+
+Event = Annotated[
+    Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo,
+    Field(discriminator="op"),
+]
+AnyEvent = Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo
 
 EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 
@@ -103,10 +127,10 @@ EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 class Decision:
     """What someone wants done with a record, before it is numbered and written."""
 
-    op: Literal["drop", "restore", "assign", "label", "edit", "add"]
+    op: Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
     id: str
-    parent: str = ""
-    fields: dict[str, Json] = field(default_factory=dict)
+    parents: Sequence[str] = ()
+    fields: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,28 +182,38 @@ class Sitting:
             self._segment.close()
 
     def append(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
-        """Number and save ``decisions`` together and return them as events.
+        """Number and save ``decisions`` together, as one act, and return them as events.
+
+        Of several on one record, each comes after the one before it.
 
         Raises:
             CurateError: E906 when they could be saved neither in this segment nor in a fresh one.
         """
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        act = uuid.uuid4().hex
+        numbers = [uuid.uuid4().hex for _ in decisions]
+        last: dict[str, str] = {}
+        parents = []
+        for number, decision in zip(numbers, decisions, strict=True):
+            parents.append([last[decision.id]] if decision.id in last else list(decision.parents))
+            last[decision.id] = number
         events = [
             EVENTS.validate_python(
                 {
                     "v": 1,
-                    "event": uuid.uuid4().hex,
+                    "event": numbers[place],
+                    "act": act,
                     "at": at,
                     "by": self._by,
                     "session": self._session,
-                    "seq": self._seq + place,
+                    "seq": self._seq + place + 1,
                     "op": decision.op,
                     "id": decision.id,
-                    "parent": decision.parent,
+                    "parents": parents[place],
                     **decision.fields,
                 }
             )
-            for place, decision in enumerate(decisions, start=1)
+            for place, decision in enumerate(decisions)
         ]
         if not events:
             return events

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Told:
     """One decision on a record, with the states that it was applied to and left.
 
     ``is_apart`` says that it was made on another state than the one before: two people worked at the same time.
@@ -118,30 +118,23 @@ def _written(workspace: Workspace, name: str) -> Record | None:
     return next((record for record in records if record.id == name), None)
 
 
-def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Step]:
-    """Yield the decisions on one record in the order in which the fold applies them.
+def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:
+    from curate.workspace.fold import State, steps
 
-    What the fold makes of the first so many is the state after them, because it follows the parents of any set alike.
-    """
-    from curate.workspace.fold import State, fold
-
-    waiting = sorted(events, key=lambda event: (event.session, event.seq))
-    done: list[AnyEvent] = []
+    name = record.id if record else events[0].id if events else ""
     state = State(record) if record else None
-    while waiting:
-        digest = state.digest() if state else ""
-        chosen = next((event for event in waiting if event.parent == digest), waiting[0])
-        waiting.remove(chosen)
-        done.append(chosen)
-        after = fold([record] if record else [], done, workspace.shape).states.get(chosen.id)
-        # Decisions that one person saved together all name the state before the first of them.
-        is_apart = chosen.parent != digest and not (len(done) > 1 and done[-2].session == chosen.session)
-        yield Step(chosen, state, after, is_apart)
+    told = set()
+    for step, after in steps(record, events, workspace.shape, workspace.kept.get(name)):
+        seen = state.parents() if state else ()
+        yield Told(step.event, state, after, is_apart=set(step.event.parents) != set(seen))
         state = after
+        told.add(step.event.event)
+    # What is decided on a record that is gone applies to nothing, and is told all the same.
+    yield from (Told(event, None, None, is_apart=False) for event in events if event.event not in told)
 
 
 def _story(
-    name: str, record: Record | None, steps: Sequence[Step], state: State | None, *, show_values: bool
+    name: str, record: Record | None, steps: Sequence[Told], state: State | None, *, show_values: bool
 ) -> Iterator[str]:
     import textwrap
 

@@ -169,6 +169,41 @@ class About(_Part):
     """How to cite it (BibTeX)."""
 
 
+class Question(_Part):
+    """What annotators are asked about each record."""
+
+    name: str = Field(min_length=1)
+    """What the answers are called; the answers to "category" decide the record's category."""
+    ask: str = ""
+    """The question as people read it."""
+    values: list[str] = Field(default_factory=list)
+    """The answers to choose from; empty takes the known categories for "category", and any text for others."""
+    guide: dict[str, str] = Field(default_factory=dict)
+    """By answer, when it is the right one."""
+
+
+class LabelSettings(_Part):
+    """What annotators are asked, and who answers what."""
+
+    questions: list[Question] = Field(default_factory=list)
+    """The questions; empty asks for the category."""
+    annotators: list[str] = Field(default_factory=list)
+    """Who answers; empty lets whoever comes answer everything."""
+    overlap: float = Field(default=0.0, ge=0, le=1)
+    """Share of the records that a second annotator answers too, so that agreement can be measured."""
+    gold: str = ""
+    """Path, inside the workspace, of a JSONL file of known answers ({"id", "question", "value"}), asked like others."""
+    guide: str = ""
+    """Path, inside the workspace, of the guideline that annotators read, in Markdown."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> LabelSettings:
+        names = [question.name for question in self.questions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two questions have the same name: {sorted(names)}")
+        return self
+
+
 Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
 
 
@@ -186,6 +221,9 @@ class Settings(_Part):
     split: SplitSettings = Field(default_factory=SplitSettings)
     leaks: LeakSettings = Field(default_factory=LeakSettings)
     about: About = Field(default_factory=About)
+    label: LabelSettings = Field(default_factory=LabelSettings)
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""
     target: Target = ""
     """A trainer whose own rules are checked too (family T9): what it refuses, and what it drops without a word."""
     recipe: str = ""

@@ -5,7 +5,7 @@ State is the fold of the record files and the journal. Nothing here changes a re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,8 @@ from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
 from curate.validate import UNREADABLE, Verdict, baseline_path, default_jobs, read_baseline, read_records, validate
-from curate.workspace.fold import Fold, State, fold
+from curate.workspace.fold import Fold, Kept, State, fold
+from curate.workspace.kept import kept_by_record, read_folded
 from curate.workspace.paths import data_files, inside
 
 DATASETS = "dataset"
@@ -129,7 +130,7 @@ class Workspace:
             state = states.get(decision.id)
             if state is None and decision.op != "add":
                 raise CurateError("E916 unknown-record", f"there is no record {decision.id!r} in {self.root}")
-            numbered.append(replace(decision, parent=state.digest() if state else ""))
+            numbered.append(replace(decision, parents=state.parents() if state else ()))
         with Sitting(self.root, by or annotator()) as sitting:
             sitting.append(numbered)
         return open_workspace(self.root)
@@ -150,8 +151,13 @@ class Workspace:
         return read_journal(self.root)
 
     @cached_property
+    def kept(self) -> Mapping[str, Kept]:
+        """What folds into the record files have kept of their decisions, by record."""
+        return kept_by_record(read_folded(self.root))
+
+    @cached_property
     def _fold(self) -> Fold:
-        return fold(self._lines[0], self._journal[0], self.shape)
+        return fold(self._lines[0], self._journal[0], self.shape, self.kept)
 
 
 def open_workspace(root: Path) -> Workspace:

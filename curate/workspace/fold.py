@@ -1,34 +1,54 @@
-"""Records and decisions folded into the present state of each record.
-
-The order does not come from a clock. Each decision names the digest of the state it was made on, so the decisions on
-one record form a chain. Where no decision continues the chain (two people worked apart), the rest follows in the order
-of session and number, which is the same on every machine.
-"""
+"""Records and decisions folded into the present state of each record, in an order that no clock decides."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from types import MappingProxyType
 
-from curate.journal import Add, AnyEvent, Assign, Drop, Edit, Label, Restore
-from curate.record import Finding, Record, Source, canonical
+from curate.journal import Add, AnyEvent, Undo
+from curate.record import Finding, Json, Record, Source, canonical
 from curate.shape import Shape
+from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Facet, Kept, Step, Trail, by_record, ordered
+
+CATEGORY = "category"
+"""The question whose agreed answer is the record's category."""
+
+_NONE: Mapping[str, Json] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A record as it now is: left out for the reason ``dropped``, if any; ``is_wanted`` once someone restored it."""
+    """A record as decisions have left it.
+
+    It is out for the reason ``dropped``, if any; ``is_wanted`` once someone restored it. ``record.labels`` has what is
+    agreed on each question: what was resolved, else what all or most annotators answered, else what the line says.
+    """
 
     record: Record
     dropped: str | None = None
     is_wanted: bool = False
+    answers: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NONE)
+    """By question, what each annotator answered."""
+    resolved: Mapping[str, Json] = field(default_factory=lambda: _NONE)
+    """By question, what was settled whatever the answers are."""
+    heads: tuple[str, ...] = ()
+    """The last events on the record."""
 
-    def digest(self) -> str:
-        """Return what a decision on this state names as its parent."""
-        seen = [dict(self.record.data), self.record.split, dict(self.record.labels), self.dropped, self.is_wanted]
-        return blake2b(canonical(seen), digest_size=16).hexdigest()
+    def parents(self) -> tuple[str, ...]:
+        """Return what a decision on this state names as its parents."""
+        return self.heads or (line_digest(self.record),)
+
+    def disagreements(self) -> dict[str, list[Json]]:
+        """Return, by question that is not resolved, the different answers, the most frequent first."""
+        found = {}
+        for question, answers in self.answers.items():
+            counts = _counts(answers.values())
+            if len(counts) > 1 and self.resolved.get(question) is None:
+                found[question] = [value for value, _ in counts]
+        return found
 
 
 @dataclass(slots=True)
@@ -38,71 +58,158 @@ class Fold:
     states: dict[str, State]
     findings: list[Finding] = field(default_factory=list)
     orphans: list[AnyEvent] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
 
 
-def fold(records: Iterable[Record], events: Sequence[AnyEvent], shape: Shape) -> Fold:
-    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ."""
+def fold(
+    records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, kept: Mapping[str, Kept] | None = None
+) -> Fold:
+    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ.
+
+    ``kept`` is what an earlier fold into the record files has kept, by record.
+    """
+    kept = kept or {}
     result = Fold({record.id: State(record) for record in records})
-    by_record: dict[str, list[AnyEvent]] = defaultdict(list)
-    for event in sorted(events, key=lambda event: (event.session, event.seq)):
-        by_record[event.id].append(event)
-    for name, waiting in by_record.items():
-        state = _followed(result.states.get(name), waiting, shape, result)
+    decided = by_record(events)
+    for name in [*kept, *(name for name in decided if name not in kept)]:
+        base = result.states.get(name)
+        if base is None and not any(isinstance(event, Add) for event in decided.get(name, ())):
+            result.orphans += decided.get(name, ())
+            continue
+        state = folded(base.record if base else None, decided.get(name, ()), shape, kept.get(name), result)
         if state is not None:
             result.states[name] = state
     return result
 
 
-def _followed(state: State | None, waiting: list[AnyEvent], shape: Shape, result: Fold) -> State | None:
-    """Apply the decisions on one record in their order, following parents as far as they lead."""
-    while waiting:
-        digest = state.digest() if state else ""
-        chosen = next((event for event in waiting if event.parent == digest), waiting[0])
-        waiting.remove(chosen)
-        if state is None and not isinstance(chosen, Add):
-            result.orphans.append(chosen)
-        else:
-            state = _applied(state, chosen, shape, result)
+def folded(
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None, result: Fold
+) -> State | None:
+    """Return one record's state; what is found on the way is added to ``result``."""
+    trail = Trail(kept)
+    for _ in _walk(record, events, shape, trail, result):
+        pass
+    state = _state(record, trail, shape)
+    name = record.id if record else events[0].id
+    for conflict in trail.conflicts(name):
+        result.conflicts.append(conflict)
+        result.findings.append(_contradicted(conflict, state))
+    if state is not None and state.dropped is None:
+        result.findings += [
+            _disagreed(state.record, question, values) for question, values in state.disagreements().items()
+        ]
     return state
 
 
-def _applied(state: State | None, event: AnyEvent, shape: Shape, result: Fold) -> State | None:
-    if isinstance(event, Add):
-        return state or _added(event, shape, result)
-    assert state is not None, "decisions on nothing are orphans"
-    if isinstance(event, Drop):
-        return replace(state, dropped=event.reason, is_wanted=False)
-    if isinstance(event, Restore):
-        return replace(state, dropped=None, is_wanted=True)
-    if isinstance(event, Assign):
-        return replace(state, record=state.record.moved_to(event.split))
-    if isinstance(event, Label):
-        labels = {**state.record.labels, event.question: event.value}
-        kept = {question: value for question, value in labels.items() if value is not None}
-        return replace(state, record=replace(state.record, labels=kept))
-    return _edited(state, event, shape, result)
+def steps(
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None = None
+) -> Iterator[tuple[Step, State | None]]:
+    """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
+    trail = Trail(kept)
+    for step in _walk(record, events, shape, trail, Fold({})):
+        yield step, _state(record, trail, shape)
 
 
-def _added(event: Add, shape: Shape, result: Fold) -> State | None:
-    source = Source(f"journal of {event.by}", event.seq)
-    if not shape.is_valid(event.record):
-        result.findings.append(_unfit(source, event))
+def line_digest(record: Record) -> str:
+    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line."""
+    return blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
+
+
+def _walk(
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, trail: Trail, result: Fold
+) -> Iterator[Step]:
+    known = frozenset((*trail.heads, line_digest(record) if record else ""))
+    for event, seen in ordered(events, known):
+        if record is None and not isinstance(event, Add | Undo) and RECORD not in trail.facts:
+            result.orphans.append(event)
+            continue
+        step = trail.apply(event, seen)
+        if _makes_no_line(step, record, trail, shape):
+            trail.refuse(step)
+            result.findings.append(_unfit(event, record))
+        yield step
+
+
+def _makes_no_line(step: Step, record: Record | None, trail: Trail, shape: Shape) -> bool:
+    if not any(facet[0] in ("data", "record") for facet in step.before):
+        return False
+    line = _line(record, trail.facts)
+    return line is not None and not shape.is_valid(line)
+
+
+def _line(record: Record | None, facts: Mapping[Facet, Json]) -> dict[str, Json] | None:
+    """Return the line that the facts make of the record's own; None where there is none, or not any more."""
+    own = dict(record.data) if record else facts.get(RECORD)
+    if own is None:
         return None
-    return State(replace(shape.record(event.record, source), id=event.id))
+    changed = {facet[1]: value for facet, value in facts.items() if facet[0] == "data"}
+    if not changed:
+        return dict(own)
+    return {key: value for key, value in {**own, **changed}.items() if value is not None or key not in changed}
 
 
-def _edited(state: State, event: Edit, shape: Shape, result: Fold) -> State:
-    line = {**state.record.data, **event.changes}
-    line = {key: value for key, value in line.items() if value is not None or key not in event.changes}
-    old = state.record
-    if not shape.is_valid(line):
-        result.findings.append(_unfit(old.source, event))
-        return state
-    # An edit keeps the id, also where the id was the digest of what has now changed, and what was decided before.
-    return replace(state, record=replace(shape.record(line, old.source), id=old.id, labels=old.labels, split=old.split))
+def _state(record: Record | None, trail: Trail, shape: Shape) -> State | None:
+    facts = trail.facts
+    line = _line(record, facts)
+    if line is None or (record is None and not shape.is_valid(line)):
+        return None
+    seen = _seen(record, line, trail, shape)
+    answers: dict[str, dict[str, Json]] = {}
+    resolved: dict[str, Json] = {}
+    for facet, value in facts.items():
+        if value is None:
+            continue
+        if facet[0] == "answer":
+            answers.setdefault(facet[1], {})[facet[2]] = value
+        elif facet[0] == "resolved":
+            resolved[facet[1]] = value
+    agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
+    labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
+    seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
+    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(trail, shape):
+        seen = replace(seen, category=agreed[CATEGORY])
+    dropped, is_wanted = facts.get(STATUS) or (None, False)
+    return State(seen, dropped, is_wanted, answers, resolved, trail.heads)
 
 
-def _unfit(source: Source, event: Add | Edit) -> Finding:
+def _seen(record: Record | None, line: dict[str, Json], trail: Trail, shape: Shape) -> Record:
+    """Return the line as a record that keeps its id, also where the id was the digest of what has now changed."""
+    if record is not None and not any(facet[0] == "data" for facet in trail.facts):
+        return record
+    if record is not None:
+        return replace(shape.record(line, record.source), id=record.id)
+    event = trail.adder()
+    return replace(shape.record(line, Source(f"journal of {event.by}", event.seq)), id=event.id)
+
+
+def _is_labelled_last(trail: Trail, shape: Shape) -> bool:
+    """Whether the category was answered after the line's own was edited: what was decided last holds."""
+    place = shape.view.one.get(CATEGORY) if shape.view else None
+    edited = trail.place.get(("data", place[0]), 0) if place else 0
+    answers = [n for facet, n in trail.place.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
+    return max(answers, default=1) > edited
+
+
+def _agreed(answers: Mapping[str, Json]) -> Json:
+    """Return what all annotators answered, or more than half of them; None where there is no such answer."""
+    counts = _counts(answers.values())
+    return counts[0][0] if counts and 2 * counts[0][1] > len(answers) else None
+
+
+def _counts(values: Iterable[Json]) -> list[tuple[Json, int]]:
+    by_spelling: dict[bytes, Json] = {}
+    counts: Counter[bytes] = Counter()
+    for value in values:
+        spelling = canonical(value)
+        by_spelling.setdefault(spelling, value)
+        counts[spelling] += 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(by_spelling[spelling], number) for spelling, number in ranked]
+
+
+def _unfit(event: AnyEvent, record: Record | None) -> Finding:
+    source = record.source if record else Source(f"journal of {event.by}", event.seq)
     return Finding(
         "S102",
         "schema-violation",
@@ -113,3 +220,35 @@ def _unfit(source: Source, event: Add | Edit) -> Finding:
         record=event.id,
         fix="Edit the record again.",
     )
+
+
+def _contradicted(conflict: Conflict, state: State | None) -> Finding:
+    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
+    what = " ".join(conflict.facet[:2])
+    return Finding(
+        "L403",
+        "edit-conflict",
+        "error",
+        f"{' and '.join(people)} decided on {what} without having seen one another's decision; both are kept",
+        state.record.source.file if state else "",
+        state.record.source.line if state else 0,
+        record=conflict.record,
+        pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
+        fix="Settle it with `curate review`.",
+    )
+
+
+def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
+    return Finding(
+        "L402",
+        "annotators-disagree",
+        "warning",
+        f"annotators gave {len(values)} different answers to {question}",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Settle it with `curate review`.",
+    )
+
+
+__all__ = ["CATEGORY", "Conflict", "Fold", "Kept", "State", "Step", "fold", "folded", "line_digest", "steps"]

@@ -8,7 +8,7 @@ from curate.journal import EVENTS, Decision, Drop, Sitting, frame, read_journal
 from curate.record import CurateError
 from curate.store import Segment
 
-DROPS = [Decision("drop", f"r{number}", "0" * 32, {"reason": "because"}) for number in range(5)]
+DROPS = [Decision("drop", f"r{number}", ["0" * 32], {"reason": "because"}) for number in range(5)]
 
 
 def segment_of(root):
@@ -180,7 +180,8 @@ def test_events_are_strict():
         "session": "0" * 32,
         "seq": 1,
         "id": "r",
-        "parent": "",
+        "act": "0" * 32,
+        "parents": [],
         "op": "drop",
         "reason": "x",
     }

@@ -31,7 +31,7 @@ OBJECT = st.dictionaries(WORD, JSON, min_size=1, max_size=2)
 
 HEAD = {
     "v": st.just(1), "event": HEX32, "at": STAMP, "by": WORD, "session": HEX32, "seq": st.integers(1, 99), "id": WORD,
-    "parent": HEX32 | st.just(""),
+    "act": HEX32, "parents": st.lists(HEX32, max_size=2),
 }  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def event(op: str, **fields: st.SearchStrategy) -> st.SearchStrategy:
 EVENT = st.one_of(
     event("drop", reason=WORD), event("restore"), event("assign", split=st.sampled_from(SPLITS)),
     event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
+    event("resolve", question=WORD, value=JSON), event("undo", of=HEX32),
 )  # fmt: skip
 SETTINGS = st.fixed_dictionaries({}, optional={
     "schema": WORD, "data": st.lists(st.sampled_from(["data/*.jsonl", "a", "**/b.c"]), max_size=2), "recipe": WORD,

@@ -1,0 +1,240 @@
+"""The decisions on one record in their order, and what they leave of each of its facets.
+
+A *facet* is what one decision can change and another can contradict: a key of the line, the split, whether the record
+is in, one annotator's answer to one question. The order does not come from a clock. Each event names the last events
+that its maker had seen; who saw what follows from that, and from the order within a sitting. Events that did not see
+one another come in the order of session and number, which is the same on every machine.
+
+Where two that did not see one another give a facet different values, both are kept as *sides* and the first one holds,
+until a later event that has seen both touches the facet.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curate.journal import Add, AnyEvent, Assign, Drop, Edit, Label, Resolve, Restore, Undo
+from curate.record import Json, canonical
+
+Facet = tuple[str, ...]
+"""("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question)."""
+
+RECORD: Facet = ("record",)
+STATUS: Facet = ("status",)
+SPLIT: Facet = ("split",)
+FOLDED = "folded"
+"""Stands for all events that `curate fold` has put into the record files."""
+
+_UNSET: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a fold into the record files has kept of one record's decisions: the last events, and every facet's value.
+
+    The values of ("data", key) stand in the line as well; they are here so that a decision that had not seen them is
+    known to contradict them.
+    """
+
+    heads: tuple[str, ...]
+    facts: Mapping[Facet, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One facet that decisions which did not see one another give different values; the first side holds."""
+
+    record: str
+    facet: Facet
+    sides: tuple[tuple[AnyEvent | None, Json], ...]
+    """Each with its value; None stands for what was folded into the record files."""
+
+
+@dataclass(slots=True)
+class Step:
+    """An event that was applied: what it found at each facet, who had put it there, and who owns the facet after it."""
+
+    event: AnyEvent
+    before: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
+    after: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
+    held: set[Facet] = field(default_factory=set)
+    """Facets that it contradicts and where another side holds."""
+
+
+class Trail:
+    """The facets of one record as its decisions leave them, one after the other."""
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        self.facts: dict[Facet, Json] = {}
+        self.heads: tuple[str, ...] = kept.heads if kept else ()
+        self.place: dict[Facet, int] = {}
+        """When each facet was touched last, counted in events."""
+        self._kept = kept
+        self._owner: dict[Facet, str] = {}
+        self._sides: dict[Facet, dict[str, Json]] = {}
+        self._steps: dict[str, Step] = {}
+        if kept:
+            # What stands in the line is read from the line: someone may have changed it there.
+            self.facts.update({facet: value for facet, value in kept.facts.items() if facet[0] != "data"})
+            self._owner.update(dict.fromkeys(kept.facts, FOLDED))
+            self._sides.update({facet: {FOLDED: value} for facet, value in kept.facts.items()})
+
+    def apply(self, event: AnyEvent, seen: set[str]) -> Step:
+        """Apply ``event``, whose maker had seen the events ``seen``, and return what it did."""
+        step = Step(event)
+        self.heads = (*(head for head in self.heads if head not in seen), event.event)
+        if isinstance(event, Undo):
+            self._take_back(step, seen)
+        else:
+            for facet, value in touched(event).items():
+                self._touch(step, facet, value, event.event, seen)
+        self._steps[event.event] = step
+        for facet in step.before:
+            self.place[facet] = len(self._steps)
+        return step
+
+    def adder(self) -> AnyEvent:
+        """Return the event that added the record."""
+        return self._steps[self._owner[RECORD]].event
+
+    def refuse(self, step: Step) -> None:
+        """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
+        for facet, (value, owner) in step.before.items():
+            self._set(facet, value, owner)
+            self._sides.get(facet, {}).pop(step.event.event, None)
+        step.before.clear()
+        step.after.clear()
+
+    def conflicts(self, record: str) -> Iterator[Conflict]:
+        """Yield the facets on which sides are left that do not agree."""
+        for facet, sides in self._sides.items():
+            if len({_gist(facet, value) for value in sides.values()}) > 1:
+                told = [
+                    (self._steps[name].event if name in self._steps else None, value) for name, value in sides.items()
+                ]
+                holder = self._owner.get(facet, "")
+                told.sort(key=lambda side: (side[0].event if side[0] else FOLDED) != holder)
+                yield Conflict(record, facet, tuple(told))
+
+    def _touch(self, step: Step, facet: Facet, value: Json, owner: str, seen: set[str]) -> None:
+        sides = {name: other for name, other in self._sides.get(facet, {}).items() if name not in seen}
+        name = step.event.event
+        is_contradicted = any(_gist(facet, other) != _gist(facet, value) for other in sides.values())
+        self._sides[facet] = {**sides, name: value}
+        if is_contradicted and self._owner.get(facet, "") in sides:
+            step.held.add(facet)
+            return
+        step.before[facet] = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
+        self._set(facet, value, owner)
+        step.after[facet] = (value, owner)
+
+    def _take_back(self, step: Step, seen: set[str]) -> None:
+        """Give each facet that the undone step changed what stood there, unless someone has changed it since."""
+        assert isinstance(step.event, Undo), "only an undo takes back"
+        undone = self._steps.get(step.event.of)
+        if undone is None:
+            return
+        for facet in undone.held:
+            self._sides[facet].pop(undone.event.event, None)
+            step.before[facet] = step.after[facet] = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
+        for facet, found in undone.before.items():
+            if self._owner.get(facet, "") != undone.after[facet][1]:
+                continue
+            value, owner = found
+            now = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
+            others = {name: other for name, other in self._sides.get(facet, {}).items() if name not in seen}
+            others.pop(undone.event.event, None)
+            if others:
+                # The other side of a conflict is what is left.
+                owner, value = next(iter(others.items()))
+                self._sides[facet] = others
+            else:
+                self._sides[facet] = {step.event.event: value}
+            self._set(facet, value, owner)
+            step.before[facet], step.after[facet] = now, (value, owner)
+
+    def _set(self, facet: Facet, value: Json, owner: str) -> None:
+        self._owner[facet] = owner
+        if value is _UNSET:
+            self.facts.pop(facet, None)
+        else:
+            self.facts[facet] = value
+
+
+def touched(event: AnyEvent) -> dict[Facet, Json]:
+    """Return the facets that ``event`` gives a value, an undo apart."""
+    if isinstance(event, Add):
+        return {RECORD: event.record}
+    if isinstance(event, Drop):
+        return {STATUS: [event.reason, False]}
+    if isinstance(event, Restore):
+        return {STATUS: [None, True]}
+    if isinstance(event, Assign):
+        return {SPLIT: event.split}
+    if isinstance(event, Label):
+        return {("answer", event.question, event.by): event.value}
+    if isinstance(event, Resolve):
+        return {("resolved", event.question): event.value}
+    return {("data", key): value for key, value in event.changes.items()} if isinstance(event, Edit) else {}
+
+
+def ordered(events: Sequence[AnyEvent], folded: frozenset[str] = frozenset()) -> Iterator[tuple[AnyEvent, set[str]]]:
+    """Yield the events on one record in the order in which they count, each with the events that its maker had seen.
+
+    ``folded`` names what a maker knew who had seen the record as it was folded: its heads then, its line's digest now.
+    """
+    known = {event.event: event for event in events}
+    before: dict[str, set[str]] = {
+        name: {one for one in event.parents if one in known} for name, event in known.items()
+    }
+    by_session: dict[str, list[AnyEvent]] = defaultdict(list)
+    for event in sorted(known.values(), key=_rank):
+        if earlier := by_session[event.session]:
+            before[event.event].add(earlier[-1].event)
+        by_session[event.session].append(event)
+    after: dict[str, list[str]] = defaultdict(list)
+    for name, needed in before.items():
+        for one in needed:
+            after[one].append(name)
+    lacking = {name: len(needed) for name, needed in before.items()}
+    ready = [(_rank(event), name) for name, event in known.items() if not lacking[name]]
+    heapq.heapify(ready)
+    seen: dict[str, set[str]] = {}
+    while len(seen) < len(known):
+        if not ready:
+            # Only a forged journal has events that each claim to have seen the other.
+            ready = [min((_rank(event), name) for name, event in known.items() if name not in seen)]
+        _, name = heapq.heappop(ready)
+        if name in seen:
+            continue
+        event = known[name]
+        views = [seen[one] | {one} for one in before[name] if one in seen]
+        seen[name] = set().union(*views, {FOLDED, *folded} if folded.intersection(event.parents) else ())
+        yield event, seen[name]
+        for later in after[name]:
+            lacking[later] -= 1
+            if not lacking[later]:
+                heapq.heappush(ready, (_rank(known[later]), later))
+
+
+def _rank(event: AnyEvent) -> tuple[str, int]:
+    return event.session, event.seq
+
+
+def _gist(facet: Facet, value: Json) -> bytes:
+    """Return what must be equal for two values to say the same; two reasons for leaving a record out do."""
+    if value is _UNSET:
+        return b""
+    return canonical(value[0] is None if facet == STATUS else value)
+
+
+def by_record(events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
+    """Return the events by the record they are on."""
+    found: dict[str, list[AnyEvent]] = defaultdict(list)
+    for event in events:
+        found[event.id].append(event)
+    return found
