@@ -246,13 +246,17 @@ def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
     events: dict[str, AnyEvent] = {}
     damages: list[Damage] = []
     for path in sorted((root / FOLDER).glob("*/*.log")):
-        for event in _read_segment(path, damages):
+        for event in read_frames(path.read_bytes(), path, damages):
             events.setdefault(event.event, event)
     return list(events.values()), damages
 
 
-def _read_segment(path: Path, damages: list[Damage]) -> Iterator[AnyEvent]:
-    whole = path.read_bytes()
+def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
+    """Yield the events in ``whole``, the bytes of the segment ``path`` or the last part of them.
+
+    Raises:
+        CurateError: E913 when a whole line is not an event that this version knows.
+    """
     lines = whole.split(b"\n")
     offset = 0
     for number, line in enumerate(lines, start=1):
@@ -267,7 +271,7 @@ def _read_segment(path: Path, damages: list[Damage]) -> Iterator[AnyEvent]:
                     f"{path}:{number}: {error.errors()[0]['msg']}",
                     "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
                 ) from error
-        elif line or not is_last:
+        elif damages is not None and (line or not is_last):
             is_tail = not any(lines[number:])
             damages.append(Damage(path, number, offset, len(line), is_tail))
         offset += len(line) + 1

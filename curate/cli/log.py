@@ -125,8 +125,7 @@ def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspa
     state = State(record) if record else None
     told = set()
     for step, after in steps(record, events, workspace.shape, workspace.kept.get(name)):
-        seen = state.parents() if state else ()
-        yield Told(step.event, state, after, is_apart=set(step.event.parents) != set(seen))
+        yield Told(step.event, state, after, step.is_apart)
         state = after
         told.add(step.event.event)
     # What is decided on a record that is gone applies to nothing, and is told all the same.

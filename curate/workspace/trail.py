@@ -59,6 +59,8 @@ class Step:
     """An event that was applied: what it found at each facet, who had put it there, and who owns the facet after it."""
 
     event: AnyEvent
+    is_apart: bool = False
+    """Whether its maker had not seen the event before it: two people worked at the same time."""
     before: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
     after: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
     held: set[Facet] = field(default_factory=set)
@@ -85,7 +87,7 @@ class Trail:
 
     def apply(self, event: AnyEvent, seen: set[str]) -> Step:
         """Apply ``event``, whose maker had seen the events ``seen``, and return what it did."""
-        step = Step(event)
+        step = Step(event, is_apart=bool(self._steps) and next(reversed(self._steps)) not in seen)
         self.heads = (*(head for head in self.heads if head not in seen), event.event)
         if isinstance(event, Undo):
             self._take_back(step, seen)

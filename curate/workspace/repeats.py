@@ -1,0 +1,72 @@
+"""The records of a workspace compared with one another, in the order in which they are to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curate.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preferred
+from curate.record import Record, Split
+from curate.settings import DedupeSettings
+from curate.workspace import Workspace
+from curate.workspace.cache import stages_in
+
+if TYPE_CHECKING:
+    from curate.dedupe.find import Watch
+    from curate.dedupe.stages import Stages
+
+CODES = {"exact": "D301", "near": "D302"}
+"""The finding that says why a repeat is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """What repeats itself in a workspace."""
+
+    records: list[Record]
+    """Those that no decision leaves out: what the last dataset holds comes first."""
+    found: Duplicates
+    pins: Mapping[str, Split]
+    """The split of each record of the last dataset."""
+    wanted: set[str]
+    """Records that someone restored, which no automatic rule may leave out."""
+    stages: Stages
+
+    def left_out(self) -> list[Duplicate]:
+        """Return the repeats that go by themselves, in order: all but those that someone restored."""
+        return [pair for pair in self.found.pairs if pair.record not in self.wanted]
+
+    def staying(self) -> list[Record]:
+        """Return the records that are left then, in the order of preference."""
+        gone = {pair.record for pair in self.left_out()}
+        return [record for record in self.records if record.id not in gone]
+
+
+def find_repeats(
+    workspace: Workspace,
+    settings: DedupeSettings | None = None,
+    *,
+    keep: Keep = "first",
+    watch: Watch | None = None,
+    is_staged: bool = True,
+) -> Repeats:
+    """Compare the records of ``workspace``; ``settings`` stand in for its own.
+
+    Of repeats the one in the last dataset is kept, else the first or the longest. Of large inputs finished stages are
+    kept on the disk, unless ``is_staged`` is false.
+
+    Raises:
+        CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
+    """
+    pins = workspace.pins()
+    num_bytes = sum(path.stat().st_size for path in workspace.files()) if is_staged else 0
+    stages = stages_in(workspace.root, num_bytes)
+    records = preferred(workspace.records(), keep, pins)
+    found = find_duplicates(records, settings or workspace.settings.dedupe, stages=stages, watch=watch)
+    return Repeats(records, found, pins, workspace.wanted(), stages)
+
+
+def reason_of(pair: Duplicate) -> str:
+    """Return why a repeat is left out, in the words that an export reads its finding back from."""
+    return f"{CODES[pair.kind]}: repeats {pair.kept} ({pair.score:.2f})"
