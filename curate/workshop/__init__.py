@@ -82,7 +82,7 @@ class Workshop:
         return len(self._order)
 
     def load(self, on_progress: Callable[[int, int], None] | None = None) -> Catalog:
-        """Read the records and what was decided on them. Long the first time; ``on_progress`` hears (done, of all) bytes.
+        """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
 
         Raises:
             CurateError: as `open_catalog`; E913 for a journal of a newer version.

@@ -8,7 +8,7 @@ from curate.journal import FOLDER, AnyEvent, read_frames
 
 
 class Tail:
-    """Reads each byte of every segment once. A line without its newline is being written: it waits for the next look."""
+    """Reads each byte of every segment once; a line without its newline is being written and waits for the next look."""
 
     def __init__(self, root: Path) -> None:
         self._folder = root / FOLDER

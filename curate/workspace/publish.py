@@ -147,6 +147,7 @@ def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
 
 def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = workspace.settings, workspace.shape.path.read_bytes()
+    told = settings.model_dump(mode="json", by_alias=True, exclude={"keys"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
@@ -158,7 +159,7 @@ def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Spl
         "tool": {"name": "pairsmith", "version": version("pairsmith")},
         "git": _git(workspace.root),
         "schema": {"name": workspace.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
-        "settings_sha256": hashlib.sha256(canonical(settings.model_dump(mode="json", by_alias=True))).hexdigest(),
+        "settings_sha256": hashlib.sha256(canonical(told)).hexdigest(),
         "seed": settings.split.seed,
         "ratios": list(settings.split.ratios),
         "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",

@@ -36,6 +36,8 @@ _UNSET: Any = object()
 class Kept:
     """What a fold into the record files has kept of one record's decisions: the last events, and every facet's value.
 
+    The facets come in the order in which they were touched last.
+
     The values of ("data", key) stand in the line as well; they are here so that a decision that had not seen them is
     known to contradict them.
     """
@@ -54,17 +56,28 @@ class Conflict:
     """Each with its value; None stands for what was folded into the record files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A facet as an event finds it: its value, whose it is, and the sides that stand against one another."""
+
+    value: Json
+    owner: str
+    sides: Mapping[str, Json]
+    place: int
+    """When it was touched last, see `Trail.place`."""
+
+
 @dataclass(slots=True)
 class Step:
-    """An event that was applied: what it found at each facet, who had put it there, and who owns the facet after it."""
+    """An event that was applied."""
 
     event: AnyEvent
     is_apart: bool = False
     """Whether its maker had not seen the event before it: two people worked at the same time."""
-    before: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
-    after: dict[Facet, tuple[Json, str]] = field(default_factory=dict)
-    held: set[Facet] = field(default_factory=set)
-    """Facets that it contradicts and where another side holds."""
+    before: dict[Facet, Found] = field(default_factory=dict)
+    """What it found at each facet that it touches."""
+    after: dict[Facet, str] = field(default_factory=dict)
+    """Whose value stands there after it: not its own where it contradicts a side that holds."""
 
 
 class Trail:
@@ -75,13 +88,14 @@ class Trail:
         self.heads: tuple[str, ...] = kept.heads if kept else ()
         self.place: dict[Facet, int] = {}
         """When each facet was touched last, counted in events."""
-        self._kept = kept
+        self._num_kept = len(kept.facts) if kept else 0
         self._owner: dict[Facet, str] = {}
         self._sides: dict[Facet, dict[str, Json]] = {}
         self._steps: dict[str, Step] = {}
         if kept:
             # What stands in the line is read from the line: someone may have changed it there.
             self.facts.update({facet: value for facet, value in kept.facts.items() if facet[0] != "data"})
+            self.place.update((facet, place) for place, facet in enumerate(kept.facts, start=1))
             self._owner.update(dict.fromkeys(kept.facts, FOLDED))
             self._sides.update({facet: {FOLDED: value} for facet, value in kept.facts.items()})
 
@@ -90,13 +104,11 @@ class Trail:
         step = Step(event, is_apart=bool(self._steps) and next(reversed(self._steps)) not in seen)
         self.heads = (*(head for head in self.heads if head not in seen), event.event)
         if isinstance(event, Undo):
-            self._take_back(step, seen)
+            self._take_back(step)
         else:
             for facet, value in touched(event).items():
                 self._touch(step, facet, value, event.event, seen)
         self._steps[event.event] = step
-        for facet in step.before:
-            self.place[facet] = len(self._steps)
         return step
 
     def adder(self) -> AnyEvent:
@@ -105,9 +117,10 @@ class Trail:
 
     def refuse(self, step: Step) -> None:
         """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
-        for facet, (value, owner) in step.before.items():
-            self._set(facet, value, owner)
-            self._sides.get(facet, {}).pop(step.event.event, None)
+        for facet, found in step.before.items():
+            self._set(facet, found.value, found.owner)
+            self._sides[facet] = dict(found.sides)
+            self.place[facet] = found.place
         step.before.clear()
         step.after.clear()
 
@@ -123,41 +136,39 @@ class Trail:
                 yield Conflict(record, facet, tuple(told))
 
     def _touch(self, step: Step, facet: Facet, value: Json, owner: str, seen: set[str]) -> None:
+        self._note(step, facet)
         sides = {name: other for name, other in self._sides.get(facet, {}).items() if name not in seen}
-        name = step.event.event
         is_contradicted = any(_gist(facet, other) != _gist(facet, value) for other in sides.values())
-        self._sides[facet] = {**sides, name: value}
-        if is_contradicted and self._owner.get(facet, "") in sides:
-            step.held.add(facet)
-            return
-        step.before[facet] = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
-        self._set(facet, value, owner)
-        step.after[facet] = (value, owner)
+        self._sides[facet] = {**sides, step.event.event: value}
+        if not (is_contradicted and self._owner.get(facet, "") in sides):
+            self._set(facet, value, owner)
+        self.place[facet] = self._num_kept + len(self._steps) + 1
+        step.after[facet] = self._owner.get(facet, "")
 
-    def _take_back(self, step: Step, seen: set[str]) -> None:
+    def _take_back(self, step: Step) -> None:
         """Give each facet that the undone step changed what stood there, unless someone has changed it since."""
         assert isinstance(step.event, Undo), "only an undo takes back"
         undone = self._steps.get(step.event.of)
-        if undone is None:
-            return
-        for facet in undone.held:
-            self._sides[facet].pop(undone.event.event, None)
-            step.before[facet] = step.after[facet] = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
-        for facet, found in undone.before.items():
-            if self._owner.get(facet, "") != undone.after[facet][1]:
+        for facet, found in undone.before.items() if undone else ():
+            assert undone is not None, "it was looked at"
+            if self._owner.get(facet, "") != undone.after[facet]:
                 continue
-            value, owner = found
-            now = (self.facts.get(facet, _UNSET), self._owner.get(facet, ""))
-            others = {name: other for name, other in self._sides.get(facet, {}).items() if name not in seen}
-            others.pop(undone.event.event, None)
-            if others:
-                # The other side of a conflict is what is left.
-                owner, value = next(iter(others.items()))
-                self._sides[facet] = others
+            self._note(step, facet)
+            later = {name: value for name, value in self._sides[facet].items() if name != undone.event.event}
+            self._sides[facet] = sides = {**found.sides, **later}
+            if found.owner not in sides and sides:
+                # What had contradicted it is what is left.
+                owner, value = next(iter(sides.items()))
+                self._set(facet, value, owner)
             else:
-                self._sides[facet] = {step.event.event: value}
-            self._set(facet, value, owner)
-            step.before[facet], step.after[facet] = now, (value, owner)
+                self._set(facet, found.value, found.owner)
+            self.place[facet] = found.place
+            step.after[facet] = self._owner.get(facet, "")
+
+    def _note(self, step: Step, facet: Facet) -> None:
+        sides = dict(self._sides.get(facet, {}))
+        place = self.place.get(facet, 0)
+        step.before[facet] = Found(self.facts.get(facet, _UNSET), self._owner.get(facet, ""), sides, place)
 
     def _set(self, facet: Facet, value: Json, owner: str) -> None:
         self._owner[facet] = owner
