@@ -146,6 +146,12 @@ class Workshop:
         """
         return self._reverse(self._acts.undone)
 
+    def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
+        """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
+        with self._lock:
+            stack = self._acts.undone if is_redo else self._acts.done
+            return [self._acts.meant(act).events for act in reversed(stack)]
+
     def refresh(self) -> set[str]:
         """Read what others have decided since the last look and return the records that it is about.
 

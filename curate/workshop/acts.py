@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from curate.journal import AnyEvent, Undo
@@ -60,6 +61,15 @@ class Acts:
             # An undo was taken back: what it had taken back stands again.
             self.undone = [one for one in self.undone if one is not target]
             self.done.append(self.meant(target))
+
+
+def told(events: Sequence[AnyEvent]) -> str:
+    """Return what an act did, for people: its operations with their counts, and the first records."""
+    counts = Counter(event.op for event in events)
+    names = list(dict.fromkeys(event.id for event in events))
+    what = ", ".join(op if number == 1 else f"{number:,} x {op}" for op, number in counts.items())
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"{what}: {', '.join(names[:3])}{more}"
 
 
 def _grouped(events: Iterable[AnyEvent]) -> list[Act]:

@@ -1,0 +1,55 @@
+"""`curate undo`: take back what one annotator decided last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from curate import say
+from curate.record import Exit
+from curate.table import counted
+
+
+@click.command()
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--by", default="", metavar="NAME", help="Whose act; by default yours (CURATE_ANNOTATOR, else the user).")
+@click.option("--redo", "is_redo", is_flag=True, help="Do again what was taken back last.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="So many acts.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken back, and take back nothing.")
+def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> int:
+    """Take back your last act: everything that was decided in one go, in this sitting or an earlier one.
+
+    Nothing is removed: what takes it back is a decision as well, and `--redo` takes that back. Where somebody has
+    decided on the same thing since, their decision stands, and that is said. Exit code 1 where nothing is left.
+
+    Example: curate undo my-data --steps 2
+    """
+    from curate.workshop import open_workshop
+    from curate.workshop.acts import told
+
+    with open_workshop(root, by) as workshop:
+        workshop.load()
+        if dry_run:
+            acts = workshop.standing(is_redo=is_redo)[:steps]
+            for act in acts:
+                say.data(f"would {'do again' if is_redo else 'take back'}: {say.one_line(told(act))}")
+            return Exit.OK if acts else _nothing(workshop.by, is_redo=is_redo)
+        for number in range(steps):
+            undone = workshop.redo() if is_redo else workshop.undo()
+            if undone is None:
+                return _nothing(workshop.by, is_redo=is_redo) if number == 0 else Exit.OK
+            say.data(f"{'done again' if is_redo else 'taken back'}: {say.one_line(told(undone.events))}")
+            if undone.kept:
+                names = ", ".join(say.one_line(name, 40) for name in undone.kept[:3])
+                more = ", …" if undone.kept[3:] else ""
+                say.talk(
+                    f"warning: {counted(len(undone.kept), 'record')} unchanged ({names}{more}): somebody has decided "
+                    "on the same thing since, or it had changed nothing"
+                )
+    return Exit.OK
+
+
+def _nothing(by: str, *, is_redo: bool) -> int:
+    say.talk(f"{say.one_line(by, 40)} has nothing to {'do again' if is_redo else 'take back'}")
+    return Exit.FINDINGS

@@ -1,0 +1,69 @@
+import uuid
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.journal import EVENTS
+from curate.workshop.acts import Acts, told
+
+
+def event(op, act, record="a", **fields):
+    number = uuid.uuid4().hex
+    return EVENTS.validate_python(
+        {"v": 1, "event": number, "act": act, "at": "2026-01-01T00:00:00Z", "by": "ana", "session": "0" * 32, "seq": 1,
+         "id": record, "parents": [], "op": op, **fields}
+    )  # fmt: skip
+
+
+def drop(*records):
+    act = uuid.uuid4().hex
+    return [event("drop", act, record, reason="x") for record in records]
+
+
+def reversal(acts, stack):
+    act = uuid.uuid4().hex
+    return [event("undo", act, one.id, of=one.event) for one in reversed(stack[-1].events)]
+
+
+def test_an_act_is_what_was_saved_together():
+    acts = Acts()
+    acts.add(drop("a", "b", "c"))
+    acts.add(drop("d"))
+    assert [told(act.events) for act in acts.done] == ["3 x drop: a, b, c", "drop: d"]
+    assert told(drop(*"abcdef")) == "6 x drop: a, b, c and 3 more"
+
+
+def test_something_new_ends_what_can_be_done_again():
+    acts = Acts()
+    acts.add(drop("a"))
+    acts.add(reversal(acts, acts.done))
+    assert (len(acts.done), len(acts.undone)) == (0, 1)
+    acts.add(drop("b"))
+    assert (len(acts.done), len(acts.undone)) == (1, 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["do", "undo", "redo"]), max_size=20))
+def test_the_stacks_are_those_of_an_editor(steps):
+    acts = Acts()
+    everything, done, undone = [], [], []
+    for number, step in enumerate(steps):
+        if step == "do":
+            new = drop(f"r{number}")
+            done.append(f"r{number}")
+            undone.clear()
+        elif step == "undo" and done:
+            new = reversal(acts, acts.done)
+            undone.append(done.pop())
+        elif step == "redo" and undone:
+            new = reversal(acts, acts.undone)
+            done.append(undone.pop())
+        else:
+            continue
+        acts.add(new)
+        everything += [one.model_copy(update={"seq": len(everything) + n}) for n, one in enumerate(new, start=1)]
+        assert [act.events[0].id for act in acts.done] == done
+        assert [acts.meant(act).events[0].id for act in acts.undone] == undone
+    again = Acts(everything)
+    assert [act.events[0].id for act in again.done] == done
+    assert [again.meant(act).events[0].id for act in again.undone] == undone
