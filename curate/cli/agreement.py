@@ -1,0 +1,175 @@
+"""`curate agreement`: how far annotators agree, and on what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import Exit, Json
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.agreement import Gold
+    from curate.agreement.figures import Chance
+    from curate.agreement.shown import Shown
+    from curate.agreement.text import By
+    from curate.journal import AnyEvent
+    from curate.settings import Settings
+    from curate.workspace import State, Workspace
+
+_Asked = dict[str, dict[str, Mapping[str, Json]]]
+_CATEGORY = "category"
+
+
+@click.command("agreement")
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--question", default="", metavar="NAME", help="Only this question; else all that were answered.")
+@click.option("--by", type=click.Choice(["day", "annotator", "class"]), help="Tell it by these parts.")
+@click.option("--block", type=click.IntRange(min=1), metavar="N", help="For --by day: blocks of N answers, not days.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="What intervals are drawn by.")
+@click.option(
+    "--min", "least", type=click.FloatRange(-1, 1), metavar="ALPHA", help="Exit 1 where alpha is below, or unknown."
+)
+@click.option("--show-values", is_flag=True, help="Show who answered what. Not for eyes that have still to answer.")
+def command(
+    root: Path,
+    question: str,
+    by: By | None,
+    block: int | None,
+    form: str,
+    seed: int,
+    least: float | None,
+    show_values: bool,
+) -> int:
+    """Measure the agreement of annotators: percent, Krippendorff's alpha, Fleiss' kappa, Cohen's kappa of each pair.
+
+    Records with one answer are counted and tell nothing. Intervals are of 1,000 resamples of the records. Alpha and
+    kappa are marked "ok" from 0.8, "~" from 0.667, "!" below. By default are told the pairs, the values that are
+    confused most, and the ids of the records with different answers. Answers that neither `label.questions` nor the
+    categories name are shown as #1, #2 unless --show-values. JSON has all parts, whatever --by says. Known answers are
+    those of `label.gold`.
+
+    Example: curate agreement my-data --by annotator --min 0.8
+    """
+    import json
+
+    from curate.agreement.document import document, is_reached
+    from curate.agreement.figures import Chance
+    from curate.agreement.text import render_text
+
+    if block and by != "day" and form == "text":
+        raise click.UsageError("--block is for --by day.")
+    chance = Chance(seed)
+    questions = _questions(root, question, chance, block or 0, show_values=show_values)
+    if form == "json":
+        # ASCII only: what controls or turns around a terminal in the data must not reach one.
+        say.data(json.dumps(document(questions, chance, least), indent=2))
+    else:
+        for number, shown in enumerate(questions):
+            if number:
+                say.data()
+            for line in render_text(shown, by):
+                say.data(line)
+    if not questions:
+        say.talk(f"{say.one_line(str(root))}: no record has been answered yet")
+    if least is None or is_reached([one.agreement for one in questions], least):
+        return Exit.OK
+    for shown in questions:
+        _tell_short(shown, least)
+    return Exit.FINDINGS
+
+
+def _tell_short(shown: Shown, least: float) -> None:
+    alpha = shown.agreement.alpha
+    if alpha.value is None:
+        say.talk(f"{say.one_line(shown.question, 40)}: alpha is unknown: {alpha.reason}")
+    elif alpha.value < least:
+        say.talk(f"{say.one_line(shown.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
+
+
+def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[Shown]:
+    from curate.agreement.measure import measure
+    from curate.agreement.shown import Shown
+    from curate.journal import read_journal
+    from curate.workspace.opened import open_and_tell
+
+    workspace = open_and_tell(root)
+    asked = _asked(workspace.states())
+    known = [one.name for one in workspace.settings.label.questions] or [_CATEGORY]
+    if only and only not in asked and only not in known:
+        names = ", ".join(say.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
+        raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
+    events = read_journal(root)[0] if asked else []
+    gold = _gold(workspace, {*known, *asked})
+    found = []
+    for name in [only] if only else [*(one for one in known if one in asked), *sorted(asked.keys() - set(known))]:
+        answers = asked.get(name, {})
+        agreement = measure(
+            answers, gold=gold.get(name), moments=_moments(name, answers, events), block=block, chance=chance
+        )
+        values = _named(workspace.settings, name)
+        found.append(Shown(name, agreement, named=values, answers=answers if show_values else None))
+    return found
+
+
+def _asked(states: Sequence[State]) -> _Asked:
+    """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
+    asked: _Asked = {}
+    num_dropped = 0
+    for state in states:
+        if state.dropped is not None:
+            num_dropped += bool(state.answers)
+            continue
+        for question, answers in state.answers.items():
+            asked.setdefault(question, {})[state.record.id] = answers
+    if num_dropped:
+        say.talk(f"left out, with their answers: {counted(num_dropped, 'dropped record')}")
+    return asked
+
+
+def _gold(workspace: Workspace, questions: Set[str]) -> dict[str, Gold]:
+    """Return the known answers by question, and say how many of them nobody can be asked for."""
+    from curate.agreement import read_gold
+    from curate.workspace import inside
+
+    path = workspace.settings.label.gold
+    if not path:
+        return {}
+    found = read_gold(inside(workspace.root, workspace.root / path), workspace.root)
+    there = {state.record.id for state in workspace.states()}
+    lost = sum(question not in questions or name not in there for question in found for name in found[question])
+    if lost:
+        say.talk(f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there")
+    return found
+
+
+def _moments(
+    question: str, answers: Mapping[str, Mapping[str, Json]], events: Sequence[AnyEvent]
+) -> dict[str, dict[str, str]]:
+    """Return when the present answers were given: the last time that the annotator gave just this answer."""
+    from curate.agreement import key_of
+    from curate.journal import Label
+
+    moments: dict[str, dict[str, str]] = {}
+    for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
+        if not isinstance(event, Label) or event.question != question or event.value is None:
+            continue
+        given = answers.get(event.id, {}).get(event.by)
+        if given is not None and key_of(given) == key_of(event.value):
+            moments.setdefault(event.id, {})[event.by] = f"{event.at} {event.session} {event.seq:016}"
+    return moments
+
+
+def _named(settings: Settings, question: str) -> set[str] | None:
+    """Return the answers that the settings name; None where all may be shown, as categories are elsewhere."""
+    values = next((one.values for one in settings.label.questions if one.name == question), [])
+    if values:
+        return set(values)
+    if question == _CATEGORY:
+        return None
+    return set()
