@@ -13,13 +13,16 @@ from curate.record import Exit
 
 @click.command()
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("more", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--schema", default="", metavar="S", help="instruction, chat, domain, or infer; else it is guessed.")
 @click.option(
-    "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with; may be repeated."
+    "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )
 @click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
 @click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
-def command(root: Path, schema: str, files: tuple[Path, ...], map_text: str, sample: bool) -> int:
+def command(
+    root: Path, more: tuple[Path, ...], schema: str, files: tuple[Path, ...], map_text: str, sample: bool
+) -> int:
     """Make a workspace in a new folder, from data where there is some.
 
     The shape of the records is guessed from the data; "infer" keeps the fields as they are and writes schema.json.
@@ -32,6 +35,8 @@ def command(root: Path, schema: str, files: tuple[Path, ...], map_text: str, sam
     from curate.init import make_workspace
     from curate.merge import COMMAND, DRIVER
 
+    # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
+    files = (*files, *more)
     if sample and (schema or files or map_text):
         raise click.UsageError("--sample brings its own data and shape: leave --schema, --from and --map out.")
     made = make_workspace(

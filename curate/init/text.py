@@ -62,6 +62,17 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "max_prompts": "A run of words in more prompts than this is a template, and no evidence.",
         },
     ),
+    "label": (
+        "What annotators are asked with `curate label`, and who answers what.",
+        {
+            "questions": 'For example [{ name = "quality", values = ["good", "poor"] }]; empty asks for the category.',
+            "annotators": "Who answers; while nobody is named, whoever comes answers everything.",
+            "overlap": "The share of records that a second annotator answers too, to measure agreement.",
+            "gold": "A JSONL file in this folder of known answers, which are asked like the others.",
+            "guide": "The guideline in this folder that annotators read beside the record (Markdown).",
+        },
+    ),
+    "keys": ('Keys of the terminal UI by what they do, for example "browse.drop" = "x"; its help names them all.', {}),
     "about": (
         "What the cards of exported datasets say.",
         {

@@ -234,3 +234,12 @@ def test_the_command_tells_what_it_made(tmp_path: Path) -> None:
     assert "x (token_f1)" in result.stderr
     wrong = CliRunner().invoke(command, [str(tmp_path / "v"), "--sample", "--schema", "chat"])
     assert wrong.exit_code == Exit.USAGE
+
+
+def test_one_option_takes_all_that_a_shell_makes_of_a_star(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    for number, file in enumerate(files):
+        file.write_text(f'{{"instruction": "Say {number}.", "output": "{number}"}}\n', encoding="utf-8")
+    words = [str(tmp_path / "w"), "--from", *map(str, files)]
+    CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
+    assert sorted(path.name for path in (tmp_path / "w/data").iterdir()) == ["a.jsonl", "b.jsonl", "c.jsonl"]

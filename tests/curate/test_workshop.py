@@ -1,0 +1,185 @@
+"""A workspace held open: decide, take back, reopen, and see what another process decides meanwhile."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from curate.journal import Decision
+from curate.record import CurateError
+from curate.workshop import open_workshop
+from curate.workspace import open_workspace
+
+LINES = [
+    {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
+    {"id": "b", "instruction": "Name a colour.", "output": "Blue.", "category": "name"},
+    {"instruction": "Say hello.", "output": "Hello."},
+    {"instruction": "Say hello.", "output": "Hello."},
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
+    (tmp_path / "data/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
+    return tmp_path
+
+
+def opened(root, by="ana"):
+    workshop = open_workshop(root, by)
+    workshop.load()
+    return workshop
+
+
+def facts(root):
+    """What a fresh look at the folder says of each record."""
+    workspace = open_workspace(root)
+    return {state.record.id: (dict(state.record.data), state.dropped, state.record.split, dict(state.record.labels))
+            for state in workspace.states()}  # fmt: skip
+
+
+def test_what_is_decided_is_there_for_whoever_opens_the_folder(root):
+    with opened(root) as workshop:
+        third = [state.record.id for state in open_workspace(root).states()][2]
+        workshop.apply(
+            [Decision("drop", "a", fields={"reason": "wrong"}), Decision("assign", "b", fields={"split": "test"})]
+        )
+        workshop.apply([Decision("edit", third, fields={"changes": {"output": "Hi."}})])
+        workshop.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        assert workshop.state("a").dropped == "wrong"
+        assert workshop.state("new").record.completion == "Bye."
+        assert [event.op for event in workshop.recent(2)] == ["add", "edit"]
+        assert workshop.num_decisions == 4
+        seen = {name: workshop.state(name) for name in ("a", "b", third, "new")}
+    again = {state.record.id: state for state in open_workspace(root).states()}
+    assert {name: again[name] for name in seen} == seen
+
+
+def test_undo_and_redo_across_sittings(root):
+    before = facts(root)
+    with opened(root) as workshop:
+        workshop.apply([Decision("drop", name, fields={"reason": "x"}) for name in ("a", "b")])
+        workshop.apply([Decision("edit", "a", fields={"changes": {"output": "five", "category": None}})])
+    after = facts(root)
+    with opened(root) as workshop:
+        undone = workshop.undo()
+        assert [(event.op, event.id) for event in undone.events] == [("edit", "a")]
+        undone = workshop.undo()
+        assert ([(event.op, event.id) for event in undone.events], undone.kept) == ([("drop", "a"), ("drop", "b")], [])
+        assert workshop.undo() is None
+    assert facts(root) == before
+    with opened(root) as workshop:
+        assert workshop.redo() is not None
+        assert [event.op for event in workshop.redo().events] == ["edit"]
+        assert workshop.redo() is None
+    assert facts(root) == after
+    with opened(root, "bo") as workshop:
+        assert workshop.undo() is None, "what ana did is ana's to take back"
+
+
+def test_an_added_record_can_be_taken_back_and_added_again(root):
+    with opened(root) as workshop:
+        workshop.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        workshop.undo()
+        with pytest.raises(CurateError, match="no record 'new'"):
+            workshop.state("new")
+        workshop.redo()
+        assert workshop.state("new").record.completion == "Bye."
+        with pytest.raises(CurateError, match="already"):
+            workshop.apply([Decision("add", "new", fields={"record": {"instruction": "x", "output": "y"}})])
+
+
+def test_what_the_schema_refuses_is_not_saved(root):
+    with opened(root) as workshop:
+        with pytest.raises(CurateError) as caught:
+            workshop.apply([
+                Decision("drop", "b", fields={"reason": "x"}), Decision("edit", "a", fields={"changes": {"output": 5}})
+            ])  # fmt: skip
+        assert caught.value.code == "E972 unfit-line"
+        with pytest.raises(CurateError) as caught:
+            workshop.apply([Decision("drop", "nobody", fields={"reason": "x"})])
+        assert caught.value.code == "E916 unknown-record"
+        assert workshop.num_decisions == 0
+    assert not (root / "journal").exists()
+
+
+def test_listeners_hear_of_every_change(root):
+    heard = []
+    with opened(root) as workshop, opened(root, "bo") as other:
+        end = workshop.subscribe(heard.append)
+        workshop.apply([Decision("restore", "a")])
+        workshop.undo()
+        assert workshop.refresh() == set()
+        other.apply([Decision("drop", "b", fields={"reason": "x"})])
+        assert workshop.refresh() == {"b"}
+        assert workshop.state("b").dropped == "x"
+        end()
+        workshop.redo()
+    assert heard == [{"a"}, {"a"}, {"b"}]
+
+
+def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):
+    with opened(root) as ana, opened(root, "bo") as bo:
+        ana.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
+        bo.apply([Decision("edit", "a", fields={"changes": {"output": "V"}})])
+        ana.apply([Decision("edit", "b", fields={"changes": {"output": "Red."}})])
+        bo.apply([Decision("edit", "b", fields={"changes": {"category": "colour"}})])
+        ana.refresh()
+        bo.refresh()
+        for one in (ana, bo):
+            (conflict,) = one.conflicts()
+            assert {value for _, value in conflict.sides} == {"five", "V"}
+            assert [finding.code for finding in one.findings()] == ["L403"]
+            assert one.state("b").record.data["output"] == "Red."
+            assert one.state("b").record.category == "colour"
+        assert open_workspace(root).verdict().counts["L403"] == 1
+        bo.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
+        ana.refresh()
+        assert (ana.conflicts(), ana.state("a").record.completion) == ([], "five")
+        assert ana.state("a") == bo.state("a")
+
+
+def test_undo_of_what_another_has_changed_since_says_so(root):
+    with opened(root) as ana, opened(root, "bo") as bo:
+        ana.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
+        bo.refresh()
+        bo.apply([Decision("edit", "a", fields={"changes": {"output": "V"}})])
+        ana.refresh()
+        assert ana.undo().kept == ["a"]
+        assert ana.state("a").record.completion == "V"
+
+
+_OTHER = """
+import sys, time
+from pathlib import Path
+from curate.journal import Decision
+from curate.workshop import open_workshop
+with open_workshop(Path(sys.argv[1]), "bo") as workshop:
+    workshop.load()
+    for number in range(20):
+        workshop.apply([Decision("label", "b", fields={"question": "q", "value": number})])
+        time.sleep(0.05)
+"""
+
+
+def test_two_processes_see_one_another_and_lose_nothing(root):
+    with opened(root) as ana:
+        other = subprocess.Popen([sys.executable, "-c", _OTHER, str(root)])
+        number = 0
+        while other.poll() is None:
+            ana.apply([Decision("label", "a", fields={"question": "q", "value": number})])
+            ana.refresh()
+            number += 1
+            time.sleep(0.05)
+        assert other.returncode == 0
+        ana.refresh()
+        assert ana.state("b").answers == {"q": {"bo": 19}}
+        assert ana.state("a").answers == {"q": {"ana": number - 1}}
+        assert ana.num_decisions == 20 + number
+    assert len(open_workspace(root).states()) == 4
+    assert {state.record.id: dict(state.answers) for state in open_workspace(root).states() if state.answers} == {
+        "a": {"q": {"ana": number - 1}}, "b": {"q": {"bo": 19}},
+    }  # fmt: skip
