@@ -1,0 +1,82 @@
+"""Draw the pictures of the screens in `pictures/`: the app itself, headless, on workspaces made from the samples.
+
+Call it as `python samples/make_screens.py DEMO`. DEMO is the workspace that `make run` has made; it is not changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from curate.init import make_workspace
+from curate.tui.app import CurateApp
+from curate.workshop import open_workshop
+
+SAMPLES = Path(__file__).resolve().parent
+PICTURES = SAMPLES / "pictures"
+SIZE = (100, 30)
+
+Story = Callable[[Pilot[Any]], Awaitable[None]]
+_PATIENCE = 120
+_FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """Wait until nothing is under way and all of it is drawn."""
+    for _ in range(3):
+        await pilot.pause(0.5)
+        await asyncio.wait_for(pilot.app.workers.wait_for_complete(), _PATIENCE)
+    await pilot.pause(0.5)
+
+
+def draw(root: Path, name: str, keys: str) -> None:
+    """Open the workspace ``root``, press ``keys`` (parted by blanks), and keep what is seen then."""
+
+    async def main() -> None:
+        app = CurateApp(root, workshop=open_workshop(root, "ana"), by="ana", poll=None)
+        async with app.run_test(size=SIZE) as pilot:
+            await settled(pilot)
+            for key in keys.split():
+                await pilot.press(key)
+                await settled(pilot)
+            picture = app.export_screenshot(title=f"curate: {name}")
+            # The picture asks a server for its font; a page that shows it shall ask nobody.
+            (PICTURES / f"{name}.svg").write_text(_FONT.sub("", picture), encoding="utf-8")
+
+    asyncio.run(main())
+    print(f"{name}.svg")
+
+
+def main(demo: Path) -> None:
+    """Draw every screen."""
+    os.environ["TEXTUAL_ANIMATIONS"] = "none"
+    with tempfile.TemporaryDirectory() as folder:
+        desk = Path(folder) / "support-desk"
+        shutil.copytree(demo, desk)
+        messy = Path(folder) / "messy"
+        make_workspace(messy, files=[SAMPLES / "messy.jsonl"])
+        for name, root, keys in (
+            ("home", desk, "r"),
+            ("browse", desk, "g b j j"),
+            ("edit", desk, "g b j j e"),
+            ("label", desk, "g l"),
+            ("dedupe", messy, "g d"),
+            ("split", desk, "g s"),
+            ("validate", messy, "g v"),
+            ("train", desk, "g t"),
+            ("compare", desk, "g c"),
+        ):
+            draw(root, name, keys)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
