@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import SPLITS, Exit
+from curate.record import SPLITS, Exit, Split
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.workspace import State
+    from curate.workshop.terms import Filter
+    from curate.workspace import State, Workspace
+
+_BLOCK = 20_000
+"""Records whose texts are laid out for a filter at once."""
 
 
 @click.command("list")
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--category", multiple=True, help="Only records of this category; may be repeated.")
 @click.option("--split", "splits", multiple=True, type=click.Choice(SPLITS), help="Only records of this split.")
-@click.option("--status", type=click.Choice(["in", "dropped", "all"]), default="in", show_default=True)
+@click.option(
+    "--status",
+    type=click.Choice(["in", "dropped", "all"]),
+    help='Default: "in", or "all" where --where asks for a status itself.',
+)
+@click.option(
+    "--where", default="", metavar="FILTER", help='Only records that a filter lets through: "tokens:>500 refund".'
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 def command(
-    root: Path, category: tuple[str, ...], splits: tuple[str, ...], status: str, limit: int | None, form: str
+    root: Path,
+    category: tuple[str, ...],
+    splits: tuple[str, ...],
+    status: str | None,
+    where: str,
+    limit: int | None,
+    form: str,
 ) -> int:
-    """List records by category, split and whether a decision has dropped them.
+    """List records by category, split and whether a decision has dropped them, or by a filter.
 
-    A record's split is the one it has in the last dataset, else the one written in it or assigned to it.
+    A record's split is the one it has in the last dataset, else the one written in it or assigned to it. A filter is
+    what Browse takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:,
+    tokens:, prompt:, completion:, label.NAME: and has:, each negated by - before it; all of them must hold.
 
-    Example: curate list my-data --category billing --split test
+    Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
     from curate.workspace.opened import open_and_tell
 
+    wanted = _parsed(where)
+    if status is None:
+        status = "all" if wanted and wanted.asks_about("status") else "in"
     workspace = open_and_tell(root)
     pins = workspace.pins()
     matching = [
@@ -44,12 +67,40 @@ def command(
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     ]
+    if wanted:
+        matching = _let_through(workspace, wanted, matching, pins)
     shown = islice(matching, limit)
     for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
         say.data(line)
     if limit is not None and len(matching) > limit:
         say.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
     return Exit.OK
+
+
+def _parsed(where: str) -> Filter | None:
+    if not where.strip():
+        return None
+    # Evaluating needs polars, which a plain list does without.
+    from curate.workshop.filters import parse_filter
+
+    return parse_filter(where)
+
+
+def _let_through(
+    workspace: Workspace, wanted: Filter, states: Sequence[State], pins: Mapping[str, Split]
+) -> list[State]:
+    """Return the states that a filter lets through; validate first where it asks what validation says."""
+    from curate.workshop.catalog.judged import judged
+
+    findings = workspace.verdict(limit=sys.maxsize).findings if wanted.needs_findings else ()
+    known = judged(findings, workspace)
+    found: list[State] = []
+    for start in range(0, len(states), _BLOCK):
+        block = states[start : start + _BLOCK]
+        statuses = [known.status(state.record.source, state.record.id) for state in block]
+        splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
+        found += compress(block, wanted.lets_through(block, statuses, splits))
+    return found
 
 
 def _lines(states: Iterator[State]) -> Iterator[str]:

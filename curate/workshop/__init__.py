@@ -5,20 +5,22 @@ Nothing here knows of a screen. What is decided is saved when the call returns, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 
-from curate.journal import Add, AnyEvent, Decision, Sitting, annotator
-from curate.record import CurateError, Finding, Json, Record
-from curate.workshop.acts import Act, Acts
-from curate.workshop.catalog import Catalog, open_catalog
-from curate.workshop.tail import Tail
+from curate.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
+from curate.record import CurateError, Finding
+from curate.workshop.acts import Act, Acts, on_present
+from curate.workshop.catalog import Catalog
+from curate.workshop.tail import FILES_CHANGED, Ledger
 from curate.workspace import State, Workspace, inside, open_workspace
-from curate.workspace.fold import Conflict, Fold, folded, steps
+from curate.workspace.fold import Conflict
 
 Listener = Callable[[set[str]], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,10 @@ class Workshop:
         self.root = workspace.root
         self.by = by
         self._lock = RLock()
-        self._catalog: Catalog | None = None
+        self._reading = Lock()
         self._sitting = Sitting(self.root, by)
-        self._tail = Tail(self.root)
-        self._events: dict[str, list[AnyEvent]] = {}
-        self._states: dict[str, State | None] = {}
-        self._folds: dict[str, Fold] = {}
         self._listeners: list[Listener] = []
-        self._order: list[AnyEvent] = []
-        self._known: set[str] = set()
+        self._held: Ledger | None = None
         self._acts = Acts()
 
     def __enter__(self) -> Workshop:
@@ -62,49 +59,61 @@ class Workshop:
 
     @property
     def catalog(self) -> Catalog:
-        """Every record as a row of a table.
+        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers.
 
         Raises:
             CurateError: E916 before `load`.
         """
-        if self._catalog is None:
-            raise CurateError("E916 unknown-record", "the records are not read yet")
-        return self._catalog
+        return self._ledger.catalog
 
     @property
     def is_loaded(self) -> bool:
         """Whether `load` has finished."""
-        return self._catalog is not None
+        return self._held is not None
 
     @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
-        return len(self._order)
+        return len(self._held.order) if self._held else 0
 
-    def load(self, on_progress: Callable[[int, int], None] | None = None) -> Catalog:
+    def load(self, on_progress: OnProgress | None = None) -> Catalog:
         """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
 
         Raises:
-            CurateError: as `open_catalog`; E913 for a journal of a newer version.
+            CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
         """
-        catalog = open_catalog(self.workspace, on_progress)
-        with self._lock:
-            self._catalog = catalog
-            for name in self.workspace.kept:
-                self._events.setdefault(name, [])
-            self._absorb(sorted(self._tail.read(), key=lambda event: (event.at, event.session, event.seq)))
-            self._acts = Acts(event for event in self._order if event.by == self.by)
-            self._refold(self._events)
-        return catalog
+        self._read(self.workspace, on_progress)
+        return self.catalog
+
+    def reload(self, on_progress: OnProgress | None = None) -> set[str]:
+        """Read settings, schema, records and journal anew, and return the decided records that are not as they were.
+
+        For when `is_current` says no, or E974 comes. What is decided meanwhile, in whatever thread, counts.
+
+        Raises:
+            CurateError: as `open_workshop` and `load` do; everything is then as it was.
+        """
+        changed = self._read(open_workspace(self.root), on_progress)
+        self._tell(changed)
+        return changed
+
+    def is_current(self) -> bool:
+        """Whether the record files are still those that were read, and no decision was moved out of the journal."""
+        ledger = self._ledger
+        try:
+            return ledger.catalog.is_current() and ledger.is_followed()
+        except CurateError:
+            # There are no record files any more, or one leads out of the workspace: reading them again tells of it.
+            return False
 
     def state(self, name: str) -> State:
         """Return the record called ``name`` as decisions have left it.
 
         Raises:
-            CurateError: E916 when there is none.
+            CurateError: E916 when there is none; E974 when another program has changed its file, see `reload`.
         """
         with self._lock:
-            state = self._states[name] if name in self._states else self._untouched(name)
+            state = self._ledger.state(name)
         if state is None:
             raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
         return state
@@ -112,21 +121,16 @@ class Workshop:
     def decided(self) -> list[State]:
         """Return the states of all records that somebody has decided on and that are there."""
         with self._lock:
-            return [state for state in self._states.values() if state is not None]
+            return self._ledger.decided()
 
     def apply(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
         Raises:
-            CurateError: E906 when they are not saved; E916 when a record is not there; E972 when the schema refuses the
-                line that an edit makes: nothing is saved then.
+            CurateError: E906 when they are not saved; E916, E972 and E974 as `on_present`: nothing is saved then.
         """
         with self._lock:
-            inside(self.root, self.root / "journal")
-            named = [self._on_present(decision) for decision in decisions]
-            events = self._sitting.append(named)
-            self._acts.add(events)
-            changed = self._refold(self._absorb(events))
+            events, changed = self._save(on_present(decisions, self._ledger, self.workspace.shape))
         self._tell(changed)
         return events
 
@@ -134,158 +138,147 @@ class Workshop:
         """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
 
         Raises:
-            CurateError: E906 when it is not saved.
+            CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`.
         """
-        return self._reverse(self._acts.done)
+        return self._reverse(is_redo=False)
 
     def redo(self) -> Undone | None:
         """Do again what `undo` took back last; None where nothing is left.
 
         Raises:
-            CurateError: E906 when it is not saved.
+            CurateError: as `undo` does.
         """
-        return self._reverse(self._acts.undone)
+        return self._reverse(is_redo=True)
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
         with self._lock:
-            stack = self._acts.undone if is_redo else self._acts.done
-            return [self._acts.meant(act).events for act in reversed(stack)]
+            return [self._acts.meant(act).events for act in reversed(self._stack(is_redo=is_redo))]
 
     def refresh(self) -> set[str]:
         """Read what others have decided since the last look and return the records that it is about.
 
         Raises:
-            CurateError: E913 when a newer version of pairsmith has written there.
+            CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
+                read: each is told once, after everything else was read.
         """
+        faults: list[CurateError] = []
         with self._lock:
-            events = [event for event in self._tail.read() if event.event not in self._known]
+            events = self._ledger.tail.read(faults)
             self._acts.add(event for event in events if event.by == self.by)
-            changed = self._refold(self._absorb(events))
-        if changed:
-            self._tell(changed)
+            changed = self._ledger.take(events)
+        self._tell(changed)
+        for fault in faults:
+            raise fault
         return changed
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Have ``listener`` called with the records that changed, after each change; return what ends that."""
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
 
     def conflicts(self) -> list[Conflict]:
         """Return what people decided on the same field without having seen one another's decision (L403)."""
         with self._lock:
-            return [conflict for one in self._folds.values() for conflict in one.conflicts]
+            return [conflict for one in self._ledger.found() for conflict in one.conflicts]
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
         with self._lock:
-            return [finding for one in self._folds.values() for finding in one.findings]
+            return [finding for one in self._ledger.found() for finding in one.findings]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the journal: damage, and decisions on records that are gone."""
+        with self._lock:
+            return self._ledger.remarks()
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
         with self._lock:
-            base = self._base(name)
-            events = self._events.get(name, [])
-            return [step.event for step, _ in steps(base, events, self.workspace.shape, self.workspace.kept.get(name))]
+            return self._ledger.history(name)
 
     def recent(self, count: int) -> list[AnyEvent]:
         """Return the last decisions that were made or read, the newest first."""
         with self._lock:
-            return self._order[: -count - 1 : -1]
+            return self._held.order[: -count - 1 : -1] if self._held else []
 
     def close(self) -> None:
         """End the sitting; everything that was decided is saved already."""
-        self._sitting.__exit__(None, None, None)
-
-    def _on_present(self, decision: Decision) -> Decision:
-        """Return ``decision`` as one on the present state of its record."""
-        shape = self.workspace.shape
-        if decision.op == "add":
-            if decision.id in self._states or self._untouched(decision.id) is not None:
-                raise CurateError("E916 unknown-record", f"there is a record {decision.id!r} already in {self.root}")
-            line: dict[str, Json] | None = dict(decision.fields["record"])
-            parents: Sequence[str] = ()
-        else:
-            state = self.state(decision.id)
-            parents, line = state.parents(), None
-            if decision.op == "edit":
-                changes = decision.fields["changes"]
-                line = {**state.record.data, **changes}
-                line = {key: value for key, value in line.items() if value is not None or key not in changes}
-        if line is not None and not shape.is_valid(line):
-            problem = next(iter(shape.problems(line)), None)
-            told = f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
-            raise CurateError("E972 unfit-line", f"{decision.id}: {told}", "Nothing was saved. Mend it and save again.")
-        return replace(decision, parents=parents)
-
-    def _reverse(self, stack: list[Act]) -> Undone | None:
         with self._lock:
+            self._sitting.__exit__(None, None, None)
+
+    @property
+    def _ledger(self) -> Ledger:
+        if self._held is None:
+            raise CurateError("E916 unknown-record", "the records are not read yet")
+        return self._held
+
+    def _read(self, workspace: Workspace, on_progress: OnProgress | None) -> set[str]:
+        with self._reading:
+            ledger = Ledger(workspace, on_progress)
+            with self._lock:
+                # What was decided while the records were read; faults are told by the next look, or the next reading.
+                ledger.take(ledger.tail.read([]))
+                before, self._held, self.workspace = self._held, ledger, workspace
+                self._acts = Acts(event for event in ledger.order if event.by == self.by)
+        return ledger.differing(before) if before else set()
+
+    def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+        inside(self.root, self.root / FOLDER)
+        events = self._sitting.append(decisions)
+        self._acts.add(events)
+        return events, self._ledger.take(events)
+
+    def _stack(self, *, is_redo: bool) -> list[Act]:
+        return self._acts.undone if is_redo else self._acts.done
+
+    def _reverse(self, *, is_redo: bool) -> Undone | None:
+        with self._lock:
+            ledger, stack = self._ledger, self._stack(is_redo=is_redo)
             if not stack:
                 return None
+            if not ledger.is_followed():
+                message = "decisions have left the journal since it was read, perhaps by `curate fold`"
+                raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
-            decisions = []
-            for event in reversed(act.events):
-                state = self._states.get(event.id)
-                parents = state.parents() if state else (event.event,)
-                decisions.append(Decision("undo", event.id, parents, {"of": event.event}))
-            events = self._sitting.append(decisions)
-            self._acts.add(events)
-            changed = self._refold(self._absorb(events))
+            events, changed = self._save(
+                [
+                    Decision("undo", event.id, ledger.parents(event.id), {"of": event.event})
+                    for event in reversed(act.events)
+                ]
+            )
             numbers = {event.event for event in events}
-            kept = [name for name in changed if not self._has_effect(name, numbers)]
+            kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
+            undone = Undone(self._acts.meant(act).events, kept)
         self._tell(changed)
-        return Undone(self._acts.meant(act).events, kept)
-
-    def _has_effect(self, name: str, numbers: set[str]) -> bool:
-        found = steps(self._base(name), self._events[name], self.workspace.shape, self.workspace.kept.get(name))
-        return any(step.after for step, _ in found if step.event.event in numbers)
-
-    def _absorb(self, events: Iterable[AnyEvent]) -> set[str]:
-        """Take ``events`` in and return the records that they are on."""
-        fresh = set()
-        for event in events:
-            if event.event not in self._known:
-                self._known.add(event.event)
-                self._order.append(event)
-                self._events.setdefault(event.id, []).append(event)
-                fresh.add(event.id)
-        return fresh
-
-    def _refold(self, names: Iterable[str]) -> set[str]:
-        """Work out the state of each of ``names`` anew."""
-        changed = set(names)
-        for name in changed:
-            found = Fold({})
-            base, events = self._base(name), self._events[name]
-            kept = self.workspace.kept.get(name)
-            if base is None and not any(isinstance(event, Add) for event in events):
-                self._states[name] = None
-            else:
-                self._states[name] = folded(base, events, self.workspace.shape, kept, found)
-            self._folds[name] = found
-        self.catalog.update({name: self._states[name] for name in changed})
-        return changed
-
-    def _untouched(self, name: str) -> State | None:
-        base = self._base(name)
-        return State(base) if base else None
-
-    def _base(self, name: str) -> Record | None:
-        """Return the record as its line has it."""
-        return self.catalog.read(name)
+        return undone
 
     def _tell(self, changed: set[str]) -> None:
-        for listener in list(self._listeners):
-            listener(changed)
+        with ExitStack() as told:
+            # All of them hear it, also where one raises.
+            for listener in reversed(self._listeners if changed else []):
+                told.callback(listener, changed)
 
 
 def open_workshop(root: Path, by: str = "") -> Workshop:
     """Open the workspace in ``root`` for the annotator ``by``; call `Workshop.load` before anything else of it.
 
     Raises:
-        CurateError: as `open_workspace`.
+        CurateError: as `open_workspace`; E902 for a name that is no text.
     """
-    return Workshop(open_workspace(root), by or annotator())
+    by = by or annotator()
+    try:
+        by.encode()
+    except UnicodeEncodeError as error:
+        # So it is where the environment holds bytes that are no UTF-8.
+        message = f"{by!r} is no name of an annotator: it is no text"
+        raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
+    return Workshop(open_workspace(root), by)
 
 
 __all__ = ["Listener", "Undone", "Workshop", "open_workshop"]

@@ -1,15 +1,24 @@
-"""What one annotator did, act by act, and which act `undo` and `redo` take next."""
+"""What one annotator does, act by act: what may be saved together, and which act `undo` and `redo` take next."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from curate.journal import AnyEvent, Undo
+from curate.door import strict_loads
+from curate.journal import AnyEvent, Decision, Undo
+from curate.record import CurateError, Json, Source, canonical
+from curate.say import one_line
+from curate.shape import Shape
+
+if TYPE_CHECKING:
+    from curate.workshop.tail import Ledger
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Act:
     """Decisions that were saved together, by one annotator."""
 
@@ -27,40 +36,76 @@ class Acts:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
     def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
-        """Take ``events`` of earlier sittings, in any order.
-
-        Between sittings the order is that of the clock: it decides only what `undo` offers first, never what holds.
-        """
+        """Take ``events`` of earlier sittings, in any order; where they had not seen one another, that of the clock."""
+        self._named: dict[str, Act] = {}
         self._of_event: dict[str, Act] = {}
         self._original: dict[str, Act] = {}
         self.done: list[Act] = []
         self.undone: list[Act] = []
-        for act in _grouped(sorted(events, key=lambda event: (event.at, event.session, event.seq))):
-            self._take(act)
+        self.add(_in_order(list(events)))
 
     def add(self, events: Iterable[AnyEvent]) -> None:
-        """Add what was saved just now."""
-        for act in _grouped(events):
-            self._take(act)
+        """Add what was saved just now, here or elsewhere; of an act that is being written, the rest comes later."""
+        for event in events:
+            if event.event in self._of_event:
+                continue
+            act = self._named.get(event.act)
+            if act is None:
+                act = self._named[event.act] = self._taken(Act(event.act, [event]))
+            else:
+                act.events.append(event)
+            self._of_event[event.event] = act
 
     def meant(self, act: Act) -> Act:
         """Return what ``act`` is about: itself, or the act that it has taken back."""
         return self._original.get(act.name, act)
 
-    def _take(self, act: Act) -> None:
-        self._of_event.update({event.event: act for event in act.events})
+    def _taken(self, act: Act) -> Act:
+        """Put ``act`` where it belongs and return the act that its decisions are to be added to."""
         target = self._of_event.get(act.undone) if act.undone else None
         if target is None:
             self.done.append(act)
             self.undone.clear()
-        elif target in self.done or not target.undone:
-            self.done = [one for one in self.done if one is not target]
+        elif target.name in self._original:
+            # An undo was taken back: what it had taken back stands again.
+            meant = self.meant(target)
+            if _remove(self.undone, target) or meant not in self.done:
+                self.done.append(meant)
+        elif _remove(self.done, target):
             self.undone.append(act)
             self._original[act.name] = target
         else:
-            # An undo was taken back: what it had taken back stands again.
-            self.undone = [one for one in self.undone if one is not target]
-            self.done.append(self.meant(target))
+            # Two sittings have taken it back. Only one of them had an effect, so that both are done again together.
+            for other in self.undone:
+                if self.meant(other) is target:
+                    other.events.append(act.events[0])
+                    return other
+        return act
+
+
+def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
+    """Yield ``events`` by the clock, but each after those that it had seen: clocks differ, and tell only seconds."""
+    before = {
+        later.event: earlier.event
+        for earlier, later in pairwise(sorted(events, key=lambda event: (event.session, event.seq)))
+        if earlier.session == later.session
+    }
+    missing = {event.event for event in events}
+    waiting: dict[str, list[AnyEvent]] = {}
+    for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
+        ready = [event]
+        while ready:
+            one = ready.pop()
+            needed = (before.get(one.event, ""), one.of if isinstance(one, Undo) else "", *one.parents)
+            late = next((name for name in needed if name in missing and name != one.event), None)
+            if late is None:
+                missing.discard(one.event)
+                yield one
+                ready += reversed(waiting.pop(one.event, []))
+            else:
+                waiting.setdefault(late, []).append(one)
+    # Only in a forged journal events claim to have seen each other.
+    yield from (one for several in waiting.values() for one in several)
 
 
 def told(events: Sequence[AnyEvent]) -> str:
@@ -72,8 +117,72 @@ def told(events: Sequence[AnyEvent]) -> str:
     return f"{what}: {', '.join(names[:3])}{more}"
 
 
-def _grouped(events: Iterable[AnyEvent]) -> list[Act]:
-    acts: dict[str, Act] = {}
-    for event in events:
-        acts.setdefault(event.act, Act(event.act)).events.append(event)
-    return list(acts.values())
+def on_present(decisions: Sequence[Decision], ledger: Ledger, shape: Shape) -> list[Decision]:
+    """Return ``decisions`` as one act on the present states of their records, each after the one before it.
+
+    Raises:
+        CurateError: E916 when a record is not there, or is to be added and is; E972 when something is no JSON, or the
+            schema refuses a line, or a line names another record; E974 when a line cannot be read any more.
+    """
+    lines: dict[str, Mapping[str, Json]] = {}
+    found = []
+    for decision in decisions:
+        name = decision.id
+        _require_json(decision)
+        state = ledger.hold(name)
+        present = lines.get(name, state.record.data if state else None)
+        if (present is None) != (decision.op == "add"):
+            told = "there is no record" if present is None else "there already is a record"
+            raise CurateError("E916 unknown-record", f"{told} {one_line(name, 60)!r}", "Nothing was saved.")
+        line = _line(decision, present or {})
+        if line is not None:
+            _require_fit(line, present, name, shape)
+            lines[name] = line
+        found.append(replace(decision, parents=state.parents() if state else ledger.parents(name)))
+    return found
+
+
+def _line(decision: Decision, present: Mapping[str, Json]) -> dict[str, Json] | None:
+    """Return the line that ``decision`` makes, None where it makes none."""
+    if decision.op == "add":
+        return dict(decision.fields["record"])
+    if decision.op != "edit":
+        return None
+    changes = decision.fields["changes"]
+    return {key: value for key, value in {**present, **changes}.items() if value is not None or key not in changes}
+
+
+def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name: str, shape: Shape) -> None:
+    """Refuse a line that the schema refuses, and one with the id of another record: an id names its record for good."""
+    if not shape.is_valid(line):
+        problem = next(iter(shape.problems(line)), None)
+        raise _unfit(
+            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
+        )
+    made = shape.record(line, Source("", 0))
+    before = shape.record(present, Source("", 0)) if present is not None else None
+    is_kept = before is not None and before.has_own_id and made.has_own_id and made.id == before.id
+    if not is_kept and ((before is not None and before.has_own_id) or (made.has_own_id and made.id != name)):
+        raise _unfit(name, "the id names the record for good")
+
+
+def _require_json(decision: Decision) -> None:
+    """Refuse what could not be read again, such as NaN or half of a surrogate pair."""
+    try:
+        for part in (decision.id, *decision.fields.values()):
+            strict_loads(canonical(part))
+    except (ValueError, RecursionError) as error:
+        raise _unfit(decision.id, f"{decision.op}: {error}") from error
+
+
+def _unfit(name: str, why: str) -> CurateError:
+    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Mend it and save again.")
+
+
+def _remove(stack: list[Act], act: Act) -> bool:
+    """Take ``act`` out of a stack, where it is mostly the last one; return whether it was there."""
+    for place in range(len(stack) - 1, -1, -1):
+        if stack[place] is act:
+            del stack[place]
+            return True
+    return False

@@ -1,0 +1,205 @@
+"""What an annotator has typed and not saved: one file a record, written over as it grows, gone once it is saved.
+
+Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
+another. A file is replaced in one step: a crash leaves the draft as it was typed last, or as it was before that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curate.record import CurateError, Json, canonical
+from curate.say import one_line
+from curate.store import make_cache, write_atomic
+from curate.workspace import inside
+
+FOLDER = Path(".curate") / "drafts"
+_LONGEST = 60
+_UNSAFE = re.compile(r"[^a-z0-9._-]+")
+
+
+class _Written(BaseModel):
+    """A draft as its file has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    v: int = Field(ge=1, le=1)
+    id: str
+    at: str
+    is_new: bool
+    parents: list[str]
+    base: Any
+    line: Any
+    typed: dict[str, list[str]]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An edit under way: the record's id, the line it began with (``base``) and the line as it is typed.
+
+    ``typed`` has by pointer what stands in a field and is no value yet, with the reason. ``text`` is the whole record
+    as an editor left it, where that is no JSON. ``parents`` is what a decision on the state it was begun on would name.
+    """
+
+    id: str
+    base: Json
+    line: Json
+    parents: tuple[str, ...] = ()
+    is_new: bool = False
+    typed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    text: str = ""
+    at: str = ""
+
+
+class Drafts:
+    """The drafts of one annotator in one workspace."""
+
+    def __init__(self, root: Path, by: str) -> None:
+        self._root = root
+        self._folder = root / FOLDER / safe_name(by)
+
+    def path(self, name: str) -> Path:
+        """Return where the draft of the record called ``name`` lies, or would."""
+        return self._folder / f"{safe_name(name)}.json"
+
+    def editor_path(self, name: str) -> Path:
+        """Return where the text of a record lies while a person's own editor has it."""
+        return self._folder / "editor" / f"{safe_name(name)}.json"
+
+    def read(self, name: str) -> Draft | None:
+        """Return the draft of a record, None where there is none.
+
+        Raises:
+            CurateError: E914 when its folder lies elsewhere; E985 when it cannot be read: it is put aside and stays.
+        """
+        path = inside(self._root, self.path(name))
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error), "Nothing was changed.") from error
+        try:
+            written = _Written.model_validate(json.loads(raw))
+            if written.id != name:
+                raise ValueError("it is of another record")
+            typed = {pointer: (text, message) for pointer, (text, message) in written.typed.items()}
+        except (ValueError, RecursionError) as error:
+            aside = path.with_suffix(f".{blake2b(raw, digest_size=4).hexdigest()}.damaged")
+            path.replace(aside)
+            reason = "it is not what was written" if isinstance(error, ValidationError) else str(error)
+            raise _unreadable(path, reason, f"It was put aside as {aside.name}.") from error
+        return Draft(
+            name, written.base, written.line, tuple(written.parents), written.is_new, typed, written.text, written.at
+        )
+
+    def write(self, draft: Draft) -> None:
+        """Keep ``draft``, in place of the one before.
+
+        Raises:
+            CurateError: E906 when it cannot be written; E914 when the folder lies elsewhere.
+        """
+        inside(self._root, self.path(draft.id))
+        make_cache(self._root / ".curate")
+        written = {
+            "v": 1,
+            "id": draft.id,
+            "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "is_new": draft.is_new,
+            "parents": list(draft.parents),
+            "base": draft.base,
+            "line": draft.line,
+            "typed": {pointer: list(one) for pointer, one in draft.typed.items()},
+            "text": draft.text,
+        }
+        # ASCII, so that whatever was typed can be written: half of a surrogate pair has no bytes of its own.
+        write_atomic(self.path(draft.id), [json.dumps(written).encode()], mode=0o600)
+
+    def remove(self, name: str) -> None:
+        """Take the draft of a record away, if there is one; what it held is saved, or not wanted.
+
+        Raises:
+            CurateError: E914 when its folder lies elsewhere; E985 when the system refuses.
+        """
+        path = inside(self._root, self.path(name))
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unreadable(path, error.strerror or str(error), "Remove it by hand.") from error
+
+    def names(self) -> list[str]:
+        """Return the records that have a draft, the newest draft first; files that are none are left out."""
+        found: list[tuple[float, str]] = []
+        for path in inside(self._root, self._folder).glob("*.json"):
+            try:
+                name = json.loads(path.read_bytes())["id"]
+                found.append((path.stat().st_mtime, name))
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                # Told when that record is opened.
+                continue
+        return [name for _, name in sorted(found, reverse=True) if isinstance(name, str)]
+
+
+def safe_name(name: str) -> str:
+    """Return a file name for whatever ``name`` is: different for different names, also where case does not count."""
+    plain = _UNSAFE.sub("-", name.lower()).strip(".-")[:_LONGEST]
+    if plain and plain == name:
+        return plain
+    return f"{plain or 'record'}~{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+
+
+def changes(old: Mapping[str, Json], new: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the top-level keys in which ``new`` differs from ``old``, as an edit says it: None takes a key out.
+
+    Raises:
+        CurateError: E972 when a key is to become null, which an edit cannot say.
+    """
+    found: dict[str, Json] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        if key in old and canonical(old[key]) == canonical(value):
+            continue
+        if value is None:
+            message = f"the key {one_line(key, 60)!r} cannot be set to null: in a decision null takes the key out"
+            raise CurateError("E972 unfit-line", message, "Leave the key out, or give it a value.")
+        found[key] = value
+    return found
+
+
+def rebased(
+    base: Mapping[str, Json], mine: Mapping[str, Json], theirs: Mapping[str, Json]
+) -> tuple[dict[str, Json], list[str]]:
+    """Return ``mine`` as an edit of ``theirs`` instead of ``base``, and the keys that both have changed.
+
+    Keys that only one side changed are that side's; of those that both changed, mine are kept.
+    """
+    own, other = _differing(base, mine), _differing(base, theirs)
+    line = {key: value for key, value in theirs.items() if key not in own}
+    line |= {key: mine[key] for key in mine if key in own}
+    in_order = [*(key for key in theirs if key in line), *(key for key in line if key not in theirs)]
+    disputed = sorted(key for key in own & other if _differing({key: mine.get(key)}, {key: theirs.get(key)}))
+    return {key: line[key] for key in in_order}, disputed
+
+
+def _differing(old: Mapping[str, Json], new: Mapping[str, Json]) -> set[str]:
+    return {
+        key
+        for key in {*old, *new}
+        if (key in old) != (key in new) or canonical(old.get(key)) != canonical(new.get(key))
+    }
+
+
+def _unreadable(path: Path, reason: str, hint: str) -> CurateError:
+    return CurateError("E985 bad-draft", f"the draft {one_line(str(path), 300)} cannot be used: {reason}", hint)
+
+
+__all__ = ["Draft", "Drafts", "changes", "rebased", "safe_name"]

@@ -1,0 +1,317 @@
+"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.door import pointer_of
+from curate.form import Form, Misspelt, Typed, is_huge, read_written, told, written
+from curate.journal import Decision
+from curate.record import CurateError, Json, canonical
+from curate.say import one_line
+from curate.shape import Shape, load_contract
+from curate.shape.view import View, at
+from curate.table import counted
+from curate.workshop.drafts import Draft, Drafts, changes, rebased
+
+if TYPE_CHECKING:
+    from curate.workshop import Workshop
+    from curate.workspace import State
+
+CHANGED_MEANWHILE = "E986 changed-meanwhile"
+"""Somebody else has changed the same key; saving again keeps one's own."""
+
+
+class Edit:
+    """A record, its form, and its draft. Made by `open_edit`, `new_edit` and `copied_edit`.
+
+    ``notes`` is what a person should know before going on.
+    """
+
+    def __init__(self, workshop: Workshop, name: str, base: dict[str, Json], line: dict[str, Json]) -> None:
+        """Take the line that is saved (``base``, empty for a new record) and the line to go on with."""
+        self.workshop = workshop
+        self.name = name
+        self.is_new = not base
+        self.notes: list[str] = []
+        self.text = ""
+        """What an editor left and is no JSON; empty otherwise."""
+        self._drafts = Drafts(workshop.root, workshop.by)
+        self._parents: tuple[str, ...] = () if self.is_new else workshop.state(name).parents()
+        self._over: set[str] = set()
+        self._is_saving = False
+        self._contract: tuple[str, Shape] | None = None
+        self.form = self._form(base if base else line)
+        if base and line != base:
+            self.form.resume(line, {})
+        self._resume()
+
+    @property
+    def draft_path(self) -> Path:
+        """Where the draft lies."""
+        return self._drafts.path(self.name)
+
+    @property
+    def editor_path(self) -> Path:
+        """Where the text lies while a person's own editor has it."""
+        return self._drafts.editor_path(self.name)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is anything to save."""
+        return bool(self.text) or self.form.is_changed
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether the line is so large that only an editor should have it."""
+        return is_huge(self.form.to_line())
+
+    def keep(self) -> None:
+        """Write what is typed to the draft, or take the draft away where nothing differs from what is saved.
+
+        Raises:
+            CurateError: E906 when it cannot be written.
+        """
+        if not self.is_changed:
+            self._drafts.remove(self.name)
+            return
+        typed = {pointer: (one.text, one.message) for pointer, one in self.form.typed.items()}
+        line = self.form.to_line()
+        self._drafts.write(Draft(self.name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
+
+    def discard(self) -> None:
+        """Let go of what is typed: the record is as it was saved, and the draft is gone."""
+        self._drafts.remove(self.name)
+        self.text = ""
+        self.form = self._form(self.form.saved)
+
+    def written(self) -> str:
+        """Return the text to hand to an editor."""
+        return self.text or written(self.form.to_line())
+
+    def take(self, text: str) -> list[str]:
+        """Take a text back from an editor; return what is wrong with it, each with line and column.
+
+        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended.
+        """
+        try:
+            line = read_written(text)
+        except Misspelt as fault:
+            self.text = text
+            return [str(fault)]
+        if not isinstance(line, dict):
+            self.text = text
+            return ["line 1, column 1: a record is an object in braces"]
+        self.text = ""
+        self.form.replace_line(line)
+        return [told(text, one.problem) for one in self.form.problems()]
+
+    def save(self) -> str:
+        """Save the edit as one decision and return what was saved, in words; the draft is gone then.
+
+        Raises:
+            CurateError: E972 when the line is not one that the schema allows; E986 when somebody else has changed the
+                same key meanwhile: a second call saves over that; E906 when it could not be written. Nothing is saved,
+                and the draft stays.
+        """
+        if self.text:
+            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Mend it in the editor.")
+        if problems := self.form.problems():
+            first = problems[0]
+            more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
+            message = f"{first.pointer or 'the record'} {first.problem.message}{more}"
+            raise CurateError("E972 unfit-line", message, "Nothing was saved; the draft is kept.")
+        return self._add() if self.is_new else self._change()
+
+    def follow(self) -> list[str]:
+        """Take in what others have changed of the record meanwhile, and return what a person should know of it."""
+        if self.is_new or self._is_saving:
+            return []
+        state = self.workshop.state(self.name)
+        if state.parents() == self._parents:
+            return []
+        self._parents = state.parents()
+        theirs = dict(state.record.data)
+        if canonical(theirs) == canonical(self.form.saved):
+            return []
+        has_own = self.form.is_changed
+        line, disputed = rebased(self.form.saved, self.form.to_line(), theirs)
+        typed = dict(self.form.typed)
+        self.form = self._form(theirs)
+        self.form.resume(line, typed)
+        if disputed:
+            keys = ", ".join(one_line(key, 40) for key in disputed)
+            self._over.update(disputed)
+            return [f"changed meanwhile too: {keys}; what you typed stands, saving asks once more"]
+        return ["the record was changed meanwhile; your edit goes on from there"] if has_own else []
+
+    def contract(self) -> tuple[str, Shape] | None:
+        """Return the pointer of the answer and the schema that its category asks for, None where there is none.
+
+        Raises:
+            CurateError: E903 and E904 for a schema that cannot be used.
+        """
+        line, view = self.form.to_line(), self.workshop.workspace.shape.view
+        if view is None or not isinstance(line, dict):
+            return None
+        category = self.workshop.workspace.settings.categories.get(str(view.get(line, "category") or ""))
+        pointer = answer_pointer(line, self.workshop.workspace.shape)
+        if category is None or not category.schema_ or not pointer:
+            return None
+        return pointer, _contract(self.workshop.root, category.schema_)
+
+    def _resume(self) -> None:
+        """Go on with the draft, if there is one."""
+        try:
+            draft = self._drafts.read(self.name)
+        except CurateError as error:
+            self.notes.append(f"{error.message} {error.hint}")
+            return
+        if draft is None:
+            return
+        self.text = draft.text
+        typed = {pointer: Typed(*one) for pointer, one in draft.typed.items()}
+        line, disputed = draft.line, list[str]()
+        if not self.is_new and canonical(draft.base) != canonical(self.form.saved):
+            line, disputed = rebased(draft.base, draft.line, self.form.saved)
+        self.form.resume(line, typed)
+        self.notes.append(f"going on with your draft of {draft.at}")
+        if not self.is_new and draft.parents != self._parents:
+            self.notes.append("it was begun on an older state of the record, and now goes on from the present one")
+        if disputed:
+            keys = ", ".join(one_line(key, 40) for key in disputed)
+            self._over.update(disputed)
+            self.notes.append(f"changed by somebody else since: {keys}; what you typed stands, saving asks once more")
+
+    def _form(self, line: Json) -> Form:
+        workspace = self.workshop.workspace
+        view = workspace.shape.view
+        fixed: dict[str, str] = {}
+        offered: dict[str, list[str]] = {}
+        if view is not None:
+            places = {name: pointer_of(parts) for name, parts in view.one.items()}
+            if not self.is_new:
+                fixed = _fixed(view, places, self.workshop.state(self.name))
+            if workspace.settings.categories and "category" in places:
+                offered[places["category"]] = list(workspace.settings.categories)
+        return Form(workspace.shape, line, fixed=fixed, offered=offered)
+
+    def _add(self) -> str:
+        line, shape = self.form.to_line(), self.workshop.workspace.shape
+        place = shape.view.one.get("id") if shape.view else None
+        own = at(line, place) if place else None
+        name = str(own) if own not in (None, "") else self.name
+        if own in (None, "") and place is not None and len(place) == 1:
+            named = {place[0]: name, **{key: part for key, part in line.items() if key != place[0]}}
+            line = named if shape.is_valid(named) else line
+        self._apply(Decision("add", name, fields={"record": line}))
+        self._drafts.remove(self.name)
+        self.name, self.is_new = name, False
+        self._begin_anew()
+        return f"saved the new record {one_line(name, 60)}"
+
+    def _change(self) -> str:
+        self.workshop.refresh()
+        self.follow()
+        if self._over:
+            keys = ", ".join(one_line(key, 40) for key in sorted(self._over))
+            self._over.clear()
+            hint = "Nothing was saved. Save again to keep yours."
+            raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
+        changed = changes(self.workshop.state(self.name).record.data, self.form.to_line())
+        if not changed:
+            self._drafts.remove(self.name)
+            return "nothing has changed"
+        self._apply(Decision("edit", self.name, fields={"changes": changed}))
+        self._drafts.remove(self.name)
+        self._begin_anew()
+        return f"saved {one_line(self.name, 60)}: {', '.join(one_line(key, 40) for key in changed)}"
+
+    def _apply(self, decision: Decision) -> None:
+        # The workshop tells of the change before it returns, and this one is our own.
+        self._is_saving = True
+        try:
+            self.workshop.apply([decision])
+        finally:
+            self._is_saving = False
+
+    def _begin_anew(self) -> None:
+        """Let what was saved be what changes are measured against."""
+        state = self.workshop.state(self.name)
+        self._parents = state.parents()
+        self.form = self._form(dict(state.record.data))
+
+
+def open_edit(workshop: Workshop, name: str) -> Edit:
+    """Return the record called ``name`` under edit, with its draft if there is one.
+
+    Raises:
+        CurateError: E916 when there is no such record.
+    """
+    line = dict(workshop.state(name).record.data)
+    return Edit(workshop, name, line, line)
+
+
+def new_edit(workshop: Workshop, name: str = "") -> Edit:
+    """Return a new record under edit; ``name`` is that of a draft to go on with."""
+    return Edit(workshop, name or fresh_name(), {}, Form.blank_line(workshop.workspace.shape))
+
+
+def copied_edit(workshop: Workshop, name: str) -> Edit:
+    """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
+
+    Raises:
+        CurateError: E916 when there is no such record.
+    """
+    line = dict(workshop.state(name).record.data)
+    view = workshop.workspace.shape.view
+    for part in ("id", "labels", "split"):
+        place = view.one.get(part) if view else None
+        if place and len(place) == 1:
+            line.pop(place[0], None)
+    return Edit(workshop, fresh_name(), {}, line)
+
+
+def fresh_name() -> str:
+    """Return an id that no record has."""
+    return uuid.uuid4().hex[:16]
+
+
+def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
+    """Return the pointer of the last answer's text, empty where a line has none; a call of tools is no text."""
+    if shape.view is None:
+        return ""
+    turns = shape.view.get(line, "messages")
+    if isinstance(turns, list):
+        for place in range(len(turns) - 1, -1, -1):
+            turn = turns[place]
+            if isinstance(turn, dict) and turn.get("role") == "assistant":
+                is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
+                return pointer_of([*shape.view.one["messages"], place, "content"]) if is_text else ""
+    if isinstance(shape.view.get(line, "completion"), str):
+        return pointer_of(shape.view.one["completion"])
+    return ""
+
+
+def _fixed(view: View, places: Mapping[str, str], state: State) -> dict[str, str]:
+    """Return what of a saved record an edit of its line would not change, and why."""
+    fixed: dict[str, str] = {}
+    if "id" in places:
+        fixed[places["id"]] = "the id names the record for good"
+    if "labels" in places and (state.answers or state.resolved):
+        fixed[places["labels"]] = "answered in Label, which has the last word"
+    if "split" in places and state.record.split != view.get(state.record.data, "split"):
+        fixed[places["split"]] = "assigned in Split, which has the last word"
+    return fixed
+
+
+@lru_cache(maxsize=64)
+def _contract(root: Path, schema: str) -> Shape:
+    return load_contract(root / schema, root)
+
+
+__all__ = ["CHANGED_MEANWHILE", "Edit", "answer_pointer", "copied_edit", "fresh_name", "new_edit", "open_edit"]

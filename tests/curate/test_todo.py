@@ -1,0 +1,159 @@
+"""What Home says is next: each step is counted, and what nobody has counted is no number."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from curate.journal import Decision
+from curate.workshop import open_workshop
+from curate.workshop.overview import NUM_BINS, overview, scores
+from curate.workshop.problems import book_of
+from curate.workshop.runs.look import Run
+from curate.workshop.todo import next_steps, noted
+from curate.workspace import open_workspace
+from curate.workspace.publish import export_dataset
+
+
+@pytest.fixture
+def opened(make_workspace):
+    """Return a function that opens and loads a workshop on some lines."""
+    held = []
+
+    def make(lines=None, settings="[split]\nseed = 1\n"):
+        workshop = open_workshop(make_workspace(lines, settings).root, "ana")
+        workshop.load()
+        held.append(workshop)
+        return workshop
+
+    yield make
+    for workshop in held:
+        workshop.close()
+
+
+def told(workshop, runs=()) -> list[str]:
+    seen = overview(workshop, is_judged=book_of(workshop).found is not None)
+    return [step.text for step in next_steps(workshop, seen, runs)]
+
+
+def test_nothing_is_counted_that_nobody_has_looked_at(opened) -> None:
+    workshop = opened()
+    seen = overview(workshop, is_judged=False)
+    assert seen.statuses == {"dropped": 0}
+    assert all(one.num_ok is None for one in seen.categories)
+    assert told(workshop) == [
+        "not validated yet", "repeats not counted yet", "60 records in no split",
+    ]  # fmt: skip
+
+
+def test_what_was_counted_is_told(opened) -> None:
+    workshop = opened()
+    book_of(workshop).search()
+    note = noted(workshop)
+    assert note is noted(workshop)
+    note.num_clusters, note.num_leaks = 3, 1
+    assert "3 clusters of repeats, 1 between splits" in told(workshop)
+    assert not [text for text in told(workshop) if " yet" in text]
+    note.num_clusters = note.num_leaks = 0
+    assert not [text for text in told(workshop) if "repeat" in text]
+
+
+def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
+    lines = [
+        {"id": f"r{number}", "instruction": f"q {number}", "output": "x" * 4 * (number + 1), "split": split,
+         "category": category}
+        for number, (category, split) in enumerate([("a", "train"), ("a", "test"), ("b", "train"), ("", "validation")])
+    ]  # fmt: skip
+    workshop = opened(lines)
+    workshop.apply([Decision("drop", "r2", fields={"reason": "x"})])
+    seen = overview(workshop, is_judged=False)
+    assert (seen.num_records, seen.num_unread, seen.num_unlabelled) == (4, 0, 1)
+    assert seen.statuses["dropped"] == 1
+    assert {one.name: (one.num_records, one.num_labelled, one.splits) for one in seen.categories} == {
+        "a": (2, 2, (1, 0, 1)), "": (1, 0, (0, 1, 0)),
+    }  # fmt: skip
+    assert seen.lengths is not None
+    assert sum(seen.lengths.bins) == 3
+    assert len(seen.lengths.bins) == NUM_BINS
+    assert seen.lengths.longest <= seen.lengths.top
+
+
+def test_own_questions_decide_what_is_labelled(opened) -> None:
+    workshop = opened(settings='[split]\nseed = 1\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n')
+    assert overview(workshop, is_judged=False).num_unlabelled == 60
+    workshop.apply([Decision("label", "r001", fields={"question": "quality", "value": "good"})])
+    assert overview(workshop, is_judged=False).num_unlabelled == 59
+
+
+def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
+    workspace = make_workspace()
+    with (workspace.root / "data" / "a.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    with open_workshop(workspace.root, "ana") as workshop:
+        workshop.load()
+        assert told(workshop)[0] == "1 line that are no records" or told(workshop)[0] == "1 line that is no record"
+        book_of(workshop).search()
+        assert told(workshop)[0] == "1 error to fix"
+
+
+def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
+    workspace = make_workspace()
+    export_dataset(workspace)
+    old = 1_000_000_000
+    os.utime(workspace.root / "data" / "a.jsonl", (old, old))
+    with open_workshop(workspace.root, "ana") as workshop:
+        workshop.load()
+        assert not [text for text in told(workshop) if "older" in text]
+    new = 4_000_000_000
+    os.utime(workspace.root / "data" / "a.jsonl", (new, new))
+    with open_workshop(workspace.root, "ana") as workshop:
+        workshop.load()
+        assert [text for text in told(workshop) if text.startswith("dataset v1 is older than the data")]
+
+
+@pytest.mark.parametrize(
+    ("standing", "has_report", "text", "screen"),
+    [
+        ("running", False, "run x is running", "train"), ("stopping", False, "run x is stopping", "train"),
+        ("finished", True, "run x is ready", "compare"), ("failed", False, "run x failed", "train"),
+        ("dead", False, "run x ended without a word", "train"), ("stopped", False, "run x was stopped", "train"),
+    ],
+)  # fmt: skip
+def test_runs_are_steps(opened, standing, has_report, text, screen) -> None:
+    workshop = opened()
+    run = Run(Path("x"), standing, "", {}, None, has_report)
+    steps = next_steps(workshop, overview(workshop, is_judged=False), [run])
+    what = {"runs": ["x"]} if screen == "compare" else {"run": "x"}
+    assert (steps[-1].text, steps[-1].screen, steps[-1].what) == (text, screen, what)
+
+
+def test_a_run_tells_what_its_report_comes_to(tmp_path, make_report) -> None:
+    folders = {name: tmp_path / name for name in ("scored", "unscored", "damaged", "none")}
+    for folder in folders.values():
+        folder.mkdir()
+    report = make_report()
+    (folders["unscored"] / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    estimate = {"value": 0.75, "low": 0.7, "high": 0.8}
+    report["splits"][0]["macro"] = {
+        "num_categories": 2, "base": {**estimate, "value": 0.47}, "tuned": estimate,
+        "difference": {"value": 0.28, "low": 0.2, "high": 0.3}, "p": 0.01,
+    }  # fmt: skip
+    (folders["scored"] / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    (folders["damaged"] / "report.json").write_text("{", encoding="utf-8")
+    for name in ("scored", "unscored"):
+        (folders[name] / "feedback.jsonl").write_text("", encoding="utf-8")
+    runs = [Run(folder, "finished", "", {}, None, name != "none") for name, folder in folders.items()]
+    assert scores(runs) == {
+        "scored": "macro 0.75 (+0.28)", "unscored": "nothing was scored",
+        "damaged": "E918 bad-report: its report cannot be read",
+    }  # fmt: skip
+
+
+def test_an_empty_workspace_has_one_step(opened) -> None:
+    workshop = opened([])
+    assert told(workshop) == ["there are no records yet: write the first"]
+    assert overview(workshop, is_judged=False).lengths is None
+    assert open_workspace(workshop.root).records() == []
