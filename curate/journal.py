@@ -2,8 +2,9 @@
 
 A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
 sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
-a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is; every
-whole line counts.
+a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
+person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
+torn but being written.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import stat
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -23,12 +27,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from curate.record import CurateError, Json, Split, canonical
-from curate.store import Segment
+from curate.say import one_line
+from curate.store import Segment, is_held
 
 FOLDER = "journal"
 
 _HEX = r"^[0-9a-f]{32}$"
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
+_START = re.compile(rb'[0-9a-f]{8} \{"')
 
 
 class _Event(BaseModel):
@@ -135,17 +141,40 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A line of a segment that is not whole: 1-based line, its first byte in the file, its length in bytes."""
+    """A line of a segment that is not as it was written: 1-based line, its first byte in the file, length in bytes.
+
+    "torn" is an end without a newline, "damaged" any other bytes that are no event; "crlf" stands for all lines of a
+    segment that was converted, which are read all the same.
+    """
 
     file: Path
     line: int
     offset: int
     num_bytes: int
-    is_tail: bool
+    kind: Literal["torn", "damaged", "crlf"]
 
     def __str__(self) -> str:
-        what = "the torn end of" if self.is_tail else "a damaged line in"
-        return f"{self.file}:{self.line}: {what} a journal segment ({self.num_bytes} bytes) was set aside, not read"
+        place = f"{self.file}:{self.line}"
+        if self.kind == "crlf":
+            return f"{place}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+        what = "the torn end of" if self.kind == "torn" else "a damaged line in"
+        size = f"{self.num_bytes} bytes at {self.offset}"
+        return f"{place}: {what} a journal segment ({size}) is not read, see `curate fsck`"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a segment: a line with the JSON in it, or what is no line, whose ``payload`` is None.
+
+    ``offset`` is its first byte; ``raw`` has all its bytes, so that the pieces of a segment make up the segment.
+    """
+
+    line: int
+    offset: int
+    raw: bytes
+    payload: bytes | None
+    is_torn: bool = False
+    """Whether it is the end of a segment whose last line was not written to its end."""
 
 
 def frame(event: AnyEvent) -> bytes:
@@ -219,36 +248,110 @@ class Sitting:
             return events
         frames = b"".join(frame(event) for event in events)
         try:
-            self._open().append(frames)
+            self._save(frames)
         except CurateError:
-            # A file whose sync has failed is not to be trusted again; a new one may still work. Events that reach the
-            # disk twice count once, by their number.
-            self._segment = None
-            self._open().append(frames)
+            # What could not be saved may still turn up after a power cut. No other event shall have the same place.
+            self._session, self._seq = uuid.uuid4().hex, 0
+            raise
         self._seq += len(events)
         return events
 
-    def _open(self) -> Segment:
-        if self._segment is None:
-            name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:12]}.log"
-            self._segment = Segment(self._folder / name)
-        return self._segment
+    def _save(self, frames: bytes) -> None:
+        if self._segment is not None:
+            # A file whose sync has failed is not to be trusted again; a new one may still work. Events that reach the
+            # disk twice count once, by their number.
+            with suppress(CurateError):
+                self._segment.append(frames)
+                return
+            self._segment = None
+        name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:12]}.log"
+        segment = Segment(self._folder / name)
+        segment.append(frames)
+        self._segment = segment
+
+
+def segments(root: Path) -> list[Path]:
+    """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there."""
+    return sorted((root / FOLDER).glob("*/*.log"))
 
 
 def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
-    """Return the events of all segments, each once, and the lines that are not whole.
+    """Return the events of all segments, each once, and the lines that are not as they were written.
 
     The order of the events is that of file names and lines; it means nothing, see `curate.workspace`.
 
     Raises:
-        CurateError: E913 when a whole line is not an event that this version knows.
+        CurateError: E913 when a whole line is not an event that this version knows; E980 when a segment cannot be read.
     """
     events: dict[str, AnyEvent] = {}
     damages: list[Damage] = []
-    for path in sorted((root / FOLDER).glob("*/*.log")):
-        for event in read_frames(path.read_bytes(), path, damages):
+    for path in segments(root):
+        # One that is gone meanwhile was retired by `curate fold`, and what it has kept is read after the journal.
+        for event in read_frames(read_segment(path) or b"", path, damages):
             events.setdefault(event.event, event)
     return list(events.values()), damages
+
+
+def read_segment(path: Path) -> bytes | None:
+    """Return the bytes of a segment, less an unfinished last line where somebody is writing it; None if it is gone.
+
+    Raises:
+        CurateError: E980 when it cannot be read, or is no regular file.
+    """
+    try:
+        whole = _bytes_of(path)
+        if whole and not whole.endswith(b"\n"):
+            # Asked after reading: if nobody holds it now, who wrote the half line has since finished it, or died.
+            whole = whole[: whole.rfind(b"\n") + 1] if is_held(path) else _bytes_of(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CurateError(
+            "E980 bad-segment",
+            f"{one_line(str(path), 500)}: {error.strerror or error}",
+            "Decisions would be missing without it. Ask its owner for the right to read it, or mend the path.",
+        ) from error
+    return whole
+
+
+def pieces(whole: bytes) -> Iterator[Piece]:
+    """Take the bytes of a segment apart into lines, and what is none."""
+    offset = 0
+    for number, line in enumerate(whole.split(b"\n"), start=1):
+        is_last = offset + len(line) == len(whole)
+        raw = line if is_last else line + b"\n"
+        payload = None if is_last else _payload(line) or (_payload(line[:-1]) if line.endswith(b"\r") else None)
+        if payload is not None or is_last:
+            if raw:
+                yield Piece(number, offset, raw, payload, is_torn=is_last)
+        else:
+            yield from _salvaged(number, offset, raw)
+        offset += len(raw)
+
+
+def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
+    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
+
+    A line begins with what never stands within one, because a quote in a text is escaped.
+    """
+    bad = 0
+    for start, end in pairwise(sorted({0, *(match.start() for match in _START.finditer(raw)), len(raw)})):
+        # The last byte stands where the newline was.
+        payload = _payload(raw[start : end - 1])
+        if payload is None:
+            continue
+        if bad < start:
+            yield Piece(number, offset + bad, raw[bad:start], None)
+        stop = end if end == len(raw) else end - 1
+        yield Piece(number, offset + start, raw[start:stop], payload)
+        bad = stop
+    if bad < len(raw):
+        yield Piece(number, offset + bad, raw[bad:], None)
+
+
+def _payload(line: bytes) -> bytes | None:
+    found = _FRAME.fullmatch(line)
+    return found[2] if found and b"%08x" % zlib.crc32(found[2]) == found[1] else None
 
 
 def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
@@ -257,24 +360,36 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
     Raises:
         CurateError: E913 when a whole line is not an event that this version knows.
     """
-    lines = whole.split(b"\n")
-    offset = 0
-    for number, line in enumerate(lines, start=1):
-        is_last = number == len(lines)
-        found = _FRAME.fullmatch(line)
-        if found and not is_last and b"%08x" % zlib.crc32(found[2]) == found[1]:
-            try:
-                yield EVENTS.validate_json(found[2])
-            except ValidationError as error:
-                raise CurateError(
-                    "E913 unknown-event",
-                    f"{path}:{number}: {error.errors()[0]['msg']}",
-                    "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
-                ) from error
-        elif damages is not None and (line or not is_last):
-            is_tail = not any(lines[number:])
-            damages.append(Damage(path, number, offset, len(line), is_tail))
-        offset += len(line) + 1
+    crlf: Piece | None = None
+    for piece in pieces(whole):
+        if piece.payload is not None:
+            crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
+            yield _event(piece.payload, f"{path}:{piece.line}")
+        elif damages is not None:
+            length = len(piece.raw.removesuffix(b"\n"))
+            damages.append(Damage(path, piece.line, piece.offset, length, "torn" if piece.is_torn else "damaged"))
+    if crlf and damages is not None:
+        damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
+
+
+def _event(payload: bytes, place: str) -> AnyEvent:
+    try:
+        return EVENTS.validate_json(payload)
+    except ValidationError as error:
+        raise CurateError(
+            "E913 unknown-event",
+            f"{place}: {error.errors()[0]['msg']}",
+            "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
+        ) from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    # A pipe must not make us wait, and a link leads to what is no part of the journal.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("no regular file")
+        return file.read()
 
 
 def _folder_name(by: str) -> str:

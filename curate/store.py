@@ -7,6 +7,7 @@ file system's fsync and rename being truthful.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from curate.say import one_line
 
 WRITE_FAILED = "E906 write-failed"
 """The code of errors for whatever the system does not write."""
+_NOT_SAVED = "The last decision is not saved."
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, mode: int | None = None) -> str:
@@ -145,7 +147,11 @@ def publish_folder(temporary: Path, folder: Path) -> None:
 
 
 class Segment:
-    """A new file that only grows. What `append` has returned from is on the disk; nothing is ever written over."""
+    """A new file that only grows. What `append` has returned from is on the disk; nothing is ever written over.
+
+    As long as it is open the system holds a lock on it for us, see `is_held`; it lets go when we close it, and when we
+    die.
+    """
 
     def __init__(self, path: Path) -> None:
         """Create ``path``, which must not exist.
@@ -156,12 +162,17 @@ class Segment:
         make_folder(path.parent)
         self.path = path
         self._length = 0
+        self._handle = -1
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             self._handle = os.open(path, flags, 0o666)
+            # Where a file system has no locks, `is_held` says so.
+            with suppress(OSError):
+                fcntl.flock(self._handle, fcntl.LOCK_EX)
             sync_folder(path.parent)
         except OSError as error:
-            raise CurateError(WRITE_FAILED, f"{path}: {error}") from error
+            self.close()
+            raise _refused(path, error, _NOT_SAVED) from error
 
     def append(self, frames: bytes) -> None:
         """Write ``frames`` whole and sync them.
@@ -178,20 +189,81 @@ class Segment:
                 # os.write may take less than it is given and report no error.
                 rest = rest[os.write(self._handle, rest) :]
             os.fsync(self._handle)
+            self._require_name()
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(self._handle, self._length)
             self.close()
-            hint = "The last decision is not saved."
-            raise CurateError(WRITE_FAILED, f"{self.path}: {error}", hint) from error
+            raise _refused(self.path, error, _NOT_SAVED) from error
         self._length += len(frames)
 
     def close(self) -> None:
-        """Close the file for good; closing twice is harmless."""
+        """Close the file for good; closing twice is harmless. One that never held anything is removed."""
         if self._handle >= 0:
             handle, self._handle = self._handle, -1
             with suppress(OSError):
+                if self._length == 0 and os.path.samestat(os.fstat(handle), self.path.lstat()):
+                    self.path.unlink()
+            with suppress(OSError):
                 os.close(handle)
+
+    def _require_name(self) -> None:
+        """Make sure that what was written can be found: somebody may have moved or removed the file under us.
+
+        Raises:
+            OSError: it can not.
+        """
+        if not os.path.samestat(os.fstat(self._handle), self.path.stat()):
+            raise OSError("somebody has put another file in its place")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process on this machine has the segment ``path`` open, so that its last line may still be growing.
+
+    True also where the file system cannot tell.
+
+    Raises:
+        OSError: the file is gone, or may not be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def move_file(path: Path, target: Path) -> None:
+    """Give ``path`` the name ``target``, which must not exist, durably; the folder of ``target`` is made.
+
+    Raises:
+        CurateError: E906 when the name is taken or the system refuses.
+    """
+    make_folder(target.parent)
+    try:
+        # A rename would take the place of a file without a word.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "is there already")
+        path.rename(target)
+        sync_folder(target.parent)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _refused(target, error, "Nothing was moved.") from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove ``path``, durably; one that is not there is no fault.
+
+    Raises:
+        CurateError: E906 when the system refuses.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _refused(path, error, "It is still there.") from error
 
 
 class Scratch:
@@ -277,12 +349,12 @@ def _write_all(handle: int, chunks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _refused(path: Path, error: OSError) -> CurateError:
+def _refused(path: Path, error: OSError, hint: str = "The old file, if any, is untouched.") -> CurateError:
     lacks_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return CurateError(
         WRITE_FAILED,
         f"{one_line(str(path), 500)}: {error.strerror or error}",
-        "The old file, if any, is untouched.",
+        hint,
         exit_code=Exit.MISSING if lacks_space else Exit.USAGE,
     )
 

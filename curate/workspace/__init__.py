@@ -137,6 +137,9 @@ class Workspace:
 
     @cached_property
     def _lines(self) -> tuple[list[Record], list[Finding]]:
+        # The journal comes first, then what was kept of it, then the lines: what `curate fold` moves from one to the
+        # next meanwhile is read at least once, and counts once.
+        _ = self.kept
         records: list[Record] = []
         findings: list[Finding] = []
         for item in read_records(self.files(), self.shape, root=self.root):
@@ -153,6 +156,7 @@ class Workspace:
     @cached_property
     def kept(self) -> Mapping[str, Kept]:
         """What folds into the record files have kept of their decisions, by record."""
+        _ = self._journal
         return kept_by_record(read_folded(self.root))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The JSON Schemas that are made from models: curate.toml, journal lines, dataset manifests.
+"""The JSON Schemas that are made from models: curate.toml, journal lines, what folds keep, dataset manifests.
 
 `schemas/` holds what this returns, byte for byte, so that programs in any language can check the files.
 """
@@ -16,6 +16,7 @@ from curate import journal
 from curate.export import manifest
 from curate.record import CurateError, Json
 from curate.settings import model as settings
+from curate.workspace import kept
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -28,6 +29,10 @@ def _journal() -> Json:
     return journal.EVENTS.json_schema()
 
 
+def _folded() -> Json:
+    return kept.Folded.model_json_schema()
+
+
 def _dataset() -> Json:
     return manifest.Manifest.model_json_schema(by_alias=True)
 
@@ -35,6 +40,7 @@ def _dataset() -> Json:
 _MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
     "journal": (_journal, journal, "One decision: the JSON of a journal line, after its checksum."),
+    "folded": (_folded, kept, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
     "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
 }
 

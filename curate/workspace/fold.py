@@ -16,6 +16,8 @@ from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Facet, Kept,
 CATEGORY = "category"
 """The question whose agreed answer is the record's category."""
 
+_VERSION = 12
+"""Where a UUID has its version."""
 _NONE: Mapping[str, Json] = MappingProxyType({})
 
 
@@ -110,16 +112,38 @@ def steps(
         yield step, _state(record, trail, shape)
 
 
+def settled(
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None = None
+) -> tuple[dict[str, Json] | None, Kept, int]:
+    """Return the line that decisions make of a record, None where they leave none, and what is to be kept of them.
+
+    Last comes the number of those that had no effect, because the schema refuses the line that they make. There must be
+    no conflict among the decisions.
+    """
+    trail, found = Trail(kept), Fold({})
+    for _ in _walk(record, events, shape, trail, found):
+        pass
+    return _line(record, trail.facts), trail.kept(), len(found.findings)
+
+
 def line_digest(record: Record) -> str:
-    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line."""
-    return blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
+    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line.
+
+    It is never the number of an event, which as a random UUID has a 4 where this has a 0.
+    """
+    digest = blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
+    return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
+
+
+def is_line_digest(parent: str) -> bool:
+    """Whether a parent is the digest of a line, and not the number of an event."""
+    return parent[_VERSION] == "0"
 
 
 def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, trail: Trail, result: Fold
 ) -> Iterator[Step]:
-    known = frozenset((*trail.heads, line_digest(record) if record else ""))
-    for event, seen in ordered(events, known):
+    for event, seen in ordered(events, trail.base):
         if record is None and not isinstance(event, Add | Undo) and RECORD not in trail.facts:
             result.orphans.append(event)
             continue

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.journal import FOLDER
-from curate.record import CurateError
-from curate.workspace.trail import Kept
+from curate.record import CurateError, Json
+from curate.workspace.trail import Held, Kept
 
 _SHA256 = r"^[0-9a-f]{64}$"
+_Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+# The digest is of all the bytes that follow this member, so that not one of them can change unseen.
+_HEAD = re.compile(rb'\{"digest":"([0-9a-f]{64})",\n')
 
 
 class _Part(BaseModel):
@@ -19,57 +26,152 @@ class _Part(BaseModel):
 
 
 class FoldedFile(_Part):
-    """A file, relative to the workspace, and the SHA-256 of its bytes."""
+    """A file and the SHA-256 of its bytes; a segment is named from the journal on, a record file from the workspace."""
 
     path: str = Field(min_length=1)
     sha256: str = Field(pattern=_SHA256)
 
 
-class FoldedRecord(_Part):
-    """One record's last events and the value of every facet that any of its decisions touched."""
+class RecordFile(FoldedFile):
+    """A record file as the fold left it, with what tells where it was changed since."""
 
-    heads: list[str]
-    facts: list[tuple[list[str], Any]]
+    every: int = Field(ge=1)
+    """So many lines share a mark."""
+    marks: str = Field(pattern=r"^([0-9a-f]{8})*$")
+    """One after the other, the CRC-32 of each so many lines with their ends, 8 hex digits each."""
+
+
+class FoldedFact(_Part):
+    """The value of one facet of a record, and the places, from 0, of the record's events that had given it.
+
+    The first one is the one whose value it is.
+    """
+
+    facet: list[str] = Field(min_length=1)
+    value: Any
+    by: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+
+class FoldedRecord(_Part):
+    """What is kept of the decisions on one record."""
+
+    events: list[_Name]
+    """The folded events, in their order."""
+    apart: dict[str, list[_Name]] = Field(default_factory=dict)
+    """Those whose makers had not seen all the events before them, with the events that they had seen."""
+    facts: list[FoldedFact]
+    """Every facet that was touched, in the order of the last touch."""
 
 
 class Folded(_Part):
     """All that was ever folded: each fold writes it anew, whole, under the next number."""
 
+    digest: str = Field(pattern=_SHA256)
+    """SHA-256 of all the bytes of this file that follow the line of this member."""
     v: Annotated[int, Field(ge=1, le=1)]
     number: int = Field(ge=1)
     segments: list[FoldedFile]
-    """The segments that this fold took up; they lie in ``journal/retired/<n>/`` afterwards."""
-    files: list[FoldedFile]
-    """The record files that this fold wrote."""
+    """The segments that this fold took up; they lie in ``journal/retired/<number>/`` afterwards."""
+    files: list[RecordFile]
+    """All record files, as this fold left them."""
     records: dict[str, FoldedRecord]
+    """By id, the records that decisions were folded on."""
+
+
+def folded_files(root: Path) -> dict[int, Path]:
+    """Return what folds of the workspace ``root`` have kept, by number, the newest last."""
+    found = {int(path.stem): path for path in (root / FOLDER / "folded").glob("*.json") if path.stem.isdecimal()}
+    return dict(sorted(found.items()))
 
 
 def read_folded(root: Path) -> Folded | None:
     """Return what the last fold of the workspace ``root`` has kept, None before the first.
 
+    Whoever reads the journal as well reads that first: what is folded meanwhile is then in both, and counts once.
+
     Raises:
-        CurateError: E913 when the file is not what a fold writes.
+        CurateError: E913 when the file is not what a fold writes; E980 when it cannot be read.
     """
-    found = [path for path in (root / FOLDER / "folded").glob("*.json") if path.stem.isdecimal()]
-    if not found:
-        return None
-    path = max(found, key=lambda path: int(path.stem))
-    try:
-        # Facets are lists in JSON; strict validation of Python values would refuse them as tuples.
-        return Folded.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise CurateError(
-            "E913 unknown-event",
-            f"{path}: {error.errors()[0]['msg']}",
-            "It is damaged, or a newer version of pairsmith has made it. See `curate fsck`.",
-        ) from error
+    while found := folded_files(root):
+        path = list(found.values())[-1]
+        try:
+            return parse_folded(path.read_bytes(), path)
+        except FileNotFoundError:
+            # The next fold has taken its place.
+            continue
+        except OSError as error:
+            hint = "Decisions would be missing without it. Ask its owner for the right to read it."
+            raise CurateError("E980 bad-segment", f"{path}: {error.strerror}", hint) from error
+    return None
+
+
+def parse_folded(content: bytes, path: Path) -> Folded:
+    """Return what ``content`` of the file ``path`` says.
+
+    Raises:
+        CurateError: E913 when it is not what a fold writes.
+    """
+    head = _HEAD.match(content)
+    if head is None or hashlib.sha256(content[head.end() :]).hexdigest() != head[1].decode():
+        why = "it is not as it was written"
+    else:
+        try:
+            folded = Folded.model_validate_json(content)
+            if all(
+                place < len(one.events) for one in folded.records.values() for fact in one.facts for place in fact.by
+            ):
+                return folded
+            why = "a value is said to be of an event that is not there"
+        except ValidationError as error:
+            why = error.errors()[0]["msg"]
+    raise CurateError(
+        "E913 unknown-event", f"{path}: {why}", "See `curate fsck` about damage; else upgrade to read it."
+    )
+
+
+def folded_bytes(
+    number: int, segments: Sequence[FoldedFile], files: Sequence[RecordFile], records: Mapping[str, FoldedRecord]
+) -> bytes:
+    """Return the file of a fold, one record a line so that a comparison of two versions can be read."""
+    told = (f"{_json(name)}:{_json(one.model_dump(exclude_defaults=True))}" for name, one in records.items())
+    body = (
+        f'"v":1,"number":{number},\n'
+        f'"segments":[{_joined(_json(one.model_dump()) for one in segments)}],\n'
+        f'"files":[{_joined(_json(one.model_dump()) for one in files)}],\n'
+        f'"records":{{{_joined(told)}}}}}\n'
+    ).encode()
+    return b'{"digest":"%b",\n%b' % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
 def kept_by_record(folded: Folded | None) -> dict[str, Kept]:
     """Return what was kept in the form that `curate.workspace.fold` takes."""
-    if folded is None:
-        return {}
-    return {
-        name: Kept(tuple(one.heads), {tuple(facet): value for facet, value in one.facts})
-        for name, one in folded.records.items()
-    }
+    return {name: _kept(one) for name, one in folded.records.items()} if folded else {}
+
+
+def kept_form(kept: Kept) -> FoldedRecord:
+    """Return what was kept of one record in the form that the file has."""
+    places = {name: place for place, name in enumerate(kept.events)}
+    return FoldedRecord(
+        events=list(kept.events),
+        apart={name: sorted(seen, key=lambda one: places[one]) for name, seen in kept.apart.items()},
+        facts=[
+            FoldedFact(facet=list(facet), value=held.value, by=[places[name] for name in held.sides])
+            for facet, held in kept.facts.items()
+        ],
+    )
+
+
+def _kept(one: FoldedRecord) -> Kept:
+    return Kept(
+        tuple(one.events),
+        {name: frozenset(seen) for name, seen in one.apart.items()},
+        {tuple(fact.facet): Held(fact.value, tuple(one.events[place] for place in fact.by)) for fact in one.facts},
+    )
+
+
+def _joined(parts: Iterator[str]) -> str:
+    return "".join(f"{',' if number else ''}\n{part}" for number, part in enumerate(parts))
+
+
+def _json(value: Json) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

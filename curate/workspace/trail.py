@@ -15,6 +15,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from curate.journal import Add, AnyEvent, Assign, Drop, Edit, Label, Resolve, Restore, Undo
@@ -26,24 +27,47 @@ Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
 SPLIT: Facet = ("split",)
-FOLDED = "folded"
-"""Stands for all events that `curate fold` has put into the record files."""
 
 _UNSET: Any = object()
+_TAKEN_BACK: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A facet's value as a fold into the record files has found it, and the events that had given it that value.
+
+    The first of the events is the one whose value it is; others have the same.
+    """
+
+    value: Json
+    sides: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a fold into the record files has kept of one record's decisions: the last events, and every facet's value.
+    """What a fold into the record files has kept of one record's decisions: which there were, and what they left.
 
-    The facets come in the order in which they were touched last.
-
-    The values of ("data", key) stand in the line as well; they are here so that a decision that had not seen them is
-    known to contradict them.
+    ``events`` has the folded events in their order, ``apart`` those among them whose makers had not seen all before
+    them, with what they had seen. ``facts`` has every facet that was touched, in the order of the last touch. The
+    values of ("data", key) stand in the line as well; they are here so that a decision that had not seen them is known
+    to contradict them. That of ("record",) is the digest of the line that was added.
     """
 
-    heads: tuple[str, ...]
-    facts: Mapping[Facet, Json]
+    events: tuple[str, ...]
+    apart: Mapping[str, frozenset[str]]
+    facts: Mapping[Facet, Held]
+
+    def seen_by(self, name: str) -> set[str]:
+        """Return which of the folded events the maker of one of them had seen."""
+        return set(self.apart[name] if name in self.apart else self.events[: self.events.index(name)])
+
+    def heads(self) -> tuple[str, ...]:
+        """Return the folded events that no other of them has seen."""
+        heads: tuple[str, ...] = ()
+        for name in self.events:
+            seen = self.apart.get(name)
+            heads = (name,) if seen is None else (*(head for head in heads if head not in seen), name)
+        return heads
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +109,32 @@ class Trail:
 
     def __init__(self, kept: Kept | None = None) -> None:
         self.facts: dict[Facet, Json] = {}
-        self.heads: tuple[str, ...] = kept.heads if kept else ()
+        self.heads: tuple[str, ...] = kept.heads() if kept else ()
         self.place: dict[Facet, int] = {}
         """When each facet was touched last, counted in events."""
-        self._num_kept = len(kept.facts) if kept else 0
+        self.base = kept or Kept((), {}, {})
+        """What was there before the first decision that is applied."""
+        self._apart = dict(self.base.apart)
         self._owner: dict[Facet, str] = {}
         self._sides: dict[Facet, dict[str, Json]] = {}
         self._steps: dict[str, Step] = {}
-        if kept:
+        for place, (facet, held) in enumerate(self.base.facts.items(), start=1):
+            self.place[facet] = place
+            self._owner[facet] = held.sides[0]
+            self._sides[facet] = dict.fromkeys(held.sides, held.value)
             # What stands in the line is read from the line: someone may have changed it there.
-            self.facts.update({facet: value for facet, value in kept.facts.items() if facet[0] != "data"})
-            self.place.update((facet, place) for place, facet in enumerate(kept.facts, start=1))
-            self._owner.update(dict.fromkeys(kept.facts, FOLDED))
-            self._sides.update({facet: {FOLDED: value} for facet, value in kept.facts.items()})
+            if facet[0] not in ("data", "record"):
+                self.facts[facet] = held.value
 
     def apply(self, event: AnyEvent, seen: set[str]) -> Step:
         """Apply ``event``, whose maker had seen the events ``seen``, and return what it did."""
         step = Step(event, is_apart=bool(self._steps) and next(reversed(self._steps)) not in seen)
         self.heads = (*(head for head in self.heads if head not in seen), event.event)
+        earlier = {*self.base.events, *self._steps}
+        if not earlier <= seen:
+            self._apart[event.event] = frozenset(earlier & seen)
         if isinstance(event, Undo):
-            self._take_back(step)
+            self._take_back(step, event.of, seen)
         else:
             for facet, value in touched(event).items():
                 self._touch(step, facet, value, event.event, seen)
@@ -128,12 +158,28 @@ class Trail:
         """Yield the facets on which sides are left that do not agree."""
         for facet, sides in self._sides.items():
             if len({_gist(facet, value) for value in sides.values()}) > 1:
-                told = [
-                    (self._steps[name].event if name in self._steps else None, value) for name, value in sides.items()
-                ]
                 holder = self._owner.get(facet, "")
-                told.sort(key=lambda side: (side[0].event if side[0] else FOLDED) != holder)
-                yield Conflict(record, facet, tuple(told))
+                yield Conflict(
+                    record,
+                    facet,
+                    tuple(
+                        (self._steps[name].event if name in self._steps else None, _shown(value))
+                        for name, value in sorted(sides.items(), key=lambda side: side[0] != holder)
+                    ),
+                )
+
+    def kept(self) -> Kept:
+        """Return what is to be kept of the decisions once the record's line says what they make of it.
+
+        No conflict may be left.
+        """
+        facts = {}
+        for facet in sorted(self.place, key=lambda facet: self.place[facet]):
+            if sides := self._sides[facet]:
+                owner = self._owner[facet]
+                value = _gist(facet, sides[owner]).decode() if facet == RECORD else sides[owner]
+                facts[facet] = Held(value, tuple(sorted(sides, key=lambda name: name != owner)))
+        return Kept((*self.base.events, *self._steps), self._apart, facts)
 
     def _touch(self, step: Step, facet: Facet, value: Json, owner: str, seen: set[str]) -> None:
         self._note(step, facet)
@@ -142,13 +188,14 @@ class Trail:
         self._sides[facet] = {**sides, step.event.event: value}
         if not (is_contradicted and self._owner.get(facet, "") in sides):
             self._set(facet, value, owner)
-        self.place[facet] = self._num_kept + len(self._steps) + 1
+        self.place[facet] = len(self.base.facts) + len(self._steps) + 1
         step.after[facet] = self._owner.get(facet, "")
 
-    def _take_back(self, step: Step) -> None:
+    def _take_back(self, step: Step, name: str, seen: set[str]) -> None:
         """Give each facet that the undone step changed what stood there, unless someone has changed it since."""
-        assert isinstance(step.event, Undo), "only an undo takes back"
-        undone = self._steps.get(step.event.of)
+        if name in self.base.events:
+            self._contradict(step, name, seen)
+        undone = self._steps.get(name)
         for facet, found in undone.before.items() if undone else ():
             assert undone is not None, "it was looked at"
             if self._owner.get(facet, "") != undone.after[facet]:
@@ -164,6 +211,17 @@ class Trail:
                 self._set(facet, found.value, found.owner)
             self.place[facet] = found.place
             step.after[facet] = self._owner.get(facet, "")
+
+    def _contradict(self, step: Step, folded: str, seen: set[str]) -> None:
+        """Set the undo of a folded event against it: what stood there before is not known any more."""
+        for facet in [facet for facet, sides in self._sides.items() if list(sides) == [folded]]:
+            if facet == RECORD:
+                # The record has a line by now. To take back that it was added is to leave it out.
+                self._touch(step, STATUS, ["its addition was taken back", False], step.event.event, seen)
+                continue
+            self._note(step, facet)
+            self._sides[facet][step.event.event] = _TAKEN_BACK
+            step.after[facet] = self._owner[facet]
 
     def _note(self, step: Step, facet: Facet) -> None:
         sides = dict(self._sides.get(facet, {}))
@@ -195,11 +253,14 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
     return {("data", key): value for key, value in event.changes.items()} if isinstance(event, Edit) else {}
 
 
-def ordered(events: Sequence[AnyEvent], folded: frozenset[str] = frozenset()) -> Iterator[tuple[AnyEvent, set[str]]]:
+def ordered(events: Sequence[AnyEvent], kept: Kept | None = None) -> Iterator[tuple[AnyEvent, set[str]]]:
     """Yield the events on one record in the order in which they count, each with the events that its maker had seen.
 
-    ``folded`` names what a maker knew who had seen the record as it was folded: its heads then, its line's digest now.
+    Those that are folded, which a crash or a merge can leave in the journal, do not count again.
     """
+    kept = kept or Kept((), {}, {})
+    folded = frozenset(kept.events)
+    events = [event for event in events if event.event not in folded] if folded else events
     known = {event.event: event for event in events}
     before: dict[str, set[str]] = {
         name: {one for one in event.parents if one in known} for name, event in known.items()
@@ -226,7 +287,8 @@ def ordered(events: Sequence[AnyEvent], folded: frozenset[str] = frozenset()) ->
             continue
         event = known[name]
         views = [seen[one] | {one} for one in before[name] if one in seen]
-        seen[name] = set().union(*views, {FOLDED, *folded} if folded.intersection(event.parents) else ())
+        views += [kept.seen_by(one) | {one} for one in event.parents if one in folded]
+        seen[name] = set().union(*views)
         yield event, seen[name]
         for later in after[name]:
             lacking[later] -= 1
@@ -240,9 +302,18 @@ def _rank(event: AnyEvent) -> tuple[str, int]:
 
 def _gist(facet: Facet, value: Json) -> bytes:
     """Return what must be equal for two values to say the same; two reasons for leaving a record out do."""
-    if value is _UNSET:
-        return b""
+    if value is _UNSET or value is _TAKEN_BACK:
+        return b"" if value is _UNSET else b"-"
+    if facet == RECORD:
+        # As it was added, or the digest of that.
+        return (
+            value.encode() if isinstance(value, str) else blake2b(canonical(value), digest_size=16).hexdigest().encode()
+        )
     return canonical(value[0] is None if facet == STATUS else value)
+
+
+def _shown(value: Json) -> Json:
+    return None if value is _UNSET or value is _TAKEN_BACK else value
 
 
 def by_record(events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:

@@ -12,7 +12,7 @@ from curate.journal import EVENTS
 from curate.record import Source
 from curate.shape import load_shape
 from curate.workspace.fold import State, fold, line_digest, steps
-from curate.workspace.trail import Kept
+from curate.workspace.trail import Held, Kept
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}
@@ -164,7 +164,8 @@ def test_an_added_record_and_its_undo():
 
 def test_what_was_folded_stands_against_who_had_not_seen_it():
     folded = SHAPE.record({**LINE, "output": "five"}, Source("data/a.jsonl", 1))
-    kept = {"a": Kept(("f" * 32,), {("data", "output"): "five", ("split",): "test"})}
+    name = "f" * 32
+    kept = {"a": Kept((name,), {}, {("data", "output"): Held("five", (name,)), ("split",): Held("test", (name,))})}
     bo = Author("bo", "2")
     late = bo.decide("edit", changes={"output": "V"})
     found = fold([folded], [late], SHAPE, kept)

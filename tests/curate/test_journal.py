@@ -78,7 +78,7 @@ def test_every_cut_keeps_the_whole_lines_before_it(tmp_path):
         events, damages = read_journal(tmp_path)
         assert events == written[: sum(end <= cut for end in ends)]
         is_torn = cut > 0 and cut not in ends
-        assert [damage.is_tail for damage in damages] == [True] * is_torn
+        assert [damage.kind for damage in damages] == ["torn"] * is_torn
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path):
@@ -105,8 +105,8 @@ def test_damage_in_the_middle_costs_one_line(tmp_path):
     path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[3:]]))
     events, (damage,) = read_journal(tmp_path)
     assert events == [*written[:2], *written[3:]]
-    assert (damage.line, damage.offset, damage.num_bytes, damage.is_tail) == (3, len(lines[0]) * 2, 7, False)
-    assert "was set aside" in str(damage)
+    assert (damage.line, damage.offset, damage.num_bytes, damage.kind) == (3, len(lines[0]) * 2, 7, "damaged")
+    assert f"{path}:3: a damaged line" in str(damage)
 
 
 def test_whole_lines_from_the_future_stop_the_run(tmp_path):
@@ -155,7 +155,8 @@ def test_full_disk_saves_nothing_and_says_so(tmp_path, monkeypatch):
         monkeypatch.undo()
         second = sitting.append(DROPS[1:2])
     events, damages = read_journal(tmp_path)
-    assert sorted(events, key=lambda event: event.seq) == first + second
+    assert {event.event: event for event in events} == {event.event: event for event in first + second}
+    assert {(event.session, event.seq) for event in second}.isdisjoint({(event.session, event.seq) for event in first})
     assert damages == []
 
 

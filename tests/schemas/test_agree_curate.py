@@ -16,8 +16,14 @@ from curate.journal import EVENTS
 from curate.record import SPLITS
 from curate.settings import Settings
 from curate.workspace.contracts import NAMES, contract
+from curate.workspace.kept import Folded
 
-MODELS = {"workspace": TypeAdapter(Settings), "journal": EVENTS, "dataset": TypeAdapter(Manifest)}
+MODELS = {
+    "workspace": TypeAdapter(Settings),
+    "journal": EVENTS,
+    "dataset": TypeAdapter(Manifest),
+    "folded": TypeAdapter(Folded),
+}
 
 HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
 HEX64 = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -77,7 +83,22 @@ MANIFEST = st.fixed_dictionaries({
     "files": some(st.fixed_dictionaries({"sha256": HEX64, "bytes": COUNT, "records": COUNT})),
     "frozen_test": HEX64,
 })  # fmt: skip
-VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST}
+FOLDED_FILE = {"path": WORD, "sha256": HEX64}
+FOLDED = st.fixed_dictionaries({
+    "digest": HEX64, "v": st.just(1), "number": st.integers(1, 99),
+    "segments": st.lists(st.fixed_dictionaries(FOLDED_FILE), max_size=2),
+    "files": st.lists(st.fixed_dictionaries({
+        **FOLDED_FILE, "every": st.integers(1, 99), "marks": st.sampled_from(["", "0123abcd", "0123abcd89ef4567"]),
+    }), max_size=2),
+    "records": some(st.fixed_dictionaries({
+        "events": st.lists(HEX32, max_size=2),
+        "facts": st.lists(st.fixed_dictionaries({
+            "facet": st.lists(WORD, min_size=1, max_size=2), "value": JSON,
+            "by": st.lists(COUNT, min_size=1, max_size=2),
+        }), max_size=2),
+    }, optional={"apart": some(st.lists(HEX32, max_size=2))})),
+})  # fmt: skip
+VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST, "folded": FOLDED}
 
 WRONG = st.sampled_from([None, True, -1, 0, 1.5, "", "x", "x\n", [], {}, ["x"], {"x": 1}, 10**20])
 

@@ -1,0 +1,74 @@
+"""`curate fold`: write what people decided into the record files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.workspace.foldable import FoldPlan
+
+_SHOWN = 5
+
+
+@click.command()
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def command(root: Path, dry_run: bool) -> int:
+    """Write decisions into the record files, and begin the journal anew.
+
+    Edited lines are replaced, and every other byte stays; added records go to data/added.jsonl; drops, splits, answers
+    and resolutions, which no line has a place for, to journal/folded/N.json, with the digest of every record file. The
+    segments that are done with move to journal/retired/N and stay there. No record is another one afterwards, also when
+    this is interrupted: run it again. Segments that somebody has open are left; decisions that contradict one another
+    have to be settled first.
+
+    Example: curate fold my-data --dry-run
+    """
+    from curate.workspace.compact import fold_journal, require_places
+    from curate.workspace.foldable import plan_fold
+    from curate.workspace.opened import open_and_tell
+
+    workspace = open_and_tell(root)
+    if dry_run:
+        plan = plan_fold(workspace)
+        require_places(workspace, plan)
+    else:
+        plan = fold_journal(workspace)
+    for line in _lines(plan, root, "would be " if dry_run else ""):
+        say.data(line)
+    return Exit.OK
+
+
+def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
+    from curate.workspace.compact import ADDED
+
+    for path, edits in sorted(plan.edits.items()):
+        yield f"{say.visible(str(path.relative_to(root)))}: {counted(len(edits), 'line')} {would}replaced"
+    if plan.added:
+        yield f"{ADDED}: {counted(len(plan.added), 'line')} {would}added"
+    if plan.segments:
+        what = f"{counted(len(plan.segments), 'segment')} with {counted(plan.num_folded, 'decision')}"
+        yield f"journal: {what} {would}retired to journal/retired/{plan.number}"
+    if plan.num_refused:
+        yield f"of these, {counted(plan.num_refused, 'decision')} never had an effect: the schema refuses their lines"
+    for name, why in sorted(plan.changed.items()):
+        noted = f"{would}noted as it is now in journal/folded/{plan.number}.json"
+        yield f"{say.one_line(name, 200)}: changed since the last fold, other than by decisions ({why}); {noted}"
+    for path in plan.opened:
+        yield f"left: {say.one_line(str(path.relative_to(root)), 200)} is still open"
+    for name, why in sorted(plan.left.items())[:_SHOWN]:
+        yield f"left in the journal: the decisions on {say.one_line(name, 60)}: {why}"
+    if len(plan.left) > _SHOWN:
+        yield f"left in the journal: those on {counted(len(plan.left) - _SHOWN, 'more record')}"
+    if plan.is_empty:
+        yield "nothing to fold"
+    elif plan.before is None and not plan.segments:
+        yield f"the digest of every record file {would}noted in journal/folded/{plan.number}.json"

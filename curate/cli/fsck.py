@@ -1,0 +1,81 @@
+"""`curate fsck`: whether everything in a workspace is as it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.workspace.fsck import Fault, Report
+
+
+@click.command()
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--recover", "is_recovery", is_flag=True, help="Set aside what is damaged; note what is missing.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(root: Path, is_recovery: bool, form: str) -> int:
+    """Hold a workspace against its checksums and digests: journal, record files, datasets, runs, drafts.
+
+    Each fault is told with its file, line and byte, and what to do; exit code 1 if there is damage. Nothing is changed
+    without --recover, which loses nothing: the torn end of a journal segment goes to SEGMENT.torn, damaged lines to
+    SEGMENT.damaged, and journal/missing.json says which decisions are gone, so that they are not told of again.
+
+    Example: curate fsck my-data
+    """
+    from curate.workspace.fsck import check, recover
+
+    done = recover(root) if is_recovery else []
+    report = check(root)
+    if form == "json":
+        say.data(_json(report, done))
+    else:
+        for step in done:
+            say.data(say.one_line(step, 500))
+        for line in _lines(report):
+            say.data(line)
+    return Exit.FINDINGS if report.damage else Exit.OK
+
+
+def _lines(report: Report) -> Iterator[str]:
+    for fault in report.faults:
+        place = f":{fault.line}" if fault.line else ""
+        offset = "" if fault.offset is None else f" (byte {fault.offset:,})"
+        grade = "" if fault.is_damage else " [harmless]"
+        yield f"{say.one_line(fault.file, 500)}{place}{offset}: {fault.name}{grade}: {say.one_line(fault.message, 500)}"
+        if fault.fix:
+            yield f"  {say.one_line(fault.fix, 500)}"
+    looked = ", ".join(f"{number:,} {what}" for what, number in report.counts.items())
+    verdict = counted(len(report.damage), "fault") if report.damage else "no damage"
+    yield f"{looked}: {verdict}" if looked else verdict
+
+
+def _json(report: Report, done: list[str]) -> str:
+    import json
+
+    told = {
+        "faults": [_told(fault) for fault in report.faults],
+        "looked_at": report.counts,
+        "recovered": done,
+        "num_damaged": len(report.damage),
+    }
+    # ASCII only: what steers a terminal must not reach one.
+    return json.dumps(told, indent=2)
+
+
+def _told(fault: Fault) -> dict[str, str | int | bool | None]:
+    return {
+        "name": fault.name,
+        "is_damage": fault.is_damage,
+        "file": say.spelled(fault.file),
+        "line": fault.line,
+        "offset": fault.offset,
+        "message": fault.message,
+        "fix": fault.fix,
+    }

@@ -1,0 +1,94 @@
+"""People who decide on a small workspace and fold it, told what is saved; and what the records must be afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from curate.journal import Decision, Sitting
+from curate.settings import read_settings
+from curate.shape import Shape, load_shape
+from curate.workspace import State, Workspace
+from curate.workspace.compact import fold_journal
+
+Ack = Callable[[Any], None]
+Summary = dict[str, Any]
+
+
+def make(root: Path, num_records: int = 4) -> None:
+    """Make a workspace with the records r0, r1 and so on, in two files."""
+    (root / "data").mkdir(parents=True)
+    (root / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
+    for name, numbers in (("a", range(num_records - 1)), ("b", range(num_records - 1, num_records))):
+        lines = [{"id": f"r{n}", "instruction": f"Ask {n}.", "output": "Not yet.", "category": "old"} for n in numbers]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (root / "data" / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+class Opener:
+    """Opens the same workspace again and again, at whatever path; its settings and schema are read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.settings = read_settings(root)
+        self.shape: Shape = load_shape(self.settings.schema_, root)
+
+    def __call__(self, root: Path) -> Workspace:
+        return Workspace(root, self.settings, self.shape)
+
+
+def summary(states: Sequence[State]) -> Summary:
+    """Return what the records are, whatever file they are in, and whether or not their lines say their ids."""
+    return {state.record.id: _summary(state) for state in states}
+
+
+def _summary(state: State) -> tuple[Any, ...]:
+    record = state.record
+    data = {key: value for key, value in record.data.items() if key != "id"}
+    heads = tuple(sorted(state.heads))
+    return data, state.dropped, state.is_wanted, record.split, dict(record.labels), record.category, heads
+
+
+def batches() -> Iterator[list[Decision]]:
+    """Return decisions of every kind without end, each of them on what the last one has left."""
+    for number in count():
+        name = f"r{number % 4}"
+        yield [Decision("edit", name, fields={"changes": {"output": f"answer {number}" * (1 + number % 3)}})]
+        yield [
+            Decision("label", name, fields={"question": "category", "value": f"new {number}"}),
+            Decision("drop" if number % 2 else "restore", name, fields={"reason": "why"} if number % 2 else {}),
+        ]
+        if number % 3 == 0:
+            line = {"instruction": f"Added {number}.", "output": "yes"}
+            yield [Decision("add", f"added{number}", fields={"record": line})]
+
+
+class Person:
+    """Decides in sittings of a few batches each, and says what was saved."""
+
+    def __init__(self, root: Path, opened: Opener, ack: Ack) -> None:
+        self.root, self.opened, self.ack = root, opened, ack
+        self.heads: dict[str, tuple[str, ...]] = {}
+        self.waiting = batches()
+
+    def sit(self, number: int, by: str, meanwhile: Callable[[], None] | None = None) -> None:
+        """Decide so many times; before the last time ``meanwhile`` happens."""
+        states = {state.record.id: state for state in self.opened(self.root).states()}
+        self.heads = {name: state.parents() for name, state in states.items()}
+        with Sitting(self.root, by) as sitting:
+            for place in range(number):
+                if meanwhile and place == number - 1:
+                    meanwhile()
+                decisions = next(self.waiting)
+                named = [replace(one, parents=self.heads.get(one.id, ())) for one in decisions]
+                self.ack(("begin", named))
+                events = sitting.append(named)
+                self.heads.update({event.id: (event.event,) for event in events})
+                self.ack(("saved", events))
+
+    def fold(self) -> None:
+        fold_journal(self.opened(self.root))
+        self.ack(("folded", None))

@@ -1,0 +1,382 @@
+"""Every fault of ../shared/badinputs/journal, and more of the kind: what is whole is kept, what is not is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from deciding import Opener, make, summary
+
+from curate.journal import EVENTS, Decision, Sitting, frame, pieces, read_journal, segments
+from curate.record import CurateError
+from curate.store import Segment
+from curate.workspace import open_workspace
+from curate.workspace.compact import fold_journal
+from curate.workspace.fold import fold
+from curate.workspace.fsck import check, recover
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
+
+
+class Journal:
+    """A workspace with one segment of six decisions, and one of somebody else's."""
+
+    def __init__(self, root: Path) -> None:
+        make(root, num_records=5)
+        self.root, self.opened = root, Opener(root)
+        self.base = self.opened(root).records()
+        names = [("r0", "r1"), ("r2",), ("r3",), ("r0",), ("r1", "r2")]
+        heads = {state.record.id: state.parents() for state in self.opened(root).states()}
+        self.events = []
+        with Sitting(root, "ana") as sitting:
+            for number, batch in enumerate(names[:4]):
+                for name in batch:
+                    (event,) = sitting.append(
+                        [Decision("assign", name, heads[name], {"split": ["train", "test"][number % 2]})]
+                    )
+                    heads[name] = (event.event,)
+                    self.events.append(event)
+            self.events += sitting.append([Decision("label", "r1", heads["r1"], {"question": "q", "value": "é"})])
+            self.path = segments(root)[0]
+        self.whole = self.path.read_bytes()
+        self.ends = [place + 1 for place, byte in enumerate(self.whole) if byte == ord("\n")]
+        open_workspace(root).apply([Decision("drop", "r4", fields={"reason": "x"})], by="bo")
+        (other,) = [path for path in segments(root) if path != self.path]
+        self.others = [EVENTS.validate_json(piece.payload) for piece in pieces(other.read_bytes())]
+
+    def wanted(self, events: list) -> dict:
+        return summary(list(fold(self.base, events, self.opened.shape).states.values()))
+
+    def found(self) -> dict:
+        return summary(self.opened(self.root).states())
+
+    def restore(self) -> None:
+        """Make the journal what it was."""
+        for path in self.path.parent.iterdir():
+            path.unlink()
+        (self.root / "journal/missing.json").unlink(missing_ok=True)
+        self.path.write_bytes(self.whole)
+
+    def line(self, number: int) -> slice:
+        return slice(0 if number == 0 else self.ends[number - 1], self.ends[number])
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return Journal(tmp_path / "ws")
+
+
+@pytest.mark.slow
+def test_cut_anywhere_in_the_last_three_lines(journal):
+    for cut in range(journal.ends[-4] + 1, len(journal.whole)):
+        journal.restore()
+        journal.path.write_bytes(journal.whole[:cut])
+        kept = journal.events[: sum(end <= cut for end in journal.ends)]
+        assert journal.found() == journal.wanted([*kept, *journal.others])
+        start = max(end for end in [0, *journal.ends] if end <= cut)
+        is_torn = start < cut
+        damage = check(journal.root).damage
+        assert [(one.name, one.file, one.offset) for one in damage] == (
+            [("torn-end", f"journal/ana/{journal.path.name}", start)] if is_torn else []
+        )
+        assert journal.path.read_bytes() == journal.whole[:cut], "looking changes nothing"
+        if not is_torn:
+            continue
+        done = recover(journal.root)
+        assert len(done) == 1
+        assert f"{cut - start:,} torn bytes" in done[0]
+        assert check(journal.root).damage == []
+        assert journal.path.read_bytes() == journal.whole[:start]
+        assert journal.path.with_name(f"{journal.path.name}.torn").read_bytes() == journal.whole[start:cut]
+        assert journal.found() == journal.wanted([*kept, *journal.others])
+
+
+@pytest.mark.slow
+def test_a_bit_flipped_in_any_byte_of_a_line(journal):
+    for number in (1, 5):
+        place = journal.line(number)
+        for byte in range(place.start, place.stop):
+            journal.restore()
+            flipped = bytearray(journal.whole)
+            flipped[byte] ^= 1
+            journal.path.write_bytes(flipped)
+            report = check(journal.root)
+            named = [(one.file, one.offset) for one in report.damage if one.name in ("damaged-line", "torn-end")]
+            newline = byte == place.stop - 1
+            start = byte if newline and number == 1 else place.start
+            assert named == [(f"journal/ana/{journal.path.name}", start)]
+            # Where the newline is hit, both lines around it can still be told apart.
+            kept = [one for one in journal.events if one.seq != number + 1 or (newline and number == 1)]
+            assert journal.found() == journal.wanted([*kept, *journal.others])
+            if byte % 9 == 0 or newline:
+                recover(journal.root)
+                assert check(journal.root).damage == []
+                assert journal.found() == journal.wanted([*kept, *journal.others])
+                (aside,) = [path for path in journal.path.parent.iterdir() if path.suffix in (".torn", ".damaged")]
+                assert aside.read_bytes() in bytes(flipped)
+
+
+@pytest.mark.parametrize("tail", [bytes(64), b'{"i', b"\xff" * 5000])
+def test_rubbish_at_the_end(journal, tail):
+    journal.path.write_bytes(journal.whole + tail)
+    assert journal.found() == journal.wanted([*journal.events, *journal.others])
+    (fault,) = check(journal.root).damage
+    assert (fault.name, fault.line, fault.offset) == ("torn-end", 7, len(journal.whole))
+    recover(journal.root)
+    assert journal.path.read_bytes() == journal.whole
+    assert journal.path.with_name(f"{journal.path.name}.torn").read_bytes() == tail
+    journal.path.write_bytes(journal.whole + b"other")
+    recover(journal.root)
+    assert journal.path.with_name(f"{journal.path.name}.torn-2").read_bytes() == b"other"
+
+
+def test_repeated_swapped_and_dated_lines_mean_the_same(journal):
+    wanted = journal.found()
+    lines = journal.whole.splitlines(keepends=True)
+    for changed in ([*lines, lines[-1]], [lines[1], lines[0], *lines[2:]], lines[::-1]):
+        journal.path.write_bytes(b"".join(changed))
+        assert journal.found() == wanted
+        report = check(journal.root)
+        assert report.damage == []
+        assert {fault.name for fault in report.faults} <= {"repeated", "out-of-order"}
+        assert report.faults
+    for years in (-10, 10):
+        dated = [one.model_copy(update={"at": f"{2026 + years}-11-24T10:00:00Z"}) for one in journal.events[:3]]
+        journal.path.write_bytes(b"".join(map(frame, [*dated, *journal.events[3:]])))
+        assert journal.found() == wanted
+        assert check(journal.root).faults == []
+
+
+def test_a_line_that_is_gone_is_missed(journal):
+    lines = journal.whole.splitlines(keepends=True)
+    journal.path.write_bytes(b"".join([*lines[:1], *lines[3:]]))
+    damage = check(journal.root).damage
+    assert [(one.name, one.line, one.offset) for one in damage][:1] == [("gap", 2, len(lines[0]))]
+    assert "decisions 2 to 3 of this sitting of ana are missing" in damage[0].message
+    # The line that was made on one of them says so as well.
+    assert {one.name for one in damage[1:]} == {"missing-decision"}
+    before = journal.found()
+    recover(journal.root)
+    assert check(journal.root).damage == []
+    assert json.loads((journal.root / "journal/missing.json").read_bytes())["sessions"] == {
+        journal.events[0].session: [[2, 3]]
+    }
+    assert journal.found() == before
+    assert recover(journal.root) == []
+    # What turns up again counts again, and what goes missing besides is told of again.
+    journal.path.write_bytes(b"".join([*lines[:1], *lines[4:]]))
+    assert "gap" in {one.name for one in check(journal.root).damage}
+    journal.path.write_bytes(journal.whole)
+    assert check(journal.root).damage == []
+    assert journal.found() == journal.wanted([*journal.events, *journal.others])
+
+
+def test_line_ends_that_were_converted(journal):
+    wanted = journal.found()
+    journal.path.write_bytes(journal.whole.replace(b"\n", b"\r\n"))
+    assert journal.found() == wanted
+    assert "CR LF" in journal.opened(journal.root).remarks()[0]
+    (fault,) = check(journal.root).damage
+    assert (fault.name, fault.line, fault.offset) == ("crlf-line-ends", 1, 0)
+    assert "-text" in fault.fix
+    recover(journal.root)
+    assert journal.path.read_bytes() == journal.whole
+    assert check(journal.root).damage == []
+
+
+def test_an_empty_and_a_deleted_segment(journal):
+    journal.opened(journal.root).apply([Decision("assign", "r3", fields={"split": "test"})], by="cem")
+    journal.path.write_bytes(b"")
+    journal.others = read_journal(journal.root)[0]
+    assert journal.found() == journal.wanted(journal.others)
+    names = {(fault.name, fault.is_damage) for fault in check(journal.root).faults}
+    assert names == {("empty-segment", False), ("missing-decision", True)}
+    journal.path.unlink()
+    assert journal.found() == journal.wanted(journal.others)
+    assert [one.name for one in check(journal.root).damage] == ["missing-decision"]
+    for words in (("init", "-q"), ("add", "journal")):
+        subprocess.run(["git", *words], cwd=journal.root, check=True)
+    journal.restore()
+    subprocess.run(["git", "add", "journal"], cwd=journal.root, check=True)
+    assert check(journal.root).faults == []
+    journal.path.unlink()
+    deleted = [one for one in check(journal.root).damage if one.name == "deleted-segment"]
+    assert [one.file for one in deleted] == [f"journal/ana/{journal.path.name}"]
+    journal.path.write_bytes(journal.whole)
+    fold_journal(journal.opened(journal.root))
+    assert check(journal.root).faults == []
+
+
+def powerless(*words: str) -> list[str]:
+    """Return a command that is held to the rights of files, also where root runs the tests."""
+    bare = [sys.executable, "-m", "curate", *words]
+    kept = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]
+    return [*kept, *bare] if os.getuid() == 0 else bare
+
+
+def test_a_segment_that_nobody_may_read(journal):
+    journal.path.chmod(0)
+    try:
+        done = subprocess.run(powerless("list", str(journal.root)), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"error\[E980 bad-segment\]: .*: Permission denied\n  help: .*\n", done.stderr)
+        done = subprocess.run(powerless("fsck", str(journal.root)), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f"journal/ana/{journal.path.name}: unreadable: Permission denied" in done.stdout
+    finally:
+        journal.path.chmod(0o644)
+    assert check(journal.root).faults == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_what_is_no_segment_is_refused(journal, kind):
+    odd = journal.path.with_name("odd.log")
+    {"pipe": lambda: os.mkfifo(odd), "link": lambda: odd.symlink_to("/etc/passwd"), "folder": odd.mkdir}[kind]()
+    with pytest.raises(CurateError) as caught:
+        read_journal(journal.root)
+    assert caught.value.code == "E980 bad-segment"
+    assert [(one.name, one.file) for one in check(journal.root).damage] == [("unreadable", "journal/ana/odd.log")]
+    assert recover(journal.root) == []
+
+
+def test_what_a_newer_version_or_a_forger_wrote(journal):
+    payload = b'{"v":2,"op":"merge"}'
+    journal.path.write_bytes(journal.whole + b"%08x %b\n" % (zlib.crc32(payload), payload))
+    (fault,) = check(journal.root).damage
+    assert (fault.name, fault.line) == ("unknown-event", 7)
+    first = journal.events[0]
+    other = first.model_copy(update={"split": "validation"})
+    twin = journal.events[1].model_copy(update={"event": "1" * 32, "seq": 1})
+    far = journal.events[5].model_copy(update={"event": "2" * 32, "seq": 2**53})
+    journal.path.write_bytes(journal.whole + frame(other) + frame(twin) + frame(far))
+    assert {one.name for one in check(journal.root).damage} == {"two-versions", "repeated-number", "gap"}
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="needs ../shared/badinputs, which is not here")
+def test_no_fault_of_the_shared_list_is_left_out():
+    told = json.loads(SHARED.read_text(encoding="utf-8"))
+    known = {"truncate", "flip_bit", "append", "duplicate", "swap", "clock", "remove", "crlf_conversion", "empty",
+             "delete_file", "chmod"}  # fmt: skip
+    assert {one["op"] for one in told["ops"]} | set(told["expect"]) <= known
+
+
+def test_the_half_written_line_of_an_open_sitting_is_not_torn(journal):
+    """Two processes: one writes a line piece by piece, the other one reads."""
+    path = journal.path.with_name("open.log")
+    script = (
+        "import sys, os, time; from pathlib import Path; from curate.store import Segment\n"
+        "segment = Segment(Path(sys.argv[1]))\n"
+        "os.write(segment._handle, b'half a li'); print('written', flush=True); sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "written\n"
+        assert read_journal(journal.root)[1] == []
+        assert check(journal.root).faults == []
+        assert recover(journal.root) == []
+        assert fold_journal(journal.opened(journal.root)).opened == [path]
+        assert path.read_bytes() == b"half a li"
+        writer.kill()
+        writer.wait()
+        # Now nobody has it open any more, and it is torn.
+        assert [damage.kind for damage in read_journal(journal.root)[1]] == ["torn"]
+        assert [one.name for one in check(journal.root).damage] == ["torn-end"]
+        recover(journal.root)
+        assert not path.exists()
+        assert path.with_name("open.log.torn").read_bytes() == b"half a li"
+
+
+def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
+    real = os.fsync
+    parents = journal.opened(journal.root).states()[0].parents()
+    for failures in (1, 99):
+        left = [failures]
+
+        def failing(handle: int, left: list[int] = left) -> None:
+            if left[0]:
+                left[0] -= 1
+                raise OSError(5, "Input/output error")
+            real(handle)
+
+        with Sitting(journal.root, "cem") as sitting:
+            sitting.append([Decision("drop", "r0", parents, {"reason": "first"})])
+            monkeypatch.setattr(os, "fsync", failing)
+            decision = Decision("drop", "r0", parents, {"reason": f"after {failures}"})
+            if failures == 1:
+                sitting.append([decision])
+            else:
+                with pytest.raises(CurateError, match="Input/output error") as caught:
+                    sitting.append([decision])
+                assert caught.value.code == "E906 write-failed"
+                assert "not saved" in caught.value.hint
+            monkeypatch.undo()
+    reasons = [event.reason for event in read_journal(journal.root)[0] if event.by == "cem"]
+    assert sorted(reasons) == ["after 1", "first", "first"]
+    assert check(journal.root).damage == []
+
+
+def test_somebody_moves_the_segment_away_from_under_us(journal):
+    parents = journal.opened(journal.root).states()[0].parents()
+    with Sitting(journal.root, "cem") as sitting:
+        sitting.append([Decision("drop", "r0", parents, {"reason": "one"})])
+        (path,) = (journal.root / "journal/cem").iterdir()
+        path.rename(journal.root / "away.log")
+        (event,) = sitting.append([Decision("drop", "r0", parents, {"reason": "two"})])
+    assert event in read_journal(journal.root)[0]
+    assert b'"two"' not in (journal.root / "away.log").read_bytes()
+    segment = Segment(journal.root / "x.log")
+    (journal.root / "x.log").unlink()
+    with pytest.raises(CurateError, match="No such file"):
+        segment.append(b"line\n")
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_is_found(tmp_path):
+    """1,000 bits flipped in files that carry a digest: record files, segments, folds, retired segments, datasets."""
+    from curate.workspace.publish import export_dataset
+
+    journal = Journal(tmp_path / "ws")
+    fold_journal(journal.opened(journal.root))
+    journal.opened(journal.root).apply([Decision("label", "r2", fields={"question": "q", "value": 7})], by="dan")
+    export_dataset(journal.opened(journal.root))
+    manifest = journal.root / "dataset/v1/manifest.json"
+    chosen = [
+        path for path in sorted(journal.root.rglob("*"))
+        if path.is_file() and path.stat().st_size and path.name not in ("curate.toml", "manifest.json") and ".curate" not in path.parts
+    ]  # fmt: skip
+    assert check(journal.root).faults == []
+    chance, found, named = random.Random(1), 0, 0
+    for _ in range(1000):
+        path = chance.choice(chosen)
+        whole = path.read_bytes()
+        place, bit = chance.randrange(len(whole)), 1 << chance.randrange(8)
+        flipped = bytearray(whole)
+        flipped[place] ^= bit
+        path.write_bytes(flipped)
+        damage = check(journal.root).damage
+        path.write_bytes(whole)
+        assert damage, f"{path.name} {place} {bit}"
+        found += 1
+        name = str(path.relative_to(journal.root))
+        line = whole[:place].count(b"\n") + 1
+        is_named = any(one.file == name or name.endswith("SHA256SUMS") for one in damage)
+        assert is_named, f"{name} {place}: {damage}"
+        named += name.startswith("data/") and any(one.file == name and one.line in (line, line + 1) for one in damage)
+        assert not name.startswith("data/") or any(one.line in (line, line + 1) for one in damage if one.file == name)
+    whole = manifest.read_bytes()
+    unseen = 0
+    for _ in range(300):
+        flipped = bytearray(whole)
+        flipped[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+        manifest.write_bytes(flipped)
+        unseen += not check(journal.root).damage
+    manifest.write_bytes(whole)
+    print(f"{found} flips found, {named} of them in record files with their lines; manifest: {unseen} of 300 unseen")  # noqa: T201

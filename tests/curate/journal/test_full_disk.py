@@ -1,0 +1,158 @@
+"""A disk that is full or read-only, and folders without rights: refused in one line, and nothing there suffers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from deciding import Opener, batches, make, summary
+from test_kill import everything
+
+from curate.journal import Sitting
+from curate.record import CurateError, Exit
+from curate.workspace.compact import fold_journal
+from curate.workspace.fold import fold
+from curate.workspace.fsck import check
+
+PUTS = 4000
+
+
+def mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    try:
+        mount("-t", "tmpfs", "-o", "size=64k", "none", str(place))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a file system in memory")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+class Puts:
+    """Decisions one after the other, some of which find no room."""
+
+    def __init__(self, root: Path) -> None:
+        make(root)
+        self.root, self.opened = root, Opener(root)
+        self.base = self.opened(root).records()
+        self.saved: list = []
+        self.refused: list[CurateError] = []
+
+    def wanted(self) -> dict:
+        return summary(list(fold(self.base, self.saved, self.opened.shape).states.values()))
+
+    def put(self, sitting: Sitting, decisions: list, heads: dict) -> None:
+        try:
+            events = sitting.append(
+                [one.__class__(one.op, one.id, heads.get(one.id, ()), one.fields) for one in decisions]
+            )
+        except CurateError as error:
+            self.refused.append(error)
+        else:
+            self.saved += events
+            heads.update({event.id: (event.event,) for event in events})
+
+
+def test_nothing_that_was_saved_is_lost_on_a_full_disk(small, tmp_path):
+    puts = Puts(small / "ws")
+    waiting, num_folds, refused_folds = batches(), 0, []
+    for number in range(PUTS // 50):
+        states = puts.opened(puts.root).states()
+        heads = {state.record.id: state.parents() for state in states}
+        with Sitting(puts.root, "ana") as sitting:
+            for _ in range(50):
+                puts.put(sitting, [one for one in next(waiting) if one.id in heads or one.op == "add"], heads)
+        try:
+            if number % 2 or number < 4:
+                fold_journal(puts.opened(puts.root))
+                num_folds += 1
+        except CurateError as error:
+            refused_folds.append(error)
+        if number % 10 == 0:
+            assert summary(puts.opened(puts.root).states()) == puts.wanted()
+    print(f"{PUTS} puts, {len(puts.refused)} refused; {num_folds} folds, {len(refused_folds)} refused")  # noqa: T201
+    assert len(puts.refused) > PUTS // 2
+    assert num_folds
+    assert refused_folds
+    for error in [*puts.refused, *refused_folds]:
+        assert (error.code, error.exit_code) == ("E906 write-failed", Exit.MISSING)
+        assert "No space left on device" in error.message
+    assert everything(puts.root).keys() == {event.event for event in puts.saved}
+    assert summary(puts.opened(puts.root).states()) == puts.wanted()
+    assert check(puts.root).damage == []
+    assert not [path for path in puts.root.rglob("*") if path.suffix in (".tmp", ".lock")]
+    mount("-o", "remount,size=4m", str(small))
+    fold_journal(puts.opened(puts.root))
+    assert summary(puts.opened(puts.root).states()) == puts.wanted()
+
+
+def test_a_write_that_takes_less_than_it_is_given_is_seen(small, monkeypatch):
+    """Without the loop a nearly full disk would cut a record file, as it did to our first prototype."""
+    from curate import store
+
+    def short(handle: int, chunks) -> str:
+        content = b"".join(chunks)
+        os.write(handle, content)
+        os.fsync(handle)
+        os.close(handle)
+        return store.hashlib.sha256(content).hexdigest()
+
+    puts = Puts(small / "ws")
+    filler = small / "filler"
+    free = os.statvfs(small).f_bavail * 4096
+    filler.write_bytes(bytes(free - 8192))
+    monkeypatch.setattr(store, "_write_all", short)
+    data = puts.root / "data/a.jsonl"
+    before = data.read_bytes()
+    with pytest.raises(CurateError, match=r"No space left|not what was written"):
+        store.write_atomic(data, [before * 200])
+    assert data.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["read-only", "no rights"])
+def test_refused_in_one_line(small, what, capfd):
+    import sys
+
+    puts = Puts(small / "ws")
+    with Sitting(puts.root, "ana") as sitting:
+        puts.put(
+            sitting,
+            [one for one in next(batches()) if one.id == "r0"],
+            {"r0": puts.opened(puts.root).states()[0].parents()},
+        )
+    if what == "read-only":
+        mount("-o", "remount,ro", str(small))
+    else:
+        (puts.root / "journal/ana").chmod(0o555)
+        (puts.root / "journal").chmod(0o555)
+    try:
+        for words in (["fold", str(puts.root)], ["undo", str(puts.root), "--by", "ana"]):
+            done = subprocess.run(
+                [*powerless(), sys.executable, "-m", "curate", *words], capture_output=True, text=True, check=False
+            )
+            assert done.returncode in (2, 3), done.stderr
+            assert len([line for line in done.stderr.splitlines() if line.startswith("error[")]) == 1
+            assert "Traceback" not in done.stderr
+            assert "denied" in done.stderr or "Read-only" in done.stderr
+    finally:
+        (puts.root / "journal").chmod(0o755) if what != "read-only" else mount("-o", "remount,rw", str(small))
+    assert summary(puts.opened(puts.root).states()) == puts.wanted()
+    assert check(puts.root).damage == []
+
+
+def powerless() -> list[str]:
+    """Return what a command begins with that is held to the rights of files, also where root runs the tests."""
+    return (
+        ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner", "--inh-caps", "-all"]
+        if os.getuid() == 0
+        else []
+    )

@@ -1,0 +1,36 @@
+"""One annotator who decides as fast as the disk lets them, in many sittings; prints how long saving took, in ms."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from curate.journal import Decision, Sitting
+from curate.workspace import open_workspace
+from curate.workspace.fold import line_digest
+
+SITTING = 500
+
+
+def main(root: Path, by: str, number: int) -> None:
+    records = open_workspace(root).records()
+    parents = {record.id: (line_digest(record),) for record in records}
+    times = []
+    for start in range(0, number, SITTING):
+        with Sitting(root, by) as sitting:
+            for value in range(start, min(number, start + SITTING)):
+                name = records[value % len(records)].id
+                decision = Decision("label", name, parents[name], {"question": f"q-{by}", "value": value})
+                began = time.perf_counter()
+                (event,) = sitting.append([decision])
+                times.append(time.perf_counter() - began)
+                parents[name] = (event.event,)
+    times.sort()
+    shares = {"p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100], "max": times[-1]}
+    print(json.dumps({name: round(1000 * one, 3) for name, one in shares.items()}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
