@@ -1,0 +1,88 @@
+"""`curate edit`: one record in one's own editor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit
+
+if TYPE_CHECKING:
+    from curate.workshop.edits import Edit
+
+
+@click.command("edit")
+@click.argument("words", metavar="ID [DIR]", nargs=-1)
+@click.option("--new", "is_new", is_flag=True, help="Write a new record; there is no ID then.")
+@click.option("--copy", "is_copy", is_flag=True, help="Write a new record that begins as a copy of this one.")
+@click.option(
+    "--by", default="", metavar="NAME", help="Who decides; by default CURATE_ANNOTATOR, else the user's name."
+)
+@click.option("--discard-draft", is_flag=True, help="Begin anew where a draft was left.")
+def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discard_draft: bool) -> int:
+    """Edit one record as JSON in the editor that VISUAL or EDITOR names, and save what changed as a decision.
+
+    What is no JSON, or what the schema refuses, is told with line and column and can be edited again; it is kept as a
+    draft until it is saved, and nothing else is. The editor gets a file of its own; no screen is needed.
+
+    Example: EDITOR=nano curate edit r012 my-data
+    """
+    from curate.workshop import open_workshop
+    from curate.workshop.edits import copied_edit, new_edit, open_edit
+
+    name, root = _called(words, is_new)
+    with open_workshop(root, by) as workshop:
+        workshop.load()
+        edit = new_edit(workshop) if is_new else copied_edit(workshop, name) if is_copy else open_edit(workshop, name)
+        if discard_draft:
+            edit.discard()
+        else:
+            for note in edit.notes:
+                say.talk(say.one_line(note, 500))
+        return _edit_until_saved(edit)
+
+
+def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:
+    most = 1 if is_new else 2
+    if len(words) > most or (not words and not is_new):
+        raise click.UsageError("name the record, and the workspace where it is another folder than this one.")
+    return ("", Path(words[0] if words else ".")) if is_new else (words[0], Path(words[1] if words[1:] else "."))
+
+
+def _edit_until_saved(edit: Edit) -> int:
+    from curate.workshop.editor import edited
+
+    while True:
+        before = edit.written()
+        after = edited(before, edit.editor_path)
+        if after is None:
+            say.talk("the editor gave up; nothing was changed")
+            return Exit.USAGE
+        if after == before and not edit.is_changed and not edit.is_new:
+            say.talk("nothing has changed")
+            return Exit.OK
+        faults = edit.take(after)
+        edit.keep()
+        if not faults:
+            try:
+                say.talk(edit.save())
+            except CurateError as error:
+                # What stands in the way of this text alone is for the one who typed it; a full disk is not.
+                if not error.code.startswith(("E916", "E972", "E986")):
+                    raise
+                faults = [f"{error.message}. {error.hint}"]
+            else:
+                return Exit.OK
+        for fault in faults:
+            say.talk(say.one_line(fault, 500))
+        if not _is_wanted_again():
+            say.talk(f"not saved; kept as a draft in {say.one_line(str(edit.draft_path), 300)}")
+            return Exit.FINDINGS
+
+
+def _is_wanted_again() -> bool:
+    return sys.stdin.isatty() and click.confirm("Edit again?", default=True, err=True)

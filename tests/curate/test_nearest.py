@@ -1,0 +1,170 @@
+"""The records nearest to a text that is being written: found by an index, compared exactly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from curate.dedupe.found import PRESETS
+from curate.journal import Decision
+from curate.workshop import Workshop, nearest, open_workshop
+from curate.workshop.nearest import Nearest, index_of, width_for
+from curate.workspace import Workspace
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[..., Workshop]]:
+    """Return a function that opens a workspace as a workshop, which is closed in the end."""
+    held: list[Workshop] = []
+
+    def opened(workspace: Workspace, by: str = "ana") -> Workshop:
+        workshop = open_workshop(workspace.root, by)
+        workshop.load()
+        held.append(workshop)
+        return workshop
+
+    yield opened
+    for workshop in held:
+        workshop.close()
+
+
+def text(chance: random.Random, num_words: int) -> str:
+    return " ".join(f"w{int(chance.paretovariate(1)) % 5000}" for _ in range(num_words))
+
+
+def lines(count: int, num_words: int = 12) -> list[dict[str, Any]]:
+    chance = random.Random(7)
+    return [
+        {"id": f"r{n:03}", "instruction": text(chance, num_words), "output": text(chance, num_words)}
+        for n in range(count)
+    ]
+
+
+def shingles(line: dict[str, Any]) -> set[tuple[str, ...]]:
+    words = f"{line['instruction']} {line['output']}".lower().split()
+    return {tuple(words[place : place + 3]) for place in range(len(words) - 2)}
+
+
+def test_the_scores_are_the_jaccard_similarity_and_the_best_is_first(make_workspace: Any, hold: Any) -> None:
+    data = lines(300)
+    finder = Nearest(hold(make_workspace(lines=data)))
+    for line in data[:40]:
+        found = finder.find(line, 10)
+        expected = {
+            other["id"]: len(shingles(line) & shingles(other)) / len(shingles(line) | shingles(other)) for other in data
+        }
+        assert found[0].id == line["id"]
+        assert found[0].score == 1.0
+        assert [one.score for one in found] == pytest.approx([expected[one.id] for one in found])
+        others = sorted(expected.values(), reverse=True)[1:]
+        assert max([one.score for one in found[1:]], default=0) == pytest.approx(others[0])
+        plain = [one.score for one in found if not one.kind]
+        assert plain == sorted(plain, reverse=True)
+
+
+def test_long_texts_are_found_by_their_sketches() -> None:
+    chance = random.Random(3)
+    texts = [text(chance, 400) for _ in range(400)]
+    index = index_of(lambda step: iter([texts[::step]]), len(texts), PRESETS["short"])
+    assert np.bincount(index.rows).max() == width_for(len(texts))
+    assert index.sizes.max() > width_for(len(texts))
+    for row in range(0, 400, 7):
+        words = texts[row].split()
+        for _ in range(40):
+            words[chance.randrange(400)] = "changed"
+        assert row in index.candidates(" ".join(words), 3)
+
+
+def test_an_index_holds_a_bounded_number_of_hashes() -> None:
+    assert [width_for(count) for count in (0, 100_000, 1_000_000, 10_000_000)] == [64, 64, 16, 12]
+
+
+def test_what_the_nearest_would_be_called(make_workspace: Any, hold: Any) -> None:
+    data = lines(40, 30)
+    finder = Nearest(hold(make_workspace(lines=data)))
+    asked, answer = data[5]["instruction"], data[5]["output"]
+    same = finder.find({"instruction": asked + " now", "output": answer})[0]
+    assert (same.id, same.kind) == ("r005", "repeat")
+    other = finder.find({"instruction": asked + " now", "output": data[9]["output"]})[0]
+    assert (other.id, other.kind) == ("r005", "other answer")
+    begun = next(one for one in finder.find({"instruction": asked}) if one.id == "r005")
+    assert begun.kind == "same prompt"
+    assert finder.threshold == 0.7
+
+
+def test_records_that_were_edited_added_dropped_or_are_meant_themselves(make_workspace: Any, hold: Any) -> None:
+    data = lines(40, 30)
+    workshop = hold(make_workspace(lines=data))
+    finder = Nearest(workshop)
+    ask = {"instruction": data[5]["instruction"], "output": data[5]["output"]}
+    assert [one.id for one in finder.find(ask)][:1] == ["r005"]
+    assert "r005" not in [one.id for one in finder.find(ask, without="r005")]
+    workshop.apply([Decision("edit", "r005", fields={"changes": {"instruction": "quite other", "output": "words"}})])
+    assert "r005" not in [one.id for one in finder.find(ask)]
+    assert finder.find({"instruction": "quite other", "output": "words"})[0].id == "r005"
+    workshop.apply([Decision("add", "new", fields={"record": {"id": "new", **ask}})])
+    assert finder.find(ask)[0].id == "new"
+    workshop.apply([Decision("drop", "new", fields={"reason": "test"})])
+    assert "new" not in [one.id for one in finder.find(ask)]
+    workshop.undo()
+    workshop.undo()
+    assert "new" not in [one.id for one in finder.find(ask)]
+    workshop.undo()
+    assert finder.find(ask)[0].id == "r005"
+
+
+def test_lines_that_are_not_valid_yet_are_compared_by_their_texts(make_workspace: Any, hold: Any) -> None:
+    def turns_of(one: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": one["instruction"]}, {"role": "assistant", "content": one["output"]}]
+
+    data = [{"id": f"c{n}", "messages": turns_of(one)} for n, one in enumerate(lines(20, 30))]
+    finder = Nearest(hold(make_workspace(lines=data, settings='schema = "chat"\n')))
+    turns: list[Any] = [data[3]["messages"][0], {"role": "assistant"}, "odd", {"role": "user", "content": 5}]
+    assert finder.find({"messages": turns})[0].id == "c3"
+    for line in ({}, {"messages": 5}, {"messages": [{}]}, {"messages": [{"role": "user", "content": ""}]}):
+        assert finder.find(line) == []
+
+
+def test_texts_without_blanks_and_by_characters(make_workspace: Any, hold: Any) -> None:
+    data = [
+        {"id": "zh", "instruction": "如何退货并取得退款", "output": "请在三十天内退回商品"},
+        {"id": "de", "instruction": "Wie gebe ich Ware zurück, die nicht passt?", "output": "Binnen dreißig Tagen."},
+    ]
+    finder = Nearest(hold(make_workspace(lines=data)))
+    assert finder.find({"instruction": "如何退货并取得退款吗", "output": "请在三十天内退回"})[0].id == "zh"
+    by_character = make_workspace(lines=data, settings='[dedupe]\npreset = "nemo"\n', name="other")
+    found = Nearest(hold(by_character)).find(
+        {"instruction": "Wie gebe ich Ware zurück, die nicht gefällt?", "output": ""}
+    )
+    assert [one.id for one in found] == ["de"]
+
+
+def test_an_empty_workspace_has_no_nearest(make_workspace: Any, hold: Any) -> None:
+    assert Nearest(hold(make_workspace(lines=[]))).find({"instruction": "a b c d", "output": "e"}) == []
+
+
+def test_the_index_is_kept_and_made_anew_when_the_files_change(
+    make_workspace: Any, hold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearest, "_KEPT_FROM", 1)
+    workspace = make_workspace(lines=lines(40))
+    calls: list[tuple[int, int]] = []
+    Nearest(hold(workspace)).prepare(lambda *told: calls.append(told))
+    assert calls == [(40, 40)]
+    kept: Path = workspace.root / ".curate" / "cache" / "nearest"
+    assert len(list(kept.glob("nearest-*"))) == 1
+    again = Nearest(hold(workspace))
+    again.prepare(lambda *told: calls.append(told))
+    assert len(calls) == 1
+    assert again.find(lines(40)[7])[0].id == "r007"
+    (workspace.root / "data" / "b.jsonl").write_text('{"id": "x", "instruction": "a b c d", "output": "e"}\n')
+    changed = Nearest(hold(workspace))
+    assert changed.find({"instruction": "a b c d", "output": "e"})[0].id == "x"
+    for path in kept.rglob("*.bin"):
+        path.write_bytes(b"damaged")
+    assert Nearest(hold(workspace)).find(lines(40)[7])[0].id == "r007"
