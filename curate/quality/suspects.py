@@ -1,29 +1,28 @@
-"""Labels that the rest of the data contradicts: confident learning with a text classifier, fold by fold.
+"""Labels that the rest of the data contradicts (L405): confident learning with a text classifier.
 
-Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). The classifier is
-logistic regression on TF-IDF of character n-grams, which need no blanks between words, and every probability is out of
-sample: a record, and its whole cluster of near repeats, is judged by a model that has seen none of them.
+Northcutt, Jiang and Chuang 2021, "Confident Learning" (https://doi.org/10.1613/jair.1.12125). From probabilities that
+are all out of sample it counts the confident joint of given and likely labels, and with that how many labels are
+wrong. As many records are suspects: those for which the odds between the likeliest label and the given one are
+highest. Then the model is fitted again without the suspects, and they are counted and ranked once more, since wrong
+labels that are learned from hide others. `benchmarks/suspects.py` measures each of these choices.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from curate.record import missing_extra
+from curate.classify import Classifier, Judged
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
-_FEWEST = 5
-_MOST_FEATURES = 50_000
-_READ = 600
-"""Characters that are read of a text: on Dolly more of them cost time and made the model no better."""
-_CLOSE_ENOUGH = 1e-3
-"""Where the fit stops."""
+_TINY = 1e-12
+_QUANTILE = 1.6449
+"""Of the normal distribution at 0.95: what a lower bound is that far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,9 @@ class Suspect:
     proposed_probability: float
 
     @property
-    def margin(self) -> float:
-        """How much surer the model is of its own label; records are ranked by this."""
-        return self.proposed_probability - self.given_probability
+    def doubt(self) -> float:
+        """The probability of the proposed label if it is one of the two, 0.5 to 1; records are ranked by it."""
+        return self.proposed_probability / max(self.proposed_probability + self.given_probability, _TINY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,79 +50,90 @@ class Suspects:
     thin: list[str]
     accuracy: float
     """How often the model agrees with the labels, out of sample; the lower, the less its suspicions mean."""
+    commonest: float
+    """How often one would agree with them by always naming the commonest label."""
+    is_telling: bool
+    """Whether the model is better than that, beyond chance; where it is not, it suspects nobody."""
 
 
-def find_suspects(
-    texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str], *, num_folds: int = 5
-) -> Suspects:
+def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequence[str]) -> Suspects:
     """Return the records of ``texts`` whose label is suspect; those without a label are not judged.
 
-    A record is a suspect where the model gives another class at least the confidence that it has, on average, in
-    records of that class, and more than it gives the record's own label.
+    ``clusters`` names the cluster of near repeats that each text is in.
 
     Raises:
         CurateError: E940 without the extra [quality].
     """
-    try:
-        # An extra, and slow to import.
-        import numpy as np
-        from sklearn.linear_model import LogisticRegression  # noqa: F401  looked for before any work is done
-    except ImportError as error:
-        raise missing_extra("finding suspect labels", "quality") from error
-    folds = [_fold(cluster, num_folds) for cluster in clusters]
-    # A record without text says nothing, and helps no class to be thick enough.
-    telling = [label if text.strip() else "" for label, text in zip(labels, texts, strict=True)]
-    thin = _thin(telling, folds)
-    judged = [index for index, label in enumerate(telling) if label and label not in thin]
-    classes = sorted({labels[index] for index in judged})
-    if len(classes) < 2:
-        return Suspects([], 0, sorted(thin), 0.0)
-    number = {label: place for place, label in enumerate(classes)}
-    given = np.array([number[labels[index]] for index in judged])
-    chosen = np.array([folds[index] for index in judged])
-    probabilities = _out_of_sample([texts[index][:_READ] for index in judged], given, chosen, len(classes))
-    own = probabilities[np.arange(len(given)), given]
-    thresholds = np.array([own[given == place].mean() for place in range(len(classes))])
-    confident = np.where(probabilities >= thresholds, probabilities, -1.0)
-    confident[np.arange(len(given)), given] = -1.0
-    other = confident.argmax(axis=1)
-    likely = confident[np.arange(len(given)), other]
-    found = [
-        Suspect(judged[row], classes[given[row]], classes[other[row]], float(own[row]), float(likely[row]))
-        for row in np.flatnonzero(likely > own)
-    ]
-    accuracy = float((probabilities.argmax(axis=1) == given).mean())
-    return Suspects(sorted(found, key=lambda one: (-one.margin, one.index)), len(judged), sorted(thin), accuracy)
+    classifier = Classifier(texts, clusters, what="finding suspect labels")
+    judged = classifier.judge(labels)
+    if not judged.classes:
+        return Suspects([], 0, judged.thin, 0.0, 0.0, is_telling=False)
+    found: list[Suspect] = []
+    is_telling = _is_telling(judged)
+    if is_telling:
+        first = _suspects(judged)
+        found = _suspects(classifier.judge(labels, doubted=_mask(first, len(texts))))
+    return Suspects(found, len(judged.rows), judged.thin, judged.accuracy, _commonest(judged), is_telling=is_telling)
 
 
-def _fold(cluster: str, num_folds: int) -> int:
-    """Return the fold of a cluster: by its name, so that it stays where it is when data is added."""
-    return int.from_bytes(blake2b(cluster.encode("utf-8", "surrogatepass"), digest_size=8).digest()) % num_folds
-
-
-def _thin(labels: Sequence[str], folds: Sequence[int]) -> set[str]:
-    """Return the classes with few records, or with all of them in one fold: no model of another fold knows them."""
-    places: dict[str, list[int]] = {}
-    for label, fold in zip(labels, folds, strict=True):
-        if label:
-            places.setdefault(label, []).append(fold)
-    return {label for label, found in places.items() if len(found) < _FEWEST or len(set(found)) < 2}
-
-
-def _out_of_sample(
-    texts: Sequence[str], given: NDArray[numpy.int64], folds: NDArray[numpy.int64], num_classes: int
-) -> NDArray[numpy.float64]:
-    """Return probabilities [len(texts), num_classes], each row by a model that has not seen its fold."""
+def _suspects(judged: Judged) -> list[Suspect]:
     import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
-    probabilities = np.zeros((len(texts), num_classes))
-    for fold in sorted(set(folds.tolist())):
-        seen, unseen = np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
-        pieces = TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 4), max_features=_MOST_FEATURES)
-        model = LogisticRegression(C=10.0, max_iter=300, tol=_CLOSE_ENOUGH)
-        model.fit(pieces.fit_transform([texts[row] for row in seen]), given[seen])
-        answers = model.predict_proba(pieces.transform([texts[row] for row in unseen]))
-        probabilities[np.ix_(unseen, model.classes_)] = answers
-    return probabilities
+    given, probabilities = judged.given, judged.probabilities[judged.rows]
+    places = np.arange(len(given))
+    own, likely = probabilities[places, given], probabilities.argmax(axis=1)
+    top = probabilities[places, likely]
+    odds = np.log(own + _TINY) - np.log(top + _TINY)
+    most = min(_num_wrong(given, probabilities), int((likely != given).sum()))
+    return [
+        Suspect(
+            int(judged.rows[row]),
+            judged.classes[given[row]],
+            judged.classes[likely[row]],
+            float(own[row]),
+            float(top[row]),
+        )
+        for row in np.argsort(odds, kind="stable")[:most].tolist()
+    ]
+
+
+def _num_wrong(given: NDArray[numpy.int64], probabilities: NDArray[numpy.float64]) -> int:
+    """Return how many labels are wrong by the confident joint, calibrated to how often each label is given.
+
+    A record counts for the likeliest of the classes that it reaches the mean confidence of, which is the mean
+    probability of a class over the records that have it as their label.
+    """
+    import numpy as np
+
+    num_classes = probabilities.shape[1]
+    own = probabilities[np.arange(len(given)), given]
+    counts = np.bincount(given, minlength=num_classes)
+    thresholds = np.bincount(given, weights=own, minlength=num_classes) / np.maximum(counts, 1)
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    counted = reached.max(axis=1) >= 0
+    joint = np.zeros((num_classes, num_classes))
+    np.add.at(joint, (given[counted], reached[counted].argmax(axis=1)), 1)
+    right = np.maximum(joint.diagonal(), 1)
+    wrong = joint.sum(axis=1) - joint.diagonal()
+    return round(float((wrong / (wrong + right) * counts).sum()))
+
+
+def _is_telling(judged: Judged) -> bool:
+    """Whether the model's accuracy is above the share of the commonest label: by its 95 % lower bound (Wilson 1927)."""
+    n, p, z2 = len(judged.rows), judged.accuracy, _QUANTILE**2
+    low = (p + z2 / (2 * n) - _QUANTILE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return low > _commonest(judged)
+
+
+def _commonest(judged: Judged) -> float:
+    import numpy as np
+
+    return float(np.bincount(judged.given).max() / len(judged.given))
+
+
+def _mask(suspects: Sequence[Suspect], size: int) -> NDArray[numpy.bool_]:
+    import numpy as np
+
+    mask = np.zeros(size, dtype=bool)
+    mask[[one.index for one in suspects]] = True
+    return mask

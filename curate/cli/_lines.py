@@ -1,0 +1,271 @@
+"""Labelling and reviewing line by line: what is asked goes to stdout, what is said about it to stderr.
+
+A line of stdin is one command, so that screen readers, dumb terminals and scripts have the same as the screen. Every
+decision is saved before the next record is shown; the end of the input, like Ctrl-C, loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from curate import say
+from curate.record import CurateError, Json, Record
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.workshop import Undone, Workshop
+    from curate.workshop.labelling import Desk, Item, Side
+
+_HELP = """\
+number      answer with the value of that number; several, as 1,3, answer with all of them
+= TEXT      answer with this text, where any text is an answer, or a value of that name
+a           accept what is suggested        s  skip: the record comes again later
+u           take the last decision back     p  n  the record before, the one after
+f           mark for a second look          c TEXT  note TEXT; c alone takes the note away
+i           the guideline                   q  quit; everything is saved"""
+_REVIEW_HELP = """\
+number      settle it so                    s  leave it, and go on
+u           take the last decision back     q  quit; everything is saved"""
+_QUIT = "q"
+
+
+def label_lines(desk: Desk, source: TextIO, *, has_suggestions: bool) -> None:
+    """Ask for answers until none is lacking or nobody answers any more.
+
+    Raises:
+        CurateError: E906 when a decision is not saved; E940 for suggestions without the extra [quality].
+    """
+    shown = None
+    if not desk.current:
+        say.talk(say.visible(desk.why_nothing()))
+    while desk.current or desk.done:
+        if desk.current and has_suggestions and desk.suggester.is_due:
+            desk.learn()
+        if desk.current and desk.current != shown:
+            _show(desk)
+        shown = desk.current
+        say.data(_prompt(desk))
+        line = _next_line(source)
+        if line is None or line == _QUIT or (not desk.current and line != "u"):
+            break
+        before = desk.current
+        try:
+            _obey(desk, line)
+        except _RefusalError as refusal:
+            say.talk(say.visible(str(refusal)))
+        if desk.current == before and line in ("u", "n", "p"):
+            shown = None
+    left, _ = desk.progress()
+    say.talk(f"{counted(desk.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
+
+
+class _RefusalError(Exception):
+    """A line that is no command here, and why."""
+
+
+def _obey(desk: Desk, line: str) -> None:
+    """Do what a line says.
+
+    Raises:
+        _RefusalError: it says nothing that can be done.
+    """
+    name = desk.current
+    word, _, rest = line.partition(" ")
+    plain: dict[str, Callable[[], None]] = {
+        "": desk.skip, "s": desk.skip, "a": lambda: _accept(desk), "u": lambda: _undo(desk.undo()),
+        "n": lambda: _move(desk, 1), "p": lambda: _move(desk, -1), "i": lambda: _guide(desk),
+        "?": lambda: say.talk(_HELP),
+    }  # fmt: skip
+    if line in plain:
+        plain[line]()
+    elif line == "f":
+        say.talk("flagged (saved)" if desk.flag() else "no flag any more (saved)")
+    elif word == "c":
+        desk.note(rest.strip())
+        say.talk("noted (saved)" if rest.strip() else "no note any more (saved)")
+    else:
+        _answer(desk, _meant(desk, line))
+    if line in ("", "s"):
+        say.talk(f"{say.one_line(name, 60)}: skipped")
+
+
+def _meant(desk: Desk, line: str) -> Json:
+    """Return the answer that a line gives."""
+    values = desk.question.values
+    if line.startswith("="):
+        text = line[1:].strip()
+        if not text or (values and text not in values):
+            raise _RefusalError("that is none of the values; ? lists the commands")
+        return text
+    parts = [part.strip() for part in line.split(",")]
+    if not values or not all(part.isdecimal() for part in parts):
+        raise _RefusalError(
+            f"{say.one_line(line, 40)}: no command; ? lists them" + ("" if values else ", = TEXT answers")
+        )
+    if not all(1 <= int(part) <= len(values) for part in parts):
+        raise _RefusalError(f"there are values 1 to {len(values)}")
+    places = sorted({int(part) - 1 for part in parts})
+    return values[places[0]] if len(parts) == 1 else [values[place] for place in places]
+
+
+def _answer(desk: Desk, value: Json) -> None:
+    from curate.workshop.labelling import spelled_value
+
+    name = desk.current
+    desk.answer(value)
+    say.talk(f"{say.one_line(name, 60)} -> {say.one_line(spelled_value(value), 60)} (saved)")
+
+
+def _accept(desk: Desk) -> None:
+    suggestion = desk.suggestion()
+    if suggestion is None:
+        raise _RefusalError("nothing is suggested here")
+    _answer(desk, suggestion.value)
+
+
+def _undo(undone: Undone | None) -> None:
+    if undone is None:
+        say.talk("there is nothing to take back")
+    else:
+        say.talk(f"taken back: {say.one_line(', '.join(f'{event.op} of {event.id}' for event in undone.events), 200)}")
+
+
+def _move(desk: Desk, step: int) -> None:
+    if not desk.move(step):
+        raise _RefusalError("there is no record in that direction")
+
+
+def _guide(desk: Desk) -> None:
+    guideline = desk.guideline()
+    for value, text in desk.question.guide.items():
+        say.talk(f"{say.one_line(value, 40)}: {say.visible(text)}")
+    if guideline or not desk.question.guide:
+        say.talk(say.visible(guideline or "there is no guideline"))
+
+
+def _show(desk: Desk) -> None:
+    """Show the record at hand and what may be answered."""
+    from curate.workshop.labelling import spelled_value
+
+    state = desk.state()
+    assert state is not None, "there is a record at hand"
+    left, size = desk.progress()
+    say.data()
+    say.data(f"{say.one_line(desk.current, 60)}   {left:,} of {size:,} left")
+    for line in _turns(state.record):
+        say.data(line)
+    say.data(say.visible(desk.question.ask or desk.question.name))
+    for number, value in enumerate(desk.question.values, start=1):
+        say.data(f"  {number} {say.one_line(value, 60)}")
+    own = desk.answers().get(desk.by)
+    if own is not None:
+        say.data(f"your answer: {say.one_line(spelled_value(own), 60)}")
+    if desk.aside("flag"):
+        say.data("flagged")
+    if note := desk.aside("note"):
+        say.data(f"note: {say.one_line(spelled_value(note), 300)}")
+    suggestion = desk.suggestion()
+    if suggestion is not None:
+        say.data(f"suggested: {say.one_line(suggestion.value, 60)} ({suggestion.score:.2f})")
+
+
+def _turns(record: Record) -> Iterator[str]:
+    from curate.workshop.labelling import turns_of
+
+    for who, text, num_more in turns_of(record):
+        yield f"{say.one_line(who, 30)}:"
+        yield say.visible(text)
+        if num_more:
+            yield f"({num_more:,} characters more are not shown)"
+
+
+def _prompt(desk: Desk) -> str:
+    values = desk.question.values
+    if not desk.current:
+        return "nothing left [u undo, q quit] >"
+    numbers = f"1-{len(values)}" if len(values) > 1 else "1" if values else "= text"
+    accept = "a accept, " if desk.suggestion() else ""
+    return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
+
+
+def review_lines(workshop: Workshop, desk: Desk, source: TextIO) -> int:
+    """Ask how each disagreement and conflict is to be settled, and return how many are left.
+
+    Raises:
+        CurateError: E906 when a decision is not saved.
+    """
+    from curate.workshop.labelling import waiting
+
+    left_alone: set[tuple[str, str]] = set()
+    told = False
+    while True:
+        found = waiting(workshop, desk)
+        if not told:
+            _tell_hidden(found.num_unanswered, len(found.others_own))
+            told = True
+        item = next((one for one in found.items if one.key not in left_alone), None)
+        if item is None:
+            break
+        _show_item(workshop, item, len(found.items))
+        line = _next_line(source)
+        if line is None or line == _QUIT:
+            break
+        if line == "u":
+            _undo(workshop.undo())
+        elif line in ("", "s"):
+            left_alone.add(item.key)
+        elif line == "?":
+            say.talk(_REVIEW_HELP)
+        else:
+            _settle(workshop, item, line)
+    say.talk(f"{counted(len(found.items), 'item')} left to settle")
+    return len(found.items)
+
+
+def _settle(workshop: Workshop, item: Item, line: str) -> None:
+    from curate.workshop.labelling import settle
+
+    if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
+        say.talk(f"{say.one_line(line, 40)}: no command; ? lists them")
+        return
+    side = item.sides[int(line) - 1]
+    try:
+        settle(workshop, item, side)
+    except CurateError as error:
+        if not error.code.startswith("E972"):
+            raise
+        say.talk(say.visible(f"{error.message} {error.hint}"))
+        return
+    say.talk(f"{say.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
+
+
+def _show_item(workshop: Workshop, item: Item, size: int) -> None:
+    say.data()
+    say.data(f"{say.one_line(item.record, 60)}   {say.one_line(item.told, 200)}   {size:,} left")
+    for line in _turns(workshop.state(item.record).record):
+        say.data(line)
+    for number, side in enumerate(item.sides, start=1):
+        people = f"   {say.one_line(', '.join(side.people), 60)}" if side.people else ""
+        say.data(f"  {number} {_spelled(side)}{people}")
+    say.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
+
+
+def _spelled(side: Side) -> str:
+    from curate.workshop.labelling import spelled_value
+
+    return say.one_line("(as if nobody had)" if side.value is None else spelled_value(side.value), 300)
+
+
+def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
+    if num_unanswered:
+        say.talk(f"answer first, then settle: {counted(num_unanswered, 'question')} that still ask you; `curate label`")
+    if num_others_own:
+        say.talk(f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings")
+
+
+def _next_line(source: TextIO) -> str | None:
+    """Return the next line without blanks around it, None at the end of the input."""
+    say.flush()
+    line = source.readline()
+    return line.strip() if line else None

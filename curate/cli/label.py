@@ -1,0 +1,55 @@
+"""`curate label`: answer the questions about the records, one key or one line each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate.cli._screen import has_screen, show
+from curate.record import Exit
+
+if TYPE_CHECKING:
+    from curate.label import Order
+
+_ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
+
+
+@click.command("label")
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--plain", is_flag=True, help="Line by line, without a screen; so it is where TERM is dumb.")
+@click.option("--by", default="", metavar="NAME", help="Who answers; else CURATE_ANNOTATOR or the user's name.")
+@click.option("--question", default="", metavar="NAME", help="What is asked; by default the first question.")
+@click.option("--order", type=click.Choice(_ORDERS), default="file", show_default=True, help="In which order.")
+@click.option("--all", "is_all", is_flag=True, help="Ask also about records whose line has an answer already.")
+@click.option("--suggest", is_flag=True, help="With --plain: learn from the answers (extra [quality]) and suggest.")
+def command(root: Path, plain: bool, by: str, question: str, order: Order, is_all: bool, suggest: bool) -> int:
+    """Answer the questions of `label.questions` about each record; without any, give its category.
+
+    Who is asked what follows from `label.annotators` and `label.overlap`. Nobody sees what others have answered before
+    having answered. Orders: of the files, random, least certain (by a model that learns from the answers), records on
+    which others disagree, those not seen for longest. With --plain, each line of stdin is a command: a number answers,
+    s skips, u takes back, ? lists the others, q or the end of the input leaves. Everything is saved at once.
+
+    Example: curate label my-data --by ana --order uncertain
+    """
+    if not plain and has_screen():
+        show(root, by, "label", question=question, order=order, is_all=is_all)
+    from curate.cli._lines import label_lines
+    from curate.workshop import open_workshop
+    from curate.workshop.labelling import Desk
+
+    with open_workshop(root, by) as workshop:
+        workshop.load()
+        desk = Desk(workshop)
+        try:
+            desk.begin(desk.prepare(desk.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all)))
+            if order == "uncertain":
+                desk.learn()
+                desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
+            label_lines(desk, sys.stdin, has_suggestions=suggest or order == "uncertain")
+        finally:
+            desk.close()
+    return Exit.OK

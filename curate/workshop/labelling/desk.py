@@ -1,0 +1,368 @@
+"""A desk at which one annotator answers one question after the other; line mode and the screen both sit at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from curate.agreement import Glance, LiveAgreement, read_gold
+from curate.journal import Decision
+from curate.label import Assignment, Order, Suggestion, answers_for, question_of, questions_of
+from curate.record import CurateError, Json, canonical
+from curate.settings import Question
+from curate.table import counted
+from curate.workshop.labelling.queue import Queue, Wish, is_open, queue_of, values_known
+from curate.workshop.labelling.suggesting import Suggester
+from curate.workspace import State, inside
+
+if TYPE_CHECKING:
+    from curate.workshop import Undone, Workshop
+
+FLAG, NOTE = "flag", "note"
+QUALITY = "quality"
+"""A question of this name, if it is asked, has keys of its own beside any other."""
+_RECENT = 600.0
+"""Seconds that the pace is taken of."""
+_LONGEST_GUIDE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Something that was done in this sitting: to which record, on which question, with which answer."""
+
+    record: str
+    question: str
+    value: Json = None
+    """None where the record was skipped."""
+    at: float = field(default_factory=time.monotonic)
+
+
+class Desk:
+    """Where one annotator sits. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
+
+    `follow` must hear of every change of the workshop, on the thread that everything else is called on.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        """Sit down in a workshop that is loaded.
+
+        Raises:
+            CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
+        """
+        self.workshop = workshop
+        self.by = workshop.by
+        settings = workshop.workspace.settings
+        self.questions = questions_of(settings, values_known(workshop))
+        self.assignment_of = {question.name: self._assignment(question.name) for question in self.questions}
+        self.wish = Wish(self.questions[0])
+        self.queue: Queue | None = None
+        self.current = ""
+        """The record at hand; empty where none is left."""
+        self.done: list[Done] = []
+        self._place = -1
+        self._answered: set[str] = set()
+        self._rejected: set[str] = set()
+        self._agreement = LiveAgreement()
+        self._suggesters: dict[str, Suggester] = {}
+        self._is_answering = False
+        self._began = time.monotonic()
+
+    # What is asked.
+
+    @property
+    def question(self) -> Question:
+        """The question that is asked now."""
+        return self.wish.question
+
+    def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
+        """Return the present wish with another question, order or range.
+
+        Raises:
+            CurateError: E902 when there is no such question.
+        """
+        asked = question_of(self.questions, question) if question else self.wish.question
+        return Wish(asked, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
+
+    def prepare(self, wish: Wish) -> tuple[Queue, LiveAgreement, set[str]]:
+        """Return what `begin` needs; takes a second or so for a million records."""
+        known = self._suggesters.get(wish.question.name)
+        queue = queue_of(
+            self.workshop, wish, self.assignment_of[wish.question.name], known.certainty() if known else None
+        )
+        given = {
+            state.record.id: state.answers[wish.question.name]
+            for state in self.workshop.decided()
+            if state.dropped is None and wish.question.name in state.answers
+        }
+        return queue, LiveAgreement(given), {name for name, answers in given.items() if self.by in answers}
+
+    def begin(self, prepared: tuple[Queue, LiveAgreement, set[str]], at: str = "") -> None:
+        """Ask what was prepared, from its first record, or from the record ``at`` if it is among them."""
+        self.queue, self._agreement, self._answered = prepared
+        self.wish = self.queue.wish
+        self._place, self.current = -1, ""
+        if at and self.workshop.catalog.find(at) is not None:
+            self._go_to(at)
+        else:
+            self._advance()
+
+    def state(self) -> State | None:
+        """Return the record at hand as decisions have left it; None where none is."""
+        return self.workshop.state(self.current) if self.current else None
+
+    def answers(self) -> dict[str, Json]:
+        """Return the answers to the record at hand that the annotator may see: none before they have answered."""
+        state = self.state()
+        return dict(answers_for(state, self.question.name, self.by)) if state else {}
+
+    def aside(self, what: str) -> Json:
+        """Return the annotator's own flag or note on the record at hand; None where there is none."""
+        state = self.state()
+        return state.answers.get(what, {}).get(self.by) if state else None
+
+    # What is done.
+
+    def answer(self, value: Json) -> None:
+        """Save an answer to the record at hand and go on to the next one.
+
+        Raises:
+            CurateError: E906 when it is not saved.
+        """
+        name = self.current
+        self._say(self.question.name, value)
+        self._note_answer()
+        if name == self.current:
+            self._advance()
+
+    def answer_beside(self, question: str, value: Json) -> None:
+        """Save an answer to another question about the record at hand, and stay with it.
+
+        Raises:
+            CurateError: E902 for a question that is not asked; E906 when the answer is not saved.
+        """
+        self._say(question_of(self.questions, question).name, value)
+
+    def flag(self) -> bool:
+        """Mark the record at hand for a second look, or take the mark away; return whether it is marked now.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        is_flagged = self.aside(FLAG) is None
+        self._say(FLAG, True if is_flagged else None)
+        return is_flagged
+
+    def note(self, text: str) -> None:
+        """Save a note about the record at hand in place of the one before; an empty text takes it away.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        if text != (self.aside(NOTE) or ""):
+            self._say(NOTE, text or None)
+
+    def skip(self) -> None:
+        """Pass the record at hand over; it comes again when no others are left."""
+        if self.queue is None or not self.current:
+            return
+        row = self.workshop.catalog.find(self.current)
+        if row is not None:
+            self.queue.skip(row)
+        self.done.append(Done(self.current, self.question.name))
+        self._advance()
+
+    def move(self, step: int) -> bool:
+        """Go to the next record of the queue, or the one before it, answered or not; return whether there is one."""
+        if self.queue is None or not 0 <= self._place + step < len(self.queue.rows):
+            return False
+        self._place += step
+        self.current = self.workshop.catalog.name(int(self.queue.rows[self._place]))
+        return True
+
+    def undo(self) -> Undone | None:
+        """Take back the annotator's last act and go to its record if it was an answer.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        undone = self.workshop.undo()
+        if undone is not None:
+            self.follow({event.id for event in undone.events})
+        return undone
+
+    def reject(self) -> None:
+        """Show no suggestion for the record at hand any more."""
+        self._rejected.add(self.current)
+
+    def follow(self, changed: set[str]) -> None:
+        """Take in that records have changed, whoever has changed them."""
+        if self.queue is None:
+            return
+        question = self.question.name
+        for name in changed:
+            row = self.workshop.catalog.find(name)
+            if row is None:
+                continue
+            state = self.workshop.state(name)
+            answers = state.answers.get(question, {}) if state.dropped is None else {}
+            self._agreement.put(name, answers)
+            asks = is_open(state, self.wish, self.assignment_of[question], self.by)
+            self.queue.reopen(row) if asks else self.queue.close(row)
+            self._follow_own(name, is_answered=self.by in state.answers.get(question, {}))
+        self.done = [one for one in self.done if one.record not in changed or self._stands(one)]
+        if not self.current:
+            self._advance()
+
+    # What is told.
+
+    def suggestion(self) -> Suggestion | None:
+        """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
+        suggester = self._suggesters.get(self.question.name)
+        if suggester is None or not self.current or self.current in self._rejected:
+            return None
+        row = self.workshop.catalog.find(self.current)
+        found = None if row is None else suggester.of(row)
+        return found if found and (not self.question.values or found.value in self.question.values) else None
+
+    @property
+    def suggester(self) -> Suggester:
+        """What proposes answers to the present question."""
+        return self._suggesters.setdefault(self.question.name, Suggester(self.workshop, self.question.name))
+
+    def is_learning_due(self) -> bool:
+        """Whether enough was answered since, or records come that no model has judged."""
+        if self.queue is None:
+            return False
+        return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._place)
+
+    def learn(self) -> None:
+        """Learn from the answers so far; waits for a model, so call it in a thread.
+
+        Raises:
+            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has.
+        """
+        if self.queue is not None:
+            self.suggester.learn(self.queue, self._place)
+
+    def glance(self) -> Glance:
+        """Return what the annotator may see of how far all agree."""
+        return self._agreement.glance(self.by)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many records of the queue are left, and how many there were."""
+        return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
+
+    def count(self, kind: str) -> int:
+        """Return how many were "answered", "skipped" or flagged ("flag") in this sitting."""
+        if kind == "skipped":
+            return sum(one.value is None for one in self.done)
+        if kind == FLAG:
+            return sum(one.question == FLAG for one in self.done)
+        return sum(one.value is not None and one.question not in (FLAG, NOTE) for one in self.done)
+
+    def pace(self) -> float | None:
+        """Return answers a minute over the last ten minutes; None before there are two."""
+        now = time.monotonic()
+        times = [one.at for one in self.done if one.value is not None and one.question not in (FLAG, NOTE)]
+        times = [at for at in times if at > now - _RECENT]
+        if len(times) < 2:
+            return None
+        return 60 * len(times) / max(now - max(self._began, now - _RECENT), 1.0)
+
+    def guideline(self) -> str:
+        """Return the text of the guideline that the settings name, empty where they name none.
+
+        Raises:
+            CurateError: E904 when it is missing or is not UTF-8; E914 when it lies outside the workspace.
+        """
+        name = self.workshop.workspace.settings.label.guide
+        if not name:
+            return ""
+        path = inside(self.workshop.root, self.workshop.root / name)
+        try:
+            with path.open(encoding="utf-8") as file:
+                return file.read(_LONGEST_GUIDE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error
+
+    def why_nothing(self) -> str:
+        """Return why no record is at hand, and what can be done about it."""
+        label = self.workshop.workspace.settings.label
+        if label.annotators and self.by not in label.annotators:
+            return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
+        if self.queue is None or not len(self.workshop.catalog):
+            return "there are no records"
+        said = ""
+        if self.queue.num_said:
+            said = f"; {counted(self.queue.num_said, 'record')} say it in their line, and --all asks about those too"
+        return f"nothing is left to answer about {self.question.name}{said}"
+
+    def close(self) -> None:
+        """End what learns beside the work."""
+        for suggester in self._suggesters.values():
+            suggester.close()
+
+    # Inside.
+
+    def _assignment(self, question: str) -> Assignment:
+        settings = self.workshop.workspace.settings
+        label, root = settings.label, self.workshop.root
+        gold = read_gold(inside(root, root / label.gold), root).get(question, {}) if label.gold else {}
+        return Assignment(tuple(label.annotators), label.overlap, frozenset(gold), settings.split.seed or 0)
+
+    def _say(self, question: str, value: Json) -> None:
+        if not self.current:
+            return
+        name = self.current
+        self._is_answering = True
+        try:
+            self.workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
+        finally:
+            self._is_answering = False
+        self.follow({name})
+        self.done.append(Done(name, question, value))
+
+    def _note_answer(self) -> None:
+        suggester = self._suggesters.get(self.question.name)
+        if suggester is not None:
+            suggester.num_waiting += 1
+
+    def _follow_own(self, name: str, *, is_answered: bool) -> None:
+        """Go back to a record whose answer was taken back, and on from one that was answered elsewhere."""
+        if is_answered == (name in self._answered):
+            return
+        if is_answered:
+            self._answered.add(name)
+            if name == self.current and not self._is_answering:
+                self._advance()
+        else:
+            self._answered.discard(name)
+            self._go_to(name)
+
+    def _go_to(self, name: str) -> None:
+        assert self.queue is not None
+        row = self.workshop.catalog.find(name)
+        self._place = self.queue.place_of(row) if row is not None else -1
+        self.current = name
+
+    def _stands(self, done: Done) -> bool:
+        if done.value is None:
+            return True
+        given = self.workshop.state(done.record).answers.get(done.question, {}).get(self.by)
+        return given is not None and canonical(given) == canonical(done.value)
+
+    def _advance(self) -> None:
+        assert self.queue is not None
+        place = self.queue.next(self._place)
+        if place is None:
+            self.current = ""
+        else:
+            self._place = place
+            self.current = self.workshop.catalog.name(int(self.queue.rows[place]))
+
+
+def last_done(desk: Desk, count: int) -> Sequence[Done]:
+    """Return the last things done, the newest first."""
+    return desk.done[: -count - 1 : -1]
