@@ -18,14 +18,25 @@ from curate import say
 from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit
 
+_OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class Verbs(click.Group):
     """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``.
 
-    Files whose names begin with an underscore are what verbs share.
+    Files whose names begin with an underscore are what verbs share. A folder in place of a verb, and nothing at all,
+    mean the verb ``open``.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the verb ``open`` before a folder, before its options, and where nothing is asked."""
+        verbs = _verbs()
+        first = args[0] if args else ""
+        is_folder = first not in verbs and not first.startswith("-") and Path(first).is_dir()
+        if not args or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
+            args = ["open", *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the alphabet."""
@@ -63,9 +74,11 @@ def _verbs() -> dict[str, str]:
 # By its name: reading what is installed takes longer than all the rest, and only --version needs it.
 @click.version_option(package_name="pairsmith", prog_name="curate")
 def cli() -> None:
-    """Validate, dedupe, split and export instruction data, then train on it.
+    """Validate, dedupe, label, split and export instruction data, then train on it.
 
-    Example: curate validate my-data
+    A folder in place of a command opens the terminal UI on it, and so does nothing at all.
+
+    Example: curate my-data
     """
 
 

@@ -2,69 +2,145 @@
 
 from __future__ import annotations
 
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import SPLITS, CurateError, Exit
+from curate.record import SPLITS, Exit
 from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.settings import SplitSettings
     from curate.split import Assignment
+    from curate.workshop.splitting import Fix, Preview
+    from curate.workspace import Workspace
 
 
 @click.command()
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--ratios", metavar="A/B/C", help="Shares of train, validation and test, such as 80/10/10.")
 @click.option("--seed", type=int, help="In place of the one in curate.toml.")
+@click.option("--stratify/--no-stratify", default=None, help="Divide each category by the ratios, or only the whole.")
+@click.option("--group", metavar="POINTER", help='What must stay together, such as /meta/source_id; "" for nothing.')
+@click.option("--fix", "fixes", nargs=2, multiple=True, metavar="ID HOW", help="Of a leak: move to train, or drop.")
 @click.option("--apply", "is_applied", is_flag=True, help="Write each new record's split to the journal.")
-@click.option("--dry-run", is_flag=True, help="With --apply: say what would be written, and write nothing.")
-def command(root: Path, ratios: str | None, seed: int | None, is_applied: bool, dry_run: bool) -> int:
+@click.option(
+    "--save", "is_saved", is_flag=True, help="With --apply: write the settings given here to curate.toml too."
+)
+@click.option("--freeze", "is_frozen", is_flag=True, help="Let the test split be as it is planned now, for good.")
+@click.option("--unfreeze", metavar="REASON", help="Let a frozen test split change again; the reason is kept.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def command(
+    root: Path,
+    ratios: str | None,
+    seed: int | None,
+    stratify: bool | None,
+    group: str | None,
+    fixes: tuple[tuple[str, str], ...],
+    is_applied: bool,
+    is_saved: bool,
+    is_frozen: bool,
+    unfreeze: str | None,
+    dry_run: bool,
+) -> int:
     """Show how many records of each category fall into each split, how near the ratios that is, and what leaks.
 
     Records that repeat one another stay together. A record that is in the last dataset keeps its split, and adding
-    records moves nobody. Exits 1 when there is a leak between splits.
+    records moves nobody. A frozen test split neither loses nor gains records: golden.json lists them. Exits 1 when
+    there is a leak between splits.
 
     Example: curate split my-data --ratios 80/10/10
     """
-    from curate.journal import Decision
+    from curate.workshop.splitting import preview, read_basis
+    from curate.workspace.golden import change_of
     from curate.workspace.opened import open_and_tell
-    from curate.workspace.publish import plan
 
+    if is_saved and not is_applied:
+        raise click.UsageError("--save is for --apply")
     workspace = open_and_tell(root)
-    asked = _asked(workspace.settings.split, ratios, seed)
-    planned = plan(workspace, asked)
-    for line in _report(planned.assignment):
+    if unfreeze is not None:
+        _unfreeze(workspace, unfreeze, dry_run)
+    asked = _asked(workspace.settings.split, ratios, seed, stratify, group)
+    seen = preview(read_basis(workspace), asked, _fixes(fixes))
+    for line in _report(seen.assignment):
         say.data(line)
-    new = {record.id: record.split for record in planned.records}
-    decisions = [
-        Decision("assign", name, fields={"split": place})
-        for name, place in planned.assignment.splits.items()
-        if new.get(name) != place
-    ]
-    if is_applied and dry_run:
-        say.talk(f"would assign {counted(len(decisions), 'record')}; nothing was written")
-    elif is_applied:
-        workspace.apply(decisions)
-        say.talk(f"assigned {counted(len(decisions), 'record')}")
-    return Exit.FINDINGS if any(one.code == "P501" for one in planned.assignment.findings) else Exit.OK
+    if is_applied:
+        _apply(workspace, seen, dry_run, is_saved=is_saved)
+    if is_frozen:
+        _freeze(workspace, seen, dry_run)
+    golden = seen.basis.golden
+    if golden and (change := change_of(golden, [one.id for one in seen.by_split["test"]])) and not is_frozen:
+        what = "is frozen" if golden.is_frozen else "was frozen, and is not now"
+        told = (
+            f"{len(change.added):,} more and {len(change.gone):,} fewer"
+            if any((*change.added, *change.gone))
+            else "the same"
+        )
+        say.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {told}")
+    return Exit.FINDINGS if seen.torn else Exit.OK
 
 
-def _asked(settings: SplitSettings, ratios: str | None, seed: int | None) -> SplitSettings:
-    asked: dict[str, object] = {} if seed is None else {"seed": seed}
+def _fixes(asked: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
+    from curate.workshop.splitting import FIXES
+
+    found: dict[str, Fix] = {}
+    for name, how in asked:
+        if how not in FIXES:
+            raise click.UsageError(f"--fix {name}: {how!r} is neither move nor drop")
+        found[name] = "move" if how == "move" else "drop"
+    return found
+
+
+def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:
+    from curate.workshop.splitting import write
+
+    if dry_run:
+        decisions = seen.decisions()
+        say.talk(f"would assign {counted(sum(one.op == 'assign' for one in decisions), 'record')}; nothing was written")
+        return
+    done = write(workspace, seen, is_saved=is_saved)
+    say.talk(f"assigned {counted(done.num_assigned, 'record')}")
+    if done.num_dropped:
+        say.talk(f"dropped {counted(done.num_dropped, 'record')} that leaked, by decisions that can be taken back")
+    if is_saved:
+        say.talk(f"wrote to curate.toml: {', '.join(done.keys) or 'nothing, it says so already'}")
+    for name in done.overruled:
+        say.talk(f"warning: {say.one_line(name)} stands in for what was written to curate.toml")
+
+
+def _freeze(workspace: Workspace, seen: Preview, dry_run: bool) -> None:
+    from curate.journal import annotator
+    from curate.workspace.golden import freeze
+
+    names = [record.id for record in seen.by_split["test"]]
+    if dry_run:
+        say.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
+        return
+    golden = freeze(workspace.root, names, seen.basis.repeats.pins, annotator())
+    say.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
+
+
+def _unfreeze(workspace: Workspace, reason: str, dry_run: bool) -> None:
+    from curate.journal import annotator
+    from curate.workspace.golden import unfreeze
+
+    if dry_run:
+        raise click.UsageError("--dry-run cannot show what an unfreezing would do")
+    golden = unfreeze(workspace.root, reason, annotator())
+    say.talk(f"unfroze {counted(len(golden.ids), 'test record')}: {say.one_line(reason)}")
+
+
+def _asked(
+    settings: SplitSettings, ratios: str | None, seed: int | None, stratify: bool | None, group: str | None
+) -> SplitSettings:
+    given = {"seed": seed, "stratify": stratify, "group": group}
+    asked: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
-        try:
-            parts = [float(part) for part in ratios.split("/")]
-        except ValueError:
-            parts = []
-        if len(parts) != len(SPLITS) or not all(0 <= part < inf for part in parts) or sum(parts) == 0:
-            message = f"--ratios {ratios!r} is not three shares"
-            raise CurateError("E902 bad-settings", message, "Write it like 80/10/10.")
-        asked["ratios"] = tuple(part / sum(parts) for part in parts)
+        from curate.workshop.splitting import ratios_of
+
+        asked["ratios"] = ratios_of(ratios)
     return settings.model_copy(update=asked)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
 from curate.record import Exit
+
+if TYPE_CHECKING:
+    from curate.workspace import Workspace
 
 _OPTIONS = f"{__name__}.options"
 
@@ -29,29 +33,33 @@ class _WithRecipeOptions(click.Command):
 @click.command(cls=_WithRecipeOptions)
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
+@click.option("--detach", is_flag=True, help="Start the training as a process of its own, print its folder and end.")
 @click.pass_context
-def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
+def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool) -> int:
     """Validate the records, export them, train on them, and show base against tuned, category by category.
 
-    What follows -- goes to `train run` as it is. Its exit code is passed on when it fails.
+    What follows -- goes to `train run` as it is. Its exit code is passed on when it fails. With --detach the run lives
+    on when the terminal closes: `curate runs` follows and stops it. A run that --resume goes on with keeps the dataset
+    that it was begun on, and nothing is exported for it.
 
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
     from curate.feedback import REPORT_FILE, read_results
     from curate.trainer import require_trainer
-    from curate.workspace.opened import open_and_tell, tell_plan
-    from curate.workspace.publish import export_dataset
+    from curate.workspace.opened import open_and_tell
     from curate.workspace.results import told_records
     from curate.workspace.training import run_folder, train
 
+    if detach and fail_on:
+        raise click.UsageError("--fail-on waits for the run's end, and --detach does not: use `curate runs --follow`")
     options: list[str] = ctx.meta[_OPTIONS]
     require_trainer("training", "take the dataset to a machine that has it")
     workspace = open_and_tell(root)
-    made, planned = export_dataset(workspace)
-    tell_plan(planned)
-    say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
     folder = run_folder(workspace, options)
-    code = train(workspace, made.path, folder, options)
+    dataset = _dataset(workspace, folder, options)
+    if detach:
+        return _detached(workspace, dataset, folder, options)
+    code = train(workspace, dataset, folder, options)
     if code != Exit.OK:
         place = f"; see {say.visible(str(folder))}" if folder.exists() else ""
         say.talk(f"training ended with exit code {code}{place}")
@@ -66,4 +74,30 @@ def command(ctx: click.Context, root: Path, fail_on: str | None) -> int:
     if fail_on and results.regressed:
         say.talk(f"got worse: {', '.join(say.one_line(name, 40) for name in results.regressed)}")
         return Exit.FINDINGS
+    return Exit.OK
+
+
+def _dataset(workspace: Workspace, folder: Path, options: list[str]) -> Path:
+    """Export what is to be trained on, and say so; a run that is resumed has its own."""
+    from curate.workspace.opened import tell_plan
+    from curate.workspace.publish import export_dataset
+    from curate.workspace.training import resumed_dataset
+
+    if "--resume" in options:
+        path = resumed_dataset(folder)
+        say.talk(f"dataset: {say.visible(str(path))} (the one that the run was begun on)")
+        return path
+    made, planned = export_dataset(workspace)
+    tell_plan(planned)
+    say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
+    return made.path
+
+
+def _detached(workspace: Workspace, dataset: Path, folder: Path, options: list[str]) -> int:
+    from curate.workspace.training import train_detached
+
+    process = train_detached(workspace, dataset, folder, options)
+    say.data(say.visible(str(folder)))
+    place = say.visible(str(workspace.root))
+    say.talk(f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop")
     return Exit.OK

@@ -12,6 +12,7 @@ import click
 
 from curate import say
 from curate.cli._engine import engine_options
+from curate.cli.dedupe.review import Review, review_options
 from curate.record import Exit
 from curate.table import counted
 
@@ -32,7 +33,8 @@ _DRAWN = 20
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True), help="Similarity from which two are near.")
 @click.option("--preset", type=click.Choice(["short", "fineweb", "nemo"]), help="How texts are cut and compared.")
 @click.option("--apply", "keep", type=click.Choice(["keep-first", "keep-longest"]), help="Drop duplicates by decision.")
-@click.option("--dry-run", is_flag=True, help="With --apply: say what would be dropped, and write nothing.")
+@review_options
+@click.option("--dry-run", is_flag=True, help="Say what would be dropped, and write nothing.")
 @click.option("--explain", is_flag=True, help="Draw the similarity histogram and the trees of the largest clusters.")
 @click.option(
     "--top", type=click.IntRange(0), default=None, help="With --explain: clusters to draw, 20 unless told; 0 draws all."
@@ -53,6 +55,7 @@ def command(
     threshold: float | None,
     preset: str | None,
     keep: str | None,
+    review: Review,
     dry_run: bool,
     explain: bool,
     top: int | None,
@@ -69,17 +72,20 @@ def command(
 
     A near duplicate is alike in its prompt, its completion and as a whole. The same question with another answer is a
     conflict: it is shown and never dropped. So are prompts that an encoder takes for the same in other words, for that
-    is a judgement. Decisions go to the journal; the record files stay as they are.
+    is a judgement. Decisions go to the journal; the record files stay as they are. With --keep, --merge, --drop and
+    --leave you decide on clusters yourself, and all of it is written as one act.
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
     from curate.cli.dedupe.progress import Progress
 
-    _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep, dry_run=dry_run)
-    told = Progress(sys.stderr.isatty() if progress is None else progress)
-    output = _Output(form, explain, _DRAWN if top is None else top, show_values)
+    _refuse_idle(top, explain=explain, form=form, show_values=show_values, keep=keep or review, dry_run=dry_run)
     asked = {"threshold": threshold, "preset": preset, "semantic_threshold": semantic_threshold}
     given = {key: value for key, value in asked.items() if value is not None}
+    if review:
+        return review.written(paths, dry_run=dry_run, is_alone=not (keep or encoder or given or engine != "local"))
+    told = Progress(sys.stderr.isatty() if progress is None else progress)
+    output = _Output(form, explain, _DRAWN if top is None else top, show_values)
     if engine != "local":
         _refuse_beyond(keep, encoder, semantic_threshold)
         _scaled(paths, given, ray_address, told, lambda compared: _tell(compared, None, 0.0, output))
@@ -140,14 +146,14 @@ def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: flo
 
 
 def _refuse_idle(
-    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | None, dry_run: bool
+    top: int | None, *, explain: bool, form: str, show_values: bool, keep: str | Review | None, dry_run: bool
 ) -> None:
     """Raise a click.UsageError for an option that would do nothing here."""
     for is_idle, why in (
         (explain and form != "text", "--explain draws for people: --format text"),
         (show_values and form != "text", "--show-values is for the texts that --format text shows"),
         (top is not None and not explain, "--top is for what --explain draws"),
-        (dry_run and not keep, "--dry-run is for --apply"),
+        (dry_run and not keep, "--dry-run is for what writes: --apply, --keep, --merge, --drop, --leave"),
     ):
         if is_idle:
             raise click.UsageError(why)
@@ -230,11 +236,11 @@ def _compared(
 
 def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
     from curate.journal import Decision
+    from curate.workspace.repeats import reason_of
 
     wanted = workspace.wanted()
-    codes = {"exact": "D301", "near": "D302"}
     decisions = [
-        Decision("drop", pair.record, fields={"reason": f"{codes[pair.kind]}: repeats {pair.kept} ({pair.score:.2f})"})
+        Decision("drop", pair.record, fields={"reason": reason_of(pair)})
         for pair in found.pairs
         if pair.record not in wanted
     ]

@@ -90,13 +90,10 @@ def compare_workspace(
 ) -> tuple[InMemory, Stages]:
     """Compare the records of a workspace."""
     # numpy comes with it.
-    from curate.dedupe import find_duplicates, preferred
-    from curate.workspace.cache import stages_in
+    from curate.workspace.repeats import find_repeats
 
-    records = workspace.records()
-    stages = stages_in(workspace.root, _num_bytes(workspace.files()) if is_staged else 0)
-    found = find_duplicates(preferred(records, keep, workspace.pins()), settings, stages=stages, watch=watch)
-    return InMemory(found, {record.id: record for record in records}), stages
+    repeats = find_repeats(workspace, settings, keep=keep, watch=watch, is_staged=is_staged)
+    return InMemory(repeats.found, {record.id: record for record in repeats.records}), repeats.stages
 
 
 def compare_files(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.cli.dedupe.report import cluster_sizes
+from curate.dedupe.trees import Tree, trees_of
 from curate.record import Record
 from curate.table import counted, width_of
 
@@ -36,7 +34,7 @@ def explained(compared: Compared, top: int, hide: Callable[[str], str]) -> Itera
     """
     yield ""
     yield from histogram(compared.found)
-    trees = _trees(compared.found)
+    trees = trees_of(compared.found)
     shown = trees[:top] if top else trees
     records = compared.records({name for tree in shown for name in tree.names})
     for tree in shown:
@@ -77,86 +75,7 @@ def _bar(value: float, most: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(_BAR)
 
 
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """A member of a cluster: what it hangs on, by what tie, how alike, and what became of it."""
-
-    name: str
-    above: str
-    depth: int
-    score: float
-    tie: str
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """A cluster: the record that all others hang on, and the others in the order in which they are drawn."""
-
-    keeper: str
-    branches: Sequence[_Branch]
-
-    @property
-    def names(self) -> Iterator[str]:
-        """The records in it."""
-        yield self.keeper
-        yield from (branch.name for branch in self.branches)
-
-
-def _trees(found: Duplicates) -> list[_Tree]:
-    """Return each cluster of two or more as the tree of its strongest ties (Prim 1957), the largest first."""
-    from curate.dedupe.found import TIES
-
-    ids = list(found.clusters)
-    sizes = cluster_sizes(found)
-    ties: dict[int, list[tuple[int, float, int]]] = {}
-    edges = found.edges
-    for one, two, score, kind in zip(
-        edges.left.tolist(), edges.right.tolist(), edges.scores.tolist(), edges.ties.tolist(), strict=True
-    ):
-        ties.setdefault(one, []).append((kind, score, two))
-        ties.setdefault(two, []).append((kind, score, one))
-    states = {pair.record: pair.kind for pair in found.pairs}
-    conflicts = {conflict.record for conflict in found.conflicts}
-    trees, seen = [], set()
-    for row, name in enumerate(ids):
-        if sizes[found.clusters[name]] == 1 or row in seen:
-            continue
-        branches = []
-        # The heap gives exact ties first, then those of whole records, and of each kind the strongest.
-        heap: list[tuple[int, float, int, int, int]] = []
-        seen.add(row)
-        at, depth = row, 0
-        while True:
-            for kind, score, other in ties.get(at, ()):
-                if other not in seen:
-                    heapq.heappush(heap, (kind, -score, other, at, depth + 1))
-            while heap and heap[0][2] in seen:
-                heapq.heappop(heap)
-            if not heap:
-                break
-            kind, negated, at, above, depth = heapq.heappop(heap)
-            seen.add(at)
-            state = states.get(ids[at], "conflict" if ids[at] in conflicts else "alike")
-            branches.append(_Branch(ids[at], ids[above], depth, -negated, TIES[kind], state))
-        trees.append(_Tree(name, _in_depth_first_order(name, branches)))
-    return sorted(trees, key=lambda tree: -len(tree.branches))
-
-
-def _in_depth_first_order(keeper: str, branches: Sequence[_Branch]) -> list[_Branch]:
-    below: dict[str, list[_Branch]] = {}
-    for branch in branches:
-        below.setdefault(branch.above, []).append(branch)
-    ordered: list[_Branch] = []
-    waiting = below.get(keeper, [])[::-1]
-    while waiting:
-        branch = waiting.pop()
-        ordered.append(branch)
-        waiting += below.get(branch.name, [])[::-1]
-    return ordered
-
-
-def _drawn(tree: _Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
+def _drawn(tree: Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
     keeper = records[tree.keeper]
     place = f"{_short(keeper.source.file)}:{keeper.source.line}"
     head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {say.one_line(keeper.id, _ID)}: "

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
+from curate.dedupe.trees import cluster_sizes
 from curate.record import Source
 from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
-    from curate.dedupe import Duplicates
     from curate.dedupe.semantic import Meanings
 
 SHOWN = 20
@@ -40,14 +40,6 @@ def report(compared: Compared, *, is_brief: bool) -> Iterator[str]:
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
     if is_brief:
         yield from _first_pairs(compared)
-
-
-def cluster_sizes(found: Duplicates) -> dict[str, int]:
-    """Return the number of records of each cluster."""
-    sizes: dict[str, int] = {}
-    for name in found.clusters.values():
-        sizes[name] = sizes.get(name, 0) + 1
-    return sizes
 
 
 def _first_pairs(compared: Compared) -> Iterator[str]:

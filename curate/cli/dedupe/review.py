@@ -1,0 +1,117 @@
+"""`curate dedupe --keep, --merge, --drop, --leave`: what a person decides on single clusters, written as one act."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.workshop.clusters import Act, Choice, Cluster, Clusters, What
+
+_Pairs = tuple[tuple[str, str], ...]
+
+
+def review_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give ``command`` the four options, and what was asked by them as ``review``."""
+
+    @click.option("--keep", "kept", nargs=2, multiple=True, metavar="ID OTHER", help="Keep ID, drop OTHER and repeats.")
+    @click.option("--merge", nargs=2, multiple=True, metavar="ID OTHER", help="As --keep; ID takes over what it lacks.")
+    @click.option("--drop", multiple=True, metavar="ID", help="Drop this one record of its cluster.")
+    @click.option("--leave", multiple=True, metavar="ID", help="Let its cluster be, and do not show it again.")
+    @functools.wraps(command)
+    def reviewing(
+        *arguments: Any, kept: _Pairs, merge: _Pairs, drop: tuple[str, ...], leave: tuple[str, ...], **more: Any
+    ) -> int:
+        return command(*arguments, review=Review(kept, merge, drop, leave), **more)
+
+    return reviewing
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What is asked for: pairs of the record that stays and one that it was compared with; single records."""
+
+    keep: _Pairs = ()
+    merge: _Pairs = ()
+    drop: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.keep or self.merge or self.drop or self.leave)
+
+    def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
+        """Write all of it as one act, or say what would be written."""
+        from curate.workshop.clusters import act_of, find_clusters
+        from curate.workspace.opened import open_and_tell
+
+        if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
+            raise click.UsageError("--keep, --merge, --drop and --leave are for the clusters that curate.toml asks for")
+        workspace = open_and_tell(paths[0] if paths else Path())
+        clusters = find_clusters(workspace)
+        choices = self._choices(clusters)
+        states = {state.record.id: state for state in workspace.states()}
+        act = act_of(clusters, choices, states.__getitem__, workspace.shape)
+        if not dry_run and act.decisions:
+            workspace.apply(act.decisions)
+        for line in _told(act, dry_run):
+            say.talk(line)
+        return Exit.OK
+
+    def _choices(self, clusters: Clusters) -> list[Choice]:
+        from curate.workshop.clusters import choose
+
+        def cluster_of(name: str) -> Cluster:
+            found = clusters.of_record(name)
+            if found is None:
+                hint = "See the clusters with `curate dedupe --explain`."
+                raise CurateError("E916 unknown-record", f"no record is like {say.one_line(name, 60)!r}", hint)
+            return found
+
+        def alone(name: str, what: What) -> Choice:
+            cluster = cluster_of(name)
+            return choose(cluster, what, cluster.nearest(name), name)
+
+        choices = [choose(cluster_of(one), "keep", one, other) for one, other in self.keep]
+        choices += [choose(cluster_of(one), "merge", one, other) for one, other in self.merge]
+        choices += [alone(name, "drop") for name in dict.fromkeys(self.drop)]
+        choices += [alone(name, "leave") for name in self.leave]
+        _refuse_contradictions(choices)
+        return choices
+
+
+def _refuse_contradictions(choices: Sequence[Choice]) -> None:
+    """Raise a click.UsageError where two choices on one cluster cannot both hold: only several drops can."""
+    seen: dict[str, str] = {}
+    for choice in choices:
+        if choice.cluster in seen and {seen[choice.cluster], choice.what} != {"drop"}:
+            raise click.UsageError(f"the cluster of {say.one_line(choice.one, 60)!r} is decided on twice")
+        seen[choice.cluster] = choice.what
+
+
+def _told(act: Act, dry_run: bool) -> Sequence[str]:
+    counts = {op: sum(decision.op == op for decision in act.decisions) for op in ("drop", "restore")}
+    would = "would be " if dry_run else ""
+    lines = [f"{would}dropped: {counted(counts['drop'], 'record')}"] if counts["drop"] else []
+    if counts["restore"]:
+        lines.append(
+            f"{would}left as they are: {counted(counts['restore'], 'record')}, which no rule drops from now on"
+        )
+    for merge in act.merges:
+        taken = ", ".join(merge.taken) or "nothing"
+        lines.append(f"{would}taken over by {say.one_line(merge.keeper, 60)}: {say.one_line(taken)}")
+        for what, places in (("kept its own", merge.differing), ("refused by the schema", merge.refused)):
+            if places:
+                lines.append(f"  {what}: {say.one_line(', '.join(places))}")
+        if merge.open:
+            lines.append(f"  not taken, for annotators disagree: {say.one_line(', '.join(merge.open))}")
+    lines.append("nothing was written" if dry_run else "`curate undo` takes all of it back")
+    return lines

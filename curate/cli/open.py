@@ -1,0 +1,56 @@
+"""`curate [DIR]`, short for `curate open [DIR]`: the terminal UI on a workspace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate.record import CurateError
+
+if TYPE_CHECKING:
+    from curate.workshop import Workshop
+
+THEMES = ("dark", "light", "contrast", "mono")
+
+
+@click.command("open")
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name.")
+@click.option("--ascii", "is_ascii", is_flag=True, help="Draw with ASCII alone; the locale C does so too.")
+@click.option("--no-mouse", "has_mouse", is_flag=True, default=True, flag_value=False, help="Leave the mouse alone.")
+@click.option("--theme", type=click.Choice(THEMES), default="dark", show_default=True, help="NO_COLOR means mono.")
+def command(root: Path, by: str, is_ascii: bool, has_mouse: bool, theme: str) -> None:
+    """Open the terminal UI on a workspace, or on a folder that may become one.
+
+    `curate DIR` and, in a terminal, `curate` alone do the same. Every decision is saved as it is made; `?` lists the
+    keys.
+
+    Example: curate my-data --by ana
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        raise CurateError(
+            "E990 no-terminal",
+            "the terminal UI needs a terminal, and there is none here",
+            "`curate --help` lists the commands that need none; for screen readers `curate label --plain`.",
+        )
+    from curate.tui.app import CurateApp
+    from curate.tui.terminal import leave, run
+
+    app = CurateApp(root, opener=partial(_opened, root, by), by=by, is_ascii=is_ascii, theme=theme)
+    leave(run(app, has_mouse=has_mouse))
+
+
+def _opened(root: Path, by: str) -> Workshop | None:
+    """Return the workshop in ``root``, None where there is no workspace; the screen is drawn before this is called."""
+    from curate.settings import FILE_NAME
+
+    if not (root / FILE_NAME).is_file():
+        return None
+    from curate.workshop import open_workshop
+
+    return open_workshop(root, by)

@@ -1,0 +1,114 @@
+"""`curate runs`: the training runs of a workspace, also those that another terminal has started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from curate import say
+from curate.record import CurateError, Exit
+
+if TYPE_CHECKING:
+    from curate.workshop.runs import Run
+
+_SECONDS = 1.0
+
+
+@click.command("runs")
+@click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@click.option("--run", "name", metavar="ID", help="Which run; by default the newest.")
+@click.option("--follow", is_flag=True, help="Tell of the run's steps until it ends; Ctrl-C leaves it running.")
+@click.option("--stop", "is_stop", is_flag=True, help="Have the run save a checkpoint and stop.")
+@click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str) -> int:
+    """List the runs of a workspace and how each stands, or follow or stop one of them.
+
+    A run that `curate train --detach` has started is found by its files alone, from any terminal of this machine.
+    With --follow the exit code is 1 when the run fails.
+
+    Example: curate runs my-data --follow
+    """
+    from curate.workshop.runs import runs_of
+    from curate.workspace import open_workspace
+
+    workspace = open_workspace(root)
+    runs = runs_of(workspace)
+    if name or follow or is_stop:
+        chosen = next((run for run in runs if name in (None, run.id)), None)
+        if chosen is None:
+            told = f"there is no run {name!r}" if name else "there is no run yet"
+            raise CurateError("E976 unknown-run", told, f"Begin one with `curate train {root}`.")
+        if is_stop and not _stopped(chosen):
+            return Exit.FINDINGS
+        if follow:
+            return _followed(chosen)
+        runs = [] if is_stop else [chosen]
+    for run in runs:
+        say.data(_line(run, form))
+    if not runs and not is_stop:
+        say.talk(f"no run yet; `curate train {say.one_line(str(root))}` begins one")
+    return Exit.OK
+
+
+def _line(run: Run, form: str) -> str:
+    from curate.workshop.runs import Metrics
+
+    metrics = Metrics(run.folder)
+    metrics.read()
+    last, of = metrics.last, metrics.num_steps
+    if form == "jsonl":
+        import json
+
+        row = {
+            "id": run.id, "state": run.standing, "why": run.why, "pid": run.process.pid if run.process else None,
+            "step": last.step if last else None, "steps": of, "loss": last.loss if last else None,
+            "dataset": run.told("dataset", "name") or None, "has_report": run.has_report,
+        }  # fmt: skip
+        return json.dumps(row)
+    step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
+    parts = [f"{say.one_line(run.id, 40):<16}", f"{run.standing:<9}", step]
+    parts += ["report"] if run.has_report else []
+    parts += [say.one_line(run.why, 120)] if run.why else []
+    return "  ".join(parts)
+
+
+def _stopped(run: Run) -> bool:
+    """Ask the run to save and stop, and say what came of it; return whether a process was there to be asked."""
+    from curate.workspace.detached import ask_to_stop
+
+    process = ask_to_stop(run.folder)
+    if process is None:
+        say.talk(f"{say.one_line(run.id)} has no process to stop: it is {run.standing}")
+        return False
+    say.talk(f"{say.one_line(run.id)}: process {process.pid} finishes its step, saves a checkpoint and stops")
+    return True
+
+
+def _followed(run: Run) -> int:
+    """Tell of each step until the run ends, and return the exit code."""
+    import time
+
+    from curate.workshop.runs import Metrics, log_tail, look
+
+    metrics, shown = Metrics(run.folder), -1
+    while True:
+        is_last = not run.is_alive
+        metrics.read()
+        last = metrics.last
+        if last and last.step != shown:
+            shown = last.step
+            speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.eta_seconds:,.0f} s to go"
+            say.progress(f"step {last.step:,} of {last.of:,}  loss {last.loss:.4f}  {speed}")
+        if is_last:
+            break
+        time.sleep(_SECONDS)
+        run = look(run.folder)
+    say.progress("")
+    say.data(_line(run, "text"))
+    if run.standing in ("failed", "dead"):
+        for line in log_tail(run, 5):
+            say.talk(say.one_line(line, 300))
+        return Exit.FINDINGS
+    return Exit.OK

@@ -1,0 +1,40 @@
+"""Training runs seen from the workshop: begun, followed, stopped, resumed, compared, by what lies in their folders."""
+
+from curate.workshop.runs.beside import Beside, Row, beside
+from curate.workshop.runs.contrast import Difference, Regression, differences, gate_command, regressions
+from curate.workshop.runs.errand import Errand, Said, begin, gate, plan, resume
+from curate.workshop.runs.look import Run, Standing, log_tail, look, runs_of
+from curate.workshop.runs.metrics import End, Look, Metrics, Step, thinned
+from curate.workshop.runs.paired import Comparison, Paired, Scored, compare, read_scored
+
+__all__ = [
+    "Beside",
+    "Row",
+    "beside",
+    "Comparison",
+    "Difference",
+    "End",
+    "Errand",
+    "Look",
+    "Metrics",
+    "Paired",
+    "Regression",
+    "Run",
+    "Said",
+    "Scored",
+    "Standing",
+    "Step",
+    "begin",
+    "compare",
+    "differences",
+    "gate",
+    "gate_command",
+    "log_tail",
+    "look",
+    "plan",
+    "read_scored",
+    "regressions",
+    "resume",
+    "runs_of",
+    "thinned",
+]

@@ -1,0 +1,98 @@
+"""A trainer that trains nothing: it keeps the files and signals of `train run` and `train plan`, and needs no torch.
+
+Tests put it in the way of the real one: a folder of PYTHONPATH that has it as the package `train`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+STEPS = int(os.environ.get("FAKE_STEPS", "1000"))
+SECONDS = float(os.environ.get("FAKE_SECONDS", "0.02"))
+
+
+def install(folder: Path) -> str:
+    """Make a folder that shadows the trainer and what it needs, and return what PYTHONPATH must be."""
+    for name in ("torch", "transformers", "peft"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    (folder / "train").mkdir()
+    (folder / "train/__init__.py").touch()
+    (folder / "train/__main__.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    return str(folder)
+
+
+PLAN = {
+    "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "batch_size": 2, "lr": 1e-3,
+    "warmup": 1, "parameters": 10, "trained": 5, "state_bytes": 80, "device": "cpu", "dtype": "float32", "threads": 1,
+    "seconds": None, "peak_bytes": None,
+}  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    if words[0] == "plan":
+        sys.stdout.write(json.dumps(PLAN))
+        return 0
+    if os.environ.get("FAKE_FAIL"):
+        return talk("error[E920 no-base]: there is no such model")
+    return run(Path(words[1]), Path(words[words.index("--out") + 1]), is_resumed="--resume" in words)
+
+
+def talk(text: str) -> int:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+    return 2
+
+
+def run(dataset: Path, folder: Path, *, is_resumed: bool) -> int:
+    if folder.exists() and any(folder.iterdir()) and not is_resumed:
+        return talk(f"error[E950 run-exists]: {folder} is not empty")
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    folder.mkdir(parents=True, exist_ok=True)
+    first = int((folder / "state").read_text()) if is_resumed and (folder / "state").exists() else 0
+    about = {
+        "version": 1, "id": folder.name, "status": "running", "created": now(), "seed": 1, "recipe": {"epochs": 2},
+        "dataset": {"path": str(dataset.resolve()), "name": dataset.name, "sha256": ""},
+    }  # fmt: skip
+    write(folder / "run.json", json.dumps(about))
+    talk(f"run {folder.name}: measuring the base")
+    with (folder / "metrics.jsonl").open("a") as metrics:
+
+        def tell(event: str, **fields: object) -> None:
+            metrics.write(json.dumps({"event": event, **fields, "time": now()}) + "\n")
+            metrics.flush()
+
+        tell("resume" if is_resumed else "start", step=first, of=STEPS, examples=3, lr=1e-3)
+        step = first
+        while step < STEPS and not asked:
+            step += 1
+            tell("step", step=step, of=STEPS, epoch=0, loss=1 + 1 / step, lr=1e-3, grad_norm=0.5, tokens=40 * step,
+                 supervised=9, tokens_per_second=1234.5, eta_seconds=(STEPS - step) * SECONDS)  # fmt: skip
+            if step % 10 == 0:
+                tell("eval", step=step, score=0.5, loss=0.9, by_category={"billing": 0.5}, best=True)
+            time.sleep(SECONDS)
+        (folder / "state").write_text(str(step))
+        tell("checkpoint", step=step, path=f"checkpoint-{step}")
+        tell("end", step=step, best_step=step, tokens=40 * step, seconds=1.0, stopped=143 if asked else None)
+    write(folder / "run.json", json.dumps(about | {"status": "stopped" if asked else "finished", "step": step}))
+    return 143 if asked else 0
+
+
+def write(path: Path, text: str) -> None:
+    path.with_suffix(".tmp").write_text(text)
+    path.with_suffix(".tmp").replace(path)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

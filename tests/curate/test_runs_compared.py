@@ -1,0 +1,165 @@
+import hashlib
+import json
+import random
+
+import pytest
+
+from curate.feedback import read_results
+from curate.record import CurateError
+from curate.workshop.runs import compare, differences, gate_command, look, read_scored, regressions
+from curate.workspace.publish import export_dataset
+
+
+def rows_of(seed, *, graded=False, clusters=None, count=90, split="test", shift=0.0):
+    """Return predictions of some records in three categories; ``shift`` is how much better the tuned model is."""
+    draw = random.Random(seed)
+    rows = []
+    for number in range(count):
+        right = min(1.0, draw.random() * (1 + shift)) if graded else float(draw.random() < 0.5 + shift)
+        side = {"text": "x", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True}
+        rows.append({
+            "id": f"t{number}", "split": split, "category": ("billing", "returns", "tech")[number % 3],
+            "cluster": f"c{number % clusters}" if clusters else f"t{number}", "reference": "yes", "metric": "exact",
+            "base": side | {"scores": {"exact": 0.5}}, "tuned": side | {"scores": {"exact": right}},
+        })  # fmt: skip
+    return rows
+
+
+def write_run(folder, rows, lines=(), report=None, about=None):
+    folder.mkdir(parents=True)
+    for name, some in (("predictions.jsonl", rows), ("feedback.jsonl", lines)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in some), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"status": "finished"} | (about or {})), encoding="utf-8")
+    if report:
+        (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return folder
+
+
+def outcome(name, before, after, split="validation", category="billing", **more):
+    return {"id": name, "split": split, "category": category, "nll_base": 2.0, "nll_tuned": 1.0, "score_base": before,
+            "score_tuned": after, "verdict": "broken"} | more  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("graded", "clusters", "shift"),
+    [(False, None, 0.0), (False, None, 0.45), (False, 12, 0.3), (True, None, 0.5), (True, 8, 0.0), (False, None, -0.5)],
+)
+def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, graded, clusters, shift):
+    """`train compare` builds a report of both tuned models; here the numbers are made from the same files."""
+    from train.cli.compare import _shared
+    from train.predictions import PREDICTIONS, read_predictions
+    from train.report import Run, build_report
+
+    first = write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters))
+    second = write_run(tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87))
+    sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
+    before, after, remarks = _shared(sides[0], sides[1])
+    report = build_report(before, after, run=Run(id="both"), remarks=remarks).main()
+    theirs = report.categories
+    ours = compare(read_scored(first, "test"), read_scored(second, "test"), "test")
+    assert (ours.num_shared, ours.num_lone, ours.num_changed) == (87, 3, 0)
+    assert len(ours.rows) == len(theirs) == 3
+    for one, other in zip(ours.rows, theirs, strict=True):
+        assert (one.category, one.n, one.test) == (other.category, other.n, other.test)
+        assert (one.better, one.worse) == (other.better, other.worse)
+        assert (one.first, one.second) == pytest.approx((other.base.value, other.tuned.value))
+        interval = (other.difference.value, other.difference.low, other.difference.high)
+        assert (one.difference, one.low, one.high) == pytest.approx(interval)
+        assert (one.p, one.p_adjusted) == pytest.approx((other.p, other.p_adjusted))
+        assert one.is_noise == (other.p_adjusted >= 0.05 or other.difference.low <= 0 <= other.difference.high)
+    macro, theirs = ours.macro, report.macro
+    assert (macro.first, macro.second) == pytest.approx((theirs.base.value, theirs.tuned.value))
+    assert (macro.difference, macro.low, macro.high, macro.p) == pytest.approx(
+        (theirs.difference.value, theirs.difference.low, theirs.difference.high, theirs.p)
+    )
+
+
+def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path):
+    folder = write_run(tmp_path / "a", rows_of(3))
+    scored = read_scored(folder, "test")
+    found = compare(scored, scored, "test")
+    assert [(one.difference, one.p, one.num_ties, one.is_noise) for one in found.rows] == [(0.0, 1.0, 30, True)] * 3
+    assert all(one.low < 0 < one.high for one in found.rows)
+
+
+def test_what_cannot_be_compared_is_counted(tmp_path):
+    rows = rows_of(4, count=9)
+    changed = [row | {"reference": "no"} if row["id"] == "t0" else row for row in rows]
+    changed[1] = changed[1] | {"tuned": changed[1]["tuned"] | {"scores": {}}}
+    first = read_scored(write_run(tmp_path / "a", rows), "test")
+    second = read_scored(write_run(tmp_path / "b", changed[:-1]), "test")
+    found = compare(first, second, "test")
+    assert (found.num_shared, found.num_lone, found.num_changed, found.num_unscored) == (7, 1, 1, 1)
+    assert sum(one.n for one in found.rows) == 6
+    assert compare(first, [], "test").rows == ()
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", "{}\n", '{"split": "test"}\n', "[]\n"])
+def test_bad_predictions_are_refused_with_their_line(tmp_path, text):
+    folder = write_run(tmp_path / "a", rows_of(1, count=3))
+    with (folder / "predictions.jsonl").open("a") as file:
+        file.write(text)
+    with pytest.raises(CurateError, match=r"predictions\.jsonl:4") as caught:
+        read_scored(folder, "test")
+    assert caught.value.code == "E918 bad-report"
+    (folder / "predictions.jsonl").unlink()
+    with pytest.raises(CurateError, match="No such file"):
+        read_scored(folder, "test")
+
+
+def test_only_validation_records_are_named_as_regressions(tmp_path, make_report):
+    first = [outcome("v1", 0.5, 1.0, completion_tuned="yes"), outcome("v2", 0.5, 0.5), outcome("v3", 0.5, 1.0)]
+    second = [
+        outcome("v1", 0.5, 0.0, completion_tuned="no"), outcome("v2", 0.5, 0.75), outcome("v3", 0.5, 0.5),
+        outcome("v4", 1.0, 0.0), outcome("x", 1.0, 0.0, split="train"),
+    ]  # fmt: skip
+    a = read_results(write_run(tmp_path / "a", [], first, make_report()))
+    b = read_results(write_run(tmp_path / "b", [], second, make_report()))
+    found = regressions(a, b)
+    assert [(one.id, one.before, one.after) for one in found] == [("v1", 1.0, 0.0), ("v3", 1.0, 0.5)]
+    assert (found[0].said_before, found[0].said_after) == ("yes", "no")
+    # Against its own base; a record that has become a test record is left out.
+    assert [one.id for one in regressions(None, b)] == ["v4", "v1"]
+    assert [one.id for one in regressions(None, b, {"v4"})] == ["v1"]
+
+
+def test_what_changed_between_two_runs(make_workspace, tmp_path):
+    workspace = make_workspace()
+    made, _ = export_dataset(workspace)
+    digests = {"v1": hashlib.sha256((made.path / "manifest.json").read_bytes()).hexdigest()}
+    with (workspace.root / "data/a.jsonl").open("a") as file:
+        for number in range(8):
+            line = {"id": f"n{number}", "instruction": f"Tell me {number * 77} things", "output": f"Gladly {number}!"}
+            file.write(json.dumps(line | {"category": "billing"}) + "\n")
+    from curate.workspace import open_workspace
+
+    workspace = open_workspace(workspace.root)
+    newer, _ = export_dataset(workspace)
+    digests["v2"] = hashlib.sha256((newer.path / "manifest.json").read_bytes()).hexdigest()
+
+    def about(name, seed, **recipe):
+        return {"dataset": {"name": name, "sha256": digests[name]}, "seed": seed, "facts": {"base": "9f" * 32},
+                "recipe": {"epochs": 2, "lora": {"rank": 8}} | recipe}  # fmt: skip
+
+    a = look(write_run(tmp_path / "a", [], about=about("v1", 13)))
+    b = look(write_run(tmp_path / "b", [], about=about("v2", 13, lora={"rank": 16})))
+    told = {one.what.strip(): one for one in differences(workspace, a, b)}
+    assert told["data"].told == "v1 -> v2"
+    counts = [told[name].told for name in ("train", "validation", "test")]
+    assert sum(int(text.split("(")[1].removesuffix(")").replace("+", "")) for text in counts) == 8
+    assert told["recipe lora.rank"].told == "8 -> 16"
+    assert "recipe epochs" not in told
+    assert (told["base weights"].told, told["base weights"].is_same) == ("same (9f9f9f9f9f9f)", True)
+    assert told["seed"].is_same
+    assert told["pairsmith"].told == "not reported"
+    # Another dataset of the same name in the same place is not the one that the run saw.
+    (newer.path / "manifest.json").write_text((made.path / "manifest.json").read_text())
+    told = {one.what: one.told for one in differences(workspace, a, b)}
+    assert "counts are not reported" in told["data"]
+    assert differences(workspace, a, a)[0].told == "same (v1)"
+
+
+def test_the_gate_is_the_trainers_own(tmp_path):
+    a, b = (look(write_run(tmp_path / name, rows_of(1))) for name in "ab")
+    assert gate_command(a, b) == f"train compare {a.folder} {b.folder} --fail-on regressed"
+    assert gate_command(None, b) == f"train eval {b.folder} --dry-run --fail-on regressed"
