@@ -1,0 +1,312 @@
+"""The app: its tabs and what goes between them, what every screen may call, and the keys that work everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from textual import events
+from textual.binding import Binding
+from textual.command import CommandPalette
+
+from curate.tui.chords import Chord
+from curate.tui.chrome import draw_frame
+from curate.tui.desk import Desk
+from curate.tui.dialogs import Pages
+from curate.tui.following import Following, Opener
+from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
+from curate.tui.help import command_log, keys_page
+from curate.tui.in_turn import KeysInTurn
+from curate.tui.palette import Commands
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens import Tab, screen_class, tabs
+
+if TYPE_CHECKING:
+    from curate.workshop import Workshop
+
+T = TypeVar("T")
+_LONGEST_MESSAGE = 500
+_MOST_VISITS = 20
+
+
+class CurateApp(Desk):
+    """A workshop on a terminal."""
+
+    TITLE = "curate"
+    CSS_PATH = "app.tcss"
+    DEFAULT_MODE = "home"
+    COMMANDS = {Commands}  # noqa: RUF012  Textual declares it so
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("question_mark,f1", "help", "Keys", id="app.help", key_display="?"),
+        Binding("colon,ctrl+p", "command_palette", "Palette", id="app.palette"),
+        # Before the focused widget: the second key may come before the first one has bubbled up.
+        Binding("g", "goto", "Go to", id="app.goto", show=False, priority=True),
+        Binding("left_square_bracket", "next_tab(-1)", "Previous tab", id="app.previous_tab", show=False),
+        Binding("right_square_bracket", "next_tab(1)", "Next tab", id="app.next_tab", show=False),
+        Binding("u", "undo", "Undo", id="app.undo"),
+        Binding("U", "redo", "Redo", id="app.redo", show=False),
+        Binding("y", "copy_command", "Copy command", id="app.copy", show=False),
+        Binding("Y", "copy_record", "Copy record", id="app.copy_record", show=False),
+        Binding("z", "zoom", "Zoom", id="app.zoom", show=False),
+        Binding("r", "reread", "Refresh", id="app.refresh", show=False),
+        Binding("at", "command_log", "Command log", id="app.log", show=False),
+        Binding("escape", "back", "Back", id="app.back", show=False),
+        Binding("q,ctrl+q", "leave", "Quit", id="app.quit"),
+    ]
+
+    def __init__(
+        self, root: Path, *, workshop: Workshop | None = None, opener: Opener | None = None, by: str = "",
+        is_ascii: bool = False, poll: float | None = 1.0, theme: str = "dark",
+    ) -> None:  # fmt: skip
+        """Make the app for the folder ``root``, with its open ``workshop`` if it is a workspace.
+
+        ``opener`` opens it once the first screen is drawn, and returns None where ``root`` is no workspace. ``by`` is
+        the annotator's name where there is no workshop yet. ``poll`` is how many seconds lie between two
+        looks at what others decided; None never looks.
+        """
+        use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
+        super().__init__(theme)
+        self.root = root
+        self.by = workshop.by if workshop else by
+        self.tabs: list[Tab] = tabs()
+        self.following = Following(self, poll, opener)
+        self._arrivals: dict[str, dict[str, Any]] = {}
+        self._visits: list[str] = []
+        self._chord = Chord(self, self._endings)
+        self._keys = KeysInTurn(self)
+        for tab in self.tabs:
+            self.add_mode(tab.name, _maker(tab.name))
+        if os.environ.get("SSH_CONNECTION"):
+            self.animation_level = "none"
+        self.set_class(glyphs().is_ascii, "-ascii")
+        if workshop:
+            self.following.hold(workshop)
+
+    # What screens use.
+
+    @property
+    def workshop(self) -> Workshop:
+        """The open workshop.
+
+        Raises:
+            LookupError: when there is none; only Home is shown then.
+        """
+        return self.following.workshop
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is not known yet if there is a workspace."""
+        return self.following.is_opening
+
+    @property
+    def has_workshop(self) -> bool:
+        """Whether a workspace is open."""
+        return self.following.has_workshop
+
+    def go(self, name: str, **what: Any) -> None:
+        """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
+        if name not in {tab.name for tab in self.tabs}:
+            self.tell(f"There is no screen {name!r}.", "warn")
+        elif self.is_opening and name != "home":
+            # Who types ahead gets there as soon as there is something to show.
+            self.following.when_open = partial(self.go, name, **what)
+        elif not self.is_open(name):
+            self.tell("Open or make a workspace first.", "warn")
+        elif name == self.current_mode:
+            self.present().arrive(**what)
+        else:
+            self._visits = [*self._visits, self.current_mode][-_MOST_VISITS:]
+            self._arrivals[name] = what
+            self._show(name)
+
+    def _show(self, name: str) -> None:
+        self._keys.is_switching = True
+        self.switch_mode(name)
+
+    def open(self, root: Path) -> None:
+        """Work on the workspace in ``root`` from now on."""
+        from curate.workshop import open_workshop
+
+        with self.attempt():
+            workshop = open_workshop(root, self.by)
+            self.following.hold(workshop)
+            self.following.load()
+            self.present().refresh(recompose=True)
+
+    # Tabs.
+
+    def is_open(self, name: str) -> bool:
+        """Whether the tab called ``name`` can be gone to."""
+        return name == "home" or self.has_workshop
+
+    def deliver(self, screen: WorkshopScreen) -> None:
+        """Hand ``screen``, which is shown now, what waited for it."""
+        self.following.deliver(screen)
+        draw_frame(screen)
+        what = self._arrivals.pop(screen.NAME, None)
+        if what is not None:
+            screen.arrive(**what)
+        self._keys.arrived()
+
+    def title_word(self) -> str:
+        """Return the name of the workspace for the header."""
+        return self.root.resolve().name
+
+    def journal_word(self) -> str:
+        """Return what the header says about the journal."""
+        if not self.has_workshop:
+            return "opening" if self.is_opening else "no workspace"
+        if self.is_unsaved:
+            return "journal ! not saved"
+        return f"journal ok  #{self.workshop.num_decisions:,}"
+
+    def present(self) -> WorkshopScreen:
+        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+        screen = self.screen_stack[0]
+        assert isinstance(screen, WorkshopScreen), "modes hold nothing else"
+        return screen
+
+    def _endings(self) -> dict[str, tuple[str, Callable[[], object]]]:
+        """Return what `g` may be followed by."""
+
+        def going(name: str) -> Callable[[], object]:
+            return lambda: self.go(name)
+
+        # A dialog is answered before anything else is gone to.
+        places = () if self.screen.is_modal else self.tabs
+        return {tab.key: (tab.title, going(tab.name)) for tab in places} | {"g": ("first row", self._to_top)}
+
+    def _to_top(self) -> None:
+        """Go to the first row or line of whatever has the focus."""
+        for action in ("top", "first", "cursor_document_start", "scroll_home"):
+            if self.focused is not None and hasattr(self.focused, f"action_{action}"):
+                self.call_later(self.run_action, action, self.focused)
+                return
+
+    def on_mount(self) -> None:
+        """Begin to read the records once the first screen is drawn."""
+        self.call_after_refresh(self.following.begin)
+
+    def on_unmount(self) -> None:
+        """Close the workshop."""
+        self.following.release()
+
+    # Keys.
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let a chord that waits have the next key, and a terminal that is too small only what leaves."""
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            if not self._keys.has_to_wait(event):
+                target = self.focused or self.screen
+                await self._take(event)
+                self._keys.follow(event, target)
+        else:
+            await super().on_event(event)
+
+    async def _take(self, event: events.Key) -> None:
+        if self._chord.is_waiting:
+            if not self._chord.finish(event.key) and event.key not in ("escape", "g"):
+                self.tell("Nothing is bound to that.", "warn")
+        elif not self.present().is_too_small or event.key in ("q", "ctrl+q"):
+            await super().on_event(event)
+
+    def on_key_done(self) -> None:
+        """Let the next key come."""
+        self._keys.done()
+
+    def action_goto(self) -> None:
+        """Wait for the letter of a tab."""
+        self._chord.begin()
+
+    def action_next_tab(self, step: int) -> None:
+        """Go to the next tab, or the previous one."""
+        names = [tab.name for tab in self.tabs if self.is_open(tab.name)]
+        self.go(names[(names.index(self.current_mode) + step) % len(names)])
+
+    async def action_back(self) -> None:
+        """Go back one level: out of the side pane, else to the screen one came from."""
+        if self.present().close_side():
+            return
+        if self._visits:
+            self._show(self._visits.pop())
+
+    def action_help(self) -> None:
+        """Show all keys of this screen."""
+        self.push_screen(Pages(f"Keys: {self.present().TITLE}", keys_page(self)))
+
+    def action_command_log(self) -> None:
+        """Show what was run and decided."""
+        self.push_screen(Pages("Command log", command_log(self)))
+
+    def action_command_palette(self) -> None:
+        """Open the command palette."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="Type to find a command, or the id of a record"))
+
+    def action_undo(self) -> None:
+        """Take back the last act."""
+        self.following.undo()
+
+    def action_redo(self) -> None:
+        """Do again what was taken back last."""
+        self.following.redo()
+
+    def action_copy_command(self) -> None:
+        """Copy the command line that is equal to what is shown."""
+        self._copy(self.present().equal_command(), "the command")
+
+    def action_copy_record(self) -> None:
+        """Copy the record under the cursor as JSON."""
+        self._copy(self.present().record_json(), "the record")
+
+    def _copy(self, text: str, what: str) -> None:
+        if not text:
+            self.tell("There is nothing to copy here.", "warn")
+            return
+        self.copy_to_clipboard(text)
+        self.tell(f"copied {what}: {text}")
+
+    def action_zoom(self) -> None:
+        """Show the pane with the focus alone, or all panes again."""
+        screen = self.present()
+        pane = screen.pane()
+        if screen.maximized is not None:
+            screen.minimize()
+        elif pane is not None:
+            screen.maximize(pane, container=False)
+
+    def action_reread(self) -> None:
+        """Read anew what is shown."""
+        self.following.reread()
+        self.present().reread()
+
+    async def action_quit(self) -> None:
+        """Do as `q` does: Textual's own would ask nothing."""
+        self.action_leave()
+
+    def action_help_quit(self) -> None:
+        """Say what ends the app, to those who are used to ctrl+c."""
+        self.tell("q quits; ctrl+c copies what is selected")
+
+    def action_leave(self) -> None:
+        """End the app; ask first where something typed would be lost, and let what is being written be written."""
+        if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
+            self.tell("Something is still being written; quit when it is done.", "warn")
+            return
+        unsaved = [
+            one for stack in self._screen_stacks.values() for one in stack[:1] if isinstance(one, WorkshopScreen)
+        ]
+        names = [screen.TITLE or screen.NAME for screen in unsaved if screen.has_unsaved()]
+        if names:
+            self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))
+        else:
+            self.exit(0)
+
+
+def _maker(name: str) -> Callable[[], WorkshopScreen]:
+    """Return what imports and makes the screen called ``name`` once it is first shown."""
+    # `screen_class(name)` itself would import the file now.
+    return lambda: screen_class(name)()  # noqa: PLW0108

@@ -1,0 +1,125 @@
+"""The display border: the only way in which text of the data becomes something that a widget may show.
+
+`say.visible` decides what is harmless; here its result becomes a `rich.text.Text`, which no widget parses for markup.
+A plain ``str`` of the data must never reach a widget: Textual would take ``[/foo]`` for markup and fail.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+from rich.text import Text
+
+from curate import say
+from curate.tui.glyphs import DRAWN, glyphs
+
+_PLAIN = re.compile(r"[ -~]*")
+_ODD = re.compile(r"[^\n -~]")
+# Letters and marks by their category, and yet nothing is seen of them: fillers, variation selectors, blank patterns.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_PILE = re.compile(f"({_MARK}{{4}})({_MARK}+)")
+_TAB = 4
+
+
+def safe(text: str) -> str:
+    """Return ``text`` with nothing in it that could steer, deceive or shift a terminal; newlines stay.
+
+    What `say.visible` shows as glyphs or code points is shown so; invisible letters and variation selectors become
+    code points too, tabs become blanks, and of marks piled on one letter those from the fifth on are counted.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    if "\t" in text:
+        text = text.expandtabs(_TAB)
+    return _ODD.sub(lambda found: _seen(found.group(), glyphs().is_ascii), _PILE.sub(_counted_marks, text))
+
+
+def safe_line(text: str, limit: int | None = None) -> str:
+    """Return ``text`` safe and on one line, cut to ``limit`` characters with an ellipsis that shows it."""
+    # What is cut away need not be looked at: a record may be megabytes.
+    piece = text if limit is None else text[: limit + 1]
+    flat = safe(piece.replace("\n", glyphs().newline).replace("\t", " ")) if not _PLAIN.fullmatch(piece) else piece
+    # The newline glyph is ours, and a glyph of the data that looks the same is harmless.
+    if limit is None or (len(flat) <= limit and len(text) <= limit):
+        return flat
+    end = glyphs().ellipsis[:limit]
+    return flat[: limit - len(end)] + end
+
+
+def shown(text: str, limit: int | None = None, style: str | Style = "") -> Text:
+    """Return ``text`` as one line that any widget may show: visible, at most ``limit`` characters, never markup.
+
+    ``style`` is a name of `curate.tui.themes` ("ok", "warn", "error", "dropped", "muted", "strong", "accent", "key"),
+    or whatever Rich takes for a style.
+    """
+    return Text(safe_line(text, limit), style=style, no_wrap=True, end="")
+
+
+def shown_lines(text: str, style: str | Style = "") -> Text:
+    """Return ``text`` with its line breaks, for widgets that wrap; otherwise as `shown`."""
+    return Text(safe(text), style=style, end="")
+
+
+def cell(text: str, width: int, *, is_right: bool = False) -> str:
+    """Return ``text`` safe, on one line, exactly ``width`` terminal cells wide, with an ellipsis where it was cut."""
+    # A cell cannot hold more than so many characters, and rows must not cost what their records weigh.
+    flat = safe_line(text[: 4 * width + 16])
+    if cell_len(flat) > width or len(text) > 4 * width + 16:
+        end = glyphs().ellipsis[:width]
+        return set_cell_size(flat, width - len(end)) + end
+    return " " * (width - cell_len(flat)) + flat if is_right else set_cell_size(flat, width)
+
+
+def _counted_marks(found: re.Match[str]) -> str:
+    return f"{found.group(1)}<+{len(found.group(2))} marks>"
+
+
+@lru_cache(maxsize=4096)
+def _seen(character: str, is_ascii: bool) -> str:
+    if character == glyphs().newline:
+        return character
+    visible = say.visible(character)
+    if is_ascii and character in DRAWN:
+        return f"<U+{ord(character):04X}>"
+    if visible != character:
+        return f"<U+{ord(character):04X}>" if is_ascii else visible
+    return f"<U+{ord(character):04X}>" if _UNSEEN.match(character) else character
+
+
+def same_length(text: str) -> str:
+    """Return ``text`` safe with one character for each of its own, for fields in which a cursor moves; tabs stay."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(_one(character) for character in text)
+
+
+def _one(character: str) -> str:
+    seen = character if character in "\n\t" else _seen(character, glyphs().is_ascii)
+    return seen if len(seen) == 1 else glyphs().unknown
+
+
+def harmless(text: str) -> str:
+    """Return drawn ``text`` without characters that steer or deceive a terminal, as many cells wide as before.
+
+    With ASCII glyphs, what Textual's widgets draw is drawn in ASCII.
+    """
+    return text if _PLAIN.fullmatch(text) else _drawn(text, glyphs().is_ascii)
+
+
+@lru_cache(maxsize=4096)
+def _drawn(text: str, is_ascii: bool) -> str:
+    return "".join(_cells_of(character, is_ascii) for character in text)
+
+
+def _cells_of(character: str, is_ascii: bool) -> str:
+    if is_ascii and character in DRAWN:
+        return DRAWN[character]
+    if character not in "\n\t" and _seen(character, is_ascii) == character:
+        return character
+    return glyphs().unknown * cell_len(character)

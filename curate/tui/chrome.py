@@ -1,0 +1,174 @@
+"""The lines around every screen's body: header, tab bar, status line, key line, and what a tiny terminal gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual import events
+from textual.screen import Screen
+from textual.widgets import Input, Static, TextArea
+
+from curate.tui.border import shown
+from curate.tui.glyphs import glyphs
+from curate.tui.keymap import key_name
+
+if TYPE_CHECKING:
+    from curate.tui.app import CurateApp
+
+
+class FrameLine(Static):
+    """A line of the frame that is drawn anew from the app's state by `show`."""
+
+    @property
+    def frame(self) -> CurateApp:
+        """The app, as what it is."""
+        return cast("CurateApp", self.app)
+
+    def on_mount(self) -> None:
+        """Draw the line as soon as its width is known."""
+        self.show()
+
+    def on_resize(self) -> None:
+        """Draw the line anew for its new width."""
+        self.show()
+
+    def show(self) -> None:
+        """Draw the line."""
+        self.update(self.line(max(0, self.size.width)))
+
+    def line(self, width: int) -> Text:
+        """Return the line, at most ``width`` cells wide."""
+        raise NotImplementedError
+
+
+class Header(FrameLine):
+    """Product, workspace and annotator on the left; what the journal holds on the right."""
+
+    def line(self, width: int) -> Text:
+        """Return the header; where both ends do not fit, the left one is cut."""
+        app = self.frame
+        right = shown(app.journal_word(), style="error" if app.is_unsaved else "muted")
+        left = Text.assemble(" ", ("curate", "strong"), "  ", shown(str(app.title_word()), 60, style="accent"))
+        if app.by:
+            left.append_text(Text.assemble("  annotator: ", shown(app.by, 30)))
+        left.truncate(max(0, width - right.cell_len - 2), overflow="crop")
+        gap = max(1, width - left.cell_len - right.cell_len - 1)
+        return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
+
+
+class TabBar(FrameLine):
+    """The nine tabs, the present one in brackets; a click goes there."""
+
+    def __init__(self, name: str) -> None:
+        """Make the bar for the screen called ``name``."""
+        super().__init__()
+        self._current = name
+        self._spans: list[tuple[int, int, str]] = []
+
+    def line(self, width: int) -> Text:
+        """Return the tabs, and remember which cells belong to which."""
+        text, self._spans = Text(no_wrap=True, end=""), []
+        gap = " " if width >= 76 else ""
+        for tab in self.frame.tabs:
+            is_current = tab.name == self._current
+            word = f"[{tab.title}]" if is_current else f" {tab.title} "
+            style = "tab" if is_current else ("" if self.frame.is_open(tab.name) else "muted")
+            self._spans.append((text.cell_len, text.cell_len + len(word), tab.name))
+            text.append(word, style)
+            text.append(gap)
+        return text
+
+    def on_click(self, event: events.Click) -> None:
+        """Go to the tab that was clicked."""
+        name = next((name for start, end, name in self._spans if start <= event.x < end), "")
+        if name:
+            self.frame.go(name)
+
+
+class StatusLine(FrameLine):
+    """The last message, until the next one."""
+
+    def line(self, width: int) -> Text:
+        """Return the message, cut to ``width``."""
+        text = Text.assemble(" ", self.frame.message, no_wrap=True, end="")
+        text.truncate(width, overflow="crop")
+        return text
+
+
+class KeyLine(FrameLine):
+    """What the keys do here, made from the bindings that are active now."""
+
+    ALWAYS: ClassVar[tuple[str, ...]] = ("app.help",)
+    """Ids that are shown at the end, however many others there are."""
+
+    def on_mount(self) -> None:
+        """Follow the focus: other widgets, other keys."""
+        super().on_mount()
+        self.screen.bindings_updated_signal.subscribe(self, lambda _screen: self.show())
+
+    def line(self, width: int) -> Text:
+        """Return as many keys as fit, those of the focused widget first, and last the one that shows all of them."""
+        if isinstance(self.screen.focused, Input | TextArea):
+            begin = Text.assemble(" ", ("INSERT", "strong"), "  ")
+        else:
+            begin = Text(" ")
+        pieces, last = self._pieces()
+        text, end = begin, Text.assemble(*last)
+        for piece in pieces:
+            if text.cell_len + piece.cell_len + end.cell_len > width:
+                continue
+            text.append_text(piece)
+        return Text.assemble(text, end, no_wrap=True, end="")
+
+    def _pieces(self) -> tuple[list[Text], list[Text]]:
+        """Return each key with its word, and apart from them those that must be shown."""
+        keys: dict[str, tuple[list[str], str, str]] = {}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not binding.show or not binding.description or not active.enabled:
+                continue
+            names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
+            names.append(binding.key_display or key_name(binding.key))
+        pieces: list[Text] = []
+        last: list[Text] = []
+        for names, word, name in keys.values():
+            # Of several keys the plain one: it is the one that people remember.
+            piece = Text.assemble((min(names, key=len), "key"), " ", word.lower(), "  ")
+            (last if name in self.ALWAYS else pieces).append(piece)
+        return pieces, last
+
+
+class TooSmall(Static):
+    """What a terminal with too few cells gets in place of the screen."""
+
+    def render(self) -> Text:
+        """Say what is needed and what is there."""
+        from curate.tui.screen import LOWER, NARROWER
+
+        width, height = self.app.size
+        return Text(f"The terminal is {width}x{height}. curate needs {NARROWER}x{LOWER}. Make it larger, or press q.")
+
+
+class Rule(Static):
+    """A line across its pane, with a word in it if one is given."""
+
+    def __init__(self, title: str | Text = "", *, id: str | None = None) -> None:
+        """Make a rule; ``title`` may be data."""
+        super().__init__(id=id)
+        self._title = title if isinstance(title, Text) else shown(title, 60)
+
+    def render(self) -> Text:
+        """Draw the rule as wide as it is."""
+        mark = glyphs().rule
+        if not self._title.plain:
+            return Text(mark * self.size.width, style="muted", no_wrap=True, end="")
+        rest = max(0, self.size.width - cell_len(self._title.plain) - 4)
+        return Text.assemble((mark * 2 + " ", "muted"), self._title, (" " + mark * rest, "muted"), no_wrap=True, end="")
+
+
+def draw_frame(screen: Screen[Any]) -> None:
+    """Draw the lines around the body of ``screen`` anew."""
+    for line in screen.query(FrameLine):
+        line.show()

@@ -1,0 +1,248 @@
+"""The workshop behind the app: loaded in a thread, followed as others decide, told to the screens."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from curate.record import CurateError
+from curate.table import counted
+from curate.tui.chrome import draw_frame
+from curate.tui.keymap import checked_keymap
+
+if TYPE_CHECKING:
+    from curate.tui.app import CurateApp
+    from curate.tui.screen import WorkshopScreen
+    from curate.workshop import Undone, Workshop
+
+_SHOWN = 3
+
+
+Opener = Callable[[], "Workshop | None"]
+
+
+class Following:
+    """Keeps an open workshop and the screens in step. All but `_open`, `_load`, `_look` run on the app's thread."""
+
+    def __init__(self, app: CurateApp, poll: float | None, opener: Opener | None) -> None:
+        """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
+        self._app = app
+        self._opener = opener
+        self.when_open: Callable[[], object] = _nothing
+        """What waits for the workshop to be open."""
+        self._poll = poll
+        self._is_looking = False
+        self._workshop: Workshop | None = None
+        self._unsubscribe = _nothing
+        self._waiting: dict[str, set[str]] = {}
+        self._told: set[str] = set()
+        self._thread = threading.get_ident()
+        self._said = ""
+        self._is_stale_told = False
+
+    @property
+    def workshop(self) -> Workshop:
+        """The open workshop.
+
+        Raises:
+            LookupError: when there is none.
+        """
+        if self._workshop is None:
+            raise LookupError("no workshop is open")
+        return self._workshop
+
+    @property
+    def has_workshop(self) -> bool:
+        """Whether there is one."""
+        return self._workshop is not None
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is not known yet if there is one."""
+        return self._opener is not None
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the records are read."""
+        return self._workshop is not None and self._workshop.is_loaded
+
+    def hold(self, workshop: Workshop) -> None:
+        """Follow ``workshop`` in place of what was followed, which is closed, with the keys of its settings.
+
+        Raises:
+            CurateError: E902 for keys that are none, or for what is not there.
+        """
+        wanted = workshop.workspace.settings.keys
+        self._app.set_keymap(checked_keymap(wanted) if wanted else {})
+        self.release()
+        self._workshop = workshop
+        self._told.clear()
+        self._unsubscribe = workshop.subscribe(self._heard)
+        self._app.root, self._app.by = workshop.root, workshop.by
+
+    def release(self) -> None:
+        """Close the workshop; all that was decided is saved already."""
+        self._unsubscribe()
+        self._unsubscribe = _nothing
+        if self._workshop is not None:
+            self._workshop.close()
+            self._workshop = None
+
+    def begin(self) -> None:
+        """Open the workshop and read the records in a thread, and look at the journal from time to time."""
+        self._thread = threading.get_ident()
+        if self._opener is not None:
+            self._app.run_worker(partial(self._open, self._opener), thread=True, group="load", exclusive=True)
+        else:
+            self.load()
+        if self._poll is not None:
+            self._app.set_interval(self._poll, self.look)
+
+    def load(self) -> None:
+        """Read the records in a thread, unless they are."""
+        if self._workshop is not None and not self._workshop.is_loaded:
+            self._app.run_worker(self._load, thread=True, group="load", exclusive=True)
+
+    def look(self) -> None:
+        """Read in a thread what others decided since the last look, unless such a look is under way."""
+        if self.is_loaded and not self._is_looking:
+            self._is_looking = True
+            self._app.run_worker(self._look, thread=True, group="look")
+
+    def reread(self) -> None:
+        """Look at the journal, and where the record files have changed under us, read them anew."""
+        if self.is_loaded and not self.workshop.is_current():
+            self._app.tell("reading the records again")
+            self._app.background(self.workshop.reload, self._reloaded, group="load")
+        else:
+            self.look()
+
+    def _reloaded(self, _ids: set[str]) -> None:
+        self._is_stale_told = False
+        self._told.clear()
+        self._waiting.clear()
+        self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
+        self.deliver(self._app.present())
+
+    def deliver(self, screen: WorkshopScreen) -> None:
+        """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""
+        if not self.is_loaded:
+            return
+        ids = self._waiting.pop(screen.NAME, set())
+        if screen.NAME not in self._told:
+            self._told.add(screen.NAME)
+            screen.ready()
+        elif ids:
+            screen.changed(ids)
+
+    def undo(self) -> None:
+        """Take back the annotator's last act and say what it was."""
+        self._tell_undone(self.workshop.undo() if self.has_workshop else None, "undone", "There is nothing to undo.")
+
+    def redo(self) -> None:
+        """Do again what was taken back last and say what it was."""
+        self._tell_undone(
+            self.workshop.redo() if self.has_workshop else None, "done again", "There is nothing to redo."
+        )
+
+    def _tell_undone(self, undone: Undone | None, word: str, nothing: str) -> None:
+        if undone is None:
+            self._app.tell(nothing)
+            return
+        kinds = Counter(event.op for event in undone.events)
+        what = ", ".join(f"{number:,} {kind}" if number > 1 else kind for kind, number in kinds.items())
+        names = list(dict.fromkeys(event.id for event in undone.events))
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
+        kept = (
+            f"; changed since by somebody else, left as it is: {', '.join(undone.kept[:_SHOWN])}" if undone.kept else ""
+        )
+        self._app.tell(f"{word}: {what} of {shown}{kept}", "warn" if undone.kept else "ok")
+
+    def _open(self, opener: Opener) -> None:
+        try:
+            workshop = opener()
+        except CurateError as error:
+            self._app.call_from_thread(self._failed, error)
+            return
+        self._app.call_from_thread(self._opened, workshop)
+
+    def _failed(self, error: CurateError) -> None:
+        """End the app: what is wrong with the workspace is for the command line to say."""
+        self._app.failure = error
+        self._app.exit(return_code=error.exit_code)
+
+    def _opened(self, workshop: Workshop | None) -> None:
+        self._opener = None
+        if workshop is not None:
+            try:
+                self.hold(workshop)
+            except CurateError as error:
+                self._failed(error)
+                return
+            self.load()
+        draw_frame(self._app.screen)
+        self._app.present().opened()
+        waiting, self.when_open = self.when_open, _nothing
+        waiting()
+
+    def _load(self) -> None:
+        workshop = self.workshop
+        try:
+            workshop.load(self._progressed)
+        except CurateError as error:
+            self._app.call_from_thread(self._app.tell_error, error)
+            return
+        self._app.call_from_thread(self._loaded)
+
+    def _progressed(self, done: int, whole: int) -> None:
+        share = done / whole if whole else 1.0
+        self._app.call_from_thread(self._tell_progress, f"reading the records: {share:.0%}")
+
+    def _tell_progress(self, text: str) -> None:
+        """Say how far reading is, but never in place of what somebody has to read."""
+        if self._app.message.plain in ("", self._said):
+            self._app.tell(text)
+            self._said = text
+
+    def _loaded(self) -> None:
+        self._tell_progress(counted(len(self.workshop.catalog), "record"))
+        self.deliver(self._app.present())
+
+    def _look(self) -> None:
+        try:
+            self.workshop.refresh()
+            if not self._is_stale_told and not self.workshop.is_current():
+                self._is_stale_told = True
+                message = "The record files were changed by another program; r reads them again."
+                self._app.call_from_thread(self._app.tell, message, "warn")
+        except CurateError as error:
+            self._app.call_from_thread(self._app.tell_error, error)
+        finally:
+            self._is_looking = False
+
+    def _heard(self, ids: set[str]) -> None:
+        """Take a change from whatever thread it was made in."""
+        if threading.get_ident() == self._thread:
+            self._spread(ids, is_ours=True)
+        else:
+            self._app.call_from_thread(self._spread, ids, is_ours=False)
+
+    def _spread(self, ids: set[str], *, is_ours: bool) -> None:
+        """Tell the screen that is shown, and keep the change for the others until they are."""
+        present = self._app.present()
+        for name in self._told - {present.NAME}:
+            self._waiting.setdefault(name, set()).update(ids)
+        if is_ours:
+            self._app.is_unsaved = False
+        else:
+            self._app.tell(f"others decided on {counted(len(ids), 'record')}")
+        draw_frame(self._app.screen)
+        if present.NAME in self._told:
+            present.changed(ids)
+
+
+def _nothing() -> None:
+    """End nothing."""

@@ -1,0 +1,273 @@
+"""The widgets in which a value is typed or picked. Each knows the pointer of its field; none shows the data raw."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.binding import Binding
+from textual.content import Content
+from textual.events import Click
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Select, Static
+
+from curate.form import Choice, Field, Spelling, place_of
+from curate.tui.border import safe_line, shown, shown_lines
+from curate.tui.fields import SafeInput, SafeTextArea
+
+if TYPE_CHECKING:
+    from curate.record import Json
+
+_KEY = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s*:)')
+_MOST_COLOURED = 64 * 1024
+_LABEL = 60
+
+
+class Typed(Message):
+    """Somebody typed ``text`` in the field at ``pointer``."""
+
+    def __init__(self, pointer: str, text: str) -> None:
+        super().__init__()
+        self.pointer = pointer
+        self.text = text
+
+
+class Picked(Message):
+    """Somebody picked ``value`` for the field at ``pointer``."""
+
+    def __init__(self, pointer: str, value: Json) -> None:
+        super().__init__()
+        self.pointer = pointer
+        self.value = value
+
+
+class Chosen(Message):
+    """Somebody chose the form ``index`` at the choice of that number."""
+
+    def __init__(self, pointer: str, number: int, index: int) -> None:
+        super().__init__()
+        self.pointer = pointer
+        self.number = number
+        self.index = index
+
+
+class LineField(SafeInput):
+    """One line of text, a number, or short texts parted by commas."""
+
+    def __init__(self, field: Field, text: str) -> None:
+        self.pointer = field.pointer
+        self.spelling = Spelling.of(text)
+        super().__init__(self.spelling.shown(text), placeholder=field.placeholder, compact=True, select_on_focus=False)
+        self.disabled = bool(field.fixed)
+
+    def show_text(self, text: str) -> None:
+        """Show ``text``, unless it is what stands there already."""
+        if text == self.spelling.read(self.value):
+            return
+        self.spelling = Spelling.of(text)
+        with self.prevent(SafeInput.Changed):
+            self.value = self.spelling.shown(text)
+
+    def on_input_changed(self, event: SafeInput.Changed) -> None:
+        """Tell what was typed."""
+        event.stop()
+        self.post_message(Typed(self.pointer, self.spelling.read(event.value)))
+
+
+class AreaField(SafeTextArea):
+    """Text of many lines, or JSON, whose keys stand out."""
+
+    def __init__(self, field: Field, text: str) -> None:
+        self.pointer = field.pointer
+        self.spelling = Spelling.of(text)
+        self._is_coloured = field.kind == "json" and len(text) < _MOST_COLOURED
+        super().__init__(
+            self.spelling.shown(text),
+            soft_wrap=True,
+            tab_behavior="focus",
+            show_line_numbers=False,
+            compact=True,
+            placeholder=Content(safe_line(field.placeholder)),
+            read_only=bool(field.fixed),
+            highlight_cursor_line=False,
+        )
+
+    def show_text(self, text: str) -> None:
+        """Show ``text``, unless it is what stands there already."""
+        if text == self.spelling.read(self.text):
+            return
+        self.spelling = Spelling.of(text)
+        with self.prevent(SafeTextArea.Changed):
+            self.load_text(self.spelling.shown(text))
+
+    def get_line(self, line_index: int) -> Text:
+        """Return the line as it is drawn."""
+        line = super().get_line(line_index)
+        if self._is_coloured:
+            line.highlight_regex(_KEY, "accent")
+        return line
+
+    def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
+        """Tell what was typed."""
+        event.stop()
+        self.post_message(Typed(self.pointer, self.spelling.read(self.text)))
+
+
+class MarkField(Static, can_focus=True):
+    """Options in a row, each with its mark in brackets: told by a letter and not by colour alone.
+
+    Round brackets hold one of them, square ones several. A yes or no is one option that is marked or not.
+    """
+
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("left,up,h", "move(-1)", "Previous", id="edit.previous_option", show=False),
+        Binding("right,down,l", "move(1)", "Next", id="edit.next_option", show=False),
+        Binding("space,enter", "mark", "Mark", id="edit.mark", key_display="space"),
+    ]
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(disabled=bool(field.fixed))
+        self.pointer = field.pointer
+        self._field = field
+        self._value: Json = list(field.value or ()) if field.kind == "choices" else field.value
+        self._is_set = field.is_filled or field.chosen is not None
+        self._at = field.chosen or 0
+        self._spans: list[tuple[int, int, int]] = []
+
+    def on_mount(self) -> None:
+        """Draw the options."""
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Lay the options out for another width."""
+        self._draw()
+
+    def on_focus(self) -> None:
+        """Show which option a key would mark."""
+        self._draw()
+
+    def on_blur(self) -> None:
+        """Show no option before the others."""
+        self._draw()
+
+    def on_click(self, event: Click) -> None:
+        """Mark the option that was clicked."""
+        for line, start, place in self._spans:
+            if event.y == line and event.x >= start:
+                self._at = place
+        self.action_mark()
+
+    def action_move(self, by: int) -> None:
+        """Go to another option."""
+        self._at = (self._at + by) % max(1, len(self._field.options))
+        self._draw()
+
+    def action_mark(self) -> None:
+        """Pick the option at the cursor; of several, take it in or out."""
+        field, option = self._field, self._field.options[self._at : self._at + 1]
+        if field.kind == "switch":
+            self._value = not (self._is_set and self._value)
+        elif field.kind == "choices":
+            places = [place_of(one, field.options) for one in self._value]
+            kept = [one for one, place in zip(self._value, places, strict=True) if place != self._at]
+            # What was there keeps its order, and what is added comes last.
+            self._value = kept if self._at in places else [*kept, *(one.value for one in option)]
+        elif option:
+            self._value = option[0].value
+        self._is_set = True
+        self._draw()
+        self.post_message(Picked(self.pointer, self._value))
+
+    def _draw(self) -> None:
+        text, self._spans = Text(end=""), []
+        for place, (label, is_marked) in enumerate(self._labels()):
+            opening, closing = "()" if self._field.kind == "choice" else "[]"
+            mark = f"{opening}{'x' if is_marked else ' '}{closing} "
+            width = len(mark) + label.cell_len
+            line, start = text.plain.count("\n"), cell_len(text.plain.rpartition("\n")[2])
+            if start and start + width > self.size.width:
+                text.append("\n")
+                line, start = line + 1, 0
+            self._spans.append((line, start, place))
+            is_here = self.has_focus and place == self._at
+            text.append_text(Text.assemble((mark, ""), label, style="reverse" if is_here else ""))
+            text.append("  ")
+        self.update(text)
+
+    def _labels(self) -> list[tuple[Text, bool]]:
+        field = self._field
+        if field.kind == "switch":
+            return [(Text(("true" if self._value else "false") if self._is_set else "not set"), bool(self._value))]
+        if field.kind == "choices":
+            marked: set[int | None] = {place_of(one, field.options) for one in self._value}
+        else:
+            marked = {place_of(self._value, field.options)} if self._is_set else set()
+        return [(shown(option.label, _LABEL), place in marked) for place, option in enumerate(field.options)]
+
+
+class SelectField(Select[int]):
+    """One of many options; typing looks for one."""
+
+    def __init__(self, field: Field) -> None:
+        self.pointer = field.pointer
+        self._options_told = field.options
+        self._before = field.chosen
+        super().__init__(
+            [(shown(option.label, _LABEL), place) for place, option in enumerate(field.options)],
+            value=Select.NULL if field.chosen is None else field.chosen,
+            prompt="(none)",
+            compact=True,
+            disabled=bool(field.fixed),
+        )
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Tell what was picked."""
+        event.stop()
+        # It also speaks when it is made, and of the blank that stands for nothing picked.
+        if isinstance(event.value, int) and event.value != self._before:
+            self._before = event.value
+            self.post_message(Picked(self.pointer, self._options_told[event.value].value))
+
+
+class ChoiceField(Select[int]):
+    """The form of a value, where the schema allows several."""
+
+    def __init__(self, field: Field, choice: Choice) -> None:
+        self.pointer = field.pointer
+        self._number = choice.number
+        self._before = choice.index
+        super().__init__(
+            [(shown(label, _LABEL), place) for place, label in enumerate(choice.labels)],
+            value=Select.NULL if choice.index is None else choice.index,
+            prompt="(which form?)",
+            compact=True,
+            disabled=bool(field.fixed),
+        )
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        """Tell what was chosen."""
+        event.stop()
+        if isinstance(event.value, int) and event.value != self._before:
+            self._before = event.value
+            self.post_message(Chosen(self.pointer, self._number, event.value))
+
+
+def editor_of(field: Field, text: str) -> Widget:
+    """Return the widget in which a value is edited; ``text`` is what stands in it where one types."""
+    try:
+        match field.kind:
+            case "line" | "number" | "tags":
+                return LineField(field, text)
+            case "text" | "json":
+                return AreaField(field, text)
+            case "choice" if not field.is_radio:
+                return SelectField(field)
+            case "choice" | "choices" | "switch":
+                return MarkField(field)
+            case _:
+                return Static(shown_lines(field.options[0].label if field.options else text))
+    except ValueError:
+        return Static(Text("what stands here can be edited only in your own editor (f4)", style="warn"))

@@ -1,0 +1,188 @@
+"""The form of a record in a scrolling pane, with the form of its answer below where the category has a schema."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+from textual.timer import Timer
+from textual.widgets import Static
+
+from curate.record import CurateError
+from curate.tui.border import shown
+from curate.tui.chrome import Rule
+from curate.tui.form.nodes import update_if_other
+from curate.tui.form.sheet import Sheet
+from curate.workshop.answers import Answer, answer_of
+from curate.workshop.edits import Edit
+
+PAUSE = 0.15
+"""Seconds without a key after which what was typed is judged."""
+
+
+class FormView(Vertical):
+    """Fields, a line of help on the one with the focus, and a line that says how things stand."""
+
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("pagedown", "scroll(1)", "Page down", id="edit.page_down", show=False),
+        Binding("pageup", "scroll(-1)", "Page up", id="edit.page_up", show=False),
+    ]
+    DEFAULT_CSS = """
+    FormView { height: 1fr; }
+    FormView #fields { height: 1fr; scrollbar-size-vertical: 1; }
+    FormView Sheet, FormView #answer { height: auto; }
+    FormView Branch { height: auto; width: 1fr; layout: vertical; }
+    FormView Leaf, FormView .choice { height: auto; width: 1fr; layout: horizontal; }
+    FormView .within > Leaf, FormView .within > Branch, FormView .within > More { margin-left: 2; }
+    FormView .within > .choice, FormView .within > ProblemLine { margin-left: 2; }
+    FormView Leaf > ChoiceField { width: 16; margin-right: 1; }
+    FormView .name { width: 14; height: auto; }
+    FormView ProblemLine { height: auto; width: 1fr; padding-left: 14; }
+    FormView Head, FormView More { height: 1; width: 1fr; }
+    FormView Head:focus, FormView More:focus { text-style: reverse; }
+    FormView LineField { width: 1fr; background: $panel; }
+    FormView LineField:disabled { background: $background; }
+    FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
+    FormView MarkField { width: 1fr; height: auto; }
+    FormView SelectField, FormView .choice > ChoiceField { width: 1fr; height: auto; }
+    FormView #help, FormView #foot { height: 1; width: 1fr; }
+    """
+
+    class Changed(Message):
+        """What is typed has changed, and nothing has been typed for a moment."""
+
+    def __init__(self, edit: Edit) -> None:
+        super().__init__()
+        self.edit = edit
+        self.answer: Answer | None = None
+        self.note = ""
+        """What the last line says about the draft."""
+        self._timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay out the fields over the two lines."""
+        with VerticalScroll(id="fields", can_focus=False):
+            yield Sheet(self.edit.form, id="line")
+            yield Vertical(id="answer")
+        yield Static(id="help")
+        yield Static(id="foot")
+
+    async def on_mount(self) -> None:
+        """Judge what is there."""
+        await self.sheet.judge()
+        await self._show_answer()
+        self._show_foot()
+
+    @property
+    def sheet(self) -> Sheet:
+        """The fields of the record itself."""
+        return self.query_one("#line", Sheet)
+
+    @property
+    def is_typing(self) -> bool:
+        """Whether something typed is not judged yet."""
+        return self._timer is not None
+
+    async def focus_pointer(self, pointer: str) -> bool:
+        """Go to the field of ``pointer``, or the nearest one around it; return False where nothing takes the focus."""
+        return await self.sheet.focus_pointer(pointer)
+
+    async def take(self, edit: Edit) -> None:
+        """Show the form that ``edit`` has now, which may be another record's."""
+        self.edit = edit
+        await self.sheet.take(edit.form)
+        await self._show_answer()
+        self._show_foot()
+
+    def unread_answer(self) -> str:
+        """Return why the form of the answer says nothing that can be saved; empty where it does, or there is none."""
+        form = self.answer.form if self.answer else None
+        return "" if form is None else next((f"{name}: {one.message}" for name, one in form.typed.items()), "")
+
+    def tell(self, note: str) -> None:
+        """Write about the draft on the last line."""
+        self.note = note
+        self._show_foot()
+
+    async def on_sheet_edited(self, event: Sheet.Edited) -> None:
+        """Wait for a pause."""
+        event.stop()
+        if event.sheet is not self.sheet and self.answer is not None:
+            self.answer.write(self.edit)
+            await self.sheet.rebuild()
+        if self._timer is not None:
+            self._timer.stop()
+        self._timer = self.set_timer(PAUSE, self.judge)
+
+    def on_sheet_entered(self, event: Sheet.Entered) -> None:
+        """Help with the field that has the focus."""
+        event.stop()
+        field = event.sheet.form.nearest(event.pointer)
+        parts = [field.fixed, field.bounds, field.help]
+        told = ". ".join(part for part in parts if part)
+        text = Text.assemble((" ", ""), shown(field.name, 30, style="strong"), "  ", shown(told, 300))
+        update_if_other(self.query_one("#help", Static), text)
+
+    async def judge(self) -> None:
+        """Look at what was typed: what is wrong, and whether it asks for other fields."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        await self.sheet.catch_up()
+        await self._show_answer()
+        self._show_foot()
+        self.post_message(self.Changed())
+
+    def action_scroll(self, pages: int) -> None:
+        """Scroll the fields."""
+        fields = self.query_one("#fields", VerticalScroll)
+        fields.scroll_relative(y=pages * max(1, fields.size.height - 1), animate=False)
+
+    async def _show_answer(self) -> None:
+        """Show the form of the answer, if its category has a schema."""
+        try:
+            answer = answer_of(self.edit, self.answer)
+        except CurateError as error:
+            await self._put_answer(None, f"{error.code}: {error.message}")
+            return
+        is_other = answer is not self.answer
+        self.answer = answer
+        if answer is None:
+            await self._put_answer(None, "")
+            return
+        is_new_form = answer.read(self.edit)
+        if answer.form is None:
+            await self._put_answer(answer, f"the answer is no JSON; it is to fit {answer.shape.name}")
+        elif is_other or is_new_form or not self.query("#answer Sheet"):
+            await self._put_answer(answer, "")
+        else:
+            await self.query_one("#answer Sheet", Sheet).catch_up()
+
+    async def _put_answer(self, answer: Answer | None, note: str) -> None:
+        box = self.query_one("#answer", Vertical)
+        sheets = list(box.query(Sheet))
+        if answer is not None and answer.form is not None and sheets:
+            await sheets[0].take(answer.form)
+            return
+        await box.remove_children()
+        if answer is not None or note:
+            name = answer.shape.name if answer is not None else "schema"
+            await box.mount(Rule(Text.assemble("answer as a form: ", shown(name, 30))))
+        if note:
+            await box.mount(Static(Text.assemble(("~ warn ", "warn"), shown(note, 200))))
+        elif answer is not None and answer.form is not None:
+            sheet = Sheet(answer.form)
+            await box.mount(sheet)
+            await sheet.judge()
+
+    def _show_foot(self) -> None:
+        num_problems = sum(sheet.num_problems for sheet in self.query(Sheet))
+        status = (
+            (f"! {num_problems} error{'' if num_problems == 1 else 's'}", "error") if num_problems else ("ok", "ok")
+        )
+        text = Text.assemble((" * required   ", "muted"), status, "   ", shown(self.note, 200, style="muted"))
+        update_if_other(self.query_one("#foot", Static), text)

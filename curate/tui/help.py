@@ -1,0 +1,131 @@
+"""What `?` and `@` show: every key of the screen, made from the bindings, and what was run and decided."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+from textual.binding import Binding
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from curate.tui.border import shown
+from curate.tui.keymap import bindings_of, key_name
+
+if TYPE_CHECKING:
+    from curate.journal import AnyEvent
+    from curate.tui.app import CurateApp
+
+_CODE = re.compile(r"`([^`]+)`")
+_KEYS_WIDTH, _WORD_WIDTH = 18, 26
+_MOST_EVENTS = 200
+_COPYING = (
+    "Copying: `y` takes the command and `Y` the record, by OSC 52; tmux needs `set -g set-clipboard on` for it."
+    " Dragging selects text inside the app; to select with the terminal itself hold shift, or start with --no-mouse."
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One line of the command log: when (HH:MM), the equal command, and what came of it."""
+
+    at: str
+    command: str
+    result: str
+
+
+def keys_page(app: CurateApp) -> Text:
+    """Return the help of the screen that is shown: its own words, then all keys with their ids."""
+    screen = app.present()
+    text = Text()
+    if screen.HELP:
+        text.append_text(marked_up(screen.HELP)).append("\n\n")
+    groups: list[tuple[str, Sequence[type[DOMNode]]]] = [(screen.TITLE or screen.NAME, [type(screen)])]
+    around = [] if screen.focused is None else [type(node) for node in screen.focused.ancestors_with_self]
+    inner = [kind for kind in around if not issubclass(kind, Screen) and kind is not type(app)]
+    groups.append(("Where the focus is", inner))
+    groups.append(("Everywhere", [type(app)]))
+    for title, kinds in groups:
+        rows = _rows(app, bindings_of(kinds))
+        if rows:
+            text.append(f"{title}\n", "strong")
+            for row in rows:
+                text.append_text(row).append("\n")
+            text.append("\n")
+    text.append("Go to\n", "strong")
+    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in app.tabs) + "   g g first row\n\n")
+    return text.append_text(marked_up(_COPYING))
+
+
+def marked_up(markdown: str) -> Text:
+    """Return our own Markdown as text: headings, and `code` as keys; the rest reads well as it stands."""
+    text = Text()
+    for line in markdown.strip().splitlines():
+        if line.startswith("#"):
+            text.append(line.lstrip("# ") + "\n", "strong")
+            continue
+        for place, piece in enumerate(_CODE.split(line)):
+            text.append(piece, "key" if place % 2 else "")
+        text.append("\n")
+    text.rstrip()
+    return text
+
+
+def log_page(ran: Iterable[Ran], events: Iterable[AnyEvent]) -> Text:
+    """Return what this app has run, and the last decisions in the journal, the newest first."""
+    text = Text("Run from here\n", "strong")
+    lines = [
+        Text.assemble(f"  {one.at}  ", shown(one.command, 200, "key"), "  ", shown(one.result, 200)) for one in ran
+    ]
+    for line in reversed(lines):
+        text.append_text(line).append("\n")
+    text.append("" if lines else "  nothing yet\n").append("\nDecided\n", "strong")
+    for event in events:
+        text.append_text(event_line(event)).append("\n")
+    return text
+
+
+def event_line(event: AnyEvent) -> Text:
+    """Return one decision on one line: time, annotator, what, on which record."""
+    what = event.model_dump(mode="json")
+    match event.op:
+        case "drop":
+            told = what["reason"]
+        case "assign":
+            told = f"-> {what['split']}"
+        case "label" | "resolve":
+            told = f"{what['question']} -> {what['value']}"
+        case "edit":
+            told = ", ".join(what["changes"])
+        case _:
+            told = ""
+    return Text.assemble(
+        f"  {event.at[11:16]} ", shown(event.by, 12), f"  {event.op:8}", shown(event.id, 30, "accent"), "  ",
+        shown(told, 80),
+    )  # fmt: skip
+
+
+def command_log(app: CurateApp) -> Text:
+    """Return the page for `@`."""
+    return log_page(app.ran_commands, app.workshop.recent(_MOST_EVENTS) if app.has_workshop else [])
+
+
+def _rows(app: CurateApp, bindings: Sequence[Binding]) -> list[Text]:
+    by_action: dict[str, tuple[list[str], Binding]] = {}
+    for binding in bindings:
+        by_action.setdefault(binding.id or binding.action, ([], binding))[0].append(binding.key)
+    keymap: dict[str, Any] = dict(app._keymap)
+    rows = []
+    for keys, binding in by_action.values():
+        own = keymap.get(binding.id or "")
+        names = " ".join(key_name(key) for key in (own.split(",") if own else keys))
+        rows.append(
+            Text.assemble(
+                "  ", (f"{names:<{_KEYS_WIDTH}}", "key"), f"{binding.description:<{_WORD_WIDTH}}",
+                (binding.id or "", "muted"),
+            )
+        )  # fmt: skip
+    return rows

@@ -1,0 +1,143 @@
+"""What every screen has in common: header, tab bar, status line and key line around a body of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widget import Widget
+
+from curate.tui.chrome import Header, KeyLine, Rule, StatusLine, TabBar, TooSmall
+
+if TYPE_CHECKING:
+    from curate.tui.app import CurateApp
+    from curate.tui.status import Severity
+    from curate.workshop import Workshop
+
+NARROWER, LOWER = 60, 15
+"""Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave."""
+
+
+class WorkshopScreen(Screen[None]):
+    """One of the nine screens. Subclasses give the class variables, `compose_body`, and what else they need."""
+
+    NAME: ClassVar[str]
+    """The name of its file: ``app.go(NAME)`` shows it."""
+    KEY: ClassVar[str]
+    """``g`` and this key go there."""
+    HELP = ""
+    """Markdown that `?` shows above the keys."""
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
+
+    if TYPE_CHECKING:
+
+        @property
+        def app(self) -> CurateApp:  # type: ignore[override]
+            """The app, as what it is."""
+
+    def compose(self) -> ComposeResult:
+        """Lay the body between the lines that all screens share."""
+        yield Header()
+        yield TabBar(self.NAME)
+        yield Rule()
+        with Container(id="body"):
+            yield from self.compose_body()
+        yield StatusLine()
+        yield KeyLine()
+        yield TooSmall()
+
+    def compose_body(self) -> ComposeResult:
+        """Yield what lies between the tab bar and the status line."""
+        raise NotImplementedError
+
+    @property
+    def workshop(self) -> Workshop:
+        """The open workshop; only Home is ever shown without one."""
+        return self.app.workshop
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether there is room for one pane only."""
+        return self.has_class("-narrow")
+
+    def equal_command(self) -> str:
+        """Return the command line that is equal to what is shown, for `y`; empty where there is none."""
+        return ""
+
+    def record_json(self) -> str:
+        """Return the record under the cursor as one line of JSON, for `Y`; empty where there is none."""
+        return ""
+
+    def arrive(self, **what: Any) -> None:
+        """Take what `app.go` handed over; called each time the screen is shown by it."""
+
+    def opened(self) -> None:
+        """Called on the screen that is shown once it is known whether there is a workspace; only Home is concerned."""
+
+    def ready(self) -> None:
+        """Called when the catalog is loaded, or when the screen is first shown if it was loaded before.
+
+        Called again after the record files were read anew: the rows then have other numbers.
+        """
+
+    def changed(self, ids: set[str]) -> None:
+        """Called when records changed, by whomever; while another screen is shown, it waits until this one is."""
+
+    def reread(self) -> None:
+        """Called by `r`: read anew what this screen shows."""
+
+    def has_unsaved(self) -> bool:
+        """Whether leaving the app now would lose something that was typed and not kept."""
+        return False
+
+    def close_side(self) -> bool:
+        """Go back one level within the screen; return False where there is none and `esc` should leave it."""
+        if self.is_narrow and self.is_side_open:
+            self.is_side_open = False
+            return True
+        return False
+
+    @property
+    def is_side_open(self) -> bool:
+        """Whether, where there is room for one pane only, it is the one of class ``side``."""
+        return self.has_class("-side")
+
+    @is_side_open.setter
+    def is_side_open(self, is_open: bool) -> None:
+        self.set_class(is_open, "-side")
+
+    def tell(self, message: str | Text, severity: Severity = "ok") -> None:
+        """Write ``message`` on the status line; a plain string is made visible first."""
+        self.app.tell(message, severity)
+
+    def on_mount(self) -> None:
+        """Measure once before the first paint."""
+        self._judge_size()
+
+    def on_resize(self) -> None:
+        """Refuse to draw where there is no room."""
+        self._judge_size()
+
+    def on_screen_resume(self) -> None:
+        """Hand over what waited for this screen."""
+        self.app.deliver(self)
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether the terminal has too few columns or lines for a screen."""
+        width, height = self.app.size
+        return width < NARROWER or height < LOWER
+
+    def _judge_size(self) -> None:
+        self.set_class(self.is_too_small, "-tiny")
+
+    def pane(self) -> Widget | None:
+        """Return the pane that holds the focus, for `z`: the widget of class ``pane`` around it, else itself."""
+        focused = self.focused
+        if focused is None:
+            return None
+        panes = (one for one in focused.ancestors_with_self if isinstance(one, Widget) and one.has_class("pane"))
+        return next(panes, focused)

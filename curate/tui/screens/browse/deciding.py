@@ -1,0 +1,132 @@
+"""What Browse decides on the records that are marked, or on the one under the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding
+
+from curate.journal import Decision
+from curate.record import Json
+from curate.settings.model import Question
+from curate.table import counted
+from curate.tui.dialogs import Prompt
+from curate.tui.frame_table import FrameTable
+from curate.tui.screens.browse.choosing import Choose
+from curate.workspace.fold import CATEGORY
+
+if TYPE_CHECKING:
+    from curate.tui.screen import WorkshopScreen
+
+    _Screen = WorkshopScreen
+else:
+    _Screen = object
+
+REASON = "dropped in Browse"
+"""The reason of `d`; `D` asks for another."""
+TAKEN_BACK = "(take my answer back)"
+_FEW = 100
+"""Records that are decided on at once; more take a while, and a thread."""
+
+
+class Deciding(_Screen):
+    """The part of the screen that decides; ``table`` is the table of records."""
+
+    KEYS: ClassVar[Sequence[Binding]] = (
+        Binding("t", "label", "Tag", id="browse.label"),
+        Binding("d", "drop", "Drop", id="browse.drop"),
+        Binding("D", "drop_because", "Drop, with a reason", id="browse.drop_because", show=False),
+        Binding("X", "restore", "Restore", id="browse.restore"),
+    )
+
+    if TYPE_CHECKING:
+
+        @property
+        def table(self) -> FrameTable:
+            """The table of records."""
+
+    def action_drop(self) -> None:
+        """Leave records out."""
+        self._drop(REASON)
+
+    def action_drop_because(self) -> None:
+        """Leave records out for a reason that is typed."""
+        if names := self.table.chosen():
+            question = (
+                f"Why is {counted(len(names), 'record')} left out?" if len(names) == 1 else "Why are they left out?"
+            )
+            self.app.push_screen(Prompt(question, REASON), self._drop)
+
+    def action_restore(self) -> None:
+        """Take records in again."""
+        names = [name for name in self.table.chosen() if self.workshop.state(name).dropped is not None]
+        self._decide("restore", names, {}, "restored", "is dropped")
+
+    def action_label(self) -> None:
+        """Answer a question about records."""
+        if not self.table.chosen():
+            return
+        questions = self.workshop.workspace.settings.label.questions or [Question(name=CATEGORY)]
+        if len(questions) == 1:
+            self._ask_value(questions[0])
+            return
+        by_name = {question.name: question for question in questions}
+        values = [(name, question.ask) for name, question in by_name.items()]
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self._ask_value(by_name[name])
+
+        self.app.push_screen(Choose("Which question?", values), chosen)
+
+    def _drop(self, reason: str | None) -> None:
+        """Leave out what is in; None where whoever was asked for a reason gave none."""
+        if reason is not None:
+            names = [name for name in self.table.chosen() if self.workshop.state(name).dropped is None]
+            self._decide("drop", names, {"reason": reason.strip() or REASON}, "dropped", "is in")
+
+    def _ask_value(self, question: Question) -> None:
+        known = question.values or (self._categories() if question.name == CATEGORY else [])
+        values = [(value, question.guide.get(value, "")) for value in known]
+        names = self.table.chosen()
+        what = names[0] if len(names) == 1 else counted(len(names), "record")
+        # A question without values of its own takes any text.
+        asked = f"{question.ask or question.name}  ({what})"
+        box = Choose(asked, [*values, (TAKEN_BACK, "")], is_open=not question.values)
+
+        def answered(value: str | None) -> None:
+            if value is not None:
+                answer = None if value == TAKEN_BACK else value
+                done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
+                self._decide("label", names, {"question": question.name, "value": answer}, done, "")
+
+        self.app.push_screen(box, answered)
+
+    def _categories(self) -> Sequence[str]:
+        known = self.workshop.workspace.settings.categories
+        if known:
+            return list(known)
+        found = self.workshop.catalog.frame([CATEGORY])[CATEGORY].unique().sort().to_list()
+        return [name for name in found if name]
+
+    def _decide(self, op: Any, names: Sequence[str], fields: Mapping[str, Json], done: str, lacking: str) -> None:
+        """Save one decision on each record as one act, and say so."""
+        if not names:
+            self.tell(f"No record that {lacking} is chosen.", "warn")
+            return
+        decisions = [Decision(op, name, fields=dict(fields)) for name in names]
+        what = names[0] if len(names) == 1 else counted(len(names), "record")
+        message = f"{done} {what} (u undoes)"
+        save: Callable[[], object] = partial(self.workshop.apply, decisions)
+
+        def saved(_events: object) -> None:
+            self.table.clear_marks()
+            self.tell(message)
+
+        if len(names) > _FEW:
+            self.app.background(save, saved, group="write.browse")
+        else:
+            save()
+            saved(None)

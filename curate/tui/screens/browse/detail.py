@@ -1,0 +1,193 @@
+"""One record as text: what it says, what people answered, what is wrong with it, and what was decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rich.text import Text
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+
+from curate.diff.words import text_of as value_text
+from curate.diff.words import word_changes
+from curate.record import Finding, Json, Record, canonical
+from curate.shape.view import text_of
+from curate.table import counted
+from curate.tui.border import shown, shown_lines
+from curate.tui.glyphs import glyphs
+from curate.tui.help import event_line
+from curate.tui.screens.browse.rows import UNKNOWN, WORDS
+
+if TYPE_CHECKING:
+    from curate.journal import AnyEvent
+    from curate.workshop.catalog import Row
+    from curate.workspace import State
+
+MOST_TEXT = 20_000
+"""Characters of one text that are drawn; how many more there are is said."""
+_MOST_META = 300
+_STYLES = {"ok": "ok", "warning": "warn", "error": "error", "dropped": "dropped"}
+_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn"), "info": ("info ", "muted")}
+
+View = Literal["pretty", "raw", "diff"]
+VIEWS: tuple[View, ...] = ("pretty", "raw", "diff")
+
+
+class Side(VerticalScroll):
+    """The pane of one record, in which the letters move as they do in lists."""
+
+    BINDINGS = [  # noqa: RUF012  Textual declares it so
+        Binding("j", "scroll_down", "Down", show=False, id="detail.down"),
+        Binding("k", "scroll_up", "Up", show=False, id="detail.up"),
+        Binding("ctrl+d", "page_down", "Page down", show=False, id="detail.page_down"),
+        Binding("ctrl+u", "page_up", "Page up", show=False, id="detail.page_up"),
+        Binding("G", "scroll_end", "Last line", show=False, id="detail.end"),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is known of the record under the cursor."""
+
+    state: State
+    row: Row
+    by: str
+    """Who looks at it: others' answers to a question are shown to those who have answered it."""
+    line: Record | None
+    """The record as its line has it; None where a decision added it."""
+    findings: Sequence[Finding] | None
+    """None where nothing was validated yet."""
+    history: Sequence[AnyEvent]
+
+
+def told(subject: Subject, view: View) -> Text:
+    """Return all of a record in one of the views."""
+    blocks = [_head(subject, view), *_labels(subject)]
+    if view == "raw":
+        blocks.append(_limited(json.dumps(dict(subject.state.record.data), indent=2, ensure_ascii=False)))
+    elif view == "diff":
+        blocks += _changes(subject)
+    else:
+        blocks += [*_texts(subject.state.record), *_problems(subject), *_bookkeeping(subject), *_history(subject)]
+    return Text("\n").join(blocks)
+
+
+def seen_labels(state: State, by: str) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
+    """Yield each question with the answers that ``by`` may see, and how many are hidden from them.
+
+    An answer has the annotator's name before it, "agreed" for what holds. Whoever has not answered a question that
+    others have sees neither their answers nor what came of them, so that a second answer stays an answer of its own.
+    """
+    for question in dict.fromkeys([*state.record.labels, *state.answers]):
+        answers = {who: value for who, value in state.answers.get(question, {}).items() if value is not None}
+        is_open = by in answers or not answers or state.resolved.get(question) is not None
+        agreed = state.record.labels.get(question)
+        if is_open:
+            yield question, [*((("agreed", agreed),) if agreed is not None else ()), *answers.items()], 0
+        else:
+            yield question, [], len(answers)
+
+
+def _head(subject: Subject, view: View) -> Text:
+    state, row = subject.state, subject.row
+    is_unknown = row.status == "ok" and subject.findings is None
+    word = f"{UNKNOWN} not validated" if is_unknown else WORDS[row.status]
+    text = Text.assemble(shown(row.id, 60, "strong"), "  ")
+    for one in VIEWS:
+        text.append(f"[{one}]" if one == view else f" {one} ", "tab" if one == view else "muted")
+    text.append("\n").append_text(shown(row.category or "no category", 30, "accent"))
+    text.append("  ").append(word, "muted" if is_unknown else _STYLES[row.status])
+    text.append(f"  split {row.split or '-'}  ~{row.tokens:,} tok")
+    if state.dropped is not None:
+        text.append_text(Text.assemble("\n", ("dropped: ", "dropped"), shown(state.dropped, 200)))
+    return text
+
+
+def _labels(subject: Subject) -> Iterator[Text]:
+    for question, answers, num_hidden in seen_labels(subject.state, subject.by):
+        text = Text.assemble(("labels ", "muted"), shown(question, 30), "  ")
+        for who, value in answers:
+            text.append_text(Text.assemble(shown(who, 20, "muted"), ":", shown(value_text(value), 60), "  "))
+        if num_hidden:
+            text.append(f"{counted(num_hidden, 'answer')} by others, shown once you have answered", "muted")
+        yield text
+
+
+def _texts(record: Record) -> Iterator[Text]:
+    yield _rule()
+    if not record.messages:
+        yield Text("TEXT", "strong")
+        yield _limited(record.text)
+    for message in record.messages:
+        yield shown(str(message.get("role", "")).upper(), 30, "strong")
+        yield _limited(text_of(message)) if text_of(message) else Text("<empty>", "muted")
+    if record.tools:
+        names = [str(tool.get("function", {}).get("name", "")) for tool in record.tools]
+        yield Text.assemble(("tools ", "muted"), shown(", ".join(names), 200))
+
+
+def _problems(subject: Subject) -> Iterator[Text]:
+    yield Text("")
+    findings = subject.findings
+    if findings is None:
+        yield Text("PROBLEMS not looked for yet (g v validates)", "muted")
+        return
+    yield Text(f"PROBLEMS {len(findings)}", "strong")
+    for finding in findings:
+        place = shown(finding.pointer, 40, "muted")
+        yield Text.assemble(
+            _SIGNS[finding.severity], finding.code, " ", place, " " if place.plain else "", shown(finding.message, 300)
+        )
+
+
+def _bookkeeping(subject: Subject) -> Iterator[Text]:
+    record = subject.state.record
+    if record.meta:
+        text = Text("META ", "strong")
+        for key, value in record.meta.items():
+            text.append_text(Text.assemble(shown(key, 30, "muted"), "=", shown(value_text(value), _MOST_META), "  "))
+        yield text
+    yield Text.assemble(("LINE ", "strong"), shown(f"{record.source.file}:{record.source.line}", 200, "muted"))
+
+
+def _history(subject: Subject) -> Iterator[Text]:
+    events = subject.history
+    yield Text.assemble(("HISTORY ", "strong"), counted(len(events), "decision") if events else "nothing decided")
+    yield from (event_line(event) for event in reversed(events))
+
+
+def _changes(subject: Subject) -> Iterator[Text]:
+    """Yield what decisions have made of the line, key by key; the words that went and came stand in brackets."""
+    yield _rule()
+    record = subject.state.record
+    if subject.line is None:
+        yield Text("This record was added by a decision; no record file has it.")
+        return
+    before: Mapping[str, Json] = subject.line.data
+    after = record.data
+    keys = [key for key in {**before, **after} if canonical([before.get(key)]) != canonical([after.get(key)])]
+    if not keys:
+        yield Text("It says what its line says.")
+    for key in keys:
+        yield shown(key, 60, "strong")
+        text = Text()
+        for what, piece in word_changes(value_text(before.get(key, "")), value_text(after.get(key, ""))):
+            mark = {"removed": ("[-", "-]"), "added": ("[+", "+]")}.get(what, ("", ""))
+            style = what if what in ("removed", "added") else ""
+            text.append_text(Text.assemble((mark[0], style), _limited(piece, style), (mark[1], style)))
+        yield text
+
+
+def _limited(text: str, style: str = "") -> Text:
+    """Return a text as lines, cut where it is too long to draw; what is left out is counted."""
+    if len(text) <= MOST_TEXT:
+        return shown_lines(text, style)
+    rest = f"{glyphs().ellipsis} {len(text) - MOST_TEXT:,} more characters are not drawn; Y copies them all"
+    return Text.assemble(shown_lines(text[:MOST_TEXT], style), ("\n" + rest, "muted"))
+
+
+def _rule() -> Text:
+    return Text(glyphs().rule * 24, style="muted")

@@ -1,0 +1,128 @@
+"""Two runs beside one another, as text and as the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.text import Text
+
+from curate.tui.border import shown, shown_lines
+from curate.tui.frame_table import Column, ListRows, Tone
+from curate.tui.glyphs import bar
+from curate.workshop.runs import Beside, Regression, Row
+
+Metric = Literal["score", "bits per byte"]
+Order = Literal["category", "change", "n"]
+_NOT = "not reported"
+_DASH = "-"
+
+
+def tone(value: str) -> Tone:
+    """Return how a change is drawn: only one that chance does not explain has a colour, and a star besides."""
+    if "*" not in value:
+        return "muted" if "~" in value else ""
+    return "error" if value.startswith("-") else "ok"
+
+
+def columns(found: Beside, metric: Metric, *, is_narrow: bool) -> list[Column]:
+    """Return the columns of the table of categories."""
+    second = "C" if found.first else "B"
+    sides = [Column("A", 6, is_right=True), *([Column("B", 6, is_right=True)] if found.first else [])]
+    names = [Column("category"), Column("n", 6, is_right=True), *sides, Column(second, 6, is_right=True)]
+    against = f"{second}-{'B' if found.first else 'A'}"
+    changes = [Column(against, 8, is_right=True, tone=tone), Column("95 %", 16)]
+    counts = [] if is_narrow or metric != "score" else [Column("win/tie/loss", 13)]
+    return [*names, *changes, *counts, *([] if is_narrow else [Column(f"bar ({second})", 18)])]
+
+
+def rows_of(found: Beside, metric: Metric, order: Order, *, is_narrow: bool) -> ListRows:
+    """Return the categories in some order, and last the mean over them."""
+    rows = sorted(found.rows, key=lambda row: _rank(row, order))
+    return ListRows([_cells(found, row, metric, is_narrow) for row in [*rows, *([found.macro] if found.macro else [])]])
+
+
+def told_head(found: Beside, metric: Metric) -> Text:
+    """Return which runs are compared, and on what."""
+    base = found.second.told("recipe", "base")
+    sides = [f"base {base}".rstrip(), *([found.first.id] if found.first else []), found.second.id]
+    text = Text(" ", no_wrap=True, end="")
+    for letter, side in zip("ABC", sides, strict=False):
+        text.append_text(Text.assemble((f"{letter} ", "strong"), shown(side, 28), "   "))
+    number = sum(row.n or 0 for row in found.rows)
+    text.append(f"{metric}   {found.split} {number:,}", "muted")
+    return text
+
+
+def told_notes(found: Beside) -> Text:
+    """Return what the marks mean, and what could not be compared."""
+    lines = [Text("* beyond chance: interval without 0, p < 0.05 (Holm).  ~ within noise", style="muted")]
+    lines += [shown(note, 200, "warn") for note in found.notes]
+    return Text("\n").join(lines)
+
+
+def told_changes(found: Beside) -> Text:
+    """Return what differs between two runs, what is the same last."""
+    if found.first is None:
+        return Text.assemble(("WHAT CHANGED", "strong"), ("  the run beside its own base", "muted"))
+    lines = [Text("WHAT CHANGED  B -> C", style="strong")]
+    for one in sorted(found.changed, key=lambda one: one.is_same and not one.what.startswith(" ")):
+        style = "muted" if one.is_same else ""
+        lines.append(Text.assemble(shown(f"{one.what:<16} ", 30, "muted"), shown(one.told, 120, style)))
+    return Text("\n").join(lines)
+
+
+def told_regression(one: Regression | None, expected: str, found: Beside) -> Text:
+    """Return a validation record on which the later model does worse: what was wanted, and what both said."""
+    if one is None:
+        return Text("No validation record got worse. Test records are not looked at one by one.", style="muted")
+    letters = ("B", "C") if found.first else ("A", "B")
+    said = (one.said_before if found.first else None, one.said_after)
+    lines = [Text.assemble(shown(one.id, 40, "strong"), "  ", shown(one.category, 30))]
+    lines += [Text("EXPECTED", style="muted"), shown_lines(expected)]
+    for letter, score, text in zip(letters, (one.before, one.after), said, strict=True):
+        lines += [Text(f"{letter}  {score:.2f}", style="muted"), shown_lines(text if text is not None else _NOT)]
+    return Text("\n").join(lines)
+
+
+def regression_rows(found: Sequence[Regression]) -> ListRows:
+    """Return the validation records that got worse, as rows."""
+    return ListRows([(one.id, one.category, f"{one.before:.2f} -> {one.after:.2f}") for one in found])
+
+
+def _rank(row: Row, order: Order) -> tuple[float, str]:
+    if order == "change":
+        return (row.difference if row.difference is not None else 9.0, row.category)
+    return (-(row.n or 0) if order == "n" else 0.0, row.category)
+
+
+def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[str, ...]:
+    is_score = metric == "score"
+    base, first, second = (row.base, row.first, row.second) if is_score else row.bits
+    before = first if found.first else base
+    difference = row.difference if is_score else _minus(second, before)
+    sides = [_number(base), *([_number(first)] if found.first else []), _number(second)]
+    mark = "" if not is_score else "~" if row.is_noise else "*"
+    change = _DASH if difference is None else f"{difference:+.2f}{mark}"
+    is_known = is_score and row.low is not None and row.high is not None
+    span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT
+    cells = [row.category or "(none)", f"{row.n:,}" if row.n is not None else "", *sides, change, span]
+    if not is_narrow:
+        if is_score:
+            cells.append(_counts(row))
+        cells.append(bar(second, 18) if is_score and second is not None else "")
+    return tuple(cells)
+
+
+def _counts(row: Row) -> str:
+    if row.better is None or row.worse is None or row.n is None:
+        return ""
+    return f"{row.better}/{row.n - row.better - row.worse}/{row.worse}"
+
+
+def _minus(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _number(value: float | None) -> str:
+    return _DASH if value is None else f"{value:.2f}"

@@ -1,0 +1,353 @@
+"""Dedupe: clusters side by side, choices that are staged one by one and written together."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from curate.table import counted
+from curate.tui.chrome import Rule
+from curate.tui.comparing import Comparing, Watch
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.dedupe.drawing import (
+    Pair,
+    advice_line,
+    field_lines,
+    head_line,
+    looked_at,
+    members_line,
+    pair_table,
+    plan_line,
+)
+from curate.workshop.clusters import Act, Choice, Member, Review, What, act_of, beside, find_clusters, read_staged
+from curate.workspace import open_workspace
+from curate.workspace.golden import read_golden
+
+_MOST_NAMED = 3
+_AT_ONCE = 50_000
+"""Records that are compared again by themselves after each change; more wait for `r`."""
+
+
+class DedupeScreen(WorkshopScreen):
+    """One cluster at a time, two of its records beside one another."""
+
+    NAME, TITLE, KEY = "dedupe", "Dedupe", "d"
+    HELP = """\
+Records that repeat one another come in clusters; those in more than one split come first, for they **leak**.
+
+Nothing is written while you choose: each choice is *staged*, kept on the disk, and `W` writes all of them as one act,
+which one `u` takes back. *keep* drops whatever repeats either of the two; *merge* does so too, and A takes over
+labels, metadata and fields that it lacks; *drop* drops B alone; *leave* lets the cluster be, and it does not come again
+unless it grows. Conflicts, the same question with another answer, go only when you have them in front of you.
+"""
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("a", "stage('keep', True)", "Keep A", id="dedupe.keep_a"),
+        Binding("b", "stage('keep', False)", "Keep B", id="dedupe.keep_b"),
+        Binding("m", "stage('merge', True)", "Merge", id="dedupe.merge"),
+        Binding("d", "stage('drop', True)", "Drop B", id="dedupe.drop"),
+        Binding("l", "stage('leave', True)", "Leave", id="dedupe.leave"),
+        Binding("x", "stage_alike", "All like this", id="dedupe.all_alike"),
+        Binding("n", "step(1)", "Cluster", id="dedupe.next", key_display="n/p"),
+        Binding("p,N", "step(-1)", "Previous cluster", id="dedupe.previous", show=False),
+        Binding("W", "write", "Write", id="dedupe.write"),
+        Binding("u", "take_back", "Undo", id="dedupe.take_back"),
+        Binding("tab", "pair(1)", "Next pair", id="dedupe.next_pair", show=False),
+        Binding("shift+tab", "pair(-1)", "Previous pair", id="dedupe.previous_pair", show=False),
+        Binding("f", "filter", "Which clusters", id="dedupe.filter", show=False),
+        Binding("j,down", "scroll(1)", "Down", id="dedupe.down", show=False),
+        Binding("k,up", "scroll(-1)", "Up", id="dedupe.up", show=False),
+        Binding("ctrl+d,pagedown", "scroll(10)", "Page down", id="dedupe.page_down", show=False),
+        Binding("ctrl+u,pageup", "scroll(-10)", "Page up", id="dedupe.page_up", show=False),
+    ]
+    DEFAULT_CSS = """
+    DedupeScreen #body Static { height: auto; padding: 0 1; }
+    DedupeScreen #body Rule { padding: 0; }
+    DedupeScreen #body #pair { height: 1fr; }
+    DedupeScreen #body #fields { height: 5; }
+    DedupeScreen.-narrow #body #fields { height: 2; }
+    DedupeScreen #body #head, DedupeScreen #body #members { height: 1; }
+    DedupeScreen #body #plan, DedupeScreen #body #advice { height: 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._review: Review | None = None
+        self._pair: Pair | None = None
+        self._look: tuple[Member, Member] | None = None
+        self._wanted: dict[str, str] = {}
+        self._is_stale = False
+        self._comparing = Comparing(self, "dedupe.find", self._show_progress)
+
+    def compose_body(self) -> ComposeResult:
+        """Lay out the pair, and lines about it above and below."""
+        yield Static(id="head")
+        yield Rule()
+        with VerticalScroll(id="pair", classes="pane"):
+            yield Static(id="texts")
+        yield Rule()
+        yield Static(id="fields")
+        yield Static(id="members")
+        yield Static(id="plan")
+        yield Static(id="advice")
+
+    # What the app calls.
+
+    def ready(self) -> None:
+        """Begin to compare."""
+        self._find()
+
+    def arrive(self, **what: Any) -> None:
+        """Show the cluster of ``record``, with ``other`` beside it if that is given."""
+        self._wanted = {key: str(value) for key, value in what.items() if key in ("record", "other")}
+        if self._review is not None and not self._comparing.is_running:
+            self._show()
+
+    def changed(self, ids: set[str]) -> None:
+        """Compare again, or with many records say that it is time to."""
+        known = self._review.clusters if self._review else None
+        if known is None or known.num_records <= _AT_ONCE:
+            self._find()
+        elif any(known.of_record(name) for name in ids):
+            self._is_stale = True
+            self.tell("Records of these clusters have changed; r compares anew.", "warn")
+
+    def reread(self) -> None:
+        """Compare anew."""
+        self._find()
+
+    def close_side(self) -> bool:
+        """Stop comparing, or go back from two records that are no cluster."""
+        if self._comparing.stop():
+            return True
+        if self._look is not None:
+            self._look = None
+            self._show()
+            return True
+        return super().close_side()
+
+    def equal_command(self) -> str:
+        """Return the command that decides as is staged here, else the one that shows the clusters."""
+        choice = self._review.choice if self._review and not self._look else None
+        return self._command([choice]) if choice else f"curate dedupe {self._root()} --explain"
+
+    def record_json(self) -> str:
+        """Return record A."""
+        return json.dumps(dict(self._pair.left.record.data), ensure_ascii=False) if self._pair else ""
+
+    # Comparing.
+
+    def _find(self) -> None:
+        root, by = self.workshop.root, self.workshop.by
+
+        def job(watch: Watch) -> tuple[Review, int]:
+            golden = read_golden(root)
+            clusters = find_clusters(open_workspace(root), watch)
+            staged, lost = read_staged(root, by, clusters)
+            frozen = frozenset(golden.ids if golden and golden.is_frozen else ())
+            return Review(clusters, staged, frozen), lost
+
+        self._show_progress("comparing records  (esc stops)")
+        self._comparing.start(job, lambda found: self._found(*found), self._stopped)
+
+    def _found(self, review: Review, lost: int) -> None:
+        self._review, self._is_stale = review.resumed(self._review), False
+        if lost:
+            self.tell(f"{counted(lost, 'staged choice')} no longer fits: the records changed.", "warn")
+        self._show()
+
+    def _stopped(self) -> None:
+        self.tell("Stopped; r compares anew.", "warn")
+        self._show()
+
+    def _show_progress(self, line: str) -> None:
+        if self.is_mounted:
+            self.query_one("#head", Static).update(Text(line, "accent", no_wrap=True, end=""), layout=False)
+
+    # What is looked at.
+
+    def _go_to_wanted(self, review: Review) -> None:
+        wanted, self._wanted, self._look = self._wanted, {}, None
+        name, other = wanted["record"], wanted.get("other", "")
+        if review.go_to(name, other):
+            return
+        if other:
+            records = [self.workshop.state(one).record for one in (name, other)]
+            left, right = (Member(one, one.split, "alike", one.id) for one in records)
+            self._look = left, right
+        else:
+            self.tell(f"{name} repeats nothing, or was left as it is.", "warn")
+
+    def _members(self) -> tuple[Member, Member] | None:
+        return self._look or (self._review.pair if self._review else None)
+
+    def _show(self) -> None:
+        """Compare the two records in a thread, and draw them then."""
+        if self._review is not None and "record" in self._wanted:
+            self._go_to_wanted(self._review)
+        self._pair = None
+        members = self._members()
+        if members is None:
+            self._draw(Text(self._nothing(), end=""), Text(""), Text(""), Text(""))
+            self.query_one("#texts", Static).update(Text(""))
+            return
+        shape = self.workshop.workspace.shape
+        left, right = members
+        frozen = self._review.frozen if self._review else frozenset()
+        self.app.background(
+            lambda: Pair(left, right, beside(left.record, right.record, shape), frozen),
+            self._show_pair,
+            group="dedupe.pair",
+        )
+
+    def _nothing(self) -> str:
+        review = self._review
+        if review is None:
+            return "Nothing was compared; r compares."
+        if review.kind != "all":
+            return f"No cluster of this kind: {review.kind}. f shows others."
+        return f"Nothing to decide: {counted(review.clusters.num_records, 'record')} compared."
+
+    def _show_pair(self, pair: Pair) -> None:
+        review = self._review
+        if (pair.left, pair.right) != self._members():
+            return
+        self._pair = pair
+        choice = None
+        if self._look or review is None or review.cluster is None:
+            head, others = looked_at((pair.left.id, pair.right.id)), Text("")
+        else:
+            choice, threshold = review.choice, review.clusters.method.threshold
+            head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
+            others = members_line(review.cluster, pair.left.id, pair.right.id)
+        self._draw(head, field_lines(pair.beside), others, advice_line(pair))
+        self.query_one("#texts", Static).update(pair_table(pair, choice, is_narrow=self.is_narrow))
+        self.query_one("#pair").scroll_home(animate=False)
+
+    def _draw(self, head: Text, fields: Text, others: Text, advice: Text) -> None:
+        lines = {"head": head, "fields": fields, "members": others, "advice": advice}
+        if self._review:
+            lines["plan"] = plan_line(self._review.staged.summary(), len(self._review.clusters.left))
+        for name, text in lines.items():
+            # They are as high as they are: only the two records need to be laid out anew.
+            self.query_one(f"#{name}", Static).update(text, layout=False)
+
+    def on_resize(self) -> None:
+        """Draw the pair anew: beside one another, or one below the other."""
+        if self._pair is not None:
+            self.call_after_refresh(self._show_pair, self._pair)
+
+    # Keys.
+
+    def action_step(self, step: int) -> None:
+        """Go to the next cluster, or the previous one."""
+        self._look = None
+        if self._review:
+            self._review.step(step)
+            self._show()
+
+    def action_pair(self, step: int) -> None:
+        """Go to the next two records of the cluster."""
+        if self._review and not self._look:
+            self._review.step_pair(step)
+            self._show()
+
+    def action_filter(self) -> None:
+        """Show other clusters: all, those that leak, one kind."""
+        review = self._review
+        if review:
+            kind = review.next_kind()
+            self.tell(f"clusters: {kind}, {len(review.open):,} of {len(review.clusters.open):,}")
+            self._show()
+
+    def action_scroll(self, lines: int) -> None:
+        """Scroll both records."""
+        self.query_one("#pair").scroll_relative(y=lines, animate=False)
+
+    def action_stage(self, what: What, is_left: bool) -> None:
+        """Stage a choice for this cluster and go to the next one without any."""
+        if self._look:
+            self.tell("These two are no cluster; the Split screen can move or drop one of them.", "warn")
+        elif self._review and (choice := self._review.stage(what, is_left=is_left)):
+            self.tell(_told(choice))
+            self._show()
+
+    def action_stage_alike(self) -> None:
+        """Stage for all clusters of the same shape what is staged for this one, or was for the last."""
+        if self._review is None:
+            return
+        model, alike = self._review.stage_alike()
+        if model is None:
+            self.tell("Choose for one cluster first; x then does so for all like it.", "warn")
+            return
+        shape = self._review.clusters.by_name[model.cluster].told_shape
+        if alike:
+            self.tell(f"staged for {counted(len(alike), 'more cluster')} ({shape}): {model.what}. u takes it back.")
+        else:
+            self.tell(f"No other cluster like this one is undecided: {shape}.", "warn")
+        self._show()
+
+    def action_take_back(self) -> None:
+        """Take back what was staged last; where nothing is staged, undo the last act."""
+        step = self._review.take_back() if self._review else []
+        if not step:
+            self.app.action_undo()
+            return
+        self.tell(f"not staged any more: {counted(len(step), 'choice')}")
+        self._show()
+
+    def action_write(self) -> None:
+        """Write everything that is staged as one act."""
+        review, workshop = self._review, self.workshop
+        if review is None or not review.staged.choices:
+            self.tell("Nothing is staged.", "warn")
+            return
+        if self._is_stale or self._comparing.is_running:
+            self.tell("The records have changed; wait until they are compared anew (r), then write.", "warn")
+            return
+        choices = list(review.staged.choices.values())
+
+        def job() -> Act:
+            act = act_of(review.clusters, choices, workshop.state, workshop.workspace.shape)
+            if act.decisions:
+                workshop.apply(act.decisions)
+            review.staged.clear()
+            return act
+
+        self.app.background(job, lambda act: self._written(act, choices), group="write.dedupe")
+
+    def _written(self, act: Act, choices: list[Choice]) -> None:
+        drops = sum(decision.op == "drop" for decision in act.decisions)
+        kept = sum(len(merge.differing) for merge in act.merges)
+        told = f"written: {counted(len(choices) - len(act.late), 'choice')}, {counted(drops, 'record')} dropped"
+        told += f"; where both had a value, the keeper's stays: {kept:,}" if kept else ""
+        told += f"; not written, for somebody dropped the keeper: {len(act.late):,}" if act.late else ""
+        self.app.ran(self._command(choices), told)
+        self.tell(f"{told}. u takes all of it back.", "warn" if act.late else "ok")
+        self._find()
+
+    def _command(self, choices: list[Choice]) -> str:
+        parts = [f"curate dedupe {self._root()}"]
+        for choice in choices[:_MOST_NAMED]:
+            names = [choice.one, choice.other] if choice.what in ("keep", "merge") else [choice.other]
+            parts.append(f"--{choice.what} {shlex.join(names)}")
+        if len(choices) > _MOST_NAMED:
+            parts.append(f"# and {len(choices) - _MOST_NAMED:,} more")
+        return " ".join(parts)
+
+    def _root(self) -> str:
+        return shlex.quote(str(self.app.root))
+
+
+def _told(choice: Choice) -> str:
+    if choice.what == "leave":
+        return "staged: leave as it is. W writes, u takes it back."
+    verb = {"keep": "keep", "merge": "merge into", "drop": "drop"}[choice.what]
+    name = choice.other if choice.what == "drop" else choice.one
+    return f"staged: {verb} {name}, {counted(len(choice.gone), 'record')} dropped. W writes, u takes it back."

@@ -1,0 +1,183 @@
+"""What the Dedupe screen shows of a cluster: two of its records beside one another, and lines about both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from curate.diff.sides import Side
+from curate.diff.words import text_of
+from curate.record import Record
+from curate.table import counted
+from curate.tui.border import safe, shown
+from curate.tui.glyphs import glyphs
+from curate.workshop.catalog.columns import estimated_tokens
+from curate.workshop.clusters import Beside, Choice, Cluster, Member, Summary
+
+MOST_FIELDS = 3
+_MOST_NAMED = 2
+_WORDS = {"keep": "keep A", "merge": "merge into A", "drop": "drop B", "leave": "leave"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two records that are looked at, with how they compare; ``frozen`` is the golden test set."""
+
+    left: Member
+    right: Member
+    beside: Beside
+    frozen: Collection[str]
+
+
+def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice: Choice | None) -> Text:
+    """Return the line that says which cluster this is."""
+    numbers = "  ".join(
+        f"{kind} {cluster.count(kind)}" for kind in ("exact", "near", "conflict") if cluster.count(kind)
+    )
+    size = counted(len(cluster.members), "record")
+    text = Text(no_wrap=True, end="")
+    text.append(f"cluster {place + 1:,}/{count:,}  ", "strong")
+    text.append_text(Text("! LEAK cross-split", "error") if cluster.is_leak else Text("one split", "muted"))
+    text.append(f"  {size}  likeness {cluster.score:.2f}  {numbers}  threshold {threshold:g}")
+    if choice:
+        text.append(f"  staged: {_WORDS[choice.what] if choice.what != 'keep' else 'keep'}", "accent")
+    return text
+
+
+def pair_table(pair: Pair, choice: Choice | None, *, is_narrow: bool) -> Table:
+    """Return both records, part by part, so that what belongs together stands at one height."""
+    table = Table.grid(expand=True, padding=(0, 1))
+    for _ in range(1 if is_narrow else 2):
+        table.add_column(ratio=1, overflow="fold")
+    sides = [_title("A", pair.left, choice, pair.frozen), _title("B", pair.right, choice, pair.frozen)]
+    _add(table, sides, is_narrow=is_narrow)
+    for part in pair.beside.parts:
+        name = Text.assemble("\n", (shown(part.name.upper() or "TEXT", 20)), ("  same" if part.is_same else ""))
+        if is_narrow:
+            table.add_row(name)
+            table.add_row(Text.assemble(("A  ", "strong"), marked(part.left)))
+            table.add_row(
+                Text("B  the same", "muted") if part.is_same else Text.assemble(("B  ", "strong"), marked(part.right))
+            )
+        else:
+            table.add_row(name, name)
+            table.add_row(marked(part.left), marked(part.right))
+    if pair.beside.num_unseen:
+        table.add_row(Text(f"not shown: {counted(pair.beside.num_unseen, 'more message')}", "warn"))
+    table.add_row("")
+    _add(table, [_facts(pair.left.record), _facts(pair.right.record)], is_narrow=is_narrow)
+    return table
+
+
+def _add(table: Table, sides: Sequence[Text], *, is_narrow: bool) -> None:
+    if is_narrow:
+        for side in sides:
+            table.add_row(side)
+    else:
+        table.add_row(*sides)
+
+
+def _title(letter: str, member: Member, choice: Choice | None, frozen: Collection[str]) -> Text:
+    text = Text.assemble((f"{letter} ", "strong"), shown(member.id, 40, "accent"), f"  {member.split or 'no split'}")
+    if member.id in frozen:
+        text.append(" (frozen)", "warn")
+    if member.is_wanted:
+        text.append("  wanted", "muted")
+    if choice and choice.what in ("keep", "merge") and member.id == choice.one:
+        text.append("  *keeper*", "ok")
+    if choice and member.id in choice.gone:
+        text.append("  x dropped", "dropped")
+    return text
+
+
+def _facts(record: Record) -> Text:
+    labels = ", ".join(f"{question}={text_of(value)}" for question, value in record.labels.items())
+    text = Text.assemble("category ", shown(record.category or "-", 24), f"  tokens ~{estimated_tokens(record):,}")
+    return text.append_text(Text.assemble("  labels ", shown(labels or "-", 60)))
+
+
+def marked(side: Side) -> Text:
+    """Return a text with the words in [ ] and underlined that the other has not."""
+    text = Text(end="")
+    for mark, piece in side:
+        if mark == "cut":
+            text.append(f"<{piece} not shown>", "muted")
+        elif mark == "same":
+            text.append(safe(piece))
+        else:
+            # Of a line break that was added or taken away nothing else would be seen.
+            visible = piece if piece.strip() else piece.replace("\n", glyphs().newline + "\n")
+            text.append(f"[{safe(visible)}]", "added")
+    return text
+
+
+def field_lines(beside: Beside) -> Text:
+    """Return how many fields differ, and the first of them with both values."""
+    text = Text(no_wrap=True, end="")
+    text.append(f"field diff: {beside.num_differing:,} of {beside.num_fields:,} fields differ", "strong")
+    text.append("   [..] marks changed words", "muted")
+    for change in beside.changes[:MOST_FIELDS]:
+        text.append_text(
+            Text.assemble(
+                "\n  ", shown(change.pointer or "/", 30), "  ", _words(change.left), " -> ", _words(change.right)
+            )
+        )
+    if rest := len(beside.changes) - MOST_FIELDS:
+        text.append(f"\n  and {rest:,} more" if rest > 0 else "", "muted")
+    return text
+
+
+def _words(words: str | None) -> Text:
+    """Return the words that one side has and the other has not; a dash where it has none."""
+    return Text("-", "muted") if not words else shown(words, 30)
+
+
+def members_line(cluster: Cluster, left: str, right: str) -> Text:
+    """Return who else is in the cluster, and which pair this is."""
+    names = [member.id for member in cluster.members]
+    pair = f"{names.index(left) + 1}-{names.index(right) + 1}"
+    if len(names) == 2:
+        return Text("the pair is the whole cluster", "muted", no_wrap=True, end="")
+    text = Text(f"pair {pair} of {len(names):,} records (tab: the next)", no_wrap=True, end="")
+    others = [member for member in cluster.members if member.id not in (left, right)]
+    for member in others[:_MOST_NAMED]:
+        number = names.index(member.id) + 1
+        told = f" {member.split}" if member.split else ""
+        text.append_text(Text.assemble((f"  {number} ", "strong"), shown(member.id, 12), f"{told} {member.state}"))
+    if len(others) > _MOST_NAMED:
+        text.append("  ...", "muted")
+    return text
+
+
+def plan_line(summary: Summary, num_left: int) -> Text:
+    """Return what is staged so far."""
+    counts = "  ".join(f"{what} {number:,}" for what, number in summary.counts.items())
+    text = Text("plan  ", "strong", no_wrap=True, end="")
+    text.append(f"{counts}  net {-summary.num_gone:,} records  leaks fixed {summary.num_leaks_fixed:,}")
+    if num_left:
+        text.append(f"  left before {num_left:,}", "muted")
+    return text
+
+
+def advice_line(pair: Pair) -> Text:
+    """Return what is to be said where the two are in different splits."""
+    left, right = pair.left, pair.right
+    if left.split is None or right.split is None or left.split == right.split:
+        return Text("", end="")
+    held = [letter for letter, member in (("A", left), ("B", right)) if member.id in pair.frozen]
+    exam = "B" if left.split == "train" else "A"
+    advice = (
+        f"{held[0]} is in the frozen test set, drop the other"
+        if len(held) == 1
+        else f"drop {exam}, or move it in Split"
+    )
+    told = f"LEAK  A is in {left.split}, B in {right.split}: {advice}."
+    return Text.assemble(("! ", "error"), told, no_wrap=True, end="")
+
+
+def looked_at(names: Iterable[str]) -> Text:
+    """Return the line above two records that are no cluster."""
+    return Text.assemble("a leak, and no cluster: ", shown(" and ".join(names), 70), ("  esc goes back", "muted"))

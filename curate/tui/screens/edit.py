@@ -1,0 +1,381 @@
+"""Edit: write a record, or change one, in a form made from its schema."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult, SuspendNotSupported
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widgets import Static
+
+from curate.record import CurateError, canonical
+from curate.tui.border import safe_line, shown
+from curate.tui.form.beside import Beside
+from curate.tui.form.nodes import update_if_other
+from curate.tui.form.preview import VIEWS
+from curate.tui.form.view import FormView
+from curate.tui.screen import WorkshopScreen
+from curate.workshop.drafts import Drafts
+from curate.workshop.editor import edited
+from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, new_edit, open_edit
+
+KEEP = 1.0
+"""Seconds after the last key until what is typed is written to the draft."""
+_MOST_DRAFTS = 8
+
+HELP = """
+Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
+saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
+
+A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
+it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `ctrl+z` takes back
+what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
+`<U+202E>`: typed so in such a field, they are the character.
+
+`f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there.
+"""
+
+
+class EditScreen(WorkshopScreen):
+    """One record, its form, and what it looks like."""
+
+    NAME, TITLE, KEY = "edit", "Edit", "e"
+    HELP = HELP
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("ctrl+s", "save", "Save", id="edit.save"),
+        Binding("W", "save", "Save", id="edit.write", show=False),
+        Binding("f4,E", "editor", "$EDITOR", id="edit.editor", key_display="f4"),
+        Binding("f2", "next_view", "Chat/JSON", id="edit.view"),
+        Binding("n", "new", "New", id="edit.new"),
+        Binding("ctrl+n", "save_and_new", "Save + new", id="edit.save_and_new", show=False),
+        Binding("c", "copy", "Duplicate", id="edit.copy"),
+        Binding("D", "discard", "Discard draft", id="edit.discard", show=False),
+        Binding("p", "next_problem", "Next problem", id="edit.problem"),
+        Binding("o", "resume", "Last draft", id="edit.resume", show=False),
+    ]
+    DEFAULT_CSS = """
+    EditScreen #form.main { width: 3fr; }
+    EditScreen Beside { width: 2fr; }
+    EditScreen #title { height: 1; width: 1fr; }
+    EditScreen #nothing { padding: 1 2; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edit: Edit | None = None
+        self._keeping: Timer | None = None
+        self._waiting: dict[str, Any] | None = None
+        self._beside = Beside()
+
+    def compose_body(self) -> ComposeResult:
+        """Lay form and preview side by side."""
+        with Horizontal():
+            with Vertical(classes="main pane", id="form"):
+                yield Static(id="title")
+                yield Static(id="nothing")
+            yield self._beside
+
+    def ready(self) -> None:
+        """Begin with what was asked for while the records were read."""
+        self._beside.ready(self.workshop)
+        self._say_nothing_open()
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.arrive(**waiting)
+
+    def arrive(self, *, record: str = "", pointer: str = "", new: bool = False, copy: str = "", **_: Any) -> None:
+        """Open ``record`` at ``pointer``, a copy of ``copy``, or a new record."""
+        if not self._beside.is_ready:
+            self._waiting = {"record": record, "pointer": pointer, "new": new, "copy": copy}
+            return
+        with self.app.attempt():
+            if record and (self.edit is None or self.edit.name != record):
+                self._begin(open_edit(self.workshop, record), pointer)
+            elif record:
+                self._focus(pointer)
+            elif copy:
+                self._begin(copied_edit(self.workshop, copy))
+            elif new:
+                self._begin(new_edit(self.workshop))
+
+    def changed(self, ids: set[str]) -> None:
+        """Take in what others, or an undo, have changed of the record that is open."""
+        edit = self.edit
+        if edit is None or edit.is_new or edit.name not in ids:
+            return
+        form = edit.form
+        try:
+            notes = edit.follow()
+        except CurateError:
+            self._close(f"{edit.name} is gone: its addition was taken back. What was typed is kept as a draft.")
+            return
+        for note in notes:
+            self.tell(note, "warn")
+        if edit.form is not form:
+            self.run_worker(self._show(), group="edit.show", exclusive=True)
+
+    def equal_command(self) -> str:
+        """Return the command that edits the same record."""
+        if self.edit is None or self.edit.is_new:
+            return f"curate edit --new {self.app.root}"
+        return f"curate edit {safe_line(self.edit.name)} {self.app.root}"
+
+    def record_json(self) -> str:
+        """Return the record as it is in the form."""
+        return canonical(self.edit.form.to_line()).decode() if self.edit else ""
+
+    def has_unsaved(self) -> bool:
+        """Whether what is typed could not even be kept as a draft."""
+        if self.edit is None:
+            return False
+        try:
+            self.edit.keep()
+        except CurateError:
+            return True
+        return False
+
+    def reread(self) -> None:
+        """Look for the nearest records anew."""
+        self._beside.look_anew()
+
+    # Actions.
+
+    async def action_save(self) -> None:
+        """Save what is typed as one decision; it is told when it is on the disk."""
+        edit, view = self.edit, self._form_view()
+        if edit is None:
+            self.tell("There is nothing to save.", "warn")
+            return
+        if view is not None:
+            await view.judge()
+            if reason := view.unread_answer():
+                self.tell(f"The answer is not saved: {reason}", "error")
+                return
+        was_new = edit.is_new
+        try:
+            told = edit.save()
+        except CurateError as error:
+            self._keep()
+            if error.code == CHANGED_MEANWHILE:
+                await self._show()
+            else:
+                await self._go_to_first_problem()
+            raise
+        self.app.ran(self.equal_command(), told)
+        await self._show()
+        self.tell(told + ("" if was_new else "  (u undoes)"))
+
+    async def action_save_and_new(self) -> None:
+        """Save, and begin the next record."""
+        await self.action_save()
+        self._begin(new_edit(self.workshop))
+
+    def action_new(self) -> None:
+        """Begin a new record; what is typed in this one stays as its draft."""
+        self._begin(new_edit(self.workshop))
+
+    def action_copy(self) -> None:
+        """Begin a new record as a copy of this one."""
+        if self.edit is None or self.edit.is_new:
+            self.tell("Only a saved record can be duplicated.", "warn")
+            return
+        self._begin(copied_edit(self.workshop, self.edit.name))
+
+    def action_resume(self) -> None:
+        """Go on with the newest draft."""
+        names = Drafts(self.workshop.root, self.workshop.by).names()
+        name = next((one for one in names if self.edit is None or one != self.edit.name), None)
+        if name is None:
+            self.tell("There is no other draft.", "warn")
+            return
+        try:
+            self.workshop.state(name)
+        except CurateError:
+            self._begin(new_edit(self.workshop, name))
+        else:
+            self._begin(open_edit(self.workshop, name))
+
+    def action_discard(self) -> None:
+        """Let go of what is typed, after asking."""
+        edit = self.edit
+        if edit is None or not edit.is_changed:
+            self.tell("Nothing differs from what is saved.", "warn")
+            return
+
+        def sure() -> None:
+            with self.app.attempt():
+                edit.discard()
+                self.run_worker(self._show(), group="edit.show", exclusive=True)
+                self.tell("what you typed is gone; the record is as it was saved")
+
+        self.app.ask("Discard what you typed here?", sure)
+
+    def action_next_view(self) -> None:
+        """Show the preview in another way; where there is room for one pane only, go to it and back."""
+        if self.is_narrow and not self.is_side_open:
+            self.is_side_open = True
+        elif self._beside.next_view() == VIEWS[0] and self.is_narrow:
+            self.is_side_open = False
+
+    async def action_next_problem(self) -> None:
+        """Go to the next field that something is wrong with."""
+        view = self._form_view()
+        if view is None or not await self._go_to_first_problem(after=view.sheet.focused_pointer()):
+            self.tell("Nothing is wrong.")
+
+    async def action_editor(self) -> None:
+        """Hand the record to a person's own editor, and take back what it leaves."""
+        edit = self.edit
+        if edit is None:
+            self.tell("There is no record to edit.", "warn")
+            return
+        self._keep()
+        before = edit.written()
+        try:
+            with self.app.suspend():
+                after = edited(before, edit.editor_path)
+        except SuspendNotSupported:
+            self.tell("An editor cannot be started from here.", "warn")
+            return
+        if after is None or after == before:
+            self.tell("the editor has changed nothing")
+            return
+        faults = edit.take(after)
+        self._keep()
+        await self._show()
+        if faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            self.tell(f"{faults[0]}{more}; your text is kept, f4 goes back to it", "error")
+        else:
+            self.tell("taken from the editor; not saved yet")
+
+    # Events.
+
+    def on_form_view_changed(self, event: FormView.Changed) -> None:
+        """Keep what was typed, and show what it looks like now."""
+        event.stop()
+        if self._keeping is not None:
+            self._keeping.stop()
+        self._keeping = self.set_timer(KEEP, self._keep)
+        self._beside.show(self.edit)
+        self._show_title()
+
+    def on_screen_suspend(self) -> None:
+        """Keep what is typed when another screen is shown."""
+        self._keep()
+
+    def on_unmount(self) -> None:
+        """Keep what is typed when the app ends."""
+        if self.edit is not None:
+            self.has_unsaved()
+
+    # Inside.
+
+    def _begin(self, edit: Edit, pointer: str = "") -> None:
+        """Show another record; the draft of the one before is written first."""
+        self._keep()
+        self.edit = edit
+        for note in edit.notes:
+            self.tell(note, "warn")
+
+        async def begin() -> None:
+            await self._show()
+            self._focus(pointer)
+
+        self.run_worker(begin(), group="edit.show", exclusive=True)
+
+    def _close(self, message: str) -> None:
+        self._keep()
+        self.edit = None
+        self.tell(message, "warn")
+        self.run_worker(self._show(), group="edit.show", exclusive=True)
+
+    async def _show(self) -> None:
+        """Show the record that is open, and what stands beside it."""
+        edit, view = self.edit, self._form_view()
+        has_form = edit is not None and not edit.is_huge and not edit.text
+        with self.app.batch_update():
+            self.query_one("#nothing", Static).display = not has_form
+            if not has_form:
+                self._say_nothing_open()
+            if view is not None and (view.edit is not edit or not has_form):
+                await view.remove()
+                view = None
+            if edit is not None and has_form:
+                if view is None:
+                    view = FormView(edit)
+                    await self.query_one("#form", Vertical).mount(view)
+                else:
+                    await view.take(edit)
+                view.tell("draft kept" if edit.is_changed else "")
+        self._show_title()
+        self._beside.show(edit)
+
+    def _say_nothing_open(self) -> None:
+        """Say why there is no form, and what can be done."""
+        text = Text()
+        if self.edit is not None and self.edit.text:
+            text.append("What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n", "warn")
+            text.append_text(shown(self.edit.take(self.edit.text)[0], 200))
+        elif self.edit is not None:
+            text.append("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
+        elif not self.app.has_workshop or not self.workshop.is_loaded:
+            text.append("reading the records ...", "muted")
+        else:
+            text.append("n  new record      : and its id, or e in Browse, opens one\n")
+            names = Drafts(self.workshop.root, self.workshop.by).names()
+            if names:
+                text.append("\no  goes on with the newest of your drafts:\n")
+            for name in names[:_MOST_DRAFTS]:
+                text.append_text(Text.assemble("   ", shown(name, 60), "\n"))
+        update_if_other(self.query_one("#nothing", Static), text)
+
+    def _show_title(self) -> None:
+        edit = self.edit
+        schema = shown(self.workshop.workspace.shape.name, 30)
+        if edit is None:
+            text = Text.assemble((" FORM  ", "strong"), "schema ", schema)
+        else:
+            name = (
+                Text("a new record") if edit.is_new else Text.assemble("record ", shown(edit.name, 40, style="accent"))
+            )
+            state = ("  edited", "warn") if edit.is_changed else ("", "")
+            text = Text.assemble((" FORM  ", "strong"), "schema ", schema, "   ", name, state)
+        update_if_other(self.query_one("#title", Static), text)
+
+    def _keep(self) -> None:
+        """Write the draft now."""
+        if self._keeping is not None:
+            self._keeping.stop()
+            self._keeping = None
+        edit, view = self.edit, self._form_view()
+        if edit is None:
+            return
+        with self.app.attempt():
+            edit.keep()
+            if view is not None:
+                view.tell("draft kept" if edit.is_changed else "")
+
+    def _focus(self, pointer: str) -> None:
+        view = self._form_view()
+        if view is not None and not self.is_side_open:
+            self.run_worker(view.focus_pointer(pointer), group="edit.focus", exclusive=True)
+
+    async def _go_to_first_problem(self, after: str | None = None) -> bool:
+        """Go to the first field with a problem, or the first one behind ``after``."""
+        view = self._form_view()
+        if view is None:
+            return False
+        places = list(dict.fromkeys(told.pointer for told in view.edit.form.problems()))
+        if not places:
+            return False
+        order = [field.pointer for field in view.edit.form.root.walk()]
+        places.sort(key=order.index)
+        behind = [one for one in places if after in order and order.index(one) > order.index(str(after))]
+        return await view.focus_pointer((behind or places)[0])
+
+    def _form_view(self) -> FormView | None:
+        return next(iter(self.query(FormView)), None)

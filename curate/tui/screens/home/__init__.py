@@ -1,0 +1,276 @@
+"""Home: what there is, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.widgets import Static
+
+from curate.table import counted
+from curate.tui.frame_table import FrameTable, ListRows
+from curate.tui.pane import Pane
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.home import text as told
+
+if TYPE_CHECKING:
+    from curate.init import Made
+    from curate.journal import AnyEvent
+    from curate.tui.screens.home.offers import Offer
+    from curate.tui.status import Severity
+    from curate.workshop.overview import Overview
+    from curate.workshop.runs.look import Run
+    from curate.workshop.todo import Step
+
+FEW = 20_000
+"""Records up to which Home itself looks for errors and repeats; with more, `r` does."""
+_MOST_EVENTS = 6
+_MOST_STEPS = 9
+_MOST_RUNS = 3
+
+
+@dataclass(frozen=True)
+class _Seen:
+    overview: Overview
+    steps: Sequence[Step]
+    runs: Sequence[Run]
+    recent: Sequence[AnyEvent]
+    scores: Mapping[str, str]
+    """By run, what its report comes to."""
+    remarks: Sequence[str]
+
+
+class HomeScreen(WorkshopScreen):
+    """What there is and what to do next; in a folder that is no workspace, how to make one."""
+
+    NAME, TITLE, KEY = "home", "Home", "h"
+    AUTO_FOCUS = "#steps"
+    HELP = """
+Home answers one question: what next? The steps are counted from the records; what nobody has counted yet is said to
+be so. `1` to `9` or `enter` go to the screen for a step, `r` counts everything again, `enter` on a category shows its
+records in Browse.
+"""
+    BINDINGS: ClassVar[list[Any]] = [
+        *(
+            Binding(
+                str(number),
+                f"step({number})",
+                "Go to step",
+                show=number == 1,
+                id=f"home.step_{number}",
+                key_display=f"1-{_MOST_STEPS}",
+            )
+            for number in range(1, _MOST_STEPS + 1)
+        ),
+        Binding("slash", "find", "Find", id="home.find"),
+    ]
+    DEFAULT_CSS = """
+    HomeScreen #home { layout: grid; grid-size: 2; grid-columns: 1fr 1fr; grid-rows: 11 1fr; grid-gutter: 0 1; }
+    HomeScreen.-narrow #home { grid-size: 1; grid-columns: 1fr; grid-rows: auto; overflow-y: auto; }
+    HomeScreen.-narrow #home > * { height: auto; }
+    HomeScreen.-narrow FrameTable { height: 8; }
+    HomeScreen.-wide .right { border-left: solid $panel; padding-left: 1; }
+    HomeScreen #begin { height: auto; padding: 1; }
+    """
+
+    def __init__(self) -> None:
+        """Begin without having looked."""
+        super().__init__()
+        self._seen: _Seen | None = None
+        self._offers: list[Offer] = []
+        self._is_looking = self._is_due = self._has_counted = False
+
+    def compose_body(self) -> ComposeResult:
+        """Lay out four blocks, or the ways to begin where there is no workspace."""
+        if not self.app.has_workshop and not self.app.is_opening:
+            yield Static(told.welcome(self.app.root), id="begin")
+            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps")
+            return
+        with Pane(id="home"):
+            yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
+            yield Static("reading the records", id="dataset", classes="pane right")
+            yield FrameTable(told.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
+            yield Static(id="aside", classes="pane right")
+
+    def opened(self) -> None:
+        """Say how to begin where there is no workspace."""
+        if not self.app.has_workshop:
+            self.refresh(recompose=True)
+            self.call_after_refresh(self._offer)
+
+    def on_mount(self) -> None:
+        """Say how to begin where there is no workspace."""
+        if not self.app.is_opening:
+            self._offer()
+
+    def _offer(self) -> None:
+        from curate.tui.screens.home.offers import offers
+
+        if not self.app.has_workshop:
+            self._offers = offers(self.app.root)
+            rows = [(str(number), "", one.text, "", str(number)) for number, one in enumerate(self._offers, 1)]
+            self.query_one("#steps", FrameTable).show(ListRows(rows))
+
+    # What there is.
+
+    def ready(self) -> None:
+        """Look at the records."""
+        self._look()
+
+    def changed(self, ids: set[str]) -> None:
+        """Look again."""
+        self._look()
+
+    def on_screen_resume(self) -> None:
+        """Look again: other screens may have counted what was not counted before."""
+        if self.app.following.is_loaded:
+            self._look()
+
+    def reread(self) -> None:
+        """Count everything again."""
+        if self.app.following.is_loaded:
+            self.tell("counting errors and repeats")
+            self._count()
+        else:
+            self._offer()
+
+    def _look(self) -> None:
+        # One look at a time: with a million records it takes a second or two, and decisions come faster.
+        self._is_due = True
+        if not self._is_looking:
+            self._is_looking, self._is_due = True, False
+            self.app.background(self._found, self._draw, group="home.look")
+
+    def _found(self) -> _Seen:
+        from curate.workshop.overview import overview, scores
+        from curate.workshop.problems import book_of
+        from curate.workshop.runs.look import runs_of
+        from curate.workshop.todo import next_steps
+
+        workshop = self.workshop
+        try:
+            seen = overview(workshop, is_judged=book_of(workshop).found is not None)
+            runs = runs_of(workshop.workspace)
+            steps = next_steps(workshop, seen, runs)[:_MOST_STEPS]
+            recent, remarks = workshop.recent(_MOST_EVENTS), [*workshop.remarks(), *workshop.catalog.remarks]
+            return _Seen(seen, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
+        finally:
+            self._is_looking = False
+
+    def _draw(self, seen: _Seen) -> None:
+        self._seen = seen
+        self.query_one("#steps", FrameTable).show(ListRows(told.step_rows(seen.steps)))
+        self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(seen.overview)))
+        self.query_one("#dataset", Static).update(told.dataset(self.workshop, seen.overview))
+        self.query_one("#aside", Static).update(
+            told.aside(seen.overview, seen.runs[:_MOST_RUNS], seen.scores, seen.recent, seen.remarks)
+        )
+        if self._is_due:
+            self._look()
+        elif not self._has_counted and seen.overview.num_records <= FEW:
+            self._count()
+
+    def _count(self) -> None:
+        """Look for errors and repeats, each in the background, and then look again."""
+        self._has_counted = True
+        self.app.background(self._searched, self._counted, group="home.search")
+        self.app.background(self._compared, self._counted, group="home.compare")
+
+    def _searched(self) -> None:
+        from curate.workshop.problems import book_of
+
+        book = book_of(self.workshop)
+        if not book.is_searching:
+            book.search()
+
+    def _compared(self) -> None:
+        from curate.workshop.clusters import find_clusters
+        from curate.workshop.todo import noted
+        from curate.workspace import open_workspace
+
+        # A workspace stays as it was when it was opened.
+        found = find_clusters(open_workspace(self.workshop.root))
+        note = noted(self.workshop)
+        note.num_clusters, note.num_leaks = len(found.open), found.num_leaks
+
+    def _counted(self, _nothing: None) -> None:
+        self._look()
+
+    # What to do.
+
+    def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
+        """Go to the step, or to the records of the category."""
+        if event.table.id == "steps":
+            self.action_step(event.row + 1)
+        elif self._seen:
+            self.app.go("browse", category=self._seen.overview.categories[event.row].name)
+
+    def action_step(self, number: int) -> None:
+        """Go where the step with this number is done."""
+        if self._offers and not self.app.has_workshop:
+            if number <= len(self._offers):
+                self._begin(self._offers[number - 1])
+        elif self._seen and number <= len(self._seen.steps):
+            step = self._seen.steps[number - 1]
+            self.app.go(step.screen, **step.what)
+
+    def action_find(self) -> None:
+        """Look for records in Browse."""
+        self.app.go("browse", is_filtering=True)
+
+    def equal_command(self) -> str:
+        """Return the command that counts the same."""
+        from shlex import quote
+
+        return f"curate stats {quote(str(self.app.root))}"
+
+    # How to begin.
+
+    def _begin(self, offer: Offer) -> None:
+        if offer.kind == "ask":
+            self.app.prompt("Path of a workspace, or of a file of records:", self._typed)
+        elif offer.kind == "open" and offer.source:
+            self.app.open(offer.source)
+        elif offer.target:
+            # A workspace in the folder itself, or in a new one beside what is there.
+            self.app.ask(f"Make a workspace in {offer.target.resolve()}?", partial(self._make, offer, offer.target))
+
+    def _typed(self, path: str) -> None:
+        from curate.tui.screens.home.offers import offer_for
+
+        offer = offer_for(path, self.app.root)
+        if offer is None:
+            self.tell(f"There is no workspace and no file at {path}", "warn")
+        else:
+            self._begin(offer)
+
+    def _make(self, offer: Offer, target: Path) -> None:
+        def make() -> Made:
+            from curate.init import make_workspace
+
+            files = [offer.source] if offer.source else []
+            return make_workspace(target, files=files, is_sample=offer.kind == "sample")
+
+        def opened(made: Made) -> None:
+            self._offers = []
+            self.app.open(made.root)
+            self.tell(*_told_made(made))
+
+        self.tell(f"making {target} ...")
+        self.app.background(make, opened, group="write.workspace")
+
+
+def _told_made(made: Made) -> tuple[str, Severity]:
+    """Return what is said of a new workspace, and how bad it is: rows that were left out are counted."""
+    taken = sum(intake.num_records for intake in made.intakes)
+    rejected = sum(len(intake.rejected) for intake in made.intakes)
+    text = f"made {made.root}" + (f": {counted(taken, 'record')}" if made.intakes else "")
+    if not rejected:
+        return text, "ok"
+    places = ", ".join(str(intake.quarantine) for intake in made.intakes if intake.rejected)
+    return f"{text}; {counted(rejected, 'row')} left out, with the reasons in {places}", "warn"

@@ -1,0 +1,130 @@
+"""What Home shows, as rows and text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from curate.table import counted
+from curate.tui.border import shown
+from curate.tui.frame_table import Column, Tone
+from curate.tui.glyphs import bar, columns
+from curate.tui.help import event_line
+
+if TYPE_CHECKING:
+    from curate.journal import AnyEvent
+    from curate.workshop import Workshop
+    from curate.workshop.overview import Overview
+    from curate.workshop.runs.look import Run
+    from curate.workshop.todo import Step
+
+SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
+_BAR = 16
+_STATUSES = (
+    ("ok", "  ok", "ok"), ("warning", "~ warn", "warn"), ("error", "! error", "error"),
+    ("dropped", "x dropped", "muted"),
+)  # fmt: skip
+
+
+def _tone(value: str) -> Tone:
+    return "error" if value.startswith("!") else "warn" if value.startswith("~") else ""
+
+
+STEP_COLUMNS = (
+    Column("", 1), Column("", 7, tone=_tone), Column("NEXT STEPS (enter = go)"), Column("", 8),
+)  # fmt: skip
+CATEGORY_COLUMNS = (
+    Column("CATEGORY"), Column("n", 6, is_right=True), Column("ok", 4, is_right=True),
+    Column("label", 5, is_right=True), Column("tr/val/test", 13, is_right=True),
+)  # fmt: skip
+
+
+def percent(part: int | None, whole: int) -> str:
+    """Return a share as whole percent: "100%" only for all, "0%" only for none, "-" where it is not known."""
+    if part is None or not whole:
+        return "-"
+    rounded = round(100 * part / whole)
+    if part and not rounded:
+        return "<1%"
+    return "99%" if rounded == 100 and part < whole else f"{rounded}%"
+
+
+def step_rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:
+    """Return the steps as rows: number, sign, words, screen, and last what names the row."""
+    return [
+        (str(number), SIGNS[step.tone], step.text, step.screen.capitalize(), str(number))
+        for number, step in enumerate(steps, 1)
+    ]
+
+
+def category_rows(seen: Overview) -> list[tuple[str, ...]]:
+    """Return the categories as rows."""
+    return [
+        (
+            one.name or "(none)", f"{one.num_records:,}", percent(one.num_ok, one.num_records),
+            percent(one.num_labelled, one.num_records), "/".join(str(number) for number in one.splits),
+        )
+        for one in seen.categories
+    ]  # fmt: skip
+
+
+def dataset(workshop: Workshop, seen: Overview) -> Text:
+    """Return how many records there are, in which state, and how long they are."""
+    settings = workshop.workspace.settings
+    text = Text.assemble(
+        ("DATASET  ", "strong"), shown(settings.about.title or workshop.root.resolve().name, 40), "  schema ",
+        shown(settings.schema_, 30), "\n", f"  {'records':11}{seen.num_records:>9,}\n",
+    )  # fmt: skip
+    for name, word, style in _STATUSES:
+        number = seen.statuses.get(name)
+        if number is None:
+            continue
+        share = number / seen.num_records if seen.num_records else 0.0
+        text.append(f"  {word:11}", style).append(f"{number:>9,} ")
+        text.append(bar(share, _BAR), style).append(f" {percent(number, seen.num_records):>4}\n")
+    if "ok" not in seen.statuses:
+        text.append("  not validated yet: r counts errors and repeats\n", "muted")
+    if seen.num_unread:
+        text.append(f"  {counted(seen.num_unread, 'line')} that are no records\n", "error")
+    if seen.lengths:
+        one = seen.lengths
+        text.append(f"  ~tokens a record  p50 {one.median:,}  p95 {one.percentile_95:,}  max {one.longest:,}\n")
+        text.append(f"  {columns(one.bins)}", "accent").append(f"  0 to {one.top:,}\n", "muted")
+    text.rstrip()
+    return text
+
+
+def aside(
+    seen: Overview,
+    runs: Sequence[Run],
+    scores: Mapping[str, str],
+    recent: Sequence[AnyEvent],
+    remarks: Sequence[str],
+) -> Text:
+    """Return what was decided last, the runs with what they come to, and the machine."""
+    text = Text.assemble(("RECENT ACTIVITY", "strong"), "\n")
+    for event in recent:
+        text.append_text(event_line(event)).append("\n")
+    text.append("" if recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
+    for run in runs:
+        text.append_text(
+            Text.assemble("  ", shown(run.id, 24, "accent"), f"  {run.standing}  ", shown(scores.get(run.id, "")), "\n")
+        )
+    text.append("" if runs else "  none yet\n")
+    changed = "" if seen.num_changed is None else f"   git {counted(seen.num_changed, 'file')} changed"
+    text.append(f"\ndisk {seen.disk_free / 1e9:,.0f} GB free{changed}", "muted")
+    for remark in remarks:
+        text.append_text(Text.assemble("\n", ("~ warn ", "warn"), shown(remark, 300)))
+    return text
+
+
+def welcome(root: Path) -> Text:
+    """Return what a folder that is no workspace is told."""
+    return Text.assemble(
+        ("This folder is no workspace yet", "strong"), ": ", shown(str(root.resolve()), 200, "accent"), "\n\n",
+        "A workspace is a folder with curate.toml, record files below data, and the journal of everybody's decisions.\n"
+        "Nothing is written here before you choose a line and say yes.\n",
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""Learning beside the work: when enough was answered, a model is asked for in a thread, and keys do not wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from curate.record import CurateError
+
+if TYPE_CHECKING:
+    from curate.tui.app import CurateApp
+    from curate.workshop.labelling import Desk
+
+
+class Learning:
+    """Keeps the suggestions of a desk up to date; ``then`` is called on the app's thread when there are new ones."""
+
+    def __init__(self, app: CurateApp, desk: Desk, then: Callable[[], object]) -> None:
+        self._app = app
+        self._desk = desk
+        self._then = then
+        self._is_running = False
+        self._trouble = ""
+
+    @property
+    def lacks(self) -> str:
+        """Why there are no suggestions, in words; empty where there are some."""
+        if self._trouble:
+            return self._trouble
+        found = self._desk.suggester.found
+        return "being learned from the answers so far" if found is None else found.lacks
+
+    def begin_if_due(self) -> None:
+        """Learn again if there is enough to learn, and nothing has gone wrong with it."""
+        if not self._is_running and not self._trouble and self._desk.is_learning_due():
+            self._is_running = True
+            self._app.background(self._learn, self._learnt, group="label.learn")
+
+    def _learn(self) -> str:
+        try:
+            self._desk.learn()
+        except CurateError as error:
+            return f"{error.code}: {error.message}. {error.hint}"
+        return ""
+
+    def _learnt(self, trouble: str) -> None:
+        self._is_running = False
+        self._trouble = trouble
+        self._then()

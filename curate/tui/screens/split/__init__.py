@@ -1,0 +1,334 @@
+"""Split: what other settings would do, what leaks, and writing it down; a preview until `W`."""
+
+from __future__ import annotations
+
+import shlex
+from functools import partial
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
+from textual.widgets import Static
+
+from curate.table import counted
+from curate.tui.chrome import Rule
+from curate.tui.comparing import Comparing, Watch
+from curate.tui.dialogs import Pages
+from curate.tui.frame_table import Column, FrameTable, ListRows
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.split.drawing import (
+    change_pages,
+    figures_text,
+    fixed_text,
+    golden_text,
+    leak_rows,
+    leaks_text,
+    result_rows,
+)
+from curate.tui.screens.split.settings import SettingsPane
+from curate.workshop.splitting import (
+    Basis,
+    Division,
+    LeakReport,
+    Preview,
+    Written,
+    leaks_of,
+    read_basis,
+    write,
+)
+from curate.workspace import open_workspace
+from curate.workspace.golden import freeze, unfreeze
+
+_AT_ONCE = 50_000
+"""Records that are compared again by themselves after each change; more wait for `r` and `l`."""
+_SETTLED = 0.4
+"""Seconds without a key after which the splits are compared."""
+
+
+_LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
+
+
+class SplitScreen(WorkshopScreen):
+    """The division that the settings would make."""
+
+    NAME, TITLE, KEY = "split", "Split", "s"
+    HELP = """\
+A preview of how the records are divided. `tab` goes from setting to setting, `+` and `-` change it, `enter` types it.
+
+**Nothing is written until `W`**: then the settings go into `curate.toml`, whose comments stay, and each record's split
+into the journal, as one act; `u` takes back the splits, not the settings. A record of the last dataset, or one that was
+assigned, keeps its split whatever the settings say. A *frozen* test set (`t`) neither loses nor gains records;
+unfreezing it asks for a reason, which is kept in `golden.json`.
+
+Leaks are pairs of an exam record and the training record that gives it away. `f` chooses a fix for one, `F` for all
+that are known whole or nearly; `L` shows both records side by side. Tokens are an estimate.
+"""
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("tab", "field(1)", "Field", id="split.next_field"),
+        Binding("shift+tab", "field(-1)", "Previous field", id="split.previous_field", show=False),
+        Binding("plus,equals_sign", "change(1)", "More", id="split.more", key_display="+/-"),
+        Binding("minus", "change(-1)", "Less", id="split.less", show=False),
+        Binding("W", "write", "Write", id="split.write"),
+        Binding("l", "leaks", "Leaks", id="split.leaks"),
+        Binding("L", "show_pair", "Show pair", id="split.show_pair", show=False),
+        Binding("f", "fix", "Fix leak", id="split.fix", show=False),
+        Binding("F", "fix_all", "Fix leaks", id="split.fix_all"),
+        Binding("t", "freeze", "Freeze test", id="split.freeze"),
+        Binding("d", "differences", "Diff", id="split.differences"),
+    ]
+    DEFAULT_CSS = """
+    SplitScreen #body Static { height: auto; }
+    SplitScreen .main { padding: 0 1; }
+    SplitScreen #body #progress { height: 1; }
+    SplitScreen #body SettingsPane { height: 3; }
+    SplitScreen #pairs { height: 1fr; min-height: 3; }
+    SplitScreen #result { height: 1fr; min-height: 4; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._division: Division | None = None
+        self._is_stale = False
+        self._timer: Timer | None = None
+        self._comparing = Comparing(self, "split.basis", self._show_progress)
+
+    def compose_body(self) -> ComposeResult:
+        """Lay settings and result beside leaks and the frozen test set."""
+        with Horizontal():
+            with Vertical(classes="main pane") as main:
+                # What the app says of panes, that both are as wide, comes before a screen's own style sheet.
+                main.styles.width = "3fr"
+                yield SettingsPane()
+                yield Static(id="progress")
+                yield Rule("RESULT")
+                columns = [Column("category"), Column("total", 7, is_right=True), Column("train", 7, is_right=True)]
+                columns += [Column("valid", 6, is_right=True), Column("test", 6, is_right=True)]
+                yield FrameTable([*columns, Column("drift", 6, is_right=True)], id="result", can_mark=False)
+                yield Static(id="figures")
+            with Vertical(classes="side pane") as side:
+                side.styles.width = "2fr"
+                yield Static(id="leaks")
+                yield FrameTable(_LEAKS, id="pairs", can_mark=False)
+                yield Static(id="golden")
+
+    # What the app calls.
+
+    def ready(self) -> None:
+        """Begin to compare."""
+        self.query_one(SettingsPane).focus()
+        self._read()
+
+    def changed(self, ids: set[str]) -> None:
+        """Compare again, or with many records say that it is time to."""
+        if self._division is None or len(self._division.basis.repeats.records) <= _AT_ONCE:
+            self._read()
+        else:
+            self._is_stale = True
+            self.tell(f"{counted(len(ids), 'record')} changed; r compares anew.", "warn")
+
+    def reread(self) -> None:
+        """Compare anew, with the settings as they are saved now where nothing was changed here."""
+        self._read()
+
+    def close_side(self) -> bool:
+        """Stop comparing, else close the leaks."""
+        return self._comparing.stop() or super().close_side()
+
+    def equal_command(self) -> str:
+        """Return the command that shows this preview, and writes it if it differs from what is saved."""
+        root = str(self.app.root)
+        return self._division.command(root) if self._division else f"curate split {shlex.quote(root)}"
+
+    # Reading and previewing.
+
+    def _read(self) -> None:
+        root = self.workshop.root
+
+        def job(watch: Watch) -> Basis:
+            return read_basis(open_workspace(root), watch)
+
+        self._show_progress("comparing records  (esc stops)")
+        self._comparing.start(job, self._found, lambda: self.tell("Stopped; r compares anew.", "warn"))
+
+    def _found(self, basis: Basis) -> None:
+        self._division = self._division.on(basis) if self._division else Division(basis)
+        self._is_stale = False
+        self._preview()
+
+    def _preview(self) -> None:
+        division = self._division
+        if division is None:
+            return
+        self.query_one(SettingsPane).show(division.settings)
+        if division.settings.seed is None:
+            self._show_progress("no seed: nothing is divided without one; tab to seed, enter")
+            return
+
+        def done(found: tuple[Preview, Preview | None]) -> None:
+            division.take(found)
+            is_small = len(division.basis.staying) <= _AT_ONCE
+            self._draw(division, is_running=is_small)
+            if is_small:
+                # Who holds a key down is not waited for at each step: the comparison cannot be ended half way.
+                self._timer = self.set_timer(_SETTLED, partial(self._check_leaks, division))
+
+        if self._timer is not None:
+            self._timer.stop()
+        self.app.background(division.compute(), done, group="split.preview")
+
+    def _check_leaks(self, division: Division) -> None:
+        seen = division.seen
+        if seen is None or not division.is_current:
+            return
+
+        def done(report: LeakReport) -> None:
+            if division.seen is seen:
+                division.leaks = report
+                self._draw(division, is_running=False)
+
+        self.app.background(lambda: leaks_of(seen), done, group="split.leaks")
+
+    # Drawing.
+
+    def _show_progress(self, line: str) -> None:
+        if self.is_mounted:
+            self.query_one("#progress", Static).update(Text(line, "accent", no_wrap=True, end=""))
+
+    def _draw(self, division: Division, *, is_running: bool) -> None:
+        seen, report = division.seen, division.leaks
+        if seen is None or division is not self._division:
+            return
+        folder = seen.basis.workspace.latest_dataset()
+        name = folder.name if folder else ""
+        self.query_one("#progress", Static).update(fixed_text(seen.basis))
+        self.query_one("#result", FrameTable).show(ListRows(result_rows(seen)))
+        self.query_one("#figures", Static).update(figures_text(seen, division.saved, name=name))
+        self.query_one("#leaks", Static).update(leaks_text(report, seen, is_running=is_running))
+        pairs = self.query_one("#pairs", FrameTable)
+        columns = [*_LEAKS, Column("known from", 20)] if self.is_narrow else _LEAKS
+        pairs.show(ListRows(leak_rows(report, seen)), at=pairs.current, columns=columns)
+        self.query_one("#golden", Static).update(golden_text(seen))
+
+    # Keys.
+
+    def action_field(self, step: int) -> None:
+        """Go to the next setting."""
+        self.is_side_open = False
+        self.query_one(SettingsPane).step(step)
+
+    def action_change(self, step: int) -> None:
+        """Change the setting under the cursor by a step."""
+        self.query_one(SettingsPane).action_change(step)
+
+    def on_settings_pane_changed(self, event: SettingsPane.Changed) -> None:
+        """Try other settings."""
+        if self._division is not None:
+            self._division.change(**event.values)
+            self.tell("Preview only. Nothing is written until W.")
+            self._preview()
+
+    def action_leaks(self) -> None:
+        """Show the leaks, and look for them if that was not done."""
+        self.is_side_open = True
+        self.query_one("#pairs", FrameTable).focus()
+        if self._division is not None and self._division.leaks is None:
+            self._draw(self._division, is_running=True)
+            self._check_leaks(self._division)
+
+    def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
+        """Show the pair that was opened in Dedupe."""
+        if event.table.id == "pairs":
+            self.action_show_pair()
+
+    def action_show_pair(self) -> None:
+        """Show the leak under the cursor side by side in Dedupe."""
+        name, report = self.query_one("#pairs", FrameTable).current, self._division.leaks if self._division else None
+        pair = next((one for one in (report.pairs if report else ()) if one.leak.exam.id == name), None)
+        if pair is None:
+            self.tell("There is no leak to show.", "warn")
+        else:
+            self.app.go("dedupe", record=pair.leak.source.id, other=pair.leak.exam.id)
+
+    def action_fix(self) -> None:
+        """Choose the next fix for the leak under the cursor: move to train, drop, none."""
+        name = self.query_one("#pairs", FrameTable).current
+        if self._division is None or not name:
+            self.tell("There is no leak to fix.", "warn")
+            return
+        fix = self._division.next_fix(name)
+        self.tell(f"{name}: {fix or 'no fix'}. Preview only; W writes it.")
+        self._preview()
+
+    def action_fix_all(self) -> None:
+        """Fix all leaks that are known whole or nearly, or take all fixes back."""
+        if self._division is None:
+            return
+        if self._division.fixes:
+            self._division.fixes = {}
+            self.tell("No leak is fixed any more.")
+        else:
+            moved, dropped = self._division.fix_all()
+            self.tell(f"fixes: {moved:,} moved to train, {dropped:,} dropped that cannot be moved. W writes them.")
+        self._preview()
+
+    def action_differences(self) -> None:
+        """List the records that are new, gone, or elsewhere."""
+        if self._division is not None and self._division.seen is not None:
+            pages = change_pages(self._division.seen, self._division.saved)
+            self.app.push_screen(Pages("What changes", pages))
+
+    def action_freeze(self) -> None:
+        """Freeze the test set of this preview, or ask why the frozen one is to change."""
+        seen = self._division.seen if self._division else None
+        if seen is None:
+            return
+        if seen.basis.frozen:
+            self.app.prompt("Why is the frozen test set to change? Scores will not be comparable.", self._unfreeze)
+            return
+        question = f"Freeze {counted(len(seen.by_split['test']), 'test record')}? None is lost or added from then on."
+        self.app.ask(question, lambda: self._freeze(seen))
+
+    def _freeze(self, seen: Preview) -> None:
+        names = [record.id for record in seen.by_split["test"]]
+        with self.app.attempt():
+            freeze(self.workshop.root, names, seen.basis.repeats.pins, self.workshop.by)
+            self._turned("--freeze", f"froze {counted(len(names), 'test record')} in golden.json; add it to git")
+
+    def _unfreeze(self, reason: str) -> None:
+        with self.app.attempt():
+            golden = unfreeze(self.workshop.root, reason, self.workshop.by)
+            self._turned(f"--unfreeze {shlex.quote(reason)}", f"unfroze {counted(len(golden.ids), 'test record')}")
+
+    def _turned(self, option: str, told: str) -> None:
+        self.app.ran(f"curate split {shlex.quote(str(self.app.root))} {option}", told)
+        self.tell(told)
+        if self._division is not None:
+            self._division = self._division.with_golden()
+            self._preview()
+
+    def action_write(self) -> None:
+        """Write the settings and the splits."""
+        division, workshop = self._division, self.workshop
+        if division is None or division.seen is None or not division.is_current:
+            self.tell("There is no preview of this to write yet.", "warn")
+            return
+        if self._is_stale or self._comparing.is_running:
+            self.tell("The records have changed; wait until they are compared anew (r), then write.", "warn")
+            return
+        seen, command = division.seen, self.equal_command()
+        self.app.background(
+            lambda: write(workshop, seen, is_saved=True), lambda done: self._written(done, command), group="write.split"
+        )
+
+    def _written(self, done: Written, command: str) -> None:
+        told = f"assigned {counted(done.num_assigned, 'record')}"
+        told += f", dropped {done.num_dropped:,}" if done.num_dropped else ""
+        told += f"; wrote {', '.join(done.keys)} to curate.toml" if done.keys else ""
+        told += f"; but {', '.join(done.overruled)} stands in for it" if done.overruled else ""
+        self.app.ran(command, told)
+        self._division = None
+        self.tell(f"{told}. u takes the splits back.", "warn" if done.overruled else "ok")
+        self._read()

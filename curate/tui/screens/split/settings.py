@@ -1,0 +1,129 @@
+"""The settings of a division as fields: one has the cursor, a key changes it, another asks for its value."""
+
+from __future__ import annotations
+
+from re import fullmatch
+from typing import Any, ClassVar, cast
+
+from rich.text import Text
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import Static
+
+from curate.record import SPLITS
+from curate.settings import SplitSettings
+from curate.tui.border import shown
+from curate.tui.desk import Desk
+from curate.workshop.splitting import percents, ratios_of, shifted
+
+FIELDS = (*SPLITS, "seed", "stratify", "group")
+
+
+class SettingsPane(Static, can_focus=True):
+    """The settings as they are tried out; `Changed` tells of what a person wants otherwise."""
+
+    BINDINGS: ClassVar[list[Any]] = [
+        Binding("enter", "type", "Type a value", id="split.type"),
+        Binding("space", "change(1)", "Change", id="split.toggle", show=False),
+    ]
+
+    class Changed(Message):
+        """Somebody wants other ``values`` of some settings."""
+
+        def __init__(self, **values: object) -> None:
+            """Tell of ``values``, by the name of the setting."""
+            super().__init__()
+            self.values = values
+
+    def __init__(self) -> None:
+        """Begin with the settings of a workspace that has none."""
+        super().__init__(id="settings")
+        self._settings = SplitSettings()
+        self._field = 0
+
+    @property
+    def _desk(self) -> Desk:
+        return cast("Desk", self.app)
+
+    def show(self, settings: SplitSettings) -> None:
+        """Show other settings."""
+        self._settings = settings
+        self._draw()
+
+    def step(self, number: int) -> None:
+        """Go so many fields ahead, or back; where this had not the focus, only take it."""
+        if self.has_focus:
+            self._field = (self._field + number) % len(FIELDS)
+        self.focus()
+        self._draw()
+
+    def on_focus(self) -> None:
+        """Show which setting a key would change."""
+        self._draw()
+
+    def on_blur(self) -> None:
+        """Show that no key changes a setting now."""
+        self._draw()
+
+    def action_change(self, step: int) -> None:
+        """Change the setting under the cursor by a step."""
+        name, held = FIELDS[self._field], self._settings
+        if name in SPLITS:
+            self._want(ratios=shifted(held.ratios, FIELDS.index(name), step))
+        elif name == "seed":
+            self._want(seed=(held.seed or 0) + step)
+        elif name == "stratify":
+            self._want(stratify=not held.stratify)
+        else:
+            self.action_type()
+
+    def action_type(self) -> None:
+        """Ask for the value of the setting under the cursor."""
+        name, held = FIELDS[self._field], self._settings
+        if name == "stratify":
+            self._want(stratify=not held.stratify)
+        elif name == "seed":
+            value = "" if held.seed is None else str(held.seed)
+            self._desk.prompt("Seed, a whole number:", self._typed_seed, value=value)
+        elif name == "group":
+            question = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
+            self._desk.prompt(question, self._typed_group, value=held.group)
+        else:
+            value = "/".join(percents(held))
+            self._desk.prompt("Shares of train, validation and test:", self._typed_ratios, value=value)
+
+    def _typed_seed(self, text: str) -> None:
+        if fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
+            self._want(seed=int(text))
+        else:
+            self._desk.tell(f"{text!r} is no whole number of at most 18 digits.", "warn")
+
+    def _typed_group(self, text: str) -> None:
+        if text and not text.startswith("/"):
+            self._desk.tell(f"{text!r} is no JSON pointer: it begins with a slash.", "warn")
+        else:
+            self._want(group=text)
+
+    def _typed_ratios(self, text: str) -> None:
+        with self._desk.attempt():
+            self._want(ratios=ratios_of(text))
+
+    def _want(self, **values: object) -> None:
+        self.post_message(self.Changed(**values))
+
+    def _draw(self) -> None:
+        held = self._settings
+        text = Text(no_wrap=True, end="")
+        for name, share in zip(SPLITS, percents(held), strict=True):
+            text.append_text(Text.assemble(f"{name} ", self._box(name, share), " %  "))
+        seed = "none" if held.seed is None else str(held.seed)
+        text.append_text(Text.assemble("\nseed ", self._box("seed", seed), "  divide each category "))
+        text.append_text(self._box("stratify", "x" if held.stratify else " "))
+        text.append_text(Text.assemble("\nkept together by ", self._box("group", held.group or "repeats alone")))
+        self.update(text, layout=False)
+
+    def _box(self, name: str, value: str) -> Text:
+        is_here = FIELDS[self._field] == name
+        style = "reverse" if is_here and self.has_focus else "strong" if is_here else ""
+        mark = (">" if is_here else " ", "accent")
+        return Text.assemble(mark, ("[", style), shown(value, 24, style), ("]", style))

@@ -1,0 +1,297 @@
+"""Train: what a run would do, the gate before it, and the runs that are there, live, whoever began them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Static
+
+from curate.export.manifest import Manifest
+from curate.feedback import Results, read_results
+from curate.record import CurateError
+from curate.tui.border import shown_lines
+from curate.tui.dialogs import Pages
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.train.told import Gate, Glance, told_categories, told_plan, told_run
+from curate.workshop.problems import book_of
+from curate.workshop.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
+from curate.workspace.detached import ask_to_stop
+
+_EVERY = 1.0
+_LOG_LINES = 3
+_CURVE = 6
+
+
+class TrainScreen(WorkshopScreen):
+    """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
+
+    NAME, TITLE, KEY = "train", "Train", "t"
+    HELP = """
+A run is a process of its own: leaving this screen, quitting, or losing the connection does not stop it. Everything
+here is read from its folder, so any terminal of this machine shows the same.
+
+`enter` validates, exports and trains, as `curate train --detach` does; data with errors are refused. `x` has the run
+finish its step, save a checkpoint and stop; `c` goes on from there.
+"""
+    BINDINGS = [  # noqa: RUF012  Textual declares it so
+        Binding("enter", "begin", "Start", id="train.begin"),
+        Binding("x", "stop", "Stop+save", id="train.stop"),
+        Binding("ctrl+c", "stop", "Stop+save", id="train.interrupt", show=False),
+        Binding("c", "resume", "Resume", id="train.resume"),
+        Binding("d", "dry_run", "Dry run", id="train.dry_run"),
+        Binding("v", "log", "Log", id="train.log"),
+        Binding("n", "other(1)", "Older run", id="train.older"),
+        Binding("p", "other(-1)", "Newer run", id="train.newer"),
+        Binding("tab", "pane", "Pane", id="train.pane"),
+    ]
+    DEFAULT_CSS = """
+    TrainScreen #left { width: 56%; }
+    TrainScreen.-narrow #left { width: 1fr; }
+    TrainScreen #live { margin-top: 1; }
+    """
+
+    def __init__(self) -> None:
+        """Make the screen with nothing known yet."""
+        super().__init__()
+        self._errand = Errand()
+        self._run_id = ""
+        self._glance: Glance | None = None
+        self._planned: dict[str, Any] | None = None
+        self._gate = Gate()
+        self._manifest: Manifest | None = None
+        self._metrics: dict[str, Metrics] = {}
+        self._results: dict[str, tuple[int, Results | None, str]] = {}
+        self._is_looking = False
+
+    def compose_body(self) -> ComposeResult:
+        """Lay plan and run beside the scores."""
+        with Horizontal():
+            with VerticalScroll(id="left", classes="main pane"):
+                yield Static(id="plan")
+                yield Static(id="live")
+            with VerticalScroll(classes="side pane"):
+                yield Static(id="scores")
+
+    def ready(self) -> None:
+        """Look at the runs, and again each second while one is at work."""
+        self.set_interval(_EVERY, self._tick)
+        self._look()
+
+    def arrive(self, **what: Any) -> None:
+        """Show the run that was asked for, if any."""
+        self._run_id = str(what.get("run", self._run_id))
+        self._look()
+
+    def reread(self) -> None:
+        """Look again."""
+        self._look()
+
+    def changed(self, ids: set[str]) -> None:
+        """What was said of the data holds no longer."""
+        self._gate = Gate("decided on since: d asks again", "warn") if self._gate != Gate() else self._gate
+        self._draw()
+
+    def on_unmount(self) -> None:
+        """Do not keep the app waiting for what nobody will see."""
+        self._errand.stop()
+
+    # Looking.
+
+    def _tick(self) -> None:
+        """Look again while a run is at work; a screen that is not shown sees nothing."""
+        if self.is_current and self._glance is not None and self._glance.run.is_alive:
+            self._look()
+
+    def _look(self) -> None:
+        if self._is_looking or not self.app.has_workshop:
+            return
+        self._is_looking = True
+        self.app.background(self._seen, self._show, group="train.look")
+
+    def _seen(self) -> Glance | CurateError | None:
+        """Return what there is to see of the chosen run; called in a thread."""
+        try:
+            workspace = self.workshop.workspace
+            self._manifest = workspace.latest_manifest()
+            runs = runs_of(workspace)
+            if not runs:
+                return None
+            place = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
+            run = runs[place]
+            metrics = self._metrics.setdefault(run.id, Metrics(run.folder))
+            metrics.read()
+            results, why = self._read_results(run)
+            return Glance(run, metrics, results, why, log_tail(run, _LOG_LINES), place, len(runs))
+        except CurateError as error:
+            return error
+
+    def _read_results(self, run: Run) -> tuple[Results | None, str]:
+        """Return the results of a run, read once for each report that it writes, or why there are none."""
+        if not run.has_report:
+            return None, ""
+        try:
+            stamp = (run.folder / "report.json").stat().st_mtime_ns
+        except OSError:
+            return None, ""
+        if self._results.get(run.id, (0, None, ""))[0] != stamp:
+            try:
+                self._results[run.id] = (stamp, read_results(run.folder), "")
+            except CurateError as error:
+                self._results[run.id] = (stamp, None, f"{error.code}: {error.message}")
+        return self._results[run.id][1:]
+
+    def _show(self, seen: Glance | CurateError | None) -> None:
+        self._is_looking = False
+        if isinstance(seen, CurateError):
+            self.app.tell_error(seen)
+            return
+        self._glance = seen
+        if seen and seen.place:
+            self._run_id = seen.run.id
+        self._draw()
+
+    def _draw(self) -> None:
+        recipe = self.workshop.workspace.settings.recipe
+        self.query_one("#plan", Static).update(told_plan(self._manifest, recipe, self._planned, self._shown_gate()))
+        width = max(30, self.query_one("#left").size.width - 1)
+        live = told_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
+        self.query_one("#live", Static).update(live)
+        room = max(30, self.size.width - 2 if self.is_narrow else self.size.width - width - 6)
+        self.query_one("#scores", Static).update(told_categories(self._glance, room))
+
+    def _shown_gate(self) -> Gate:
+        """Return what the gate said, else what the last search for problems lets expect."""
+        found = book_of(self.workshop).found
+        if self._gate == Gate() and found is not None and found.num_failing:
+            return Gate(f"{found.num_failing:,} findings in the way: see Validate", "error")
+        return self._gate
+
+    # Doing.
+
+    def action_begin(self) -> None:
+        """Begin a run, when asked to."""
+        glance = self._glance
+        busy = f"\n{glance.run.id} is at work already." if glance and glance.run.is_alive else ""
+        self.app.ask(f"Validate, export and train?{busy}\n{self.equal_command()}", self._begin)
+
+    def _begin(self) -> None:
+        self.tell("validating and exporting; the run begins after that ...")
+        self._do(lambda: begin(Errand(), self.workshop.workspace), self.equal_command())
+
+    def action_resume(self) -> None:
+        """Go on with a run that was stopped."""
+        run = self._glance.run if self._glance else None
+        if run is None or not run.can_resume:
+            self.tell(
+                f"{run.id} is {run.standing}: there is nothing to go on with" if run else "There is no run.", "warn"
+            )
+            return
+        command = f"{self.equal_command()} -- --resume --out {run.folder}"
+        self._do(lambda: resume(Errand(), self.workshop.workspace, run.folder), command)
+
+    def _do(self, job: Any, command: str) -> None:
+        """Have a run begun in the background; what refuses it is shown whole."""
+
+        def done() -> str | CurateError:
+            try:
+                return str(job().name)
+            except CurateError as error:
+                return error
+
+        def told(name: str | CurateError) -> None:
+            if isinstance(name, CurateError):
+                self.app.ran(command, name.code)
+                self.tell(f"{name.code}: nothing was started", "error")
+                self.app.push_screen(Pages("Not started", shown_lines(f"{name.message}\n{name.hint}")))
+                return
+            self.app.ran(command, name)
+            self.tell(f"{name} trains in a process of its own")
+            self._run_id = name
+            self._look()
+
+        self.app.background(done, told, group="write.train")
+
+    def action_stop(self) -> None:
+        """Have the run save and stop, when asked to."""
+        run = self._glance.run if self._glance else None
+        if run is None or not run.is_alive:
+            self.tell(f"{run.id} is {run.standing}: nothing to stop" if run else "There is no run.", "warn")
+        elif run.standing == "stopping":
+            self.tell("It is stopping: it finishes its step and saves a checkpoint.")
+        else:
+            self.app.ask(
+                f"Stop {run.id} and save? It finishes its step and writes a checkpoint.", lambda: self._stop(run)
+            )
+
+    def _stop(self, run: Run) -> None:
+        with self.app.attempt():
+            process = ask_to_stop(run.folder)
+            told = f"process {process.pid} was asked to stop" if process else "it has ended already"
+            self.app.ran(f"curate runs {self.workshop.root} --run {run.id} --stop", told)
+            self.tell(told)
+        self._look()
+
+    def action_dry_run(self) -> None:
+        """Ask what would keep a dataset from being exported, and what a run would do."""
+        self.tell("asking `curate export --dry-run` and `train plan` ...")
+        self._gate = Gate("asking ...")
+        self._draw()
+        workspace, errand = self.workshop.workspace, self._errand
+
+        def asked() -> tuple[Said, Any]:
+            said = gate(errand, workspace)
+            try:
+                return said, plan(errand, workspace, is_measured=True)
+            except CurateError as error:
+                return said, error
+
+        self.app.background(asked, self._answered, group="train.gate")
+
+    def _answered(self, answer: tuple[Said, Any]) -> None:
+        said, planned = answer
+        told = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
+        self._gate = Gate("open: nothing is in the way of an export") if said.code == 0 else Gate(told, "error")
+        if isinstance(planned, CurateError):
+            self.app.tell_error(planned)
+        else:
+            self._planned = planned
+            self.tell(
+                "dry run ok" if said.code == 0 else "an export would be refused", "ok" if said.code == 0 else "warn"
+            )
+        self._draw()
+
+    def action_log(self) -> None:
+        """Show the end of what the run has said."""
+        run = self._glance.run if self._glance else None
+        lines = log_tail(run, 400) if run else []
+        if run is None or not lines:
+            self.tell("This run has written no log.", "warn")
+            return
+        self.app.push_screen(Pages(f"Log of {run.id}", shown_lines("\n".join(lines))))
+
+    def action_other(self, step: int) -> None:
+        """Show an older run, or a newer one."""
+        glance = self._glance
+        if glance is None or not 0 <= glance.place + step < glance.num_runs:
+            self.tell("There is no other run that way.")
+            return
+        ids = [run.id for run in runs_of(self.workshop.workspace)]
+        self._run_id = ids[min(glance.place + step, len(ids) - 1)]
+        self._look()
+
+    def action_pane(self) -> None:
+        """Where there is room for one pane only, show the other one."""
+        self.is_side_open = not self.is_side_open
+
+    def on_resize(self) -> None:
+        """Draw for the new width."""
+        if self.app.has_workshop:
+            self.call_after_refresh(self._draw)
+
+    def equal_command(self) -> str:
+        """Return the command that begins the same run."""
+        return f"curate train {self.workshop.root} --detach"

@@ -1,0 +1,193 @@
+"""What is known of the next run and of one that is there, as text; what nobody has reported is said to be so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from curate.export.manifest import Manifest
+from curate.feedback import Results
+from curate.record import SPLITS, Json
+from curate.tui.border import shown
+from curate.tui.glyphs import bar
+from curate.tui.screens.train.chart import chart
+from curate.tui.status import Severity
+from curate.workshop.runs import Metrics, Run
+
+_NAME = 10
+_STYLES: Mapping[str, str] = {
+    "running": "ok", "finished": "ok", "stopping": "warn", "stopped": "warn", "unknown": "warn", "failed": "error",
+    "dead": "error",
+}  # fmt: skip
+_SIGNS: Mapping[str, str] = {"failed": "! ", "dead": "! ", "stopped": "~ ", "stopping": "~ ", "unknown": "~ "}
+_NOT = "not reported"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a dataset could be exported, in words; not asked yet where there are none."""
+
+    told: str = "not asked yet: d"
+    severity: Severity = "ok"
+
+
+@dataclass(slots=True)
+class Glance:
+    """One run as it was a moment ago: its events, its results if it has any, and what it said last."""
+
+    run: Run
+    metrics: Metrics
+    results: Results | None
+    why_none: str
+    """Why there are no results, where a report is there and cannot be read."""
+    log: Sequence[str]
+    place: int
+    num_runs: int
+
+
+def told_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] | None, gate: Gate) -> Text:
+    """Return what the next run would train on and how, as far as that is known."""
+    lines = [Text("PLAN", style="strong")]
+    if manifest is None:
+        lines.append(_line("data", "no dataset yet: a start exports one"))
+    else:
+        counts = ", ".join(f"{getattr(manifest.counts, name):,} {name}" for name in SPLITS)
+        lines.append(_line("data", f"{manifest.name}: {counts}"))
+    lines.append(_line("recipe", recipe or "the trainer's own"))
+    lines += _planned(plan) if plan else [_line("steps", "not planned yet: d asks `train plan`", "muted")]
+    lines.append(_line("gate", gate.told, {"ok": "", "warn": "warn", "error": "error"}[gate.severity]))
+    return Text("\n").join(lines)
+
+
+def told_run(glance: Glance, width: int, height: int) -> Text:
+    """Return how a run stands, with its curve in ``height`` lines and what it said last."""
+    run, metrics = glance.run, glance.metrics
+    number = f"  ({glance.place + 1} of {glance.num_runs})" if glance.num_runs > 1 else ""
+    head = Text.assemble(
+        ("RUN ", "strong"), shown(run.id, 40, "strong"), "  ",
+        (_SIGNS.get(run.standing, "") + run.standing, _STYLES[run.standing]), (number, "muted"),
+    )  # fmt: skip
+    lines = [head]
+    if run.why:
+        lines.append(shown(run.why, 2 * width, "muted"))
+    lines += _progress(metrics, run, width)
+    lines += [Text(line, no_wrap=True, end="") for line in chart(metrics.losses, width, height)]
+    lines += _facts(glance)
+    if metrics.num_unreadable:
+        lines.append(Text(f"{metrics.num_unreadable:,} lines of metrics.jsonl cannot be read", style="warn"))
+    lines += [Text.assemble(("log  ", "muted"), shown(line, width - 6)) for line in glance.log]
+    return Text("\n").join(lines)
+
+
+def told_categories(glance: Glance | None, width: int) -> Text:
+    """Return the scores by category: those of the report, else those of the last look at the validation split."""
+    if glance is None:
+        return Text("No run yet. enter begins one.", style="muted")
+    if glance.results is not None:
+        return Text("\n").join(_reported(glance.results, width))
+    lines = [Text.assemble(("PER CATEGORY", "strong"), "  validation, so far")]
+    if glance.why_none:
+        lines.append(shown(glance.why_none, 300, "warn"))
+    looks = glance.metrics.looks
+    if not looks:
+        lines.append(Text(f"scores: {_NOT} yet", style="muted"))
+        return Text("\n").join(lines)
+    last, best = looks[-1], glance.metrics.best() or looks[-1]
+    room = max(8, width - 24)
+    lines.append(Text(f"{'category':<{room}} {f'@ {last.step:,}':>10} {f'best {best.step:,}':>11}", style="muted"))
+    for name in sorted({*last.by_category, *best.by_category}):
+        cells = [_score(look.by_category.get(name)) for look in (last, best)]
+        lines.append(Text.assemble(_padded(name, room), f" {cells[0]:>10} {cells[1]:>11}", no_wrap=True, end=""))
+    lines.append(Text(f"{'macro':<{room}} {_score(last.score):>10} {_score(best.score):>11}", style="strong"))
+    lines.append(Text(f"base and intervals: {_NOT} before the run ends", style="muted"))
+    return Text("\n").join(lines)
+
+
+def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
+    tokens, supervised = _whole(plan.get("tokens")), _whole(plan.get("supervised"))
+    share = f", {supervised / tokens:.0%} of them trained" if tokens and supervised is not None else ""
+    yield _line("tokens", f"{tokens:,} an epoch{share}" if tokens is not None else _NOT)
+    size = f" of {plan['batch_size']} records" if plan.get("batch_size") else ""
+    yield _line("steps", f"{plan.get('steps', _NOT):,}{size}" if isinstance(plan.get("steps"), int) else _NOT)
+    trained, whole = _whole(plan.get("trained")), _whole(plan.get("parameters"))
+    yield _line("model", f"{trained:,} of {whole:,} parameters" if trained is not None and whole is not None else _NOT)
+    state, peak = _whole(plan.get("state_bytes")), _whole(plan.get("peak_bytes"))
+    memory = f"{state / 1e6:,.0f} MB and activations" if state is not None else _NOT
+    yield _line("memory", f"{peak / 1e6:,.0f} MB at the most, measured" if peak is not None else memory)
+    seconds = plan.get("seconds")
+    yield _line("time", f"{_clock(seconds)} without evaluation, measured" if isinstance(seconds, int | float) else _NOT)
+    yield _line("machine", f"{plan.get('device', _NOT)}, {plan.get('dtype', _NOT)}")
+
+
+def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
+    last, of = metrics.last, metrics.num_steps
+    if last is None or not of:
+        told = "no step yet: the base is measured first" if run.is_alive else f"steps: {_NOT}"
+        yield Text(told, style="muted")
+        return
+    ends = f"  eta {_clock(last.eta_seconds)}" if run.is_alive and metrics.end is None else ""
+    ends += "  measuring the tuned model" if run.is_alive and metrics.end is not None else ""
+    saved = f"  checkpoint {metrics.checkpoint:,}" if metrics.checkpoint is not None else "  no checkpoint yet"
+    yield Text(f"step {last.step:,} of {of:,}  {last.step / of:.0%}{ends}{saved}")
+    yield Text(f"[{bar(last.step / of, max(8, min(32, width - 22)))}] {last.tokens_per_second:,.0f} tokens/s")
+
+
+def _facts(glance: Glance) -> Iterator[Text]:
+    metrics = glance.metrics
+    if metrics.last is None:
+        return
+    looks, best = metrics.looks, metrics.best()
+    last = metrics.last
+    yield Text(f"loss {metrics.losses[0]:.3f} -> {last.loss:.3f}   lr {last.lr:.2e}   gradient {last.grad_norm:.2f}")
+    valid = f"{looks[-1].loss:.3f}" if looks else f"{_NOT} yet"
+    yield Text(f"validation {valid}" + (f"   best {best.loss:.3f} @ {best.step:,}" if best else ""))
+    yield Text(f"tokens {last.tokens:,}   gpu {_NOT}", style="muted")
+
+
+def _reported(results: Results, width: int) -> Iterator[Text]:
+    room = max(8, width - 44)
+    yield Text.assemble(("PER CATEGORY", "strong"), f"  {results.report['headline']}, base against tuned")
+    yield Text(f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  verdict", style="muted")
+    for one in results.categories:
+        change = one["difference"]["value"]
+        style = {"improved": "ok", "regressed": "error"}.get(one["verdict"], "")
+        sign = {"improved": "+ ", "regressed": "! "}.get(one["verdict"], "~ ")
+        numbers = f" {one['n']:>5} {one['base']['value']:>6.3f} {one['tuned']['value']:>6.3f} {change:>+7.3f}  "
+        yield Text.assemble(
+            _padded(one["category"], room), numbers, (sign + one["verdict"], style), no_wrap=True, end=""
+        )
+    part = next((part for part in results.report["splits"] if part["split"] == results.report["headline"]), None)
+    macro = part["macro"] if part else None
+    if macro:
+        span = macro["difference"]
+        yield Text(
+            f"{'macro':<{room}} {'':>5} {macro['base']['value']:>6.3f} {macro['tuned']['value']:>6.3f} "
+            f"{span['value']:>+7.3f}  [{span['low']:+.3f}, {span['high']:+.3f}]",
+            style="strong", no_wrap=True, end="",
+        )  # fmt: skip
+    yield Text("~ inconclusive: within noise, or too few to judge", style="muted")
+
+
+def _line(name: str, told: str, style: str = "") -> Text:
+    return Text.assemble((f"  {name:<{_NAME}}", "muted"), shown(told, 400, style))
+
+
+def _padded(name: str, room: int) -> Text:
+    text = shown(name or "(none)", room)
+    text.pad_right(max(0, room - text.cell_len))
+    return text
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _whole(value: Json) -> int | None:
+    return value if type(value) is int else None
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}h{whole // 60 % 60:02}m" if whole >= 3600 else f"{whole // 60}m{whole % 60:02}s"

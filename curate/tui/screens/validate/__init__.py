@@ -1,0 +1,375 @@
+"""Validate: the list of what is wrong, with the place of each finding, and what can be done about it."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.widgets import Input, Static
+
+from curate.record import CurateError, Finding
+from curate.table import counted
+from curate.tui.chrome import Rule
+from curate.tui.fields import SafeInput
+from curate.tui.frame_table import FrameTable
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.validate.detail import told_change, told_finding, told_heading
+from curate.tui.screens.validate.rows import KEY, Line, More, columns, lines_of, source_of
+from curate.tui.screens.validate.summary import summary
+from curate.workshop.problems import By, Excerpt, Heading, Item, Mendings, ProblemBook, Problems, book_of, listed
+from curate.workshop.problems.found import ORDER
+
+_TICK = 0.25
+"""Seconds between two words about how far a search is."""
+_SOME = (ORDER, ORDER[:1], ORDER[:2])
+
+
+class ValidateScreen(WorkshopScreen):
+    """The problem list: grouped, filtered, live; from each finding to its field."""
+
+    NAME, TITLE, KEY = "validate", "Validate", "v"
+    AUTO_FOCUS = "#problems"
+    HELP = """
+Findings by code and by the place that they point at. All are counted; the first thousand of each group are listed.
+
+An edit is looked at again at once. What concerns all records together, such as repeats, is as of the last search: `R`
+searches again.
+
+Fixes and `x-ignore` are edits in the journal: `u` takes them back, and the files stay as they are. What is wrong with
+the bytes around records (line ends, a byte order mark) is mended by `curate validate --fix`.
+"""
+    BINDINGS = [  # noqa: RUF012  Textual declares it so
+        Binding("n", "step(1)", "Next", id="validate.next"),
+        Binding("p,N", "step(-1)", "Previous", id="validate.previous"),
+        Binding("f", "fix", "Fix", id="validate.fix"),
+        Binding("F", "fix_all", "Fix all safe", id="validate.fix_all"),
+        Binding("i", "ignore", "Ignore", id="validate.ignore"),
+        Binding("B", "baseline", "Baseline", id="validate.baseline"),
+        Binding("o", "group", "Group", id="validate.group"),
+        Binding("R", "search", "Rerun", id="validate.search"),
+        Binding("slash", "filter", "Filter", id="validate.filter"),
+        Binding("w", "severities", "Errors, warnings", id="validate.severities", show=False),
+        Binding("minus", "fold(True)", "Close all", id="validate.close_all", show=False),
+        Binding("plus", "fold(False)", "Open all", id="validate.open_all", show=False),
+    ]
+    DEFAULT_CSS = """
+    ValidateScreen #summary { height: 1; }
+    ValidateScreen #filter { height: 1; border: none; padding: 0 1; display: none; }
+    ValidateScreen #filter.-open { display: block; }
+    ValidateScreen #detail { height: 11; }
+    ValidateScreen.-narrow #detail { height: 8; }
+    """
+
+    def __init__(self) -> None:
+        """Make the screen with everything in sight."""
+        super().__init__()
+        self._listed: list[Line] = []
+        self._folded: set[str] = set()
+        self._grouping: By = "code"
+        self._severities = 0
+        self._filter = ""
+        self._is_searching = False
+        self._told_at = 0.0
+
+    def compose_body(self) -> ComposeResult:
+        """Lay the list over what is known of the finding under the cursor."""
+        yield Static(id="summary")
+        yield SafeInput(placeholder="filter: a word of the code, message, file, record or place", id="filter")
+        yield FrameTable(columns(False), key=KEY, can_mark=False, id="problems", classes="main")
+        yield Rule()
+        with VerticalScroll(id="detail"):
+            yield Static(id="told")
+
+    # Searching.
+
+    def ready(self) -> None:
+        """Search once, unless another screen has."""
+        if self._book.found is None:
+            self.action_search()
+        else:
+            self._draw()
+
+    def on_unmount(self) -> None:
+        """Do not keep the app waiting for a search."""
+        if self.app.has_workshop:
+            self._book.stop()
+
+    def changed(self, ids: set[str]) -> None:
+        """Look again at the records that changed."""
+        self.app.background(lambda: self._book.catch_up(ids), self._caught_up, group="validate.catch")
+
+    def reread(self) -> None:
+        """Draw the list anew."""
+        self.changed(set())
+
+    def action_search(self) -> None:
+        """Validate all records."""
+        if self._is_searching:
+            self.tell("A search is under way.", "warn")
+            return
+        self._is_searching = True
+        self._summarise()
+        book = self._book
+
+        def search() -> Problems | CurateError:
+            try:
+                return book.search(self._progressed)
+            except CurateError as error:
+                return error
+
+        self.app.background(search, self._searched, group="validate.search")
+
+    def _searched(self, found: Problems | CurateError) -> None:
+        self._is_searching = False
+        if isinstance(found, CurateError):
+            self._summarise()
+            self.app.tell_error(found)
+            return
+        told = f"{counted(found.count('error'), 'error')}, {counted(found.count('warning'), 'warning')}"
+        self.app.ran(self.equal_command(), told)
+        self.tell(f"{told} in {counted(found.num_records, 'record')}")
+        self._draw()
+
+    def _progressed(self, num_lines: int) -> None:
+        """Say how far the search is; called in its thread."""
+        now = monotonic()
+        if now - self._told_at >= _TICK:
+            self._told_at = now
+            self.app.call_from_thread(self.tell, f"validating: {num_lines:,} lines")
+
+    def _caught_up(self, _has_changed: bool) -> None:
+        self._draw()
+
+    # What is shown.
+
+    @property
+    def _book(self) -> ProblemBook:
+        return book_of(self.workshop)
+
+    @property
+    def _problems(self) -> FrameTable:
+        return self.query_one("#problems", FrameTable)
+
+    def _draw(self) -> None:
+        found, table = self._book.found, self._problems
+        if found is not None:
+            rows = listed(
+                found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter
+            )
+            at = table.current
+            self._listed = lines_of(rows)
+            table.show(source_of(self._listed), at=at, columns=columns(self.is_narrow))
+        self._summarise()
+
+    def _summarise(self) -> None:
+        book = self._book
+        told = summary(book.found, num_stale=book.num_stale, is_searching=self._is_searching, shown=self._severities)
+        self.query_one("#summary", Static).update(told)
+
+    def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
+        """Show what is known of the line under the cursor."""
+        line, told = self._at(event.row), self.query_one("#told", Static)
+        width = max(30, self.size.width - 2)
+        match line:
+            case Heading():
+                told.update(told_heading(line, width) if self._grouping == "code" else "")
+            case Item():
+                finding = line.finding
+                self.app.background(
+                    lambda: (self._book.excerpt(finding), self._told_fix(finding)),
+                    lambda pair: self._show_finding(finding, *pair),
+                    group="validate.detail",
+                )
+            case More():
+                told.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
+            case None:
+                told.update(Text("Nothing is wrong." if self._book.found and not self._filter else ""))
+
+    def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
+        """Open or close a group, or go to the field of a finding."""
+        line = self._at(event.row)
+        if isinstance(line, Heading):
+            self._folded ^= {line.key}
+            self._draw()
+        elif isinstance(line, Item):
+            self._open(line.finding)
+
+    def on_resize(self) -> None:
+        """Give the columns the room there is."""
+        if self._listed:
+            self._draw()
+
+    def _at(self, row: int) -> Line | None:
+        return self._listed[row] if 0 <= row < len(self._listed) else None
+
+    def _chosen(self) -> Finding | None:
+        line = self._at(self._problems.cursor)
+        if isinstance(line, Item):
+            return line.finding
+        self.tell("Put the cursor on a finding.", "warn")
+        return None
+
+    def _show_finding(self, finding: Finding, found: Excerpt, fix: str) -> None:
+        title = f"{finding.code} {finding.name}"
+        self.query_one("#told", Static).update(told_finding(finding, found, fix, max(30, self.size.width - 2), title))
+
+    def _told_fix(self, finding: Finding) -> str:
+        if self._book.mending(finding):
+            return "f makes a safe fix."
+        if self._book.mending(finding, unsafe=True):
+            return "f shows a fix that can change the meaning."
+        return "" if finding.fix else "No fix: edit the record (enter)."
+
+    def _open(self, finding: Finding) -> None:
+        if finding.record and self.workshop.catalog.find(finding.record) is not None:
+            self.app.go("edit", record=finding.record, pointer=finding.pointer)
+        else:
+            self.tell(f"{finding.file}:{finding.line} is no record that could be edited here; mend the file.", "warn")
+
+    # What is done.
+
+    def action_step(self, step: int) -> None:
+        """Go to the next finding, or the previous one."""
+        place = self._problems.cursor + step
+        while 0 <= place < len(self._listed) and not isinstance(self._listed[place], Item):
+            place += step
+        if 0 <= place < len(self._listed):
+            self._problems.cursor = place
+        else:
+            self.tell("There is no other finding that way.")
+
+    def action_group(self) -> None:
+        """Group by code and place, or by file."""
+        self._grouping = "file" if self._grouping == "code" else "code"
+        self._draw()
+        self.tell(f"grouped by {self._grouping}")
+
+    def action_severities(self) -> None:
+        """Show everything, errors only, or errors and warnings."""
+        self._severities = (self._severities + 1) % len(_SOME)
+        self._draw()
+
+    def action_fold(self, is_closed: bool) -> None:
+        """Close all groups, or open them."""
+        found = self._book.found
+        headings = listed(found, by=self._grouping) if found and is_closed else []
+        self._folded = {one.key for one in headings if isinstance(one, Heading)}
+        self._draw()
+
+    def action_filter(self) -> None:
+        """Ask for a word that findings must hold."""
+        field = self.query_one("#filter", SafeInput)
+        field.add_class("-open")
+        field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """List what holds the word that is typed."""
+        if event.input.id == "filter":
+            self._filter = event.value.strip()
+            self._draw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go back to the list."""
+        if event.input.id == "filter":
+            self._problems.focus()
+
+    def close_side(self) -> bool:
+        """Take the filter away first."""
+        field = self.query_one("#filter", SafeInput)
+        if field.has_class("-open"):
+            field.value = ""
+            field.remove_class("-open")
+            self._problems.focus()
+            return True
+        return super().close_side()
+
+    def action_fix(self) -> None:
+        """Show the fix of the finding under the cursor, and make it when asked to."""
+        if (finding := self._chosen()) is None:
+            return
+        mending = self._book.mending(finding)
+        unsafe = None if mending else self._book.mending(finding, unsafe=True)
+        one = mending or unsafe
+        if one is None or not one.changes:
+            why = "the schema would not allow the line" if one else f"no fix mends {finding.code} here"
+            self.tell(f"{why}; enter opens the record", "warn")
+            return
+        warning = "\nThis can change what the text means." if unsafe else ""
+
+        def make() -> None:
+            with self.app.attempt():
+                done = self._book.mend([one])
+                self.tell("mended (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
+
+        self.app.ask(f"{told_change(one)}{warning}\nMake this edit?", make)
+
+    def action_fix_all(self) -> None:
+        """Look for all safe fixes, say how many there are, and make them when asked to."""
+        self.tell("looking for safe fixes ...")
+        self.app.background(self._book.mendings, self._ask_all, group="validate.mend")
+
+    def _ask_all(self, found: Mendings) -> None:
+        refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
+        if not found.num_found:
+            self.tell(f"there is nothing to mend safely{refused}")
+            return
+        if found.num_found > len(found.found):
+            told = f"{found.num_found:,} records: too many for edits; `curate validate --fix` mends the files"
+            self.tell(told, "warn")
+            return
+        names = ", ".join(f"{number:,} {name}" for name, number in found.counts.most_common())
+        question = f"Mend {counted(found.num_found, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        self.app.ask(question + "\n" + told_change(found.found[0]), lambda: self._mend_all(found))
+
+    def _mend_all(self, found: Mendings) -> None:
+        book = self._book
+
+        def told(done: Any) -> None:
+            late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
+            self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
+
+        self.app.background(lambda: book.mend(found.found), told, group="write.validate")
+
+    def action_ignore(self) -> None:
+        """Have the record ask to be excused from this check."""
+        if (finding := self._chosen()) is not None:
+            self._book.ignore(finding)
+            self.tell(f"{finding.record} ignores {finding.code} (u undoes)")
+
+    def action_baseline(self) -> None:
+        """Write what is found now to the baseline, when asked to."""
+        name = self.workshop.workspace.settings.checks.baseline
+        if not name:
+            self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
+            return
+        found = self._book.found
+        number = counted(sum(group.count for group in found.groups), "finding") if found else "all findings"
+        question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
+        self.app.ask(question, self._write_baseline)
+
+    def _write_baseline(self) -> None:
+        def written(changed: Any) -> None:
+            told = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
+            self.app.ran(f"curate validate {self.workshop.root} --update-baseline", told)
+            self.tell(told)
+            self.action_search()
+
+        self.app.background(self._book.write_baseline, written, group="write.validate")
+
+    def equal_command(self) -> str:
+        """Return the command that finds the same in a build."""
+        return self._book.ci_command()
+
+    def record_json(self) -> str:
+        """Return the record of the finding under the cursor."""
+        import json
+
+        line = self._at(self._problems.cursor)
+        name = line.finding.record if isinstance(line, Item) else ""
+        if not name or self.workshop.catalog.find(name) is None:
+            return ""
+        return json.dumps(dict(self.workshop.state(name).record.data), ensure_ascii=False)

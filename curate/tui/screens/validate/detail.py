@@ -1,0 +1,127 @@
+"""What is known of one finding, or of a group, as text below the list."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from curate.checks import discover
+from curate.door import FAULTS
+from curate.record import Finding
+from curate.table import counted
+from curate.tui.border import safe_line, shown
+from curate.tui.glyphs import glyphs
+from curate.tui.screens.validate.rows import SIGNS
+from curate.workshop.problems import Excerpt, Heading, Mending, Row
+
+_DOT = "·"
+_MARGIN = 10
+
+
+def told_heading(heading: Heading, width: int) -> Text:
+    """Return what a group is about and how much of it is listed."""
+    text = Text.assemble(
+        (SIGNS[heading.severity], _style(heading)), "  ", shown(heading.title, 50, "strong"),
+        "  ", shown(heading.place, 40), f"  {counted(heading.count, 'finding')}",
+    )  # fmt: skip
+    if heading.count > heading.num_kept:
+        text.append(f", the first {heading.num_kept:,} of them listed")
+    if heading.num_matching < heading.num_kept:
+        text.append(f", {heading.num_matching:,} match the filter")
+    text.append_text(Text.assemble("\n", ("why   ", "muted"), shown(why(heading.title.split(" ")[0]), 3 * width)))
+    return text
+
+
+def told_finding(finding: Finding, found: Excerpt, fix: str, width: int, title: str) -> Text:
+    """Return a finding with the lines around it, why it is one, and what can be done; ``fix`` says what a fix does."""
+    place = f"{finding.file}:{finding.line}" if finding.line else finding.file or "all records"
+    column = f":{found.column}" if found.column else ""
+    head = Text.assemble(
+        shown(place + column, 48, "strong"), "  ", shown(finding.record, 30), "  ", shown(finding.pointer, 40, "muted")
+    )
+    lines = [head, *_rows(found, finding.code, width)]
+    if found.is_decided:
+        lines.append(Text("decided: the record now says this; the file has another line", style="muted"))
+    lines.append(Text.assemble(shown(title, 40, "strong"), "  ", shown(finding.message, 400)))
+    lines.append(Text.assemble(("why   ", "muted"), shown(why(finding.code), 2 * width)))
+    lines.append(Text.assemble(("fix   ", "muted"), shown(" ".join([finding.fix, fix]).strip(), 2 * width)))
+    return Text("\n").join(lines)
+
+
+def told_change(mending: Mending) -> str:
+    """Return what a fix would change, a line before and one after for each text, cut to where they differ.
+
+    What a fix changes is often not to be seen: blanks at an end, and marks that stand on letters, are written as code
+    points.
+    """
+    lines = [f"{', '.join(mending.fixes)} changes {mending.record}:"]
+    for pointer, before, after in mending.texts[:3]:
+        start = next(
+            (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+        )
+        lines += [pointer, f"- {_piece(before, start)}", f"+ {_piece(after, start)}"]
+    if len(mending.texts) > 3:
+        lines.append(f"and {len(mending.texts) - 3} more texts")
+    return "\n".join(lines)
+
+
+def why(code: str) -> str:
+    """Return the first paragraph of what is known of a check."""
+    rule = FAULTS.get(code) or discover().get(code)
+    return " ".join(rule.help.split("\n\n")[0].split()) if rule else "what people decided does not fit together"
+
+
+def _style(heading: Heading) -> str:
+    return {"error": "error", "warning": "warn", "info": ""}[heading.severity]
+
+
+def _rows(found: Excerpt, code: str, width: int) -> list[Text]:
+    room = max(20, width - _MARGIN - 2)
+    lines = []
+    for row in found.rows:
+        is_it = row.line == found.line
+        left, right = _cut(row, found.mark or 0 if is_it else 0, room)
+        sign = ">" if is_it else " "
+        lines.append(
+            Text.assemble(
+                (f"{sign} {row.line:>6}  ", "strong" if is_it else "muted"), left, right, no_wrap=True, end=""
+            )
+        )
+        if is_it and found.mark is not None:
+            lines.append(
+                Text.assemble(" " * (_MARGIN + cell_len(left.plain)), ("^ " + code, "error"), no_wrap=True, end="")
+            )
+    return lines
+
+
+def _cut(row: Row, mark: int, room: int) -> tuple[Text, Text]:
+    """Return the piece of a row before ``mark`` and the one from there on, together at most ``room`` cells."""
+    end = glyphs().ellipsis
+    before = row.text[max(0, mark - room // 2) : mark]
+    is_cut_before = row.is_cut[0] or len(before) < mark
+    left = safe_line(_dotted(before))
+    while cell_len(left) > room // 2:
+        left, is_cut_before = left[1:], True
+    left = (end + left[len(end) :] if len(left) > len(end) else end) if is_cut_before else left
+    space = room - cell_len(left)
+    piece = row.text[mark : mark + space]
+    right = safe_line(_dotted(piece))
+    is_cut = row.is_cut[1] or len(piece) < len(row.text) - mark
+    while cell_len(right) > space - (len(end) if is_cut else 0):
+        right, is_cut = right[:-1], True
+    return Text(left, end=""), Text(right + (end if is_cut else ""), end="")
+
+
+def _dotted(text: str) -> str:
+    """Return ``text`` with the dots of hidden values as this terminal can show them."""
+    return text.replace(_DOT, "*") if glyphs().is_ascii else text
+
+
+def _piece(text: str, start: int) -> str:
+    piece = text[max(0, start - 24) : start + 40]
+    tail = len(piece) - len(piece.rstrip(" \t\r\n"))
+    if start + 40 >= len(text) and tail:
+        piece = piece[: len(piece) - tail] + "".join(f"<U+{ord(c):04X}>" for c in piece[len(piece) - tail :])
+    return "".join(f"<U+{ord(c):04X}>" if unicodedata.category(c).startswith("M") else c for c in piece)

@@ -1,0 +1,97 @@
+"""Problems as the rows of a table: the headings of groups and, below those that are open, their findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curate.record import Severity
+from curate.tui.frame_table import Column, ListRows, Tone
+from curate.workshop.problems import Heading, Item
+
+SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
+KEY = 5
+"""Which value of a row names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """Stands below the findings of a group that has more of them than are kept."""
+
+    key: str
+    count: int
+
+
+Line = Heading | Item | More
+
+
+def tone(value: str) -> Tone:
+    """Return how a severity is drawn."""
+    return "error" if "!" in value else "warn" if "~" in value else ""
+
+
+def columns(is_narrow: bool) -> list[Column]:
+    """Return the columns for the room there is."""
+    if is_narrow:
+        return [
+            Column("", 9, tone=tone),
+            Column("finding", 24),
+            Column("where", 13),
+            Column("n", 6, is_right=True),
+            Column("says"),
+        ]
+    return [
+        Column("", 9, tone=tone),
+        Column("finding", 28),
+        Column("where", 20),
+        Column("n", 7, is_right=True),
+        Column("says"),
+    ]
+
+
+def lines_of(listed: Sequence[Heading | Item]) -> list[Line]:
+    """Return ``listed`` with a line below each open group that has more than is listed."""
+    lines: list[Line] = []
+    waiting: Heading | None = None
+    for one in listed:
+        if isinstance(one, Heading):
+            lines += _more(waiting)
+            waiting = one if one.is_open else None
+        lines.append(one)
+    return [*lines, *_more(waiting)]
+
+
+def source_of(lines: Sequence[Line]) -> ListRows:
+    """Return the rows of ``lines``, raw; each is named by a key that stays the same in the next list."""
+    seen: Counter[str] = Counter()
+    rows = []
+    for line in lines:
+        row = _row(line)
+        # The same may be found twice at one place.
+        seen[row[KEY]] += 1
+        rows.append(row if seen[row[KEY]] == 1 else (*row[:KEY], f"{row[KEY]} {seen[row[KEY]]}"))
+    return ListRows(rows)
+
+
+def _more(heading: Heading | None) -> list[More]:
+    """Return what stands for the findings of a group that are counted and not kept; a filter cannot see them."""
+    if heading is None or heading.count == heading.num_kept:
+        return []
+    return [More(f"{heading.key} more", heading.count - heading.num_kept)]
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    match line:
+        case Heading():
+            mark = "v" if line.is_open else ">"
+            number = f"{line.count:,}"
+            return f"{mark} {SIGNS[line.severity]}", line.title, line.place, number, line.told, line.key
+        case Item():
+            finding = line.finding
+            place = f"  {finding.file}:{finding.line}" if finding.line else f"  {finding.file or 'all records'}"
+            where = finding.record or finding.pointer
+            key = f"{line.key} {finding.file}:{finding.line} {finding.code} {finding.pointer}"
+            return "", place, where, "", finding.message, key
+        case More():
+            return "", f"  {line.count:,} more", "", "", "counted, and not kept to be listed", line.key

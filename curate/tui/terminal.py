@@ -1,0 +1,98 @@
+"""The terminal lent to the app, and given back as it was, however the app ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.record import Exit
+
+if TYPE_CHECKING:
+    from curate.tui.app import CurateApp
+
+SIGNALS = {
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.HUNG_UP,
+    signal.SIGINT: Exit.INTERRUPTED,
+}
+PATIENCE = 3.0
+"""Seconds from a signal until the app is ended without its help."""
+# Mouse in all its modes, focus, paste, resize reports, Kitty keys, the other screen; then line wrap and the cursor on.
+_RESTORE = (
+    b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?2048l\x1b[<u\x1b[?1049l"
+    b"\x1b[?7h\x1b[?25h\x1b[0m"
+)
+
+
+def run(app: CurateApp, *, has_mouse: bool = True) -> int:
+    """Run ``app`` until it ends and return the exit code: 0; 143, 129 or 130 after a signal; 2 after a mistake of ours.
+
+    The terminal is given back in every case. Threads that still work are not waited for: whatever they write is
+    written whole or not at all, and what was decided is saved.
+
+    Raises:
+        CurateError: what is wrong with the workspace, where it could not be opened.
+    """
+    # Not `asyncio.run`: it would take SIGINT for itself, and wait at the end for every thread.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    with _given_back():
+        for number, code in SIGNALS.items():
+            loop.add_signal_handler(number, _end, app, code)
+        app.run(mouse=has_mouse, loop=loop)
+    if app.failure:
+        raise app.failure
+    if app.crash:
+        say.talk(say.visible(app.crash))
+        say.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", "All decisions are saved.")
+        return Exit.USAGE
+    return app.return_code or Exit.OK
+
+
+def leave(code: int) -> None:
+    """End the process now; threads that still work are not waited for."""
+    say.flush()
+    os._exit(code)
+
+
+def _end(app: CurateApp, code: Exit) -> None:
+    """End ``app`` after a signal; where it does not end by itself, end it."""
+    timer = Timer(PATIENCE, _force, (code,))
+    timer.daemon = True
+    timer.start()
+    app.exit(return_code=code)
+
+
+def _force(code: Exit) -> None:
+    _restore()
+    os._exit(code)
+
+
+@contextmanager
+def _given_back() -> Iterator[None]:
+    """Whatever happens within, the terminal is afterwards as it was before."""
+    descriptor = sys.__stdin__.fileno() if sys.__stdin__ else -1
+    before = termios.tcgetattr(descriptor)
+    try:
+        yield
+    except BaseException:
+        _restore()
+        raise
+    finally:
+        # Where the terminal is gone there is nothing to give back.
+        with suppress(termios.error):
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _restore() -> None:
+    """Write what undoes every mode that Textual switches on."""
+    with suppress(OSError):
+        os.write(2, _RESTORE)

@@ -1,0 +1,120 @@
+"""Four themes of our own, and what the names mean by which text is styled.
+
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by people who see few colours,
+made lighter or darker until each reads well on its background, and moved to the nearest of xterm's 256 colours, so that
+terminals without more show the same. A test holds every pair to a contrast of 4.5 (WCAG 2.1, 1.4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.theme import Theme as Names
+from textual.color import Color
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+from curate.tui.border import harmless
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colours of one theme."""
+
+    background: str
+    panel: str
+    foreground: str
+    muted: str
+    ok: str
+    warn: str
+    error: str
+    accent: str
+    is_dark: bool = True
+
+
+LOOKS = {
+    "dark": Look("#121212", "#262626", "#E4E4E4", "#A8A8A8", "#00D787", "#FFAF00", "#FF875F", "#5FAFFF"),
+    "light": Look(
+        "#FFFFFF", "#E4E4E4", "#121212", "#4E4E4E", "#005F5F", "#5F5F00", "#AF0000", "#005FAF", is_dark=False
+    ),
+    "contrast": Look("#000000", "#1C1C1C", "#FFFFFF", "#D0D0D0", "#00FFAF", "#FFFF00", "#FFAF87", "#87D7FF"),
+    "mono": Look("#000000", "#1C1C1C", "#FFFFFF", "#BCBCBC", "#FFFFFF", "#FFFFFF", "#FFFFFF", "#FFFFFF"),
+}
+
+
+def themes() -> list[Theme]:
+    """Return the themes for Textual."""
+    return [_theme(name, look) for name, look in LOOKS.items()]
+
+
+def names_of(theme: str) -> Names:
+    """Return what the style names mean under ``theme``: "ok", "warn", "error", "dropped", "muted", "strong" and others.
+
+    None is told by its colour alone: each stands beside a word or a symbol.
+    """
+    look = LOOKS[theme]
+    return Names(
+        {
+            "ok": look.ok,
+            "warn": look.warn,
+            "error": f"bold {look.error}",
+            "dropped": f"strike {look.muted}",
+            "muted": look.muted,
+            "accent": look.accent,
+            "key": f"bold {look.accent}",
+            "strong": "bold",
+            "tab": "bold reverse",
+            "added": f"underline {look.accent}",
+            "removed": f"strike {look.warn}",
+        }
+    )
+
+
+def _theme(name: str, look: Look) -> Theme:
+    return Theme(
+        name=name, primary=look.accent, secondary=look.accent, accent=look.accent, warning=look.warn, error=look.error,
+        success=look.ok, foreground=look.foreground, background=look.background, surface=look.background,
+        panel=look.panel, dark=look.is_dark, text_alpha=1.0,
+        variables={
+            "block-cursor-background": look.foreground, "block-cursor-foreground": look.background,
+            "block-cursor-text-style": "bold", "block-cursor-blurred-background": look.panel,
+            "block-cursor-blurred-foreground": look.foreground, "input-cursor-background": look.foreground,
+            "input-cursor-foreground": look.background, "input-selection-background": look.accent,
+            "input-selection-foreground": look.background, "border": look.muted, "border-blurred": look.muted,
+            "scrollbar": look.muted, "scrollbar-hover": look.accent, "scrollbar-active": look.accent,
+            "scrollbar-background": look.panel, "scrollbar-corner-color": look.panel, "text-muted": look.muted,
+            "text-disabled": look.muted, "foreground-muted": look.muted, "text-success": look.ok,
+            "text-warning": look.warn, "text-error": look.error, "text-accent": look.accent,
+            "text-primary": look.accent,
+        },
+    )  # fmt: skip
+
+
+class Harmless(LineFilter):
+    """The last look at every line before it is drawn: a widget that forgot the display border does no harm."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return ``segments`` without characters that could steer a terminal; orders of Textual's own stay."""
+        return [segment if segment.control else Segment(harmless(segment.text), segment.style) for segment in segments]
+
+
+class NoColour(LineFilter):
+    """For NO_COLOR: what is drawn has the terminal's own two colours, and bold, underline and reverse alone."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """Return ``segments`` without colours."""
+        return [Segment(text, _plain(style), control) for text, style, control in segments]
+
+
+@lru_cache(maxsize=1024)
+def _plain(style: Style | None) -> Style | None:
+    return None if style is None else style.without_color
+
+
+def filters(theirs: Sequence[LineFilter], *, has_colour: bool) -> list[LineFilter]:
+    """Return the filters of lines: Textual's own, or where no colour is wanted ours in place of them."""
+    return [Harmless(), *theirs] if has_colour else [Harmless(), NoColour()]

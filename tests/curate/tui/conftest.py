@@ -1,0 +1,219 @@
+"""What tests of screens share: driving an app through Pilot, and comparing what is seen with a text file."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.worker import WorkerCancelled
+
+from curate.tui.app import CurateApp
+from curate.tui.screens import ALL
+from curate.workspace import Workspace
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+OWN_WAYS = ("NO_COLOR", "SSH_CONNECTION", "LC_ALL", "LC_CTYPE", "COLORTERM", "CURATE_ANNOTATOR", "FORCE_COLOR")
+"""Variables by which whoever runs the tests would have it otherwise."""
+
+Story = Callable[[Pilot[Any]], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test the same terminal, whatever runs the tests."""
+    for name in OWN_WAYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+
+
+@pytest.fixture(autouse=True)
+def _all_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show all nine tabs, so that a snapshot stays the same while screens are being written."""
+    monkeypatch.setattr("curate.tui.app.tabs", lambda: list(ALL))
+
+
+def _screen_text(app: CurateApp) -> str:
+    """Return what is seen, line by line, without colours and without blanks at the end of lines."""
+    # Half private in Textual, and the one place where we use it.
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips()) + "\n"
+
+
+async def _settled(pilot: Pilot[Any]) -> None:
+    """Wait until every worker is done and what it changed is drawn."""
+    num_idle = 0
+    while num_idle < 3:
+        await pilot.pause()
+        working = [worker for worker in pilot.app.workers if not worker.is_finished]
+        num_idle = 0 if working else num_idle + 1
+        # One that a newer one has taken the place of is done as well.
+        with suppress(WorkerCancelled):
+            await pilot.app.workers.wait_for_complete(working)
+
+
+@pytest.fixture
+def screen_text() -> Callable[[CurateApp], str]:
+    """Return the function that returns what is seen."""
+    return _screen_text
+
+
+@pytest.fixture
+def settled() -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Return the function that waits until nothing is under way."""
+    return _settled
+
+
+@pytest.fixture
+def make_app() -> Callable[..., CurateApp]:
+    """Return a function that makes the app on a workspace; it never looks for others' decisions by itself."""
+
+    def make(workspace: Workspace, by: str = "ana", **options: Any) -> CurateApp:
+        from curate.workshop import open_workshop
+
+        workshop = open_workshop(workspace.root, by)
+        return CurateApp(workspace.root, workshop=workshop, **{"poll": None, **options})
+
+    return make
+
+
+@pytest.fixture
+def drive() -> Callable[..., None]:
+    """Return a function that runs an app headless and tells a story through its Pilot once it has settled."""
+
+    def run(app: CurateApp, story: Story, size: tuple[int, int] = (100, 30)) -> None:
+        async def main() -> None:
+            async with app.run_test(size=size) as pilot:
+                await _settled(pilot)
+                await story(pilot)
+                await _settled(pilot)
+
+        asyncio.run(main())
+
+    return run
+
+
+@pytest.fixture
+def snapshot() -> Callable[[CurateApp, str], None]:
+    """Return a function that compares what is seen with ``snapshots/<name>-<columns>x<lines>.txt``.
+
+    CURATE_UPDATE_SNAPSHOTS=1 writes the file instead.
+    """
+
+    def compare(app: CurateApp, name: str) -> None:
+        path = SNAPSHOTS / f"{name}-{app.size.width}x{app.size.height}.txt"
+        seen = _screen_text(app)
+        if os.environ.get("CURATE_UPDATE_SNAPSHOTS"):
+            path.write_text(seen, encoding="utf-8")
+        assert path.is_file(), f"no snapshot {path.name} yet; run with CURATE_UPDATE_SNAPSHOTS=1 and look at it"
+        assert seen == path.read_text(encoding="utf-8")
+
+    return compare
+
+
+class PtySession:
+    """A program on a pseudo-terminal of its own, and all that it has written there."""
+
+    def __init__(self, command: list[str], size: tuple[int, int], environment: dict[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        columns, lines = size
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.modes_at_start = termios.tcgetattr(slave)
+        self._slave = slave
+        self.output = b""
+        self._process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def modes(self) -> list[Any]:
+        """Return the modes that the terminal has now."""
+        return termios.tcgetattr(self._slave)
+
+    def send(self, keys: bytes) -> None:
+        """Type ``keys``."""
+        os.write(self._master, keys)
+
+    def read(self, seconds: float) -> None:
+        """Take what comes within ``seconds``."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0 and select.select([self._master], [], [], left)[0]:
+            try:
+                self.output += os.read(self._master, 1 << 16)
+            except OSError:
+                return
+
+    def wait_for(self, wanted: bytes, timeout: float = 30) -> None:
+        """Read until ``wanted`` has come."""
+        ends = time.monotonic() + timeout
+        while wanted not in self.output:
+            assert time.monotonic() < ends, f"{wanted!r} did not come; last: {self.output[-2000:]!r}"
+            self.read(0.1)
+
+    def quiet(self, seconds: float = 0.25, timeout: float = 20) -> bool:
+        """Read until nothing has come for ``seconds``; return whether that was so before ``timeout``."""
+        ends = time.monotonic() + timeout
+        while time.monotonic() < ends:
+            before = len(self.output)
+            self.read(seconds)
+            if len(self.output) == before:
+                return True
+        return False
+
+    def hang_up(self) -> None:
+        """Take the terminal away."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._slave = self._master = -1
+
+    def end(self, timeout: float = 30) -> int:
+        """Wait for the program's end and return its exit code."""
+        ends = time.monotonic() + timeout
+        while self._process.poll() is None:
+            assert time.monotonic() < ends, f"did not end; last: {self.output[-2000:]!r}"
+            if self._master >= 0:
+                self.read(0.1)
+            else:
+                time.sleep(0.05)
+        if self._master >= 0:
+            self.read(0.2)
+        return self._process.returncode
+
+    def close(self) -> None:
+        """End the program, if it still runs, and close the terminal."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        for handle in (self._slave, self._master):
+            if handle >= 0:
+                os.close(handle)
+        self._slave = self._master = -1
+
+
+@pytest.fixture
+def pty_session() -> Iterator[Callable[..., PtySession]]:
+    """Return a function that starts a program on a pseudo-terminal of 100 columns and 30 lines."""
+    sessions = []
+
+    def start(command: list[str], size: tuple[int, int] = (100, 30), **environment: str) -> PtySession:
+        plain = {name: value for name, value in os.environ.items() if name not in OWN_WAYS}
+        session = PtySession(command, size, {**plain, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment})
+        sessions.append(session)
+        return session
+
+    yield start
+    for session in sessions:
+        session.close()

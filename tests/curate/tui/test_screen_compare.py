@@ -1,0 +1,228 @@
+import json
+import random
+import time
+
+import pytest
+from textual.widgets import Static
+
+from curate.tui.dialogs import Pages
+from curate.tui.frame_table import FrameTable
+from curate.workspace.publish import export_dataset
+
+CATEGORIES = ("billing", "returns")
+
+
+def predictions(seed, share):
+    draw = random.Random(seed)
+    side = {"text": "SECRET TEST ANSWER", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True}
+    return [
+        {"id": f"test-{number}", "split": "test", "category": CATEGORIES[number % 2], "cluster": f"c{number}",
+         "reference": "yes", "metric": "exact", "base": side | {"scores": {"exact": 0.0}},
+         "tuned": side | {"scores": {"exact": float(draw.random() < share)}}}
+        for number in range(120)
+    ]  # fmt: skip
+
+
+NAMES = ("r003", "r005", "r007")
+
+
+def feedback(after):
+    return [
+        {"id": name, "split": "validation", "category": "billing", "nll_base": 2.0, "nll_tuned": 1.0, "score_base": 1.0,
+         "score_tuned": score, "verdict": "ok", "completion_tuned": f"it said {score}"}
+        for name, score in zip(NAMES, after, strict=True)
+    ]  # fmt: skip
+
+
+def write_run(folder, report, *, share, after, epochs):
+    folder.mkdir(parents=True)
+    about = {"status": "finished", "seed": 13, "recipe": {"base": "tiny-base", "epochs": epochs},
+             "dataset": {"name": "v1", "sha256": "0" * 64}, "facts": {"base": "ab" * 32}}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(about))
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "report.html").write_text("<p>report</p>")
+    for name, rows in (("predictions.jsonl", predictions(epochs, share)), ("feedback.jsonl", feedback(after))):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def two_runs(make_workspace, make_report):
+    workspace = make_workspace()
+    made, _ = export_dataset(workspace)
+    tests = {row["id"] for row in made.rows["test"]}
+    assert not tests & set(NAMES), "they are to be validation records"
+    write_run(workspace.root / "runs/2026-11-24-a", make_report(), share=0.8, after=(1.0, 1.0, 1.0), epochs=2)
+    write_run(workspace.root / "runs/2026-11-25-a", make_report(), share=0.2, after=(0.0, 1.0, 0.5), epochs=3)
+    return workspace
+
+
+async def until(pilot, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await pilot.pause(0.05)
+        if found := condition():
+            return found
+    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+
+
+def seen(app, name):
+    return app.present().query_one(f"#{name}", Static).render().plain
+
+
+async def opened(pilot, settled):
+    await pilot.press("g", "c")
+    await settled(pilot)
+    await until(pilot, lambda: seen(pilot.app, "head").strip())
+    await settled(pilot)
+
+
+def cells(app, name="scores"):
+    source = app.present().query_one(f"#{name}", FrameTable).source
+    return source.rows(0, source.num_rows)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+def test_what_the_screen_looks_like(two_runs, make_app, drive, settled, snapshot, size):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        app.tell("ready")
+        await pilot.pause()
+        snapshot(app, "compare")
+
+    drive(app, story, size)
+
+
+def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        rows = cells(app)
+        assert [row[0] for row in rows] == ["billing", "returns", "macro"]
+        billing = rows[0]
+        assert billing[1] == "60"
+        better, ties, worse = map(int, billing[7].split("/"))
+        assert better + ties + worse == 60
+        assert float(billing[5].rstrip("*~")) == pytest.approx((better - worse) / 60, abs=0.006)
+        assert billing[5].endswith("*")
+        assert "recipe epochs" in seen(app, "told")
+        assert "2 -> 3" in seen(app, "told")
+        assert app.present().equal_command() == (
+            f"train compare {two_runs.root}/runs/2026-11-24-a {two_runs.root}/runs/2026-11-25-a"
+        )
+
+    drive(app, story)
+
+
+def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, settled):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("space")
+        await pilot.pause()
+        picker = app.screen.query_one(FrameTable)
+        assert picker.marks == {"2026-11-24-a", "2026-11-25-a"}
+        await pilot.press("space", "enter")
+        await until(pilot, lambda: "B 2026-11-2" in seen(app, "head") and "C " not in seen(app, "head"))
+        assert cells(app)[0][:4] == ("billing", "20", "0.70", "0.30")
+        assert cells(app)[0][4] == "-0.40*"
+        assert app.present().equal_command().startswith("curate report ")
+        await pilot.press("G")
+        assert "train eval" in app.screen._text.plain
+        assert "--fail-on regressed" in app.screen._text.plain
+
+    drive(app, story)
+
+
+def test_only_validation_records_are_named_and_lead_to_the_record(two_runs, make_app, drive, settled, screen_text):
+    app = make_app(two_runs)
+    gone = []
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        app.go = lambda name, **what: gone.append((name, what))
+        assert [row[0] for row in cells(app, "worse")] == ["r003", "r007"]
+        assert "it said 0.0" in seen(app, "record")
+        assert "it said 1.0" in seen(app, "record")
+        assert app.workshop.state("r003").record.completion in seen(app, "record").replace("\n", "")
+        await pilot.press("n")
+        await settled(pilot)
+        assert "it said 0.5" in seen(app, "record")
+        await pilot.press("enter")
+        assert json.loads(app.present().record_json())["id"] == "r007"
+        assert "test-" not in screen_text(app)
+        assert "SECRET TEST ANSWER" not in screen_text(app)
+
+    drive(app, story)
+    assert gone == [("edit", {"record": "r007"})]
+
+
+def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
+    app = make_app(two_runs)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("G")
+        await pilot.pause()
+        assert isinstance(app.screen, Pages)
+        assert f"train compare {two_runs.root}/runs/2026-11-24-a" in app.screen._text.plain
+        await pilot.press("escape", "s")
+        changes = [float(row[5].rstrip("*~")) for row in cells(app)[:2]]
+        assert changes == sorted(changes)
+        await pilot.press("m")
+        await settled(pilot)
+        assert cells(app)[0][2:7] == ("-", "-", "-", "-", "not reported")
+        await pilot.press("h")
+        assert "report.html" in app.message.plain
+
+    drive(app, story)
+
+
+def test_what_is_not_there_is_said_to_be_so(make_workspace, make_report, make_app, drive, settled):
+    workspace = make_workspace()
+    app = make_app(workspace)
+
+    async def none(pilot):
+        await opened(pilot, settled)
+        assert "No finished run" in seen(app, "head")
+        await pilot.press("G")
+        assert "nothing to compare" in app.message.plain
+        await pilot.press("space")
+        assert "no finished run" in app.message.plain
+
+    drive(app, none)
+    for name in ("a", "b"):
+        write_run(workspace.root / f"runs/{name}", make_report(), share=0.5, after=(1.0, 1.0, 1.0), epochs=2)
+    (workspace.root / "runs/a/predictions.jsonl").unlink()
+    lacking = make_app(workspace)
+
+    async def some(pilot):
+        await opened(pilot, settled)
+        assert "paired differences are not reported" in seen(lacking, "notes")
+        assert cells(lacking)[0][5:7] == ("-", "not reported")
+        assert "No validation record got worse" in seen(lacking, "record")
+        (workspace.root / "runs/a/report.json").write_text("{}")
+        await pilot.press("r")
+        await until(pilot, lambda: "E918" in lacking.message.plain)
+
+    drive(lacking, some)
+
+
+def test_what_has_become_a_test_record_is_named_no_more(two_runs, make_app, drive, settled, screen_text):
+    app = make_app(two_runs)
+    folder = two_runs.root / "runs/2026-11-25-a"
+    hidden = next(name for name, split in two_runs.pins().items() if split == "test")
+    text = (folder / "feedback.jsonl").read_text().replace("r003", hidden)
+    (folder / "feedback.jsonl").write_text(text)
+    other = two_runs.root / "runs/2026-11-24-a/feedback.jsonl"
+    other.write_text(other.read_text().replace("r003", hidden))
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert [row[0] for row in cells(app, "worse")] == ["r007"]
+        assert hidden not in screen_text(app)
+
+    drive(app, story)

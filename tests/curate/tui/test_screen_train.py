@@ -1,0 +1,326 @@
+import importlib.util
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from textual.widgets import Static
+
+from curate.tui.dialogs import Ask, Pages
+from curate.tui.screens.train.chart import chart
+from curate.workshop.runs import Errand, begin, look, runs_of
+from curate.workspace import open_workspace
+from curate.workspace.detached import read_process
+from curate.workspace.publish import export_dataset
+
+NOW = "2026-11-25T10:00:00.000Z"
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """Put the trainer that trains nothing in the way of the real one."""
+    spec = importlib.util.spec_from_file_location("fake_trainer", Path(__file__).parents[1] / "fake_trainer.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("PYTHONPATH", module.install(tmp_path / "fake"))
+    return module
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """End what a test has left running."""
+    yield
+    for path in tmp_path.rglob("process.json"):
+        process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
+        if process and process.is_alive:
+            process.send(signal.SIGKILL)
+
+
+async def until(pilot, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await pilot.pause(0.05)
+        if found := condition():
+            return found
+    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+
+
+def seen(app, name):
+    return app.present().query_one(f"#{name}", Static).render().plain
+
+
+async def opened(pilot, settled):
+    await pilot.press("g", "t")
+    await settled(pilot)
+
+
+def write_run(folder, *, status="stopped", steps=40, report=None):
+    """Write what a run leaves behind."""
+    folder.mkdir(parents=True)
+    about = {"id": folder.name, "status": status, "seed": 1, "dataset": {"name": "v1", "path": str(folder)}}
+    (folder / "run.json").write_text(json.dumps(about))
+    events = [{"event": "start", "step": 0, "of": 60, "examples": 48, "lr": 0.001}]
+    for step in range(1, steps + 1):
+        events.append({
+            "event": "step", "step": step, "of": 60, "epoch": 0, "loss": 2.4 / step**0.5, "lr": 0.001,
+            "grad_norm": 0.62, "tokens": 1000 * step, "supervised": 300, "tokens_per_second": 18200.0,
+            "eta_seconds": 291.0,
+        })  # fmt: skip
+        if step % 20 == 0:
+            scores = {"billing": 0.5 + step / 100, "returns": 0.4}
+            events.append({"event": "eval", "step": step, "score": 0.55, "loss": 2 - step / 50, "by_category": scores,
+                           "best": True})  # fmt: skip
+            events.append({"event": "checkpoint", "step": step, "path": f"checkpoint-{step}"})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one | {"time": NOW}) + "\n" for one in events))
+    (folder / "log").write_text("run: measuring the base\nstep 40: validation loss 1.2 (best so far)\n")
+    if report:
+        (folder / "report.json").write_text(json.dumps(report))
+        (folder / "feedback.jsonl").write_text("")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+def test_what_the_screen_looks_like(make_workspace, make_app, drive, settled, snapshot, size):
+    workspace = make_workspace()
+    export_dataset(workspace)
+    write_run(workspace.root / "runs/2026-11-24-a")
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "2026-11-24-a" in seen(app, "live"))
+        app.tell("ready")
+        await pilot.pause()
+        snapshot(app, "train")
+
+    drive(app, story, size)
+
+
+def test_a_run_is_begun_left_found_again_stopped_and_resumed(
+    make_workspace, make_app, drive, settled, trainer, ended, monkeypatch
+):
+    workspace = make_workspace()
+    first = make_app(workspace)
+
+    async def begin_it(pilot):
+        await opened(pilot, settled)
+        await pilot.press("enter")
+        assert isinstance(first.screen, Ask)
+        await pilot.press("y")
+        await until(pilot, lambda: "trains in a process of its own" in first.message.plain)
+        await until(pilot, lambda: "step " in seen(first, "live") and "tokens/s" in seen(first, "live"))
+        assert [one.command for one in first.ran_commands][-1].startswith("curate train ")
+
+    drive(first, begin_it)
+    (run,) = runs_of(workspace)
+    assert run.standing == "running"
+    steps = int(run.folder.joinpath("metrics.jsonl").read_text().count('"step"'))
+    second = make_app(open_workspace(workspace.root))
+
+    async def stop_it(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "running" in seen(second, "live") and "tokens/s" in seen(second, "live"))
+        await pilot.press("c")
+        assert "nothing to go on with" in second.message.plain
+        await pilot.press("ctrl+c")
+        assert isinstance(second.screen, Ask)
+        await pilot.press("n", "x", "y")
+        await until(pilot, lambda: "~ stopped" in seen(second, "live"))
+        await pilot.press("x")
+        assert "nothing to stop" in second.message.plain
+
+    drive(second, stop_it)
+    stopped = look(run.folder)
+    assert (stopped.standing, stopped.process.pid) == ("stopped", run.process.pid)
+    assert run.folder.joinpath("metrics.jsonl").read_text().count('"step"') > steps
+    monkeypatch.setenv("FAKE_STEPS", str(stopped.about["step"] + 5))
+    third = make_app(open_workspace(workspace.root))
+
+    async def resume_it(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "~ stopped" in seen(third, "live"))
+        await pilot.press("c")
+        await until(pilot, lambda: "finished" in seen(third, "live"))
+
+    drive(third, resume_it)
+    assert look(run.folder).standing == "finished"
+    assert len(runs_of(workspace)) == 1
+
+
+def test_a_run_of_another_terminal_is_seen_live(make_workspace, make_app, drive, settled, trainer, ended):
+    workspace = make_workspace()
+    folder = begin(Errand(), workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "step " in seen(app, "live") and "tokens/s" in seen(app, "live"))
+        before = seen(app, "live")
+        await until(pilot, lambda: seen(app, "live") != before)
+        assert "1,234 tokens/s" in seen(app, "live") or "1,235 tokens/s" in seen(app, "live")
+        assert "gpu not reported" in seen(app, "live")
+        await until(pilot, lambda: "billing" in seen(app, "scores"))
+        assert "not reported before the run ends" in seen(app, "scores")
+
+    drive(app, story)
+    assert look(folder).is_alive
+
+
+def test_dirty_data_begin_nothing_and_say_why(make_workspace, make_app, drive, settled, trainer):
+    workspace = make_workspace([{"id": "a", "instruction": "What?", "output": 3}])
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("enter", "y")
+        await until(pilot, lambda: isinstance(app.screen, Pages))
+        assert "nothing was started" in app.message.plain
+        assert "E907 dirty-data" in app.screen._text.plain
+        await pilot.press("escape", "d")
+        await until(pilot, lambda: "E907" in seen(app, "plan"))
+
+    drive(app, story)
+    assert not (workspace.root / "runs").exists()
+    assert not (workspace.root / "dataset").exists()
+
+
+def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, drive, settled, trainer):
+    workspace = make_workspace()
+    export_dataset(workspace)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        assert "not planned yet" in seen(app, "plan")
+        await pilot.press("d")
+        await until(pilot, lambda: "dry run ok" in app.message.plain)
+        plan = seen(app, "plan")
+        assert "1,000 of 2 records" in plan
+        assert "open: nothing is in the way" in plan
+        assert "time      not reported" in plan
+
+    drive(app, story)
+
+
+def test_quitting_does_not_wait_for_a_dry_run(make_workspace, make_app, drive, settled, trainer, tmp_path):
+    (tmp_path / "fake/train/__main__.py").write_text("import time; time.sleep(600)")
+    workspace = make_workspace()
+    export_dataset(workspace)
+    app = make_app(workspace)
+    began = time.monotonic()
+
+    async def story(pilot):
+        await pilot.press("g", "t")
+        await until(pilot, lambda: app.present().NAME == "train")
+        await pilot.press("d")
+        await until(pilot, lambda: "asking" in seen(app, "plan"))
+        await pilot.press("q")
+
+    async def main():
+        async with app.run_test(size=(100, 30)) as pilot:
+            await settled(pilot)
+            await story(pilot)
+
+    import asyncio
+
+    asyncio.run(main())
+    assert time.monotonic() - began < 60
+
+
+def test_results_and_older_runs(make_workspace, make_app, drive, settled, make_report, screen_text):
+    workspace = make_workspace()
+    write_run(workspace.root / "runs/2026-11-24-a", status="finished", report=make_report())
+    write_run(workspace.root / "runs/2026-11-25-a", steps=3)
+    write_run(workspace.root / "runs/2026-11-26-a", status="finished", report={"version": 2})
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "(1 of 3)" in seen(app, "live"))
+        assert "E918" in seen(app, "scores")
+        await pilot.press("n")
+        await until(pilot, lambda: "(2 of 3)" in seen(app, "live"))
+        assert "scores: not reported yet" in seen(app, "scores")
+        await pilot.press("n")
+        await until(pilot, lambda: "(3 of 3)" in seen(app, "live"))
+        assert "! regressed" in seen(app, "scores")
+        assert "+ improved" in seen(app, "scores")
+        await pilot.press("n")
+        assert "no other run" in app.message.plain
+        await pilot.press("v")
+        assert isinstance(app.screen, Pages)
+        await pilot.press("escape", "p")
+        await until(pilot, lambda: "(2 of 3)" in seen(app, "live"))
+
+    drive(app, story)
+
+
+def test_a_dead_run_says_so_and_damaged_metrics_are_counted(make_workspace, make_app, drive, settled):
+    workspace = make_workspace()
+    write_run(workspace.root / "runs/a", status="running")
+    gone = {"pid": 4_000_000, "started": 1, "boot": "b", "at": NOW, "stop_asked": ""}
+    (workspace.root / "runs/a/process.json").write_text(json.dumps(gone))
+    with (workspace.root / "runs/a/metrics.jsonl").open("a") as file:
+        file.write("nonsense\n\x1b]0;owned\x07\n")
+    (workspace.root / "runs/a/log").write_text("fine\n\x1b[2J\u202eevil\n")
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await until(pilot, lambda: "! dead" in seen(app, "live"))
+        assert "2 lines of metrics.jsonl cannot be read" in seen(app, "live")
+        assert not set(seen(app, "live")) & set("\x1b\u202e")
+
+    drive(app, story)
+
+
+def test_the_curve_is_ascii_where_nothing_else_is_to_be_shown():
+    from curate.tui.glyphs import ASCII, PRETTY, use_glyphs
+
+    values = [3.0, 2.0, 1.5, 1.2, 1.1, 1.0]
+    try:
+        use_glyphs(ASCII)
+        drawn = chart(values, 30, 4)
+        assert len(drawn) == 4
+        assert all(line.isascii() for line in drawn)
+        assert drawn[0].split("|")[1].strip() == "#"
+        assert all(character != " " for character in drawn[-1].split("|")[1])
+    finally:
+        use_glyphs(PRETTY)
+    assert chart([], 30, 4) == []
+    assert {len(set(line[8:])) for line in chart([1.0, 1.0], 30, 3)} == {1}
+    assert len(chart([float(n) for n in range(5000)], 40, 5)[0]) <= 40
+
+
+@pytest.mark.slow
+def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive, settled, ended, monkeypatch):
+    """The trainer itself, on the sample and the tiny base: every file and signal that the screen relies on."""
+    pytest.importorskip("torch", reason="needs the extra [train]")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    import subprocess
+
+    demo = tmp_path / "demo"
+    subprocess.run([sys.executable, "-m", "curate", "init", str(demo), "--sample"], check=True, capture_output=True)
+    workspace = open_workspace(demo)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("enter", "y")
+        await until(pilot, lambda: "trains in a process of its own" in app.message.plain, 120)
+        await until(pilot, lambda: "tokens/s" in seen(app, "live"), 300)
+        await pilot.press("x", "y")
+        await until(pilot, lambda: "~ stopped" in seen(app, "live"), 120)
+        assert "checkpoint" in seen(app, "live")
+        await pilot.press("c")
+        await until(pilot, lambda: "running" in seen(app, "live"), 120)
+        await until(pilot, lambda: "finished" in seen(app, "live"), 500)
+        await until(pilot, lambda: "base against tuned" in seen(app, "scores"))
+
+    drive(app, story)
+    (run,) = runs_of(workspace)
+    assert (run.standing, run.has_report) == ("finished", True)
+    assert {"metrics.jsonl", "report.json", "feedback.jsonl", "log", "process.json"} <= {
+        path.name for path in run.folder.iterdir()
+    }

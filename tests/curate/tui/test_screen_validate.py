@@ -1,0 +1,256 @@
+import json
+import shutil
+import time
+
+import pytest
+from textual.widgets import Static
+
+from curate.journal import Decision
+from curate.tui.dialogs import Ask
+from curate.workshop import open_workshop
+from curate.workshop.problems import book_of
+from curate.workspace import open_workspace
+
+SIX = ("extract", "classify", "rewrite", "answer", "summarise", "redirect")
+SETTINGS = "[split]\nseed = 1\n" + "".join(f"[categories.{name}]\n" for name in SIX)
+
+
+@pytest.fixture
+def messy(make_workspace, root):
+    workspace = make_workspace([], SETTINGS)
+    shutil.copy(root / "samples/messy.jsonl", workspace.root / "data/a.jsonl")
+    return open_workspace(workspace.root)
+
+
+async def until(pilot, condition, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await pilot.pause(0.02)
+        if condition():
+            return
+    raise AssertionError(f"it did not come to that in time: {pilot.app.message.plain}")
+
+
+async def opened(pilot, settled):
+    await pilot.press("g", "v")
+    await settled(pilot)
+    await until(pilot, lambda: book_of(pilot.app.workshop).found is not None)
+    await settled(pilot)
+    return pilot.app.present()
+
+
+async def to_finding(pilot, screen, settled, code, record):
+    """Put the cursor on a finding."""
+    from curate.workshop.problems import Item
+
+    place = next(
+        index for index, line in enumerate(screen._listed)
+        if isinstance(line, Item) and (line.finding.code, line.finding.record) == (code, record)
+    )  # fmt: skip
+    screen._problems.cursor = place
+    await settled(pilot)
+
+
+def state(workspace, name):
+    with open_workshop(workspace.root, "eve") as shop:
+        shop.load()
+        return shop.state(name)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+def test_what_the_screen_looks_like(messy, make_app, drive, settled, snapshot, size):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "X702", "messy-18")
+        app.tell("ready")
+        await pilot.pause()
+        snapshot(app, "validate")
+
+    drive(app, story, size)
+
+
+def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
+    app = make_app(messy)
+    gone = []
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        app.go = lambda name, **what: gone.append((name, what))
+        await pilot.press("n")
+        first = screen._problems.cursor
+        await pilot.press("n", "n", "p")
+        assert screen._problems.cursor > first
+        await to_finding(pilot, screen, settled, "Q202", "messy-04")
+        await pilot.press("enter")
+        await to_finding(pilot, screen, settled, "S101", "")
+        await pilot.press("enter")
+        assert "no record that could be edited" in app.message.plain
+
+    drive(app, story)
+    assert gone == [("edit", {"record": "messy-04", "pointer": "/output"})]
+
+
+def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled):
+    app = make_app(messy)
+    before = messy.files()[0].read_bytes()
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "Q205", "messy-08")
+        await pilot.press("f")
+        assert isinstance(app.screen, Ask)
+        await pilot.press("n")
+        assert app.workshop.state("messy-08").heads == ()
+        await pilot.press("f", "y")
+        await settled(pilot)
+        assert ("Q205", "messy-08") not in {
+            (f.code, f.record) for g in book_of(app.workshop).found.groups for f in g.shown
+        }
+        assert "1 record changed since" in str(screen.query_one("#summary", Static).render())
+
+    drive(app, story)
+    assert "\u00c3" not in state(messy, "messy-08").record.completion
+    assert messy.files()[0].read_bytes() == before
+    again = make_app(messy)
+
+    async def back(pilot):
+        await opened(pilot, settled)
+        await pilot.press("u")
+
+    drive(again, back)
+    assert json.loads(before.split(b"\n")[14])["output"] == state(messy, "messy-08").record.completion
+
+
+def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
+    app = make_app(messy)
+
+    async def story(pilot):
+        await opened(pilot, settled)
+        await pilot.press("F")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("y")
+        await until(pilot, lambda: "mended" in app.message.plain)
+        await pilot.press("u")
+
+    drive(app, story)
+    with open_workshop(messy.root, "eve") as shop:
+        shop.load()
+        assert {event.op for event in shop.recent(100)} == {"edit", "undo"}
+        assert book_of(shop).mendings().num_found > 0
+
+
+def test_a_record_ignores_a_check(messy, make_app, drive, settled):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "Q201", "messy-01")
+        await pilot.press("i")
+        await settled(pilot)
+        assert "messy-01" not in {
+            f.record for g in book_of(app.workshop).found.groups for f in g.shown if f.code == "Q201"
+        }
+        await to_finding(pilot, screen, settled, "S101", "")
+        await pilot.press("i")
+        assert "E905" in app.message.plain
+
+    drive(app, story)
+    assert state(messy, "messy-01").record.data["x-ignore"] == ["Q201"]
+
+
+def test_a_baseline_is_written_when_asked_for(messy, make_app, drive, settled):
+    settings = messy.root / "curate.toml"
+    app = make_app(messy)
+
+    async def none(pilot):
+        await opened(pilot, settled)
+        await pilot.press("B")
+        assert "names no baseline" in app.message.plain
+
+    drive(app, none)
+    settings.write_text(f'{settings.read_text()}[checks]\nbaseline = "base.json"\n')
+    with_one = make_app(open_workspace(messy.root))
+
+    async def story(pilot):
+        await pilot.press("g", "v")
+        await until(pilot, lambda: "E904" in with_one.message.plain)
+        await pilot.press("B", "y")
+        await until(pilot, lambda: book_of(with_one.workshop).found is not None)
+        assert book_of(with_one.workshop).found.num_forgiven > 30
+
+    drive(with_one, story)
+    assert json.loads((messy.root / "base.json").read_text())["version"] == 1
+    assert all(f.severity == "error" for f in open_workspace(messy.root).verdict().findings if f.code != "S118")
+
+
+def test_groups_filter_and_fold(messy, make_app, drive, settled, screen_text):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await pilot.press("minus")
+        await settled(pilot)
+        assert all(not hasattr(line, "finding") for line in screen._listed)
+        await pilot.press("enter")
+        await settled(pilot)
+        assert sum(hasattr(line, "finding") for line in screen._listed) >= 1
+        await pilot.press("plus", "o")
+        await settled(pilot)
+        assert "data/a.jsonl" in screen_text(app)
+        await pilot.press("o", "slash", *"messy-18", "enter")
+        await settled(pilot)
+        assert {line.finding.record for line in screen._listed if hasattr(line, "finding")} == {"messy-18"}
+        await pilot.press("escape", "w")
+        await settled(pilot)
+        assert {line.severity for line in screen._listed if hasattr(line, "severity")} == {"error"}
+        assert "errors only" in screen_text(app)
+
+    drive(app, story)
+
+
+def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
+    app = make_app(messy)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        number = book_of(app.workshop).found.count("error")
+        open_workspace(messy.root).apply([Decision("drop", "messy-01", fields={"reason": "so"})], by="bo")
+        app.following.look()
+        await until(pilot, lambda: book_of(app.workshop).found.count("error") == number - 1)
+        await settled(pilot)
+        assert "messy-01" not in {line.finding.record for line in screen._listed if hasattr(line, "finding")}
+
+    drive(app, story)
+
+
+def test_settings_that_cannot_be_used_are_told(messy, make_app, drive, settled):
+    app = make_app(messy)
+    with (messy.root / "curate.toml").open("a") as file:
+        file.write('[checks]\nignore = ["Q999"]\n')
+
+    async def story(pilot):
+        await pilot.press("g", "v")
+        await settled(pilot)
+        await until(pilot, lambda: "E902" in app.message.plain)
+        assert "R begins" in str(app.present().query_one("#summary", Static).render())
+
+    drive(app, story)
+
+
+def test_hostile_data_reach_the_screen_only_through_the_border(make_workspace, make_app, drive, settled, screen_text):
+    evil = "\x1b]0;owned\x07 [bold]/[/bold] \u202eabc\u202c \u200b " + "\U000e0041"
+    lines = [{"id": f"a{evil}", "instruction": evil, "output": ""}, {"id": "b", "instruction": "x", "output": evil}]
+    workspace = make_workspace(lines)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        for place in range(len(screen._listed)):
+            screen._problems.cursor = place
+            await settled(pilot)
+            assert not set(screen_text(app)) & set("\x1b\x07\u202e\u200b\U000e0041")
+        assert "[bold]" in screen_text(app) or "[bold]" in str(screen._listed)
+
+    drive(app, story)
