@@ -157,8 +157,8 @@ def examine_decided(
     wide = copy(examiner)
     wide.limit = EVERY
     is_update = examiner.baseline is not None and examiner.baseline.is_update
-    if is_update:
-        wide.dropped = decided.names
+    # What was dropped is among the places; who is named here is passed over as if its line were not there.
+    wide.dropped = decided.names if is_update else frozenset()
     single = RecordExaminer.like(wide)
     standing = _Standing(decided, files, examiner.root)
     first, before = 1, Path()

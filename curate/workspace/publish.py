@@ -11,17 +11,18 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from curate.dedupe import Duplicates, find_duplicates, preferred
+from curate.dedupe import Duplicates
 from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
 from curate.git import GitError, ask_git
 from curate.record import SPLITS, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
 from curate.settings import SplitSettings
-from curate.split import Assignment, split
+from curate.split import Assignment
 from curate.table import counted
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
-from curate.workspace.cache import stages_in
+from curate.workspace.golden import divide
 from curate.workspace.leaks import contaminated, leaking
+from curate.workspace.repeats import CODES, find_repeats
 from curate.workspace.scoring import scoring
 
 _REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
@@ -56,28 +57,25 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
 
     Raises:
         CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
-            changed.
+            changed; E975 when the frozen test set was.
     """
-    wanted, pins = workspace.wanted(), workspace.pins()
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
-    ordered = preferred(workspace.records(), "first", pins)
-    stages = stages_in(workspace.root, sum(path.stat().st_size for path in workspace.files()))
-    found = find_duplicates(ordered, workspace.settings.dedupe, stages=stages)
-    repeats = {pair.record: pair for pair in found.pairs if pair.record not in wanted}
+    repeats = find_repeats(workspace)
     everyone = {state.record.id: state.record for state in workspace.states()}
     dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]
-    for pair in repeats.values():
-        code, how = ("D301", "repeats") if pair.kind == "exact" else ("D302", "nearly repeats")
-        dropped.append(_dropped(everyone[pair.record], code, f"{how} {pair.kept}", pair.kept, pair.score))
-    staying = [record for record in ordered if record.id not in repeats]
-    assignment = split(staying, found.clusters, settings or workspace.settings.split, pins)
+    for pair in repeats.left_out():
+        how = "repeats" if pair.kind == "exact" else "nearly repeats"
+        dropped.append(_dropped(everyone[pair.record], CODES[pair.kind], f"{how} {pair.kept}", pair.kept, pair.score))
+    staying = repeats.staying()
+    asked = settings or workspace.settings.split
+    assignment = divide(workspace.root, staying, repeats.found.clusters, asked, repeats.pins)
     held = set(assignment.held_back)
     dropped += [_dropped(record, "P501", "would leak between splits") for record in staying if record.id in held]
     order = {name: number for number, name in enumerate(everyone)}
     kept = [record for record in staying if record.id not in held]
     return Plan(
         sorted(kept, key=lambda record: order[record.id]),
-        found,
+        repeats.found,
         assignment,
         sorted(dropped, key=lambda one: order[one.id]),
     )

@@ -366,6 +366,16 @@ def test_nobody_joins_a_frozen_test_set(make_workspace):
     assert len(loose.golden_change.added) == 42
 
 
+def test_an_export_keeps_the_frozen_test_set(make_workspace):
+    workspace = frozen(make_workspace)
+    golden = read_golden(workspace.root)
+    grown = add(workspace, *map(fresh, range(40)), another_answer_to(workspace, golden.ids[0], "joiner"))
+    export, planned = export_dataset(grown)
+    assert (export.is_new, export.manifest.frozen_test) == (True, golden.sha256)
+    assert planned.assignment.splits == seen_of(grown).assignment.splits
+    assert [(one.id, one.code) for one in planned.dropped] == [("joiner", "P501")]
+
+
 def test_the_list_holds_records_of_no_dataset(make_workspace):
     workspace = make_workspace()
     names = [f"r{number:03}" for number in range(0, 60, 10)]
