@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate.record import CurateError
+from curate.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
@@ -24,7 +24,11 @@ THEMES = ("dark", "light", "contrast", "mono")
 @click.option("--ascii", "is_ascii", is_flag=True, help="Draw with ASCII alone; the locale C does so too.")
 @click.option("--no-mouse", "has_mouse", is_flag=True, default=True, flag_value=False, help="Leave the mouse alone.")
 @click.option("--theme", type=click.Choice(THEMES), default="dark", show_default=True, help="NO_COLOR means mono.")
-def command(root: Path, by: str, is_ascii: bool, has_mouse: bool, theme: str) -> None:
+@click.option("--served", "is_served", is_flag=True, hidden=True, help="For `curate serve`: speak with a browser.")
+@click.option("--allow-train", is_flag=True, hidden=True)
+def command(
+    root: Path, by: str, is_ascii: bool, has_mouse: bool, theme: str, is_served: bool, allow_train: bool
+) -> None:
     """Open the terminal UI on a workspace, or on a folder that may become one.
 
     `curate DIR` and, in a terminal, `curate` alone do the same. Every decision is saved as it is made; `?` lists the
@@ -32,7 +36,8 @@ def command(root: Path, by: str, is_ascii: bool, has_mouse: bool, theme: str) ->
 
     Example: curate my-data --by ana
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    has_terminal = sys.stdin.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if not (is_served or has_terminal):
         raise CurateError(
             "E990 no-terminal",
             "the terminal UI needs a terminal, and there is none here",
@@ -42,6 +47,11 @@ def command(root: Path, by: str, is_ascii: bool, has_mouse: bool, theme: str) ->
     from curate.tui.terminal import leave, run
 
     app = CurateApp(root, opener=partial(_opened, root, by), by=by, is_ascii=is_ascii, theme=theme)
+    if is_served:
+        # There is no terminal to give back.
+        app.may_train = allow_train
+        app.run()
+        leave(app.return_code or Exit.OK)
     leave(run(app, has_mouse=has_mouse))
 
 

@@ -71,6 +71,8 @@ class CurateApp(Desk):
         super().__init__(theme)
         self.root = root
         self.by = workshop.by if workshop else by
+        self.may_train = True
+        """Whether training may be started through a browser."""
         self.tabs: list[Tab] = tabs()
         self.following = Following(self, poll, opener)
         self._arrivals: dict[str, dict[str, Any]] = {}

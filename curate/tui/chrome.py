@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class FrameLine(Static):
     """A line of the frame that is drawn anew from the app's state by `show`."""
 
+    def __init__(self) -> None:
+        """Make a line that is empty yet."""
+        super().__init__()
+        self._line = Text()
+
     @property
     def frame(self) -> CurateApp:
         """The app, as what it is."""
@@ -35,8 +40,12 @@ class FrameLine(Static):
         self.show()
 
     def show(self) -> None:
-        """Draw the line."""
-        self.update(self.line(max(0, self.size.width)))
+        """Draw the line, if it is another than before."""
+        line = self.line(max(0, self.size.width))
+        if line != self._line or line.spans != self._line.spans:
+            self._line = line
+            # One line it was and one line it is: to lay out the screen anew takes longer than all else.
+            self.update(line, layout=False)
 
     def line(self, width: int) -> Text:
         """Return the line, at most ``width`` cells wide."""

@@ -21,7 +21,7 @@ from curate.tui.chrome import draw_frame
 from curate.tui.dialogs import Ask, Prompt
 from curate.tui.help import Ran
 from curate.tui.status import SIGNS, Severity
-from curate.tui.themes import filters, names_of, themes
+from curate.tui.themes import Harmless, names_of, themes
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 500
@@ -42,8 +42,9 @@ class Desk(App[int]):
         """What was wrong with the workspace, where that ended the app."""
         for one in themes():
             self.register_theme(one)
-        self._has_colour = not self.no_color
-        self.choose_theme(theme if self._has_colour else "mono")
+        has_colour = not self.no_color
+        self._last_look = Harmless(has_colour=has_colour)
+        self.choose_theme(theme if has_colour else "mono")
 
     def tell(self, message: str | Text, severity: Severity = "ok") -> None:
         """Write ``message`` on the status line of whatever screen is shown; a plain string is made visible first."""
@@ -122,7 +123,7 @@ class Desk(App[int]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Let nothing harmful, and with NO_COLOR no colour, through to the terminal."""
-        return filters(super().get_line_filters(), has_colour=self._has_colour)
+        return [self._last_look]
 
     async def run_action(self, action: Any, default_namespace: DOMNode | None = None, namespaces: Any = None) -> bool:
         """Run an action; what it cannot do is written on the status line and ends nothing."""

@@ -7,7 +7,6 @@ terminals without more show the same. A test holds every pair to a contrast of 4
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -95,26 +94,29 @@ def _theme(name: str, look: Look) -> Theme:
 
 
 class Harmless(LineFilter):
-    """The last look at every line before it is drawn: a widget that forgot the display border does no harm."""
+    """The last look at every line before it is drawn: a widget that forgot the display border does no harm.
+
+    It takes the place of Textual's own filters, which turn the sixteen colours of a terminal, that we never use, into
+    others, and grey ones for NO_COLOR into a screen of greys: then what is drawn has the terminal's own two colours,
+    and bold, underline and reverse alone.
+    """
+
+    def __init__(self, *, has_colour: bool) -> None:
+        """Keep the colours, or take them away."""
+        super().__init__()
+        self._has_colour = has_colour
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """Return ``segments`` without characters that could steer a terminal; orders of Textual's own stay."""
-        return [segment if segment.control else Segment(harmless(segment.text), segment.style) for segment in segments]
+        return [
+            segment if segment.control else Segment(harmless(segment.text), self._style(segment.style))
+            for segment in segments
+        ]
 
-
-class NoColour(LineFilter):
-    """For NO_COLOR: what is drawn has the terminal's own two colours, and bold, underline and reverse alone."""
-
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """Return ``segments`` without colours."""
-        return [Segment(text, _plain(style), control) for text, style, control in segments]
+    def _style(self, style: Style | None) -> Style | None:
+        return style if self._has_colour else _plain(style)
 
 
 @lru_cache(maxsize=1024)
 def _plain(style: Style | None) -> Style | None:
     return None if style is None else style.without_color
-
-
-def filters(theirs: Sequence[LineFilter], *, has_colour: bool) -> list[LineFilter]:
-    """Return the filters of lines: Textual's own, or where no colour is wanted ours in place of them."""
-    return [Harmless(), *theirs] if has_colour else [Harmless(), NoColour()]

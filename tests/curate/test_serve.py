@@ -19,6 +19,7 @@ pytest.importorskip("textual_serve", reason="the extra [web] is not installed")
 
 from aiohttp import ClientSession, WSServerHandshakeError
 
+from curate.journal import read_journal
 from curate.serve import guarded
 
 TOKEN = "correct-horse"
@@ -222,6 +223,17 @@ def test_a_browser_shows_the_app_and_drives_it(served, tmp_path):
             assert shown["result"]["value"]
             address = await page.call("Runtime.evaluate", expression="location.href")
             assert "token" not in address["result"]["value"]
+            await _settled(page)
+            # To Browse, and drop the one record: what the page's keys decide is in the journal.
+            for key, code in (("g", 71), ("b", 66)):
+                await page.key(key, code)
+            await _settled(page)
+            await page.key("d", 68)
+            for _ in range(100):
+                if read_journal(tmp_path / "ws")[0]:
+                    break
+                await asyncio.sleep(0.1)
+            assert [(event.op, event.id) for event in read_journal(tmp_path / "ws")[0]] == [("drop", "r1")]
             before = await _settled(page)
             # The app itself ends: the process of the app is gone, and the page says that it is over.
             await page.key("q", 81)

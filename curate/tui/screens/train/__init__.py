@@ -174,6 +174,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def action_begin(self) -> None:
         """Begin a run, when asked to."""
+        if not self._may_start():
+            return
         glance = self._glance
         busy = f"\n{glance.run.id} is at work already." if glance and glance.run.is_alive else ""
         self.app.ask(f"Validate, export and train?{busy}\n{self.equal_command()}", self._begin)
@@ -184,6 +186,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def action_resume(self) -> None:
         """Go on with a run that was stopped."""
+        if not self._may_start():
+            return
         run = self._glance.run if self._glance else None
         if run is None or not run.can_resume:
             self.tell(
@@ -192,6 +196,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return
         command = f"{self.equal_command()} -- --resume --out {run.folder}"
         self._do(lambda: resume(Errand(), self.workshop.workspace, run.folder), command)
+
+    def _may_start(self) -> bool:
+        if self.app.is_web and not self.app.may_train:
+            self.tell("Through the browser no training is started; `curate serve --allow-train` lets it be.", "warn")
+            return False
+        return True
 
     def _do(self, job: Any, command: str) -> None:
         """Have a run begun in the background; what refuses it is shown whole."""
