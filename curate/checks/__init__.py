@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Check",
     "DatasetCheck",
+    "Doubt",
+    "DoubtCheck",
     "EXAMPLE_SETTINGS",
     "LengthCheck",
     "Lengths",
@@ -46,6 +48,7 @@ __all__ = [
     "check",
     "dataset_check",
     "discover",
+    "doubt_check",
     "is_blank",
     "key_of",
     "length_check",
@@ -73,7 +76,17 @@ class Lengths(NamedTuple):
     fault: str = ""
 
 
+class Doubt(NamedTuple):
+    """A label as the other records see it: what is given, what is proposed, and how likely each is, out of sample."""
+
+    given: str
+    proposed: str
+    given_probability: float
+    proposed_probability: float
+
+
 LengthCheck = Callable[[Lengths, Settings], Iterable[Problem]]
+DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
 PairCheck = Callable[["Shared", Settings], Iterable[Problem]]
 
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
@@ -165,6 +178,7 @@ class Check:
     on_dataset: Callable[[Settings], DatasetCheck] | None = None
     on_lengths: LengthCheck | None = None
     on_pair: PairCheck | None = None
+    on_doubt: DoubtCheck | None = None
     settings: Settings = EXAMPLE_SETTINGS
     signs: tuple[re.Pattern[str], ...] = ()
     """Where there are any, one of them is found in some text of every record that the check reports."""
@@ -236,6 +250,24 @@ def pair_check(
 
     def put(function: PairCheck) -> PairCheck:
         _put(Check(code, name, severity, _help_of(function), good, bad, on_pair=function))
+        return function
+
+    return put
+
+
+def doubt_check(
+    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[DoubtCheck], DoubtCheck]:
+    """Put a function that judges what a model makes of a label on the shelf; its docstring is the help text.
+
+    It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
+
+    Raises:
+        ValueError: the code is taken.
+    """
+
+    def put(function: DoubtCheck) -> DoubtCheck:
+        _put(Check(code, name, severity, _help_of(function), good, bad, on_doubt=function))
         return function
 
     return put

@@ -123,28 +123,17 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
 
 
 def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
-    from curate.dedupe import find_duplicates
-    from curate.quality import find_suspects
+    from curate.workspace.doubts import suspects_of, told_suspects
 
-    # Whole clusters go into one fold: a near repeat in the training part would give the label away.
-    clusters = find_duplicates(records, settings).clusters
-    found = find_suspects(
-        [f"{record.prompt}\n{record.completion}\n{record.text}" for record in records],
-        [record.category for record in records],
-        [clusters[record.id] for record in records],
-    )
+    found = suspects_of(records, settings)
     ranked: list[Ranked] = []
     for one in found.found:
         given, proposed = (
             f"{one.given} ({one.given_probability:.2f})",
             f"{one.proposed} ({one.proposed_probability:.2f})",
         )
-        ranked.append((one.margin, records[one.index], f"says {given}, looks like {proposed}"))
-    thin = f"; too thin to judge: {', '.join(say.one_line(name, 30) for name in found.thin)}" if found.thin else ""
-    if not found.num_judged:
-        return [], f"fewer than two categories have records enough to compare{thin}"
-    judged = f"judged {counted(found.num_judged, 'record')}: {counted(len(found.found), 'suspect')}"
-    return ranked, f"{judged}; out of sample the model agrees with {found.accuracy:.1%} of the categories{thin}"
+        ranked.append((one.doubt, records[one.index], f"says {given}, looks like {proposed}"))
+    return ranked, told_suspects(found)
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:

@@ -1,4 +1,4 @@
-"""`curate schema`: check a schema, or draw one up from data."""
+"""`curate schema`: check a schema, draw one up from data, or see the form that it makes."""
 
 from __future__ import annotations
 
@@ -100,6 +100,24 @@ def infer(files: tuple[Path, ...]) -> None:
     for line in json.dumps(schema, indent=2).split("\n"):
         say.data(line)
     say.talk(f"from {num_values:,} lines; {num_skipped:,} that could not be read were left out")
+
+
+@command.command("form")
+@click.argument("file")
+def form(file: str) -> int:
+    """Print the form that a schema makes in the terminal UI, one field a line.
+
+    Required fields have a star. `x-order` (a list of names, or a number at each property) sets their order and
+    `x-widget` (line, text, radio, select, tags, list, json) how one is edited.
+
+    Example: curate schema form chat
+    """
+    from curate.form.outline import outline
+    from curate.shape import load_shape
+
+    for line in outline(load_shape(file)):
+        say.data(line)
+    return Exit.OK
 
 
 def _unproven(shape: Shape) -> list[str]:

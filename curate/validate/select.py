@@ -33,6 +33,7 @@ class Selection:
     record_checks: list[Check]
     dataset_checks: list[Check]
     length_checks: list[Check]
+    doubt_checks: list[Check]
     everywhere: Rules
     tolerances: dict[str, Tolerance]
     """By code."""
@@ -95,7 +96,9 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(categories))}."
         raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
     wanted = {code for code, name in names.items() if not settings.select or is_named(code, name, settings.select)}
-    wanted = {code for code in wanted if not is_named(code, names[code], settings.ignore)}
+    # What has to be asked for is asked for by its own name: a family takes in what costs next to nothing.
+    unasked = {code for code, check in shelf.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
+    wanted = {code for code in wanted - unasked if not is_named(code, names[code], settings.ignore)}
     severities: dict[str, Severity] = {rule.code: rule.severity for rule in rules}
     _override(severities, settings.severity, names)
     chosen = [check for code, check in shelf.items() if code in wanted]
@@ -104,6 +107,7 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         record_checks,
         [check for check in chosen if check.on_dataset],
         [check for check in chosen if check.on_lengths],
+        [check for check in chosen if check.on_doubt],
         Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
         {code: one for asked, one in settings.tolerance.items() for code in names if asked in (code, names[code])},
         names,

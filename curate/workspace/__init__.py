@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from curate.export import latest, read_manifest, read_pins
@@ -18,6 +18,7 @@ from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
 from curate.validate import UNREADABLE, Verdict, baseline_path, default_jobs, read_baseline, read_records, validate
+from curate.workspace.decided import decided, examine_decided
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
 from curate.workspace.paths import data_files, inside
@@ -98,6 +99,7 @@ class Workspace:
             root=self.root,
             baseline=read_baseline(known, without=UNREADABLE) if known else None,
             joined=unmerged_findings(files, self.root),
+            engine=partial(examine_decided, decided=decided(self.states())),
         )
         return verdict.with_findings(self._fold.findings)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
+    Doubt,
     Lengths,
     Place,
     Repeats,
@@ -63,6 +64,8 @@ def problems(check: Check, example: Any, chosen: Settings | None = None) -> list
         return list(check.on_lengths(Lengths(**example), chosen or check.settings))
     if check.on_pair:
         return list(check.on_pair(Shared(**example), chosen or check.settings))
+    if check.on_doubt:
+        return list(check.on_doubt(Doubt(**example), chosen or check.settings))
     return [place.problem for place in places(check, example, chosen)]
 
 
@@ -97,7 +100,7 @@ def test_bad_example_is_found(check: Check, example: Any) -> None:
 
 @pytest.mark.parametrize(("check", "example"), [*examples("good"), *examples("bad")])
 def test_examples_fit_their_shape(check: Check, example: Any) -> None:
-    for line in [] if check.on_lengths or check.on_pair else [example] if check.on_record else example:
+    for line in [] if check.on_lengths or check.on_pair or check.on_doubt else [example] if check.on_record else example:
         assert shape_of(line).is_valid(line), shape_of(line).problems(line)
 
 
@@ -123,7 +126,7 @@ def test_each_check_explains_and_proves_itself(check: Check) -> None:
     assert check.good
     assert check.bad
     assert len(check.help.split()) > 20
-    assert [check.on_record, check.on_dataset, check.on_lengths, check.on_pair].count(None) == 3
+    assert [check.on_record, check.on_dataset, check.on_lengths, check.on_pair, check.on_doubt].count(None) == 4
 
 
 @pytest.mark.parametrize("code", ["X701", "X702"])

@@ -58,8 +58,8 @@ def plain(state: State) -> State:
     record = replace(state.record, source=replace(state.record.source, file="", line=0), data=data, has_own_id=True)
     dropped = state.dropped
     if len(state.heads) > 1:
-        # Of two reasons for leaving a record out, given apart, either one will do; and so will either category where one
-        # person has written it into the line and another has answered the question.
+        # Of two reasons for leaving a record out, given apart, either one will do; and so will either category where
+        # one person has written it into the line and another has answered the question.
         dropped = "some reason" if state.dropped else None
         record = replace(record, category="some category" if "category" in state.answers else record.category)
     return replace(state, record=record, dropped=dropped, heads=tuple(sorted(state.heads)))

@@ -669,3 +669,21 @@ def test_faults_of_json_say_line_and_column(text: str, where: tuple[int, int]) -
 def test_problems_say_where_they_are_in_the_text() -> None:
     text = written({"a": {"b": "é"}, "c": 1})
     assert told(text, Problem("is odd", "/c")) == "line 5, column 8: /c is odd"
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_curate_schema_form_prints_the_fields(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from curate.cli import cli
+
+    schema = {
+        **obj(a={"enum": ["x", "\x1b[2J"]}, **{"\x1b]0;t": {"type": "string", "description": "\u202eodd"}}),
+        "required": ["a"],
+    }
+    (tmp_path / "s.json").write_text(json.dumps(schema), encoding="utf-8")
+    cli.main(["schema", "form", str(tmp_path / "s.json")], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert out == "a *: radio buttons x, ␛[2J\n␛]0;t: one line of text. <U+202E>odd\n"
+    cli.main(["schema", "form", "chat"], standalone_mode=False)
+    assert "messages *: cards. Messages: The turns, in order.\n  1 *: group." in capsys.readouterr().out

@@ -265,6 +265,24 @@ def test_a_search_is_stopped_from_another_thread(shop, monkeypatch):
     assert book.search().num_records
 
 
+def test_two_who_search_at_once_get_what_one_search_finds(shop, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    begun = []
+    run = Child.run
+    monkeypatch.setattr(Child, "run", lambda self, *asked: begun.append(1) or run(self, *asked))
+    with ThreadPoolExecutor(3) as pool:
+        found = [one.result() for one in [pool.submit(book_of(shop).search) for _ in range(3)]]
+    assert len({id(one) for one in found}) == len(begun) <= 2
+    (shop.root / "curate.toml").write_text("nonsense")
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(book_of(shop).search) for _ in range(2)]:
+            with pytest.raises(CurateError) as caught:
+                one.result()
+            assert caught.value.code == "E902 bad-settings"
+    assert not book_of(shop).is_searching
+
+
 def test_a_process_that_is_killed_is_told(shop, monkeypatch):
     monkeypatch.setattr("curate.workshop.problems.search.sys.executable", "/bin/false")
     with pytest.raises(CurateError, match="ended with code 1"):

@@ -134,7 +134,7 @@ def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
     assert named <= planted
     assert len(named) >= 11
     assert all(one.proposed == labels[one.index] for one in found.found)
-    assert found.found == sorted(found.found, key=lambda one: -one.margin)
+    assert found.found == sorted(found.found, key=lambda one: -one.doubt)
     # A wrong record whose copies are all just as wrong is betrayed only when the whole cluster is judged unseen.
     copies = [texts[0]] * 20 + texts
     wrong = ["account"] * 20 + labels

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from curate.record import CurateError
 if TYPE_CHECKING:
     from curate.settings import Settings
     from curate.shape import Shape
+    from curate.validate import Engine
 
 _SAMPLE_LINES = 100
 _PIECE = 1 << 20
@@ -146,6 +148,22 @@ def dropped_records(root: Path | None) -> Collection[str]:
     from curate.workspace import open_workspace
 
     return open_workspace(root).dropped()
+
+
+def decided_engine(inputs: Inputs) -> Engine | None:
+    """Return what examines records as people's decisions have left them, None where nobody has decided anything."""
+    root = inputs.root
+    if root is None or not (root / "journal").is_dir():
+        return None
+    # A workspace brings much with it, and only one with decisions needs it here.
+    from curate.validate import place_name
+    from curate.workspace import open_workspace
+    from curate.workspace.decided import decided, examine_decided
+
+    names = {place_name(path, root) for path in inputs.files}
+    states = open_workspace(root).states()
+    made = decided(one for one in states if inputs.is_whole or one.record.source.file in names)
+    return partial(examine_decided, decided=made)
 
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:

@@ -12,7 +12,7 @@ import click
 from curate import say
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
-from curate.cli.validate.inputs import Inputs, chosen_shape, dropped_records, gathered
+from curate.cli.validate.inputs import Inputs, chosen_shape, decided_engine, dropped_records, gathered
 from curate.cli.validate.options import Options
 from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
@@ -68,10 +68,13 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
 
     baseline, path = _baseline(options, inputs)
     dropped = dropped_records(inputs.root)
+    # Where the work is shared out to other machines, only what was dropped is known there.
+    as_decided = None if options.is_scaled else decided_engine(inputs)
     # A file that git has not merged is a fault of the data too, and the room of validation knows nothing of merging.
     joined = [] if options.is_stdin else unmerged_findings(inputs.files, inputs.root)
     if options.model:
         joined += _token_findings(options, inputs, shape, dropped)
+    joined += _doubts(inputs, shape, dropped)
     verdict = validate(
         inputs.files,
         shape,
@@ -85,7 +88,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         changes=changed_lines(inputs.files, options.since) if options.since else None,
         joined=joined,
         has_lengths=options.model is not None,
-        engine=engine,
+        engine=as_decided or engine,
     )
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
@@ -134,6 +137,20 @@ def _token_findings(options: Options, inputs: Inputs, shape: Shape, dropped: Col
         root=inputs.folder,
         dropped=dropped,
     )
+
+
+def _doubts(inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Finding]:
+    from curate.validate import select_checks
+
+    if not select_checks(inputs.settings.checks, inputs.settings.categories).doubt_checks:
+        return []
+    # It brings a model and the search for repeats with it.
+    from curate.workspace.doubts import doubtful_lines
+
+    found, told = doubtful_lines(inputs.files, shape, inputs.settings, root=inputs.folder, dropped=dropped)
+    if told:
+        say.talk(f"L405: {told}")
+    return found
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.events import Resize
+from textual.message import Message
 from textual.widgets import Static
 
 from curate.record import canonical
@@ -27,6 +28,13 @@ class Beside(VerticalScroll):
     Beside Static { height: auto; width: 1fr; }
     Beside #preview, Beside #nearest { margin-bottom: 1; }
     """
+
+    class Found(Message):
+        """The nearest records are known; ``repeated`` is one that dedupe would call the same, empty where none is."""
+
+        def __init__(self, repeated: str) -> None:
+            super().__init__()
+            self.repeated = repeated
 
     def __init__(self) -> None:
         super().__init__(classes="side pane")
@@ -49,6 +57,11 @@ class Beside(VerticalScroll):
     def ready(self, workshop: Workshop) -> None:
         """Begin to look for neighbours in ``workshop``."""
         self._nearest = Nearest(workshop)
+
+    @property
+    def repeated(self) -> str:
+        """A record that the one under edit repeats, empty where there is none."""
+        return next((one.id for one in self._neighbours or () if one.kind == "repeat"), "")
 
     def show(self, edit: Edit | None) -> None:
         """Show what ``edit`` is like now."""
@@ -102,6 +115,7 @@ class Beside(VerticalScroll):
             if self._edit is edit:
                 self._neighbours = neighbours
                 self._draw()
+                self.post_message(self.Found(self.repeated))
 
         app = cast("CurateApp", self.app)
         app.background(lambda: nearest.find(line, without=name), found, group="edit.nearest")

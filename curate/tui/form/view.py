@@ -61,6 +61,7 @@ class FormView(Vertical):
         self.answer: Answer | None = None
         self.note = ""
         """What the last line says about the draft."""
+        self.warning = ""
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -106,6 +107,11 @@ class FormView(Vertical):
     def tell(self, note: str) -> None:
         """Write about the draft on the last line."""
         self.note = note
+        self._show_foot()
+
+    def warn(self, warning: str) -> None:
+        """Write a warning on the last line, or take it away."""
+        self.warning = warning
         self._show_foot()
 
     async def on_sheet_edited(self, event: Sheet.Edited) -> None:
@@ -184,5 +190,8 @@ class FormView(Vertical):
         status = (
             (f"! {num_problems} error{'' if num_problems == 1 else 's'}", "error") if num_problems else ("ok", "ok")
         )
-        text = Text.assemble((" * required   ", "muted"), status, "   ", shown(self.note, 200, style="muted"))
+        text = Text.assemble((" * required   ", "muted"), status)
+        if self.warning:
+            text.append_text(Text.assemble("   ", shown(self.warning, 60, style="error")))
+        text.append_text(Text.assemble("   ", shown(self.note, 200, style="muted")))
         update_if_other(self.query_one("#foot", Static), text)

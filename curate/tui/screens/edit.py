@@ -145,33 +145,12 @@ class EditScreen(WorkshopScreen):
 
     async def action_save(self) -> None:
         """Save what is typed as one decision; it is told when it is on the disk."""
-        edit, view = self.edit, self._form_view()
-        if edit is None:
-            self.tell("There is nothing to save.", "warn")
-            return
-        if view is not None:
-            await view.judge()
-            if reason := view.unread_answer():
-                self.tell(f"The answer is not saved: {reason}", "error")
-                return
-        was_new = edit.is_new
-        try:
-            told = edit.save()
-        except CurateError as error:
-            self._keep()
-            if error.code == CHANGED_MEANWHILE:
-                await self._show()
-            else:
-                await self._go_to_first_problem()
-            raise
-        self.app.ran(self.equal_command(), told)
-        await self._show()
-        self.tell(told + ("" if was_new else "  (u undoes)"))
+        await self._save()
 
     async def action_save_and_new(self) -> None:
         """Save, and begin the next record."""
-        await self.action_save()
-        self._begin(new_edit(self.workshop))
+        if await self._save():
+            self._begin(new_edit(self.workshop))
 
     def action_new(self) -> None:
         """Begin a new record; what is typed in this one stays as its draft."""
@@ -263,6 +242,13 @@ class EditScreen(WorkshopScreen):
         self._beside.show(self.edit)
         self._show_title()
 
+    def on_beside_found(self, event: Beside.Found) -> None:
+        """Say at the form, too, that the record repeats another one."""
+        event.stop()
+        view = self._form_view()
+        if view is not None:
+            view.warn(f"! repeats {event.repeated}" if event.repeated else "")
+
     def on_screen_suspend(self) -> None:
         """Keep what is typed when another screen is shown."""
         self._keep()
@@ -273,6 +259,34 @@ class EditScreen(WorkshopScreen):
             self.has_unsaved()
 
     # Inside.
+
+    async def _save(self) -> bool:
+        edit, view = self.edit, self._form_view()
+        if edit is None:
+            self.tell("There is nothing to save.", "warn")
+            return False
+        if view is not None:
+            await view.judge()
+            if reason := view.unread_answer():
+                self.tell(f"The answer is not saved: {reason}", "error")
+                return False
+        was_new, repeated = edit.is_new, self._beside.repeated
+        try:
+            told = edit.save()
+        except CurateError as error:
+            self._keep()
+            if error.code == CHANGED_MEANWHILE:
+                await self._show()
+            else:
+                await self._go_to_first_problem()
+            raise
+        self.app.ran(self.equal_command(), told)
+        await self._show()
+        if repeated:
+            self.tell(f"{told}; it repeats {repeated}", "warn")
+        else:
+            self.tell(told + ("" if was_new else "  (u undoes)"))
+        return True
 
     def _begin(self, edit: Edit, pointer: str = "") -> None:
         """Show another record; the draft of the one before is written first."""

@@ -62,11 +62,13 @@ class Desk:
         """The record at hand; empty where none is left."""
         self.done: list[Done] = []
         self._place = -1
+        self._row: int | None = None
+        self._held: State | None = None
         self._answered: set[str] = set()
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
-        self._is_answering = False
+        self._is_answering = self._has_followed = False
         self._began = time.monotonic()
 
     # What is asked.
@@ -102,7 +104,8 @@ class Desk:
         """Ask what was prepared, from its first record, or from the record ``at`` if it is among them."""
         self.queue, self._agreement, self._answered = prepared
         self.wish = self.queue.wish
-        self._place, self.current = -1, ""
+        self._place = -1
+        self._take("", None)
         if at and self.workshop.catalog.find(at) is not None:
             self._go_to(at)
         else:
@@ -110,7 +113,10 @@ class Desk:
 
     def state(self) -> State | None:
         """Return the record at hand as decisions have left it; None where none is."""
-        return self.workshop.state(self.current) if self.current else None
+        # Its line would be read again each time.
+        if self._held is None and self.current:
+            self._held = self.workshop.state(self.current)
+        return self._held
 
     def answers(self) -> dict[str, Json]:
         """Return the answers to the record at hand that the annotator may see: none before they have answered."""
@@ -167,9 +173,8 @@ class Desk:
         """Pass the record at hand over; it comes again when no others are left."""
         if self.queue is None or not self.current:
             return
-        row = self.workshop.catalog.find(self.current)
-        if row is not None:
-            self.queue.skip(row)
+        if self._row is not None:
+            self.queue.skip(self._row)
         self.done.append(Done(self.current, self.question.name))
         self._advance()
 
@@ -177,8 +182,7 @@ class Desk:
         """Go to the next record of the queue, or the one before it, answered or not; return whether there is one."""
         if self.queue is None or not 0 <= self._place + step < len(self.queue.rows):
             return False
-        self._place += step
-        self.current = self.workshop.catalog.name(int(self.queue.rows[self._place]))
+        self._go(self._place + step)
         return True
 
     def undo(self) -> Undone | None:
@@ -200,12 +204,15 @@ class Desk:
         """Take in that records have changed, whoever has changed them."""
         if self.queue is None:
             return
+        self._has_followed = True
         question = self.question.name
         for name in changed:
-            row = self.workshop.catalog.find(name)
+            row = self._row if name == self.current else self.workshop.catalog.find(name)
             if row is None:
                 continue
             state = self.workshop.state(name)
+            if name == self.current:
+                self._held = state
             answers = state.answers.get(question, {}) if state.dropped is None else {}
             self._agreement.put(name, answers)
             asks = is_open(state, self.wish, self.assignment_of[question], self.by)
@@ -222,8 +229,7 @@ class Desk:
         suggester = self._suggesters.get(self.question.name)
         if suggester is None or not self.current or self.current in self._rejected:
             return None
-        row = self.workshop.catalog.find(self.current)
-        found = None if row is None else suggester.of(row)
+        found = None if self._row is None else suggester.of(self._row)
         return found if found and (not self.question.values or found.value in self.question.values) else None
 
     @property
@@ -316,12 +322,14 @@ class Desk:
         if not self.current:
             return
         name = self.current
-        self._is_answering = True
+        self._is_answering, self._has_followed = True, False
         try:
             self.workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
         finally:
             self._is_answering = False
-        self.follow({name})
+        # Whoever listens to the workshop for us has told us by now.
+        if not self._has_followed:
+            self.follow({name})
         self.done.append(Done(name, question, value))
 
     def _note_answer(self) -> None:
@@ -345,7 +353,17 @@ class Desk:
         assert self.queue is not None
         row = self.workshop.catalog.find(name)
         self._place = self.queue.place_of(row) if row is not None else -1
-        self.current = name
+        self._take(name, row)
+
+    def _go(self, place: int) -> None:
+        assert self.queue is not None
+        self._place = place
+        row = int(self.queue.rows[place])
+        self._take(self.workshop.catalog.name(row), row)
+
+    def _take(self, name: str, row: int | None) -> None:
+        """Take the record in hand that is called ``name``, or none."""
+        self.current, self._row, self._held = name, row, None
 
     def _stands(self, done: Done) -> bool:
         if done.value is None:
@@ -357,10 +375,9 @@ class Desk:
         assert self.queue is not None
         place = self.queue.next(self._place)
         if place is None:
-            self.current = ""
+            self._take("", None)
         else:
-            self._place = place
-            self.current = self.workshop.catalog.name(int(self.queue.rows[place]))
+            self._go(place)
 
 
 def last_done(desk: Desk, count: int) -> Sequence[Done]:

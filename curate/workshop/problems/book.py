@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Event, Lock, RLock
 from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
@@ -55,6 +55,9 @@ class ProblemBook:
         self._workshop_ref = ref(workshop)
         self._lock = RLock()
         self._child: Child | None = None
+        self._done = Event()
+        self._failure: CurateError | None = None
+        """What kept the last search from its end."""
         # Whoever decides must not wait for a look at thousands of records.
         self._late_lock = Lock()
         self._late: set[str] = set()
@@ -83,29 +86,23 @@ class ProblemBook:
     def search(self, on_progress: OnProgress | None = None) -> Problems:
         """Validate all records as decisions have left them, and return what was found. Long: call it in a thread.
 
+        Where a search is under way, it is waited for, and what it finds is returned.
+
         Raises:
             CurateError: as `Workspace.verdict` does; E970 when the search was stopped or its process killed.
         """
-        began = monotonic()
         with self._lock:
-            if self._child is not None:
-                raise CurateError("E970 worker-lost", "a search is under way already", "Wait for it, or stop it.")
-            child = self._child = Child()
-            self._take_late()
-            job = self._job()
-        try:
-            found: Problems = child.run("search", job, on_progress)
-        finally:
-            with self._lock:
-                self._child = None
-        with self._lock:
-            self.found, self.at, self.seconds = found, datetime.now().astimezone(), monotonic() - began
-            self._examiner = None
-            with self._late_lock:
-                self._stale = set(self._late)
-        self.catch_up()
-        self._judge()
-        return found
+            job = self._job() if self._child is None else None
+            if job is not None:
+                self._child, self._failure = Child(), None
+                self._done.clear()
+                self._take_late()
+        if job is None:
+            self._done.wait()
+            if self._failure is not None or self.found is None:
+                raise self._failure or CurateError("E970 worker-lost", "the search was stopped")
+            return self.found
+        return self._searched(job, on_progress)
 
     def stop(self) -> None:
         """End a search that is under way."""
@@ -217,6 +214,27 @@ class ProblemBook:
             (record.source.file, record.source.line): record.id for record in made.standing
         }
         return Job(workshop.root, made, tuple(workshop.findings()), names)
+
+    def _searched(self, job: Job, on_progress: OnProgress | None) -> Problems:
+        """Do the search that `search` has begun."""
+        assert self._child is not None, "it has been begun"
+        began = monotonic()
+        try:
+            found: Problems = self._child.run("search", job, on_progress)
+            with self._lock:
+                self.found, self.at, self.seconds = found, datetime.now().astimezone(), monotonic() - began
+                self._examiner = None
+                with self._late_lock:
+                    self._stale = set(self._late)
+        except CurateError as error:
+            self._failure = error
+            raise
+        finally:
+            self._child = None
+            self._done.set()
+        self.catch_up()
+        self._judge()
+        return found
 
     def _judge(self) -> None:
         self.workshop.catalog.judge(self.statuses())

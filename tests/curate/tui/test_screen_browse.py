@@ -69,7 +69,7 @@ async def type_filter(pilot: Any, settled: Any, text: str) -> None:
     await pilot.press("slash")
     field = pilot.app.screen.query_one("#filter")
     field.value = text
-    await pilot.pause(0.2)
+    await pilot.pause(0.3)
     await settled(pilot)
     await pilot.press("enter")
 
@@ -89,12 +89,12 @@ def test_it_looks_as_drawn(workspace, make_app, drive, settled, snapshot, size):
         await browse(pilot, settled)
         await type_filter(pilot, settled, 'category:billing "Refund"')
         await pilot.press("space")
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         await settled(pilot)
         if size != (200, 50):
             snapshot(app, "browse")
         await pilot.press("enter")
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         await settled(pilot)
         if size == (80, 24):
             snapshot(app, "browse-detail")
@@ -118,7 +118,7 @@ def test_a_filter_shows_some_and_the_command_lists_the_same(workspace, make_app,
         await pilot.press("y")
         assert app.clipboard == app.screen.equal_command()
         await pilot.press("escape")
-        await pilot.pause(0.2)
+        await pilot.pause(0.3)
         await settled(pilot)
         assert len(shown(app)) == 40
         assert "--where" not in app.screen.equal_command()
@@ -213,7 +213,7 @@ def test_other_screens_send_it_somewhere(workspace, make_app, drive, settled):
         await settled(pilot)
         assert app.focused.id == "filter"
         await pilot.press("escape")
-        await pilot.pause(0.2)
+        await pilot.pause(0.3)
         await settled(pilot)
         assert len(shown(app)) == 40
 
@@ -225,7 +225,7 @@ def test_enter_opens_the_record_and_escape_leaves_it(workspace, make_app, drive,
 
     async def story(pilot):
         await browse(pilot, settled, "j", "enter")
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         assert app.focused.id == "side"
         assert "we look into ticket 1" in screen_text(app)
         await pilot.press("p")
@@ -371,7 +371,7 @@ def test_a_status_is_unknown_until_it_was_looked_for(make_workspace, make_app, d
         await settled(pilot)
         assert catalog.is_judged
         assert shown(app) == ["odd"]
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         assert "Q201" in screen_text(app)
         assert "! error" in screen_text(app)
 
@@ -423,7 +423,7 @@ def test_a_file_that_changes_is_told_and_ends_nothing(workspace, make_app, drive
         path = workspace.root / "data" / "a.jsonl"
         path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
         await pilot.press("j")
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         assert "E974" in screen_text(app)
         assert len(shown(app)) == 40
 
@@ -482,7 +482,7 @@ def test_nothing_of_a_record_steers_the_terminal(make_workspace, make_app, drive
 
     async def story(pilot):
         await browse(pilot, settled)
-        await pilot.pause(0.1)
+        await pilot.pause(0.3)
         for _ in range(3):
             assert not {"\x1b", "\x07", "\u202e", "\u200b"} & set(screen_text(app))
             assert "[/foo]" in screen_text(app)

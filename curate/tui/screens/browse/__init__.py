@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 DEBOUNCE = 0.08
 """Seconds without a key after which a filter is asked."""
-_REST = 0.03
-"""Seconds that the cursor rests on a row before all of its record is drawn."""
+_REST = 0.08
+"""Seconds that the cursor rests on a row before all of its record is drawn: not while a key is held down."""
 _FEW = 1000
 """Changed records that are looked at one by one; with more, all are filtered again."""
 
@@ -242,7 +242,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
         line = self.query_one("#standing", Static)
         if self._fault is not None:
             told = f"{self._fault.message}. {self._fault.hint}"
-            line.update(Text.assemble(("! error ", "error"), shown(told, max(20, self.size.width - 10))))
+            told_of = Text.assemble(("! error ", "error"), shown(told, max(20, self.size.width - 10)))
+            line.update(told_of, layout=False)
             return
         table, names = self.table, list(SORTS)
         number = len(self._rows) if self._rows is not None else 0
@@ -250,7 +251,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
         marked = f"   marked {len(table.marks):,}" if table.marks else ""
         arrow = "v" if self._is_descending else "^"
         order = f"sort: {SORTS[names[self._sort]]} {arrow}   columns: {self._set + 1}/{len(SETS)}"
-        line.update(Text(f"{place}{marked}   {order}", style="muted"))
+        # The line keeps its size; to lay out the whole screen anew would cost more than the table itself.
+        line.update(Text(f"{place}{marked}   {order}", style="muted"), layout=False)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         """Draw the record once the cursor rests."""
@@ -278,8 +280,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
             if name:
                 text = told(self._subject(name), VIEWS[self._view])
         self.query_one("#detail", Static).update(text)
-        if name != self._drawn:
-            self.query_one("#side", Side).scroll_home(animate=False)
+        side = self.query_one("#side", Side)
+        if name != self._drawn and side.scroll_y:
+            side.scroll_home(animate=False)
         self._drawn = name
 
     def _subject(self, name: str) -> Subject:

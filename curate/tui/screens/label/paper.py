@@ -7,6 +7,7 @@ have another height. That takes longer than all else that answering a record doe
 from __future__ import annotations
 
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.geometry import Region
@@ -24,7 +25,9 @@ class Paper(Widget, can_focus=True):
         """Begin empty."""
         super().__init__(id=id, classes=classes)
         self._text = Text()
+        self._lines: list[list[Segment]] = []
         self._strips: list[Strip] = []
+        self._style = Style.null()
         self._top = 0
 
     def show(self, text: Text) -> None:
@@ -67,27 +70,37 @@ class Paper(Widget, can_focus=True):
         below = len(self._strips) - self._top - self.size.height
         if below > 0 and y == self.size.height - 1:
             more = Text.assemble((f"{glyphs().ellipsis} {below + 1:,} more lines (j k)", "muted"))
-            strip = Strip(self.app.console.render(more, self.app.console.options.update(width=width)))
-        else:
-            strip = self._strips[place] if place < len(self._strips) else Strip.blank(width)
-        return strip.crop_extend(0, width, None).apply_style(self.rich_style)
+            return self._strip(self._wrapped(more)[0])
+        return self._strips[place] if place < len(self._strips) else Strip.blank(width, self.rich_style)
 
     def _wrap(self) -> None:
         width = self.size.width
         if width <= 0 or not self.is_attached:
             return
-        console = self.app.console
-        lines = Segment.split_lines(console.render(self._text, console.options.update(width=width, height=None)))
-        before, self._strips = self._strips, [Strip(line) for line in lines]
+        lines, before, style = self._wrapped(self._text), self._strips, self.rich_style
+        is_same = style == self._style and bool(before) and before[0].cell_length == width
+        known = self._lines if is_same else []
+        self._lines, self._style = lines, style
+        # A line that stays as it was is not drawn again; in the pane beside that is nearly every one.
+        self._strips = [
+            before[y] if y < len(known) and known[y] == line else self._strip(line) for y, line in enumerate(lines)
+        ]
         height = self.size.height
-        if self._top or max(len(before), len(self._strips)) > height:
+        if self._top or max(len(before), len(lines)) > height or not is_same:
             self.refresh()
             return
-        nothing = [Strip.blank(0)] * height
-        pairs = zip((before + nothing)[:height], (self._strips + nothing)[:height], strict=True)
-        changed = [Region(0, y, width, 1) for y, (old, new) in enumerate(pairs) if old != new]
+        longest = max(len(before), len(lines))
+        changed = [y for y in range(longest) if before[y : y + 1] != self._strips[y : y + 1]]
         if changed:
-            self.refresh(*changed)
+            self.refresh(*(Region(0, y, width, 1) for y in changed))
+
+    def _wrapped(self, text: Text) -> list[list[Segment]]:
+        console = self.app.console
+        options = console.options.update(width=self.size.width, height=None)
+        return list(Segment.split_lines(console.render(text, options)))
+
+    def _strip(self, line: list[Segment]) -> Strip:
+        return Strip(line).crop_extend(0, self.size.width, None).apply_style(self._style)
 
 
 class Panel(Static):

@@ -1,0 +1,90 @@
+"""Categories that the other records speak against (L405), as findings about the lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from curate.checks import Doubt
+from curate.dedupe import find_duplicates
+from curate.door import pointer_of
+from curate.quality import Suspect, Suspects, find_suspects
+from curate.record import Finding, Record
+from curate.say import one_line, spelled
+from curate.settings import DedupeSettings, Settings
+from curate.shape import Shape
+from curate.table import counted
+from curate.validate import read_records, select_checks
+
+
+def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
+    """Return the records whose category is suspect; near repeats are judged together, by what others say.
+
+    Raises:
+        CurateError: E940 without the extra [quality].
+    """
+    # Whole clusters go into one fold: a near repeat in the training part would give the label away.
+    clusters = find_duplicates(records, settings).clusters
+    return find_suspects(
+        [f"{record.prompt}\n{record.completion}\n{record.text}" for record in records],
+        [record.category for record in records],
+        [clusters[record.id] for record in records],
+    )
+
+
+def told_suspects(found: Suspects) -> str:
+    """Return in words how many records were judged, how well, and which categories could not be."""
+    thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in found.thin)}" if found.thin else ""
+    if not found.num_judged:
+        return f"fewer than two categories have records enough to compare{thin}"
+    judged = f"judged {counted(found.num_judged, 'record')}: "
+    if not found.is_telling:
+        how = f"right for {found.accuracy:.1%}, and always naming the commonest category is for {found.commonest:.1%}"
+        return f"{judged}nobody is suspected, for the model tells nothing: it is {how}{thin}"
+    agrees = f"out of sample the model agrees with {found.accuracy:.1%} of the categories"
+    return f"{judged}{counted(len(found.found), 'suspect')}; {agrees}{thin}"
+
+
+def doubtful_lines(
+    files: Sequence[Path], shape: Shape, settings: Settings, *, root: Path | None, dropped: Collection[str]
+) -> tuple[list[Finding], str]:
+    """Return a finding for each line whose category is suspect, as the selected checks see it, and how they came about.
+
+    Files are called as they are given. Records in ``dropped`` are not looked at.
+
+    Raises:
+        CurateError: E902 for unknown checks in the settings; E904 for a file that is missing; E940 without the extra
+            [quality].
+    """
+    checks = select_checks(settings.checks, settings.categories).doubt_checks
+    if not checks or shape.view is None:
+        return [], ""
+    called = {spelled(str(path.relative_to(root))): path for path in files if root and path.is_relative_to(root)}
+    records = [
+        record
+        for record in read_records(files, shape, root=root)
+        if isinstance(record, Record) and record.id not in dropped
+    ]
+    found = suspects_of([replace(one, id=str(number)) for number, one in enumerate(records)], settings.dedupe)
+    place = shape.view.one.get("category")
+    pointer = pointer_of(place) if place else ""
+    findings = []
+    for suspect in sorted(found.found, key=lambda one: one.index):
+        record, doubt = records[suspect.index], _doubt(suspect)
+        path = called.get(record.source.file)
+        for check in checks:
+            assert check.on_doubt, "it is a check of doubts"
+            for problem in check.on_doubt(doubt, settings):
+                file = spelled(str(path)) if path else record.source.file
+                findings.append(
+                    Finding(
+                        check.code, check.name, check.severity, problem.message, file, record.source.line,
+                        record=record.id, pointer=pointer,
+                    )
+                )  # fmt: skip
+    return findings, told_suspects(found)
+
+
+def _doubt(suspect: Suspect) -> Doubt:
+    return Doubt(suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability)
