@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TINY = 1e-12
+_REACH = 0.95
+"""Share of a class's mean confidence that counts as reaching it: where classes are far apart, all confidences are close
+to their mean, and a hair's breadth below it says nothing."""
 _QUANTILE = 1.6449
 """Of the normal distribution at 0.95: what a lower bound is that far below."""
 
@@ -108,7 +111,7 @@ def _num_wrong(given: NDArray[numpy.int64], probabilities: NDArray[numpy.float64
     num_classes = probabilities.shape[1]
     own = probabilities[np.arange(len(given)), given]
     counts = np.bincount(given, minlength=num_classes)
-    thresholds = np.bincount(given, weights=own, minlength=num_classes) / np.maximum(counts, 1)
+    thresholds = _REACH * np.bincount(given, weights=own, minlength=num_classes) / np.maximum(counts, 1)
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     counted = reached.max(axis=1) >= 0
     joint = np.zeros((num_classes, num_classes))

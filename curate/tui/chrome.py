@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from curate.tui.app import CurateApp
 
 
+_SHORT = 4
+"""Letters of each tab's title where not all titles fit."""
+
+
 class FrameLine(Static):
     """A line of the frame that is drawn anew from the app's state by `show`."""
 
@@ -79,10 +83,12 @@ class TabBar(FrameLine):
     def line(self, width: int) -> Text:
         """Return the tabs, and remember which cells belong to which."""
         text, self._spans = Text(no_wrap=True, end=""), []
-        gap = " " if width >= 76 else ""
+        needed = sum(len(tab.title) + 2 for tab in self.frame.tabs)
+        gap = " " if width >= needed + len(self.frame.tabs) else ""
         for tab in self.frame.tabs:
             is_current = tab.name == self._current
-            word = f"[{tab.title}]" if is_current else f" {tab.title} "
+            title = tab.title if width >= needed else tab.title[:_SHORT]
+            word = f"[{title}]" if is_current else f" {title} "
             style = "tab" if is_current else ("" if self.frame.is_open(tab.name) else "muted")
             self._spans.append((text.cell_len, text.cell_len + len(word), tab.name))
             text.append(word, style)

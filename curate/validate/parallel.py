@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import replace
-from multiprocessing import resource_tracker
 from pathlib import Path
 
 from curate.door import DoorFault, Span, spans
-from curate.garbage import collect_rarely
-from curate.record import CurateError, Exit
 from curate.settings import Settings
 from curate.shape import load_shape
 from curate.validate.baseline import Baseline
 from curate.validate.changes import LineSet
 from curate.validate.examine import Examiner, SpanResult
+from curate.validate.pool import shared_out
 from curate.validate.select import select_checks
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
-_AHEAD = 3
-"""Spans handed out for each process."""
 _examiner: Examiner | None = None
 
 Recipe = tuple[
@@ -52,54 +43,9 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     if jobs == 1:
         yield from _in_turn(examiner, tasks)
         return
-    # The helper process of multiprocessing has to outlive a hang-up that reaches all of us, or it complains.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-    # A fresh interpreter each: forking a process whose libraries have threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    count, recipe = min(jobs, len(tasks)) or 1, recipe_of(examiner)
-    with _deaf_to_pipes(), ProcessPoolExecutor(count, context, initializer=_start, initargs=recipe) as pool:
-        waiting: deque[tuple[Path, Future[SpanResult]]] = deque()
-        is_done = False
-        try:
-            for path, span in tasks:
-                waiting.append((path, pool.submit(_examine, (path, span))))
-                # Results wait here until their turn, and each is large: there are never more than this.
-                if len(waiting) > _AHEAD * count:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for path, future in waiting:
-                yield path, future.result()
-            is_done = True
-        except BrokenProcessPool as error:
-            raise CurateError(
-                "E970 worker-lost",
-                "a worker process was killed from outside, perhaps because memory ran out",
-                "Run it again with fewer --jobs; one process needs the least memory.",
-                exit_code=Exit.MISSING,
-            ) from error
-        finally:
-            # Whoever interrupts us does not want to wait until every worker has finished its span. Nothing is cancelled
-            # first: the pool itself gives up what its ended workers owe, and stumbles over what was cancelled.
-            if not is_done:
-                for worker in multiprocessing.active_children():
-                    worker.terminate()
-
-
-@contextmanager
-def _deaf_to_pipes() -> Iterator[None]:
-    """Let the pipe of a worker that is gone be an error in the pool, where SIGPIPE would end us before it is told.
-
-    Threads that the pool starts meanwhile inherit it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    results = shared_out(tasks, _examine, _start, recipe_of(examiner), jobs)
+    with closing(results):
+        yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
 
 
 def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
@@ -163,9 +109,6 @@ def examiner_of(*recipe: *Recipe) -> Examiner:
 
 def _start(*recipe: *Recipe) -> None:
     global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
-    # Ctrl-C reaches every process of the terminal; the parent alone answers it, and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    collect_rarely()
     _examiner = examiner_of(*recipe)
 
 

@@ -221,6 +221,11 @@ class Workshop:
     def _read(self, workspace: Workspace, on_progress: OnProgress | None) -> set[str]:
         with self._reading:
             ledger = Ledger(workspace, on_progress)
+            try:
+                ledger.catalog.pin(workspace.pins())
+            except CurateError as error:
+                # Records can be looked after all the same; an export tells of it again, and refuses.
+                ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
             with self._lock:
                 # What was decided while the records were read; faults are told by the next look, or the next reading.
                 ledger.take(ledger.tail.read([]))

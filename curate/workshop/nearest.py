@@ -183,7 +183,7 @@ class Nearest:
         assert self._index is not None, "it was prepared"
         catalog = self._workshop.catalog
         rows = self._index.candidates(text, 2 * _CANDIDATES, is_part=is_part)
-        names = [str(catalog._base.ids[int(row)]) for row in rows]
+        names = [catalog.name(int(row)) for row in rows]
         names = [name for name in names if name not in self._fresh][:_CANDIDATES]
         if self._fresh:
             if self._fresh_index is None:
@@ -215,7 +215,7 @@ class Nearest:
             self._fresh[name] = _text_of(record) if record else ""
 
     def _kept_index(self, seen: Progress) -> Index:
-        base = self._workshop.catalog._whole()
+        base = self._workshop.catalog.base
         root = self._workshop.root
         stages = Stages()
         if len(base) >= _KEPT_FROM:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from curate.export import latest, read_pins
 from curate.journal import read_journal
+from curate.workspace.kept import read_folded
 from curate.workspace.paths import inside
 
 _DATASETS = "dataset"
 
 
 def names_in_use(root: Path) -> frozenset[str]:
-    """Return the ids that decisions of the journal name, and those that the newest dataset holds.
+    """Return the ids that decisions name, folded ones too, and those that the newest dataset holds.
 
     A record without an id of its own is known by its content. If that changes it is another record: decisions on it are
     lost, and what was a test record may be trained on.
@@ -22,7 +23,9 @@ def names_in_use(root: Path) -> frozenset[str]:
         CurateError: E911 when the newest dataset is not what its manifest says; E913 for an event of a newer version.
     """
     folder = latest(inside(root, root / _DATASETS))
-    return frozenset(event.id for event in read_journal(root)[0]) | frozenset(read_pins(folder) if folder else ())
+    decided = {event.id for event in read_journal(root)[0]}
+    folded = read_folded(root)
+    return frozenset(decided).union(folded.records if folded else (), read_pins(folder) if folder else ())
 
 
 def names_in_chains(root: Path) -> frozenset[str]:

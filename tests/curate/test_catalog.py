@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from curate.journal import Decision
 from curate.record import CurateError, Finding, Record, Source
+from curate.validate.pool import shared_out
 from curate.workshop.catalog import Catalog, kept, open_catalog, pieces
 from curate.workshop.catalog.columns import HEAD, estimated_tokens, head, values_of
-from curate.workshop.catalog.pool import shared_out
 from curate.workshop.catalog.written import named_apart
 from curate.workshop.filters import parse_filter
 from curate.workspace import State, Workspace, open_workspace, told_apart

@@ -293,6 +293,17 @@ def test_segments_that_a_merge_brings_back_count_once(tmp_path):
     assert states_of(open_workspace(tmp_path)) == before
 
 
+def test_records_that_are_known_by_their_content_keep_it(tmp_path):
+    from curate.workspace.in_use import names_in_use
+
+    workspace = make(tmp_path)
+    name = workspace.records()[2].id
+    workspace.apply([Decision("drop", name, fields={"reason": "x"})])
+    assert names_in_use(tmp_path) == {name}
+    fold_journal(open_workspace(tmp_path))
+    assert names_in_use(tmp_path) == {name}
+
+
 def test_every_file_is_sealed_and_changes_are_told(tmp_path):
     make(tmp_path)
     assert not fold_journal(open_workspace(tmp_path)).is_empty
@@ -500,3 +511,43 @@ def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes
     assert list(json.loads(made)) == list(line)
     assert respelled(raw, old, is_ascii=is_ascii) == raw
     assert not is_ascii or made.isascii()
+
+
+JSONL = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs" / "jsonl"
+FREE = {
+    "type": "object",
+    "required": ["instruction", "output"],
+    "properties": {"instruction": {"type": "string"}, "output": {"type": "string"}},
+    "x-record": {"id": "/id", "prompt": "/instruction", "completion": "/output"},
+}
+
+
+@pytest.mark.skipif(not JSONL.is_dir(), reason="needs ../shared/badinputs, which is not here")
+@pytest.mark.parametrize(
+    "name", ["number_spelling", "key_order_and_space", "crlf", "bom", "no_final_newline", "unicode_line_separators"]
+)
+def test_lines_spelled_in_odd_ways_stay_so(tmp_path, name):
+    path = JSONL / f"{name}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"the shared material has no {path.name}")
+    raw = path.read_bytes()
+    make(tmp_path, [raw])
+    (tmp_path / "free.json").write_text(json.dumps(FREE), encoding="utf-8")
+    (tmp_path / "curate.toml").write_text('schema = "free.json"\n[split]\nseed = 1\n', encoding="utf-8")
+    (tmp_path / "data/b.jsonl").write_bytes(b'{"id": "other", "instruction": "x", "output": "y"}\n')
+    workspace = open_workspace(tmp_path).apply([edit("other", output="z")])
+    fold_journal(workspace)
+    data = tmp_path / "data/a.jsonl"
+    assert data.read_bytes() == raw
+    # And where such a line is edited, all of it but the edited value stays, and so do the other lines.
+    first = workspace.records()[0]
+    open_workspace(tmp_path).apply([edit(first.id, output="edited")])
+    fold_journal(open_workspace(tmp_path))
+    spellings = [json.dumps(first.data["output"], ensure_ascii=is_ascii).encode() for is_ascii in (True, False)]
+    old = next(spelling for spelling in spellings if spelling in raw)
+    edited = data.read_bytes()
+    if not first.has_own_id:
+        edited = edited.replace(b'"id": "%b", ' % first.id.encode(), b"").replace(
+            b'"id":"%b",' % first.id.encode(), b""
+        )
+    assert edited in {raw.replace(old, b'"edited"', number) for number in range(1, 4)}

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from curate.journal import FOLDER, Decision, Sitting, segments
+from curate.journal import FOLDER, Decision, Sitting, read_frames, segments
 from curate.record import canonical
 from curate.workspace import open_workspace
 from curate.workspace.claim import CLAIM
 from curate.workspace.compact import fold_journal
+from curate.workspace.fold import fold
 from curate.workspace.fsck import check, recover
 from curate.workspace.publish import export_dataset
 
@@ -216,6 +217,48 @@ def test_a_merge_that_is_not_finished(make_workspace):
     assert ("unmerged", "data/a.jsonl", True) in names(root)
     with pytest.raises(cli.CurateError, match="git has a merge to finish"):
         fold_journal(open_workspace(root))
+
+
+def test_two_branches_that_both_folded(make_workspace):
+    """Git cannot merge what the folds have kept; going back to before them, and folding once more, can."""
+    workspace = make_workspace()
+    root, base = workspace.root, workspace.records()
+
+    def git(*words: str, is_refused: bool = False) -> None:
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
+        assert (done.returncode != 0) == is_refused, done.stderr
+
+    git("init", "-q", "-b", "main")
+    for key, value in (("user.name", "t"), ("user.email", "t@example.org")):
+        git("config", key, value)
+    open_workspace(root).apply([drop("r030")])
+    fold_journal(open_workspace(root))
+    git("add", ".")
+    git("commit", "-qm", "first")
+    for branch, by, name in (("other", "ana", "r002"), ("main", "bo", "r050")):
+        git("checkout", "-q", *(["-b"] if branch == "other" else []), branch)
+        change = Decision("edit", name, fields={"changes": {"output": f"by {by}"}})
+        open_workspace(root).apply([change, drop(f"{name[:3]}5"), Decision("restore", "r030")], by=by)
+        fold_journal(open_workspace(root))
+        git("add", ".")
+        git("commit", "-qm", branch)
+    git("merge", "other", is_refused=True)
+    found = {name for name, *_ in names(root)}
+    assert {"unmerged", "bad-fold"} <= found
+    with pytest.raises(cli.CurateError, match="not as it was written"):
+        open_workspace(root).states()
+    recover(root)
+    git("add", ".")
+    assert not check(root).damage
+    paths = [*segments(root), *(root / FOLDER / "retired").glob("*/*/*.log")]
+    events = {event.event: event for path in paths for event in read_frames(path.read_bytes(), path)}
+    wanted = fold(base, events.values(), workspace.shape).states
+    assert {name: (dict(one.record.data), one.dropped, one.is_wanted) for name, one in wanted.items()} == {
+        one.record.id: (dict(one.record.data), one.dropped, one.is_wanted) for one in open_workspace(root).states()
+    }
+    fold_journal(open_workspace(root))
+    assert not check(root).damage
+    assert segments(root) == []
 
 
 def states(root: Path) -> dict[str, tuple]:

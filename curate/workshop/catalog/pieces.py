@@ -16,9 +16,9 @@ from curate.record import Finding, Line, Source
 from curate.shape import Shape, load_shape
 from curate.validate.examine import violations
 from curate.validate.parallel import default_jobs, tasks_of
+from curate.validate.pool import shared_out
 from curate.validate.verdict import Tally
 from curate.workshop.catalog.columns import Values, frame_of, head, values_of
-from curate.workshop.catalog.pool import shared_out
 
 MOST_FINDINGS = 1000
 """Findings of each severity about lines that are no records; further ones are counted."""

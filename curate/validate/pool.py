@@ -1,4 +1,4 @@
-"""Tasks shared out to processes, with results in the order of the tasks; see `curate.validate.parallel`."""
+"""Tasks shared out to processes, with results in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from curate.record import CurateError, Exit
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-_AHEAD = 2
+_AHEAD = 3
 """Tasks handed out for each process."""
 
 
@@ -85,7 +85,7 @@ def _in_order(
         raise CurateError(
             "E970 worker-lost",
             "a worker process was killed from outside, perhaps because memory ran out",
-            "Run it again when less memory is in use.",
+            "Run it again with fewer --jobs; one process needs the least memory.",
             exit_code=Exit.MISSING,
         ) from error
     finally:
