@@ -7,7 +7,7 @@ decision is saved before the next record is shown; the end of the input, like Ct
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 from curate import say
 from curate.record import CurateError, Json, Record
@@ -28,9 +28,11 @@ _REVIEW_HELP = """\
 number      settle it so                    s  leave it, and go on
 u           take the last decision back     q  quit; everything is saved"""
 _QUIT = "q"
+_LONGEST = 1 << 20
+"""Bytes of a line; what is longer is taken for several."""
 
 
-def label_lines(desk: Desk, source: TextIO, *, has_suggestions: bool) -> None:
+def label_lines(desk: Desk, source: IO[bytes], *, has_suggestions: bool) -> None:
     """Ask for answers until none is lacking or nobody answers any more.
 
     Raises:
@@ -189,8 +191,8 @@ def _prompt(desk: Desk) -> str:
     return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
 
 
-def review_lines(workshop: Workshop, desk: Desk, source: TextIO) -> int:
-    """Ask how each disagreement and conflict is to be settled, and return how many are left.
+def review_lines(workshop: Workshop, desk: Desk, source: IO[bytes]) -> int:
+    """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
 
     Raises:
         CurateError: E906 when a decision is not saved.
@@ -220,7 +222,7 @@ def review_lines(workshop: Workshop, desk: Desk, source: TextIO) -> int:
         else:
             _settle(workshop, item, line)
     say.talk(f"{counted(len(found.items), 'item')} left to settle")
-    return len(found.items)
+    return len(found.items) + found.num_unanswered + len(found.others_own)
 
 
 def _settle(workshop: Workshop, item: Item, line: str) -> None:
@@ -264,8 +266,9 @@ def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
         say.talk(f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings")
 
 
-def _next_line(source: TextIO) -> str | None:
+def _next_line(source: IO[bytes]) -> str | None:
     """Return the next line without blanks around it, None at the end of the input."""
     say.flush()
-    line = source.readline()
-    return line.strip() if line else None
+    line = source.readline(_LONGEST)
+    # Whatever stands there that is not UTF-8 is no command, and no reason to end.
+    return line.decode("utf-8", "replace").strip() if line else None

@@ -51,7 +51,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{say.one_line(fault.file, 500)}{place}{offset}: {fault.name}{grade}: {say.one_line(fault.message, 500)}"
         if fault.fix:
             yield f"  {say.one_line(fault.fix, 500)}"
-    looked = ", ".join(f"{number:,} {what}" for what, number in report.counts.items())
+    looked = ", ".join(counted(number, what) for what, number in report.counts.items())
     verdict = counted(len(report.damage), "fault") if report.damage else "no damage"
     yield f"{looked}: {verdict}" if looked else verdict
 
@@ -61,7 +61,7 @@ def _json(report: Report, done: list[str]) -> str:
 
     told = {
         "faults": [_told(fault) for fault in report.faults],
-        "looked_at": report.counts,
+        "looked_at": {f"{what}s": number for what, number in report.counts.items()},
         "recovered": done,
         "num_damaged": len(report.damage),
     }

@@ -49,7 +49,7 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
             if order == "uncertain":
                 desk.learn()
                 desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
-            label_lines(desk, sys.stdin, has_suggestions=suggest or order == "uncertain")
+            label_lines(desk, sys.stdin.buffer, has_suggestions=suggest or order == "uncertain")
         finally:
             desk.close()
     return Exit.OK

@@ -33,4 +33,4 @@ def command(root: Path, plain: bool, by: str) -> int:
     with open_workshop(root, by) as workshop:
         workshop.load()
         desk = Desk(workshop)
-        return Exit.FINDINGS if review_lines(workshop, desk, sys.stdin) else Exit.OK
+        return Exit.FINDINGS if review_lines(workshop, desk, sys.stdin.buffer) else Exit.OK

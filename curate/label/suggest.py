@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import IO, TYPE_CHECKING, Any
 
 from curate.classify import FEWEST, Classifier, Judged, require_model
@@ -92,7 +92,7 @@ class Trainer:
         """
         require_model(_WHAT)
         self._given = (list(texts), list(clusters))
-        self._lock = Lock()
+        self._lock = RLock()
         self._child: subprocess.Popen[bytes] | None = None
         self._talk: IO[bytes] | None = None
         self._is_closed = False
@@ -122,9 +122,16 @@ class Trainer:
         """End the process, whatever it is doing."""
         self._is_closed = True
         child = self._child
-        if child is not None and child.poll() is None:
-            child.kill()
-            child.wait()
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        # Whoever waits for an answer has its end by now.
+        with self._lock:
+            for stream in (child.stdin, child.stdout, self._talk):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._is_closed:
@@ -145,7 +152,7 @@ class Trainer:
         if self._is_closed:
             return CurateError("E970 worker-lost", "suggesting was stopped", exit_code=Exit.INTERRUPTED)
         told = ""
-        if self._talk is not None:
+        if self._talk is not None and not self._talk.closed:
             self._talk.seek(0)
             told = self._talk.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
         why = f": {one_line(told)}" if told else ", perhaps because memory ran out"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from curate.tui.app import CurateApp
 
 _CODE = re.compile(r"`([^`]+)`")
+_NUMBER = re.compile(r"_[0-9]+\Z")
 _KEYS_WIDTH, _WORD_WIDTH = 18, 26
 _MOST_EVENTS = 200
 _COPYING = (
@@ -61,9 +62,9 @@ def keys_page(app: CurateApp) -> Text:
 
 
 def marked_up(markdown: str) -> Text:
-    """Return our own Markdown as text: headings, and `code` as keys; the rest reads well as it stands."""
+    """Return our own Markdown as text: headings, and `code` as keys; lines of a paragraph flow into one another."""
     text = Text()
-    for line in markdown.strip().splitlines():
+    for line in _flowing(markdown):
         if line.startswith("#"):
             text.append(line.lstrip("# ") + "\n", "strong")
             continue
@@ -72,6 +73,21 @@ def marked_up(markdown: str) -> Text:
         text.append("\n")
     text.rstrip()
     return text
+
+
+def _flowing(markdown: str) -> Iterator[str]:
+    """Yield the lines of ``markdown`` with each paragraph and each item of a list on one line."""
+    held = ""
+    for line in markdown.strip().splitlines():
+        is_apart = not line.strip() or line.startswith(("#", "|", "- ", "* "))
+        if held and (is_apart or held.startswith(("#", "|"))):
+            yield held
+            held = ""
+        if not line.strip():
+            yield ""
+        else:
+            held = f"{held} {line.strip()}" if held else line
+    yield held
 
 
 def log_page(ran: Iterable[Ran], events: Iterable[AnyEvent]) -> Text:
@@ -116,7 +132,8 @@ def command_log(app: CurateApp) -> Text:
 def _rows(app: CurateApp, bindings: Sequence[Binding]) -> list[Text]:
     by_action: dict[str, tuple[list[str], Binding]] = {}
     for binding in bindings:
-        by_action.setdefault(binding.id or binding.action, ([], binding))[0].append(binding.key)
+        # Keys that are numbered, such as those of answers, share a line.
+        by_action.setdefault(_NUMBER.sub("", binding.id or binding.action), ([], binding))[0].append(binding.key)
     keymap: dict[str, Any] = dict(app._keymap)
     rows = []
     for keys, binding in by_action.values():

@@ -21,6 +21,7 @@ from curate.workspace.fold import Conflict
 
 Listener = Callable[[set[str]], None]
 OnProgress = Callable[[int, int], None]
+Within = Callable[[Callable[[], set[str]]], set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +83,20 @@ class Workshop:
         Raises:
             CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
         """
-        self._read(self.workspace, on_progress)
+        self._read(self.workspace, on_progress, _at_once)
         return self.catalog
 
-    def reload(self, on_progress: OnProgress | None = None) -> set[str]:
+    def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
         """Read settings, schema, records and journal anew, and return the decided records that are not as they were.
 
-        For when `is_current` says no, or E974 comes. What is decided meanwhile, in whatever thread, counts.
+        For when `is_current` says no, or E974 comes. What is decided meanwhile, in whatever thread, counts. Rows of the
+        old catalogue mean nothing in the new one: ``within`` is given the moment's work of exchanging them and telling
+        the listeners, to do it in the thread that shows rows.
 
         Raises:
             CurateError: as `open_workshop` and `load` do; everything is then as it was.
         """
-        changed = self._read(open_workspace(self.root), on_progress)
-        self._tell(changed)
-        return changed
+        return self._read(open_workspace(self.root), on_progress, within or _at_once)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
@@ -162,11 +163,9 @@ class Workshop:
             CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
                 read: each is told once, after everything else was read.
         """
-        faults: list[CurateError] = []
         with self._lock:
-            events = self._ledger.tail.read(faults)
-            self._acts.add(event for event in events if event.by == self.by)
-            changed = self._ledger.take(events)
+            changed = self._follow(self._ledger, self._acts)
+            faults = self._ledger.tail.told_once()
         self._tell(changed)
         for fault in faults:
             raise fault
@@ -218,7 +217,7 @@ class Workshop:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._held
 
-    def _read(self, workspace: Workspace, on_progress: OnProgress | None) -> set[str]:
+    def _read(self, workspace: Workspace, on_progress: OnProgress | None, within: Within) -> set[str]:
         with self._reading:
             ledger = Ledger(workspace, on_progress)
             try:
@@ -226,12 +225,24 @@ class Workshop:
             except CurateError as error:
                 # Records can be looked after all the same; an export tells of it again, and refuses.
                 ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
+            acts = Acts(event for event in ledger.order if event.by == self.by)
             with self._lock:
-                # What was decided while the records were read; faults are told by the next look, or the next reading.
-                ledger.take(ledger.tail.read([]))
-                before, self._held, self.workspace = self._held, ledger, workspace
-                self._acts = Acts(event for event in ledger.order if event.by == self.by)
-        return ledger.differing(before) if before else set()
+                changed = ledger.differing(self._held) if self._held else set()
+
+            def exchange() -> set[str]:
+                with self._lock:
+                    # What was decided while the records were read.
+                    found = changed | self._follow(ledger, acts)
+                    self.workspace, self._held, self._acts = workspace, ledger, acts
+                self._tell(found)
+                return found
+
+            return within(exchange)
+
+    def _follow(self, ledger: Ledger, acts: Acts) -> set[str]:
+        events = ledger.tail.read()
+        acts.add(event for event in events if event.by == self.by)
+        return ledger.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         inside(self.root, self.root / FOLDER)
@@ -268,6 +279,10 @@ class Workshop:
             # All of them hear it, also where one raises.
             for listener in reversed(self._listeners if changed else []):
                 told.callback(listener, changed)
+
+
+def _at_once(exchange: Callable[[], set[str]]) -> set[str]:
+    return exchange()
 
 
 def open_workshop(root: Path, by: str = "") -> Workshop:

@@ -35,12 +35,12 @@ class Tail:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._looks: dict[Path, _Look] = {}
+        self._faults: list[CurateError] = []
 
-    def read(self, faults: list[CurateError]) -> list[AnyEvent]:
+    def read(self) -> list[AnyEvent]:
         """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
 
-        ``faults`` takes what is wrong with segments that cannot be read, or not on: E980, and E913 for a line of a
-        newer version. Each is told once, and all else is read.
+        A segment that cannot be read, or not on, keeps no other from being read, see `told_once`.
         """
         found: list[AnyEvent] = []
         for path in segments(self._root):
@@ -60,8 +60,13 @@ class Tail:
                 self._read_on(path, look, found)
             except CurateError as fault:
                 look.fault = fault
-                faults.append(fault)
+                self._faults.append(fault)
         return found
+
+    def told_once(self) -> list[CurateError]:
+        """Return what is wrong with segments and was not told yet: E980, and E913 for a line of a newer version."""
+        faults, self._faults = self._faults, []
+        return faults
 
     def is_whole(self) -> bool:
         """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
@@ -108,9 +113,8 @@ class Ledger:
         self._bases: dict[str, Record | None] = {}
         # The journal, then what was kept of it, then the lines: what `curate fold` moves from one to the next
         # meanwhile is read at least once, and counts once.
-        faults: list[CurateError] = []
-        events = self.tail.read(faults)
-        for fault in faults:
+        events = self.tail.read()
+        for fault in self.tail.told_once():
             raise fault
         folded_last = read_folded(workspace.root)
         self._fold = folded_last.number if folded_last else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from curate.checks import Doubt
@@ -16,6 +15,7 @@ from curate.settings import DedupeSettings, Settings
 from curate.shape import Shape
 from curate.table import counted
 from curate.validate import read_records, select_checks
+from curate.workspace import told_apart
 
 
 def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
@@ -66,7 +66,7 @@ def doubtful_lines(
         for record in read_records(files, shape, root=root)
         if isinstance(record, Record) and record.id not in dropped
     ]
-    found = suspects_of([replace(one, id=str(number)) for number, one in enumerate(records)], settings.dedupe)
+    found = suspects_of(list(told_apart(records)), settings.dedupe)
     place = shape.view.one.get("category")
     pointer = pointer_of(place) if place else ""
     findings = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.door import DoorFault, strict_loads
@@ -19,7 +19,7 @@ from curate.shape.view import at, put
 from curate.store import is_held
 from curate.validate import read_records
 from curate.workspace import Workspace, told_apart
-from curate.workspace.fold import fold, is_line_digest, settled
+from curate.workspace.fold import Fold, State, fold, folded, is_line_digest, settled
 from curate.workspace.kept import Folded, FoldedFile, kept_by_record, read_folded
 from curate.workspace.respelled import spelled_anew
 from curate.workspace.seal import changed_since, told_spans
@@ -135,14 +135,19 @@ def _plan_record(
     if line is None:
         plan.left[name] = "its addition was taken back"
         return
-    if base is None or canonical(dict(base.data)) != canonical(line):
-        placed = _placed(line, name, base, shape)
-        if placed is None:
-            plan.left[name] = "its line has no place for the id that it is known by"
-            return
-        if not _is_readable(placed):
-            plan.left[name] = "its line could not be read again"
-            return
+    is_changed = base is None or canonical(dict(base.data)) != canonical(line)
+    placed = _placed(line, name, base, shape) if is_changed else line
+    if placed is None:
+        plan.left[name] = "its line has no place for the id that it is known by"
+        return
+    if is_changed and not _is_readable(placed):
+        plan.left[name] = "its line could not be read again"
+        return
+    ways = [((), kept), (fresh, own)] if is_changed else [((), kept)]
+    if not _is_the_same(folded(base, fresh, shape, own, Fold({})), placed, name, ways, shape):
+        plan.left[name] = "on the line that they make they would mean something else"
+        return
+    if is_changed:
         if base is None:
             plan.added[name] = spelled_anew(placed)
         else:
@@ -215,6 +220,34 @@ def _placed(line: dict[str, Json], name: str, base: Record | None, shape: Shape)
     marked = {**({place[0]: name} if len(place) == 1 else {}), **deepcopy(line)}
     put(marked, place, name)
     return marked if shape.is_valid(marked) and _id_in(marked, shape) == (name, True) else None
+
+
+def _is_the_same(
+    before: State | None,
+    line: dict[str, Json],
+    name: str,
+    ways: Iterable[tuple[Sequence[AnyEvent], Kept]],
+    shape: Shape,
+) -> bool:
+    """Whether the record is what it was once its line is ``line``.
+
+    Of the ``ways`` one is how it is read after the fold; the other how it is if the fold is cut off halfway. It matters
+    where a schema makes one key depend on another, so that a decision it had refused is right on the new line.
+    """
+    if before is None:
+        return False
+    record = replace(shape.record(line, before.record.source), id=name)
+    after = [folded(record, events, shape, kept, Fold({})) for events, kept in ways]
+    told = [before, *(one for one in after if one is not None and canonical(dict(one.record.data)) == canonical(line))]
+    return len(told) == len(after) + 1 and len({_gist(one) for one in told}) == 1
+
+
+def _gist(state: State) -> bytes:
+    """Return all that a state says, but for its line."""
+    record = state.record
+    answers = {question: dict(some) for question, some in state.answers.items()}
+    said = [state.dropped, state.is_wanted, answers, dict(state.resolved), sorted(state.heads)]
+    return canonical([*said, record.split, dict(record.labels), record.category])
 
 
 def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:

@@ -188,6 +188,26 @@ def test_what_cannot_be_folded_stays_in_the_journal(tmp_path):
     assert read_folded(tmp_path).number == 1
 
 
+def test_a_decision_that_would_mean_something_else_on_the_new_line_stays(tmp_path):
+    """The schema lets go of the output only where there is a note: what it had refused would hold on the new line."""
+    properties = {key: {"type": "string"} for key in ("id", "instruction", "output", "note")}
+    schema = {
+        "type": "object", "properties": properties, "required": ["instruction"],
+        "anyOf": [{"required": ["output"]}, {"required": ["note"]}],
+        "x-record": {"id": "/id", "prompt": "/instruction", "completion": "/output"},
+    }  # fmt: skip
+    make(tmp_path, [b'{"id": "a", "instruction": "x", "output": "y"}\n'])
+    (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
+    (tmp_path / "curate.toml").write_text('schema = "own.json"\n[split]\nseed = 1\n', encoding="utf-8")
+    for changes in ({"output": None}, {"note": "n"}):
+        open_workspace(tmp_path).apply([edit("a", **changes)])
+    before = states_of(open_workspace(tmp_path))
+    assert dict(before["a"].record.data) == {"id": "a", "instruction": "x", "output": "y", "note": "n"}
+    plan = fold_journal(open_workspace(tmp_path))
+    assert plan.left == {"a": "on the line that they make they would mean something else"}
+    assert states_of(open_workspace(tmp_path)) == before
+
+
 def test_open_segments_and_what_was_decided_on_top_of_them_stay(tmp_path):
     workspace = make(tmp_path)
     with Sitting(tmp_path, "ana") as sitting:

@@ -3,6 +3,8 @@
 import itertools
 import json
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from curate.journal import EVENTS
 from curate.record import Source
 from curate.shape import load_shape
-from curate.workspace.fold import State, fold, line_digest, steps
+from curate.workspace.fold import State, fold, line_digest, settled, steps
+from curate.workspace.kept import folded_bytes, kept_by_record, kept_form, parse_folded
 from curate.workspace.trail import Held, Kept
 
 SHAPE = load_shape("instruction")
@@ -259,3 +262,18 @@ def test_a_long_history_is_quick(number):
     ana = Author("ana", "1")
     events = [ana.decide("label", question="q", value=str(n)) for n in range(number)]
     assert state(*events).answers == {"q": {"ana": str(number - 1)}}
+
+
+@settings(max_examples=300, deadline=None)
+@given(journals())
+def test_what_is_folded_gives_the_same_state(events):
+    """After a fold into the record file, in the middle of one, and if a merge brings the journal back."""
+    before = fold([RECORD], events, SHAPE)
+    if before.conflicts:
+        return
+    line, kept, _ = settled(RECORD, events, SHAPE)
+    memory = {"a": kept_by_record(parse_folded(folded_bytes(1, [], [], {"a": kept_form(kept)}), Path()))["a"]}
+    written = [replace(SHAPE.record(line, RECORD.source), id="a")]
+    for after in (fold(written, [], SHAPE, memory), fold(written, events, SHAPE), fold(written, events, SHAPE, memory)):
+        assert after.states == before.states
+        assert after.conflicts == []

@@ -52,9 +52,7 @@ def test_a_sound_workspace(make_workspace, call):
     export_dataset(workspace)
     code, out, err = call("fsck", workspace.root)
     assert (code, err) == (0, "")
-    assert out == (
-        "1 folds, 1 segments, 1 retired segments, 2 decisions, 1 record files, 1 datasets: no damage\n"
-    )  # fmt: skip
+    assert out == "1 fold, 1 segment, 1 retired segment, 2 decisions, 1 record file, 1 dataset: no damage\n"
     code, out, _ = call("fsck", workspace.root, "--format", "json")
     told = json.loads(out)
     assert (code, told["faults"], told["num_damaged"], told["recovered"]) == (0, [], 0, [])

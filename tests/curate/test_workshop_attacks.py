@@ -1,4 +1,4 @@
-"""The workshop under attack: files that change under it, disks that fill, colleagues at the same keys, forged journals."""
+"""The workshop under attack: files that change under it, disks that fill, two at the same keys, forged journals."""
 
 import contextlib
 import errno
@@ -6,10 +6,9 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import threading
 import time
+import tracemalloc
 import uuid
 import zlib
 from pathlib import Path
@@ -19,10 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.journal import EVENTS, Decision, frame
-from curate.record import CurateError
+from curate.record import CurateError, Source
+from curate.shape import load_shape
 from curate.workshop import open_workshop
 from curate.workspace import open_workspace
 from curate.workspace.compact import fold_journal
+from curate.workspace.fold import fold
+
+
+def wanted(file):
+    """The test waits for a change of a file of the workspace; take this away with it."""
+    return pytest.mark.xfail(strict=True, reason=f"waits for a change of {file}")
+
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
@@ -77,6 +84,17 @@ def code_of(call, *args):
     return caught.value.code
 
 
+def done(call, *args, but=()):
+    """Whether it worked; it may also fail with one of the codes in ``but``."""
+    try:
+        call(*args)
+    except CurateError as error:
+        if error.code not in but:
+            raise
+        return False
+    return True
+
+
 def fresh(root):
     """What whoever opens the folder now sees of each record."""
     return {state.record.id: facts(state) for state in open_workspace(root).states()}
@@ -116,10 +134,7 @@ def test_a_decision_is_saved_or_refused_when_its_line_has_changed(root):
         write(root, [LINES[0] | {"output": "five"}, *LINES[1:]])
         before = workshop.num_decisions, len(events_of(root))
         for decision in (drop("b"), label("a", 2), edit("a", category="maths")):
-            try:
-                workshop.apply([decision])
-            except CurateError as error:
-                assert error.code == "E974 files-changed"
+            if not done(workshop.apply, [decision], but="E974 files-changed"):
                 assert (workshop.num_decisions, len(events_of(root))) == before, "refused, and saved all the same"
             else:
                 before = before[0] + 1, before[1] + 1
@@ -227,10 +242,7 @@ def test_a_fold_by_another_process_loses_nothing(root):
             one.refresh()
             assert not one.is_current()
             assert one.state("a").record.completion == "five"
-        try:
-            other.apply([label("b", 2)])
-        except CurateError as error:
-            assert error.code == "E974 files-changed"
+        done(other.apply, [label("b", 2)], but="E974 files-changed")
         workshop.apply([label("a", 3)])
         for one in (workshop, other):
             one.reload()
@@ -366,14 +378,15 @@ def test_two_people_add_a_record_with_the_same_id(root):
         assert (ana.conflicts(), ana.state("new").record.completion) == ([], "Ciao.")
 
 
+@wanted("fold.py")
 def test_a_line_with_the_id_of_an_added_record_hides_nothing(root):
     with opened(root) as workshop:
         workshop.apply([add("new", output="Ciao.")])
         write(root, [{"id": "new", "instruction": "Say bye.", "output": "Tschau."}], name="pulled")
         workshop.reload()
-        assert (
-            "Ciao." in str(workshop.findings()) + str(workshop.conflicts()) + facts(workshop.state("new"))[0]["output"]
-        )
+        assert [(found.severity, found.record) for found in workshop.findings()] == [("error", "new")]
+        workshop.undo()
+        assert (workshop.findings(), workshop.state("new").record.completion) == ([], "Tschau.")
 
 
 def test_an_act_on_everything_is_taken_back_whole(tmp_path):
@@ -385,7 +398,7 @@ def test_an_act_on_everything_is_taken_back_whole(tmp_path):
         assert len(workshop.undo().events) == 600
         assert fresh(root) == before
         assert len(workshop.redo().events) == 600
-    assert {found[1:2] + (found[0]["output"],) for found in fresh(root).values()} == {("x", "x")}
+    assert {(found[0]["output"], found[1]) for found in fresh(root).values()} == {("x", "x")}
 
 
 # What people type.
@@ -561,16 +574,20 @@ def test_what_is_no_segment_is_told_and_waits_for_nobody(root, kind):
         assert code_of(open_workshop(root, "cem").load) == "E980 bad-segment"
 
 
+@wanted("journal.py")
 def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(root, monkeypatch):
     plant(root, forged("a"))
-    found = os.scandir
 
-    def scandir(path):
-        if str(path).endswith("journal/eve"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return found(path)
+    def refuse(found):
+        def looked(path):
+            if str(path).endswith("journal/eve"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return found(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+        return looked
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, refuse(getattr(os, name)))
     assert code_of(open_workshop(root, "ana").load) == "E980 bad-segment"
     assert code_of(open_workspace(root).remarks) == "E980 bad-segment"
 
@@ -763,10 +780,9 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
                 workshop.is_current()
 
         def guarded(call, *what):
-            try:
+            with contextlib.ExitStack() as stack:
+                stack.push(lambda kind, fault, trace: faults.append(fault) if fault else None)
                 call(*what)
-            except BaseException as error:
-                faults.append(error)
 
         work = [
             (decide, ana, "one"),
@@ -789,9 +805,9 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
         wanted = {"one": {"ana": 39, "bo": 39}, "two": {"ana": 39}}
         for workshop in (ana, bo):
             assert workshop.num_decisions == 240
-            assert {name: {q: dict(by) for q, by in workshop.state(name).answers.items()} for name in names} == {
-                name: wanted for name in names
-            }
+            assert {
+                name: {q: dict(by) for q, by in workshop.state(name).answers.items()} for name in names
+            } == dict.fromkeys(names, wanted)
             assert workshop.conflicts() == []
         for _ in range(80):
             assert ana.undo().kept == []
@@ -815,6 +831,27 @@ def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch
         workshop.reload()
         assert (workshop.state("a").dropped, workshop.state("b").dropped) == ("x", "x")
         assert [event.id for act in workshop.standing() for event in act] == ["a"]
+
+
+def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
+    with opened(root) as workshop:
+        asked, heard = [], []
+        workshop.subscribe(lambda ids: heard.append((ids, workshop.catalog is catalog)))
+        write(root, LINES[1:])
+        catalog = workshop.catalog
+
+        def within(exchange):
+            plant(root, forged("b"))
+            newer(plant(root, name="eve/newer.log"))
+            assert workshop.catalog is catalog
+            asked.append(exchange())
+            assert workshop.catalog is not catalog
+            return asked[0]
+
+        assert workshop.reload(within=within) == {"b"}
+        assert (asked, heard) == ([{"b"}], [({"b"}, False)])
+        assert code_of(workshop.refresh) == "E913 unknown-event"
+        assert workshop.refresh() == set()
 
 
 # The same annotator twice.
@@ -869,6 +906,163 @@ def test_an_act_that_is_seen_in_two_looks_is_one_act(root):
         assert [len(one) for one in workshop.standing()] == [4]
         workshop.undo()
         assert (workshop.state("a").dropped, workshop.state("b").dropped, workshop.undo()) == (None, None, None)
+
+
+# Several people at one record, one after the other and at once: what each takes back is taken back.
+
+
+class Person:
+    """Decides on record a at the fold itself, in sittings whose order among those that do not know another is known."""
+
+    def __init__(self, name, session):
+        self.name, self.session, self.seq = name, session * 32, 0
+
+    def decide(self, op, *parents, **fields):
+        self.seq += 1
+        seen = [parent.event for parent in parents]
+        return forged("a", seen, session=self.session, seq=self.seq, by=self.name, op=op, **fields)
+
+    def says(self, value, *parents):
+        return self.decide("edit", *parents, changes={"output": value})
+
+    def undoes(self, event, *parents):
+        return self.decide("undo", event, *parents, of=event.event)
+
+
+def outcome(*events):
+    """What any order of reading makes of record a: its answer, whether it is out, and whose sides are left."""
+    shape = load_shape("instruction")
+    record = shape.record(LINES[0], Source("data/a.jsonl", 1))
+    found = [fold([record], order, shape) for order in (events, events[::-1])]
+    assert found[0] == found[1]
+    state = found[0].states["a"]
+    sides = sorted(value for conflict in found[0].conflicts for _, value in conflict.sides)
+    return state.record.completion, state.dropped, sides
+
+
+@wanted("trail.py")
+def test_a_side_that_was_taken_back_is_no_side():
+    ana, bo, late = Person("ana", "2"), Person("bo", "1"), Person("bo", "3")
+    first, mine = bo.says("x"), ana.says("m")
+    second = late.says("s", first)
+    assert outcome(first, mine, second)[2] == ["m", "s"]
+    assert outcome(first, mine, second, ana.undoes(mine, second)) == ("s", None, [])
+
+
+@wanted("trail.py")
+def test_what_was_taken_back_stays_so_when_what_came_after_it_is_taken_back_too():
+    ana, bo = Person("ana", "1"), Person("bo", "2")
+    mine = ana.says("m")
+    theirs = bo.says("t", mine)
+    back = ana.undoes(mine, theirs)
+    assert outcome(mine, theirs, back) == ("t", None, [])
+    assert outcome(mine, theirs, back, bo.undoes(theirs, back)) == ("5", None, [])
+    ana, bo = Person("ana", "1"), Person("bo", "2")
+    out = ana.decide("drop", reason="r")
+    in_again = bo.decide("restore", out)
+    back = ana.undoes(out, in_again)
+    again = ana.undoes(back)
+    assert outcome(out, in_again, back, bo.undoes(in_again, back))[1] is None
+    assert outcome(out, in_again, back, again, bo.undoes(in_again, again))[1] == "r"
+
+
+@wanted("trail.py")
+def test_a_settled_conflict_comes_back_without_what_was_taken_back_since():
+    ana, bo, cem, dia = (
+        Person(name, session) for name, session in (("ana", "1"), ("bo", "2"), ("cem", "3"), ("dia", "4"))
+    )
+    sides = [ana.says("a"), bo.says("b"), cem.says("c")]
+    settled = dia.says("d", *sides)
+    back = bo.undoes(sides[1], settled)
+    assert outcome(*sides, settled, back) == ("d", None, [])
+    assert outcome(*sides, settled, back, dia.undoes(settled, back)) == ("a", None, ["a", "c"])
+
+
+def test_two_people_on_one_field_and_any_of_them_may_give_way():
+    ana, bo, cem = Person("ana", "1"), Person("bo", "2"), Person("cem", "3")
+    sides = [ana.says("a"), bo.says("b"), cem.says("c")]
+    assert outcome(*sides) == ("a", None, ["a", "b", "c"])
+    for person, side, left in ((ana, 0, ["b", "c"]), (bo, 1, ["a", "c"]), (cem, 2, ["a", "b"])):
+        back = person.undoes(sides[side], *sides)
+        assert outcome(*sides, back) == (left[0], None, left)
+        assert outcome(*sides, back, person.undoes(back)) == ("a", None, ["a", "b", "c"])
+
+
+def test_other_fields_do_not_matter():
+    ana, bo = Person("ana", "1"), Person("bo", "2")
+    events = [ana.says("a"), bo.decide("drop", reason="r"), bo.decide("assign", split="test")]
+    assert outcome(*events) == ("a", "r", [])
+    assert outcome(*events, ana.undoes(events[0])) == ("5", "r", [])
+
+
+# Long histories.
+
+
+def long_history(kind, number):
+    """One record's decisions by one person, each after the one before, or by two that always lag behind one another."""
+    ana, bo = Person("ana", "1"), Person("bo", "2")
+    events = [ana.says("x")]
+    while len(events) < number:
+        if kind == "undo":
+            events.append(ana.undoes(events[-1]))
+        elif kind == "edit":
+            events.append(ana.says(str(len(events)), events[-1]))
+        else:
+            events.append((bo, ana)[len(events) % 2].decide("label", *events[-2:-1], question="q", value=len(events)))
+    return events
+
+
+@wanted("trail.py")
+@pytest.mark.parametrize("kind", ["undo", "edit", "two people"])
+def test_a_long_history_takes_memory_and_time_in_proportion(kind):
+    events = long_history(kind, 3000)
+    tracemalloc.start()
+    try:
+        outcome(*events)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # With a set of what each had seen it was 170 MB.
+    assert peak < 20e6
+
+
+@wanted("trail.py")
+@pytest.mark.slow
+def test_ten_thousand_events_on_one_record_are_read_in_a_moment():
+    shape = load_shape("instruction")
+    record = shape.record(LINES[0], Source("data/a.jsonl", 1))
+    events = long_history("undo", 10_000)
+    began = time.process_time()
+    fold([record], events, shape)
+    # It was 3 s, and 2.4 GB; it is 0.2 s.
+    assert time.process_time() - began < 1.5
+
+
+@pytest.mark.slow
+def test_an_act_on_many_records_takes_time_in_proportion(tmp_path):
+    lines = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": str(n)} for n in range(5000)]
+    with opened(made(tmp_path / "ws", lines)) as workshop:
+        began = time.process_time()
+        workshop.apply([drop(line["id"]) for line in lines])
+        workshop.undo()
+        workshop.redo()
+        # 0.5 ms a record and act, three times what was measured.
+        assert time.process_time() - began < 7.5
+    began = time.process_time()
+    with opened(workshop.root) as workshop:
+        assert workshop.num_decisions == 15_000
+    assert time.process_time() - began < 6
+
+
+def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
+    plant(root, *(forged(f"nobody {n}") for n in range(3000)))
+    began = time.process_time()
+    with opened(root) as workshop:
+        (remark,) = workshop.remarks()
+        assert "3,000 (nobody 0, nobody 1, nobody 10, …)" in remark
+        assert len(workshop.decided()) == 0
+        assert code_of(workshop.state, "nobody 7") == "E916 unknown-record"
+    assert time.process_time() - began < 4
 
 
 # Forged journals.
@@ -932,6 +1126,7 @@ def test_events_at_the_end_of_all_numbers(tmp_path):
     assert check_forged(tmp_path, events)["a"].record.split == "test"
 
 
+@wanted("trail.py")
 def test_events_that_share_their_place(tmp_path):
     session = uuid.uuid4().hex
     for seed in range(6):
@@ -984,15 +1179,9 @@ def deciding(op, name, value):
 
 def tried(workshop, call, *args):
     """Whether it worked: it may not where a record is not there, or another program has changed the files."""
-    try:
-        call(*args)
-    except CurateError as error:
-        if error.code.startswith("E974"):
-            assert not workshop.is_current()
-        else:
-            assert error.code in ("E916 unknown-record", "E982 cannot-fold"), error
-        return False
-    return True
+    if workshop.is_current():
+        return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold"))
+    return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold", "E974 files-changed"))
 
 
 def seen_by(workshop):

@@ -63,7 +63,7 @@ class LineField(SafeInput):
         super().__init__(self.spelling.shown(text), placeholder=field.placeholder, compact=True, select_on_focus=False)
         self.disabled = bool(field.fixed)
 
-    def show_text(self, text: str) -> None:
+    def show(self, _field: Field, text: str) -> None:
         """Show ``text``, unless it is what stands there already."""
         if text == self.spelling.read(self.value):
             return
@@ -95,7 +95,7 @@ class AreaField(SafeTextArea):
             highlight_cursor_line=False,
         )
 
-    def show_text(self, text: str) -> None:
+    def show(self, _field: Field, text: str) -> None:
         """Show ``text``, unless it is what stands there already."""
         if text == self.spelling.read(self.text):
             return
@@ -131,11 +131,19 @@ class MarkField(Static, can_focus=True):
     def __init__(self, field: Field) -> None:
         super().__init__(disabled=bool(field.fixed))
         self.pointer = field.pointer
+        self._take(field)
+        self._at = field.chosen or 0
+        self._spans: list[tuple[int, int, int]] = []
+
+    def show(self, field: Field, _text: str) -> None:
+        """Show another value; the cursor stays where it is."""
+        self._take(field)
+        self._draw()
+
+    def _take(self, field: Field) -> None:
         self._field = field
         self._value: Json = list(field.value or ()) if field.kind == "choices" else field.value
         self._is_set = field.is_filled or field.chosen is not None
-        self._at = field.chosen or 0
-        self._spans: list[tuple[int, int, int]] = []
 
     def on_mount(self) -> None:
         """Draw the options."""
@@ -222,6 +230,12 @@ class SelectField(Select[int]):
             compact=True,
             disabled=bool(field.fixed),
         )
+
+    def show(self, field: Field, _text: str) -> None:
+        """Show another value."""
+        self._options_told, self._before = field.options, field.chosen
+        with self.prevent(Select.Changed):
+            self.value = Select.NULL if field.chosen is None else field.chosen
 
     def on_select_changed(self, event: Select.Changed) -> None:
         """Tell what was picked."""

@@ -17,7 +17,7 @@ from textual.widgets import Static
 from curate.form import Field
 from curate.record import Problem
 from curate.tui.border import shown
-from curate.tui.form.inputs import AreaField, ChoiceField, LineField, editor_of
+from curate.tui.form.inputs import AreaField, ChoiceField, LineField, MarkField, SelectField, editor_of
 from curate.tui.glyphs import glyphs
 
 if TYPE_CHECKING:
@@ -133,16 +133,10 @@ class Leaf(Node):
 
     async def show(self, field: Field) -> None:
         """Show another value of the same look."""
-        before, self.field = self.field, field
+        self.field = field
         editor = self.editor
-        if isinstance(editor, LineField | AreaField):
-            editor.show_text(self.sheet.form.text(field))
-        elif (before.value, before.is_present) != (field.value, field.is_present):
-            had_focus = editor.has_focus
-            await editor.remove()
-            await self.mount(editor_of(field, self.sheet.form.text(field)))
-            if had_focus:
-                self.focus_first()
+        if isinstance(editor, LineField | AreaField | MarkField | SelectField):
+            editor.show(field, self.sheet.form.text(field))
 
 
 class Branch(Node):
@@ -198,11 +192,16 @@ class Branch(Node):
         """Show what is within, and ``with_more`` also what could be."""
         self.is_open = True
         self.is_more = self.is_more or with_more
-        await self.fill()
+        await self._fill_anew()
 
     async def close(self) -> None:
         """Show one line alone."""
         self.is_open = False
+        await self._fill_anew()
+
+    async def _fill_anew(self) -> None:
+        # What was typed since the fields were made is in the form, and not in them.
+        self.field = self.sheet.form.field(self.pointer) or self.field
         await self.fill()
 
     def focus_to_type(self) -> bool:

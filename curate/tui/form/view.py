@@ -194,4 +194,6 @@ class FormView(Vertical):
         if self.warning:
             text.append_text(Text.assemble("   ", shown(self.warning, 60, style="error")))
         text.append_text(Text.assemble("   ", shown(self.note, 200, style="muted")))
-        update_if_other(self.query_one("#foot", Static), text)
+        # Before it is laid out there is no such line yet, and then this is called again.
+        for line in self.query("#foot").results(Static):
+            update_if_other(line, text)

@@ -30,7 +30,7 @@ class Report:
     root: Path
     faults: list[Fault] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    """Things that were looked at, by what they are called in the plural."""
+    """Things that were looked at, by what one of them is called."""
 
     def add(
         self,

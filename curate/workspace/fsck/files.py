@@ -44,7 +44,7 @@ def check_folds(report: Report) -> Folded | None:
     """Look at what folds have kept, and return what the last one has."""
     last: Folded | None = None
     for number, path in folded_files(report.root).items():
-        report.count("folds")
+        report.count("fold")
         try:
             last = parse_folded(path.read_bytes(), path)
         except (CurateError, OSError) as error:
@@ -101,7 +101,7 @@ def check_records(report: Report, settings: Settings, folded: Folded | None) -> 
         return
     sealed = {one.path: one for one in folded.files} if folded else {}
     for path in files:
-        report.count("record files")
+        report.count("record file")
         _check_lines(report, path)
     for name, one in sealed.items():
         path = root / name
@@ -159,7 +159,7 @@ def check_datasets(report: Report, folder: Path) -> None:
     for path in sorted(folder.glob("*/")):
         if path.name.startswith("."):
             continue
-        report.count("datasets")
+        report.count("dataset")
         _check_sums(report, path)
         try:
             manifest = read_manifest(path)
@@ -192,7 +192,7 @@ def _test_digest(folder: Path) -> str:
 def check_runs(report: Report, folder: Path) -> None:
     """Hold each checkpoint of the runs below ``folder`` against its manifest."""
     for path in sorted(folder.glob(f"*/*/{CHECKPOINT_FILE}")):
-        report.count("checkpoints")
+        report.count("checkpoint")
         fix = "Remove its folder: an older checkpoint may be whole, and `train run --resume` takes that."
         try:
             manifest = strict_loads(path.read_bytes())
@@ -207,14 +207,14 @@ def check_runs(report: Report, folder: Path) -> None:
             if digest_of(path.parent / name) != digest:
                 report.add("changed-file", path.parent / name, f"it is not what {CHECKPOINT_FILE} says", fix)
     for path in [*sorted(folder.glob("*/run.json")), *sorted(folder.glob("*/report.json"))]:
-        report.count("reports of runs")
+        report.count("run file")
         _check_json(report, path, "bad-report", "Evaluate the run again with `train eval`.")
 
 
 def check_drafts(report: Report, folder: Path) -> None:
     """Look whether the drafts below ``folder`` can be read."""
     for path in sorted(folder.rglob("*.json")):
-        report.count("drafts")
+        report.count("draft")
         _check_json(report, path, "bad-draft", "What it held is not saved. Remove it, and type it again.")
 
 

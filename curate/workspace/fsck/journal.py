@@ -56,7 +56,7 @@ def check_journal(report: Report, folded: Iterable[str]) -> Found:
         _check_segment(report, path, found)
     for path in retired_segments(report.root):
         _check_segment(report, path, found, is_retired=True)
-    report.count("decisions", len(found.events))
+    report.count("decision", len(found.events))
     known = read_missing(report)
     _find_gaps(report, found, known)
     _find_unknown(report, found, known, frozenset(folded))
@@ -77,7 +77,7 @@ def read_missing(report: Report) -> Missing:
 
 
 def _check_segment(report: Report, path: Path, found: Found, *, is_retired: bool = False) -> None:
-    report.count("retired segments" if is_retired else "segments")
+    report.count("retired segment" if is_retired else "segment")
     try:
         content = read_segment(path)
         is_open = content is not None and is_held(path)

@@ -30,6 +30,8 @@ def recover(root: Path) -> list[str]:
         CurateError: E981 while somebody folds; E906 when the system refuses.
     """
     inside(root, root / FOLDER)
+    if not (root / FOLDER).is_dir():
+        return []
     with claimed(root / CLAIM, "recovering the journal"):
         done = [*_undo_bad_folds(root), *(step for path in segments(root) for step in _mend(root, path))]
         report = Report(root)

@@ -24,13 +24,13 @@ def mount(*words: str) -> None:
     subprocess.run(["mount", *words], check=True, capture_output=True)
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 64 KiB."""
+@pytest.fixture(params=["64k"])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB, or of what is asked for."""
     place = tmp_path / "small"
     place.mkdir()
     try:
-        mount("-t", "tmpfs", "-o", "size=64k", "none", str(place))
+        mount("-t", "tmpfs", "-o", f"size={request.param}", "none", str(place))
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("needs the right to mount a file system in memory")
     yield place
@@ -62,7 +62,9 @@ class Puts:
             heads.update({event.id: (event.event,) for event in events})
 
 
-def test_nothing_that_was_saved_is_lost_on_a_full_disk(small, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("small", ["64k", "132k"], indirect=True)
+def test_nothing_that_was_saved_is_lost_on_a_full_disk(small):
     puts = Puts(small / "ws")
     waiting, num_folds, refused_folds = batches(), 0, []
     for number in range(PUTS // 50):

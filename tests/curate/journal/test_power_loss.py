@@ -17,7 +17,9 @@ from mistakes import MISTAKES, plant
 from power import Disk, Recorder
 
 from curate.journal import AnyEvent, Decision
-from curate.workspace.compact import CLAIM, fold_journal
+from curate.workspace import compact
+from curate.workspace.claim import CLAIM
+from curate.workspace.compact import fold_journal
 from curate.workspace.fold import fold
 from curate.workspace.fsck import check, recover
 
@@ -158,4 +160,41 @@ def test_every_seeded_mistake_is_seen(tmp_path, monkeypatch, name):
     story = told(tmp_path / "ws", seed=1)
     wrong, num_different = bad_states(story, tmp_path, 3000, seed=2)
     print(f"{name}: {len(wrong)} bad of {num_different}")  # noqa: T201  the figure, with -s
+    assert wrong
+
+
+def retired_first(monkeypatch):
+    """Segments leave the journal before it is written down what they said."""
+    real = compact.folded_bytes
+
+    def early(number, taken, *others):
+        compact.retire(roots[-1], number, taken)
+        return real(number, taken, *others)
+
+    roots: list[Path] = []
+    monkeypatch.setattr(compact, "inside", lambda root, path: roots.append(root))
+    monkeypatch.setattr(compact, "folded_bytes", early)
+
+
+def lines_last(monkeypatch):
+    """It is written down that decisions stand in their lines before they do."""
+    waiting: list[tuple] = []
+    write, retire = compact._write_lines, compact.retire
+
+    def late(*arguments):
+        while waiting:
+            write(*waiting.pop())
+        retire(*arguments)
+
+    monkeypatch.setattr(compact, "_write_lines", lambda *arguments: waiting.append(arguments) or {})
+    monkeypatch.setattr(compact, "retire", late)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", [retired_first, lines_last])
+def test_a_fold_in_another_order_is_seen(tmp_path, monkeypatch, mistake):
+    mistake(monkeypatch)
+    story = told(tmp_path / "ws", seed=1)
+    wrong, num_different = bad_states(story, tmp_path, 2000, seed=2)
+    print(f"{mistake.__name__}: {len(wrong)} bad of {num_different}")  # noqa: T201  the figure, with -s
     assert wrong

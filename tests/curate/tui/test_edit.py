@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Select
 
 from curate.journal import Decision
 from curate.tui.app import CurateApp
-from curate.tui.form.inputs import AreaField, LineField
+from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField
+from curate.tui.form.nodes import Leaf
+from curate.tui.form.sheet import Sheet
 from curate.tui.screens.edit import EditScreen
 from curate.workshop import open_workshop
 from curate.workshop.drafts import Drafts
@@ -103,6 +106,8 @@ def edit_story(make_app: Any, drive: Any, settled: Settled) -> Callable[..., Cur
             app.go("edit", **arrive)
             await settled(pilot)
             await story(pilot)
+            await settled(pilot)
+            assert_what_is_seen_is_what_is_there(pilot)
 
         drive(app, whole, size=size)
         return app
@@ -135,6 +140,24 @@ def edit_of(pilot: Pilot[Any]) -> Any:
     assert isinstance(screen, EditScreen)
     assert screen.edit is not None
     return screen.edit
+
+
+def assert_what_is_seen_is_what_is_there(pilot: Pilot[Any]) -> None:
+    """Whatever was done, every widget shows the value that the form would save."""
+    for sheet in pilot.app.screen.query(Sheet):
+        for leaf in sheet.query(Leaf):
+            field, editor = sheet.form.field(leaf.pointer), leaf.editor
+            assert field is not None, leaf.pointer
+            if isinstance(editor, AreaField | LineField):
+                shown = editor.text if isinstance(editor, AreaField) else editor.value
+                assert editor.spelling.read(shown) == sheet.form.text(field), leaf.pointer
+            elif isinstance(editor, SelectField):
+                assert editor.value == (Select.NULL if field.chosen is None else field.chosen), leaf.pointer
+            elif isinstance(editor, MarkField):
+                marked = [one.value for one in field.options] if field.kind != "switch" else []
+                expected = [value for value in marked if value in (field.value or []) or value == field.value]
+                text = str(editor.render())
+                assert text.count("(x)") + text.count("[x]") == len(expected) + (field.value is True), leaf.pointer
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -449,6 +472,34 @@ def test_a_pointer_into_json_puts_the_cursor_there(make_own: Any, edit_story: An
         assert field.document.get_line(3)[9:] == "null"
 
     edit_story(workspace, story, record="m1", pointer="/odd/1/a")
+
+
+def test_what_was_typed_stays_when_the_focus_is_sent_elsewhere(
+    make_own: Any, edit_story: Any, settled: Settled
+) -> None:
+    workspace = make_own()
+
+    async def story(pilot: Pilot[Any]) -> None:
+        await type_in(pilot, "One ")
+        await pilot.pause(0.3)
+        await settled(pilot)
+        await go_to(pilot, settled, "/messages/1/content")
+        await type_in(pilot, "Two ")
+        await go_to(pilot, settled, "/messages/0/content")
+        await pilot.press("end")
+        await type_in(pilot, " Three")
+        await pilot.press("f9")
+        await settled(pilot)
+        assert_what_is_seen_is_what_is_there(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        await go_to(pilot, settled, "/messages/2")
+        await pilot.press("x", "ctrl+s")
+        await settled(pilot)
+
+    edit_story(workspace, story, record="m1", pointer="/messages/0/content")
+    turns = [one["content"] for one in record_in(workspace, "m1")["messages"]]
+    assert turns == ["One Where is my parcel? Three", "Two It is on its way."]
 
 
 # -- drafts -----------------------------------------------------------------------------------------------------------

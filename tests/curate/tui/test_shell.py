@@ -15,6 +15,7 @@ from curate.tui.chrome import TabBar
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.glyphs import PRETTY, use_glyphs
+from curate.tui.help import marked_up
 from curate.tui.keymap import known_bindings
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens import Tab, screen_class, tabs
@@ -256,6 +257,12 @@ def test_help_lists_every_binding_with_its_id(workspace, make_app, drive, settle
         assert pilot.app.screen is pilot.app.present()
 
     drive(make_app(workspace), story)
+
+
+def test_help_text_flows_and_keeps_its_lists() -> None:
+    text = marked_up("# Head\nOne line\nof two `x`.\n\n- first\n  goes on\n- second\n")
+    assert text.plain == "Head\nOne line of two x.\n\n- first goes on\n- second"
+    assert [text.plain[span.start : span.end].strip() for span in text.spans if span.style == "key"] == ["x"]
 
 
 def test_the_command_log_shows_what_was_decided_and_run(workspace, make_app, drive, settled) -> None:

@@ -27,6 +27,7 @@ from curate.tui.screens.dedupe.drawing import (
     plan_line,
 )
 from curate.workshop.clusters import Act, Choice, Member, Review, What, act_of, beside, find_clusters, read_staged
+from curate.workshop.todo import noted
 from curate.workspace import open_workspace
 from curate.workspace.golden import read_golden
 
@@ -158,6 +159,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def _found(self, review: Review, lost: int) -> None:
         self._review, self._is_stale = review.resumed(self._review), False
+        # Home tells of what was counted here.
+        note = noted(self.workshop)
+        note.num_clusters, note.num_leaks = len(review.clusters.open), review.clusters.num_leaks
         if lost:
             self.tell(f"{counted(lost, 'staged choice')} no longer fits: the records changed.", "warn")
         self._show()

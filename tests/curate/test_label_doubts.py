@@ -1,0 +1,115 @@
+"""L405: found where it is asked for and only there, held to the rules of its place, silent where it can tell nothing."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
+
+from curate.quality import find_suspects
+
+WORDS = {
+    "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],
+    "returns": ["parcel", "label", "return", "exchange", "size", "courier"],
+}
+WRONG = (7, 40, 63)
+
+
+def lines(*, is_random: bool = False) -> list[dict[str, Any]]:
+    draw = random.Random(3)
+    made = []
+    for number in range(120):
+        topic = ("billing", "returns")[number % 2]
+        given = draw.choice(list(WORDS)) if is_random else topic
+        if number in WRONG:
+            given = "returns" if topic == "billing" else "billing"
+        text = " ".join(draw.choices(WORDS[topic], k=9))
+        made.append({"id": f"r{number}", "instruction": f"{text} {number}", "output": "Yes.", "category": given})
+    return made
+
+
+def write(folder: Path, rows: list[dict[str, Any]], settings: str = "") -> Path:
+    (folder / "data").mkdir(parents=True)
+    (folder / "curate.toml").write_text(settings, encoding="utf-8")
+    (folder / "data/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def validate(*arguments: str) -> tuple[list[dict[str, Any]], str, int]:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "curate", "validate", *arguments, "--format", "jsonl"],
+        capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr, done.returncode
+
+
+def test_it_names_the_planted_errors_at_their_place(tmp_path: Path) -> None:
+    root = write(tmp_path / "ws", lines())
+    found, told, code = validate(str(root), "--select", "L405")
+    assert [one["record"] for one in found] == [f"r{number}" for number in WRONG]
+    assert {(one["code"], one["name"], one["severity"], one["pointer"]) for one in found} == {
+        ("L405", "suspect-label", "warning", "/category")
+    }
+    assert [one["line"] for one in found] == [number + 1 for number in WRONG]
+    assert all(one["column"] > 1 for one in found)
+    assert found[0]["message"].startswith("category 'billing' (0.")
+    assert "L405: judged 120 records: 3 suspects; out of sample the model agrees with 9" in told
+    assert code == 0
+    # The same by its name, for a loose file, and from standard input's folder.
+    by_name, _, _ = validate(str(root / "data/a.jsonl"), "--select", "suspect-label")
+    assert [one["record"] for one in by_name] == [f"r{number}" for number in WRONG]
+
+
+@pytest.mark.parametrize(
+    "select", [[], ["--select", "L4"], ["--select", "L"], ["--select", "L405", "--ignore", "L405"]]
+)
+def test_it_runs_only_where_its_own_code_or_name_is_selected(tmp_path: Path, select: list[str]) -> None:
+    root = write(tmp_path / "ws", lines())
+    found, told, _ = validate(str(root), *select)
+    assert not [one for one in found if one["code"] == "L405"]
+    assert "L405" not in told
+
+
+def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
+    settings = (
+        '[checks]\nselect = ["L405"]\nseverity = {L405 = "error"}\n[checks.per_category.billing]\nignore = ["L405"]\n'
+    )
+    rows = lines()
+    rows[40]["x-ignore"] = ["L405"]
+    root = write(tmp_path / "ws", rows, settings)
+    # 7 says billing, where it is not wanted; 40 asks to be excused; 63 says billing too.
+    found, _, code = validate(str(root))
+    assert (found, code) == ([], 0)
+    (root / "curate.toml").write_text(settings.replace("billing", "returns"), encoding="utf-8")
+    found, _, code = validate(str(root))
+    assert ([one["record"] for one in found], {one["severity"] for one in found}, code) == (["r7", "r63"], {"error"}, 1)
+
+
+def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path / "ws", lines(is_random=True))
+    found, told, _ = validate(str(root), "--select", "L405")
+    assert found == []
+    assert "nobody is suspected, for the model tells nothing" in told
+
+
+def test_the_letter_of_an_answer_cannot_be_known_from_words(shared: Path) -> None:
+    """MMLU: 24 of 400 keys are wrong, and a model of words names none rather than hundreds."""
+    rows = []
+    for subject in ("anatomy", "astronomy", "college_chemistry", "formal_logic"):
+        with (shared / f"data/mmlu-redux-a/{subject}.csv").open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    texts = ["\n".join([row["question"], *map(str, ast.literal_eval(row["choices"]))]) for row in rows]
+    key = ["ABCD"[int(float(row["groundtruth_answer"]))] for row in rows]
+    found = find_suspects(texts, key, [str(number) for number in range(len(rows))])
+    assert (found.found, found.is_telling, found.num_judged) == ([], False, 400)

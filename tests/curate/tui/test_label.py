@@ -1,0 +1,424 @@
+import json
+
+import pytest
+from textual.widgets import Input
+
+from curate.journal import Decision
+from curate.record import missing_extra
+from curate.tui.dialogs import Pages
+from curate.tui.screens.label.paper import Paper
+from curate.workshop import open_workshop
+from curate.workspace import open_workspace
+
+SETTINGS = """
+[split]
+seed = 1
+[label]
+overlap = 1.0
+guide = "guide.md"
+[[label.questions]]
+name = "topic"
+ask = "What is it about?"
+values = ["billing", "returns", "shipping", "account"]
+guide = {returns = "they want to send it back"}
+[[label.questions]]
+name = "quality"
+values = ["good", "ok", "poor"]
+"""
+MANY = f"""
+[split]
+seed = 1
+[[label.questions]]
+name = "intent"
+values = {[f"intent {number:02}" for number in range(25)]}
+"""
+FREE = '[split]\nseed = 1\n[[label.questions]]\nname = "why"\n'
+
+
+def lines(count=30):
+    words = ["my invoice and the charge", "how to send it back"]
+    return [
+        {"id": f"r{n:03}", "instruction": f"Hello, {words[n % 2]}, case {n}?", "output": f"Answer {n}."}
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def made(make_workspace):
+    def make(settings=SETTINGS, records=None):
+        workspace = make_workspace(lines() if records is None else records, settings)
+        (workspace.root / "guide.md").write_text("# Be fair\nRead all of it.\n", encoding="utf-8")
+        return workspace
+
+    return make
+
+
+def answers(workspace, question="topic", by="ana"):
+    return {
+        state.record.id: state.answers[question][by]
+        for state in open_workspace(workspace.root).states()
+        if by in state.answers.get(question, {})
+    }
+
+
+def answer_as(workspace, by, given, question="topic"):
+    with open_workshop(workspace.root, by) as workshop:
+        workshop.load()
+        for name, value in given.items():
+            workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
+
+
+def text_of(app, name):
+    widget = app.present().query_one(f"#{name}")
+    return widget._text.plain if isinstance(widget, Paper) else widget.content.plain
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """Label without suggestions: what they are hangs on how fast a process is."""
+
+    def absent(*_):
+        raise missing_extra("suggesting labels", "quality")
+
+    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", absent)
+
+
+@pytest.fixture
+def story(made, make_app, drive, settled):
+    """Return a function that tells a story at the Label screen of one workspace and returns that."""
+
+    def tell(script, *, by="ana", size=(100, 30), workspace=None, settings=SETTINGS, records=None):
+        workspace = workspace or made(settings, records)
+        app = make_app(workspace, by=by)
+
+        async def told(pilot):
+            await pilot.press("g", "l")
+            await settled(pilot)
+            await script(app, pilot)
+
+        drive(app, told, size=size)
+        return workspace
+
+    return tell
+
+
+@pytest.mark.usefixtures("no_model")
+def test_one_key_is_one_decision_and_the_screen_stays(story, settled):
+    async def script(app, pilot):
+        screen = app.screen
+        await pilot.press("1", "2", "s", "3")
+        assert app.screen is screen
+        assert "r004" in text_of(app, "record")
+        assert text_of(app, "last").startswith("last  r003 shipping  r002 (skipped)  r001 returns  r000 billing")
+        assert "done 3   skip 1   flag 0" in text_of(app, "side")
+        assert "30 → 27 left" in text_of(app, "head")
+        assert app.message.plain == "r003 -> shipping  (u undo)"
+
+    assert answers(story(script)) == {"r000": "billing", "r001": "returns", "r003": "shipping"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_undo_from_both_keys_and_redo(story, settled):
+    async def script(app, pilot):
+        await pilot.press("1", "1", "1", "u")
+        assert "r002" in text_of(app, "record")
+        await pilot.press("backspace")
+        assert "r001" in text_of(app, "record")
+        assert "30 → 29 left" in text_of(app, "head")
+        await pilot.press("U")
+        assert "r002" in text_of(app, "record")
+        await pilot.press("4")
+
+    assert answers(story(script)) == {"r000": "billing", "r001": "billing", "r002": "account"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(story, made, screen_text):
+    workspace = made()
+    answer_as(workspace, "zoe", {"r000": "returns"})
+
+    async def script(app, pilot):
+        before = screen_text(app)
+        assert "r000" in before
+        assert "zoe" not in before
+        assert "your answer" not in before
+        await pilot.press("1", "p")
+        after = text_of(app, "choices")
+        assert "= your answer: billing   zoe: returns" in after
+        assert "zoe" in text_of(app, "side")
+        await pilot.press("u")
+        assert "zoe" not in screen_text(app)
+
+    story(script, workspace=workspace)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_flag_note_quality_and_several_values(story, settled):
+    async def script(app, pilot):
+        await pilot.press("f", "c", *"see 1", "enter", "plus")
+        await settled(pilot)
+        assert "r000" in text_of(app, "record")
+        assert text_of(app, "beside") == "quality + = - good   flagged   note see 1"
+        await pilot.press("m", "3", "1", "4", "4", "enter")
+        assert "r001" in text_of(app, "record")
+        await pilot.press("2", "minus")
+
+    workspace = story(script)
+    assert answers(workspace) == {"r000": ["billing", "shipping"]}
+    assert answers(workspace, "flag") == {"r000": True}
+    assert answers(workspace, "note") == {"r000": "see 1"}
+    assert answers(workspace, "quality") == {"r000": "good", "r001": "poor"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(story, settled):
+    async def script(app, pilot):
+        await pilot.press("c", *"123 sq")
+        assert app.present().has_unsaved()
+        await pilot.press("escape")
+        assert not app.screen.query_one("#line", Input).display
+        assert not app.present().has_unsaved()
+        await pilot.press("1")
+
+    workspace = story(script)
+    assert (answers(workspace), answers(workspace, "note")) == ({"r000": "billing"}, {})
+
+
+@pytest.mark.usefixtures("no_model")
+def test_among_many_values_typing_finds_one(story, settled):
+    async def script(app, pilot):
+        assert "15 more values; / finds them" in text_of(app, "choices")
+        await pilot.press("0", "slash", *"17", "enter")
+        await settled(pilot)
+        assert "r002" in text_of(app, "record")
+        await pilot.press("slash", *"intent 2", "enter")
+        await settled(pilot)
+        await pilot.press("3")
+
+    workspace = story(script, settings=MANY)
+    assert answers(workspace, "intent") == {"r000": "intent 09", "r001": "intent 17", "r002": "intent 22"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_question_without_values_takes_what_is_typed(story, settled):
+    async def script(app, pilot):
+        assert "/ types the answer" in text_of(app, "choices")
+        await pilot.press("1", "slash", *"so it is", "enter")
+        await settled(pilot)
+
+    assert answers(story(script, settings=FREE), "why") == {"r000": "so it is"}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_order_question_and_range_change_what_is_asked(story, settled):
+    async def script(app, pilot):
+        await pilot.press("o")
+        await settled(pilot)
+        assert "random" in text_of(app, "head")
+        await pilot.press("w")
+        await settled(pilot)
+        assert "asked: quality" in text_of(app, "head")
+        assert app.present().equal_command().endswith("--plain --question quality --order random")
+        await pilot.press("t")
+        await settled(pilot)
+        assert "all records" in text_of(app, "head")
+        await pilot.press("3")
+
+    assert list(answers(story(script), "quality").values()) == ["poor"]
+
+
+@pytest.mark.usefixtures("no_model")
+def test_the_review_settles_by_a_key_and_is_left_by_esc(story, made, settled):
+    workspace = made()
+    answer_as(workspace, "bo", {"r003": "returns", "r005": "billing"})
+    answer_as(workspace, "cem", {"r003": "billing", "r005": "account"})
+
+    async def script(app, pilot):
+        await pilot.press("v")
+        assert "1 of 2 items to settle" in text_of(app, "head")
+        assert "annotators disagree on topic (L402)" in text_of(app, "choices")
+        assert "bo" in text_of(app, "choices")
+        await pilot.press("n")
+        assert "r005" in text_of(app, "record")
+        await pilot.press("3")
+        assert "1 of 1 item to settle" in text_of(app, "head")
+        await pilot.press("u")
+        assert "of 2 items to settle" in text_of(app, "head")
+        await pilot.press("p", "1")
+        assert app.present().equal_command().startswith("curate review ")
+        await pilot.press("escape")
+        assert "asked: topic" in text_of(app, "head")
+        assert app.current_mode == "label"
+
+    workspace = story(script, workspace=workspace)
+    resolved = {state.record.id: dict(state.resolved) for state in open_workspace(workspace.root).states()}
+    assert resolved["r003"] == {"topic": "billing"}
+    assert resolved["r005"] == {}
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_conflict_is_settled_in_the_review_as_home_opens_it(story, made, settled):
+    workspace = made()
+    with open_workshop(workspace.root, "bo") as one, open_workshop(workspace.root, "cem") as other:
+        one.load()
+        other.load()
+        one.apply([Decision("edit", "r001", fields={"changes": {"output": "left [/red]"}})])
+        other.apply([Decision("edit", "r001", fields={"changes": {"output": "right"}})])
+
+    async def script(app, pilot):
+        await pilot.press("g", "h")
+        app.go("label", queue="review")
+        await settled(pilot)
+        assert "decided apart: data output (L403)" in text_of(app, "choices")
+        place = "1" if "1 right" in text_of(app, "choices") else "2"
+        await pilot.press(place)
+        assert "nothing to settle" in text_of(app, "head")
+
+    workspace = story(script, workspace=workspace)
+    found = open_workspace(workspace.root)
+    assert found.states()[1].record.completion == "right"
+    assert not [finding for finding in found.findings() if finding.code == "L403"]
+
+
+@pytest.mark.usefixtures("no_model")
+def test_others_work_is_seen_without_losing_the_record_at_hand(story, made, settled):
+    workspace = made(SETTINGS.replace("overlap = 1.0", "overlap = 0.0"))
+
+    async def script(app, pilot):
+        answer_as(workspace, "bo", {"r000": "billing", "r001": "billing"})
+        app.following.look()
+        await settled(pilot)
+        assert "r000" in text_of(app, "record")
+        assert "30 → 28 left" in text_of(app, "head")
+        await pilot.press("2")
+        assert "r002" in text_of(app, "record")
+
+    story(script, workspace=workspace)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_record_can_be_asked_for_and_edited(story, settled):
+    async def script(app, pilot):
+        await pilot.press("g", "h")
+        app.go("label", record="r007")
+        await settled(pilot)
+        assert "r007" in text_of(app, "record")
+        assert json.loads(app.present().record_json())["id"] == "r007"
+        await pilot.press("2")
+        assert "r008" in text_of(app, "record")
+        await pilot.press("e")
+        assert app.current_mode == "edit"
+
+    assert answers(story(script)) == {"r007": "returns"}
+
+
+def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(story, no_model, settled):
+    async def script(app, pilot):
+        await settled(pilot)
+        assert "E940 missing-extra" in text_of(app, "side")
+        assert "pip install 'pairsmith[quality]'" in text_of(app, "side")
+        await pilot.press("a")
+        assert app.message.plain.endswith("Nothing is suggested here.")
+        await pilot.press("1")
+
+    assert answers(story(script)) == {"r000": "billing"}
+
+
+def test_a_suggestion_is_accepted_or_rejected(story, made, settled):
+    pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
+    workspace = made()
+    answer_as(workspace, "ana", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(20)})
+
+    async def script(app, pilot):
+        assert "*1 billing" in text_of(app, "choices")
+        assert "* = suggestion 0." in text_of(app, "choices")
+        assert "learned from 20 labels; right out of sample 100%" in text_of(app, "side")
+        await pilot.press("a", "x", "a")
+        assert "suggestion" not in text_of(app, "choices")
+        await pilot.press("s", "a")
+        trainer = app.present()._desk.suggester._trainer
+        assert trainer._child.poll() is None
+        script.child = trainer._child
+
+    story(script, workspace=workspace)
+    assert answers(workspace)["r020"] == "billing"
+    assert "r021" not in answers(workspace)
+    assert answers(workspace)["r022"] == "billing"
+    # The process that learned ended with the app.
+    assert script.child.poll() is not None
+
+
+@pytest.mark.usefixtures("no_model")
+def test_the_guide_and_the_pane_beside(story, settled):
+    async def script(app, pilot):
+        await pilot.press("i")
+        assert isinstance(app.screen, Pages)
+        await pilot.press("escape", "tab")
+        await settled(pilot)
+        assert app.present().is_side_open
+        assert "# Be fair" in text_of(app, "side")
+        await pilot.press("escape")
+        assert not app.present().is_side_open
+
+    story(script, size=(80, 24))
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_long_record_scrolls_and_says_how_much_is_below(story, screen_text):
+    records = [{"id": "long", "instruction": "\n".join(f"line {n}" for n in range(200)), "output": "x"}]
+
+    async def script(app, pilot):
+        assert "more lines (j k)" in screen_text(app)
+        assert "line 150" not in screen_text(app)
+        for _ in range(14):
+            await pilot.press("ctrl+d")
+        assert "line 150" in screen_text(app)
+        await pilot.resize_terminal(120, 40)
+        await pilot.pause()
+        assert "line 140" in screen_text(app)
+
+    story(script, records=records)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_hostile_text_is_shown_and_does_nothing(story, screen_text):
+    hostile = "\x1b[2J [/red] [b]x[/b] \u202e\u200b\x9b31m"
+    records = [{"id": f"h{hostile}", "instruction": hostile, "output": hostile}]
+    settings = SETTINGS.replace("What is it about?", json.dumps(hostile)[1:-1].replace("\\u001b", "\\u001B"))
+
+    async def script(app, pilot):
+        seen = screen_text(app)
+        assert not {*seen} & {"\x1b", "\u202e", "\u200b", "\x9b"}
+        assert "[/red] [b]x[/b]" in seen
+        await pilot.press("1")
+
+    workspace = story(script, records=records, settings=settings)
+    assert list(answers(workspace).values()) == ["billing"]
+
+
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("size", [(80, 24), (100, 30)])
+def test_snapshot(story, made, snapshot, settled, size, monkeypatch):
+    monkeypatch.setattr("curate.workshop.labelling.desk.Desk.pace", lambda _: 11.2)
+    workspace = made()
+    answer_as(workspace, "bo", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(4)})
+
+    async def script(app, pilot):
+        await pilot.press("1", "2", "2", "2", "f", "s", "3")
+        await settled(pilot)
+        snapshot(app, "label")
+        await pilot.press("v")
+        snapshot(app, "label-review")
+
+    story(script, workspace=workspace, size=size)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_nothing_to_ask_says_why(story, made):
+    workspace = made(SETTINGS.replace("overlap = 1.0", 'overlap = 1.0\nannotators = ["bo"]'))
+
+    async def script(app, pilot):
+        assert "ana is not one of label.annotators (bo)" in text_of(app, "record")
+        await pilot.press("1", "a", "s", "f", "n", "p", "x", "c", "m", "enter", "e", "plus")
+
+    assert answers(story(script, workspace=workspace)) == {}
