@@ -2,11 +2,12 @@
 
 Usage: python benchmarks/suspects.py [--data FOLDER] [--seeds N] [--rates 0.02,0.05,0.1]
 
-banking77 (10,003 questions, 77 intents) gets wrong labels of two kinds: *any*, drawn from all other intents, and *near*,
-drawn from the three intents whose words are most alike, which is how people go wrong. The set has label errors of its
-own; a suspect among them counts as a false alarm here, so precision is a lower bound, and the row without planted
-errors says how many there are. MMLU (400 questions of four subjects, mmlu-redux) has 45 questions with a fault that
-experts found, 24 of them a wrong key. Its label is the letter of the right answer, which no model of words can know.
+banking77 (10,003 questions, 77 intents) gets wrong labels of two kinds: *any*, drawn from all other intents, and
+*near*, drawn from the three intents whose words are most alike, which is how people go wrong. The set has label errors
+of its own; a suspect among them counts as a false alarm here, so precision is a lower bound, and the rows without
+planted errors say how many are suspected then. MMLU (400 questions of four subjects, mmlu-redux) has 45 questions with
+a fault that experts found, 24 of them a wrong key. Its label is the letter of the right answer, which no model of words
+can know.
 
 Columns: suspects, their precision and recall; precision of the first k, k being the number of true errors. "no model"
 rows are what one gets without one: *random* names as many records, *not commonest* names all whose label is not the
@@ -70,9 +71,12 @@ def judge(name: str, texts: Sequence[str], labels: Sequence[str], wrong: set[int
     row(name, wrong, "before", before(texts, labels, clusters), time.process_time() - start)
     share = len(wrong) / len(texts)
     size = len(found.found)
-    say(name, wrong, "no model: random", size, share, size / len(texts), share)
+    if wrong and size:
+        say(name, wrong, "no model: random", size, share, size / len(texts), share)
     commonest = Counter(labels).most_common(1)[0][0]
-    row(name, wrong, "no model: not commonest", [n for n, label in enumerate(labels) if label != commonest], at_k=share)
+    if wrong:
+        others = [number for number, label in enumerate(labels) if label != commonest]
+        row(name, wrong, "no model: not commonest", others, at_k=share)
     if not found.is_telling:
         print(
             f"  (accuracy {found.accuracy:.3f}, commonest label {found.commonest:.3f}: no better, so nobody is named)"

@@ -27,6 +27,10 @@ SIZE = (100, 30)
 
 Story = Callable[[Pilot[Any]], Awaitable[None]]
 _PATIENCE = 120
+_QUESTION = """questions = [
+    { name = "quality", ask = "How good is the answer?", values = ["good", "ok", "poor"], guide = { good = "It could \
+be sent as it stands.", ok = "One word would have to be changed.", poor = "It is wrong, or misses the point." } },
+]"""
 _FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 
 
@@ -64,11 +68,15 @@ def main(demo: Path) -> None:
         shutil.copytree(demo, desk)
         messy = Path(folder) / "messy"
         make_workspace(messy, files=[SAMPLES / "messy.jsonl"])
+        asked = Path(folder) / "asked" / "support-desk"
+        shutil.copytree(desk, asked)
+        settings = asked / "curate.toml"
+        settings.write_text(settings.read_text(encoding="utf-8").replace("questions = []", _QUESTION), encoding="utf-8")
         for name, root, keys in (
             ("home", desk, "r"),
             ("browse", desk, "g b j j"),
             ("edit", desk, "g b j j e"),
-            ("label", desk, "g l"),
+            ("label", asked, "g l 1 1 2 1 3"),
             ("dedupe", messy, "g d"),
             ("split", desk, "g s"),
             ("validate", messy, "g v"),

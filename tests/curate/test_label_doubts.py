@@ -1,4 +1,4 @@
-"""L405: found where it is asked for and only there, held to the rules of its place, silent where it can tell nothing."""
+"""L405: found where it is asked for and only there, held to the rules of its place, silent where it tells nothing."""
 
 from __future__ import annotations
 

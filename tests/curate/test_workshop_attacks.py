@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import getpass
 import json
 import os
 import random
@@ -852,6 +853,76 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
         assert (asked, heard) == ([{"b"}], [({"b"}, False)])
         assert code_of(workshop.refresh) == "E913 unknown-event"
         assert workshop.refresh() == set()
+
+
+@wanted("problems/book.py")
+def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
+    from curate.workshop.problems import book_of
+
+    with opened(root) as workshop:
+        book = book_of(workshop)
+        write(root, [LINES[0] | {"output": ""}, *LINES[1:]])
+        workshop.reload()
+        assert book.search().statuses()
+        write(root, LINES)
+        workshop.reload()
+        assert book.found is None
+        book.search()
+        assert book.found is not None
+        workshop.apply([edit("a", output="five")])
+        assert book.found is not None
+
+
+@wanted("nearest.py")
+def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
+    from curate.workshop.nearest import Nearest
+
+    lines = [{"id": f"r{n}", "instruction": f"Say the number {n} aloud.", "output": f"Number {n}."} for n in range(50)]
+    root = made(tmp_path / "ws", lines)
+    with opened(root) as workshop:
+        nearest = Nearest(workshop)
+        assert nearest.find(lines[49], 1)[0].record.id == "r49"
+        workshop.apply([edit("r3", output="Three.")])
+        write(root, lines[45:])
+        workshop.reload()
+        found = nearest.find(lines[49], 5)
+        assert found[0].record.id == "r49"
+        assert {one.record.id for one in found} <= {line["id"] for line in lines[45:]}
+
+
+@wanted("nearest.py")
+def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
+    from curate.workshop import Workshop
+    from curate.workshop.nearest import Nearest
+
+    found = Workshop.num_decisions
+    with opened(root) as workshop, opened(root, "bo") as bo:
+        nearest = Nearest(workshop)
+        nearest.prepare()
+        workshop.apply([edit("a", output="Purple elephants.")])
+        bo.apply([drop("b")])
+
+        def late(self):
+            number = found.fget(self)
+            self.refresh()
+            return number
+
+        monkeypatch.setattr(Workshop, "num_decisions", property(late))
+        line = {"instruction": "Purple elephants.", "output": "Purple elephants."}
+        assert nearest.find(line, 1)[0].record.completion == "Purple elephants."
+
+
+@wanted("journal.py")
+def test_who_has_no_name_is_told_how_to_give_one(root, monkeypatch):
+    monkeypatch.delenv("CURATE_ANNOTATOR", raising=False)
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert code_of(open_workshop, root) == "E902 bad-settings"
+    with open_workshop(root, "ana") as workshop:
+        assert workshop.by == "ana"
 
 
 # The same annotator twice.

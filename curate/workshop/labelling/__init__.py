@@ -1,5 +1,6 @@
 """Labelling in a workshop: a desk at which records are answered, and the review of what people answered differently."""
 
+from curate.workshop.labelling.blind import Blind, blind_of
 from curate.workshop.labelling.desk import FLAG, NOTE, QUALITY, Desk, Done, last_done
 from curate.workshop.labelling.queue import Queue, Wish
 from curate.workshop.labelling.reading import spelled_value, turns_of
@@ -10,6 +11,7 @@ __all__ = [
     "FLAG",
     "NOTE",
     "QUALITY",
+    "Blind",
     "Desk",
     "Done",
     "Item",
@@ -18,6 +20,7 @@ __all__ = [
     "Suggester",
     "Waiting",
     "Wish",
+    "blind_of",
     "last_done",
     "settle",
     "spelled_value",

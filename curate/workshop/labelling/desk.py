@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from curate.agreement import Glance, LiveAgreement, read_gold
+from curate.agreement import Glance, LiveAgreement
 from curate.journal import Decision
-from curate.label import Assignment, Order, Suggestion, answers_for, question_of, questions_of
+from curate.label import Order, Suggestion, answers_for, question_of, questions_of
 from curate.record import CurateError, Json, canonical
 from curate.settings import Question
 from curate.table import counted
+from curate.workshop.labelling.blind import blind_of
 from curate.workshop.labelling.queue import Queue, Wish, is_open, queue_of, values_known
 from curate.workshop.labelling.suggesting import Suggester
 from curate.workspace import State, inside
@@ -55,7 +56,7 @@ class Desk:
         self.by = workshop.by
         settings = workshop.workspace.settings
         self.questions = questions_of(settings, values_known(workshop))
-        self.assignment_of = {question.name: self._assignment(question.name) for question in self.questions}
+        self.assignment_of = blind_of(workshop).assignments
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
         self.current = ""
@@ -311,12 +312,6 @@ class Desk:
             suggester.close()
 
     # Inside.
-
-    def _assignment(self, question: str) -> Assignment:
-        settings = self.workshop.workspace.settings
-        label, root = settings.label, self.workshop.root
-        gold = read_gold(inside(root, root / label.gold), root).get(question, {}) if label.gold else {}
-        return Assignment(tuple(label.annotators), label.overlap, frozenset(gold), settings.split.seed or 0)
 
     def _say(self, question: str, value: Json) -> None:
         if not self.current:

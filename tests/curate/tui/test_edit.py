@@ -735,13 +735,14 @@ def test_an_answer_with_a_schema_is_a_form_too(
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_what_it_looks_like(
-    make_own: Any, edit_story: Any, settled: Settled, snapshot: Any, size: tuple[int, int]
+    make_own: Any, edit_story: Any, settled: Settled, snapshot: Any, monkeypatch: Any, size: tuple[int, int]
 ) -> None:
+    monkeypatch.setattr("curate.tui.screens.edit.KEEP", 0.05)
     workspace = make_own()
 
     async def story(pilot: Pilot[Any]) -> None:
         await pilot.press("home", "minus")
-        await pilot.pause(0.3)
+        await pilot.pause(0.8)
         await settled(pilot)
         snapshot(pilot.app, "edit")
         await pilot.press("f2")
@@ -789,7 +790,7 @@ def test_no_control_character_of_a_record_reaches_the_terminal(make_workspace: A
     )
     program = f"import sys\nsys.argv = ['curate', {str(workspace.root)!r}]\nfrom curate.cli import main\nmain()"
     session = pty_session([sys.executable, "-P", "-c", program], (100, 40))
-    session.wait_for(b"CATEGORY")
+    session.wait_for(b"1 record")
     session.quiet()
     session.send(b":")
     session.quiet()

@@ -12,7 +12,7 @@ from curate.record import Json
 from curate.tui.border import shown
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label import keys, told
-from curate.tui.screens.label.base import DeskScreen
+from curate.tui.screens.label.desk import DeskScreen
 from curate.tui.screens.label.paper import Paper
 from curate.tui.screens.label.reviewing import Reviewing
 from curate.workshop.labelling import FLAG, NOTE, QUALITY, spelled_value

@@ -53,7 +53,7 @@ def told_plan(manifest: Manifest | None, recipe: str, plan: Mapping[str, Json] |
     if manifest is None:
         lines.append(_line("data", "no dataset yet: a start exports one"))
     else:
-        counts = ", ".join(f"{getattr(manifest.counts, name):,} {name}" for name in SPLITS)
+        counts = ", ".join(f"{getattr(manifest.counts, name):,} {name[:5]}" for name in SPLITS)
         lines.append(_line("data", f"{manifest.name}: {counts}"))
     lines.append(_line("recipe", recipe or "the trainer's own"))
     lines += _planned(plan) if plan else [_line("steps", "not planned yet: d asks `train plan`", "muted")]
@@ -164,7 +164,7 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
         span = macro["difference"]
         yield Text(
             f"{'macro':<{room}} {'':>5} {macro['base']['value']:>6.3f} {macro['tuned']['value']:>6.3f} "
-            f"{span['value']:>+7.3f}  [{span['low']:+.3f}, {span['high']:+.3f}]",
+            f"{span['value']:>+7.3f}  [{span['low']:+.2f} {span['high']:+.2f}]",
             style="strong", no_wrap=True, end="",
         )  # fmt: skip
     yield Text("~ inconclusive: within noise, or too few to judge", style="muted")
