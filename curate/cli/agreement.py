@@ -97,6 +97,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.agreement.shown import Shown
     from curate.journal import read_journal
     from curate.workspace.opened import open_and_tell
+    from curate.workspace.retired import retired_events
 
     workspace = open_and_tell(root)
     asked = _asked(workspace.states())
@@ -104,7 +105,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     if only and only not in asked and only not in known:
         names = ", ".join(say.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
-    events = read_journal(root)[0] if asked else []
+    events = [*retired_events(root), *read_journal(root)[0]] if asked else []
     gold = _gold(workspace, {*known, *asked})
     found = []
     for name in [only] if only else [*(one for one in known if one in asked), *sorted(asked.keys() - set(known))]:

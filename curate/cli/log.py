@@ -49,15 +49,18 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     """
     from curate.journal import read_journal
     from curate.workspace import open_workspace
+    from curate.workspace.retired import retired_events
 
     root, name = _called(words)
     workspace = open_workspace(root)
     events, damages = read_journal(root)
     for damage in damages:
         say.talk(f"warning: {say.one_line(str(damage))}")
-    chosen = [event for event in events if not by or event.by == by]
+    folded = retired_events(root)
     if name:
-        return _tell_record(workspace, name, events, by, form, show_values=not no_values)
+        return _tell_record(workspace, name, events, folded, by, form, show_values=not no_values)
+    events = [*folded, *events]
+    chosen = [event for event in events if not by or event.by == by]
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
     for event in last:
@@ -84,18 +87,30 @@ def _called(words: Sequence[str]) -> tuple[Path, str]:
 
 
 def _tell_record(
-    workspace: Workspace, name: str, events: Sequence[AnyEvent], by: str, form: str, *, show_values: bool
+    workspace: Workspace,
+    name: str,
+    events: Sequence[AnyEvent],
+    folded: Sequence[AnyEvent],
+    by: str,
+    form: str,
+    *,
+    show_values: bool,
 ) -> int:
+    from curate.workspace.trail import ordered
+
     own = [event for event in events if event.id == name]
+    # What was folded stands in the line already: it is told, and has no states to show.
+    in_order = (event for event, *_ in ordered([event for event in folded if event.id == name]))
+    old = [Told(event, None, None, is_apart=False) for event in in_order]
     record = _written(workspace, name)
-    if record is None and not own:
+    if record is None and not own and not old:
         from difflib import get_close_matches
 
         near = get_close_matches(name, [state.record.id for state in workspace.states()], n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
         where = say.one_line(str(workspace.root))
         raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
-    steps = list(_steps(record, own, workspace))
+    steps = [*old, *_steps(record, own, workspace)]
     state = next((state for state in workspace.states() if state.record.id == name), None)
     told = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":

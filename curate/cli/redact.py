@@ -373,15 +373,21 @@ def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
 
 
 def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
-    """Return how many decisions of the journal repeat personal data or secrets, which folding would bring back."""
-    from curate.journal import Add, AnyEvent, Drop, Edit, Label, read_journal
+    """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
+    from curate.journal import Add, AnyEvent, Drop, Edit, Label, Resolve, read_journal
+    from curate.workspace.kept import read_folded
+    from curate.workspace.retired import retired_events
 
     def held(event: AnyEvent) -> Json:
         if isinstance(event, Edit):
             return event.changes
         if isinstance(event, Add):
             return event.record
-        return event.reason if isinstance(event, Drop) else event.value if isinstance(event, Label) else None
+        return event.reason if isinstance(event, Drop) else event.value if isinstance(event, Label | Resolve) else None
 
-    events = read_journal(root)[0] if root else []
-    return sum(any(map(look, strings_of(held(event)))) for event in events)
+    if root is None:
+        return 0
+    events = [*retired_events(root), *read_journal(root)[0]]
+    folded = read_folded(root)
+    kept = [one.model_dump(mode="json") for one in folded.records.values()] if folded else []
+    return sum(any(map(look, strings_of(value))) for value in [*map(held, events), *kept])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from curate.journal import FOLDER
+from curate.journal import FOLDER, AnyEvent, read_frames, read_segment
 from curate.store import move_file, remove_file, write_atomic
 from curate.workspace.kept import FoldedFile
 
@@ -20,6 +20,19 @@ def retired_segments(root: Path) -> list[Path]:
     """Return the retired segments of ``root``, those of the first fold first."""
     found = (root / FOLDER / RETIRED).glob("*/*/*.log")
     return sorted(found, key=lambda path: (path.parts[-3].zfill(9), path))
+
+
+def retired_events(root: Path) -> list[AnyEvent]:
+    """Return the decisions that were folded into the record files, each once: for a history, they count no more.
+
+    Raises:
+        CurateError: E913 for a line of a newer version; E980 when a segment cannot be read.
+    """
+    events: dict[str, AnyEvent] = {}
+    for path in retired_segments(root):
+        for event in read_frames(read_segment(path) or b"", path):
+            events.setdefault(event.event, event)
+    return list(events.values())
 
 
 def retired_folds(root: Path) -> list[int]:

@@ -68,9 +68,9 @@ ELSEWHERE = {
     "train": "config and template and model: tests/train/test_badinputs.py",
     "export": "export: tests/curate/test_export_badinputs.py",
     "report": "export: tests/curate/test_export_badinputs.py",
-    "journal": "journal, save: the workshop issue",
+    "journal": "journal: tests/curate/journal/test_faults.py",
     "merge": "merge: tests/curate/test_merge_git.py",
-    "save": "journal, save: the workshop issue",
+    "save": "save: tests/curate/test_compact.py",
     "eval": "judge: the furnace issue",
 }
 

@@ -22,6 +22,7 @@ from curate.workspace.compact import ADDED, fold_journal
 from curate.workspace.fold import State, fold
 from curate.workspace.foldable import plan_fold
 from curate.workspace.kept import parse_folded, read_folded
+from curate.workspace.retired import retired_events
 
 LINES = [
     b'{"id": "a", "instruction":"Add 2 and 3.",   "output":"5", "category":"sum"}\r\n',
@@ -46,10 +47,7 @@ def states_of(workspace: Workspace) -> dict[str, State]:
 
 def everything(root: Path) -> list:
     """Return every decision that was ever made, retired ones too."""
-    found = {event.event: event for event in read_journal(root)[0]}
-    for path in sorted((root / FOLDER / "retired").glob("*/*/*.log")):
-        found |= {event.event: event for event in read_frames(path.read_bytes(), path)}
-    return list(found.values())
+    return list({event.event: event for event in [*read_journal(root)[0], *retired_events(root)]}.values())
 
 
 def plain(state: State) -> State:

@@ -15,6 +15,7 @@ from curate.cli import cli
 from curate.journal import EVENTS, Decision, Sitting, read_journal
 from curate.record import CurateError
 from curate.workspace import Workspace, open_workspace
+from curate.workspace.compact import fold_journal
 
 
 def run(*arguments: str) -> Result:
@@ -136,3 +137,14 @@ def test_a_workspace_without_decisions(make_workspace: Any) -> None:
     done = run(str(root))
     assert (done.return_value, done.stdout) == (0, "")
     assert "nothing has been decided yet" in done.stderr
+
+
+def test_what_was_folded_into_the_record_files_is_still_told(decided: Workspace) -> None:
+    everything, history = run().stdout, run("r001").stdout
+    fold_journal(decided)
+    assert run().stdout == everything
+    folded = run("r001").stdout.splitlines()
+    assert [line.split()[2:4] for line in folded if re.match(r"  \d{4}-", line)] == [
+        line.split()[2:4] for line in history.splitlines() if re.match(r"  \d{4}-", line)
+    ]
+    assert folded[-1] == history.splitlines()[-1]

@@ -130,25 +130,28 @@ def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
 
 
 def _take(report: Report, path: Path, piece: Piece, event: AnyEvent, found: Found, last: dict[str, int]) -> None:
-    place = {"line": piece.line, "offset": piece.offset}
+    line, offset = piece.line, piece.offset
     other = found.places.get(event.event)
     if other is not None and found.events[event.event] != event:
         message = f"the same event says something else in {other[0].name}:{other[1]}"
-        report.add("two-versions", path, message, "Find out which one is right, and remove the other one.", **place)
+        fix = "Find out which one is right, and remove the other one."
+        report.add("two-versions", path, message, fix, line=line, offset=offset)
     elif other is not None and other[0] == path:
-        report.add("repeated", path, "a decision stands here twice; it counts once", "", is_damage=False, **place)
+        message = "a decision stands here twice; it counts once"
+        report.add("repeated", path, message, "", line=line, offset=offset, is_damage=False)
     elif other is None:
         owner = found.numbers[event.session].setdefault(event.seq, event.event)
         if owner != event.event:
             message = f"two decisions of one sitting have the number {event.seq}"
-            report.add("repeated-number", path, message, "Compare the journal with another copy of it.", **place)
+            fix = "Compare the journal with another copy of it."
+            report.add("repeated-number", path, message, fix, line=line, offset=offset)
         if last.get(event.session, 0) > event.seq:
             message = (
                 f"decision {event.seq} stands behind {last[event.session]}; their numbers decide, not their places"
             )
-            report.add("out-of-order", path, message, "", is_damage=False, **place)
+            report.add("out-of-order", path, message, "", line=line, offset=offset, is_damage=False)
         last[event.session] = event.seq
-        found.places[event.event] = (path, piece.line, piece.offset)
+        found.places[event.event] = (path, line, offset)
         found.events[event.event] = event
 
 
