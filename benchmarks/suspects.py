@@ -88,7 +88,7 @@ def row(
 ) -> None:
     """Print how good a ranked list of suspects is; ``at_k`` where the list has no ranking."""
     hits = [one in wrong for one in named]
-    precision = sum(hits) / len(hits) if hits else None
+    precision = sum(hits) / len(hits) if hits and wrong else None
     recall = sum(hits) / len(wrong) if wrong else None
     first = at_k if at_k is not None else sum(hits[: len(wrong)]) / len(wrong) if wrong and hits else None
     say(name, wrong, method, len(named), precision, recall, first, spent)

@@ -206,6 +206,11 @@ class Workshop:
         with self._lock:
             return self._held.order[: -count - 1 : -1] if self._held else []
 
+    def since(self, number: int) -> list[AnyEvent]:
+        """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
+        with self._lock:
+            return self._held.order[number:] if self._held else []
+
     def close(self) -> None:
         """End the sitting; everything that was decided is saved already."""
         with self._lock:

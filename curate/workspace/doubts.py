@@ -46,26 +46,21 @@ def told_suspects(found: Suspects) -> str:
     return f"{judged}{counted(len(found.found), 'suspect')}; {agrees}{thin}"
 
 
-def doubtful_lines(
-    files: Sequence[Path], shape: Shape, settings: Settings, *, root: Path | None, dropped: Collection[str]
+def doubtful(
+    records: Sequence[Record], files: Sequence[Path], shape: Shape, settings: Settings, root: Path | None
 ) -> tuple[list[Finding], str]:
-    """Return a finding for each line whose category is suspect, as the selected checks see it, and how they came about.
+    """Return a finding for each of ``records`` whose category is suspect, as the selected checks see it.
 
-    Files are called as they are given. Records in ``dropped`` are not looked at.
+    With them comes in words how they came about, "" where no such check is selected. ``files`` are those of the
+    records, which are called relative to ``root`` there and as they are given here.
 
     Raises:
-        CurateError: E902 for unknown checks in the settings; E904 for a file that is missing; E940 without the extra
-            [quality].
+        CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
     """
     checks = select_checks(settings.checks, settings.categories).doubt_checks
     if not checks or shape.view is None:
         return [], ""
     called = {spelled(str(path.relative_to(root))): path for path in files if root and path.is_relative_to(root)}
-    records = [
-        record
-        for record in read_records(files, shape, root=root)
-        if isinstance(record, Record) and record.id not in dropped
-    ]
     found = suspects_of(list(told_apart(records)), settings.dedupe)
     place = shape.view.one.get("category")
     pointer = pointer_of(place) if place else ""
@@ -73,17 +68,23 @@ def doubtful_lines(
     for suspect in sorted(found.found, key=lambda one: one.index):
         record, doubt = records[suspect.index], _doubt(suspect)
         path = called.get(record.source.file)
+        file = spelled(str(path)) if path else record.source.file
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
-            for problem in check.on_doubt(doubt, settings):
-                file = spelled(str(path)) if path else record.source.file
-                findings.append(
-                    Finding(
-                        check.code, check.name, check.severity, problem.message, file, record.source.line,
-                        record=record.id, pointer=pointer,
-                    )
-                )  # fmt: skip
+            findings += [
+                Finding(
+                    check.code, check.name, check.severity, problem.message, file, record.source.line,
+                    record=record.id, pointer=pointer,
+                )
+                for problem in check.on_doubt(doubt, settings)
+            ]  # fmt: skip
     return findings, told_suspects(found)
+
+
+def records_of(files: Sequence[Path], shape: Shape, root: Path | None, dropped: Collection[str]) -> list[Record]:
+    """Return the records of ``files`` as their lines have them, but for those that were ``dropped``."""
+    found = read_records(files, shape, root=root)
+    return [record for record in found if isinstance(record, Record) and record.id not in dropped]
 
 
 def _doubt(suspect: Suspect) -> Doubt:

@@ -16,7 +16,9 @@ import pytest
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
+from curate.journal import Decision
 from curate.quality import find_suspects
+from curate.workspace import open_workspace
 
 WORDS = {
     "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],
@@ -94,6 +96,22 @@ def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
     (root / "curate.toml").write_text(settings.replace("billing", "returns"), encoding="utf-8")
     found, _, code = validate(str(root))
     assert ([one["record"] for one in found], {one["severity"] for one in found}, code) == (["r7", "r63"], {"error"}, 1)
+
+
+def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> None:
+    root = write(tmp_path / "ws", lines())
+    workspace = open_workspace(root)
+    workspace.apply(
+        [
+            Decision("label", "r7", fields={"question": "category", "value": "returns"}),
+            Decision("label", "r9", fields={"question": "category", "value": "billing"}),
+            Decision("drop", "r40", fields={"reason": "spam"}),
+        ],
+        by="ana",
+    )
+    found, _, _ = validate(str(root), "--select", "L405")
+    assert [one["record"] for one in found] == ["r9", "r63"]
+    assert found[0]["message"].startswith("category 'billing'")
 
 
 def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:

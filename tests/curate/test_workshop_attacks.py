@@ -881,13 +881,13 @@ def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
     root = made(tmp_path / "ws", lines)
     with opened(root) as workshop:
         nearest = Nearest(workshop)
-        assert nearest.find(lines[49], 1)[0].record.id == "r49"
+        assert nearest.find(lines[49], 1)[0].id == "r49"
         workshop.apply([edit("r3", output="Three.")])
         write(root, lines[45:])
         workshop.reload()
         found = nearest.find(lines[49], 5)
-        assert found[0].record.id == "r49"
-        assert {one.record.id for one in found} <= {line["id"] for line in lines[45:]}
+        assert found[0].id == "r49"
+        assert {one.id for one in found} <= {line["id"] for line in lines[45:]}
 
 
 @wanted("nearest.py")
@@ -899,7 +899,8 @@ def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
     with opened(root) as workshop, opened(root, "bo") as bo:
         nearest = Nearest(workshop)
         nearest.prepare()
-        workshop.apply([edit("a", output="Purple elephants.")])
+        text = "Purple elephants walk slowly over the green hill at noon and sleep by the river at night."
+        workshop.apply([edit("a", output=text)])
         bo.apply([drop("b")])
 
         def late(self):
@@ -908,8 +909,8 @@ def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
             return number
 
         monkeypatch.setattr(Workshop, "num_decisions", property(late))
-        line = {"instruction": "Purple elephants.", "output": "Purple elephants."}
-        assert nearest.find(line, 1)[0].record.completion == "Purple elephants."
+        line = {"instruction": "Tell me of animals.", "output": text}
+        assert [one.id for one in nearest.find(line, 1)] == ["a"]
 
 
 @wanted("journal.py")

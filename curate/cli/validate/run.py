@@ -140,14 +140,22 @@ def _token_findings(options: Options, inputs: Inputs, shape: Shape, dropped: Col
 
 
 def _doubts(inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Finding]:
-    from curate.validate import select_checks
+    from curate.validate import place_name, select_checks
 
     if not select_checks(inputs.settings.checks, inputs.settings.categories).doubt_checks:
         return []
     # It brings a model and the search for repeats with it.
-    from curate.workspace.doubts import doubtful_lines
+    from curate.workspace.doubts import doubtful, records_of
 
-    found, told = doubtful_lines(inputs.files, shape, inputs.settings, root=inputs.folder, dropped=dropped)
+    if inputs.root and not inputs.name and (inputs.root / "journal").is_dir():
+        from curate.workspace import open_workspace
+
+        names = {place_name(path, inputs.root) for path in inputs.files}
+        all_of_them = open_workspace(inputs.root).records()
+        records = [one for one in all_of_them if inputs.is_whole or one.source.file in names]
+    else:
+        records = records_of(inputs.files, shape, inputs.folder, dropped)
+    found, told = doubtful(records, inputs.files, shape, inputs.settings, inputs.folder)
     if told:
         say.talk(f"L405: {told}")
     return found

@@ -24,7 +24,7 @@ class Sheet(Vertical):
     BINDINGS: ClassVar[list[Any]] = [
         Binding("f8", "leave_out", "Leave out", id="edit.leave_out"),
         Binding("f9", "add_beside", "Add item", id="edit.add_beside"),
-        Binding("ctrl+z", "undo", "Undo typing", id="edit.undo_typing", show=False),
+        Binding("f3,ctrl+z", "undo", "Undo typing", id="edit.undo_typing", show=False),
     ]
 
     class Edited(Message):

@@ -31,8 +31,8 @@ Each field is one value of the record; `tab` goes to the next. What is wrong sta
 saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
 
 A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
-it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `ctrl+z` takes back
-what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
+it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
+takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
 `<U+202E>`: typed so in such a field, they are the character.
 
 `f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there.
@@ -45,8 +45,7 @@ class EditScreen(WorkshopScreen):
     NAME, TITLE, KEY = "edit", "Edit", "e"
     HELP = HELP
     BINDINGS: ClassVar[list[Any]] = [
-        Binding("ctrl+s", "save", "Save", id="edit.save"),
-        Binding("W", "save", "Save", id="edit.write", show=False),
+        Binding("ctrl+s,W", "save", "Save", id="edit.save"),
         Binding("f4,E", "editor", "$EDITOR", id="edit.editor", key_display="f4"),
         Binding("f2", "next_view", "Chat/JSON", id="edit.view"),
         Binding("n", "new", "New", id="edit.new"),

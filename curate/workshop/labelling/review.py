@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.journal import Decision
-from curate.label import ASIDES, questions_of
+from curate.label import ASIDES
 from curate.record import Json, canonical
+from curate.workshop.labelling.blind import blind_of
 from curate.workshop.labelling.desk import Desk
 from curate.workspace import State
 from curate.workspace.fold import Conflict
@@ -69,7 +70,6 @@ class Waiting:
 
 def waiting(workshop: Workshop, desk: Desk) -> Waiting:
     """Return what is to be settled by the annotator at ``desk``, in the order of the files."""
-    questions = {question.name: question for question in questions_of(workshop.workspace.settings)}
     values = {question.name: question.values for question in desk.questions}
     found: list[tuple[int, Item]] = []
     num_unanswered = 0
@@ -80,7 +80,7 @@ def waiting(workshop: Workshop, desk: Desk) -> Waiting:
         for question, given in state.disagreements().items():
             if question in ASIDES or row is None:
                 continue
-            if question in questions and _still_asks(state, question, desk):
+            if blind_of(workshop).still_asks(state, question):
                 num_unanswered += 1
                 continue
             found.append((row, Item(state.record.id, question, None, _sides(state, question, given, values))))
@@ -127,11 +127,6 @@ def _decisions(item: Item, side: Side) -> list[Decision]:
     # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
     others = [event for event, other in item.conflict.sides if event and canonical(other) != canonical(value)]
     return [Decision("undo", item.record, fields={"of": event.event}) for event in others]
-
-
-def _still_asks(state: State, question: str, desk: Desk) -> bool:
-    answers = state.answers.get(question, {})
-    return desk.assignment_of[question].is_asked(state.record.id, desk.by, answers)
 
 
 def _sides(state: State, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:

@@ -514,8 +514,12 @@ def test_what_is_typed_is_kept_as_a_draft_and_gone_on_with(
         await type_in(pilot, "Half ")
         await go_to(pilot, settled, "/score")
         await pilot.press("end", "x")
-        await pilot.pause(1.4)
-        draft = Drafts(workspace.root, "ana").read("m1")
+        draft = None
+        for _ in range(50):
+            await pilot.pause(0.2)
+            draft = Drafts(workspace.root, "ana").read("m1")
+            if draft is not None and draft.typed:
+                break
         assert draft is not None
         assert draft.line["messages"][0]["content"] == "Half Where is my parcel?"
         assert draft.typed["/score"][0] == "1.0x"
@@ -735,14 +739,23 @@ def test_an_answer_with_a_schema_is_a_form_too(
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_what_it_looks_like(
-    make_own: Any, edit_story: Any, settled: Settled, snapshot: Any, monkeypatch: Any, size: tuple[int, int]
+    make_own: Any,
+    edit_story: Any,
+    settled: Settled,
+    snapshot: Any,
+    screen_text: Any,
+    monkeypatch: Any,
+    size: tuple[int, int],
 ) -> None:
     monkeypatch.setattr("curate.tui.screens.edit.KEEP", 0.05)
     workspace = make_own()
 
     async def story(pilot: Pilot[Any]) -> None:
         await pilot.press("home", "minus")
-        await pilot.pause(0.8)
+        for _ in range(50):
+            await pilot.pause(0.1)
+            if "draft kept" in screen_text(pilot.app):
+                break
         await settled(pilot)
         snapshot(pilot.app, "edit")
         await pilot.press("f2")
