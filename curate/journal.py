@@ -15,128 +15,26 @@ import re
 import stat
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from curate.record import CurateError, Json, Split, canonical
+from curate.events import EVENTS, Add, AnyEvent, Assign, Decision, Drop, Edit, Label, Resolve, Restore, Undo
+from curate.record import CurateError, canonical
 from curate.say import one_line
 from curate.store import Segment, is_held
 
 FOLDER = "journal"
 
-_HEX = r"^[0-9a-f]{32}$"
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
-
-
-class _Event(BaseModel):
-    """What every decision says about itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    v: int = Field(ge=1, le=1)
-    event: str = Field(pattern=_HEX)
-    """Number of the event, unique in the world; the same event read twice counts once."""
-    at: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
-    """When, for people only: nothing is ordered by a clock."""
-    by: str = Field(min_length=1)
-    session: str = Field(pattern=_HEX)
-    seq: int = Field(ge=1, le=2**53)
-    """Place in the session, from 1."""
-    id: str = Field(min_length=1)
-    """The record decided on."""
-    act: str = Field(pattern=_HEX)
-    """What was decided in one go and is taken back in one go has the same act."""
-    parents: list[Annotated[str, Field(pattern=_HEX)]]
-    """The last events on the record that the one who decides had seen; before any, the digest of the record's line.
-
-    Empty for a new record.
-    """
-
-
-class Drop(_Event):
-    """Leave the record out."""
-
-    op: Literal["drop"]
-    reason: str
-
-
-class Restore(_Event):
-    """Take a dropped record in again."""
-
-    op: Literal["restore"]
-
-
-class Assign(_Event):
-    """Put the record in a split."""
-
-    op: Literal["assign"]
-    split: Split
-
-
-class Label(_Event):
-    """Answer a label question; null takes the answer back."""
-
-    op: Literal["label"]
-    question: str = Field(min_length=1)
-    value: Any
-
-
-class Edit(_Event):
-    """Give top-level keys of the record's line new values; null removes the key."""
-
-    op: Literal["edit"]
-    changes: dict[str, Any] = Field(min_length=1)
-
-
-class Add(_Event):
-    """Add a record with this line."""
-
-    op: Literal["add"]
-    record: dict[str, Any]
-
-
-class Resolve(_Event):
-    """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
-
-    op: Literal["resolve"]
-    question: str = Field(min_length=1)
-    value: Any
-
-
-class Undo(_Event):
-    """Take back what another event did to the record; taking back an undo does it again."""
-
-    op: Literal["undo"]
-    of: str = Field(pattern=_HEX)
-    """The event that is taken back."""
-
-
-Event = Annotated[
-    Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo,
-    Field(discriminator="op"),
-]
-AnyEvent = Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo
-
-EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What someone wants done with a record, before it is numbered and written."""
-
-    op: Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
-    id: str
-    parents: Sequence[str] = ()
-    fields: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +82,15 @@ def frame(event: AnyEvent) -> bytes:
 
 
 def annotator() -> str:
-    """Return who decides: the variable CURATE_ANNOTATOR, else the name of the user."""
-    return os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
+    """Return who decides: the variable CURATE_ANNOTATOR, else the name of the user.
+
+    Raises:
+        CurateError: E902 when neither is known, as in a container whose user has no name.
+    """
+    try:
+        return os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise CurateError("E902 bad-settings", "there is no name of an annotator", "Set CURATE_ANNOTATOR.") from error
 
 
 class Sitting:
@@ -271,8 +176,17 @@ class Sitting:
 
 
 def segments(root: Path) -> list[Path]:
-    """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there."""
-    return sorted((root / FOLDER).glob("*/*.log"))
+    """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there.
+
+    Raises:
+        CurateError: E980 when a folder of it may not be read; a glob would take that for an empty one.
+    """
+    folder = root / FOLDER
+    try:
+        folders = [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []
+        return sorted(path for place in folders for path in place.iterdir() if path.suffix == ".log")
+    except OSError as error:
+        raise _unreadable(Path(error.filename or folder), error) from error
 
 
 def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
@@ -306,12 +220,13 @@ def read_segment(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CurateError(
-            "E980 bad-segment",
-            f"{one_line(str(path), 500)}: {error.strerror or error}",
-            "Decisions would be missing without it. Ask its owner for the right to read it, or mend the path.",
-        ) from error
+        raise _unreadable(path, error) from error
     return whole
+
+
+def _unreadable(path: Path, error: OSError) -> CurateError:
+    hint = "Decisions would be missing without it. Ask its owner for the right to read it, or mend the path."
+    return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 
 
 def pieces(whole: bytes) -> Iterator[Piece]:
@@ -396,3 +311,29 @@ def _folder_name(by: str) -> str:
     """Return a folder name for an annotator that is safe everywhere, and different for different names."""
     plain = re.sub(r"[^a-z0-9._-]", "", by.lower()).strip(".-")[:40]
     return plain if plain == by else f"{plain or 'annotator'}-{zlib.crc32(by.encode()):08x}"
+
+
+__all__ = [
+    "EVENTS",
+    "FOLDER",
+    "Add",
+    "AnyEvent",
+    "Assign",
+    "Damage",
+    "Decision",
+    "Drop",
+    "Edit",
+    "Label",
+    "Piece",
+    "Resolve",
+    "Restore",
+    "Sitting",
+    "Undo",
+    "annotator",
+    "frame",
+    "pieces",
+    "read_frames",
+    "read_journal",
+    "read_segment",
+    "segments",
+]

@@ -36,7 +36,8 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
     Example: curate label my-data --by ana --order uncertain
     """
     if not plain and has_screen():
-        show(root, by, "label", question=question, order=order, is_all=is_all)
+        wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
+        show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.cli._lines import label_lines
     from curate.workshop import open_workshop
     from curate.workshop.labelling import Desk

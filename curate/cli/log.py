@@ -96,7 +96,7 @@ def _tell_record(
     *,
     show_values: bool,
 ) -> int:
-    from curate.workspace.trail import ordered
+    from curate.workspace.order import ordered
 
     own = [event for event in events if event.id == name]
     # What was folded stands in the line already: it is told, and has no states to show.

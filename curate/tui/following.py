@@ -114,18 +114,24 @@ class Following:
 
     def reread(self) -> None:
         """Look at the journal, and where the record files have changed under us, read them anew."""
-        if self.is_loaded and not self.workshop.is_current():
+        if not self.is_loaded:
+            self.load()
+        elif not self.workshop.is_current():
             self._app.tell("reading the records again")
-            self._app.background(self.workshop.reload, self._reloaded, group="load")
+            within = partial(self._app.call_from_thread, self._exchange)
+            self._app.background(partial(self.workshop.reload, within=within), _nothing_more, group="load")
         else:
             self.look()
 
-    def _reloaded(self, _ids: set[str]) -> None:
-        self._is_stale_told = False
+    def _exchange(self, exchange: Callable[[], set[str]]) -> set[str]:
+        """Put what was read anew in the place of the old: at no moment is a row of the old asked of the new."""
         self._told.clear()
         self._waiting.clear()
+        changed = exchange()
+        self._is_stale_told = False
         self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
         self.deliver(self._app.present())
+        return changed
 
     def deliver(self, screen: WorkshopScreen) -> None:
         """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""
@@ -246,3 +252,7 @@ class Following:
 
 def _nothing() -> None:
     """End nothing."""
+
+
+def _nothing_more(_changed: set[str]) -> None:
+    """Everything is done already."""

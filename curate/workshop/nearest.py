@@ -35,6 +35,7 @@ from curate.workspace import inside
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
+    from curate.workshop.catalog import Catalog
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
 
@@ -139,6 +140,7 @@ class Nearest:
         self._workshop = workshop
         self._method = method_of(workshop.workspace.settings.dedupe)
         self._lock = Lock()
+        self._catalog: Catalog | None = None
         self._index: Index | None = None
         self._fresh: dict[str, str] = {}
         self._fresh_index: Index | None = None
@@ -156,8 +158,7 @@ class Nearest:
             CurateError: E914 when the cache lies elsewhere, E974 when the record files have changed.
         """
         with self._lock:
-            if self._index is None:
-                self._index = self._kept_index(seen)
+            self._prepare(seen)
 
     def find(self, line: Mapping[str, Json], count: int = 5, *, without: str = "") -> list[Neighbour]:
         """Return the records most like ``line``: what dedupe would object to, then by likeness.
@@ -168,9 +169,9 @@ class Nearest:
         Raises:
             CurateError: as `prepare`, which is called first where it was not.
         """
-        self.prepare()
         record = _as_record(line, self._workshop.workspace.shape)
         with self._lock:
+            self._prepare()
             self._follow()
             # A record that asks the same and answers at length is less like the whole than like the prompt.
             names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
@@ -179,11 +180,18 @@ class Nearest:
             :count
         ]
 
+    def _prepare(self, seen: Progress = lambda *_: None) -> None:
+        # Rows of a catalogue mean nothing once the records were read anew.
+        if self._index is None or self._catalog is not self._workshop.catalog:
+            self._catalog = self._workshop.catalog
+            self._fresh, self._fresh_index, self._num_told = {}, None, 0
+            self._index = self._kept_index(seen)
+
     def _candidates(self, text: str, *, is_part: bool = False) -> list[str]:
         assert self._index is not None, "it was prepared"
-        catalog = self._workshop.catalog
+        assert self._catalog is not None, "the index is of it"
         rows = self._index.candidates(text, 2 * _CANDIDATES, is_part=is_part)
-        names = [catalog.name(int(row)) for row in rows]
+        names = [self._catalog.name(int(row)) for row in rows]
         names = [name for name in names if name not in self._fresh][:_CANDIDATES]
         if self._fresh:
             if self._fresh_index is None:
@@ -203,11 +211,8 @@ class Nearest:
 
     def _follow(self) -> None:
         """Take in the records that were added or edited since the last look, by what they say now."""
-        total = self._workshop.num_decisions
-        if total == self._num_told:
-            return
-        events = self._workshop.recent(total - self._num_told)
-        self._num_told = total
+        events = self._workshop.since(self._num_told)
+        self._num_told += len(events)
         touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
         for name in touched:
             record = self._standing(name)
@@ -215,7 +220,8 @@ class Nearest:
             self._fresh[name] = _text_of(record) if record else ""
 
     def _kept_index(self, seen: Progress) -> Index:
-        base = self._workshop.catalog.base
+        assert self._catalog is not None, "the index is of it"
+        base = self._catalog.base
         root = self._workshop.root
         stages = Stages()
         if len(base) >= _KEPT_FROM:

@@ -174,7 +174,7 @@ class Ledger:
 
     def has_effect(self, name: str, numbers: Collection[str]) -> bool:
         """Whether one of the events ``numbers`` has changed anything of the record."""
-        return any(step.after for step, _ in self._steps(name) if step.event.event in numbers)
+        return any(step.facets for step, _ in self._steps(name) if step.event.event in numbers)
 
     def take(self, events: Iterable[AnyEvent]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from curate.journal import Add, AnyEvent, Undo
 from curate.record import Finding, Json, Record, Source, canonical
 from curate.shape import Shape
-from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Facet, Kept, Step, Trail, by_record, ordered
+from curate.workspace.order import Facet, Kept, by_record, ordered
+from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Step, Trail
 
 CATEGORY = "category"
 """The question whose agreed answer is the record's category."""
@@ -93,6 +94,8 @@ def folded(
         pass
     state = _state(record, trail, shape)
     name = record.id if record else events[0].id
+    if record is not None and (finding := _hidden(record, trail, shape)):
+        result.findings.append(finding)
     for conflict in trail.conflicts(name):
         result.conflicts.append(conflict)
         result.findings.append(_contradicted(conflict, state))
@@ -155,7 +158,7 @@ def _walk(
 
 
 def _makes_no_line(step: Step, record: Record | None, trail: Trail, shape: Shape) -> bool:
-    if not any(facet[0] in ("data", "record") for facet in step.before):
+    if not any(facet[0] in ("data", "record") for facet in step.facets):
         return False
     line = _line(record, trail.facts)
     return line is not None and not shape.is_valid(line)
@@ -259,6 +262,29 @@ def _contradicted(conflict: Conflict, state: State | None) -> Finding:
         record=conflict.record,
         pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
         fix="Settle it with `curate review`.",
+    )
+
+
+def _hidden(record: Record, trail: Trail, shape: Shape) -> Finding | None:
+    """Return the finding about a line that was added by decision, where a record file has another with its id."""
+    added = _line(None, trail.facts)
+    if added is None:
+        return None
+    place = shape.view.one.get("id", ()) if shape.view else ()
+    texts, own = ({key: one[key] for key in one if key not in place[:1]} for one in (added, record.data))
+    if canonical(texts) == canonical(own):
+        # It stands there because a fold has put it there, and was interrupted.
+        return None
+    event = trail.adder()
+    return Finding(
+        "S104",
+        "repeated-id",
+        "error",
+        f"{event.by} has added a record with this id, and it is not this line; the line holds, both are kept",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Give the line another id, or take back what was added with `curate undo`.",
     )
 
 

@@ -21,9 +21,9 @@ from curate.validate import read_records
 from curate.workspace import Workspace, told_apart
 from curate.workspace.fold import Fold, State, fold, folded, is_line_digest, settled
 from curate.workspace.kept import Folded, FoldedFile, kept_by_record, read_folded
+from curate.workspace.order import Kept, by_record
 from curate.workspace.respelled import spelled_anew
 from curate.workspace.seal import changed_since, told_spans
-from curate.workspace.trail import Kept, by_record
 
 _SHOWN = 3
 

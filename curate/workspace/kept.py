@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.journal import FOLDER
 from curate.record import CurateError, Json
-from curate.workspace.trail import Held, Kept
+from curate.workspace.order import Held, Kept
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]

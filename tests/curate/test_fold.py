@@ -15,7 +15,7 @@ from curate.record import Source
 from curate.shape import load_shape
 from curate.workspace.fold import State, fold, line_digest, settled, steps
 from curate.workspace.kept import folded_bytes, kept_by_record, kept_form, parse_folded
-from curate.workspace.trail import Held, Kept
+from curate.workspace.order import Held, Kept
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}

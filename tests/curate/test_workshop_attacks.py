@@ -26,12 +26,6 @@ from curate.workspace import open_workspace
 from curate.workspace.compact import fold_journal
 from curate.workspace.fold import fold
 
-
-def wanted(file):
-    """The test waits for a change of a file of the workspace; take this away with it."""
-    return pytest.mark.xfail(strict=True, reason=f"waits for a change of {file}")
-
-
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
     {"id": "b", "instruction": "Name a colour.", "output": "Blue.", "category": "name"},
@@ -379,7 +373,6 @@ def test_two_people_add_a_record_with_the_same_id(root):
         assert (ana.conflicts(), ana.state("new").record.completion) == ([], "Ciao.")
 
 
-@wanted("fold.py")
 def test_a_line_with_the_id_of_an_added_record_hides_nothing(root):
     with opened(root) as workshop:
         workshop.apply([add("new", output="Ciao.")])
@@ -575,7 +568,6 @@ def test_what_is_no_segment_is_told_and_waits_for_nobody(root, kind):
         assert code_of(open_workshop(root, "cem").load) == "E980 bad-segment"
 
 
-@wanted("journal.py")
 def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(root, monkeypatch):
     plant(root, forged("a"))
 
@@ -855,7 +847,6 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
         assert workshop.refresh() == set()
 
 
-@wanted("problems/book.py")
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
     from curate.workshop.problems import book_of
 
@@ -873,7 +864,6 @@ def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
         assert book.found is not None
 
 
-@wanted("nearest.py")
 def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
     from curate.workshop.nearest import Nearest
 
@@ -890,7 +880,6 @@ def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
         assert {one.id for one in found} <= {line["id"] for line in lines[45:]}
 
 
-@wanted("nearest.py")
 def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
     from curate.workshop import Workshop
     from curate.workshop.nearest import Nearest
@@ -913,7 +902,6 @@ def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
         assert [one.id for one in nearest.find(line, 1)] == ["a"]
 
 
-@wanted("journal.py")
 def test_who_has_no_name_is_told_how_to_give_one(root, monkeypatch):
     monkeypatch.delenv("CURATE_ANNOTATOR", raising=False)
 
@@ -1012,7 +1000,6 @@ def outcome(*events):
     return state.record.completion, state.dropped, sides
 
 
-@wanted("trail.py")
 def test_a_side_that_was_taken_back_is_no_side():
     ana, bo, late = Person("ana", "2"), Person("bo", "1"), Person("bo", "3")
     first, mine = bo.says("x"), ana.says("m")
@@ -1021,7 +1008,6 @@ def test_a_side_that_was_taken_back_is_no_side():
     assert outcome(first, mine, second, ana.undoes(mine, second)) == ("s", None, [])
 
 
-@wanted("trail.py")
 def test_what_was_taken_back_stays_so_when_what_came_after_it_is_taken_back_too():
     ana, bo = Person("ana", "1"), Person("bo", "2")
     mine = ana.says("m")
@@ -1038,7 +1024,6 @@ def test_what_was_taken_back_stays_so_when_what_came_after_it_is_taken_back_too(
     assert outcome(out, in_again, back, again, bo.undoes(in_again, again))[1] == "r"
 
 
-@wanted("trail.py")
 def test_a_settled_conflict_comes_back_without_what_was_taken_back_since():
     ana, bo, cem, dia = (
         Person(name, session) for name, session in (("ana", "1"), ("bo", "2"), ("cem", "3"), ("dia", "4"))
@@ -1084,7 +1069,6 @@ def long_history(kind, number):
     return events
 
 
-@wanted("trail.py")
 @pytest.mark.parametrize("kind", ["undo", "edit", "two people"])
 def test_a_long_history_takes_memory_and_time_in_proportion(kind):
     events = long_history(kind, 3000)
@@ -1098,7 +1082,6 @@ def test_a_long_history_takes_memory_and_time_in_proportion(kind):
     assert peak < 20e6
 
 
-@wanted("trail.py")
 @pytest.mark.slow
 def test_ten_thousand_events_on_one_record_are_read_in_a_moment():
     shape = load_shape("instruction")
@@ -1198,7 +1181,6 @@ def test_events_at_the_end_of_all_numbers(tmp_path):
     assert check_forged(tmp_path, events)["a"].record.split == "test"
 
 
-@wanted("trail.py")
 def test_events_that_share_their_place(tmp_path):
     session = uuid.uuid4().hex
     for seed in range(6):

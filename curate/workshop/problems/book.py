@@ -46,8 +46,8 @@ class ProblemBook:
     """What is wrong in one workshop. Made by `book_of`; several threads may call it."""
 
     def __init__(self, workshop: Workshop) -> None:
-        self.found: Problems | None = None
-        """What the last search found; None before there was one."""
+        self._found: Problems | None = None
+        self._found_in: Catalog | None = None
         self.at: datetime | None = None
         """When it ended, in local time."""
         self.seconds = 0.0
@@ -72,6 +72,11 @@ class ProblemBook:
         workshop = self._workshop_ref()
         assert workshop is not None, "the workshop keeps its book, not the other way round"
         return workshop
+
+    @property
+    def found(self) -> Problems | None:
+        """What the last search found; None before there was one, and once the records were read anew."""
+        return self._found if self._found_in is self.workshop.catalog else None
 
     @property
     def is_searching(self) -> bool:
@@ -218,11 +223,12 @@ class ProblemBook:
     def _searched(self, job: Job, on_progress: OnProgress | None) -> Problems:
         """Do the search that `search` has begun."""
         assert self._child is not None, "it has been begun"
-        began = monotonic()
+        catalog, began = self.workshop.catalog, monotonic()
         try:
             found: Problems = self._child.run("search", job, on_progress)
             with self._lock:
-                self.found, self.at, self.seconds = found, datetime.now().astimezone(), monotonic() - began
+                self._found, self._found_in = found, catalog
+                self.at, self.seconds = datetime.now().astimezone(), monotonic() - began
                 self._examiner = None
                 with self._late_lock:
                     self._stale = set(self._late)
