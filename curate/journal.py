@@ -32,6 +32,9 @@ from curate.say import one_line
 from curate.store import Segment, is_held
 
 FOLDER = "journal"
+ASIDES = frozenset({"flag", "note"})
+"""Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
+answer, one to an annotator, and none is compared with another's."""
 
 _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
@@ -314,6 +317,7 @@ def _folder_name(by: str) -> str:
 
 
 __all__ = [
+    "ASIDES",
     "EVENTS",
     "FOLDER",
     "Add",

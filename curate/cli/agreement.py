@@ -120,6 +120,8 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
 
 def _asked(states: Sequence[State]) -> _Asked:
     """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
+    from curate.journal import ASIDES
+
     asked: _Asked = {}
     num_dropped = 0
     for state in states:
@@ -127,7 +129,8 @@ def _asked(states: Sequence[State]) -> _Asked:
             num_dropped += bool(state.answers)
             continue
         for question, answers in state.answers.items():
-            asked.setdefault(question, {})[state.record.id] = answers
+            if question not in ASIDES:
+                asked.setdefault(question, {})[state.record.id] = answers
     if num_dropped:
         say.talk(f"left out, with their answers: {counted(num_dropped, 'dropped record')}")
     return asked

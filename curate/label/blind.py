@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+from curate.journal import ASIDES
 from curate.record import Json
-
-ASIDES = frozenset({"flag", "note"})
-"""Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
-answer, one to an annotator, and none is compared with another's."""
 
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
 
@@ -40,3 +37,6 @@ def is_hidden(state: Answered, question: str, by: str) -> bool:
     """Whether others have answered ``question`` and ``by`` must not see how, nor what came of it."""
     given = state.answers.get(question, _NOTHING)
     return bool(given) and given.get(by) is None and state.resolved.get(question) is None
+
+
+__all__ = ["ASIDES", "Answered", "answers_for", "is_hidden"]

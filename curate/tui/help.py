@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -90,8 +91,10 @@ def _flowing(markdown: str) -> Iterator[str]:
     yield held
 
 
-def log_page(ran: Iterable[Ran], events: Iterable[AnyEvent]) -> Text:
-    """Return what this app has run, and the last decisions in the journal, the newest first."""
+def log_page(
+    ran: Iterable[Ran], events: Iterable[AnyEvent], is_hidden: Callable[[AnyEvent], bool] = lambda _: False
+) -> Text:
+    """Return what this app has run, and the last decisions in the journal, the newest first; see `event_line`."""
     text = Text("Run from here\n", "strong")
     lines = [
         Text.assemble(f"  {one.at}  ", shown(one.command, 200, "key"), "  ", shown(one.result, 200)) for one in ran
@@ -100,12 +103,12 @@ def log_page(ran: Iterable[Ran], events: Iterable[AnyEvent]) -> Text:
         text.append_text(line).append("\n")
     text.append("" if lines else "  nothing yet\n").append("\nDecided\n", "strong")
     for event in events:
-        text.append_text(event_line(event)).append("\n")
+        text.append_text(event_line(event, is_hidden=is_hidden(event))).append("\n")
     return text
 
 
-def event_line(event: AnyEvent) -> Text:
-    """Return one decision on one line: time, annotator, what, on which record."""
+def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
+    """Return one decision on one line: time, annotator, what, on which record; without the answer if it is hidden."""
     what = event.model_dump(mode="json")
     match event.op:
         case "drop":
@@ -113,7 +116,7 @@ def event_line(event: AnyEvent) -> Text:
         case "assign":
             told = f"-> {what['split']}"
         case "label" | "resolve":
-            told = f"{what['question']} -> {what['value']}"
+            told = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else str(what["value"]))
         case "edit":
             told = ", ".join(what["changes"])
         case _:
@@ -126,7 +129,12 @@ def event_line(event: AnyEvent) -> Text:
 
 def command_log(app: CurateApp) -> Text:
     """Return the page for `@`."""
-    return log_page(app.ran_commands, app.workshop.recent(_MOST_EVENTS) if app.has_workshop else [])
+    if not app.has_workshop:
+        return log_page(app.ran_commands, [])
+    from curate.workshop.labelling import hides_event
+
+    workshop = app.workshop
+    return log_page(app.ran_commands, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop))
 
 
 def _rows(app: CurateApp, bindings: Sequence[Binding]) -> list[Text]:

@@ -17,7 +17,16 @@ from curate.merge import unmerged_findings
 from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
-from curate.validate import UNREADABLE, Verdict, baseline_path, default_jobs, read_baseline, read_records, validate
+from curate.validate import (
+    UNREADABLE,
+    Verdict,
+    baseline_path,
+    default_jobs,
+    read_baseline,
+    read_records,
+    select_checks,
+    validate,
+)
 from curate.workspace.decided import decided, examine_decided
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
@@ -89,6 +98,7 @@ class Workspace:
         """
         files = self.files()
         known = baseline_path(self.settings, self.root)
+        joined = [*unmerged_findings(files, self.root), *self.doubts(files)]
         verdict = validate(
             files,
             self.shape,
@@ -98,10 +108,23 @@ class Workspace:
             dropped=self.dropped(),
             root=self.root,
             baseline=read_baseline(known, without=UNREADABLE) if known else None,
-            joined=unmerged_findings(files, self.root),
+            joined=joined,
             engine=partial(examine_decided, decided=decided(self.states())),
         )
         return verdict.with_findings(self._fold.findings)
+
+    def doubts(self, files: Sequence[Path]) -> list[Finding]:
+        """Return what L405 finds in the records as decisions have left them, where it is selected.
+
+        Raises:
+            CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
+        """
+        if not select_checks(self.settings.checks, self.settings.categories).doubt_checks:
+            return []
+        # It brings a model and the search for repeats with it.
+        from curate.workspace.doubts import doubtful
+
+        return doubtful(self.records(), files, self.shape, self.settings, self.root)[0]
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 
-from curate.journal import Add, AnyEvent, Undo
+from curate.journal import ASIDES, Add, AnyEvent, Undo
 from curate.record import Finding, Json, Record, Source, canonical
 from curate.shape import Shape
 from curate.workspace.order import Facet, Kept, by_record, ordered
@@ -45,11 +45,14 @@ class State:
         return self.heads or (line_digest(self.record),)
 
     def disagreements(self) -> dict[str, list[Json]]:
-        """Return, by question that is not resolved, the different answers, the most frequent first."""
+        """Return, by question that is not resolved, the different answers, the most frequent first.
+
+        Flags and notes are nobody's answers to anything.
+        """
         found = {}
         for question, answers in self.answers.items():
             counts = _counts(answers.values())
-            if len(counts) > 1 and self.resolved.get(question) is None:
+            if len(counts) > 1 and self.resolved.get(question) is None and question not in ASIDES:
                 found[question] = [value for value, _ in counts]
         return found
 

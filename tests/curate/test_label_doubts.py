@@ -18,6 +18,7 @@ pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
 from curate.journal import Decision
 from curate.quality import find_suspects
+from curate.workshop.problems.search import Job, search
 from curate.workspace import open_workspace
 
 WORDS = {
@@ -112,6 +113,14 @@ def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> No
     found, _, _ = validate(str(root), "--select", "L405")
     assert [one["record"] for one in found] == ["r9", "r63"]
     assert found[0]["message"].startswith("category 'billing'")
+
+
+def test_export_and_the_validate_screen_ask_for_it_where_the_settings_do(tmp_path: Path) -> None:
+    root = write(tmp_path / "ws", lines(), '[checks]\nselect = ["L405"]\n')
+    counts = open_workspace(root).verdict().counts
+    assert counts == {"L405": 3}
+    found = search(Job(root), lambda _: None)
+    assert [(group.code, group.count) for group in found.groups] == [("L405", 3)]
 
 
 def test_where_words_tell_nothing_nobody_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.journal import Decision
-from curate.label import ASIDES
 from curate.record import Json, canonical
 from curate.workshop.labelling.blind import blind_of
 from curate.workshop.labelling.desk import Desk
@@ -78,7 +77,7 @@ def waiting(workshop: Workshop, desk: Desk) -> Waiting:
             continue
         row = workshop.catalog.find(state.record.id)
         for question, given in state.disagreements().items():
-            if question in ASIDES or row is None:
+            if row is None:
                 continue
             if blind_of(workshop).still_asks(state, question):
                 num_unanswered += 1

@@ -205,6 +205,6 @@ def _verdict(
         limit=EVERY,
         root=workspace.root,
         baseline=baseline,
-        joined=unmerged_findings(files, workspace.root),
+        joined=[*unmerged_findings(files, workspace.root), *workspace.doubts(files)],
         engine=partial(examine_decided, decided=job.decided, on_span=on_span),
     )

@@ -153,6 +153,34 @@ def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(story, made
 
 
 @pytest.mark.usefixtures("no_model")
+def test_no_other_screen_tells_it_either(story, make_workspace, screen_text, settled):
+    settings = "[split]\nseed = 1\n[label]\noverlap = 1.0\n[categories.alpha]\n[categories.zeta]\n"
+    workspace = make_workspace(lines(5), settings)
+    answer_as(workspace, "bo", {"r000": "zeta"}, "category")
+
+    async def script(app, pilot):
+        for key in ("h", "b"):
+            await pilot.press("g", key)
+            await settled(pilot)
+            # Home counts the records of each category, which tells of no record.
+            rows = [line for line in screen_text(app).split("\n") if "r000" in line or "category" in line]
+            assert rows
+            assert not [line for line in rows if "zeta" in line]
+        assert "(hidden)" in screen_text(app)
+        await pilot.press("at")
+        await settled(pilot)
+        assert "category -> shown once you have answered" in screen_text(app)
+        await pilot.press("escape", "g", "l")
+        await settled(pilot)
+        await pilot.press("1", "g", "b")
+        await settled(pilot)
+        assert "(hidden)" not in screen_text(app)
+        assert "bo:zeta" in screen_text(app)
+
+    story(script, workspace=workspace)
+
+
+@pytest.mark.usefixtures("no_model")
 def test_flag_note_quality_and_several_values(story, settled):
     async def script(app, pilot):
         await pilot.press("f", "c", *"see 1", "enter", "plus")

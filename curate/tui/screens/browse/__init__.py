@@ -23,10 +23,12 @@ from curate.tui.screens.browse.deciding import Deciding
 from curate.tui.screens.browse.detail import VIEWS, Side, Subject, told
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
 from curate.workshop.filters import GUIDE, Filter, parse_filter, quoted
+from curate.workshop.labelling import blind_of, hides_event
 from curate.workshop.problems import ProblemBook, book_of
+from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
-    from curate.workshop.catalog import Rows
+    from curate.workshop.catalog import Row, Rows
 
 DEBOUNCE = 0.08
 """Seconds without a key after which a filter is asked."""
@@ -232,7 +234,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._rows = rows
         names = SETS[self._set]
         at, self._at = self._at or self.table.current, ""
-        source = CatalogRows(self.workshop.catalog, rows, names)
+        source = CatalogRows(self.workshop.catalog, rows, names, self._is_category_hidden)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
         self.query_one("#count", Static).update(f"{len(rows):,} of {len(self.workshop.catalog):,}")
         self._stand()
@@ -293,11 +295,17 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return Subject(
             state,
             workshop.catalog.row(row),
-            workshop.by,
+            frozenset(question for question in state.answers if blind_of(workshop).hides(state, question)),
             workshop.catalog.read(name),
             None if found is None else found.of_record(name),
-            workshop.history(name) if state.heads else (),
+            [(event, hides_event(workshop, event)) for event in workshop.history(name)] if state.heads else (),
         )
+
+    def _is_category_hidden(self, row: Row) -> bool:
+        """Whether a row's category comes from an answer that whoever looks must not see before their own."""
+        # Nearly no row has been answered by anybody, and none of the others need be read.
+        is_answered = any(who and question == CATEGORY for who, question, _ in row.labels)
+        return is_answered and blind_of(self.workshop).hides(self.workshop.state(row.id), CATEGORY)
 
     def on_resize(self) -> None:
         """Give the columns the room there is."""

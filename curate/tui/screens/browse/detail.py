@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ from curate.table import counted
 from curate.tui.border import shown, shown_lines
 from curate.tui.glyphs import glyphs
 from curate.tui.help import event_line
-from curate.tui.screens.browse.rows import UNKNOWN, WORDS
+from curate.tui.screens.browse.rows import HIDDEN, UNKNOWN, WORDS
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent
@@ -54,13 +54,14 @@ class Subject:
 
     state: State
     row: Row
-    by: str
-    """Who looks at it: others' answers to a question are shown to those who have answered it."""
+    hidden: frozenset[str]
+    """Questions that others have answered and whoever looks is still asked, so that they must not see how."""
     line: Record | None
     """The record as its line has it; None where a decision added it."""
     findings: Sequence[Finding] | None
     """None where nothing was validated yet."""
-    history: Sequence[AnyEvent]
+    history: Sequence[tuple[AnyEvent, bool]]
+    """The decisions, and of each whether it must not be told in full."""
 
 
 def told(subject: Subject, view: View) -> Text:
@@ -75,20 +76,18 @@ def told(subject: Subject, view: View) -> Text:
     return Text("\n").join(blocks)
 
 
-def seen_labels(state: State, by: str) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
-    """Yield each question with the answers that ``by`` may see, and how many are hidden from them.
+def seen_labels(state: State, hidden: Collection[str]) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
+    """Yield each question with its answers, and how many are hidden because it is one of ``hidden``.
 
-    An answer has the annotator's name before it, "agreed" for what holds. Whoever has not answered a question that
-    others have sees neither their answers nor what came of them, so that a second answer stays an answer of its own.
+    An answer has the annotator's name before it, "agreed" for what holds.
     """
     for question in dict.fromkeys([*state.record.labels, *state.answers]):
         answers = {who: value for who, value in state.answers.get(question, {}).items() if value is not None}
-        is_open = by in answers or not answers or state.resolved.get(question) is not None
         agreed = state.record.labels.get(question)
-        if is_open:
-            yield question, [*((("agreed", agreed),) if agreed is not None else ()), *answers.items()], 0
-        else:
+        if question in hidden:
             yield question, [], len(answers)
+        else:
+            yield question, [*((("agreed", agreed),) if agreed is not None else ()), *answers.items()], 0
 
 
 def _head(subject: Subject, view: View) -> Text:
@@ -98,7 +97,8 @@ def _head(subject: Subject, view: View) -> Text:
     text = Text.assemble(shown(row.id, 60, "strong"), "  ")
     for one in VIEWS:
         text.append(f"[{one}]" if one == view else f" {one} ", "tab" if one == view else "muted")
-    text.append("\n").append_text(shown(row.category or "no category", 30, "accent"))
+    category = HIDDEN if "category" in subject.hidden else row.category or "no category"
+    text.append("\n").append_text(shown(category, 30, "accent"))
     text.append("  ").append(word, "muted" if is_unknown else _STYLES[row.status])
     text.append(f"  split {row.split or '-'}  ~{row.tokens:,} tok")
     if state.dropped is not None:
@@ -107,7 +107,7 @@ def _head(subject: Subject, view: View) -> Text:
 
 
 def _labels(subject: Subject) -> Iterator[Text]:
-    for question, answers, num_hidden in seen_labels(subject.state, subject.by):
+    for question, answers, num_hidden in seen_labels(subject.state, subject.hidden):
         text = Text.assemble(("labels ", "muted"), shown(question, 30), "  ")
         for who, value in answers:
             text.append_text(Text.assemble(shown(who, 20, "muted"), ":", shown(value_text(value), 60), "  "))
@@ -156,7 +156,7 @@ def _bookkeeping(subject: Subject) -> Iterator[Text]:
 def _history(subject: Subject) -> Iterator[Text]:
     events = subject.history
     yield Text.assemble(("HISTORY ", "strong"), counted(len(events), "decision") if events else "nothing decided")
-    yield from (event_line(event) for event in reversed(events))
+    yield from (event_line(event, is_hidden=is_hidden) for event, is_hidden in reversed(events))
 
 
 def _changes(subject: Subject) -> Iterator[Text]:

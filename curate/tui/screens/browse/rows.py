@@ -17,6 +17,8 @@ ROOMY = 140
 """Columns of the terminal from which the columns of the table are wide."""
 UNKNOWN = "?"
 """The status of a record before anything was validated."""
+HIDDEN = "(hidden)"
+"""A category that comes from somebody else's answer, to those who are still asked for theirs."""
 _TONES: Mapping[str, Tone] = {"ok": "ok", "~ warn": "warn", "! error": "error", "x dropped": "muted", UNKNOWN: "muted"}
 
 
@@ -68,8 +70,9 @@ def columns_of(names: Sequence[str], width: int) -> list[Column]:
 class CatalogRows:
     """Rows of the catalogue for a `FrameTable`, read in the windows that it asks for."""
 
-    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str]) -> None:
-        """Show the values ``names`` of ``rows``."""
+    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str], is_hidden: Callable[[Row], bool]) -> None:
+        """Show the values ``names`` of ``rows``, but no category where it ``is_hidden``."""
+        self._is_hidden = is_hidden
         self._catalog = catalog
         self._rows = rows
         self._names = names
@@ -87,4 +90,5 @@ class CatalogRows:
         for name in self._names:
             # Before a validation nothing is known but what was dropped.
             is_unknown = name == "status" and row.status == "ok" and not self._catalog.is_judged
-            yield UNKNOWN if is_unknown else SHOWN[name].value(row)
+            is_hidden = name == "category" and self._is_hidden(row)
+            yield UNKNOWN if is_unknown else HIDDEN if is_hidden else SHOWN[name].value(row)

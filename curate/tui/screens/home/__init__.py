@@ -39,7 +39,7 @@ class _Seen:
     overview: Overview
     steps: Sequence[Step]
     runs: Sequence[Run]
-    recent: Sequence[AnyEvent]
+    recent: Sequence[tuple[AnyEvent, bool]]
     scores: Mapping[str, str]
     """By run, what its report comes to."""
     remarks: Sequence[str]
@@ -147,6 +147,7 @@ records in Browse.
             self.app.background(self._found, self._draw, group="home.look")
 
     def _found(self) -> _Seen:
+        from curate.workshop.labelling import hides_event
         from curate.workshop.overview import overview, scores
         from curate.workshop.problems import book_of
         from curate.workshop.runs.look import runs_of
@@ -157,7 +158,8 @@ records in Browse.
             seen = overview(workshop, is_judged=book_of(workshop).found is not None)
             runs = runs_of(workshop.workspace)
             steps = next_steps(workshop, seen, runs)[:_MOST_STEPS]
-            recent, remarks = workshop.recent(_MOST_EVENTS), [*workshop.remarks(), *workshop.catalog.remarks]
+            recent = [(event, hides_event(workshop, event)) for event in workshop.recent(_MOST_EVENTS)]
+            remarks = [*workshop.remarks(), *workshop.catalog.remarks]
             return _Seen(seen, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
         finally:
             self._is_looking = False

@@ -101,13 +101,13 @@ def aside(
     seen: Overview,
     runs: Sequence[Run],
     scores: Mapping[str, str],
-    recent: Sequence[AnyEvent],
+    recent: Sequence[tuple[AnyEvent, bool]],
     remarks: Sequence[str],
 ) -> Text:
-    """Return what was decided last, the runs with what they come to, and the machine."""
+    """Return what was decided last, and whether its answer is hidden; the runs and what they come to; the machine."""
     text = Text.assemble(("RECENT ACTIVITY", "strong"), "\n")
-    for event in recent:
-        text.append_text(event_line(event)).append("\n")
+    for event, is_hidden in recent:
+        text.append_text(event_line(event, is_hidden=is_hidden)).append("\n")
     text.append("" if recent else "  nothing decided yet\n").append("\nRUNS\n", "strong")
     for run in runs:
         text.append_text(
