@@ -34,7 +34,9 @@ class Verbs(click.Group):
         verbs = _verbs()
         first = args[0] if args else ""
         is_folder = first not in verbs and not first.startswith("-") and Path(first).is_dir()
-        if not args or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
+        # A shell that asks for completions is told the verbs.
+        is_bare = not args and not ctx.resilient_parsing
+        if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
             args = ["open", *args]
         return super().parse_args(ctx, args)
 

@@ -42,6 +42,8 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
         CurateError: what is wrong with the workspace, where it could not be opened.
     """
     # Not `asyncio.run`: it would take SIGINT for itself, and wait at the end for every thread.
+    # A child that dies, such as the one that learns from labels, is an error to be told and not our end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     with _given_back():

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
-from curate import journal
+from curate import events
 from curate.export import manifest
 from curate.record import CurateError, Json
 from curate.settings import model as settings
@@ -26,7 +26,7 @@ def _workspace() -> Json:
 
 
 def _journal() -> Json:
-    return journal.EVENTS.json_schema()
+    return events.EVENTS.json_schema()
 
 
 def _folded() -> Json:
@@ -39,7 +39,7 @@ def _dataset() -> Json:
 
 _MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
-    "journal": (_journal, journal, "One decision: the JSON of a journal line, after its checksum."),
+    "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
     "folded": (_folded, kept, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
     "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
 }

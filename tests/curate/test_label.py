@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -184,6 +185,8 @@ def test_a_model_in_another_process_proposes_and_ends_with_its_trainer() -> None
 
 def test_a_process_that_is_killed_is_told_as_an_error() -> None:
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
+    # As the terminal UI has it; the command line lets a closed pipe end it.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     trainer = Trainer(["a b", "c d"], ["0", "1"])
     trainer.learn(["", ""])
     assert trainer._child is not None
