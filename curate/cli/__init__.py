@@ -33,7 +33,7 @@ class Verbs(click.Group):
         """Put the verb ``open`` before a folder, before its options, and where nothing is asked."""
         verbs = _verbs()
         first = args[0] if args else ""
-        is_folder = first not in verbs and not first.startswith("-") and Path(first).is_dir()
+        is_folder = bool(first) and first not in verbs and not first.startswith("-") and Path(first).is_dir()
         # A shell that asks for completions is told the verbs.
         is_bare = not args and not ctx.resilient_parsing
         if is_bare or is_folder or first.split("=")[0] in _OPEN_OPTIONS:
