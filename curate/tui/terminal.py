@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Timer
+from threading import Thread, Timer
 from typing import TYPE_CHECKING
 
 from curate import say
@@ -49,6 +50,8 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
     with _given_back():
         for number, code in SIGNALS.items():
             loop.add_signal_handler(number, _end, app, code)
+        watch = Thread(target=_until_gone, args=(loop, app), daemon=True, name="hang-up")
+        watch.start()
         app.run(mouse=has_mouse, loop=loop)
     if app.failure:
         raise app.failure
@@ -63,6 +66,21 @@ def leave(code: int) -> None:
     """End the process now; threads that still work are not waited for."""
     say.flush()
     os._exit(code)
+
+
+def _until_gone(loop: asyncio.AbstractEventLoop, app: CurateApp) -> None:
+    """End ``app`` once its terminal is gone, also where no SIGHUP tells of it.
+
+    Only the leader of the terminal's session is sure to get one, and Textual, which takes the end of its input for a
+    pipe, would read that end again and again for ever.
+    """
+    hang_up = select.poll()
+    # Nothing is asked for: a hang-up is reported in any case, and input does not wake this thread.
+    hang_up.register(sys.__stdin__ or 0, 0)
+    if any(event & select.POLLHUP for _, event in hang_up.poll()):
+        # The loop may have ended in the same moment.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_end, app, Exit.HUNG_UP)
 
 
 def _end(app: CurateApp, code: Exit) -> None:

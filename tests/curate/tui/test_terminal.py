@@ -76,8 +76,13 @@ def test_threads_that_still_work_are_not_waited_for(pty_session, tmp_path: Path,
     assert session.end(timeout=10) == (Exit.OK if key else Exit.TERMINATED)
 
 
-def test_a_terminal_that_is_gone_ends_the_app(pty_session, tmp_path: Path) -> None:
-    session = pty_session(_program(tmp_path))
+# What follows leads no session that has a terminal, so the kernel sends it no SIGHUP.
+DETACHED = ["sh", "-c", "trap '' HUP; setsid --wait \"$@\"", "sh"]
+
+
+@pytest.mark.parametrize("before", [[], DETACHED], ids=["told by a signal", "without a signal"])
+def test_a_terminal_that_is_gone_ends_the_app(pty_session, tmp_path: Path, before: list[str]) -> None:
+    session = pty_session([*before, *_program(tmp_path)])
     session.wait_for(b"no workspace")
     session.hang_up()
     assert session.end(timeout=10) == Exit.HUNG_UP
