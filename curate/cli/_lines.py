@@ -130,7 +130,9 @@ def _undo(undone: Undone | None) -> None:
     if undone is None:
         say.talk("there is nothing to take back")
     else:
-        say.talk(f"taken back: {say.one_line(', '.join(f'{event.op} of {event.id}' for event in undone.events), 200)}")
+        say.talk(undone.told)
+        if undone.remark:
+            say.talk(f"warning: {undone.remark}")
 
 
 def _move(desk: Desk, step: int) -> None:

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from curate.agreement.shown import Shown
     from curate.agreement.text import By
     from curate.journal import AnyEvent
-    from curate.settings import Settings
+    from curate.settings import Question
     from curate.workspace import State, Workspace
 
 _Asked = dict[str, dict[str, Mapping[str, Json]]]
-_CATEGORY = "category"
 
 
 @click.command("agreement")
@@ -96,12 +95,14 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.agreement.measure import measure
     from curate.agreement.shown import Shown
     from curate.journal import read_journal
+    from curate.label import questions_of
     from curate.workspace.opened import open_and_tell
     from curate.workspace.retired import retired_events
 
     workspace = open_and_tell(root)
     asked = _asked(workspace.states())
-    known = [one.name for one in workspace.settings.label.questions] or [_CATEGORY]
+    questions = questions_of(workspace.settings)
+    known = [one.name for one in questions]
     if only and only not in asked and only not in known:
         names = ", ".join(say.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
@@ -113,7 +114,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
         agreement = measure(
             answers, gold=gold.get(name), moments=_moments(name, answers, events), block=block, chance=chance
         )
-        values = _named(workspace.settings, name)
+        values = _named(questions, name)
         found.append(Shown(name, agreement, named=values, answers=answers if show_values else None))
     return found
 
@@ -169,11 +170,9 @@ def _moments(
     return moments
 
 
-def _named(settings: Settings, question: str) -> set[str] | None:
+def _named(questions: Sequence[Question], name: str) -> set[str] | None:
     """Return the answers that the settings name; None where all may be shown, as categories are elsewhere."""
-    values = next((one.values for one in settings.label.questions if one.name == question), [])
-    if values:
-        return set(values)
-    if question == _CATEGORY:
-        return None
-    return set()
+    from curate.label import CATEGORY
+
+    values = next((one.values for one in questions if one.name == name), [])
+    return set(values) if values else None if name == CATEGORY else set()

@@ -12,11 +12,12 @@ from curate import say
 from curate.record import CurateError, Exit
 
 if TYPE_CHECKING:
+    from curate.workshop import Workshop
     from curate.workshop.edits import Edit
 
 
 @click.command("edit")
-@click.argument("words", metavar="ID [DIR]", nargs=-1)
+@click.argument("words", metavar="ID|FILE:LINE [DIR]", nargs=-1)
 @click.option("--new", "is_new", is_flag=True, help="Write a new record; there is no ID then.")
 @click.option("--copy", "is_copy", is_flag=True, help="Write a new record that begins as a copy of this one.")
 @click.option(
@@ -27,17 +28,18 @@ def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discar
     """Edit one record as JSON in the editor that VISUAL or EDITOR names, and save what changed as a decision.
 
     What is no JSON, or what the schema refuses, is told with line and column and can be edited again; it is kept as a
-    draft until it is saved, and nothing else is. The editor gets a file of its own; no screen is needed.
+    draft until it is saved, and nothing else is. The editor gets a file of its own; no screen is needed. With
+    FILE:LINE, as findings tell it, a line that is no record yet is opened; saving writes it into its file.
 
     Example: EDITOR=nano curate edit r012 my-data
     """
     from curate.workshop import open_workshop
-    from curate.workshop.edits import copied_edit, new_edit, open_edit
+    from curate.workshop.edits import copied_edit, new_edit
 
     name, root = _called(words, is_new)
     with open_workshop(root, by) as workshop:
         workshop.load()
-        edit = new_edit(workshop) if is_new else copied_edit(workshop, name) if is_copy else open_edit(workshop, name)
+        edit = new_edit(workshop) if is_new else copied_edit(workshop, name) if is_copy else _opened(workshop, name)
         if discard_draft:
             edit.discard()
         else:
@@ -51,6 +53,16 @@ def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:
     if len(words) > most or (not words and not is_new):
         raise click.UsageError("name the record, and the workspace where it is another folder than this one.")
     return ("", Path(words[0] if words else ".")) if is_new else (words[0], Path(words[1] if words[1:] else "."))
+
+
+def _opened(workshop: Workshop, name: str) -> Edit:
+    """Return a record under edit, or what stands at a place where there is no record of that name."""
+    from curate.workshop.edits import open_edit
+    from curate.workshop.lines import open_line
+
+    file, _, number = name.rpartition(":")
+    is_place = bool(file) and number.isdecimal() and workshop.catalog.find(name) is None
+    return open_line(workshop, file, int(number)) if is_place else open_edit(workshop, name)
 
 
 def _edit_until_saved(edit: Edit) -> int:

@@ -36,6 +36,7 @@ _BLOCK = 20_000
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 def command(
     root: Path,
     category: tuple[str, ...],
@@ -44,12 +45,17 @@ def command(
     where: str,
     limit: int | None,
     form: str,
+    show_values: bool,
 ) -> int:
     """List records by category, split and whether a decision has dropped them, or by a filter.
 
     A record's split is the one it has in the last dataset, else the one written in it or assigned to it. A filter is
     what Browse takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:,
     tokens:, prompt:, completion:, label.NAME: and has:, each negated by - before it; all of them must hold.
+
+    Where a record still asks you (CURATE_ANNOTATOR, else your user name) a question that others have answered, it is
+    listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is
+    asked what.
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
@@ -62,7 +68,7 @@ def command(
     pins = workspace.pins()
     matching = [
         state
-        for state in workspace.states()
+        for state in (workspace.states() if show_values else _seen(workspace))
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
@@ -84,6 +90,25 @@ def _parsed(where: str) -> Filter | None:
     from curate.workshop.filters import parse_filter
 
     return parse_filter(where)
+
+
+def _seen(workspace: Workspace) -> Sequence[State]:
+    """Return the states as whoever looks may see them, and say of how many answers are hidden."""
+    states = workspace.states()
+    if not any(state.answers for state in states):
+        return states
+    # Who is asked what is found with numpy, which a plain list does without.
+    from curate.workspace.blind import as_seen, blind_in, looker
+
+    blind, fault = blind_in(workspace, looker())
+    if fault:
+        say.talk(f"warning: {say.one_line(fault.message)}")
+    seen = [as_seen(state, blind, workspace.shape) for state in states]
+    num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
+    if num_hidden:
+        what = counted(num_hidden, "record")
+        say.talk(f"hidden: others' answers to {what}, of which you are still asked the same; see --show-values")
+    return seen
 
 
 def _let_through(

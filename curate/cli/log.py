@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,7 +15,11 @@ from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent
+    from curate.label import Blind
     from curate.workspace import State, Workspace
+
+Values = Literal["none", "seen", "all"]
+"""Which values are told: none, those that whoever looks may see, or all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +35,36 @@ class Told:
     is_apart: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What may be told of values."""
+
+    has_values: bool = True
+    hidden: Container[str] = frozenset()
+    """Events whose value must not be told: somebody else's answer to what whoever looks is still asked."""
+    blind: Blind | None = None
+    """What hides it; None where nothing can be hidden."""
+
+    def has_value(self, event: AnyEvent) -> bool:
+        """Whether the value that ``event`` gives may be told."""
+        return self.has_values and event.event not in self.hidden
+
+
 @click.command()
 @click.argument("words", metavar="[DIR] [ID]", nargs=-1)
 @click.option("--by", default="", metavar="NAME", help="Only decisions of this annotator.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The last so many decisions.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
 @click.option("--no-values", is_flag=True, help="Show no value of the data.")
-def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: bool) -> int:
+@click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
+def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: bool, show_values: bool) -> int:
     """Tell the last decisions: when, who, what, on which record, and why. With ID, the whole history of that record.
 
     Of a record: where its line is, each decision in the order in which it counts, with what it changed, and the state
     that they leave. Times are for people; the order comes from what each decision was made on. Lines of the journal
     that are damaged are reported and not read. With jsonl every line is an event of the journal; of a record, a last
-    line of op "state" has its present state.
+    line of op "state" has its present state. What others answered to a question that you (CURATE_ANNOTATOR, else your
+    user name) are still asked is not told, and stderr says so.
 
     Example: curate log my-data r012
     """
@@ -51,26 +72,56 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     from curate.workspace import open_workspace
     from curate.workspace.retired import retired_events
 
+    if no_values and show_values:
+        raise click.UsageError("--no-values shows none, --show-values all of them.")
     root, name = _called(words)
     workspace = open_workspace(root)
     events, damages = read_journal(root)
     for damage in damages:
         say.talk(f"warning: {say.one_line(str(damage))}")
     folded = retired_events(root)
+    values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
-        return _tell_record(workspace, name, events, folded, by, form, show_values=not no_values)
-    events = [*folded, *events]
-    chosen = [event for event in events if not by or event.by == by]
+        return _tell_record(workspace, name, events, folded, by, form, values)
+    chosen = [event for event in (*folded, *events) if not by or event.by == by]
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
+    shown = _shown(workspace, last, events, values)
     for event in last:
-        line = _line(event, show_values=not no_values)
-        say.data(_event(event, show_values=not no_values) if form == "jsonl" else say.one_line(line, say.width()))
-    if not events:
+        line = _line(event, shown)
+        say.data(_event(event, shown) if form == "jsonl" else say.one_line(line, say.width()))
+    if not events and not folded:
         say.talk(f"{say.one_line(str(root))}: nothing has been decided yet")
     elif len(last) < len(chosen):
         say.talk(f"not shown: {counted(len(chosen) - len(last), 'earlier decision')}; see --limit")
     return Exit.OK
+
+
+def _shown(workspace: Workspace, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values) -> Shown:
+    """Return what may be told of the events ``about``; ``journal`` has all that count, but for those that are folded.
+
+    The lines of the records are not read: of a million of them one only wants to know what was decided last.
+    """
+    from curate.journal import Label, Resolve
+
+    answers = [event for event in about if isinstance(event, Label | Resolve)]
+    if values != "seen" or not answers:
+        return Shown(values != "none")
+    from curate.workspace.blind import blind_in, looker
+    from curate.workspace.fold import answered
+    from curate.workspace.kept import kept_by_record, read_folded
+    from curate.workspace.order import by_record
+
+    blind, fault = blind_in(workspace, looker())
+    if fault:
+        say.talk(f"warning: {say.one_line(fault.message)}")
+    kept, decided = kept_by_record(read_folded(workspace.root)), by_record(journal)
+    states = {name: answered(name, decided[name], kept.get(name)) for name in {event.id for event in answers}}
+    others = (event for event in answers if event.by != blind.by)
+    hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
+    if hidden:
+        say.talk(f"hidden: {counted(len(hidden), 'answer')} of others to what you are still asked; see --show-values")
+    return Shown(hidden=hidden, blind=blind)
 
 
 def _called(words: Sequence[str]) -> tuple[Path, str]:
@@ -93,8 +144,7 @@ def _tell_record(
     folded: Sequence[AnyEvent],
     by: str,
     form: str,
-    *,
-    show_values: bool,
+    values: Values,
 ) -> int:
     from curate.workspace.order import ordered
 
@@ -112,13 +162,18 @@ def _tell_record(
         raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *_steps(record, own, workspace)]
     state = next((state for state in workspace.states() if state.record.id == name), None)
+    shown = _shown(workspace, [step.event for step in steps], events, values)
+    if state and shown.blind:
+        from curate.workspace.blind import as_seen
+
+        state = as_seen(state, shown.blind, workspace.shape)
     told = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
         for step in told:
-            say.data(_event(step.event, show_values=show_values))
-        say.data(_json(_state_of(name, state, show_values=show_values)))
+            say.data(_event(step.event, shown))
+        say.data(_json(_state_of(name, state, show_values=shown.has_values)))
         return Exit.OK
-    for line in _story(name, record, told, state, show_values=show_values):
+    for line in _story(name, record, told, state, shown):
         say.data(line)
     return Exit.OK
 
@@ -147,9 +202,7 @@ def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspa
     yield from (Told(event, None, None, is_apart=False) for event in events if event.event not in told)
 
 
-def _story(
-    name: str, record: Record | None, steps: Sequence[Told], state: State | None, *, show_values: bool
-) -> Iterator[str]:
+def _story(name: str, record: Record | None, steps: Sequence[Told], state: State | None, shown: Shown) -> Iterator[str]:
     import textwrap
 
     from curate.diff import field_changes, field_lines
@@ -158,7 +211,7 @@ def _story(
     place = f"{say.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
     yield f"{say.one_line(name, 60)}: {place}"
     for step in steps:
-        told = _line(step.event, is_of_record=True, show_values=show_values)
+        told = _line(step.event, shown, is_of_record=True)
         yield from textwrap.wrap(told, width, initial_indent="  ", subsequent_indent="    ")
         if step.is_apart:
             yield "    (made on another state of the record than the one before)"
@@ -168,11 +221,11 @@ def _story(
         if not changes:
             yield "    (not applied: it changes nothing, or the schema refuses the line that it makes)"
         for change in changes:
-            for line in field_lines(change, width - 2, show_values=show_values):
+            for line in field_lines(change, width - 2, show_values=shown.has_values):
                 yield f"  {line}"
     if not steps:
         yield "  no decision"
-    yield from textwrap.wrap(f"now: {_present(state, show_values=show_values)}", width, subsequent_indent="  ")
+    yield from textwrap.wrap(f"now: {_present(state, show_values=shown.has_values)}", width, subsequent_indent="  ")
 
 
 def _present(state: State | None, *, show_values: bool) -> str:
@@ -189,14 +242,15 @@ def _present(state: State | None, *, show_values: bool) -> str:
     return ", ".join(parts)
 
 
-def _event(event: AnyEvent, *, show_values: bool) -> str:
-    return _json(event.model_dump(mode="json", exclude=set() if show_values else {"changes", "value", "record"}))
+def _event(event: AnyEvent, shown: Shown) -> str:
+    left_out = set() if shown.has_value(event) else {"changes", "value", "record"}
+    return _json(event.model_dump(mode="json", exclude=left_out))
 
 
-def _line(event: AnyEvent, *, is_of_record: bool = False, show_values: bool = True) -> str:
+def _line(event: AnyEvent, shown: Shown, *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
     record = "" if is_of_record else f" {say.one_line(event.id, 24)}"
-    what = _what(event, show_values=show_values)
+    what = _what(event, show_values=shown.has_value(event))
     when = event.at.replace("T", " ").removesuffix("Z")
     return f"{when} {say.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
 

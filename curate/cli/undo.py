@@ -8,7 +8,6 @@ import click
 
 from curate import say
 from curate.record import Exit
-from curate.table import counted
 
 
 @click.command()
@@ -33,20 +32,15 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
         if dry_run:
             acts = workshop.standing(is_redo=is_redo)[:steps]
             for act in acts:
-                say.data(f"would {'do again' if is_redo else 'take back'}: {say.one_line(told(act))}")
+                say.data(f"would {'do again' if is_redo else 'take back'}: {told(act)}")
             return Exit.OK if acts else _nothing(workshop.by, is_redo=is_redo)
         for number in range(steps):
             undone = workshop.redo() if is_redo else workshop.undo()
             if undone is None:
                 return _nothing(workshop.by, is_redo=is_redo) if number == 0 else Exit.OK
-            say.data(f"{'done again' if is_redo else 'taken back'}: {say.one_line(told(undone.events))}")
-            if undone.kept:
-                names = ", ".join(say.one_line(name, 40) for name in undone.kept[:3])
-                more = ", …" if undone.kept[3:] else ""
-                say.talk(
-                    f"warning: {counted(len(undone.kept), 'record')} unchanged ({names}{more}): somebody has decided "
-                    "on the same thing since, or it had changed nothing"
-                )
+            say.data(undone.told)
+            if undone.remark:
+                say.talk(f"warning: {undone.remark}")
     return Exit.OK
 
 

@@ -4,6 +4,7 @@ Records are spliced, not written anew: only the strings that change are spelled 
 """
 
 from curate.fix._file import Fixed, fix_file
-from curate.fix._shelf import Fix, discover
+from curate.fix._shelf import Fix, discover, is_ignored
+from curate.fix._texts import mended, texts, with_texts
 
-__all__ = ["Fix", "Fixed", "discover", "fix_file"]
+__all__ = ["Fix", "Fixed", "discover", "fix_file", "is_ignored", "mended", "texts", "with_texts"]

@@ -19,7 +19,7 @@ from curate.record import Json, canonical
 from curate.shape import Shape, build_validator
 from curate.shape.cost import depth_of
 from curate.shape.keywords import REFERENCES, subschemas
-from curate.shape.project import _resolve as resolve
+from curate.shape.project import BASE, resolve
 
 Nodes = tuple[Json, ...]
 """Schemas that all look at the same value; each is an object, true or false."""
@@ -35,7 +35,6 @@ _TYPES: dict[str, dict[str, Json]] = {
     name: {"type": name} for name in ("string", "number", "integer", "boolean", "array", "object")
 }
 _TYPE_WORDS = {"string": "text", "array": "list", "boolean": "yes or no", "null": "nothing"}
-_BASE = "file:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ class Schemas:
 
     def __init__(self, shape: Shape) -> None:
         self.root: Nodes = (shape.schema,)
-        self._project = shape._project
+        self._project = shape.project
         self._dialect = shape.schema.get("$schema", "") if isinstance(shape.schema, dict) else ""
         self._places: dict[int, str] = {}
         self._validators: dict[int, Any] = {}
@@ -160,7 +159,7 @@ class Schemas:
             schema = {"$schema": self._dialect} if self._dialect else {}
             try:
                 self._validators[id(node)] = build_validator(
-                    {**schema, "$ref": self._places[id(node)]}, self._project.documents, base_uri=f"{_BASE}form"
+                    {**schema, "$ref": self._places[id(node)]}, self._project.documents, base_uri=f"{BASE}form"
                 )
             except (jsonschema_rs.ValidationError, ValueError):
                 # A part that only its surroundings make whole: no branch is chosen by it.
@@ -208,7 +207,7 @@ class Schemas:
         return frozenset(canonical(option.value) for option in options)
 
     def _target(self, node: dict[str, Json], reference: str) -> Json:
-        base = self._project.bases.get(id(node), _BASE)
+        base = self._project.bases.get(id(node), BASE)
         target = resolve(self._project, base, reference)
         if isinstance(target, dict) and id(target) not in self._places:
             self._place(target, urljoin(base, reference))

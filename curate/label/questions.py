@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from curate.label.blind import ASIDES
+from curate.journal import ASIDES
 from curate.record import CurateError
 from curate.say import one_line
 from curate.settings import Question, Settings

@@ -19,7 +19,8 @@ from curate.say import one_line
 from curate.shape.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.shape.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
 
-_BASE = "file:///"
+BASE = "file:///"
+"""Where the URIs of a project begin: it names no folder of the machine."""
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_PATH = 255
 Steps = tuple[str | int, ...]
@@ -145,11 +146,11 @@ def _follow(project: Project, owner: Path, place: Steps, base: str, reference: s
     target = urldefrag(_joined(owner, base, reference)).url
     if target in project.places or _is_dialect(target):
         # A pointer can lead to a place that is no schema by its keyword, such as "#/x-parts/name".
-        found = _resolve(project, base, reference)
+        found = resolve(project, base, reference)
         if isinstance(found, dict) and id(found) not in project.bases:
             _walk(project, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
         return
-    if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(_BASE):
+    if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(BASE):
         raise bad_schema(
             owner,
             "remote-ref",
@@ -213,7 +214,7 @@ def _same_value(project: Project, node: dict[str, Json]) -> Iterator[dict[str, J
             yield part
     for keyword in sorted(REFERENCES):
         if isinstance(reference := node.get(keyword), str):
-            target = _resolve(project, project.bases.get(id(node), _BASE), reference)
+            target = resolve(project, project.bases.get(id(node), BASE), reference)
             if isinstance(target, dict):
                 yield target
 
@@ -234,7 +235,8 @@ def _joined(owner: Path, base: str, reference: str) -> str:
         raise bad_schema(owner, "schema-invalid", f"{shown!r} is not a URI reference") from error
 
 
-def _resolve(project: Project, base: str, reference: str) -> Json:
+def resolve(project: Project, base: str, reference: str) -> Json:
+    """Return what ``reference`` leads to from the URI ``base``, None where it leads to nothing in the project."""
     uri = urljoin(base, reference)
     document, fragment = urldefrag(uri)
     if fragment and not fragment.startswith("/"):
@@ -258,7 +260,7 @@ def _uri_of(project: Project, path: Path) -> str | None:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} is a link that leads to itself") from error
     if not resolved.is_relative_to(project.root):
         return None
-    return _BASE + quote(resolved.relative_to(project.root).as_posix())
+    return BASE + quote(resolved.relative_to(project.root).as_posix())
 
 
 def _is_dialect(uri: str) -> bool:

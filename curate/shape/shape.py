@@ -37,8 +37,9 @@ class Shape:
     schema: Json
     view: View | None
     warnings: tuple[Finding, ...]
+    project: Project
+    """The schema with every document that it refers to."""
     _validator: Any
-    _project: Project
     _is_own: bool
     """Whether it is not one of the shipped ones, so that its view need not fit what it allows."""
 
@@ -52,7 +53,7 @@ class Shape:
         """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
         # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
-        if self._project.depth < MAX_DEPTH:
+        if self.project.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
         is_fit = self.view.fitness(self.schema) if self._is_own and self.view else None
         if is_fit:
@@ -76,7 +77,7 @@ class Shape:
 
     def _is_affordable(self, value: Json) -> bool:
         """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
-        limit = self._project.depth
+        limit = self.project.depth
         return limit >= MAX_DEPTH or depth_of(value) <= limit
 
     def explain(self, value: Json) -> list[str]:
@@ -89,7 +90,7 @@ class Shape:
         from referencing.jsonschema import DRAFT202012
 
         # The registry holds the project's documents and fetches nothing.
-        documents = self._project.documents.items()
+        documents = self.project.documents.items()
         registry = Registry().with_resources((uri, DRAFT202012.create_resource(schema)) for uri, schema in documents)
         uri = next(uri for uri, schema in documents if schema is self.schema)
         validator = validators.validator_for(self.schema)({"$ref": uri}, registry=registry)
@@ -190,7 +191,7 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
     schema, validator, project = _compiled(path, root, is_format_checked=True)
     is_own = path.parent.resolve() != shipped("schemas").resolve()
     name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), validator, project, is_own)
+    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), project, validator, is_own)
 
 
 def load_contract(path: Path, root: Path) -> Shape:
@@ -204,7 +205,7 @@ def load_contract(path: Path, root: Path) -> Shape:
     """
     schema, validator, project = _compiled(path, root, is_format_checked=False)
     name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, None, tuple(project.warnings), validator, project, True)
+    return Shape(name, path, root, schema, None, tuple(project.warnings), project, validator, True)
 
 
 def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, Project]:

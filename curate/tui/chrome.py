@@ -183,7 +183,11 @@ class Rule(Static):
         return Text.assemble((mark * 2 + " ", "muted"), self._title, (" " + mark * rest, "muted"), no_wrap=True, end="")
 
 
-def draw_frame(screen: Screen[Any]) -> None:
-    """Draw the lines around the body of ``screen`` anew."""
-    for line in screen.query(FrameLine):
-        line.show()
+def draw_frame(screen: Screen[Any], kind: type[FrameLine] = FrameLine) -> None:
+    """Draw the lines around the body of ``screen`` anew, or those of one ``kind``: each costs something at every key.
+
+    Keys and tabs change with the focus and with the workspace, never with what is said or decided.
+    """
+    for line in screen.children:
+        if isinstance(line, kind):
+            line.show()

@@ -17,11 +17,11 @@ from textual.worker import get_current_worker
 
 from curate.record import CurateError
 from curate.tui.border import shown
-from curate.tui.chrome import draw_frame
+from curate.tui.chrome import Header, StatusLine, draw_frame
 from curate.tui.dialogs import Ask, Prompt
 from curate.tui.help import Ran
 from curate.tui.status import SIGNS, Severity
-from curate.tui.themes import Harmless, names_of, themes
+from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 500
@@ -33,6 +33,7 @@ class Desk(App[int]):
     def __init__(self, theme: str) -> None:
         """Draw with the theme called ``theme``, or with NO_COLOR set without colours."""
         super().__init__()
+        self.stylesheet = self._styles = StylesByName(variables=self.get_css_variables())
         self.message: Text = Text("")
         self.is_unsaved = False
         self.ran_commands: list[Ran] = []
@@ -50,7 +51,7 @@ class Desk(App[int]):
         """Write ``message`` on the status line of whatever screen is shown; a plain string is made visible first."""
         text = shown(message, _LONGEST_MESSAGE) if isinstance(message, str) else message
         self.message = Text.assemble((SIGNS[severity], "" if severity == "ok" else severity), text)
-        draw_frame(self.screen)
+        draw_frame(self.screen, StatusLine)
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -62,7 +63,9 @@ class Desk(App[int]):
 
     def tell_error(self, error: CurateError) -> None:
         """Write on the status line what went wrong and what to do."""
-        self.is_unsaved = self.is_unsaved or error.code.startswith("E906")
+        if error.code.startswith("E906"):
+            self.is_unsaved = True
+            draw_frame(self.screen, Header)
         self.tell(f"{error.code}: {error.message} {error.hint}".strip(), "error")
 
     def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str) -> None:
@@ -115,6 +118,7 @@ class Desk(App[int]):
         """Draw with the colours of the theme called ``name``, one of `themes.LOOKS`."""
         self.theme = name
         self.console.push_theme(names_of(name))
+        self._styles.choose(name)
         if self.is_running:
             # What was made of style names has kept the colours that they had.
             for screen in self.screen_stack:

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.highlighter import Highlighter
 from rich.text import Text
+from textual.geometry import Size
+from textual.reactive import Reactive
 from textual.widgets import Input, TextArea
 
 from curate.tui.border import same_length
@@ -23,6 +25,9 @@ class _Shown(Highlighter):
 
 class SafeInput(Input):
     """An `Input` for text of the data."""
+
+    # A field keeps its place however long its text is: Textual's own lays out the whole screen anew with each letter.
+    virtual_size = Reactive(Size(0, 0), layout=False)
 
     def __init__(self, value: str | None = None, **options: Any) -> None:
         """Take what `Input` takes, but for a highlighter; a ``placeholder`` is made visible too."""

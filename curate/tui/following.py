@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from curate.record import CurateError
 from curate.table import counted
-from curate.tui.chrome import draw_frame
+from curate.tui.chrome import Header, draw_frame
 from curate.tui.keymap import checked_keymap
 
 if TYPE_CHECKING:
     from curate.tui.app import CurateApp
     from curate.tui.screen import WorkshopScreen
     from curate.workshop import Undone, Workshop
-
-_SHOWN = 3
-
 
 Opener = Callable[[], "Workshop | None"]
 
@@ -130,6 +126,7 @@ class Following:
         changed = exchange()
         self._is_stale_told = False
         self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
+        draw_frame(self._app.screen, Header)
         self.deliver(self._app.present())
         return changed
 
@@ -146,26 +143,19 @@ class Following:
 
     def undo(self) -> None:
         """Take back the annotator's last act and say what it was."""
-        self._tell_undone(self.workshop.undo() if self.has_workshop else None, "undone", "There is nothing to undo.")
+        self._tell_undone(self.workshop.undo() if self.has_workshop else None, "There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was taken back last and say what it was."""
-        self._tell_undone(
-            self.workshop.redo() if self.has_workshop else None, "done again", "There is nothing to redo."
-        )
+        self._tell_undone(self.workshop.redo() if self.has_workshop else None, "There is nothing to redo.")
 
-    def _tell_undone(self, undone: Undone | None, word: str, nothing: str) -> None:
+    def _tell_undone(self, undone: Undone | None, nothing: str) -> None:
         if undone is None:
             self._app.tell(nothing)
-            return
-        kinds = Counter(event.op for event in undone.events)
-        what = ", ".join(f"{number:,} {kind}" if number > 1 else kind for kind, number in kinds.items())
-        names = list(dict.fromkeys(event.id for event in undone.events))
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN:,} more" if names[_SHOWN:] else "")
-        kept = (
-            f"; changed since by somebody else, left as it is: {', '.join(undone.kept[:_SHOWN])}" if undone.kept else ""
-        )
-        self._app.tell(f"{word}: {what} of {shown}{kept}", "warn" if undone.kept else "ok")
+        elif undone.remark:
+            self._app.tell(f"{undone.told}; {undone.remark}", "warn")
+        else:
+            self._app.tell(undone.told)
 
     def _open(self, opener: Opener) -> None:
         try:
@@ -215,6 +205,7 @@ class Following:
 
     def _loaded(self) -> None:
         self._tell_progress(counted(len(self.workshop.catalog), "record"))
+        draw_frame(self._app.screen, Header)
         self.deliver(self._app.present())
 
     def _look(self) -> None:
@@ -229,12 +220,12 @@ class Following:
         finally:
             self._is_looking = False
 
-    def _heard(self, ids: set[str]) -> None:
-        """Take a change from whatever thread it was made in."""
+    def _heard(self, ids: set[str], is_ours: bool) -> None:
+        """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""
         if threading.get_ident() == self._thread:
-            self._spread(ids, is_ours=True)
+            self._spread(ids, is_ours=is_ours)
         else:
-            self._app.call_from_thread(self._spread, ids, is_ours=False)
+            self._app.call_from_thread(self._spread, ids, is_ours=is_ours)
 
     def _spread(self, ids: set[str], *, is_ours: bool) -> None:
         """Tell the screen that is shown, and keep the change for the others until they are."""
@@ -245,7 +236,7 @@ class Following:
             self._app.is_unsaved = False
         else:
             self._app.tell(f"others decided on {counted(len(ids), 'record')}")
-        draw_frame(self._app.screen)
+        draw_frame(self._app.screen, Header)
         if present.NAME in self._told:
             present.changed(ids)
 

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
@@ -94,7 +94,7 @@ class FrameTable(ScrollView, can_focus=True):
         Binding("enter", "open", "Open", show=False, id="table.open"),
     ]
 
-    cursor: reactive[int] = reactive(0, repaint=True)
+    cursor: reactive[int] = reactive(0, repaint=False)
     """Index of the row under the cursor; 0 also where there is no row."""
 
     class Moved(Message):
@@ -140,6 +140,7 @@ class FrameTable(ScrollView, can_focus=True):
         self._start = -1
         self._window: Sequence[tuple[str, ...]] = ()
         self._anchor: int | None = None
+        self._look: tuple[Style, list[int]] | None = None
 
     # What screens call.
 
@@ -209,21 +210,31 @@ class FrameTable(ScrollView, can_focus=True):
         self._measure()
         self._follow()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Draw lines; what they have in common is found once for all of them."""
+        self._look = None
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         """Draw one line: the head, or the row that is scrolled there."""
         left, top = self.scroll_offset
         width = self.size.width
-        base = self.rich_style
+        if self._look is None:
+            # Textual goes up through all ancestors for a style.
+            self._look = self.rich_style, self._widths()
+        base, widths = self._look
         if y == 0:
             style = self.get_component_rich_style("frame-table--head")
-            segments = self._segments(" " * _GUTTER, tuple(c.title for c in self.columns), style, is_head=True)
+            titles = tuple(column.title for column in self.columns)
+            segments = self._segments(" " * _GUTTER, titles, widths, style)
         else:
             index = top + y - 1
             row = self.row(index)
             if not row:
                 return Strip.blank(width, base)
             style = self._row_style(index, base)
-            segments = self._segments(self._gutter(index, row), row, style)
+            # The cursor's own colours must stay readable, so a tone only adds to rows that are not under it.
+            segments = self._segments(self._gutter(index, row), row, widths, style, has_tones=style is base)
         return Strip(segments).crop_extend(left, left + width, style)
 
     def _row_style(self, index: int, base: Style) -> Style:
@@ -238,13 +249,13 @@ class FrameTable(ScrollView, can_focus=True):
         mark = "*" if row[self._key] in self.marks else "+" if self._anchor is not None and index in self.span else " "
         return f"{'>' if index == self.cursor else ' '}{mark} "
 
-    def _segments(self, gutter: str, row: tuple[str, ...], style: Style, *, is_head: bool = False) -> list[Segment]:
+    def _segments(
+        self, gutter: str, row: tuple[str, ...], widths: Sequence[int], style: Style, *, has_tones: bool = False
+    ) -> list[Segment]:
         segments = [Segment(gutter, style)]
-        for column, width, value in zip(self.columns, self._widths(), row, strict=False):
-            tone = column.tone(value) if column.tone and not is_head else ""
-            # The cursor's own colours must stay readable, so a tone only adds to rows that are not under it.
-            is_toned = bool(tone) and style is self.rich_style
-            look = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if is_toned else style
+        for column, width, value in zip(self.columns, widths, row, strict=False):
+            tone = column.tone(value) if column.tone and has_tones else ""
+            look = style + self.get_component_rich_style(f"frame-table--{tone}", partial=True) if tone else style
             segments.append(Segment(cell(value, width, is_right=column.is_right), look))
             segments.append(Segment(" ", style))
         return segments
@@ -257,6 +268,7 @@ class FrameTable(ScrollView, can_focus=True):
         return [column.width or share for column in self.columns]
 
     def _measure(self) -> None:
+        self._look = None
         width = sum(self._widths()) + len(self.columns) + _GUTTER
         self.virtual_size = Size(width if width > self.size.width else 0, self.source.num_rows + 1)
 
@@ -266,10 +278,17 @@ class FrameTable(ScrollView, can_focus=True):
         """Keep the cursor on a row."""
         return max(0, min(self.source.num_rows - 1, value))
 
-    def watch_cursor(self) -> None:
+    def watch_cursor(self, before: int, now: int) -> None:
         """Keep the cursor in sight and tell of it."""
+        scrolled = self.scroll_offset
         self._follow()
-        self.post_message(self.Moved(self, self.cursor, self.current))
+        if self._anchor is not None or self.scroll_offset != scrolled:
+            self.refresh()
+        else:
+            # All other lines stay as they are.
+            self.refresh_line(before + 1)
+            self.refresh_line(now + 1)
+        self.post_message(self.Moved(self, now, self.current))
 
     def _follow(self) -> None:
         top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height - 1)
@@ -314,9 +333,11 @@ class FrameTable(ScrollView, can_focus=True):
         keys = {row[self._key] for row in rows}
         self.marks = self.marks - keys if keys <= self.marks else self.marks | keys
         if self._anchor is None:
+            self.refresh_line(self.cursor + 1)
             self.cursor += 1
-        self._anchor = None
-        self.refresh()
+        else:
+            self._anchor = None
+            self.refresh()
         self.post_message(self.Marked(self))
 
     def action_range(self) -> None:

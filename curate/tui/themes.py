@@ -14,7 +14,9 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.theme import Theme as Names
 from textual.color import Color
+from textual.css.stylesheet import Stylesheet
 from textual.filter import LineFilter
+from textual.style import Style as VisualStyle
 from textual.theme import Theme
 
 from curate.tui.border import harmless
@@ -69,8 +71,31 @@ def names_of(theme: str) -> Names:
             "tab": "bold reverse",
             "added": f"underline {look.accent}",
             "removed": f"strike {look.warn}",
-        }
+        },
+        inherit=False,
     )
+
+
+class StylesByName(Stylesheet):
+    """A style sheet that knows the names of `names_of` too.
+
+    Textual asks Rich what a name means where it styles a part of a text; one that styles the whole text it takes for
+    CSS, finds in it no colour after a long look among all colours there are, and draws the text without any.
+    """
+
+    def __init__(self, *, variables: dict[str, str]) -> None:
+        """Know no name yet; `choose` teaches them."""
+        super().__init__(variables=variables)
+        self._named: dict[str, VisualStyle] = {}
+
+    def choose(self, theme: str) -> None:
+        """Let names mean what they mean under ``theme``."""
+        self._named = {name: VisualStyle.from_rich_style(style) for name, style in names_of(theme).styles.items()}
+
+    def parse_style(self, style_text: str | VisualStyle) -> VisualStyle:
+        """Return the style that a name or a piece of CSS stands for."""
+        named = self._named.get(style_text) if isinstance(style_text, str) else None
+        return super().parse_style(style_text) if named is None else named
 
 
 def _theme(name: str, look: Look) -> Theme:

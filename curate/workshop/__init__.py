@@ -7,32 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 
 from curate.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
+from curate.label import Blind
 from curate.record import CurateError, Finding
-from curate.workshop.acts import Act, Acts, on_present
+from curate.workshop.acts import Act, Acts, Undone, on_present
 from curate.workshop.catalog import Catalog
 from curate.workshop.tail import FILES_CHANGED, Ledger
 from curate.workspace import State, Workspace, inside, open_workspace
 from curate.workspace.fold import Conflict
 
-Listener = Callable[[set[str]], None]
+Listener = Callable[[set[str], bool], None]
+"""Hears which records changed, and whether it is by what this workshop itself has decided or taken back."""
 OnProgress = Callable[[int, int], None]
 Within = Callable[[Callable[[], set[str]]], set[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """An act that was taken back, or done again: its decisions, and on which records it changed nothing.
-
-    Nothing changes where somebody has decided on the same thing since.
-    """
-
-    events: Sequence[AnyEvent]
-    kept: Sequence[str] = ()
 
 
 class Workshop:
@@ -71,6 +61,26 @@ class Workshop:
     def is_loaded(self) -> bool:
         """Whether `load` has finished."""
         return self._held is not None
+
+    @property
+    def blind(self) -> Blind:
+        """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
+
+        Where `blind_fault` says why nobody knows who is asked what, it hides them from whoever has not answered.
+
+        Raises:
+            CurateError: E916 before `load`.
+        """
+        return self._ledger.blind
+
+    @property
+    def blind_fault(self) -> CurateError | None:
+        """What is wrong with the questions or the known answers; None where nothing is.
+
+        Raises:
+            CurateError: E916 before `load`.
+        """
+        return self._ledger.blind_fault
 
     @property
     def num_decisions(self) -> int:
@@ -132,7 +142,7 @@ class Workshop:
         """
         with self._lock:
             events, changed = self._save(on_present(decisions, self._ledger, self.workspace.shape))
-        self._tell(changed)
+        self._tell(changed, is_ours=True)
         return events
 
     def undo(self) -> Undone | None:
@@ -166,7 +176,7 @@ class Workshop:
         with self._lock:
             changed = self._follow(self._ledger, self._acts)
             faults = self._ledger.tail.told_once()
-        self._tell(changed)
+        self._tell(changed, is_ours=False)
         for fault in faults:
             raise fault
         return changed
@@ -224,7 +234,7 @@ class Workshop:
 
     def _read(self, workspace: Workspace, on_progress: OnProgress | None, within: Within) -> set[str]:
         with self._reading:
-            ledger = Ledger(workspace, on_progress)
+            ledger = Ledger(workspace, self.by, on_progress)
             try:
                 ledger.catalog.pin(workspace.pins())
             except CurateError as error:
@@ -239,7 +249,7 @@ class Workshop:
                     # What was decided while the records were read.
                     found = changed | self._follow(ledger, acts)
                     self.workspace, self._held, self._acts = workspace, ledger, acts
-                self._tell(found)
+                self._tell(found, is_ours=False)
                 return found
 
             return within(exchange)
@@ -275,15 +285,15 @@ class Workshop:
             )
             numbers = {event.event for event in events}
             kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
-            undone = Undone(self._acts.meant(act).events, kept)
-        self._tell(changed)
+            undone = Undone(self._acts.meant(act).events, kept, is_redo)
+        self._tell(changed, is_ours=True)
         return undone
 
-    def _tell(self, changed: set[str]) -> None:
+    def _tell(self, changed: set[str], *, is_ours: bool) -> None:
         with ExitStack() as told:
             # All of them hear it, also where one raises.
             for listener in reversed(self._listeners if changed else []):
-                told.callback(listener, changed)
+                told.callback(listener, changed, is_ours)
 
 
 def _at_once(exchange: Callable[[], set[str]]) -> set[str]:

@@ -13,9 +13,38 @@ from curate.journal import AnyEvent, Decision, Undo
 from curate.record import CurateError, Json, Source, canonical
 from curate.say import one_line
 from curate.shape import Shape
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.workshop.tail import Ledger
+
+_SHOWN = 3
+"""Records of an act that are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """An act that was taken back, or done again: its decisions, and on which records it changed nothing.
+
+    Nothing changes where somebody has decided on the same thing since.
+    """
+
+    events: Sequence[AnyEvent]
+    kept: Sequence[str] = ()
+    is_redo: bool = False
+
+    @property
+    def told(self) -> str:
+        """What was taken back or done again, for people."""
+        return f"{'done again' if self.is_redo else 'taken back'}: {told(self.events)}"
+
+    @property
+    def remark(self) -> str:
+        """What stays as it is all the same, and why; empty where nothing does."""
+        if not self.kept:
+            return ""
+        why = "somebody has decided on the same thing since, or it had changed nothing"
+        return f"{counted(len(self.kept), 'record')} unchanged ({_named(self.kept)}): {why}"
 
 
 @dataclass(slots=True, eq=False)
@@ -111,10 +140,13 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
 def told(events: Sequence[AnyEvent]) -> str:
     """Return what an act did, for people: its operations with their counts, and the first records."""
     counts = Counter(event.op for event in events)
-    names = list(dict.fromkeys(event.id for event in events))
     what = ", ".join(op if number == 1 else f"{number:,} x {op}" for op, number in counts.items())
-    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
-    return f"{what}: {', '.join(names[:3])}{more}"
+    return f"{what} of {_named(list(dict.fromkeys(event.id for event in events)))}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(one_line(name, 40) for name in names[:_SHOWN]) + more
 
 
 def on_present(decisions: Sequence[Decision], ledger: Ledger, shape: Shape) -> list[Decision]:

@@ -62,11 +62,11 @@ class Draft:
 
 
 class Drafts:
-    """The drafts of one annotator in one workspace."""
+    """The drafts of one annotator in one workspace: of records, or of what else has a ``folder`` of its own."""
 
-    def __init__(self, root: Path, by: str) -> None:
+    def __init__(self, root: Path, by: str, folder: str = "") -> None:
         self._root = root
-        self._folder = root / FOLDER / safe_name(by)
+        self._folder = root / FOLDER / safe_name(by) / folder
 
     def path(self, name: str) -> Path:
         """Return where the draft of the record called ``name`` lies, or would."""

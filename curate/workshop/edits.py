@@ -32,15 +32,23 @@ class Edit:
     ``notes`` is what a person should know before going on.
     """
 
-    def __init__(self, workshop: Workshop, name: str, base: dict[str, Json], line: dict[str, Json]) -> None:
-        """Take the line that is saved (``base``, empty for a new record) and the line to go on with."""
+    is_line = False
+    """Whether it is of a line that is no record yet: saving it writes the file."""
+
+    def __init__(
+        self, workshop: Workshop, name: str, base: dict[str, Json], line: dict[str, Json], text: str = ""
+    ) -> None:
+        """Take the line that is saved (``base``, empty for a new record) and the line to go on with.
+
+        ``text`` is there in place of a line that is no JSON.
+        """
         self.workshop = workshop
         self.name = name
         self.is_new = not base
         self.notes: list[str] = []
-        self.text = ""
-        """What an editor left and is no JSON; empty otherwise."""
-        self._drafts = Drafts(workshop.root, workshop.by)
+        self.text = text
+        """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
+        self._drafts = Drafts(workshop.root, workshop.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else workshop.state(name).parents()
         self._over: set[str] = set()
         self._is_saving = False
@@ -51,14 +59,19 @@ class Edit:
         self._resume()
 
     @property
+    def draft_name(self) -> str:
+        """What the draft is called."""
+        return self.name
+
+    @property
     def draft_path(self) -> Path:
         """Where the draft lies."""
-        return self._drafts.path(self.name)
+        return self._drafts.path(self.draft_name)
 
     @property
     def editor_path(self) -> Path:
         """Where the text lies while a person's own editor has it."""
-        return self._drafts.editor_path(self.name)
+        return self._drafts.editor_path(self.draft_name)
 
     @property
     def is_changed(self) -> bool:
@@ -77,17 +90,23 @@ class Edit:
             CurateError: E906 when it cannot be written.
         """
         if not self.is_changed:
-            self._drafts.remove(self.name)
+            self._drafts.remove(self.draft_name)
             return
         typed = {pointer: (one.text, one.message) for pointer, one in self.form.typed.items()}
         line = self.form.to_line()
-        self._drafts.write(Draft(self.name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
+        self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
 
     def discard(self) -> None:
-        """Let go of what is typed: the record is as it was saved, and the draft is gone."""
-        self._drafts.remove(self.name)
+        """Let go of what is typed: the record is as it was saved, and the draft is gone.
+
+        Raises:
+            CurateError: E914 and E985 when the draft cannot be removed; else as `follow` does.
+        """
+        self._drafts.remove(self.draft_name)
         self.text = ""
+        self._over.clear()
         self.form = self._form(self.form.saved)
+        self.follow()
 
     def written(self) -> str:
         """Return the text to hand to an editor."""
@@ -96,7 +115,8 @@ class Edit:
     def take(self, text: str) -> list[str]:
         """Take a text back from an editor; return what is wrong with it, each with line and column.
 
-        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended.
+        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
+        `follow` then: while there is such a text, nothing that others change is taken in.
         """
         try:
             line = read_written(text)
@@ -128,11 +148,16 @@ class Edit:
         return self._add() if self.is_new else self._change()
 
     def follow(self) -> list[str]:
-        """Take in what others have changed of the record meanwhile, and return what a person should know of it."""
+        """Take in what others have changed of the record meanwhile, and return what a person should know of it.
+
+        Raises:
+            CurateError: E916 when the record is gone; E974 when another program has changed its file.
+        """
         if self.is_new or self._is_saving:
             return []
         state = self.workshop.state(self.name)
-        if state.parents() == self._parents:
+        if self.text:
+            # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
             return []
         self._parents = state.parents()
         theirs = dict(state.record.data)
@@ -167,7 +192,7 @@ class Edit:
     def _resume(self) -> None:
         """Go on with the draft, if there is one."""
         try:
-            draft = self._drafts.read(self.name)
+            draft = self._drafts.read(self.draft_name)
         except CurateError as error:
             self.notes.append(f"{error.message} {error.hint}")
             return
@@ -176,12 +201,16 @@ class Edit:
         self.text = draft.text
         typed = {pointer: Typed(*one) for pointer, one in draft.typed.items()}
         line, disputed = draft.line, list[str]()
-        if not self.is_new and canonical(draft.base) != canonical(self.form.saved):
+        if not self.is_new and draft.text:
+            self.form = self._form(draft.base)
+        elif not self.is_new and canonical(draft.base) != canonical(self.form.saved):
             line, disputed = rebased(draft.base, draft.line, self.form.saved)
         self.form.resume(line, typed)
         self.notes.append(f"going on with your draft of {draft.at}")
         if not self.is_new and draft.parents != self._parents:
             self.notes.append("it was begun on an older state of the record, and now goes on from the present one")
+        if draft.text:
+            self._parents = draft.parents
         if disputed:
             keys = ", ".join(one_line(key, 40) for key in disputed)
             self._over.update(disputed)
@@ -209,7 +238,7 @@ class Edit:
             named = {place[0]: name, **{key: part for key, part in line.items() if key != place[0]}}
             line = named if shape.is_valid(named) else line
         self._apply(Decision("add", name, fields={"record": line}))
-        self._drafts.remove(self.name)
+        self._drafts.remove(self.draft_name)
         self.name, self.is_new = name, False
         self._begin_anew()
         return f"saved the new record {one_line(name, 60)}"
@@ -224,10 +253,10 @@ class Edit:
             raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
         changed = changes(self.workshop.state(self.name).record.data, self.form.to_line())
         if not changed:
-            self._drafts.remove(self.name)
+            self._drafts.remove(self.draft_name)
             return "nothing has changed"
         self._apply(Decision("edit", self.name, fields={"changes": changed}))
-        self._drafts.remove(self.name)
+        self._drafts.remove(self.draft_name)
         self._begin_anew()
         return f"saved {one_line(self.name, 60)}: {', '.join(one_line(key, 40) for key in changed)}"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from curate.feedback import read_results
 from curate.git import GitError, ask_git
+from curate.label import CATEGORY, questions_of
 from curate.record import SPLITS, CurateError
 from curate.workshop.runs.look import Run
-from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,13 +69,17 @@ def overview(workshop: Workshop, *, is_judged: bool) -> Overview:
     """Count the records of ``workshop``; a second or two for a million of them, so call it in a thread.
 
     With ``is_judged`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
+    Categories are counted as the annotator may see them; see `curate.workspace.blind`.
+
+    Raises:
+        CurateError: E902 for a question that is called as notes or flags are.
     """
     # A screen without records must not wait for it.
     import polars as pl
 
     frame = workshop.catalog.frame(["category", "split", "status", "tokens", "labels"])
-    questions = [question.name for question in workshop.workspace.settings.label.questions] or [CATEGORY]
-    frame = frame.with_columns(is_labelled=pl.all_horizontal(_answered(name) for name in questions))
+    asked = [_answered(question.name) for question in questions_of(workshop.workspace.settings)]
+    frame = frame.with_columns(is_labelled=pl.all_horizontal(asked))
     statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES}
     kept = frame.filter(pl.col("status") != "dropped")
     return Overview(

@@ -11,6 +11,7 @@ from curate.record import CurateError, Record
 from curate.workshop.catalog import open_catalog
 from curate.workshop.catalog.pieces import Progress
 from curate.workspace import State, Workspace
+from curate.workspace.blind import as_seen, blind_in
 from curate.workspace.fold import Fold, Step, folded, steps
 from curate.workspace.kept import folded_files, kept_by_record, read_folded
 
@@ -97,8 +98,8 @@ class Ledger:
     The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
     """
 
-    def __init__(self, workspace: Workspace, on_progress: Progress | None = None) -> None:
-        """Read the journal and the records; ``on_progress`` hears the bytes done and those of all.
+    def __init__(self, workspace: Workspace, by: str, on_progress: Progress | None = None) -> None:
+        """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.
 
         Raises:
             CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
@@ -106,6 +107,7 @@ class Ledger:
         self.tail = Tail(workspace.root)
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
+        self.blind, self.blind_fault = blind_in(workspace, by)
         self._root, self._shape = workspace.root, workspace.shape
         self._known: set[str] = set()
         self._states: dict[str, State | None] = {}
@@ -120,6 +122,10 @@ class Ledger:
         self._fold = folded_last.number if folded_last else 0
         self._kept = kept_by_record(folded_last)
         self.catalog = open_catalog(workspace, on_progress)
+        """Every record as the annotator may see it."""
+        if self.blind_fault is not None:
+            told = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
+            self.catalog.remarks.append(told)
         self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._kept}
         self._late = set(self._kept)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
@@ -224,7 +230,10 @@ class Ledger:
                 self._found[name] = found
         self._states |= done
         self._late -= done.keys()
-        self.catalog.update(done)
+        states = ((name, state) for name, state in done.items() if state is not None)
+        seen = {name: as_seen(state, self.blind, self._shape) for name, state in states}
+        # What is hidden is in no row: no cell, filter, order or count can tell it.
+        self.catalog.update(done, {name: state for name, state in seen.items() if state is not done[name]})
         return set(done)
 
     def _base(self, name: str) -> Record | None:

@@ -15,6 +15,7 @@ from curate.workshop.runs.look import Run, runs_of
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
+    from curate.workshop.catalog import Catalog
     from curate.workshop.overview import Overview
 
 Tone = Literal["error", "warn", ""]
@@ -34,7 +35,7 @@ class Step:
 
 @dataclass(slots=True)
 class Noted:
-    """What screens have found out about a workshop and Home shows; None as long as nobody has looked."""
+    """What screens have found out about the records and Home shows; None as long as nobody has looked."""
 
     num_clusters: int | None = None
     """Clusters of records that repeat one another and are not reviewed."""
@@ -42,12 +43,18 @@ class Noted:
     """Those of them that are in more than one split."""
 
 
-_noted: WeakKeyDictionary[Workshop, Noted] = WeakKeyDictionary()
+_noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
 
 
 def noted(workshop: Workshop) -> Noted:
-    """Return the one note about ``workshop``, to be written to by whoever counts something."""
-    return _noted.setdefault(workshop, Noted())
+    """Return the one note about the records of ``workshop``, to be written to by whoever counts something.
+
+    Once the records were read anew there is another one: what was counted before is not known of these.
+
+    Raises:
+        CurateError: E916 before the records are read.
+    """
+    return _noted.setdefault(workshop.catalog, Noted())
 
 
 def num_problems(workshop: Workshop) -> dict[Severity, int] | None:

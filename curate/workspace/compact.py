@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from curate.door import DoorFault, Entry, strict_loads
+from curate.door import Entry
 from curate.door.rewrite import Ending, Mended, Rewrite
 from curate.journal import FOLDER
 from curate.record import CurateError, Finding, Json, Record, canonical
@@ -26,7 +26,7 @@ from curate.workspace.claim import CLAIM, claimed
 from curate.workspace.foldable import FoldPlan, plan_fold
 from curate.workspace.kept import folded_bytes, folded_files, kept_form, read_folded
 from curate.workspace.paths import inside
-from curate.workspace.respelled import respelled, spelled_anew
+from curate.workspace.respelled import spelled
 from curate.workspace.retired import RETIRED, retire
 from curate.workspace.seal import seal
 
@@ -113,24 +113,12 @@ def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str,
         base, line = waiting.pop(place)
         if not isinstance(item, Entry) or canonical(item.value) != canonical(dict(base.data)):
             raise _changed(path)
-        return ending.mark + _spelled(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
+        return ending.mark + spelled(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
 
     rewrite = Rewrite(path, mend, root=root)
     rewrite.write()
     if waiting:
         raise _changed(path)
-
-
-def _spelled(raw: bytes, line: dict[str, Json], *, is_ascii: bool) -> bytes:
-    """Return ``raw`` as the spelling of ``line``, proved by reading it again."""
-    made = respelled(raw, line, is_ascii=is_ascii)
-    try:
-        if canonical(strict_loads(made)) == canonical(line):
-            return made
-    except DoorFault:
-        # Escapes can make a line too long that is not so without them.
-        pass
-    return spelled_anew(line)
 
 
 def _append(path: Path, lines: Sequence[bytes]) -> None:

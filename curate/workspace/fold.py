@@ -132,6 +132,18 @@ def settled(
     return _line(record, trail.facts), trail.kept(), len(found.findings)
 
 
+def answered(name: str, events: Sequence[AnyEvent], kept: Kept | None = None) -> State:
+    """Return a record with its answers as decisions leave them, and with nothing of what its line says.
+
+    For whoever must know no more than that, and would have to read all lines to find this one.
+    """
+    trail = Trail(kept)
+    for event, seen in ordered(events, trail.base):
+        trail.apply(event, seen)
+    answers, resolved = _answers(trail.facts)
+    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=trail.heads)
+
+
 def line_digest(record: Record) -> str:
     """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line.
 
@@ -184,6 +196,19 @@ def _state(record: Record | None, trail: Trail, shape: Shape) -> State | None:
     if line is None or (record is None and not shape.is_valid(line)):
         return None
     seen = _seen(record, line, trail, shape)
+    answers, resolved = _answers(facts)
+    agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
+    labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
+    seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
+    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(trail, shape):
+        seen = replace(seen, category=agreed[CATEGORY])
+    dropped, is_wanted = facts.get(STATUS) or (None, False)
+    return State(seen, dropped, is_wanted, answers, resolved, trail.heads)
+
+
+def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:
+    """Return, by question, what each annotator answered, and what was settled."""
     answers: dict[str, dict[str, Json]] = {}
     resolved: dict[str, Json] = {}
     for facet, value in facts.items():
@@ -193,14 +218,7 @@ def _state(record: Record | None, trail: Trail, shape: Shape) -> State | None:
             answers.setdefault(facet[1], {})[facet[2]] = value
         elif facet[0] == "resolved":
             resolved[facet[1]] = value
-    agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
-    taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
-    labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
-    seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
-    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(trail, shape):
-        seen = replace(seen, category=agreed[CATEGORY])
-    dropped, is_wanted = facts.get(STATUS) or (None, False)
-    return State(seen, dropped, is_wanted, answers, resolved, trail.heads)
+    return answers, resolved
 
 
 def _seen(record: Record | None, line: dict[str, Json], trail: Trail, shape: Shape) -> Record:
@@ -304,4 +322,16 @@ def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding
     )
 
 
-__all__ = ["CATEGORY", "Conflict", "Fold", "Kept", "State", "Step", "fold", "folded", "line_digest", "steps"]
+__all__ = [
+    "CATEGORY",
+    "Conflict",
+    "Fold",
+    "Kept",
+    "State",
+    "Step",
+    "answered",
+    "fold",
+    "folded",
+    "line_digest",
+    "steps",
+]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from curate.door import strict_loads
+from curate.door import DoorFault, strict_loads
 from curate.record import Json, canonical
 
 # Possessive repeats, as in `curate.door`: a string of a million escapes would else keep a million places to go back to.
@@ -39,19 +39,31 @@ def respelled(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
     is_tight = not first.colon.endswith(b" ")
     comma = next((member.lead for member in list(members.values())[1:]), b"," if is_tight else b", ")
 
-    def spelled(value: Json) -> bytes:
+    def one(value: Json) -> bytes:
         return json.dumps(value, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (", ", ": ")).encode()
 
     made: list[_Member] = []
     for key, value in line.items():
-        member = members.get(key) or _Member(comma, spelled(key), first.colon, b"")
+        member = members.get(key) or _Member(comma, one(key), first.colon, b"")
         is_same = key in old and canonical(old[key]) == canonical(value)
-        made.append(member if is_same else member._replace(value=spelled(value)))
+        made.append(member if is_same else member._replace(value=one(value)))
     parts = [raw[: raw.index(b"{") + 1]]
     for place, member in enumerate(made):
         lead = member.lead if member.key != first.key else comma
         parts += [lead if place else first.lead, *member[1:]]
     return b"".join([*parts, closing])
+
+
+def spelled(raw: bytes, line: Mapping[str, Json], *, is_ascii: bool) -> bytes:
+    """Return what `respelled` does, proved by reading it again; where that is not ``line``, the line spelled anew."""
+    made = respelled(raw, line, is_ascii=is_ascii)
+    try:
+        if canonical(strict_loads(made)) == canonical(line):
+            return made
+    except DoorFault:
+        # Escapes can make a line too long that is not so without them.
+        pass
+    return spelled_anew(line)
 
 
 def spelled_anew(line: Mapping[str, Json]) -> bytes:

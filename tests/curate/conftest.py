@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,22 @@ import pytest
 from curate.workspace import Workspace, open_workspace
 
 MakeWorkspace = Callable[..., Workspace]
+QUESTIONS = """
+[split]
+seed = 1
+[label]
+overlap = {overlap}
+annotators = {team}
+gold = "{gold}"
+guide = "{guide}"
+[[label.questions]]
+name = "topic"
+ask = "What is it about?"
+values = ["billing", "returns", "other"]
+[[label.questions]]
+name = "quality"
+values = ["good", "poor"]
+"""
 
 
 def support_lines(count: int = 60) -> list[dict[str, Any]]:
@@ -42,6 +58,40 @@ def make_workspace(tmp_path: Path) -> MakeWorkspace:
         return open_workspace(folder)
 
     return make
+
+
+@pytest.fixture
+def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
+    """Return a function that seats an annotator at a desk in one workspace, made with the first of them.
+
+    What it is made of: ``lines``, ``files`` by name, and ``settings``, or ``overlap``, ``team``, ``gold``, ``guide``.
+    """
+    from curate.workshop import open_workshop
+    from curate.workshop.labelling import Desk
+
+    known: dict[str, Path] = {}
+    open_ones: list[Any] = []
+
+    def take(by: str = "ana", *, question: str = "", order: Any = "file", is_all: bool = False, **given: Any) -> Desk:
+        if not known:
+            questions = QUESTIONS.format(
+                overlap=given.get("overlap", 1.0), team=json.dumps(given.get("team", [])), gold=given.get("gold", ""),
+                guide=given.get("guide", ""),
+            )  # fmt: skip
+            known["root"] = make_workspace(given.get("lines"), given.get("settings", questions)).root
+            for name, text in given.get("files", {}).items():
+                (known["root"] / name).write_text(text, encoding="utf-8")
+        workshop = open_workshop(known["root"], by)
+        open_ones.append(workshop)
+        workshop.load()
+        desk = Desk(workshop)
+        open_ones.append(desk)
+        desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
+        return desk
+
+    yield take
+    for one in reversed(open_ones):
+        one.close()
 
 
 def spread(value: float) -> dict[str, float]:

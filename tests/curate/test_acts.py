@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.journal import EVENTS
-from curate.workshop.acts import Acts, told
+from curate.workshop.acts import Acts, Undone, told
 
 
 def event(op, act, record="a", **fields):
@@ -29,8 +29,18 @@ def test_an_act_is_what_was_saved_together():
     acts = Acts()
     acts.add(drop("a", "b", "c"))
     acts.add(drop("d"))
-    assert [told(act.events) for act in acts.done] == ["3 x drop: a, b, c", "drop: d"]
-    assert told(drop(*"abcdef")) == "6 x drop: a, b, c and 3 more"
+    assert [told(act.events) for act in acts.done] == ["3 x drop of a, b, c", "drop of d"]
+    assert told(drop(*"abcdef")) == "6 x drop of a, b, c and 3 more"
+
+
+def test_what_was_taken_back_is_told_with_what_stays_as_it_is():
+    events = drop("a", "b\x1b[2J", "c", "d")
+    undone = Undone(events, ["a", "b\x1b[2J"])
+    assert undone.told.startswith("taken back: 4 x drop of a, b")
+    assert undone.remark.startswith("2 records unchanged (a, b")
+    assert "\x1b" not in undone.told + undone.remark
+    assert Undone(events, is_redo=True).told.startswith("done again: 4 x drop of a, ")
+    assert Undone(events).remark == ""
 
 
 def test_something_new_ends_what_can_be_done_again():

@@ -187,6 +187,18 @@ def test_categories_are_shown_as_elsewhere(make_workspace: Callable[..., Workspa
     assert "\u202e" not in stdout
 
 
+def test_categories_that_are_settled_have_their_names_and_others_numbers(
+    make_workspace: Callable[..., Workspace],
+) -> None:
+    workspace = make_workspace(settings="[split]\nseed = 1\n[categories.billing]\n")
+    workspace = answer(workspace, "ana", "category", dict.fromkeys(names(0, 2), "billing"))
+    answer(workspace, "bo", "category", dict.fromkeys(names(0, 2), "odd"))
+    stdout = run(str(workspace.root)).stdout
+    assert "#1" in stdout
+    assert "billing" in stdout
+    assert "odd" not in stdout
+
+
 def test_dropped_records_are_left_out_aloud(answered: Workspace) -> None:
     drops = [Decision("drop", name, fields={"reason": "off topic"}) for name in names(0, 5)]
     answered.apply(drops, by="ana")

@@ -251,10 +251,25 @@ def test_staged_choices_outlive_the_process(make_workspace):
     assert again.take_back()[0].what == "leave"
     assert again.choices[leak.name].what == "keep"
     assert read_staged(workspace.root, "bo", clusters)[0].choices == {}
-    again.clear()
+    again.forget(again.choices.values())
     assert read_staged(workspace.root, "ana", clusters)[0].choices == {}
     # Nothing of it was a decision.
     assert not (workspace.root / "journal").exists()
+
+
+def test_what_is_staged_while_others_are_written_stays(make_workspace):
+    workspace = make_workspace([*FAMILY, *PAIRS])
+    clusters = find_clusters(workspace)
+    staged, _ = read_staged(workspace.root, "ana", clusters)
+    leak, pair, other = clusters.open[0], clusters.of_record("a0"), clusters.of_record("a1")
+    staged.stage([choose(leak, "leave", "first", "near"), choose(pair, "drop", "a0", "b0")])
+    staged.stage([choose(leak, "keep", "first", "near")])
+    written = list(staged.choices.values())
+    later = [choose(pair, "keep", "b0", "a0"), choose(other, "leave", "a1", "b1")]
+    staged.stage(later)
+    staged.forget(written)
+    assert [staged.choices.get(one.name) for one in (leak, pair, other)] == [None, *later]
+    assert read_staged(workspace.root, "ana", clusters)[0].choices == staged.choices
 
 
 def test_choices_that_mean_something_else_now_are_counted(make_workspace):
@@ -265,7 +280,7 @@ def test_choices_that_mean_something_else_now_are_counted(make_workspace):
         [choose(clusters.of_record("a0"), "keep", "a0", "b0"), choose(clusters.open[0], "keep", "first", "near")]
     )
     after = write(workspace, clusters, [choose(clusters.of_record("b0"), "drop", "a0", "b0")])
-    moved, lost = staged.moved_to(find_clusters(after))
+    moved, lost = read_staged(workspace.root, "ana", find_clusters(after))
     assert (list(moved.choices), lost) == ([clusters.open[0].name], 1)
 
 

@@ -16,11 +16,10 @@ from curate.label import (  # noqa: E402  it needs numpy
     ASIDES,
     ORDERS,
     Assignment,
+    Blind,
     Facts,
     Suggestions,
     Trainer,
-    answers_for,
-    is_hidden,
     ordered,
     question_of,
     questions_of,
@@ -131,15 +130,26 @@ def test_least_certain_disagreed_on_and_longest_unseen_come_first() -> None:
 NAMES = st.sampled_from(["ana", "bo", "cem"])
 
 
-@given(st.dictionaries(NAMES, st.text(min_size=1), max_size=3), NAMES, st.booleans())
+@given(st.dictionaries(NAMES, st.text(min_size=1), max_size=3), NAMES, st.booleans(), st.booleans())
 def test_nobody_sees_anothers_answer_before_giving_their_own(
-    answers: dict[str, str], by: str, is_resolved: bool
+    answers: dict[str, str], by: str, is_resolved: bool, is_asked: bool
 ) -> None:
-    state = SimpleNamespace(answers={"q": answers} if answers else {}, resolved={"q": "x"} if is_resolved else {})
-    seen = answers_for(state, "q", by)
-    assert seen == (answers if by in answers or is_resolved else {})
-    assert is_hidden(state, "q", by) == (bool(answers) and not seen)
-    assert answers_for(state, "other", by) == {}
+    state: Any = SimpleNamespace(
+        record=SimpleNamespace(id="r1"),
+        answers={"q": answers, "note": answers} if answers else {},
+        resolved={"q": "x"} if is_resolved else {},
+    )
+    # What is known asks everybody of the team, and no stranger.
+    blind = Blind(by, {"q": Assignment((by,) if is_asked else ("dan",), gold={"r1"})})
+    has_to_answer = by not in answers and not is_resolved
+    assert blind.still_asks(state, "q") == (has_to_answer and is_asked)
+    assert blind.hides(state, "q") == (bool(answers) and has_to_answer and is_asked)
+    assert blind.hidden(state) == ({"q"} if blind.hides(state, "q") else set())
+    # Who has a record at hand is about to answer, asked or not.
+    assert blind.answers(state, "q") == ({} if has_to_answer else answers)
+    assert Blind(by, None).hides(state, "q") == (bool(answers) and has_to_answer)
+    assert not Blind(by, None).hides(state, "note")
+    assert blind.answers(state, "other") == {}
 
 
 def test_questions_have_the_values_to_choose_from() -> None:

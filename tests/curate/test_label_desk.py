@@ -1,64 +1,19 @@
-"""A desk in a real workspace: what is asked, answered, taken back and hidden; and how disagreements are settled."""
+"""A desk in a real workspace: what is asked, answered, taken back and hidden."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from curate.journal import Decision
 from curate.record import CurateError
-from curate.workshop import Workshop, open_workshop
-from curate.workshop.labelling import Desk, Item, Waiting, settle, waiting
-from curate.workspace import Workspace, open_workspace
+from curate.workshop.labelling import Desk
+from curate.workspace import open_workspace
 
-TOPIC = """
-[split]
-seed = 1
-[label]
-overlap = {overlap}
-annotators = {team}
-gold = "{gold}"
-[[label.questions]]
-name = "topic"
-ask = "What is it about?"
-values = ["billing", "returns", "other"]
-[[label.questions]]
-name = "quality"
-values = ["good", "poor"]
-"""
 Sit = Callable[..., Desk]
-
-
-def settings(*, overlap: float = 1.0, team: list[str] | None = None, gold: str = "") -> str:
-    return TOPIC.format(overlap=overlap, team=json.dumps(team or []), gold=gold)
-
-
-@pytest.fixture
-def sit(make_workspace: Callable[..., Workspace]) -> Iterator[Sit]:
-    """Return a function that seats an annotator in one workspace, made with the first of them."""
-    known: dict[str, Path] = {}
-    open_ones: list[tuple[Workshop, Desk]] = []
-
-    def take(by: str = "ana", *, question: str = "", order: str = "file", is_all: bool = False, **given: Any) -> Desk:
-        if not known:
-            known["root"] = make_workspace(given.get("lines"), given.get("settings", settings())).root
-            for name, text in given.get("files", {}).items():
-                (known["root"] / name).write_text(text, encoding="utf-8")
-        workshop = open_workshop(known["root"], by)
-        workshop.load()
-        desk = Desk(workshop)
-        open_ones.append((workshop, desk))
-        desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))  # type: ignore[arg-type]
-        return desk
-
-    yield take
-    for workshop, desk in open_ones:
-        desk.close()
-        workshop.close()
 
 
 def names(desk: Desk) -> list[str]:
@@ -191,7 +146,7 @@ def test_agreement_follows_every_answer(sit: Sit) -> None:
 
 
 def test_what_others_answer_meanwhile_is_asked_no_more(sit: Sit) -> None:
-    desk = sit("ana", settings=settings(overlap=0.0))
+    desk = sit("ana", overlap=0.0)
     other = sit("bo")
     for _ in range(5):
         other.answer("other")
@@ -206,7 +161,7 @@ def test_what_others_answer_meanwhile_is_asked_no_more(sit: Sit) -> None:
 
 def test_a_team_shares_the_work_and_strangers_have_none(sit: Sit) -> None:
     team = ["ana", "bo"]
-    mine = names(sit("ana", settings=settings(overlap=0.5, team=team)))
+    mine = names(sit("ana", overlap=0.5, team=team))
     theirs = names(sit("bo"))
     assert set(mine) | set(theirs) == {f"r{number:03}" for number in range(60)}
     assert 15 <= len(set(mine) & set(theirs)) <= 45
@@ -218,10 +173,7 @@ def test_a_team_shares_the_work_and_strangers_have_none(sit: Sit) -> None:
 def test_known_answers_are_asked_of_all_and_look_like_any_other(sit: Sit) -> None:
     gold = "".join(json.dumps({"id": f"r{n:03}", "question": "topic", "value": "other"}) + "\n" for n in (4, 9))
     team = ["ana", "bo", "cem"]
-    desks = {
-        who: sit(who, settings=settings(overlap=0.0, team=team, gold="gold.jsonl"), files={"gold.jsonl": gold})
-        for who in team
-    }
+    desks = {who: sit(who, overlap=0.0, team=team, gold="gold.jsonl", files={"gold.jsonl": gold}) for who in team}
     for who, desk in desks.items():
         asked = names(desk)
         assert {"r004", "r009"} <= set(asked), who
@@ -315,125 +267,8 @@ def test_the_least_certain_come_first_and_suggestions_are_out_of_sample(sit: Sit
     assert (before.value, after.value) == ("returns", "returns")
 
 
-def review(desk: Desk) -> Waiting:
-    desk.workshop.refresh()
-    return waiting(desk.workshop, desk)
-
-
-def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) -> None:
-    sit("ana").answer("billing")
-    sit("bo").answer("returns")
-    desk = sit("cem")
-    found = review(desk)
-    assert [(item.record, item.question, item.conflict) for item in found.items] == [("r000", "topic", None)]
-    sides = [(side.value, side.people) for side in found.items[0].sides]
-    assert sides == [("billing", ("ana",)), ("returns", ("bo",)), ("other", ())]
-    settle(desk.workshop, found.items[0], found.items[0].sides[2])
-    assert review(desk).items == []
-    state = open_workspace(desk.workshop.root).states()[0]
-    assert (state.resolved, state.record.labels["topic"]) == ({"topic": "other"}, "other")
-    assert state.answers["topic"] == {"ana": "billing", "bo": "returns"}
-    desk.workshop.undo()
-    assert len(review(desk).items) == 1
-
-
-def test_whoever_is_still_asked_does_not_see_the_disagreement(sit: Sit) -> None:
-    team = ["ana", "bo", "cem"]
-    gold = json.dumps({"id": "r000", "question": "topic", "value": "other"}) + "\n"
-    sit("ana", settings=settings(team=team, gold="gold.jsonl"), files={"gold.jsonl": gold})
-    for who, value in (("ana", "billing"), ("bo", "returns")):
-        workshop = sit(who).workshop
-        workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": value})])
-    desk = sit("cem")
-    found = review(desk)
-    assert (found.items, found.num_unanswered) == ([], 1)
-    desk.workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": "other"})])
-    assert len(review(desk).items) == 1
-
-
-def test_notes_and_flags_are_no_disagreement(sit: Sit) -> None:
-    sit("ana").note("good one")
-    desk = sit("bo")
-    desk.note("bad one")
-    assert review(desk).items == []
-
-
-def apart(sit: Sit, first: Decision, second: Decision) -> Item:
-    """Let two people decide on the same record without having seen one another's decision."""
-    ana, bo = sit("ana"), sit("bo")
-    ana.workshop.apply([first])
-    bo.workshop.apply([second])
-    found = review(sit("cem"))
-    assert len(found.items) == 1
-    return found.items[0]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "facet"),
-    [
-        (
-            ("edit", {"changes": {"output": "left"}}), ("edit", {"changes": {"output": "right"}}), ("data", "output"),
-        ),
-        (("assign", {"split": "train"}), ("assign", {"split": "test"}), ("split",)),
-        (("drop", {"reason": "spam"}), ("restore", {}), ("status",)),
-        (
-            ("resolve", {"question": "topic", "value": "other"}),
-            ("resolve", {"question": "topic", "value": "billing"}),
-            ("resolved", "topic"),
-        ),
-    ],
-)  # fmt: skip
-def test_what_was_decided_apart_is_settled_by_deciding_once_more(
-    sit: Sit, one: tuple[Any, dict[str, Any]], other: tuple[Any, dict[str, Any]], facet: tuple[str, ...]
-) -> None:
-    item = apart(sit, Decision(one[0], "r005", fields=one[1]), Decision(other[0], "r005", fields=other[1]))
-    assert item.conflict is not None
-    assert item.conflict.facet == facet
-    assert sorted(people for side in item.sides for people in side.people) == ["ana", "bo"]
-    desk = sit("cem")
-    for number in (0, 1):
-        desk.workshop.refresh()
-        settle(desk.workshop, item, item.sides[number])
-        workspace = open_workspace(desk.workshop.root)
-        state = next(state for state in workspace.states() if state.record.id == "r005")
-        holds = {
-            "data": lambda state=state: state.record.data["output"],
-            "split": lambda state=state: state.record.split,
-            "status": lambda state=state: [state.dropped, state.is_wanted],
-            "resolved": lambda state=state: state.resolved["topic"],
-        }[facet[0]]()  # type: ignore[no-untyped-call]
-        assert holds == item.sides[number].value
-        assert review(desk).items == []
-
-
-def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
-    def line(text: str) -> dict[str, Any]:
-        return {"record": {"id": "new", "instruction": "Say.", "output": text}}
-
-    item = apart(sit, Decision("add", "new", fields=line("left")), Decision("add", "new", fields=line("right")))
-    desk = sit("cem")
-    wanted = next(side for side in item.sides if side.people == ("bo",))
-    settle(desk.workshop, item, wanted)
-    assert review(desk).items == []
-    state = open_workspace(desk.workshop.root).states()[-1]
-    assert (state.record.id, state.record.completion) == ("new", "right")
-
-
-def test_ones_own_answers_in_two_sittings_are_settled_by_oneself(sit: Sit) -> None:
-    first, second = sit("ana"), sit("ana")
-    first.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "billing"})])
-    second.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "other"})])
-    found = review(sit("bo"))
-    assert (found.items, len(found.others_own)) == ([], 1)
-    ana = sit("ana")
-    (item,) = review(ana).items
-    settle(ana.workshop, item, next(side for side in item.sides if side.value == "other"))
-    assert review(ana).items == []
-    assert given(ana) == {"r001": "other"}
-
-
 def test_guidelines_are_read_from_inside_the_workspace_only(sit: Sit) -> None:
-    desk = sit(settings=settings().replace("[label]", '[label]\nguide = "guide.md"'), files={"guide.md": "# Be fair\n"})
+    desk = sit(guide="guide.md", files={"guide.md": "# Be fair\n"})
     assert desk.guideline() == "# Be fair\n"
     (desk.workshop.root / "guide.md").write_bytes(b"\xff\xfe")
     with pytest.raises(CurateError) as error:

@@ -283,6 +283,29 @@ def test_two_who_search_at_once_get_what_one_search_finds(shop, monkeypatch):
     assert not book_of(shop).is_searching
 
 
+def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(shop, monkeypatch):
+    begun = []
+    run = Child.run
+
+    def reload_first(self, *asked):
+        found = run(self, *asked)
+        begun.append(shop.catalog)
+        if len(begun) == 1:
+            shop.reload()
+        return found
+
+    monkeypatch.setattr(Child, "run", reload_first)
+    found = book_of(shop).search()
+    assert [catalog is shop.catalog for catalog in begun] == [False, True]
+    assert book_of(shop).found is found
+    told = {shop.catalog.row(number).status for number in range(shop.catalog.num_rows)}
+    assert "error" in told
+    shop.reload()
+    # What comes late from the search before must not make records of the new catalogue "ok".
+    book_of(shop).catch_up(["messy-01"])
+    assert not shop.catalog.is_judged
+
+
 def test_a_process_that_is_killed_is_told(shop, monkeypatch):
     monkeypatch.setattr("curate.workshop.problems.search.sys.executable", "/bin/false")
     with pytest.raises(CurateError, match="ended with code 1"):

@@ -61,6 +61,15 @@ def test_what_was_counted_is_told(opened) -> None:
     assert not [text for text in told(workshop) if "repeat" in text]
 
 
+def test_what_was_counted_is_not_known_of_records_read_anew(opened) -> None:
+    workshop = opened()
+    before = noted(workshop)
+    before.num_clusters, before.num_leaks = 3, 1
+    workshop.reload()
+    assert noted(workshop) is not before
+    assert "repeats not counted yet" in told(workshop)
+
+
 def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
     lines = [
         {"id": f"r{number}", "instruction": f"q {number}", "output": "x" * 4 * (number + 1), "split": split,

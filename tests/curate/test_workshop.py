@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -109,7 +110,7 @@ def test_what_the_schema_refuses_is_not_saved(root):
 def test_listeners_hear_of_every_change(root):
     heard = []
     with opened(root) as workshop, opened(root, "bo") as other:
-        end = workshop.subscribe(heard.append)
+        end = workshop.subscribe(lambda ids, is_ours: heard.append((ids, is_ours)))
         workshop.apply([Decision("restore", "a")])
         workshop.undo()
         assert workshop.refresh() == set()
@@ -118,7 +119,25 @@ def test_listeners_hear_of_every_change(root):
         assert workshop.state("b").dropped == "x"
         end()
         workshop.redo()
-    assert heard == [{"a"}, {"a"}, {"b"}]
+    assert heard == [({"a"}, True), ({"a"}, True), ({"b"}, False)]
+
+
+def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
+    heard = []
+    with opened(root) as workshop, opened(root, "bo") as other:
+        workshop.subscribe(lambda ids, is_ours: heard.append(is_ours))
+        other.apply([Decision("drop", "b", fields={"reason": "x"})])
+        calls = [
+            lambda: workshop.apply([Decision("drop", "a", fields={"reason": "x"})]),
+            workshop.undo,
+            workshop.refresh,
+            workshop.redo,
+        ]
+        for call in calls:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+    assert heard == [True, True, False, True]
 
 
 def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):

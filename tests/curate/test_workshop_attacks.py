@@ -151,7 +151,7 @@ def test_what_others_decide_is_not_lost_when_files_change(root):
 def test_one_is_told_and_reads_again(root):
     with opened(root) as workshop:
         heard = []
-        workshop.subscribe(heard.append)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         workshop.apply([edit("a", output="five")])
         assert workshop.is_current()
         write(root, [LINES[0] | {"category": "maths"}, LINES[1] | {"output": "Red."}, *LINES[2:]])
@@ -534,7 +534,7 @@ def newer(path):
 def test_a_newer_event_hides_nothing_else_and_is_told_once(root):
     with opened(root) as workshop, opened(root, "bo") as bo, opened(root, "zoe") as zoe:
         heard = []
-        workshop.subscribe(heard.append)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         path = plant(root, forged("a"))
         newer(path)
         bo.apply([label("b", 1)])
@@ -666,7 +666,7 @@ def test_what_was_not_saved_did_not_happen(root, monkeypatch, name):
 
     with opened(root) as workshop:
         heard = []
-        workshop.subscribe(heard.append)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         workshop.apply([drop("a")])
         workshop.apply([drop("b")])
         workshop.undo()
@@ -701,13 +701,13 @@ def test_what_was_not_saved_did_not_happen(root, monkeypatch, name):
 def test_a_listener_that_raises_keeps_nobody_from_hearing(root):
     heard = []
 
-    def broken(ids):
+    def broken(*_):
         raise LookupError("a screen is broken")
 
     with opened(root) as workshop:
-        workshop.subscribe(heard.append)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         workshop.subscribe(broken)
-        workshop.subscribe(heard.append)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         for call in (lambda: workshop.apply([drop("a")]), workshop.undo, workshop.redo):
             with pytest.raises(LookupError):
                 call()
@@ -720,8 +720,8 @@ def test_who_has_stopped_listening_may_stop_again(root):
     with opened(root) as workshop:
         heard = []
         ends = []
-        ends.append(workshop.subscribe(lambda ids: ends[0]()))
-        workshop.subscribe(heard.append)
+        ends.append(workshop.subscribe(lambda *_: ends[0]()))
+        workshop.subscribe(lambda ids, _: heard.append(ids))
         workshop.apply([drop("a")])
         ends[0]()
         workshop.apply([])
@@ -732,7 +732,7 @@ def test_a_listener_may_wait_for_another_thread(root):
     with opened(root) as workshop:
         answers = []
 
-        def ask(ids):
+        def ask(*_):
             thread = threading.Thread(target=lambda: answers.append(workshop.state("b").dropped))
             thread.start()
             thread.join(5)
@@ -829,7 +829,7 @@ def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch
 def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
     with opened(root) as workshop:
         asked, heard = [], []
-        workshop.subscribe(lambda ids: heard.append((ids, workshop.catalog is catalog)))
+        workshop.subscribe(lambda ids, _: heard.append((ids, workshop.catalog is catalog)))
         write(root, LINES[1:])
         catalog = workshop.catalog
 

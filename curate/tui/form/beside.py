@@ -98,7 +98,9 @@ class Beside(VerticalScroll):
         if self._nearest is not None:
             update_if_other(parts["nearest"], neighbour_lines(self._neighbours, self._nearest.threshold))
         width = max(30, self.size.width - 3)
-        update_if_other(parts["diff"], difference(edit.form.saved, line, width, is_new=edit.is_new))
+        update_if_other(
+            parts["diff"], difference(edit.form.saved, line, width, is_new=edit.is_new and not edit.is_line)
+        )
 
     def _look(self) -> None:
         """Look for the nearest records in a worker, if there is anything new to look for."""

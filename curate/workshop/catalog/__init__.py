@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -49,6 +51,8 @@ class Catalog:
         """How often findings have given all records their status."""
         self._base = base
         self._patch = Patch()
+        self._unseen = Patch()
+        """What rows are of which not all may be seen, or might not be; the patch has what may."""
         self._added: dict[str, int] = {}
         self._ranks = np.zeros(len(base) + _ROOM, np.uint8)
         self._pins: Mapping[str, Split] = {}
@@ -134,11 +138,12 @@ class Catalog:
         frame = self.frame([by], rows)
         return frame.select(pl.col("row").sort_by(by, "row", descending=[is_descending, False]))["row"]
 
-    def frame(self, columns: Collection[str], rows: Rows | None = None) -> pl.DataFrame:
+    def frame(self, columns: Collection[str], rows: Rows | None = None, *, is_whole: bool = False) -> pl.DataFrame:
         """Return some columns of ``rows``, by default of every record that is there, beside ``row``, their number.
 
         The columns are those of `Row`; prompts and completions are cut to their first `HEAD` characters, ``labels`` is
-        a list of structs (who, question, answer), ``status`` an enum from good to bad.
+        a list of structs (who, question, answer), ``status`` an enum from good to bad. With ``is_whole`` also what must
+        not be seen is there: for what is learned from all records, and never for eyes.
 
         Raises:
             KeyError: there is no such column.
@@ -147,7 +152,8 @@ class Catalog:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
         found = self._of_base(lambda base: self._columns(base, columns))
         with self._lock:
-            for frame in map(self._completed, self._patch.frames()):
+            patches = (self._patch, self._unseen) if is_whole else (self._patch,)
+            for frame in map(self._completed, chain.from_iterable(patch.frames() for patch in patches)):
                 changed = frame.select("row", *(_cut(name) for name in columns))
                 found = pl.concat([found.filter(~pl.col("row").is_in(changed["row"].implode())), changed])
             gone = pl.Series("row", sorted(self._patch.gone), pl.UInt32)
@@ -195,8 +201,11 @@ class Catalog:
 
     # What changes.
 
-    def update(self, changes: Mapping[str, State | None]) -> None:
-        """Show records as decisions have left them; None stands for one that is no more, or not yet."""
+    def update(self, changes: Mapping[str, State | None], seen: Mapping[str, State] = MappingProxyType({})) -> None:
+        """Show records as decisions have left them; None stands for one that is no more, or not yet.
+
+        ``seen`` has what is to be shown instead of those of them that must not be seen as they are.
+        """
         with self._lock:
             for name, state in changes.items():
                 row = self._row_of(name)
@@ -204,8 +213,11 @@ class Catalog:
                     row = self._added[name] = self.num_rows
                     if row == len(self._ranks):
                         self._ranks = np.concatenate([self._ranks, np.zeros_like(self._ranks)])
-                if row is not None:
-                    self._patch.put(row, self._patched_by(name, state) if state else None)
+                if row is None:
+                    continue
+                if name in seen or row in self._unseen:
+                    self._unseen.put(row, _patched(name, state))
+                self._patch.put(row, _patched(name, seen.get(name, state)))
 
     def judge(self, severities: Mapping[str, Severity]) -> None:
         """Give the records named the status of the worst finding about each, and all others the status "ok"."""
@@ -313,9 +325,6 @@ class Catalog:
         splits = [self._pins.get(name, split) for name, split in frame.select("id", "split").iter_rows()]
         return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String))
 
-    def _patched_by(self, name: str, state: State) -> Patched:
-        return Patched(name, values_of(state.record, state.answers), state.dropped is not None)
-
     def _shown(self, row: int) -> Row:
         patched = self._patch.get(row) if row in self._patch else None
         values = patched.values if patched else self._base.values(row)
@@ -357,6 +366,10 @@ def open_catalog(workspace: Workspace, on_progress: Progress | None = None, *, k
         else:
             return Catalog(workspace, base, remarks)
     raise AssertionError("the last try has raised")
+
+
+def _patched(name: str, state: State | None) -> Patched | None:
+    return Patched(name, values_of(state.record, state.answers), state.dropped is not None) if state else None
 
 
 def _cut(name: str) -> pl.Expr:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,22 +59,20 @@ class Staged:
         self._replace(self._steps[:-1])
         return last
 
-    def clear(self) -> None:
-        """Forget all choices: they are written, or not wanted any more.
+    def forget(self, written: Iterable[Choice]) -> None:
+        """Forget choices that are written, and those that they had taken the place of; what was staged since stays.
 
         Raises:
-            CurateError: E906 when the file cannot be removed.
+            CurateError: E906 when that cannot be kept; then all of them stay.
         """
-        self._replace([])
+        known = self.choices
+        gone = {choice.cluster for choice in written if known.get(choice.cluster) == choice}
+        kept = [[choice for choice in step if choice.cluster not in gone] for step in self._steps]
+        self._replace([step for step in kept if step])
 
     def summary(self) -> Summary:
         """Return what the choices come to."""
         return summary(self.clusters, self.choices.values())
-
-    def moved_to(self, clusters: Clusters) -> tuple[Staged, int]:
-        """Return the choices that mean the same in ``clusters``, found anew, and how many do not any more."""
-        staged, lost = _fitting(clusters, self._steps)
-        return Staged(self._path, clusters, staged), lost
 
     def _replace(self, steps: list[list[Choice]]) -> None:
         if steps:

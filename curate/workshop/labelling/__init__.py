@@ -1,20 +1,23 @@
 """Labelling in a workshop: a desk at which records are answered, and the review of what people answered differently."""
 
-from curate.workshop.labelling.blind import Blind, blind_of, hides_event
-from curate.workshop.labelling.desk import FLAG, NOTE, QUALITY, Desk, Done, last_done
-from curate.workshop.labelling.queue import Queue, Wish
+from curate.workshop.labelling.blind import HIDDEN, blind_of, hides_event, seen_finding, seen_record
+from curate.workshop.labelling.desk import QUALITY, Desk
+from curate.workshop.labelling.prepared import Prepared
+from curate.workshop.labelling.queue import Queue, Wish, values_known
 from curate.workshop.labelling.reading import spelled_value, turns_of
 from curate.workshop.labelling.review import Item, Side, Waiting, settle, waiting
 from curate.workshop.labelling.suggesting import Suggester
+from curate.workshop.labelling.tally import FLAG, NOTE, Done
 
 __all__ = [
     "FLAG",
+    "HIDDEN",
     "NOTE",
     "QUALITY",
-    "Blind",
     "Desk",
     "Done",
     "Item",
+    "Prepared",
     "Queue",
     "Side",
     "Suggester",
@@ -22,9 +25,11 @@ __all__ = [
     "Wish",
     "blind_of",
     "hides_event",
-    "last_done",
+    "seen_finding",
+    "seen_record",
     "settle",
     "spelled_value",
     "turns_of",
+    "values_known",
     "waiting",
 ]

@@ -2,89 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
-from curate.agreement import read_gold
-from curate.journal import AnyEvent, Label
-from curate.label import Assignment, is_hidden, questions_of
-from curate.record import CurateError, Json
-from curate.workspace import State, inside
+from curate.journal import AnyEvent, Label, Resolve
+from curate.label import CATEGORY, Blind
+from curate.record import CurateError, Finding, Record
+from curate.workspace import State
+from curate.workspace.blind import as_seen
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
 
-_NOTHING: Mapping[str, Json] = MappingProxyType({})
-
-
-class Blind:
-    """Hides what others answered from an annotator who is still asked the same, and from nobody else."""
-
-    def __init__(self, workshop: Workshop) -> None:
-        """Read who is asked what.
-
-        Raises:
-            CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
-        """
-        settings, root = workshop.workspace.settings, workshop.root
-        label = settings.label
-        known = read_gold(inside(root, root / label.gold), root) if label.gold else {}
-        self._by = workshop.by
-        self.assignments = {
-            question.name: Assignment(
-                tuple(label.annotators),
-                label.overlap,
-                frozenset(known.get(question.name, ())),
-                settings.split.seed or 0,
-            )
-            for question in questions_of(settings)
-        }
-        """By question, who is asked about which record."""
-
-    def hides(self, state: State, question: str) -> bool:
-        """Whether the annotator must not see what others answered to ``question``, nor what came of it."""
-        return is_hidden(state, question, self._by) and self.still_asks(state, question)
-
-    def still_asks(self, state: State, question: str) -> bool:
-        """Whether the record asks the annotator ``question``, whatever others have answered."""
-        assignment = self.assignments.get(question)
-        if assignment is None or state.resolved.get(question) is not None:
-            return False
-        return assignment.is_asked(state.record.id, self._by, state.answers.get(question, _NOTHING))
-
-    def answers(self, state: State, question: str) -> Mapping[str, Json]:
-        """Return the answers to ``question`` that the annotator may see, by who gave them."""
-        return _NOTHING if self.hides(state, question) else state.answers.get(question, _NOTHING)
-
-
-def hides_event(workshop: Workshop, event: AnyEvent) -> bool:
-    """Whether ``event`` must not be told in full to the workshop's annotator: somebody else's answer, also an old one.
-
-    Raises:
-        CurateError: as `Blind`.
-    """
-    if not isinstance(event, Label) or event.by == workshop.by:
-        return False
-    try:
-        state = workshop.state(event.id)
-    except CurateError:
-        # The record is no more, and asks nobody.
-        return False
-    return blind_of(workshop).still_asks(state, event.question)
-
-
-_known: WeakKeyDictionary[Workshop, Blind] = WeakKeyDictionary()
+HIDDEN = "(hidden)"
+"""The word for what somebody else has answered, to those who are still asked for theirs."""
+_GONE = "E916 unknown-record"
+_QUOTING = ("L404", "L405")
+"""Checks whose findings say which category a record has."""
 
 
 def blind_of(workshop: Workshop) -> Blind:
-    """Return the one `Blind` of a workshop.
+    """Return the `Blind` of a workshop for work that must know who is asked what; looking needs `Workshop.blind` only.
 
     Raises:
-        CurateError: as `Blind`.
+        CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file; E916 before
+            the records are read.
     """
-    found = _known.get(workshop)
-    if found is None:
-        found = _known[workshop] = Blind(workshop)
-    return found
+    if workshop.blind_fault is not None:
+        raise workshop.blind_fault
+    return workshop.blind
+
+
+def hides_event(workshop: Workshop, event: AnyEvent) -> bool:
+    """Whether ``event`` must not be told in full to the workshop's annotator.
+
+    So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
+    """
+    if not isinstance(event, Label | Resolve) or event.by == workshop.by:
+        return False
+    return _is_so(workshop, event.id, lambda state: workshop.blind.still_asks(state, event.question))
+
+
+def seen_finding(workshop: Workshop, finding: Finding) -> Finding:
+    """Return a finding as the workshop's annotator may see it, without its words where they tell a hidden category.
+
+    Its record is called as it is in the workshop.
+    """
+    if finding.code not in _QUOTING or not finding.record:
+        return finding
+    if not _is_so(workshop, finding.record, lambda state: workshop.blind.hides(state, CATEGORY)):
+        return finding
+    return replace(finding, message="about its category: shown once you have answered", pointer="")
+
+
+def seen_record(workshop: Workshop, record: Record) -> tuple[Record, frozenset[str]]:
+    """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
+
+    Hidden are questions that others have answered; see `as_seen`.
+
+    Raises:
+        CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
+    """
+    try:
+        state = workshop.state(record.id)
+    except CurateError as error:
+        if error.code != _GONE:
+            raise
+        return record, frozenset()
+    seen = as_seen(replace(state, record=record), workshop.blind, workshop.workspace.shape)
+    return seen.record, workshop.blind.hidden(state)
+
+
+def _is_so(workshop: Workshop, name: str, ask: Callable[[State], bool]) -> bool:
+    try:
+        state = workshop.state(name)
+    except CurateError as error:
+        # A record that is no more asks nobody; of one whose file has just changed nobody can tell.
+        return error.code != _GONE
+    return ask(state)

@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from curate.agreement import Glance, LiveAgreement
 from curate.journal import Decision
-from curate.label import Order, Suggestion, answers_for, question_of, questions_of
+from curate.label import Order, Suggestion, question_of, questions_of
 from curate.record import CurateError, Json, canonical
 from curate.settings import Question
 from curate.table import counted
 from curate.workshop.labelling.blind import blind_of
-from curate.workshop.labelling.queue import Queue, Wish, is_open, queue_of, values_known
+from curate.workshop.labelling.prepared import Prepared, prepared_for
+from curate.workshop.labelling.queue import Queue, Wish, is_open, values_known
 from curate.workshop.labelling.suggesting import Suggester
+from curate.workshop.labelling.tally import FLAG, NOTE, Done, Kind, Tally
 from curate.workspace import State, inside
 
 if TYPE_CHECKING:
     from curate.workshop import Undone, Workshop
 
-FLAG, NOTE = "flag", "note"
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""
-_RECENT = 600.0
-"""Seconds that the pace is taken of."""
 _LONGEST_GUIDE = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Something that was done in this sitting: to which record, on which question, with which answer."""
-
-    record: str
-    question: str
-    value: Json = None
-    """None where the record was skipped."""
-    at: float = field(default_factory=time.monotonic)
 
 
 class Desk:
     """Where one annotator sits. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
 
-    `follow` must hear of every change of the workshop, on the thread that everything else is called on.
+    `follow` must hear of every change of the workshop, on the thread that everything else is called on. A desk is of
+    one catalogue: once the workshop has read its records anew, somebody has to sit down at another.
     """
 
     def __init__(self, workshop: Workshop) -> None:
@@ -54,6 +40,7 @@ class Desk:
         """
         self.workshop = workshop
         self.by = workshop.by
+        self._catalog = workshop.catalog
         settings = workshop.workspace.settings
         self.questions = questions_of(settings, values_known(workshop))
         self.assignment_of = blind_of(workshop).assignments
@@ -61,7 +48,8 @@ class Desk:
         self.queue: Queue | None = None
         self.current = ""
         """The record at hand; empty where none is left."""
-        self.done: list[Done] = []
+        self.done = Tally()
+        """What was done in this sitting and stands."""
         self._place = -1
         self._row: int | None = None
         self._held: State | None = None
@@ -70,7 +58,11 @@ class Desk:
         self._agreement = LiveAgreement()
         self._suggesters: dict[str, Suggester] = {}
         self._is_answering = self._has_followed = False
-        self._began = time.monotonic()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its rows still are those of the workshop."""
+        return self._catalog is self.workshop.catalog
 
     # What is asked.
 
@@ -88,26 +80,28 @@ class Desk:
         asked = question_of(self.questions, question) if question else self.wish.question
         return Wish(asked, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
 
-    def prepare(self, wish: Wish) -> tuple[Queue, LiveAgreement, set[str]]:
+    def prepare(self, wish: Wish) -> Prepared:
         """Return what `begin` needs; takes a second or so for a million records."""
-        known = self._suggesters.get(wish.question.name)
-        queue = queue_of(
-            self.workshop, wish, self.assignment_of[wish.question.name], known.certainty() if known else None
-        )
-        given = {
-            state.record.id: state.answers[wish.question.name]
-            for state in self.workshop.decided()
-            if state.dropped is None and wish.question.name in state.answers
-        }
-        return queue, LiveAgreement(given), {name for name, answers in given.items() if self.by in answers}
+        name = wish.question.name
+        known = self._suggesters.get(name)
+        certainty = known.certainty() if known else None
+        return prepared_for(self.workshop, self._catalog, wish, self.assignment_of[name], certainty)
 
-    def begin(self, prepared: tuple[Queue, LiveAgreement, set[str]], at: str = "") -> None:
-        """Ask what was prepared, from its first record, or from the record ``at`` if it is among them."""
-        self.queue, self._agreement, self._answered = prepared
+    def begin(self, prepared: Prepared, at: str = "") -> None:
+        """Ask what was prepared, from its first record, or from the record ``at`` if there is one of that name.
+
+        What was decided while it was prepared counts, and what was skipped does not come sooner for it.
+        """
+        skipped = self.queue.skipped if self.queue and self.queue.wish.question == prepared.queue.wish.question else ()
+        self.queue, self._agreement, self._answered = prepared.queue, prepared.agreement, prepared.answered
         self.wish = self.queue.wish
         self._place = -1
         self._take("", None)
-        if at and self.workshop.catalog.find(at) is not None:
+        for name in {event.id for event in self.workshop.since(prepared.num_decisions)}:
+            self._take_in(name)
+        for row in skipped:
+            self.queue.skip(row)
+        if at and self._catalog.find(at) is not None:
             self._go_to(at)
         else:
             self._advance()
@@ -122,7 +116,7 @@ class Desk:
     def answers(self) -> dict[str, Json]:
         """Return the answers to the record at hand that the annotator may see: none before they have answered."""
         state = self.state()
-        return dict(answers_for(state, self.question.name, self.by)) if state else {}
+        return dict(self.workshop.blind.answers(state, self.question.name)) if state else {}
 
     def aside(self, what: str) -> Json:
         """Return the annotator's own flag or note on the record at hand; None where there is none."""
@@ -176,7 +170,7 @@ class Desk:
             return
         if self._row is not None:
             self.queue.skip(self._row)
-        self.done.append(Done(self.current, self.question.name))
+        self.done.add(Done(self.current, self.question.name))
         self._advance()
 
     def move(self, step: int) -> bool:
@@ -202,25 +196,20 @@ class Desk:
         self._rejected.add(self.current)
 
     def follow(self, changed: set[str]) -> None:
-        """Take in that records have changed, whoever has changed them."""
+        """Take in that records have changed, whoever has changed them.
+
+        An answer of the annotator that was taken back is asked for again; from a record that was answered elsewhere, or
+        is no more, the desk goes on.
+        """
         if self.queue is None:
             return
         self._has_followed = True
-        question = self.question.name
-        for name in changed:
-            row = self._row if name == self.current else self.workshop.catalog.find(name)
-            if row is None:
-                continue
-            state = self.workshop.state(name)
-            if name == self.current:
-                self._held = state
-            answers = state.answers.get(question, {}) if state.dropped is None else {}
-            self._agreement.put(name, answers)
-            asks = is_open(state, self.wish, self.assignment_of[question], self.by)
-            self.queue.reopen(row) if asks else self.queue.close(row)
-            self._follow_own(name, is_answered=self.by in state.answers.get(question, {}))
-        self.done = [one for one in self.done if one.record not in changed or self._stands(one)]
-        if not self.current:
+        was_answered = self.current in self._answered
+        taken_back = [name for name in changed if self._take_in(name)]
+        is_answered = self.current in self._answered and not was_answered
+        if taken_back:
+            self._go_to(min(taken_back))
+        elif not self.current or (is_answered and not self._is_answering):
             self._advance()
 
     # What is told.
@@ -261,22 +250,13 @@ class Desk:
         """Return how many records of the queue are left, and how many there were."""
         return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
 
-    def count(self, kind: str) -> int:
+    def count(self, kind: Kind) -> int:
         """Return how many were "answered", "skipped" or flagged ("flag") in this sitting."""
-        if kind == "skipped":
-            return sum(one.value is None for one in self.done)
-        if kind == FLAG:
-            return sum(one.question == FLAG for one in self.done)
-        return sum(one.value is not None and one.question not in (FLAG, NOTE) for one in self.done)
+        return self.done.count(kind)
 
     def pace(self) -> float | None:
         """Return answers a minute over the last ten minutes; None before there are two."""
-        now = time.monotonic()
-        times = [one.at for one in self.done if one.value is not None and one.question not in (FLAG, NOTE)]
-        times = [at for at in times if at > now - _RECENT]
-        if len(times) < 2:
-            return None
-        return 60 * len(times) / max(now - max(self._began, now - _RECENT), 1.0)
+        return self.done.pace()
 
     def guideline(self) -> str:
         """Return the text of the guideline that the settings name, empty where they name none.
@@ -299,7 +279,7 @@ class Desk:
         label = self.workshop.workspace.settings.label
         if label.annotators and self.by not in label.annotators:
             return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
-        if self.queue is None or not len(self.workshop.catalog):
+        if self.queue is None or not len(self._catalog):
             return "there are no records"
         said = ""
         if self.queue.num_said:
@@ -325,28 +305,52 @@ class Desk:
         # Whoever listens to the workshop for us has told us by now.
         if not self._has_followed:
             self.follow({name})
-        self.done.append(Done(name, question, value))
+        if value is not None:
+            self.done.add(Done(name, question, value))
 
     def _note_answer(self) -> None:
         suggester = self._suggesters.get(self.question.name)
         if suggester is not None:
             suggester.num_waiting += 1
 
-    def _follow_own(self, name: str, *, is_answered: bool) -> None:
-        """Go back to a record whose answer was taken back, and on from one that was answered elsewhere."""
-        if is_answered == (name in self._answered):
-            return
-        if is_answered:
+    def _take_in(self, name: str) -> bool:
+        """Take in what became of a record; return whether an answer of the annotator to it was taken back."""
+        assert self.queue is not None
+        row = self._catalog.find(name)
+        if row is None:
+            self._lose(name)
+            return False
+        state = self.workshop.state(name)
+        if name == self.current:
+            self._held = state
+        self.done.keep(name, lambda done: self._stands(done, state))
+        answers = state.answers.get(self.question.name, {})
+        self._agreement.put(name, answers if state.dropped is None else {})
+        self.queue.remember(name, row)
+        asks = is_open(state, self.wish, self.assignment_of[self.question.name], self.by)
+        self.queue.reopen(row) if asks else self.queue.close(row)
+        was_answered = name in self._answered
+        if self.by in answers:
             self._answered.add(name)
-            if name == self.current and not self._is_answering:
-                self._advance()
-        else:
-            self._answered.discard(name)
-            self._go_to(name)
+            return False
+        self._answered.discard(name)
+        return was_answered
+
+    def _lose(self, name: str) -> None:
+        """Take in that a record is no more: somebody has taken back that it was added."""
+        assert self.queue is not None
+        self.done.keep(name, lambda _: False)
+        self._agreement.put(name, {})
+        self._answered.discard(name)
+        place = self.queue.forget(name)
+        if 0 <= place <= self._place:
+            self._place -= 1
+        if name == self.current:
+            self._take("", None)
 
     def _go_to(self, name: str) -> None:
         assert self.queue is not None
-        row = self.workshop.catalog.find(name)
+        row = self._catalog.find(name)
         self._place = self.queue.place_of(row) if row is not None else -1
         self._take(name, row)
 
@@ -354,16 +358,16 @@ class Desk:
         assert self.queue is not None
         self._place = place
         row = int(self.queue.rows[place])
-        self._take(self.workshop.catalog.name(row), row)
+        self._take(self._catalog.name(row), row)
 
     def _take(self, name: str, row: int | None) -> None:
         """Take the record in hand that is called ``name``, or none."""
         self.current, self._row, self._held = name, row, None
 
-    def _stands(self, done: Done) -> bool:
+    def _stands(self, done: Done, state: State) -> bool:
         if done.value is None:
             return True
-        given = self.workshop.state(done.record).answers.get(done.question, {}).get(self.by)
+        given = state.answers.get(done.question, {}).get(self.by)
         return given is not None and canonical(given) == canonical(done.value)
 
     def _advance(self) -> None:
@@ -373,8 +377,3 @@ class Desk:
             self._take("", None)
         else:
             self._go(place)
-
-
-def last_done(desk: Desk, count: int) -> Sequence[Done]:
-    """Return the last things done, the newest first."""
-    return desk.done[: -count - 1 : -1]

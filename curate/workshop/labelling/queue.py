@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from curate.workspace import State
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
+    from curate.workshop.catalog import Catalog
 
 _STEP = 512
 _NEVER = float("-inf")
@@ -35,7 +36,10 @@ class Wish:
 class Queue:
     """Rows of the catalogue in the order in which they are asked about, and which of them are still open."""
 
-    def __init__(self, wish: Wish, rows: NDArray[np.uint32], num_rows: int, num_said: int) -> None:
+    def __init__(
+        self, wish: Wish, rows: NDArray[np.uint32], num_rows: int, num_said: int, decided: dict[str, int]
+    ) -> None:
+        """Ask about ``rows`` of ``num_rows``; ``decided`` has the row of each record that somebody has decided on."""
         self.wish = wish
         self.rows = rows
         self.num_said = num_said
@@ -45,11 +49,17 @@ class Queue:
         self._is_open[rows] = True
         self._is_member = self._is_open.copy()
         self._skipped: set[int] = set()
+        self._decided = decided
 
     @property
     def num_skipped(self) -> int:
         """Open records that were passed over, and are asked about again when no others are left."""
         return len(self._skipped)
+
+    @property
+    def skipped(self) -> Collection[int]:
+        """The rows of those."""
+        return frozenset(self._skipped)
 
     def is_open(self, row: int) -> bool:
         """Whether a row still asks."""
@@ -75,6 +85,20 @@ class Queue:
             if not self._is_member[row]:
                 self._is_member[row] = True
                 self.rows = np.append(self.rows, np.uint32(row))
+
+    def remember(self, name: str, row: int) -> None:
+        """Take note of the row of a record that somebody has decided on: no other can vanish."""
+        self._decided[name] = row
+
+    def forget(self, name: str) -> int:
+        """Leave out a record that is no more; return the place that its row had in the order, -1 for none."""
+        row = self._decided.pop(name, None)
+        place = -1 if row is None else self.place_of(row)
+        if row is not None and place >= 0:
+            self.close(row)
+            self._is_member[row] = False
+            self.rows = np.delete(self.rows, place)
+        return place
 
     def skip(self, row: int) -> None:
         """Pass a row over until no others are left."""
@@ -131,14 +155,20 @@ def is_open(state: State, wish: Wish, assignment: Assignment, by: str) -> bool:
 
 
 def queue_of(
-    workshop: Workshop, wish: Wish, assignment: Assignment, certainty: dict[int, float] | None = None
+    workshop: Workshop,
+    catalog: Catalog,
+    wish: Wish,
+    assignment: Assignment,
+    certainty: dict[int, float] | None = None,
 ) -> Queue:
     """Return the queue of the workshop's annotator; a second or so for a million records, so call it in a thread.
 
-    ``certainty`` is the probability of what is suggested, by row.
+    Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
     """
     question, by = wish.question.name, workshop.by
-    frame = workshop.catalog.frame(["id", "status", "category", "labels"])
+    # Before the rows: a record that is decided on meanwhile is followed later.
+    states = workshop.decided()
+    frame = catalog.frame(["id", "status", "category", "labels"])
     said = _said(frame, question)
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
     hashes = assignment.hashes(ids)
@@ -148,10 +178,12 @@ def queue_of(
         asked |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
     asked &= is_kept
     opinions, seen = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
-    for state in workshop.decided():
-        place = _place(rows, workshop.catalog.find(state.record.id))
+    decided: dict[str, int] = {}
+    for state in states:
+        place = _place(rows, catalog.find(state.record.id))
         if place is None:
             continue
+        decided[state.record.id] = int(rows[place])
         asked[place] = is_open(state, wish, assignment, by)
         opinions[place] = len(_opinions(state, question))
         if wish.order == "oldest":
@@ -165,7 +197,7 @@ def queue_of(
     facts = Facts(hashes[chosen], known[chosen], opinions[chosen], seen[chosen])
     found = rows[chosen][ordered(wish.order, facts, by)]
     num_said = 0 if wish.is_all else int((said & is_kept & ~asked).sum())
-    return Queue(wish, found, workshop.catalog.num_rows, num_said)
+    return Queue(wish, found, catalog.num_rows, num_said, decided)
 
 
 def _asked(assignment: Assignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:

@@ -85,12 +85,15 @@ def waiting(workshop: Workshop, desk: Desk) -> Waiting:
             found.append((row, Item(state.record.id, question, None, _sides(state, question, given, values))))
     others_own = []
     for conflict in workshop.conflicts():
+        row = workshop.catalog.find(conflict.record)
+        if row is None:
+            # Nothing can be decided on a record that is no more.
+            continue
         if conflict.facet[0] == "answer" and conflict.facet[2] != workshop.by:
             others_own.append(conflict)
             continue
-        row = workshop.catalog.find(conflict.record)
         sides = tuple(Side(value, (_who(event),)) for event, value in conflict.sides)
-        found.append((-1 if row is None else row, Item(conflict.record, _question(conflict), conflict, sides)))
+        found.append((row, Item(conflict.record, _question(conflict), conflict, sides)))
     return Waiting(
         [item for _, item in sorted(found, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
     )

@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary, ref
 
 from curate.door import FAULTS, parts_of
 from curate.journal import Decision
-from curate.record import CurateError, Finding, Json, Severity
+from curate.record import CurateError, Finding, Json, Severity, Source
 from curate.shape.view import at
 from curate.validate import UNREADABLE, baseline_path, read_baseline, select_checks
 from curate.validate.baseline import Changed
 from curate.validate.examine import SpanResult
 from curate.validate.verdict import Tally
 from curate.workshop.problems.excerpt import Excerpt, Lines, excerpt
-from curate.workshop.problems.found import Level, Problems
+from curate.workshop.problems.found import Level, Problems, level_of
 from curate.workshop.problems.mend import Mending, Mendings, fixes_for, mend_record
 from curate.workshop.problems.search import Child, Job, OnProgress
 from curate.workspace import State
@@ -64,7 +64,7 @@ class ProblemBook:
         self._stale: set[str] = set()
         self._examiner: RecordExaminer | None = None
         self._lines: dict[Path, Lines] = {}
-        workshop.subscribe(self._note)
+        workshop.subscribe(lambda names, _is_ours: self._note(names))
 
     @property
     def workshop(self) -> Workshop:
@@ -91,23 +91,29 @@ class ProblemBook:
     def search(self, on_progress: OnProgress | None = None) -> Problems:
         """Validate all records as decisions have left them, and return what was found. Long: call it in a thread.
 
-        Where a search is under way, it is waited for, and what it finds is returned.
+        Where a search is under way, it is waited for, and what it finds is returned. Where the records are read anew
+        meanwhile, what it finds is of records that are no more: then it begins again.
 
         Raises:
             CurateError: as `Workspace.verdict` does; E970 when the search was stopped or its process killed.
         """
-        with self._lock:
-            job = self._job() if self._child is None else None
+        found: Problems | None = None
+        while found is None:
+            with self._lock:
+                catalog = self.workshop.catalog
+                job = self._job() if self._child is None else None
+                if job is not None:
+                    self._child, self._failure = Child(), None
+                    self._done.clear()
+                    self._take_late()
             if job is not None:
-                self._child, self._failure = Child(), None
-                self._done.clear()
-                self._take_late()
-        if job is None:
-            self._done.wait()
-            if self._failure is not None or self.found is None:
-                raise self._failure or CurateError("E970 worker-lost", "the search was stopped")
-            return self.found
-        return self._searched(job, on_progress)
+                self._searched(job, catalog, on_progress)
+            else:
+                self._done.wait()
+                if self._failure is not None:
+                    raise self._failure
+            found = self.found
+        return found
 
     def stop(self) -> None:
         """End a search that is under way."""
@@ -120,7 +126,7 @@ class ProblemBook:
 
         ``names`` are records that the caller knows to have changed: it may have heard of it before this book has.
         """
-        self._note(set(names))
+        self._note(names)
         with self._lock:
             late, found = self._take_late(), self.found
             if found is None or not late:
@@ -148,6 +154,18 @@ class ProblemBook:
             lines = self._lines[path] = Lines(path)
         state = self._state(finding.record) if finding.record else None
         return excerpt(finding, lines, state if state and state.heads else None)
+
+    def is_of_record(self, finding: Finding) -> bool:
+        """Whether a finding is about a record, not about a line that only calls itself as one is called.
+
+        Raises:
+            CurateError: E974 when another program has changed the record's file.
+        """
+        state = self._state(finding.record) if finding.record else None
+        if state is None or level_of(finding.code) != "line":
+            return state is not None
+        # What is found in a decision on a record has the code of a line, too.
+        return state.record.source == Source(finding.file, finding.line)
 
     def mending(self, finding: Finding, *, unsafe: bool = False) -> Mending | None:
         """Return what fixes of this finding's code make of its record; None where there is none that does anything."""
@@ -220,10 +238,10 @@ class ProblemBook:
         }
         return Job(workshop.root, made, tuple(workshop.findings()), names)
 
-    def _searched(self, job: Job, on_progress: OnProgress | None) -> Problems:
-        """Do the search that `search` has begun."""
+    def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
+        """Do the search of the records in ``catalog`` that `search` has begun."""
         assert self._child is not None, "it has been begun"
-        catalog, began = self.workshop.catalog, monotonic()
+        began = monotonic()
         try:
             found: Problems = self._child.run("search", job, on_progress)
             with self._lock:
@@ -240,15 +258,17 @@ class ProblemBook:
             self._done.set()
         self.catch_up()
         self._judge()
-        return found
 
     def _judge(self) -> None:
-        self.workshop.catalog.judge(self.statuses())
+        """Tell the catalogue that was searched, be it the present one or not: of another one nothing was found."""
+        with self._lock:
+            if self._found is not None and self._found_in is not None:
+                self._found_in.judge(self._found.statuses())
 
-    def _note(self, names: set[str]) -> None:
+    def _note(self, names: Collection[str]) -> None:
         with self._late_lock:
-            self._late |= names
-            self._stale |= names
+            self._late.update(names)
+            self._stale.update(names)
 
     def _take_late(self) -> set[str]:
         with self._late_lock:

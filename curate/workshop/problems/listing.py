@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from curate.record import Finding, Severity
@@ -43,19 +43,21 @@ def listed(
     closed: Collection[str] = (),
     severities: Collection[Severity] = ORDER,
     text: str = "",
+    seen: Callable[[Finding], Finding] = replace,
 ) -> list[Heading | Item]:
     """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
 
     ``text`` is what a finding must hold, whatever the case, in its code, name, message, file, record or pointer; of
-    those that are counted and not kept nobody knows whether they do.
+    those that are counted and not kept nobody knows whether they do. ``seen`` gives a finding as whoever looks may see
+    it: the filter must not tell what the list hides.
     """
     groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
     rows: list[Heading | Item] = []
     for part in _by_code(groups) if by == "code" else _by_file(groups):
-        matching = [finding for finding in part.kept if _holds(finding, text.casefold())]
+        matching = [finding for finding in map(seen, part.kept) if _holds(finding, text.casefold())]
         if text and not matching:
             continue
-        told = (matching or part.kept)[0].message if part.kept and by == "code" else ""
+        told = matching[0].message if matching and by == "code" else ""
         is_open = part.key not in closed
         numbers = (part.count, len(part.kept), len(matching))
         rows.append(Heading(part.key, part.severity, part.title, part.place, *numbers, told, is_open))

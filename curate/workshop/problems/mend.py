@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from curate.fix import Fix, discover
-from curate.fix._shelf import is_ignored
-from curate.fix._texts import mended, texts, with_texts
+from curate.fix import Fix, discover, is_ignored, mended, texts, with_texts
 from curate.journal import Decision
 from curate.record import Json, Record
 from curate.shape import Shape

@@ -20,6 +20,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
+from curate.record import missing_extra
 from curate.tui.app import CurateApp
 from curate.tui.screens import ALL
 from curate.workspace import Workspace
@@ -217,3 +218,81 @@ def pty_session() -> Iterator[Callable[..., PtySession]]:
     yield start
     for session in sessions:
         session.close()
+
+
+LABEL_SETTINGS = """
+[split]
+seed = 1
+[label]
+overlap = 1.0
+guide = "guide.md"
+[[label.questions]]
+name = "topic"
+ask = "What is it about?"
+values = ["billing", "returns", "shipping", "account"]
+guide = {returns = "they want to send it back"}
+[[label.questions]]
+name = "quality"
+values = ["good", "ok", "poor"]
+"""
+
+
+@pytest.fixture
+def label_workspace(make_workspace: Callable[..., Workspace]) -> Callable[..., Workspace]:
+    """Return a function that makes a workspace with two questions; ``changes`` are made in its settings."""
+
+    def make(*changes: tuple[str, str], settings: str = LABEL_SETTINGS, records: Any = None) -> Workspace:
+        for old, new in changes:
+            assert old in settings
+            settings = settings.replace(old, new)
+        words = ["my invoice and the charge", "how to send it back"]
+        lines = [
+            {"id": f"r{n:03}", "instruction": f"Hello, {words[n % 2]}, case {n}?", "output": f"Answer {n}."}
+            for n in range(30)
+        ]
+        workspace = make_workspace(lines if records is None else records, settings)
+        (workspace.root / "guide.md").write_text("# Be fair\nRead all of it.\n", encoding="utf-8")
+        return workspace
+
+    return make
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Label without suggestions: what they are hangs on how fast a process is."""
+
+    def absent(*_: object) -> None:
+        raise missing_extra("suggesting labels", "quality")
+
+    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", absent)
+
+
+@pytest.fixture
+def label_story(
+    label_workspace: Callable[..., Workspace],
+    make_app: Callable[..., CurateApp],
+    drive: Callable[..., None],
+    settled: Callable[[Pilot[Any]], Awaitable[None]],
+) -> Callable[..., Workspace]:
+    """Return a function that tells a story at the Label screen of one workspace and returns that."""
+
+    def tell(
+        script: Callable[..., Awaitable[None]],
+        *,
+        by: str = "ana",
+        size: tuple[int, int] = (100, 30),
+        workspace: Workspace | None = None,
+        **made: Any,
+    ) -> Workspace:
+        workspace = workspace or label_workspace(**made)
+        app = make_app(workspace, by=by)
+
+        async def told(pilot: Pilot[Any]) -> None:
+            await pilot.press("g", "l")
+            await settled(pilot)
+            await script(app, pilot)
+
+        drive(app, told, size=size)
+        return workspace
+
+    return tell

@@ -105,6 +105,34 @@ def test_all_choices_are_one_act_that_one_undo_takes_back(workspace, make_app, d
     drive(make_app(workspace), story)
 
 
+def test_what_is_staged_during_a_write_stays_staged(workspace, make_app, drive, settled, screen_text, monkeypatch):
+    import threading
+
+    async def story(pilot):
+        await arrive(pilot, settled)
+        shop, may_write = pilot.app.workshop, threading.Event()
+        apply = shop.apply
+
+        def slow(decisions):
+            may_write.wait(30)
+            return apply(decisions)
+
+        monkeypatch.setattr(shop, "apply", slow)
+        await pilot.press("b", "W")
+        await pilot.pause()
+        await pilot.press("a")
+        await pilot.press("u")
+        assert "still being written" in screen_text(pilot.app)
+        await pilot.press("W")
+        may_write.set()
+        await settled(pilot)
+        assert list(dropped(workspace)) == ["ex-871"]
+        assert "keep 1  merge 0  drop 0  leave 0" in screen_text(pilot.app)
+        assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
+
+    drive(make_app(workspace), story)
+
+
 def test_all_like_this(make_workspace, make_app, drive, settled, screen_text):
     lines = [
         line(

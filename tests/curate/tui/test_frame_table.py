@@ -7,6 +7,7 @@ import time
 
 import pytest
 from textual.app import App
+from textual.geometry import Region
 
 from curate.tui.frame_table import Column, FrameTable, ListRows
 
@@ -99,6 +100,25 @@ def test_keys_move_and_stay_inside() -> None:
             await pilot.press(keys)
             assert table.cursor == row, keys
         assert table.scroll_offset.y == 0
+
+    drive(ListRows([(f"r{n}", "ok", "x") for n in range(100)]), story)
+
+
+def test_a_step_or_a_mark_draws_two_lines_and_no_others(monkeypatch) -> None:
+    real, drawn = FrameTable.render_line, set()
+    monkeypatch.setattr(FrameTable, "render_line", lambda self, y: drawn.add(y) or real(self, y))
+
+    async def story(pilot, table):
+        for key, wanted in (("j", {1, 2}), ("space", {2, 3}), ("G", set(range(1, 12))), ("space", {11}),
+                            ("k", {10, 11}), ("v", set(range(12)))):  # fmt: skip
+            await pilot.pause()
+            drawn.clear()
+            await pilot.press(key)
+            await pilot.pause()
+            assert drawn in (wanted, wanted | {0}), key
+            # What was not drawn again is as it would be.
+            seen = [strip.text for strip in table.render_lines(Region(0, 0, *table.size))]
+            assert seen == lines(table)
 
     drive(ListRows([(f"r{n}", "ok", "x") for n in range(100)]), story)
 

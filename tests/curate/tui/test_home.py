@@ -78,6 +78,24 @@ def test_what_is_not_counted_is_said_to_be_so(
     drive(make_app(make_workspace()), story)
 
 
+def test_what_is_counted_is_counted_again_of_records_read_anew(make_workspace, make_app, drive, settled) -> None:
+    lines = [{"id": f"r{n}", "instruction": "Where is my parcel?", "output": "On its way."} for n in range(2)]
+    workspace = make_workspace(lines)
+
+    async def story(pilot):
+        await settled(pilot)
+        assert [step for step in steps_of(pilot) if "1 cluster of repeats" in step]
+        lines[1] |= {"instruction": "May I pay later?", "output": "You may, within a month."}
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (workspace.root / "data" / "a.jsonl").write_text(text, encoding="utf-8")
+        pilot.app.workshop.reload()
+        pilot.app.present().ready()
+        await settled(pilot)
+        assert not [step for step in steps_of(pilot) if "repeats" in step]
+
+    drive(make_app(workspace), story)
+
+
 def test_steps_are_what_is_wrong(make_workspace, make_app, drive, settled, went) -> None:
     lines = [
         {"id": f"r{number}", "instruction": f"Question {number} about thing{number * 7}?", "output": f"a{number}",

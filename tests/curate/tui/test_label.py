@@ -4,27 +4,11 @@ import pytest
 from textual.widgets import Input
 
 from curate.journal import Decision
-from curate.record import missing_extra
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
 from curate.workshop import open_workshop
 from curate.workspace import open_workspace
 
-SETTINGS = """
-[split]
-seed = 1
-[label]
-overlap = 1.0
-guide = "guide.md"
-[[label.questions]]
-name = "topic"
-ask = "What is it about?"
-values = ["billing", "returns", "shipping", "account"]
-guide = {returns = "they want to send it back"}
-[[label.questions]]
-name = "quality"
-values = ["good", "ok", "poor"]
-"""
 MANY = f"""
 [split]
 seed = 1
@@ -33,24 +17,6 @@ name = "intent"
 values = {[f"intent {number:02}" for number in range(25)]}
 """
 FREE = '[split]\nseed = 1\n[[label.questions]]\nname = "why"\n'
-
-
-def lines(count=30):
-    words = ["my invoice and the charge", "how to send it back"]
-    return [
-        {"id": f"r{n:03}", "instruction": f"Hello, {words[n % 2]}, case {n}?", "output": f"Answer {n}."}
-        for n in range(count)
-    ]
-
-
-@pytest.fixture
-def made(make_workspace):
-    def make(settings=SETTINGS, records=None):
-        workspace = make_workspace(lines() if records is None else records, settings)
-        (workspace.root / "guide.md").write_text("# Be fair\nRead all of it.\n", encoding="utf-8")
-        return workspace
-
-    return make
 
 
 def answers(workspace, question="topic", by="ana"):
@@ -73,37 +39,8 @@ def text_of(app, name):
     return widget._text.plain if isinstance(widget, Paper) else widget.content.plain
 
 
-@pytest.fixture
-def no_model(monkeypatch):
-    """Label without suggestions: what they are hangs on how fast a process is."""
-
-    def absent(*_):
-        raise missing_extra("suggesting labels", "quality")
-
-    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", absent)
-
-
-@pytest.fixture
-def story(made, make_app, drive, settled):
-    """Return a function that tells a story at the Label screen of one workspace and returns that."""
-
-    def tell(script, *, by="ana", size=(100, 30), workspace=None, settings=SETTINGS, records=None):
-        workspace = workspace or made(settings, records)
-        app = make_app(workspace, by=by)
-
-        async def told(pilot):
-            await pilot.press("g", "l")
-            await settled(pilot)
-            await script(app, pilot)
-
-        drive(app, told, size=size)
-        return workspace
-
-    return tell
-
-
 @pytest.mark.usefixtures("no_model")
-def test_one_key_is_one_decision_and_the_screen_stays(story, settled):
+def test_one_key_is_one_decision_and_the_screen_stays(label_story, settled):
     async def script(app, pilot):
         screen = app.screen
         await pilot.press("1", "2", "s", "3")
@@ -114,11 +51,11 @@ def test_one_key_is_one_decision_and_the_screen_stays(story, settled):
         assert "30 → 27 left" in text_of(app, "head")
         assert app.message.plain == "r003 -> shipping  (u undo)"
 
-    assert answers(story(script)) == {"r000": "billing", "r001": "returns", "r003": "shipping"}
+    assert answers(label_story(script)) == {"r000": "billing", "r001": "returns", "r003": "shipping"}
 
 
 @pytest.mark.usefixtures("no_model")
-def test_undo_from_both_keys_and_redo(story, settled):
+def test_undo_from_both_keys_and_redo(label_story, settled):
     async def script(app, pilot):
         await pilot.press("1", "1", "1", "u")
         assert "r002" in text_of(app, "record")
@@ -129,12 +66,12 @@ def test_undo_from_both_keys_and_redo(story, settled):
         assert "r002" in text_of(app, "record")
         await pilot.press("4")
 
-    assert answers(story(script)) == {"r000": "billing", "r001": "billing", "r002": "account"}
+    assert answers(label_story(script)) == {"r000": "billing", "r001": "billing", "r002": "account"}
 
 
 @pytest.mark.usefixtures("no_model")
-def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(story, made, screen_text):
-    workspace = made()
+def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(label_story, label_workspace, screen_text):
+    workspace = label_workspace()
     answer_as(workspace, "zoe", {"r000": "returns"})
 
     async def script(app, pilot):
@@ -149,13 +86,14 @@ def test_nothing_of_anothers_answer_is_on_the_screen_before_ones_own(story, made
         await pilot.press("u")
         assert "zoe" not in screen_text(app)
 
-    story(script, workspace=workspace)
+    label_story(script, workspace=workspace)
 
 
 @pytest.mark.usefixtures("no_model")
-def test_no_other_screen_tells_it_either(story, make_workspace, screen_text, settled):
+def test_no_other_screen_tells_it_either(label_story, make_workspace, screen_text, settled):
     settings = "[split]\nseed = 1\n[label]\noverlap = 1.0\n[categories.alpha]\n[categories.zeta]\n"
-    workspace = make_workspace(lines(5), settings)
+    lines = [{"id": f"r{n:03}", "instruction": f"Hello {n}?", "output": f"Answer {n}."} for n in range(5)]
+    workspace = make_workspace(lines, settings)
     answer_as(workspace, "bo", {"r000": "zeta"}, "category")
 
     async def script(app, pilot):
@@ -177,11 +115,11 @@ def test_no_other_screen_tells_it_either(story, make_workspace, screen_text, set
         assert "(hidden)" not in screen_text(app)
         assert "bo:zeta" in screen_text(app)
 
-    story(script, workspace=workspace)
+    label_story(script, workspace=workspace)
 
 
 @pytest.mark.usefixtures("no_model")
-def test_flag_note_quality_and_several_values(story, settled):
+def test_flag_note_quality_and_several_values(label_story, settled):
     async def script(app, pilot):
         await pilot.press("f", "c", *"see 1", "enter", "plus")
         await settled(pilot)
@@ -191,7 +129,7 @@ def test_flag_note_quality_and_several_values(story, settled):
         assert "r001" in text_of(app, "record")
         await pilot.press("2", "minus")
 
-    workspace = story(script)
+    workspace = label_story(script)
     assert answers(workspace) == {"r000": ["billing", "shipping"]}
     assert answers(workspace, "flag") == {"r000": True}
     assert answers(workspace, "note") == {"r000": "see 1"}
@@ -199,7 +137,7 @@ def test_flag_note_quality_and_several_values(story, settled):
 
 
 @pytest.mark.usefixtures("no_model")
-def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(story, settled):
+def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(label_story, settled):
     async def script(app, pilot):
         await pilot.press("c", *"123 sq")
         assert app.present().has_unsaved()
@@ -208,12 +146,12 @@ def test_letters_are_text_while_a_note_is_typed_and_esc_drops_it(story, settled)
         assert not app.present().has_unsaved()
         await pilot.press("1")
 
-    workspace = story(script)
+    workspace = label_story(script)
     assert (answers(workspace), answers(workspace, "note")) == ({"r000": "billing"}, {})
 
 
 @pytest.mark.usefixtures("no_model")
-def test_among_many_values_typing_finds_one(story, settled):
+def test_among_many_values_typing_finds_one(label_story, settled):
     async def script(app, pilot):
         assert "15 more values; / finds them" in text_of(app, "choices")
         await pilot.press("0", "slash", *"17", "enter")
@@ -223,22 +161,22 @@ def test_among_many_values_typing_finds_one(story, settled):
         await settled(pilot)
         await pilot.press("3")
 
-    workspace = story(script, settings=MANY)
+    workspace = label_story(script, settings=MANY)
     assert answers(workspace, "intent") == {"r000": "intent 09", "r001": "intent 17", "r002": "intent 22"}
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_question_without_values_takes_what_is_typed(story, settled):
+def test_a_question_without_values_takes_what_is_typed(label_story, settled):
     async def script(app, pilot):
         assert "/ types the answer" in text_of(app, "choices")
         await pilot.press("1", "slash", *"so it is", "enter")
         await settled(pilot)
 
-    assert answers(story(script, settings=FREE), "why") == {"r000": "so it is"}
+    assert answers(label_story(script, settings=FREE), "why") == {"r000": "so it is"}
 
 
 @pytest.mark.usefixtures("no_model")
-def test_order_question_and_range_change_what_is_asked(story, settled):
+def test_order_question_and_range_change_what_is_asked(label_story, settled):
     async def script(app, pilot):
         await pilot.press("o")
         await settled(pilot)
@@ -252,12 +190,12 @@ def test_order_question_and_range_change_what_is_asked(story, settled):
         assert "all records" in text_of(app, "head")
         await pilot.press("3")
 
-    assert list(answers(story(script), "quality").values()) == ["poor"]
+    assert list(answers(label_story(script), "quality").values()) == ["poor"]
 
 
 @pytest.mark.usefixtures("no_model")
-def test_the_review_settles_by_a_key_and_is_left_by_esc(story, made, settled):
-    workspace = made()
+def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_workspace, settled):
+    workspace = label_workspace()
     answer_as(workspace, "bo", {"r003": "returns", "r005": "billing"})
     answer_as(workspace, "cem", {"r003": "billing", "r005": "account"})
 
@@ -278,15 +216,15 @@ def test_the_review_settles_by_a_key_and_is_left_by_esc(story, made, settled):
         assert "asked: topic" in text_of(app, "head")
         assert app.current_mode == "label"
 
-    workspace = story(script, workspace=workspace)
+    workspace = label_story(script, workspace=workspace)
     resolved = {state.record.id: dict(state.resolved) for state in open_workspace(workspace.root).states()}
     assert resolved["r003"] == {"topic": "billing"}
     assert resolved["r005"] == {}
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_conflict_is_settled_in_the_review_as_home_opens_it(story, made, settled):
-    workspace = made()
+def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label_workspace, settled):
+    workspace = label_workspace()
     with open_workshop(workspace.root, "bo") as one, open_workshop(workspace.root, "cem") as other:
         one.load()
         other.load()
@@ -302,15 +240,15 @@ def test_a_conflict_is_settled_in_the_review_as_home_opens_it(story, made, settl
         await pilot.press(place)
         assert "nothing to settle" in text_of(app, "head")
 
-    workspace = story(script, workspace=workspace)
+    workspace = label_story(script, workspace=workspace)
     found = open_workspace(workspace.root)
     assert found.states()[1].record.completion == "right"
     assert not [finding for finding in found.findings() if finding.code == "L403"]
 
 
 @pytest.mark.usefixtures("no_model")
-def test_others_work_is_seen_without_losing_the_record_at_hand(story, made, settled):
-    workspace = made(SETTINGS.replace("overlap = 1.0", "overlap = 0.0"))
+def test_others_work_is_seen_without_losing_the_record_at_hand(label_story, label_workspace, settled):
+    workspace = label_workspace(("overlap = 1.0", "overlap = 0.0"))
 
     async def script(app, pilot):
         answer_as(workspace, "bo", {"r000": "billing", "r001": "billing"})
@@ -321,11 +259,11 @@ def test_others_work_is_seen_without_losing_the_record_at_hand(story, made, sett
         await pilot.press("2")
         assert "r002" in text_of(app, "record")
 
-    story(script, workspace=workspace)
+    label_story(script, workspace=workspace)
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_record_can_be_asked_for_and_edited(story, settled):
+def test_a_record_can_be_asked_for_and_edited(label_story, settled):
     async def script(app, pilot):
         await pilot.press("g", "h")
         app.go("label", record="r007")
@@ -337,10 +275,10 @@ def test_a_record_can_be_asked_for_and_edited(story, settled):
         await pilot.press("e")
         assert app.current_mode == "edit"
 
-    assert answers(story(script)) == {"r007": "returns"}
+    assert answers(label_story(script)) == {"r007": "returns"}
 
 
-def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(story, no_model, settled):
+def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(label_story, no_model, settled):
     async def script(app, pilot):
         await settled(pilot)
         assert "E940 missing-extra" in text_of(app, "side")
@@ -349,12 +287,12 @@ def test_without_the_extra_labelling_goes_on_and_says_what_is_lacking(story, no_
         assert app.message.plain.endswith("Nothing is suggested here.")
         await pilot.press("1")
 
-    assert answers(story(script)) == {"r000": "billing"}
+    assert answers(label_story(script)) == {"r000": "billing"}
 
 
-def test_a_suggestion_is_accepted_or_rejected(story, made, settled):
+def test_a_suggestion_is_accepted_or_rejected(label_story, label_workspace, settled):
     pytest.importorskip("sklearn", reason="suggestions need the extra [quality]")
-    workspace = made()
+    workspace = label_workspace()
     answer_as(workspace, "ana", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(20)})
 
     async def script(app, pilot):
@@ -368,7 +306,7 @@ def test_a_suggestion_is_accepted_or_rejected(story, made, settled):
         assert trainer._child.poll() is None
         script.child = trainer._child
 
-    story(script, workspace=workspace)
+    label_story(script, workspace=workspace)
     assert answers(workspace)["r020"] == "billing"
     assert "r021" not in answers(workspace)
     assert answers(workspace)["r022"] == "billing"
@@ -377,7 +315,7 @@ def test_a_suggestion_is_accepted_or_rejected(story, made, settled):
 
 
 @pytest.mark.usefixtures("no_model")
-def test_the_guide_and_the_pane_beside(story, settled):
+def test_the_guide_and_the_pane_beside(label_story, settled):
     async def script(app, pilot):
         await pilot.press("i")
         assert isinstance(app.screen, Pages)
@@ -388,11 +326,11 @@ def test_the_guide_and_the_pane_beside(story, settled):
         await pilot.press("escape")
         assert not app.present().is_side_open
 
-    story(script, size=(80, 24))
+    label_story(script, size=(80, 24))
 
 
 @pytest.mark.usefixtures("no_model")
-def test_a_long_record_scrolls_and_says_how_much_is_below(story, screen_text):
+def test_a_long_record_scrolls_and_says_how_much_is_below(label_story, screen_text):
     records = [{"id": "long", "instruction": "\n".join(f"line {n}" for n in range(200)), "output": "x"}]
 
     async def script(app, pilot):
@@ -405,14 +343,16 @@ def test_a_long_record_scrolls_and_says_how_much_is_below(story, screen_text):
         await pilot.pause()
         assert "line 140" in screen_text(app)
 
-    story(script, records=records)
+    label_story(script, records=records)
 
 
 @pytest.mark.usefixtures("no_model")
-def test_hostile_text_is_shown_and_does_nothing(story, screen_text):
+def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, screen_text):
     hostile = "\x1b[2J [/red] [b]x[/b] \u202e\u200b\x9b31m"
     records = [{"id": f"h{hostile}", "instruction": hostile, "output": hostile}]
-    settings = SETTINGS.replace("What is it about?", json.dumps(hostile)[1:-1].replace("\\u001b", "\\u001B"))
+    workspace = label_workspace(
+        ("What is it about?", json.dumps(hostile)[1:-1].replace("\\u001b", "\\u001B")), records=records
+    )
 
     async def script(app, pilot):
         seen = screen_text(app)
@@ -420,15 +360,15 @@ def test_hostile_text_is_shown_and_does_nothing(story, screen_text):
         assert "[/red] [b]x[/b]" in seen
         await pilot.press("1")
 
-    workspace = story(script, records=records, settings=settings)
+    label_story(script, workspace=workspace)
     assert list(answers(workspace).values()) == ["billing"]
 
 
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
-def test_snapshot(story, made, snapshot, settled, size, monkeypatch):
+def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
     monkeypatch.setattr("curate.workshop.labelling.desk.Desk.pace", lambda _: 11.2)
-    workspace = made()
+    workspace = label_workspace()
     answer_as(workspace, "bo", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(4)})
 
     async def script(app, pilot):
@@ -438,15 +378,15 @@ def test_snapshot(story, made, snapshot, settled, size, monkeypatch):
         await pilot.press("v")
         snapshot(app, "label-review")
 
-    story(script, workspace=workspace, size=size)
+    label_story(script, workspace=workspace, size=size)
 
 
 @pytest.mark.usefixtures("no_model")
-def test_nothing_to_ask_says_why(story, made):
-    workspace = made(SETTINGS.replace("overlap = 1.0", 'overlap = 1.0\nannotators = ["bo"]'))
+def test_nothing_to_ask_says_why(label_story, label_workspace):
+    workspace = label_workspace(("overlap = 1.0", 'overlap = 1.0\nannotators = ["bo"]'))
 
     async def script(app, pilot):
         assert "ana is not one of label.annotators (bo)" in text_of(app, "record")
         await pilot.press("1", "a", "s", "f", "n", "p", "x", "c", "m", "enter", "e", "plus")
 
-    assert answers(story(script, workspace=workspace)) == {}
+    assert answers(label_story(script, workspace=workspace)) == {}

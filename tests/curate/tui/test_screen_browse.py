@@ -10,6 +10,7 @@ import pytest
 from curate.journal import Decision
 from curate.record import Finding
 from curate.tui.frame_table import FrameTable
+from curate.tui.screens.browse import BrowseScreen
 from curate.tui.screens.browse.detail import MOST_TEXT, Subject, seen_labels, told
 from curate.tui.screens.browse.rows import SETS
 from curate.workshop import open_workshop
@@ -25,7 +26,7 @@ ask = "How good is the answer?"
 values = ["good", "bad"]
 guide = { good = "as it should be" }
 [[label.questions]]
-name = "note"
+name = "why"
 """
 
 
@@ -318,7 +319,7 @@ def test_a_question_is_answered_for_several(workspace, make_app, drive, settled,
     assert answers == {
         "ex-000": {"quality": {"ana": "bad"}},
         "ex-001": {"quality": {"ana": "bad"}},
-        "ex-002": {"note": {"ana": "ask"}},
+        "ex-002": {"why": {"ana": "ask"}},
     }
 
 
@@ -341,6 +342,21 @@ def test_an_answer_is_taken_back_and_a_category_given(make_workspace, make_app, 
     assert states["ex-000"].answers == {"category": {"ana": "returns"}}
     assert states["ex-001"].record.category == "billing"
     assert states["ex-003"].record.category == "other"
+
+
+def test_categories_that_are_settled_are_the_only_ones(make_workspace, make_app, drive, settled):
+    workspace = make_workspace(lines(), "[split]\nseed = 1\n[categories.billing]\n[categories.returns]\n")
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await browse(pilot, settled, "t", *"other", "enter")
+        await settled(pilot)
+        await pilot.press("escape", "t", *"bil", "enter")
+        await settled(pilot)
+
+    drive(app, story)
+    answers = {state.record.id: state.answers for state in reopened(workspace).states() if state.answers}
+    assert answers == {"ex-000": {"category": {"ana": "billing"}}}
 
 
 def test_edit_goes_to_the_record(workspace, make_app, drive, settled):
@@ -428,6 +444,45 @@ def test_a_file_that_changes_is_told_and_ends_nothing(workspace, make_app, drive
         assert len(shown(app)) == 40
 
     drive(app, story)
+
+
+def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app, drive, settled, monkeypatch):
+    app = make_app(workspace)
+    timers: list[str] = []
+    real = BrowseScreen.set_interval
+
+    def spied(self, interval, callback, **more):
+        timers.append(callback.__name__)
+        return real(self, interval, callback, **more)
+
+    monkeypatch.setattr(BrowseScreen, "set_interval", spied)
+
+    async def story(pilot):
+        await browse(pilot, settled)
+        held: list[tuple[Any, Any]] = []
+        monkeypatch.setattr(app, "background", lambda job, then, group: held.append((job, then)))
+        screen, table = app.present(), app.screen.query_one("#rows", FrameTable)
+        screen.reread()
+        (asked, take) = held.pop()
+        late = asked()
+        path = workspace.root / "data" / "a.jsonl"
+        path.write_text(json.dumps(lines()[0] | {"id": "first"}) + "\n" + path.read_text(encoding="utf-8"), "utf-8")
+        app.workshop.reload()
+        source = table.source
+        await pilot.press("c")
+        await pilot.resize_terminal(90, 28)
+        take(late)
+        app.workshop.catalog.judge({"ex-000": "error"})
+        screen._see_statuses()
+        assert table.source is source, "the numbers of the old rows were asked of the new catalogue"
+        screen.ready()
+        (asked, take) = held.pop()
+        take(asked())
+        assert shown(app)[:2] == ["first", "ex-000"]
+        assert table.row(1)[1] == "! error"
+
+    drive(app, story)
+    assert timers.count("_see_statuses") == 1
 
 
 # Single records as text.

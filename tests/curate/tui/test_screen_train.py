@@ -302,6 +302,13 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
 
     demo = tmp_path / "demo"
     subprocess.run([sys.executable, "-m", "curate", "init", str(demo), "--sample"], check=True, capture_output=True)
+    recipe = demo / "recipe.toml"
+    short = (
+        recipe.read_text()
+        .replace("max_steps = 150", "max_steps = 30")
+        .replace("max_new_tokens = 64", "max_new_tokens = 8")
+    )
+    recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))
     workspace = open_workspace(demo)
     app = make_app(workspace)
 

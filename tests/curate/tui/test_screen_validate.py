@@ -48,6 +48,8 @@ async def to_finding(pilot, screen, settled, code, record):
         if isinstance(line, Item) and (line.finding.code, line.finding.record) == (code, record)
     )  # fmt: skip
     screen._problems.cursor = place
+    # What is known of it is looked up once the cursor rests.
+    await pilot.pause(0.2)
     await settled(pilot)
 
 
@@ -85,11 +87,75 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
         await to_finding(pilot, screen, settled, "Q202", "messy-04")
         await pilot.press("enter")
         await to_finding(pilot, screen, settled, "S101", "")
-        await pilot.press("enter")
-        assert "no record that could be edited" in app.message.plain
+        await pilot.press("e")
+        await to_finding(pilot, screen, settled, "S120", "")
+        await pilot.press("e")
+        assert "Mend the file ($EDITOR +" in app.message.plain
 
     drive(app, story)
-    assert gone == [("edit", {"record": "messy-04", "pointer": "/output"})]
+    assert gone[0] == ("edit", {"record": "messy-04", "pointer": "/output"})
+    # One that no record was meant by stays unopened.
+    assert len(gone) == 2
+    name, what = gone[1]
+    assert (name, what["file"]) == ("edit", "data/a.jsonl")
+    assert what["line"] > 0
+
+
+def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app, drive, settled, screen_text):
+    lines = [
+        {"id": "a", "instruction": "Ask.", "output": "Tell."},
+        # It calls itself as the record above is called.
+        {"id": "a", "instruction": "Ask.", "output": 7},
+    ]
+    workspace = make_workspace(lines)
+    app = make_app(workspace)
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "S102", "a")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert app.current_mode == "edit"
+        assert "line data/a.jsonl:2" in screen_text(app)
+        assert "no undo takes back" in app.message.plain
+        edit = app.present().edit
+        edit.form.replace_line({"id": "b", "instruction": "Ask.", "output": "Tell more."})
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "read again" in app.message.plain)
+        await settled(pilot)
+        assert "record b" in screen_text(app), "it is open as the record that it is now"
+        assert app.workshop.state("b").record.completion == "Tell more."
+        app.go("validate")
+        await settled(pilot)
+        await until(pilot, lambda: book_of(app.workshop).found is not None)
+        assert "S102" not in {group.code for group in book_of(app.workshop).found.groups}
+
+    drive(app, story)
+    assert state(workspace, "a").record.completion == "Tell."
+    assert not (workspace.root / "journal").exists()
+
+
+def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, settled, screen_text, monkeypatch):
+    app = make_app(messy)
+    asked = []
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await pilot.pause(0.2)
+        book = book_of(app.workshop)
+        excerpt = book.excerpt
+        monkeypatch.setattr(book, "excerpt", lambda finding: asked.append(finding) or excerpt(finding))
+        monkeypatch.setattr("curate.tui.screens.validate._REST", 1000)
+        await pilot.press(*"nnnnnn")
+        assert asked == []
+        monkeypatch.setattr("curate.tui.screens.validate._REST", 0.01)
+        await pilot.press("n")
+        await until(pilot, lambda: asked)
+        await settled(pilot)
+        assert asked == [screen.chosen()]
+        assert "why" in screen_text(app)
+
+    drive(app, story)
 
 
 def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled):

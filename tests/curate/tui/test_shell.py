@@ -11,7 +11,7 @@ from curate.record import CurateError
 from curate.tui import app as app_module
 from curate.tui.app import CurateApp
 from curate.tui.border import shown
-from curate.tui.chrome import TabBar
+from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.glyphs import PRETTY, use_glyphs
@@ -158,7 +158,7 @@ def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, se
         assert len(open_workspace(workspace.root).dropped()) == 2
         await pilot.press("u")
         await settled(pilot)
-        assert "undone: drop of r000, r001" in screen_text(pilot.app).replace("2 drop", "drop")
+        assert "taken back: 2 x drop of r000, r001" in screen_text(pilot.app)
         assert not open_workspace(workspace.root).dropped()
         await pilot.press("U")
         await settled(pilot)
@@ -206,6 +206,23 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
         await settled(pilot)
 
     drive(make_app(workspace, poll=0.1), story)
+
+
+def test_what_is_saved_in_a_thread_is_ones_own(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("f")
+        assert "journal ! not saved" in screen_text(pilot.app)
+        pilot.app.tell("before")
+        drop = [Decision("drop", "r003", fields={"reason": "x"})]
+        pilot.app.background(lambda: pilot.app.workshop.apply(drop), lambda _: None, group="write.many")
+        await settled(pilot)
+        assert probe(pilot).told[-1] == ("changed", {"r003"})
+        assert "before" in screen_text(pilot.app)
+        assert "journal ok  #1" in screen_text(pilot.app)
+
+    drive(make_app(workspace), story)
 
 
 def test_a_hidden_screen_hears_of_changes_when_it_is_shown(workspace, make_app, drive, settled) -> None:
@@ -387,6 +404,29 @@ def test_a_click_on_a_tab_goes_there(workspace, make_app, drive, settled) -> Non
         await pilot.click(TabBar, offset=(9, 0))
         await settled(pilot)
         assert pilot.app.current_mode == "probe"
+
+    drive(make_app(workspace), story)
+
+
+def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, drive, settled, monkeypatch) -> None:
+    drawn = []
+    for kind in (Header, TabBar, StatusLine, KeyLine):
+        whole = kind.line
+        monkeypatch.setattr(
+            kind, "line", lambda self, width, whole=whole: drawn.append(type(self).__name__) or whole(self, width)
+        )
+
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        drawn.clear()
+        pilot.app.tell("said")
+        assert drawn == ["StatusLine"]
+        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        assert drawn == ["StatusLine", "Header"]
+        probe(pilot).query_one("#field").focus()
+        await settled(pilot)
+        assert set(drawn[2:]) == {"KeyLine"}
 
     drive(make_app(workspace), story)
 

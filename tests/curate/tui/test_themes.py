@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
+from rich.text import Text
+from textual.app import ComposeResult
 from textual.color import Color
 from textual.theme import Theme
+from textual.widgets import Static
 
+from curate.tui.desk import Desk
 from curate.tui.themes import LOOKS, names_of, themes
 
 ENOUGH = 4.5
@@ -78,6 +84,27 @@ def test_what_textual_makes_of_a_theme_stands_out(theme: Theme) -> None:
 def test_every_theme_knows_every_style(name: str) -> None:
     assert set(names_of(name).styles) >= set(names_of("dark").styles)
     assert set(names_of(name).styles) >= {"ok", "warn", "error", "dropped", "muted", "accent", "key", "strong", "tab"}
+
+
+@pytest.mark.parametrize("name", ["dark", "light"])
+def test_a_name_means_the_same_for_a_whole_text_and_for_a_part_of_it(name: str) -> None:
+    class Two(Desk):
+        def compose(self) -> ComposeResult:
+            yield Static(Text("a text", style="error"))
+            yield Static(Text.assemble(("a part", "error")))
+
+    async def main() -> None:
+        app = Two("dark")
+        async with app.run_test(size=(30, 4)) as pilot:
+            app.choose_theme(name)
+            await pilot.pause()
+            looks = [next(iter(strip)).style for strip in app.screen._compositor.render_strips()[:2]]
+            assert looks[0] == looks[1]
+            assert looks[0] is not None
+            assert looks[0].color is not None
+            assert (looks[0].color.name, looks[0].bold) == (LOOKS[name].error.lower(), True)
+
+    asyncio.run(main())
 
 
 def test_the_high_contrast_theme_deserves_its_name() -> None:

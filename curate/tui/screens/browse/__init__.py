@@ -15,20 +15,19 @@ from textual.widgets import Input, Static
 
 from curate.record import CurateError
 from curate.table import counted
-from curate.tui.border import shown
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens.browse.deciding import Deciding
 from curate.tui.screens.browse.detail import VIEWS, Side, Subject, told
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
+from curate.tui.screens.browse.standing import Count, Standing
 from curate.workshop.filters import GUIDE, Filter, parse_filter, quoted
-from curate.workshop.labelling import blind_of, hides_event
+from curate.workshop.labelling import hides_event, seen_finding
 from curate.workshop.problems import ProblemBook, book_of
-from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
-    from curate.workshop.catalog import Row, Rows
+    from curate.workshop.catalog import Catalog, Rows
 
 DEBOUNCE = 0.08
 """Seconds without a key after which a filter is asked."""
@@ -69,7 +68,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
     BrowseScreen #line { height: 1; }
     BrowseScreen #slash { width: 3; }
     BrowseScreen #filter { height: 1; border: none; padding: 0; width: 1fr; }
-    BrowseScreen #count { width: auto; padding: 0 1; }
+    BrowseScreen #count { text-align: right; padding: 0 1; }
+    BrowseScreen #side { overflow-y: scroll; scrollbar-size-vertical: 1; }
     BrowseScreen #standing { height: 1; padding: 0 1; }
     """
 
@@ -78,6 +78,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         super().__init__()
         self._where = Filter()
         self._rows: Rows | None = None
+        self._rows_of: Catalog | None = None
         self._sort, self._is_descending = 0, False
         self._set = self._view = 0
         self._fault: CurateError | None = None
@@ -93,12 +94,12 @@ The status is `?` until the records were validated; a filter that asks for it ha
         with Horizontal(id="line"):
             yield Static(" / ", id="slash")
             yield SafeInput(placeholder='category:billing status:!ok "exact words" /regex/', id="filter")
-            yield Static(id="count")
+            yield Count(id="count")
         with Horizontal():
             yield FrameTable(columns_of(SETS[0], 0), id="rows", classes="main pane")
             with Side(id="side", classes="side pane"):
                 yield Static(id="detail")
-        yield Static(id="standing")
+        yield Standing(id="standing")
 
     @property
     def table(self) -> FrameTable:
@@ -116,12 +117,19 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def on_mount(self) -> None:
         """Give the table more room than the record; a style sheet of the screen would yield to that of the app."""
         self.table.styles.width, self.query_one("#side", Side).styles.width = "3fr", "2fr"
+        self.set_interval(1.0, self._see_statuses)
+        # In the same moment, so that the screen is drawn once and not twice; a message would come after the first time.
+        self.watch(self.table, "cursor", self._stand, init=False)
+
+    @property
+    def _found(self) -> Rows | None:
+        """The rows that the filter lets through; None as long as nobody knows, also since records were read anew."""
+        return None if self._rows is None or self._rows_of is not self.workshop.catalog else self._rows
 
     # What is asked.
 
     def ready(self) -> None:
         """Show the records."""
-        self.set_interval(1.0, self._see_statuses)
         self._ask()
 
     def arrive(
@@ -161,14 +169,15 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._since |= ids
         if self._book.found is not None:
             self.app.background(self._book.catch_up, self._caught_up, group="browse.catch")
-        if self._rows is None or len(ids) > _FEW:
+        rows = self._found
+        if rows is None or len(ids) > _FEW:
             self._ask()
         else:
-            self._show(self.workshop.catalog.renew(self._rows, self._where, ids))
+            self._show(self.workshop.catalog.renew(rows, self._where, ids))
 
     def _caught_up(self, has_changed: bool) -> None:
-        if has_changed and self._rows is not None:
-            self._show(self.workshop.catalog.renew(self._rows, self._where, self._since))
+        if has_changed and (rows := self._found) is not None:
+            self._show(self.workshop.catalog.renew(rows, self._where, self._since))
 
     def _ask(self) -> None:
         """Filter and sort in a thread; what is typed meanwhile takes the place of it."""
@@ -182,6 +191,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             return
         self._fault = None
         catalog = self.workshop.catalog
+        number = catalog.num_judgements
         by, is_descending = list(SORTS)[self._sort], self._is_descending
         if where.needs_findings and not catalog.is_judged:
             self._validate()
@@ -191,15 +201,17 @@ The status is `?` until the records were validated; a filter that asks for it ha
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
         def show(rows: Rows) -> None:
-            self._where = where
+            if catalog is not self.workshop.catalog:
+                # The records were read anew meanwhile, and are asked for again.
+                return
+            self._where, self._rows_of, self._judgement = where, catalog, number
             self._show(catalog.renew(rows, where, self._since) if self._since else rows)
 
         self.app.background(found, show, group="browse.filter")
 
     def _see_statuses(self) -> None:
         """Show what a validation has found, whoever had begun it."""
-        number = self.workshop.catalog.num_judgements
-        if self._rows is None or number == self._judgement:
+        if self._found is None or (number := self.workshop.catalog.num_judgements) == self._judgement:
             return
         self._judgement = number
         if self._where.needs_findings:
@@ -234,31 +246,23 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._rows = rows
         names = SETS[self._set]
         at, self._at = self._at or self.table.current, ""
-        source = CatalogRows(self.workshop.catalog, rows, names, self._is_category_hidden)
+        source = CatalogRows(self.workshop.catalog, rows, names)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
-        self.query_one("#count", Static).update(f"{len(rows):,} of {len(self.workshop.catalog):,}")
+        self.query_one("#count", Count).count(len(rows), len(self.workshop.catalog))
         self._stand()
 
     def _stand(self) -> None:
         """Say where the cursor is, or what is wrong with the filter."""
-        line = self.query_one("#standing", Static)
+        line = self.query_one("#standing", Standing)
         if self._fault is not None:
-            told = f"{self._fault.message}. {self._fault.hint}"
-            told_of = Text.assemble(("! error ", "error"), shown(told, max(20, self.size.width - 10)))
-            line.update(told_of, layout=False)
+            line.fault(self._fault)
             return
-        table, names = self.table, list(SORTS)
-        number = len(self._rows) if self._rows is not None else 0
-        place = f"row {table.cursor + 1:,}/{number:,}" if number else "no record"
-        marked = f"   marked {len(table.marks):,}" if table.marks else ""
         arrow = "v" if self._is_descending else "^"
-        order = f"sort: {SORTS[names[self._sort]]} {arrow}   columns: {self._set + 1}/{len(SETS)}"
-        # The line keeps its size; to lay out the whole screen anew would cost more than the table itself.
-        line.update(Text(f"{place}{marked}   {order}", style="muted"), layout=False)
+        order = f"sort: {list(SORTS.values())[self._sort]} {arrow}   columns: {self._set + 1}/{len(SETS)}"
+        line.stand(self.table, order)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
         """Draw the record once the cursor rests."""
-        self._stand()
         if self._resting is not None:
             self._resting.stop()
         self._resting = self.set_timer(_REST, self._draw)
@@ -295,22 +299,16 @@ The status is `?` until the records were validated; a filter that asks for it ha
         return Subject(
             state,
             workshop.catalog.row(row),
-            frozenset(question for question in state.answers if blind_of(workshop).hides(state, question)),
+            workshop.blind.hidden(state),
             workshop.catalog.read(name),
-            None if found is None else found.of_record(name),
+            None if found is None else [seen_finding(workshop, one) for one in found.of_record(name)],
             [(event, hides_event(workshop, event)) for event in workshop.history(name)] if state.heads else (),
         )
 
-    def _is_category_hidden(self, row: Row) -> bool:
-        """Whether a row's category comes from an answer that whoever looks must not see before their own."""
-        # Nearly no row has been answered by anybody, and none of the others need be read.
-        is_answered = any(who and question == CATEGORY for who, question, _ in row.labels)
-        return is_answered and blind_of(self.workshop).hides(self.workshop.state(row.id), CATEGORY)
-
     def on_resize(self) -> None:
         """Give the columns the room there is."""
-        if self._rows is not None:
-            self._show(self._rows)
+        if (rows := self._found) is not None:
+            self._show(rows)
 
     def close_side(self) -> bool:
         """Leave the record, then the filter."""
@@ -384,8 +382,8 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def action_columns(self) -> None:
         """Show other columns."""
         self._set = (self._set + 1) % len(SETS)
-        if self._rows is not None:
-            self._show(self._rows)
+        if (rows := self._found) is not None:
+            self._show(rows)
 
     def action_view(self) -> None:
         """Show the record as its texts, as JSON, or beside its line."""

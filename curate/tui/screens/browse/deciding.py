@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual.binding import Binding
 
 from curate.journal import Decision
+from curate.label import CATEGORY, questions_of
 from curate.record import Json
 from curate.settings.model import Question
 from curate.table import counted
 from curate.tui.dialogs import Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse.choosing import Choose
-from curate.workspace.fold import CATEGORY
+from curate.workshop.labelling import values_known
 
 if TYPE_CHECKING:
     from curate.tui.screen import WorkshopScreen
@@ -68,16 +69,19 @@ class Deciding(_Screen):
         """Answer a question about records."""
         if not self.table.chosen():
             return
-        questions = self.workshop.workspace.settings.label.questions or [Question(name=CATEGORY)]
-        if len(questions) == 1:
-            self._ask_value(questions[0])
+        settings = self.workshop.workspace.settings
+        unsettled = {question.name for question in questions_of(settings) if not question.values}
+        # Only a category that nothing settles is looked for in all records.
+        found = values_known(self.workshop) if CATEGORY in unsettled else ()
+        by_name = {question.name: question for question in questions_of(settings, found)}
+        if len(by_name) == 1:
+            self._ask_value(*by_name.values(), is_open=bool(unsettled))
             return
-        by_name = {question.name: question for question in questions}
         values = [(name, question.ask) for name, question in by_name.items()]
 
         def chosen(name: str | None) -> None:
             if name is not None:
-                self._ask_value(by_name[name])
+                self._ask_value(by_name[name], is_open=name in unsettled)
 
         self.app.push_screen(Choose("Which question?", values), chosen)
 
@@ -87,14 +91,13 @@ class Deciding(_Screen):
             names = [name for name in self.table.chosen() if self.workshop.state(name).dropped is None]
             self._decide("drop", names, {"reason": reason.strip() or REASON}, "dropped", "is in")
 
-    def _ask_value(self, question: Question) -> None:
-        known = question.values or (self._categories() if question.name == CATEGORY else [])
-        values = [(value, question.guide.get(value, "")) for value in known]
+    def _ask_value(self, question: Question, *, is_open: bool) -> None:
+        """Ask for an answer; what ``is_open`` takes any text."""
+        values = [(value, question.guide.get(value, "")) for value in question.values]
         names = self.table.chosen()
         what = names[0] if len(names) == 1 else counted(len(names), "record")
-        # A question without values of its own takes any text.
         asked = f"{question.ask or question.name}  ({what})"
-        box = Choose(asked, [*values, (TAKEN_BACK, "")], is_open=not question.values)
+        box = Choose(asked, [*values, (TAKEN_BACK, "")], is_open=is_open)
 
         def answered(value: str | None) -> None:
             if value is not None:
@@ -103,13 +106,6 @@ class Deciding(_Screen):
                 self._decide("label", names, {"question": question.name, "value": answer}, done, "")
 
         self.app.push_screen(box, answered)
-
-    def _categories(self) -> Sequence[str]:
-        known = self.workshop.workspace.settings.categories
-        if known:
-            return list(known)
-        found = self.workshop.catalog.frame([CATEGORY])[CATEGORY].unique().sort().to_list()
-        return [name for name in found if name]
 
     def _decide(self, op: Any, names: Sequence[str], fields: Mapping[str, Json], done: str, lacking: str) -> None:
         """Save one decision on each record as one act, and say so."""

@@ -19,7 +19,9 @@ from curate.table import counted
 from curate.tui.border import shown, shown_lines
 from curate.tui.glyphs import glyphs
 from curate.tui.help import event_line
-from curate.tui.screens.browse.rows import HIDDEN, UNKNOWN, WORDS
+from curate.tui.screens.browse.rows import UNKNOWN, WORDS
+from curate.workshop.labelling import HIDDEN
+from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent
@@ -97,7 +99,7 @@ def _head(subject: Subject, view: View) -> Text:
     text = Text.assemble(shown(row.id, 60, "strong"), "  ")
     for one in VIEWS:
         text.append(f"[{one}]" if one == view else f" {one} ", "tab" if one == view else "muted")
-    category = HIDDEN if "category" in subject.hidden else row.category or "no category"
+    category = row.category or (HIDDEN if CATEGORY in subject.hidden else "no category")
     text.append("\n").append_text(shown(category, 30, "accent"))
     text.append("  ").append(word, "muted" if is_unknown else _STYLES[row.status])
     text.append(f"  split {row.split or '-'}  ~{row.tokens:,} tok")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.tui.frame_table import Column, Tone
+from curate.workshop.labelling import HIDDEN
+from curate.workspace.blind import UNSEEN
+from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
     from curate.workshop.catalog import Catalog, Row, Rows
@@ -17,8 +20,6 @@ ROOMY = 140
 """Columns of the terminal from which the columns of the table are wide."""
 UNKNOWN = "?"
 """The status of a record before anything was validated."""
-HIDDEN = "(hidden)"
-"""A category that comes from somebody else's answer, to those who are still asked for theirs."""
 _TONES: Mapping[str, Tone] = {"ok": "ok", "~ warn": "warn", "! error": "error", "x dropped": "muted", UNKNOWN: "muted"}
 
 
@@ -36,9 +37,17 @@ def _tone(value: str) -> Tone:
     return _TONES.get(value, "")
 
 
+def _category(row: Row) -> str:
+    """Return the category; where somebody has said one that must not be seen, the catalogue has their answer empty."""
+    if row.category or not row.labels:
+        return row.category
+    is_hidden = any(who and question == CATEGORY and answer == UNSEEN for who, question, answer in row.labels)
+    return HIDDEN if is_hidden else ""
+
+
 SHOWN: Mapping[str, Shown] = {
     "id": Shown(Column("id", 14), Column("id", 10), lambda row: row.id),
-    "category": Shown(Column("category", 12), Column("category", 9), lambda row: row.category),
+    "category": Shown(Column("category", 12), Column("category", 9), _category),
     "status": Shown(Column("status", 9, tone=_tone), Column("status", 9, tone=_tone), lambda row: WORDS[row.status]),
     "prompt": Shown(Column("prompt"), Column("prompt"), lambda row: row.prompt),
     "completion": Shown(Column("completion"), Column("completion"), lambda row: row.completion),
@@ -70,9 +79,8 @@ def columns_of(names: Sequence[str], width: int) -> list[Column]:
 class CatalogRows:
     """Rows of the catalogue for a `FrameTable`, read in the windows that it asks for."""
 
-    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str], is_hidden: Callable[[Row], bool]) -> None:
-        """Show the values ``names`` of ``rows``, but no category where it ``is_hidden``."""
-        self._is_hidden = is_hidden
+    def __init__(self, catalog: Catalog, rows: Rows, names: Sequence[str]) -> None:
+        """Show the values ``names`` of ``rows``."""
         self._catalog = catalog
         self._rows = rows
         self._names = names
@@ -90,5 +98,4 @@ class CatalogRows:
         for name in self._names:
             # Before a validation nothing is known but what was dropped.
             is_unknown = name == "status" and row.status == "ok" and not self._catalog.is_judged
-            is_hidden = name == "category" and self._is_hidden(row)
-            yield UNKNOWN if is_unknown else HIDDEN if is_hidden else SHOWN[name].value(row)
+            yield UNKNOWN if is_unknown else SHOWN[name].value(row)

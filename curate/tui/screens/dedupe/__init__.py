@@ -26,12 +26,24 @@ from curate.tui.screens.dedupe.drawing import (
     pair_table,
     plan_line,
 )
-from curate.workshop.clusters import Act, Choice, Member, Review, What, act_of, beside, find_clusters, read_staged
+from curate.workshop.clusters import (
+    Act,
+    Choice,
+    Clusters,
+    Member,
+    Review,
+    What,
+    act_of,
+    beside,
+    find_clusters,
+    read_staged,
+)
 from curate.workshop.todo import noted
 from curate.workspace import open_workspace
 from curate.workspace.golden import read_golden
 
 _MOST_NAMED = 3
+_WRITING = "write.dedupe"
 _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r`."""
 
@@ -145,19 +157,21 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     # Comparing.
 
     def _find(self) -> None:
-        root, by = self.workshop.root, self.workshop.by
+        root = self.workshop.root
 
-        def job(watch: Watch) -> tuple[Review, int]:
+        def job(watch: Watch) -> tuple[Clusters, frozenset[str]]:
             golden = read_golden(root)
-            clusters = find_clusters(open_workspace(root), watch)
-            staged, lost = read_staged(root, by, clusters)
-            frozen = frozenset(golden.ids if golden and golden.is_frozen else ())
-            return Review(clusters, staged, frozen), lost
+            return find_clusters(open_workspace(root), watch), frozenset(
+                golden.ids if golden and golden.is_frozen else ()
+            )
 
         self._show_progress("comparing records  (esc stops)")
         self._comparing.start(job, lambda found: self._found(*found), self._stopped)
 
-    def _found(self, review: Review, lost: int) -> None:
+    def _found(self, clusters: Clusters, frozen: frozenset[str]) -> None:
+        # On the app's thread: until now more may have been staged.
+        staged, lost = read_staged(self.workshop.root, self.workshop.by, clusters)
+        review = Review(clusters, staged, frozen)
         self._review, self._is_stale = review.resumed(self._review), False
         # Home tells of what was counted here.
         note = noted(self.workshop)
@@ -231,7 +245,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
         self._draw(head, field_lines(pair.beside), others, advice_line(pair))
-        self.query_one("#texts", Static).update(pair_table(pair, choice, is_narrow=self.is_narrow))
+        texts = pair_table(pair, choice, self.workshop, is_narrow=self.is_narrow)
+        self.query_one("#texts", Static).update(texts)
         self.query_one("#pair").scroll_home(animate=False)
 
     def _draw(self, head: Text, fields: Text, others: Text, advice: Text) -> None:
@@ -299,6 +314,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def action_take_back(self) -> None:
         """Take back what was staged last; where nothing is staged, undo the last act."""
+        if self._is_writing():
+            return
         step = self._review.take_back() if self._review else []
         if not step:
             self.app.action_undo()
@@ -315,16 +332,24 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if self._is_stale or self._comparing.is_running:
             self.tell("The records have changed; wait until they are compared anew (r), then write.", "warn")
             return
+        if self._is_writing():
+            return
         choices = list(review.staged.choices.values())
 
         def job() -> Act:
             act = act_of(review.clusters, choices, workshop.state, workshop.workspace.shape)
             if act.decisions:
                 workshop.apply(act.decisions)
-            review.staged.clear()
             return act
 
-        self.app.background(job, lambda act: self._written(act, choices), group="write.dedupe")
+        self.app.background(job, lambda act: self._written(act, choices), group=_WRITING)
+
+    def _is_writing(self) -> bool:
+        """Whether what was staged is on its way to the journal, which is told then."""
+        is_writing = any(worker.group == _WRITING and worker.is_running for worker in self.app.workers)
+        if is_writing:
+            self.tell("What was staged is still being written; wait for it.", "warn")
+        return is_writing
 
     def _written(self, act: Act, choices: list[Choice]) -> None:
         drops = sum(decision.op == "drop" for decision in act.decisions)
@@ -335,6 +360,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         self.app.ran(self._command(choices), told)
         self.tell(f"{told}. u takes all of it back.", "warn" if act.late else "ok")
         self._find()
+        if self._review:
+            self._review.staged.forget(choices)
 
     def _command(self, choices: list[Choice]) -> str:
         parts = [f"curate dedupe {self._root()}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,11 @@ from curate.tui.border import safe, shown
 from curate.tui.glyphs import glyphs
 from curate.workshop.catalog.columns import estimated_tokens
 from curate.workshop.clusters import Beside, Choice, Cluster, Member, Summary
+from curate.workshop.labelling import HIDDEN, seen_record
+from curate.workspace.fold import CATEGORY
+
+if TYPE_CHECKING:
+    from curate.workshop import Workshop
 
 MOST_FIELDS = 3
 _MOST_NAMED = 2
@@ -47,8 +53,11 @@ def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice
     return text
 
 
-def pair_table(pair: Pair, choice: Choice | None, *, is_narrow: bool) -> Table:
-    """Return both records, part by part, so that what belongs together stands at one height."""
+def pair_table(pair: Pair, choice: Choice | None, workshop: Workshop, *, is_narrow: bool) -> Table:
+    """Return both records, part by part, so that what belongs together stands at one height.
+
+    Of category and labels it has what the annotator of ``workshop`` may see.
+    """
     table = Table.grid(expand=True, padding=(0, 1))
     for _ in range(1 if is_narrow else 2):
         table.add_column(ratio=1, overflow="fold")
@@ -68,7 +77,7 @@ def pair_table(pair: Pair, choice: Choice | None, *, is_narrow: bool) -> Table:
     if pair.beside.num_unseen:
         table.add_row(Text(f"not shown: {counted(pair.beside.num_unseen, 'more message')}", "warn"))
     table.add_row("")
-    _add(table, [_facts(pair.left.record), _facts(pair.right.record)], is_narrow=is_narrow)
+    _add(table, [_facts(pair.left.record, workshop), _facts(pair.right.record, workshop)], is_narrow=is_narrow)
     return table
 
 
@@ -93,9 +102,12 @@ def _title(letter: str, member: Member, choice: Choice | None, frozen: Collectio
     return text
 
 
-def _facts(record: Record) -> Text:
-    labels = ", ".join(f"{question}={text_of(value)}" for question, value in record.labels.items())
-    text = Text.assemble("category ", shown(record.category or "-", 24), f"  tokens ~{estimated_tokens(record):,}")
+def _facts(record: Record, workshop: Workshop) -> Text:
+    told, hidden = seen_record(workshop, record)
+    values = {question: text_of(value) for question, value in told.labels.items()}
+    labels = ", ".join(f"{question}={value}" for question, value in (values | dict.fromkeys(hidden, HIDDEN)).items())
+    category = told.category or (HIDDEN if CATEGORY in hidden else "-")
+    text = Text.assemble("category ", shown(category, 24), f"  tokens ~{estimated_tokens(record):,}")
     return text.append_text(Text.assemble("  labels ", shown(labels or "-", 60)))
 
 

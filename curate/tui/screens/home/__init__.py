@@ -119,7 +119,8 @@ records in Browse.
     # What there is.
 
     def ready(self) -> None:
-        """Look at the records."""
+        """Look at the records; what was counted of others before means nothing any more."""
+        self._has_counted = False
         self._look()
 
     def changed(self, ids: set[str]) -> None:
@@ -195,9 +196,10 @@ records in Browse.
         from curate.workshop.todo import noted
         from curate.workspace import open_workspace
 
+        # Where the records are read anew meanwhile, it is a note that nobody reads.
+        note = noted(self.workshop)
         # A workspace stays as it was when it was opened.
         found = find_clusters(open_workspace(self.workshop.root))
-        note = noted(self.workshop)
         note.num_clusters, note.num_leaks = len(found.open), found.num_leaks
 
     def _counted(self, _nothing: None) -> None:

@@ -41,7 +41,7 @@ class LabelScreen(DeskScreen):
         if not self._is_several:
             self._answer(value)
             return
-        self._chosen = [one for one in self._chosen if one != value] + ([] if value in self._chosen else [value])
+        self._begun.mark(value, self._desk.current)
         self._draw()
 
     def action_accept(self) -> None:
@@ -59,14 +59,14 @@ class LabelScreen(DeskScreen):
 
     def action_several(self) -> None:
         """Let an answer be several values, or one again."""
-        self._is_several, self._chosen = not self._is_several, []
+        self._is_several, self._begun.marked = not self._is_several, []
         self._draw()
 
     def action_save_several(self) -> None:
         """Save the marked values as one answer."""
-        if self._is_several and self._chosen and self._desk is not None:
+        if self._is_several and self._begun.marked and self._desk is not None:
             order = list(self._desk.question.values)
-            self._answer(sorted(self._chosen, key=order.index))
+            self._answer(sorted(self._begun.marked, key=order.index))
 
     def action_quality(self, place: int) -> None:
         """Answer the question called quality, and stay with the record."""
@@ -88,8 +88,7 @@ class LabelScreen(DeskScreen):
             self.action_move(1)
         elif desk is not None and desk.current:
             name = desk.current
-            self._forget()
-            self._act(desk.skip)
+            self._act(desk.skip, ends=True)
             self.tell(Text.assemble(shown(name, 40), " skipped"))
 
     def action_flag(self) -> None:
@@ -103,18 +102,20 @@ class LabelScreen(DeskScreen):
     def action_move(self, step: int) -> None:
         """Go to another record, or item of the review, without deciding."""
         place = self._reviewing or self._desk
-        if place is not None and not place.move(step):
+        if place is None:
+            return
+        if place.move(step):
+            self._forget()
+            self._draw()
+        else:
             self.tell("There is nothing in that direction.", "warn")
-        self._forget()
-        self._draw()
 
     def _answer(self, value: Json) -> None:
         desk, learning = self._desk, self._learning
         assert desk is not None, "there is a desk"
         assert learning is not None, "it came with the desk"
         name = desk.current
-        self._forget()
-        self._act(lambda: desk.answer(value))
+        self._act(lambda: desk.answer(value), ends=True)
         self.tell(Text.assemble(shown(name, 40), " -> ", shown(spelled_value(value), 60, "accent"), "  (u undo)"))
         learning.begin_if_due()
 
@@ -125,7 +126,7 @@ class LabelScreen(DeskScreen):
         desk = self._desk
         if desk is None or not desk.current or self._reviewing is not None:
             return
-        self._typing = what
+        self._begun.type(what, desk.current)
         line = self.query_one("#line", Input)
         line.placeholder = "a note; enter saves" if what == "note" else "part of a value, or the answer; enter takes it"
         note = desk.aside(NOTE)
@@ -135,28 +136,33 @@ class LabelScreen(DeskScreen):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show the values in which what is typed is found."""
-        if self._typing == "value" and event.input.id == "line":
-            self._sought = event.value.strip()
+        if self._begun.typing == "value" and event.input.id == "line":
+            self._begun.sought = event.value.strip()
             self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Save the note, or answer with the value."""
-        desk, typed = self._desk, event.value.strip()
-        if event.input.id != "line" or desk is None:
-            return
-        is_note, values = self._typing == "note", self._values()
-        with self.app.attempt():
-            if is_note:
-                self._stop_typing()
-                self._act(lambda: desk.note(typed))
-            elif typed and not desk.question.values:
-                self._answer(typed)
-            elif len(values) == 1 and not self._is_several:
-                self._answer(values[0])
-            else:
-                # The keys of the values are free again, and what was found stays.
-                self._stop_typing()
-                self._draw()
+        """Save the note, or answer with the value; what is not saved stays where it was typed."""
+        if event.input.id == "line":
+            with self.app.attempt():
+                self._take_typed(event.value.strip())
+
+    def _take_typed(self, typed: str) -> None:
+        desk, values = self._desk, self._values()
+        if desk is None:
+            self.tell("The records are being read; press enter again when they are.", "warn")
+        elif desk.current != self._begun.record:
+            self._tell_out_of_hand()
+        elif self._begun.typing == "note":
+            self._act(lambda: desk.note(typed))
+            self._stop_typing()
+        elif typed and not desk.question.values:
+            self._answer(typed)
+        elif len(values) == 1 and not self._is_several:
+            self._answer(values[0])
+        else:
+            # The keys of the values are free again, and what was found stays.
+            self._stop_typing()
+            self._draw()
 
     # What is asked.
 
@@ -164,19 +170,22 @@ class LabelScreen(DeskScreen):
         """Ask in the next of the orders."""
         if self._desk is not None:
             order = ORDERS[(ORDERS.index(self._desk.wish.order) + 1) % len(ORDERS)]
-            self._prepare(self._desk.wish_for(order=order))
+            self._forget()
+            self._prepare(self._desk.wish_for(order=order), "")
 
     def action_question(self) -> None:
         """Ask the next question."""
         if self._desk is not None:
             names = [one.name for one in self._desk.questions]
             name = names[(names.index(self._desk.question.name) + 1) % len(names)]
-            self._prepare(self._desk.wish_for(name), self._desk.current)
+            self._forget()
+            self._prepare(self._desk.wish_for(name))
 
     def action_all(self) -> None:
         """Ask about all records, or again only about those whose line does not say it."""
         if self._desk is not None:
-            self._prepare(self._desk.wish_for(is_all=not self._desk.wish.is_all))
+            self._forget()
+            self._prepare(self._desk.wish_for(is_all=not self._desk.wish.is_all), "")
 
     def action_review(self) -> None:
         """Show what was answered differently, or go back to the desk."""

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from curate.agreement import LiveAgreement
-from curate.tui.border import shown_lines
+from curate.tui.border import shown
 from curate.tui.chrome import Rule
 from curate.tui.fields import SafeInput
 from curate.tui.screen import WorkshopScreen
-from curate.tui.screens.label import told
+from curate.tui.screens.label import drawn
+from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.learning import Learning
 from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
-from curate.workshop.labelling import FLAG, NOTE, QUALITY, Desk, Queue, Wish, last_done
-
-Prepared = tuple[Queue, LiveAgreement, set[str]]
-_MOST_FOUND = len(told.KEYS)
+from curate.workshop.labelling import Desk, Prepared, Wish
 
 
 class DeskScreen(WorkshopScreen):
@@ -36,11 +34,11 @@ class DeskScreen(WorkshopScreen):
         self._learning: Learning | None = None
         self._reviewing: Reviewing | None = None
         self._wanted: dict[str, Any] = {}
+        self._asked: tuple[Wish, str | None] | None = None
+        self._waiting: Callable[[], object] | None = None
+        self._begun = Begun()
         self._guideline = ""
         self._is_acting = self._is_several = False
-        self._chosen: list[str] = []
-        self._sought = ""
-        self._typing: Literal["", "note", "value"] = ""
 
     def compose_body(self) -> ComposeResult:
         """Lay the record and its choices beside what is known of the sitting."""
@@ -59,15 +57,19 @@ class DeskScreen(WorkshopScreen):
     # What the app calls.
 
     def ready(self) -> None:
-        """Sit down at the desk."""
-        self.query_one("#record").focus()
-        self.app.background(self._sit_down, self._seated, group="label.prepare")
+        """Sit down at a desk; where the records were read anew, at another one, to go on as at the last."""
+        wish, at = self._stand_up()
+        if not self._begun:
+            self.query_one("#record").focus()
+        self.app.background(partial(self._sit_down, wish), partial(self._seated, at), group="label.prepare")
 
     def arrive(self, **what: Any) -> None:
         """Take what is asked for: ``question``, ``order``, ``is_all``, ``record``, or ``queue`` = "review"."""
-        self._wanted = {key: value for key, value in what.items() if value not in ("", None)}
-        if self._desk is not None:
-            self._take_wanted(self._desk)
+        wanted = {key: value for key, value in what.items() if value not in ("", None)}
+        if self._desk is None:
+            self._wanted = wanted
+        else:
+            self._take_wanted(self._desk, wanted)
 
     def changed(self, ids: set[str]) -> None:
         """Take in what changed, whoever did it."""
@@ -75,24 +77,28 @@ class DeskScreen(WorkshopScreen):
             return
         self._desk.follow(ids)
         if not self._is_acting:
+            self._look_after_begun(self._desk)
             self._redraw()
 
     def reread(self) -> None:
-        """Make the queue anew."""
+        """Make the queue anew, or sit down where that has failed."""
         if self._reviewing is not None:
             self._redraw()
         elif self._desk is not None:
             self._prepare(self._desk.wish)
+        elif self.app.following.is_loaded:
+            self.ready()
 
     def has_unsaved(self) -> bool:
-        """Whether a note is being typed."""
-        return self._typing == "note" and bool(self.query_one("#line", Input).value)
+        """Whether a note is being typed, or an answer."""
+        is_search = self._begun.typing == "value" and self._desk is not None and bool(self._desk.question.values)
+        return bool(self._begun.typing) and not is_search and bool(self.query_one("#line", Input).value)
 
     def close_side(self) -> bool:
         """Close the line that is typed into, what is marked or found, the review, or the pane beside."""
-        if self._typing:
+        if self._begun.typing:
             self._stop_typing()
-        elif self._is_several or self._sought:
+        elif self._is_several or self._begun.sought:
             self._is_several = False
             self._forget()
         elif self._reviewing is not None:
@@ -125,23 +131,43 @@ class DeskScreen(WorkshopScreen):
 
     # Sitting down, and asking for something else.
 
-    def _sit_down(self) -> tuple[Desk, Prepared, str]:
-        desk = Desk(self.workshop)
-        return desk, desk.prepare(desk.wish), desk.guideline()
+    def _stand_up(self) -> tuple[Wish | None, str]:
+        """Leave the desk, if there is one, and return what was asked and of which record. What is being typed stays."""
+        desk = self._desk
+        if self._reviewing is not None:
+            self._wanted = self._wanted or {"queue": "review"}
+        self._desk = self._learning = self._reviewing = self._asked = self._waiting = None
+        self._begun.marked, self._begun.sought = [], ""
+        if desk is None:
+            return None, ""
+        desk.close()
+        return desk.wish, desk.current
 
-    def _seated(self, found: tuple[Desk, Prepared, str]) -> None:
-        desk, prepared, self._guideline = found
-        self._desk = desk
-        self._learning = Learning(self.app, desk, self._learnt)
-        desk.begin(prepared)
-        if self._wanted:
-            self._take_wanted(desk)
+    def _sit_down(self, wish: Wish | None) -> tuple[Desk, Prepared, str]:
+        desk = Desk(self.workshop)
+        # The settings were read anew as well, and may ask something else.
+        if wish is not None and wish.question.name in {one.name for one in desk.questions}:
+            wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
         else:
-            self._draw()
+            wish = desk.wish
+        return desk, desk.prepare(wish), desk.guideline()
+
+    def _seated(self, at: str, found: tuple[Desk, Prepared, str]) -> None:
+        desk, prepared, self._guideline = found
+        if not desk.is_current:
+            # The records were read once more, and `ready` comes again.
+            return
+        self._desk = desk
+        self._learning = Learning(self.app, desk, partial(self._learnt, desk))
+        desk.begin(prepared, at)
+        self._look_after_begun(desk)
+        wanted, self._wanted = self._wanted, {}
+        self._take_wanted(desk, wanted)
+        self._draw()
+        if self._asked is None:
             self._learning.begin_if_due()
 
-    def _take_wanted(self, desk: Desk) -> None:
-        what, self._wanted = self._wanted, {}
+    def _take_wanted(self, desk: Desk, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
             self._reviewing = Reviewing(self.workshop, desk)
             self._draw()
@@ -150,43 +176,81 @@ class DeskScreen(WorkshopScreen):
             with self.app.attempt():
                 wish = desk.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
                 self._prepare(wish, str(what.get("record", "")))
+                if self._begun:
+                    self.tell("It is asked once what is begun here is saved (enter) or dropped (esc).", "warn")
 
-    def _prepare(self, wish: Wish, at: str = "") -> None:
+    def _prepare(self, wish: Wish, at: str | None = None) -> None:
+        """Ask what ``wish`` says, from its first record or from ``at``; None stays with what is then at hand."""
         desk = self._desk
         assert desk is not None, "there is a desk"
+        self._asked, self._waiting = (wish, at), None
 
         def begin(prepared: Prepared) -> None:
-            desk.begin(prepared, at)
-            self._forget()
-            self._draw()
-            assert self._learning is not None, "it came with the desk"
-            self._learning.begin_if_due()
+            if self._is_mine(desk):
+                self._waiting = partial(self._begin, desk, prepared, at)
+                self._go_on()
 
-        self.app.background(lambda: desk.prepare(wish), begin, group="label.prepare")
+        self.app.background(partial(desk.prepare, wish), begin, group="label.prepare")
 
-    def _learnt(self) -> None:
-        desk = self._desk
-        if desk is not None and desk.wish.order == "uncertain" and desk.suggester.found is not None:
-            self._prepare(desk.wish, desk.current)
+    def _begin(self, desk: Desk, prepared: Prepared, at: str | None) -> None:
+        self._asked = None
+        desk.begin(prepared, desk.current if at is None else at)
+        self._draw()
+        assert self._learning is not None, "it came with the desk"
+        self._learning.begin_if_due()
+
+    def _go_on(self) -> None:
+        """Do what waits, but not under the fingers of somebody who types, marks or has found values for a record."""
+        if self._waiting is not None and not self._begun:
+            act, self._waiting = self._waiting, None
+            with self.app.attempt():
+                act()
+
+    def _learnt(self, desk: Desk) -> None:
+        if not self._is_mine(desk):
+            return
+        wish, at = self._asked or (desk.wish, None)
+        if wish.order == "uncertain" and desk.suggester.found is not None:
+            self._prepare(wish, at)
         self._draw()
 
-    def _act(self, act: Callable[[], object]) -> None:
-        """Do something to the record at hand, and draw once."""
+    def _is_mine(self, desk: Desk) -> bool:
+        """Whether ``desk`` is the one that is sat at, and its rows are still those of the workshop."""
+        is_open = self.app.has_workshop and desk.workshop is self.workshop
+        return is_open and desk is self._desk and desk.is_current
+
+    def _act(self, act: Callable[[], object], *, ends: bool = False) -> None:
+        """Do something to the record at hand, and draw once; where it ``ends`` what was begun there, forget that."""
         self._is_acting = True
         try:
             act()
         finally:
             self._is_acting = False
+        if ends:
+            self._forget()
         self._draw()
+
+    def _look_after_begun(self, desk: Desk) -> None:
+        """See to what was begun at a record that somebody else's decision has taken out of hand."""
+        if not self._begun or desk.current == self._begun.record:
+            return
+        if not self._begun.typing:
+            self._forget()
+        self._tell_out_of_hand()
+
+    def _tell_out_of_hand(self) -> None:
+        is_kept = "is not saved; esc drops it" if self._begun.typing else "is dropped"
+        name = shown(self._begun.record, 40)
+        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {is_kept}"), "warn")
 
     def _forget(self) -> None:
         """Forget what was marked, found or begun to be typed for the record at hand."""
-        self._chosen, self._sought = [], ""
-        if self._typing:
+        if self._begun.typing:
             self._stop_typing()
+        self._begun.forget()
 
     def _stop_typing(self) -> None:
-        self._typing = ""
+        self._begun.typing = ""
         self.remove_class("-typing")
         self.query_one("#record").focus()
 
@@ -199,9 +263,7 @@ class DeskScreen(WorkshopScreen):
 
     def _values(self) -> Sequence[str]:
         """Return the values that have a key now."""
-        values = self._desk.question.values if self._desk else []
-        sought = self._sought.casefold()
-        return [one for one in values if sought in one.casefold()][:_MOST_FOUND]
+        return self._begun.keyed(self._desk.question.values) if self._desk else []
 
     def _redraw(self) -> None:
         if self._reviewing is not None:
@@ -214,60 +276,19 @@ class DeskScreen(WorkshopScreen):
         if desk is None:
             return
         if reviewing is None:
-            texts = self._desk_texts(desk)
+            texts = drawn.desk_texts(desk, self._begun, self._room(), is_several=self._is_several)
         else:
             item = reviewing.item
-            texts = {
-                "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
-                "record": told.record_text(self.workshop.state(item.record).record) if item else Text(""),
-                "choices": told.sides_text(item) if item else Text.assemble(("v goes back to the desk", "muted")),
-                "beside": Text(""),
-                "last": Text.assemble(("s goes on, e edits, v or esc goes back to the desk", "muted")),
-            }
+            texts = drawn.review_texts(reviewing, self.workshop.state(item.record).record if item else None)
+        lacks = self._learning.lacks if self._learning else ""
+        texts["side"] = drawn.side_text(desk, self._guideline, lacks)
         for place, text in texts.items():
             widget = self.query_one(f"#{place}")
             assert isinstance(widget, Paper | Panel), "all of them are"
             widget.show(text)
-        self.query_one("#side", Paper).show(self._side_text(desk))
-
-    def _desk_texts(self, desk: Desk) -> dict[str, Text]:
-        left, size = desk.progress()
-        head = told.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
-        state = desk.state()
-        last = told.last_text(last_done(desk, told.LAST))
-        if state is None:
-            return {
-                "head": head, "record": shown_lines(desk.why_nothing()), "choices": Text(""), "beside": Text(""),
-                "last": last,
-            }  # fmt: skip
-        answers = dict(desk.answers())
-        own = answers.pop(desk.by, None)
-        values = self._values()
-        num_more = len(desk.question.values) - len(values)
-        one = told.Answering(values, num_more, own, desk.suggestion(), self._chosen, self._is_several, answers)
-        note = desk.aside(NOTE)
-        has_quality = any(asked.name == QUALITY for asked in desk.questions) and desk.question.name != QUALITY
-        quality = state.answers.get(QUALITY, {}).get(desk.by)
-        return {
-            "head": head,
-            "record": told.record_text(state.record),
-            "choices": told.choices_text(desk.question.ask or desk.question.name, one, self._room()),
-            "beside": told.beside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
-            "last": last,
-        }
-
-    def _side_text(self, desk: Desk) -> Text:
-        counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
-        overlap = self.workshop.workspace.settings.label.overlap
-        found = desk.suggester.found
-        lacks = self._learning.lacks if self._learning else ""
-        parts = [
-            told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
-            told.agreement_text(desk.glance(), overlap),
-            told.guide_text(desk.question.guide, self._guideline),
-            told.model_text(found.num_learned if found else 0, found.accuracy if found else 0.0, lacks),
-        ]
-        return Text("\n\n").join(parts)
+        if self._waiting is not None:
+            # Not before what is being done now has come to its end.
+            self.call_later(self._go_on)
 
     def _room(self) -> int:
         """Return how many cells a line of the desk has."""

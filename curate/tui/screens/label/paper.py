@@ -10,29 +10,31 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
 from curate.tui.glyphs import glyphs
+from curate.tui.screens.label.wrapping import Wrapped
 
 
 class Paper(Widget, can_focus=True):
-    """A pane of wrapped text that scrolls; its last line says how many lines are below it."""
+    """A pane of wrapped text that scrolls; its last line says that there are lines below it."""
 
     def __init__(self, *, id: str, classes: str = "") -> None:
         """Begin empty."""
         super().__init__(id=id, classes=classes)
         self._text = Text()
-        self._lines: list[list[Segment]] = []
+        self._wrapped: Wrapped | None = None
+        self._seen: list[list[Segment]] = []
         self._strips: list[Strip] = []
-        self._style = Style.null()
+        self._look: tuple[Size, Style] | None = None
         self._top = 0
 
     def show(self, text: Text) -> None:
         """Show ``text`` from its beginning, unless it is shown already."""
-        if text == self._text and text.spans == self._text.spans:
+        if text == self._text:
             return
         if text.plain != self._text.plain:
             self._top = 0
@@ -41,10 +43,12 @@ class Paper(Widget, can_focus=True):
 
     def scroll_lines(self, lines: int) -> None:
         """Show what is so many lines further down, or up."""
-        top = max(0, min(self._top + lines, len(self._strips) - self.size.height))
-        if top != self._top:
-            self._top = top
-            self.refresh()
+        if self._wrapped is None:
+            return
+        height = self.size.height
+        self._wrapped.take(self._top + lines + height)
+        self._top = max(0, min(self._top + lines, len(self._wrapped.lines) - height))
+        self._draw_lines(self._wrapped)
 
     def on_resize(self, _event: events.Resize) -> None:
         """Wrap anew for another width."""
@@ -66,41 +70,37 @@ class Paper(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line."""
-        place, width = y + self._top, self.size.width
-        below = len(self._strips) - self._top - self.size.height
-        if below > 0 and y == self.size.height - 1:
-            more = Text.assemble((f"{glyphs().ellipsis} {below + 1:,} more lines (j k)", "muted"))
-            return self._strip(self._wrapped(more)[0])
-        return self._strips[place] if place < len(self._strips) else Strip.blank(width, self.rich_style)
+        return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     def _wrap(self) -> None:
         width = self.size.width
-        if width <= 0 or not self.is_attached:
-            return
-        lines, before, style = self._wrapped(self._text), self._strips, self.rich_style
-        is_same = style == self._style and bool(before) and before[0].cell_length == width
-        known = self._lines if is_same else []
-        self._lines, self._style = lines, style
-        # A line that stays as it was is not drawn again; in the pane beside that is nearly every one.
-        self._strips = [
-            before[y] if y < len(known) and known[y] == line else self._strip(line) for y, line in enumerate(lines)
-        ]
-        height = self.size.height
-        if self._top or max(len(before), len(lines)) > height or not is_same:
+        if width > 0 and self.is_attached:
+            self._wrapped = Wrapped(self._text, self.app.console, width)
+            self._draw_lines(self._wrapped)
+
+    def _draw_lines(self, wrapped: Wrapped) -> None:
+        """Draw the lines that are seen now, but for those that stay as they were: in the pane beside nearly all do."""
+        height, look = self.size.height, (self.size, self.rich_style)
+        wrapped.take(self._top + height + 1)
+        seen = wrapped.lines[self._top : self._top + height]
+        num_below = len(wrapped.lines) - self._top - height
+        if seen and num_below > 0:
+            count = f"{num_below + 1:,} " if wrapped.is_whole else ""
+            more = Text(f"{glyphs().ellipsis} {count}more lines (j k)", "muted")
+            seen[-1] = list(more.render(self.app.console))
+        before, strips = (self._seen, self._strips) if look == self._look else ([], [])
+        same = [y < len(before) and before[y] == line for y, line in enumerate(seen)]
+        self._strips = [strips[y] if same[y] else _strip(line, *look) for y, line in enumerate(seen)]
+        changed = [y for y in range(max(len(before), len(seen))) if y >= len(seen) or not same[y]]
+        if look != self._look:
             self.refresh()
-            return
-        longest = max(len(before), len(lines))
-        changed = [y for y in range(longest) if before[y : y + 1] != self._strips[y : y + 1]]
-        if changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
+        elif changed:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+        self._seen, self._look = seen, look
 
-    def _wrapped(self, text: Text) -> list[list[Segment]]:
-        console = self.app.console
-        options = console.options.update(width=self.size.width, height=None)
-        return list(Segment.split_lines(console.render(text, options)))
 
-    def _strip(self, line: list[Segment]) -> Strip:
-        return Strip(line).crop_extend(0, self.size.width, None).apply_style(self._style)
+def _strip(line: list[Segment], size: Size, style: Style) -> Strip:
+    return Strip(line).crop_extend(0, size.width, None).apply_style(style)
 
 
 class Panel(Static):
@@ -108,11 +108,13 @@ class Panel(Static):
 
     def show(self, text: Text) -> None:
         """Show ``text``, unless it is shown already."""
-        old = self.content
-        if isinstance(old, Text) and text == old and text.spans == old.spans:
+        if isinstance(self.content, Text) and text == self.content:
             return
-        self.update(text, layout=self._height_of(text) != self.size.height)
+        self.update(text, layout=self._needs_layout(text))
 
-    def _height_of(self, text: Text) -> int:
-        width = self.size.width
-        return len(text.wrap(self.app.console, width)) if width and text.plain else 0
+    def _needs_layout(self, text: Text) -> bool:
+        height, most = self.styles.height, self.styles.max_height
+        if height is not None and not height.is_auto:
+            return False
+        lines = len(text.wrap(self.app.console, self.size.width)) if self.size.width and text.plain else 0
+        return (min(lines, int(most.value)) if most else lines) != self.size.height

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic
-from typing import Any
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
+from textual.timer import Timer
 from textual.widgets import Input, Static
 
 from curate.record import CurateError, Finding
@@ -17,18 +18,23 @@ from curate.tui.chrome import Rule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import WorkshopScreen
-from curate.tui.screens.validate.detail import told_change, told_finding, told_heading
+from curate.tui.screens.validate.detail import told_finding, told_heading
+from curate.tui.screens.validate.mending import Mending
 from curate.tui.screens.validate.rows import KEY, Line, More, columns, lines_of, source_of
 from curate.tui.screens.validate.summary import summary
-from curate.workshop.problems import By, Excerpt, Heading, Item, Mendings, ProblemBook, Problems, book_of, listed
+from curate.workshop.labelling import seen_finding
+from curate.workshop.lines import open_line
+from curate.workshop.problems import By, Excerpt, Heading, Item, ProblemBook, Problems, book_of, listed
 from curate.workshop.problems.found import ORDER
 
 _TICK = 0.25
 """Seconds between two words about how far a search is."""
+_REST = 0.08
+"""Seconds without another step until what is known of a finding is looked up."""
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 
-class ValidateScreen(WorkshopScreen):
+class ValidateScreen(Mending, WorkshopScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
     NAME, TITLE, KEY = "validate", "Validate", "v"
@@ -40,15 +46,14 @@ An edit is looked at again at once. What concerns all records together, such as 
 searches again.
 
 Fixes and `x-ignore` are edits in the journal: `u` takes them back, and the files stay as they are. What is wrong with
-the bytes around records (line ends, a byte order mark) is mended by `curate validate --fix`.
+the bytes around records (line ends, a byte order mark) is mended by `curate validate --fix`. `enter` and `e` open the
+record of a finding; a line that is no record yet is opened too, and saved into its file.
 """
     BINDINGS = [  # noqa: RUF012  Textual declares it so
         Binding("n", "step(1)", "Next", id="validate.next"),
+        Binding("e", "edit", "Edit", id="validate.edit", show=False),
         Binding("p,N", "step(-1)", "Previous", id="validate.previous"),
-        Binding("f", "fix", "Fix", id="validate.fix"),
-        Binding("F", "fix_all", "Fix all safe", id="validate.fix_all"),
-        Binding("i", "ignore", "Ignore", id="validate.ignore"),
-        Binding("B", "baseline", "Baseline", id="validate.baseline"),
+        *Mending.KEYS,
         Binding("o", "group", "Group", id="validate.group"),
         Binding("R", "search", "Rerun", id="validate.search"),
         Binding("slash", "filter", "Filter", id="validate.filter"),
@@ -74,6 +79,7 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
         self._filter = ""
         self._is_searching = False
         self._told_at = 0.0
+        self._resting: Timer | None = None
 
     def compose_body(self) -> ComposeResult:
         """Lay the list over what is known of the finding under the cursor."""
@@ -88,7 +94,7 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
 
     def ready(self) -> None:
         """Search once, unless another screen has."""
-        if self._book.found is None:
+        if self.book.found is None and not self._is_searching:
             self.action_search()
         else:
             self._draw()
@@ -96,11 +102,11 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a search."""
         if self.app.has_workshop:
-            self._book.stop()
+            self.book.stop()
 
     def changed(self, ids: set[str]) -> None:
         """Look again at the records that changed."""
-        self.app.background(lambda: self._book.catch_up(ids), self._caught_up, group="validate.catch")
+        self.app.background(lambda: self.book.catch_up(ids), self._caught_up, group="validate.catch")
 
     def reread(self) -> None:
         """Draw the list anew."""
@@ -113,7 +119,7 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
             return
         self._is_searching = True
         self._summarise()
-        book = self._book
+        book = self.book
 
         def search() -> Problems | CurateError:
             try:
@@ -147,7 +153,8 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
     # What is shown.
 
     @property
-    def _book(self) -> ProblemBook:
+    def book(self) -> ProblemBook:
+        """What is wrong in the workshop."""
         return book_of(self.workshop)
 
     @property
@@ -155,24 +162,30 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
         return self.query_one("#problems", FrameTable)
 
     def _draw(self) -> None:
-        found, table = self._book.found, self._problems
+        found, table = self.book.found, self._problems
         if found is not None:
             rows = listed(
-                found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter
-            )
+                found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
+                seen=partial(seen_finding, self.workshop),
+            )  # fmt: skip
             at = table.current
             self._listed = lines_of(rows)
             table.show(source_of(self._listed), at=at, columns=columns(self.is_narrow))
         self._summarise()
 
     def _summarise(self) -> None:
-        book = self._book
+        book = self.book
         told = summary(book.found, num_stale=book.num_stale, is_searching=self._is_searching, shown=self._severities)
         self.query_one("#summary", Static).update(told)
 
     def on_frame_table_moved(self, event: FrameTable.Moved) -> None:
-        """Show what is known of the line under the cursor."""
-        line, told = self._at(event.row), self.query_one("#told", Static)
+        """Show what is known of the line under the cursor once that rests: to find out takes longer than a step."""
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(_REST, self._show_current)
+
+    def _show_current(self) -> None:
+        line, told = self._at(self._problems.cursor), self.query_one("#told", Static)
         width = max(30, self.size.width - 2)
         match line:
             case Heading():
@@ -180,14 +193,14 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
             case Item():
                 finding = line.finding
                 self.app.background(
-                    lambda: (self._book.excerpt(finding), self._told_fix(finding)),
+                    lambda: (self.book.excerpt(finding), self._told_fix(finding)),
                     lambda pair: self._show_finding(finding, *pair),
                     group="validate.detail",
                 )
             case More():
                 told.update(Text("These are counted and not listed. `curate validate --limit N` prints N findings."))
             case None:
-                told.update(Text("Nothing is wrong." if self._book.found and not self._filter else ""))
+                told.update(Text("Nothing is wrong." if self.book.found and not self._filter else ""))
 
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Open or close a group, or go to the field of a finding."""
@@ -206,7 +219,8 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
     def _at(self, row: int) -> Line | None:
         return self._listed[row] if 0 <= row < len(self._listed) else None
 
-    def _chosen(self) -> Finding | None:
+    def chosen(self) -> Finding | None:
+        """Return the finding under the cursor, None, and say so, where there is none."""
         line = self._at(self._problems.cursor)
         if isinstance(line, Item):
             return line.finding
@@ -214,21 +228,29 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
         return None
 
     def _show_finding(self, finding: Finding, found: Excerpt, fix: str) -> None:
+        line = self._at(self._problems.cursor)
+        if not isinstance(line, Item) or line.finding != finding:
+            return
         title = f"{finding.code} {finding.name}"
         self.query_one("#told", Static).update(told_finding(finding, found, fix, max(30, self.size.width - 2), title))
 
     def _told_fix(self, finding: Finding) -> str:
-        if self._book.mending(finding):
+        if self.book.mending(finding):
             return "f makes a safe fix."
-        if self._book.mending(finding, unsafe=True):
+        if self.book.mending(finding, unsafe=True):
             return "f shows a fix that can change the meaning."
         return "" if finding.fix else "No fix: edit the record (enter)."
 
     def _open(self, finding: Finding) -> None:
-        if finding.record and self.workshop.catalog.find(finding.record) is not None:
-            self.app.go("edit", record=finding.record, pointer=finding.pointer)
-        else:
-            self.tell(f"{finding.file}:{finding.line} is no record that could be edited here; mend the file.", "warn")
+        with self.app.attempt():
+            if self.book.is_of_record(finding):
+                self.app.go("edit", record=finding.record, pointer=finding.pointer)
+            elif finding.line:
+                # What cannot be opened is told here, with what to do instead.
+                open_line(self.workshop, finding.file, finding.line)
+                self.app.go("edit", file=finding.file, line=finding.line, pointer=finding.pointer)
+            else:
+                self.tell(f"{finding.file or 'all records'}: {finding.message}. {finding.fix}", "warn")
 
     # What is done.
 
@@ -241,6 +263,11 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
             self._problems.cursor = place
         else:
             self.tell("There is no other finding that way.")
+
+    def action_edit(self) -> None:
+        """Open what the finding under the cursor is about: its record, or its line of the file."""
+        if (finding := self.chosen()) is not None:
+            self._open(finding)
 
     def action_group(self) -> None:
         """Group by code and place, or by file."""
@@ -255,8 +282,9 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
 
     def action_fold(self, is_closed: bool) -> None:
         """Close all groups, or open them."""
-        found = self._book.found
-        headings = listed(found, by=self._grouping) if found and is_closed else []
+        found = self.book.found
+        seen = partial(seen_finding, self.workshop)
+        headings = listed(found, by=self._grouping, seen=seen) if found and is_closed else []
         self._folded = {one.key for one in headings if isinstance(one, Heading)}
         self._draw()
 
@@ -287,82 +315,9 @@ the bytes around records (line ends, a byte order mark) is mended by `curate val
             return True
         return super().close_side()
 
-    def action_fix(self) -> None:
-        """Show the fix of the finding under the cursor, and make it when asked to."""
-        if (finding := self._chosen()) is None:
-            return
-        mending = self._book.mending(finding)
-        unsafe = None if mending else self._book.mending(finding, unsafe=True)
-        one = mending or unsafe
-        if one is None or not one.changes:
-            why = "the schema would not allow the line" if one else f"no fix mends {finding.code} here"
-            self.tell(f"{why}; enter opens the record", "warn")
-            return
-        warning = "\nThis can change what the text means." if unsafe else ""
-
-        def make() -> None:
-            with self.app.attempt():
-                done = self._book.mend([one])
-                self.tell("mended (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
-
-        self.app.ask(f"{told_change(one)}{warning}\nMake this edit?", make)
-
-    def action_fix_all(self) -> None:
-        """Look for all safe fixes, say how many there are, and make them when asked to."""
-        self.tell("looking for safe fixes ...")
-        self.app.background(self._book.mendings, self._ask_all, group="validate.mend")
-
-    def _ask_all(self, found: Mendings) -> None:
-        refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
-        if not found.num_found:
-            self.tell(f"there is nothing to mend safely{refused}")
-            return
-        if found.num_found > len(found.found):
-            told = f"{found.num_found:,} records: too many for edits; `curate validate --fix` mends the files"
-            self.tell(told, "warn")
-            return
-        names = ", ".join(f"{number:,} {name}" for name, number in found.counts.most_common())
-        question = f"Mend {counted(found.num_found, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
-        self.app.ask(question + "\n" + told_change(found.found[0]), lambda: self._mend_all(found))
-
-    def _mend_all(self, found: Mendings) -> None:
-        book = self._book
-
-        def told(done: Any) -> None:
-            late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
-            self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
-
-        self.app.background(lambda: book.mend(found.found), told, group="write.validate")
-
-    def action_ignore(self) -> None:
-        """Have the record ask to be excused from this check."""
-        if (finding := self._chosen()) is not None:
-            self._book.ignore(finding)
-            self.tell(f"{finding.record} ignores {finding.code} (u undoes)")
-
-    def action_baseline(self) -> None:
-        """Write what is found now to the baseline, when asked to."""
-        name = self.workshop.workspace.settings.checks.baseline
-        if not name:
-            self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
-            return
-        found = self._book.found
-        number = counted(sum(group.count for group in found.groups), "finding") if found else "all findings"
-        question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
-        self.app.ask(question, self._write_baseline)
-
-    def _write_baseline(self) -> None:
-        def written(changed: Any) -> None:
-            told = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
-            self.app.ran(f"curate validate {self.workshop.root} --update-baseline", told)
-            self.tell(told)
-            self.action_search()
-
-        self.app.background(self._book.write_baseline, written, group="write.validate")
-
     def equal_command(self) -> str:
         """Return the command that finds the same in a build."""
-        return self._book.ci_command()
+        return self.book.ci_command()
 
     def record_json(self) -> str:
         """Return the record of the finding under the cursor."""

@@ -12,31 +12,20 @@ from textual.timer import Timer
 from textual.widgets import Static
 
 from curate.record import CurateError, canonical
-from curate.tui.border import safe_line, shown
+from curate.tui.border import safe_line
 from curate.tui.form.beside import Beside
 from curate.tui.form.nodes import update_if_other
 from curate.tui.form.preview import VIEWS
 from curate.tui.form.view import FormView
 from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.edit.told import HELP, nothing_open, title, without_form
 from curate.workshop.drafts import Drafts
 from curate.workshop.editor import edited
 from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, new_edit, open_edit
+from curate.workshop.lines import open_line
 
 KEEP = 1.0
 """Seconds after the last key until what is typed is written to the draft."""
-_MOST_DRAFTS = 8
-
-HELP = """
-Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
-saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
-
-A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
-it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
-takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
-`<U+202E>`: typed so in such a field, they are the character.
-
-`f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there.
-"""
 
 
 class EditScreen(WorkshopScreen):
@@ -85,19 +74,23 @@ class EditScreen(WorkshopScreen):
         if waiting is not None:
             self.arrive(**waiting)
 
-    def arrive(self, *, record: str = "", pointer: str = "", new: bool = False, copy: str = "", **_: Any) -> None:
-        """Open ``record`` at ``pointer``, a copy of ``copy``, or a new record."""
+    def arrive(self, *, pointer: str = "", **what: Any) -> None:
+        """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; or, with ``new``, a new one."""
+        record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
+        place = f"{file}:{what.get('line', 0)}" if file else ""
         if not self._beside.is_ready:
-            self._waiting = {"record": record, "pointer": pointer, "new": new, "copy": copy}
+            self._waiting = {"pointer": pointer, **what}
             return
         with self.app.attempt():
-            if record and (self.edit is None or self.edit.name != record):
-                self._begin(open_edit(self.workshop, record), pointer)
-            elif record:
+            if (record or place) and self.edit is not None and self.edit.name == (record or place):
                 self._focus(pointer)
+            elif record:
+                self._begin(open_edit(self.workshop, record), pointer)
+            elif file:
+                self._begin(open_line(self.workshop, file, int(what.get("line", 0))), pointer)
             elif copy:
                 self._begin(copied_edit(self.workshop, copy))
-            elif new:
+            elif what.get("new"):
                 self._begin(new_edit(self.workshop))
 
     def changed(self, ids: set[str]) -> None:
@@ -118,7 +111,7 @@ class EditScreen(WorkshopScreen):
 
     def equal_command(self) -> str:
         """Return the command that edits the same record."""
-        if self.edit is None or self.edit.is_new:
+        if self.edit is None or (self.edit.is_new and not self.edit.is_line):
             return f"curate edit --new {self.app.root}"
         return f"curate edit {safe_line(self.edit.name)} {self.app.root}"
 
@@ -222,11 +215,14 @@ class EditScreen(WorkshopScreen):
             self.tell("the editor has changed nothing")
             return
         faults = edit.take(after)
+        notes = edit.follow()
         self._keep()
         await self._show()
         if faults:
             more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
             self.tell(f"{faults[0]}{more}; your text is kept, f4 goes back to it", "error")
+        elif notes:
+            self.tell(f"taken from the editor; {notes[0]}", "warn")
         else:
             self.tell("taken from the editor; not saved yet")
 
@@ -269,6 +265,9 @@ class EditScreen(WorkshopScreen):
             if reason := view.unread_answer():
                 self.tell(f"The answer is not saved: {reason}", "error")
                 return False
+        if edit.is_line and not edit.text and not edit.form.problems():
+            self._write_line(edit)
+            return False
         was_new, repeated = edit.is_new, self._beside.repeated
         try:
             told = edit.save()
@@ -286,6 +285,20 @@ class EditScreen(WorkshopScreen):
         else:
             self.tell(told + ("" if was_new else "  (u undoes)"))
         return True
+
+    def _write_line(self, edit: Edit) -> None:
+        """Save a line in a thread, for its whole file is written anew, and open the record that it is then."""
+        command = self.equal_command()
+        self._keep()
+
+        def written(told: str) -> None:
+            self.app.ran(command, told)
+            if self.edit is edit:
+                self._waiting = {"record": edit.name}
+                self._close(told)
+            self.app.action_reread()
+
+        self.app.background(edit.save, written, group="write.edit")
 
     def _begin(self, edit: Edit, pointer: str = "") -> None:
         """Show another record; the draft of the one before is written first."""
@@ -329,35 +342,16 @@ class EditScreen(WorkshopScreen):
 
     def _say_nothing_open(self) -> None:
         """Say why there is no form, and what can be done."""
-        text = Text()
-        if self.edit is not None and self.edit.text:
-            text.append("What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n", "warn")
-            text.append_text(shown(self.edit.take(self.edit.text)[0], 200))
-        elif self.edit is not None:
-            text.append("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
+        if self.edit is not None:
+            text = without_form(self.edit)
         elif not self.app.has_workshop or not self.workshop.is_loaded:
-            text.append("reading the records ...", "muted")
+            text = Text("reading the records ...", "muted")
         else:
-            text.append("n  new record      : and its id, or e in Browse, opens one\n")
-            names = Drafts(self.workshop.root, self.workshop.by).names()
-            if names:
-                text.append("\no  goes on with the newest of your drafts:\n")
-            for name in names[:_MOST_DRAFTS]:
-                text.append_text(Text.assemble("   ", shown(name, 60), "\n"))
+            text = nothing_open(Drafts(self.workshop.root, self.workshop.by).names())
         update_if_other(self.query_one("#nothing", Static), text)
 
     def _show_title(self) -> None:
-        edit = self.edit
-        schema = shown(self.workshop.workspace.shape.name, 30)
-        if edit is None:
-            text = Text.assemble((" FORM  ", "strong"), "schema ", schema)
-        else:
-            name = (
-                Text("a new record") if edit.is_new else Text.assemble("record ", shown(edit.name, 40, style="accent"))
-            )
-            state = ("  edited", "warn") if edit.is_changed else ("", "")
-            text = Text.assemble((" FORM  ", "strong"), "schema ", schema, "   ", name, state)
-        update_if_other(self.query_one("#title", Static), text)
+        update_if_other(self.query_one("#title", Static), title(self.edit, self.workshop.workspace.shape.name))
 
     def _keep(self) -> None:
         """Write the draft now."""

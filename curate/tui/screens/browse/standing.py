@@ -1,0 +1,48 @@
+"""The line that says where the cursor of Browse stands, and the field that counts what the filter lets through."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+from curate.record import CurateError
+from curate.tui.border import shown
+from curate.tui.frame_table import FrameTable
+
+_LEAST = 20
+
+
+class Fixed(Static):
+    """A line that keeps its size: other words in it move nothing around it, and the same ones cost nothing."""
+
+    def show(self, text: Text) -> None:
+        """Show ``text``."""
+        if not isinstance(self.content, Text) or text.plain != self.content.plain:
+            # To lay out the whole screen anew would cost more than the table itself.
+            self.update(text, layout=False)
+
+
+class Count(Fixed):
+    """How many of the records the filter lets through, with room for all of them."""
+
+    def count(self, number: int, whole: int) -> None:
+        """Say that ``number`` of ``whole`` are let through."""
+        word = f"{whole:,}"
+        self.styles.width = 2 * len(word) + len(" of ") + 2
+        self.show(Text(f"{number:,} of {word}"))
+
+
+class Standing(Fixed):
+    """Where the cursor is, how many are marked, and in which order; or what is wrong with the filter."""
+
+    def stand(self, table: FrameTable, order: str) -> None:
+        """Say where the cursor of ``table`` is; ``order`` says how its rows and columns were chosen."""
+        number = table.source.num_rows
+        place = f"row {table.cursor + 1:,}/{number:,}" if number else "no record"
+        marked = f"   marked {len(table.marks):,}" if table.marks else ""
+        self.show(Text(f"{place}{marked}   {order}", style="muted"))
+
+    def fault(self, error: CurateError) -> None:
+        """Say what is wrong with the filter."""
+        told = f"{error.message}. {error.hint}"
+        self.show(Text.assemble(("! error ", "error"), shown(told, max(_LEAST, self.size.width - 8))))

@@ -1,0 +1,64 @@
+"""The parts of the Label screen as texts, by the id of the widget that shows each."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from curate.record import Record
+from curate.tui.border import shown_lines
+from curate.tui.screens.label import told
+from curate.tui.screens.label.begun import Begun
+from curate.tui.screens.label.reviewing import Reviewing
+from curate.workshop.labelling import FLAG, NOTE, QUALITY, Desk
+
+
+def desk_texts(desk: Desk, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:
+    """Return what is drawn of the record at hand; ``room`` is how many cells a line of choices has."""
+    left, size = desk.progress()
+    head = told.head_line(desk.wish, left, size, desk.queue.num_skipped if desk.queue else 0)
+    last = told.last_text(desk.done.last(told.LAST))
+    state = desk.state()
+    if state is None:
+        nothing = {"record": shown_lines(desk.why_nothing()), "choices": Text(""), "beside": Text("")}
+        return {"head": head, **nothing, "last": last}
+    answers = dict(desk.answers())
+    own = answers.pop(desk.by, None)
+    values = begun.keyed(desk.question.values)
+    num_more = len(desk.question.values) - len(values)
+    one = told.Answering(values, num_more, own, desk.suggestion(), begun.marked, is_several, answers)
+    note = desk.aside(NOTE)
+    has_quality = any(asked.name == QUALITY for asked in desk.questions) and desk.question.name != QUALITY
+    quality = state.answers.get(QUALITY, {}).get(desk.by)
+    return {
+        "head": head,
+        "record": told.record_text(state.record),
+        "choices": told.choices_text(desk.question.ask or desk.question.name, one, room),
+        "beside": told.beside_text(quality, desk.aside(FLAG) is not None, str(note or ""), has_quality),
+        "last": last,
+    }
+
+
+def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]:
+    """Return what is drawn of the review; ``record`` is that of the item, None where nothing waits."""
+    item = reviewing.item
+    return {
+        "head": Text.assemble(("REVIEW", "strong"), f"  {reviewing.progress}\n", (reviewing.hidden, "muted")),
+        "record": told.record_text(record) if record else Text(""),
+        "choices": told.sides_text(item) if item else Text.assemble(("v goes back to the desk", "muted")),
+        "beside": Text(""),
+        "last": Text.assemble(("s goes on, e edits, v or esc goes back to the desk", "muted")),
+    }
+
+
+def side_text(desk: Desk, guideline: str, lacks: str) -> Text:
+    """Return what is known of the sitting; ``lacks`` says why there are no suggestions, if there are none."""
+    counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
+    overlap = desk.workshop.workspace.settings.label.overlap
+    found = desk.suggester.found
+    parts = [
+        told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),
+        told.agreement_text(desk.glance(), overlap),
+        told.guide_text(desk.question.guide, guideline),
+        told.model_text(found.num_learned if found else 0, found.accuracy if found else 0.0, lacks),
+    ]
+    return Text("\n\n").join(parts)

@@ -1,0 +1,116 @@
+"""What Validate does about findings: fixes and `x-ignore`, which are edits, and the baseline, which is a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding
+
+from curate.record import Finding
+from curate.table import counted
+from curate.tui.screens.validate.detail import told_change
+from curate.workshop.problems import Mendings, ProblemBook
+
+if TYPE_CHECKING:
+    from curate.tui.screen import WorkshopScreen
+
+    _Screen = WorkshopScreen
+else:
+    _Screen = object
+
+
+class Mending(_Screen):
+    """The part of the screen that mends; ``book`` is what is wrong."""
+
+    KEYS: ClassVar[Sequence[Binding]] = (
+        Binding("f", "fix", "Fix", id="validate.fix"),
+        Binding("F", "fix_all", "Fix all safe", id="validate.fix_all"),
+        Binding("i", "ignore", "Ignore", id="validate.ignore"),
+        Binding("B", "baseline", "Baseline", id="validate.baseline"),
+    )
+
+    if TYPE_CHECKING:
+
+        @property
+        def book(self) -> ProblemBook:
+            """What is wrong in the workshop."""
+
+        def chosen(self) -> Finding | None:
+            """Return the finding under the cursor."""
+
+        def action_search(self) -> None:
+            """Validate all records."""
+
+    def action_fix(self) -> None:
+        """Show the fix of the finding under the cursor, and make it when asked to."""
+        if (finding := self.chosen()) is None:
+            return
+        mending = self.book.mending(finding)
+        unsafe = None if mending else self.book.mending(finding, unsafe=True)
+        one = mending or unsafe
+        if one is None or not one.changes:
+            why = "the schema would not allow the line" if one else f"no fix mends {finding.code} here"
+            self.tell(f"{why}; enter opens the record", "warn")
+            return
+        warning = "\nThis can change what the text means." if unsafe else ""
+
+        def make() -> None:
+            with self.app.attempt():
+                done = self.book.mend([one])
+                self.tell("mended (u undoes)" if done.num_mended else "the record has changed meanwhile", "ok")
+
+        self.app.ask(f"{told_change(one)}{warning}\nMake this edit?", make)
+
+    def action_fix_all(self) -> None:
+        """Look for all safe fixes, say how many there are, and make them when asked to."""
+        self.tell("looking for safe fixes ...")
+        self.app.background(self.book.mendings, self._ask_all, group="validate.mend")
+
+    def _ask_all(self, found: Mendings) -> None:
+        refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
+        if not found.num_found:
+            self.tell(f"there is nothing to mend safely{refused}")
+            return
+        if found.num_found > len(found.found):
+            told = f"{found.num_found:,} records: too many for edits; `curate validate --fix` mends the files"
+            self.tell(told, "warn")
+            return
+        names = ", ".join(f"{number:,} {name}" for name, number in found.counts.most_common())
+        question = f"Mend {counted(found.num_found, 'record')} ({names}{refused}) by edits? One u takes all back.\n"
+        self.app.ask(question + "\n" + told_change(found.found[0]), lambda: self._mend_all(found))
+
+    def _mend_all(self, found: Mendings) -> None:
+        book = self.book
+
+        def told(done: Any) -> None:
+            late = f", {done.num_changed:,} had changed meanwhile" if done.num_changed else ""
+            self.tell(f"mended {counted(done.num_mended, 'record')}{late} (u undoes)")
+
+        self.app.background(lambda: book.mend(found.found), told, group="write.validate")
+
+    def action_ignore(self) -> None:
+        """Have the record ask to be excused from this check."""
+        if (finding := self.chosen()) is not None:
+            self.book.ignore(finding)
+            self.tell(f"{finding.record} ignores {finding.code} (u undoes)")
+
+    def action_baseline(self) -> None:
+        """Write what is found now to the baseline, when asked to."""
+        name = self.workshop.workspace.settings.checks.baseline
+        if not name:
+            self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
+            return
+        found = self.book.found
+        number = counted(sum(group.count for group in found.groups), "finding") if found else "all findings"
+        question = f"Write {number} to {name}? They are forgiven from then on, until their records change."
+        self.app.ask(question, self._write_baseline)
+
+    def _write_baseline(self) -> None:
+        def written(changed: Any) -> None:
+            told = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
+            self.app.ran(f"curate validate {self.workshop.root} --update-baseline", told)
+            self.tell(told)
+            self.action_search()
+
+        self.app.background(self.book.write_baseline, written, group="write.validate")

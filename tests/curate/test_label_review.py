@@ -1,0 +1,146 @@
+"""How what people answered differently, or decided apart, is settled at a desk of a real workspace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from curate.journal import Decision
+from curate.workshop.labelling import Desk, Item, Waiting, settle, waiting
+from curate.workspace import open_workspace
+
+Sit = Callable[..., Desk]
+
+
+def review(desk: Desk) -> Waiting:
+    desk.workshop.refresh()
+    return waiting(desk.workshop, desk)
+
+
+def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) -> None:
+    sit("ana").answer("billing")
+    sit("bo").answer("returns")
+    desk = sit("cem")
+    found = review(desk)
+    assert [(item.record, item.question, item.conflict) for item in found.items] == [("r000", "topic", None)]
+    sides = [(side.value, side.people) for side in found.items[0].sides]
+    assert sides == [("billing", ("ana",)), ("returns", ("bo",)), ("other", ())]
+    settle(desk.workshop, found.items[0], found.items[0].sides[2])
+    assert review(desk).items == []
+    state = open_workspace(desk.workshop.root).states()[0]
+    assert (state.resolved, state.record.labels["topic"]) == ({"topic": "other"}, "other")
+    assert state.answers["topic"] == {"ana": "billing", "bo": "returns"}
+    desk.workshop.undo()
+    assert len(review(desk).items) == 1
+
+
+def test_whoever_is_still_asked_does_not_see_the_disagreement(sit: Sit) -> None:
+    team = ["ana", "bo", "cem"]
+    gold = json.dumps({"id": "r000", "question": "topic", "value": "other"}) + "\n"
+    sit("ana", team=team, gold="gold.jsonl", files={"gold.jsonl": gold})
+    for who, value in (("ana", "billing"), ("bo", "returns")):
+        workshop = sit(who).workshop
+        workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": value})])
+    desk = sit("cem")
+    found = review(desk)
+    assert (found.items, found.num_unanswered) == ([], 1)
+    desk.workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": "other"})])
+    assert len(review(desk).items) == 1
+
+
+def test_notes_and_flags_are_no_disagreement(sit: Sit) -> None:
+    sit("ana").note("good one")
+    desk = sit("bo")
+    desk.note("bad one")
+    assert review(desk).items == []
+
+
+def apart(sit: Sit, first: Decision, second: Decision) -> Item:
+    """Let two people decide on the same record without having seen one another's decision."""
+    ana, bo = sit("ana"), sit("bo")
+    ana.workshop.apply([first])
+    bo.workshop.apply([second])
+    found = review(sit("cem"))
+    assert len(found.items) == 1
+    return found.items[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "facet"),
+    [
+        (
+            ("edit", {"changes": {"output": "left"}}), ("edit", {"changes": {"output": "right"}}), ("data", "output"),
+        ),
+        (("assign", {"split": "train"}), ("assign", {"split": "test"}), ("split",)),
+        (("drop", {"reason": "spam"}), ("restore", {}), ("status",)),
+        (
+            ("resolve", {"question": "topic", "value": "other"}),
+            ("resolve", {"question": "topic", "value": "billing"}),
+            ("resolved", "topic"),
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_decided_apart_is_settled_by_deciding_once_more(
+    sit: Sit, one: tuple[Any, dict[str, Any]], other: tuple[Any, dict[str, Any]], facet: tuple[str, ...]
+) -> None:
+    item = apart(sit, Decision(one[0], "r005", fields=one[1]), Decision(other[0], "r005", fields=other[1]))
+    assert item.conflict is not None
+    assert item.conflict.facet == facet
+    assert sorted(people for side in item.sides for people in side.people) == ["ana", "bo"]
+    desk = sit("cem")
+    for number in (0, 1):
+        desk.workshop.refresh()
+        settle(desk.workshop, item, item.sides[number])
+        workspace = open_workspace(desk.workshop.root)
+        state = next(state for state in workspace.states() if state.record.id == "r005")
+        holds = {
+            "data": lambda state=state: state.record.data["output"],
+            "split": lambda state=state: state.record.split,
+            "status": lambda state=state: [state.dropped, state.is_wanted],
+            "resolved": lambda state=state: state.resolved["topic"],
+        }[facet[0]]()  # type: ignore[no-untyped-call]
+        assert holds == item.sides[number].value
+        assert review(desk).items == []
+
+
+def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
+    def line(text: str) -> dict[str, Any]:
+        return {"record": {"id": "new", "instruction": "Say.", "output": text}}
+
+    item = apart(sit, Decision("add", "new", fields=line("left")), Decision("add", "new", fields=line("right")))
+    desk = sit("cem")
+    wanted = next(side for side in item.sides if side.people == ("bo",))
+    settle(desk.workshop, item, wanted)
+    assert review(desk).items == []
+    state = open_workspace(desk.workshop.root).states()[-1]
+    assert (state.record.id, state.record.completion) == ("new", "right")
+
+
+def test_what_was_decided_apart_on_a_record_that_is_no_more_waits_for_nobody(sit: Sit) -> None:
+    ana = sit("ana")
+    line = {"id": "new", "instruction": "Say.", "output": "x"}
+    ana.workshop.apply([Decision("add", "new", fields={"record": line})])
+    people = [sit("bo"), sit("cem")]
+    for desk in people:
+        desk.workshop.apply([Decision("edit", "new", fields={"changes": {"output": desk.by}})])
+    assert [item.record for item in review(ana).items] == ["new"]
+    ana.workshop.undo()
+    assert review(ana).items == []
+    ana.workshop.redo()
+    assert [item.record for item in review(ana).items] == ["new"]
+
+
+def test_ones_own_answers_in_two_sittings_are_settled_by_oneself(sit: Sit) -> None:
+    first, second = sit("ana"), sit("ana")
+    first.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "billing"})])
+    second.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "other"})])
+    found = review(sit("bo"))
+    assert (found.items, len(found.others_own)) == ([], 1)
+    ana = sit("ana")
+    (item,) = review(ana).items
+    settle(ana.workshop, item, next(side for side in item.sides if side.value == "other"))
+    assert review(ana).items == []
+    assert open_workspace(ana.workshop.root).states()[1].answers["topic"] == {"ana": "other"}
