@@ -22,10 +22,10 @@ run: $(VENV)/installed-train ## The main job on samples/: raw lines to per-categ
 	$(BIN)/curate train $(DEMO)
 
 test: check ## All checks and all tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 quick: $(VENV)/installed-dev ## The tests that take no more than a few seconds each
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
 	@$(BIN)/ruff check --quiet .

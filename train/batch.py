@@ -4,7 +4,7 @@ The order is a pure function of (seed, epoch), so step n is found without the st
 the same batches. A step's examples are sorted by length into micro-batches; how many there are never changes the
 gradient.
 
-B examples, T tokens of the longest of them, S supervised tokens.
+B examples, T tokens of the longest of them, N tokens of all, S supervised tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from train.render import Example
 
 if TYPE_CHECKING:
     import torch
+
+    from train.compute import Packed
 
 MICRO_BATCH_TOKENS = 1024
 TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
@@ -41,20 +43,27 @@ class Step:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded ids [B, T], and of each supervised token: the flat place that predicts it, its id, its example."""
+    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
+    id, its example. ``packed`` and ``positions`` [1, N] tell where the examples of a row end to end begin.
+    """
 
     ids: torch.Tensor
     rows: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
+    positions: torch.Tensor | None = None
+    packed: Packed | None = None
 
 
 class Steps:
-    """All optimizer steps of a run over ``examples``; ``len()`` is their number, ``[n]`` the n-th from 0."""
+    """All optimizer steps of a run over ``examples``; ``len()`` is their number, ``[n]`` the n-th from 0.
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe) -> None:
+    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
+    """
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
-        self.recipe = recipe
+        self.recipe, self.is_packed = recipe, is_packed
         self.lengths = np.array([len(example.ids) for example in examples])
         self.supervised = np.array([example.num_supervised for example in examples])
         self.batch_size = _batch_size(self.lengths, recipe)
@@ -72,7 +81,8 @@ class Steps:
         places = self._epoch(epoch)[number - int(self.starts[epoch])]
         lengths = [int(self.lengths[place]) for place in places]
         most = self.recipe.micro_batch_tokens
-        groups = by_length(lengths, MICRO_BATCH_TOKENS if most == "auto" else most, at_least=self.recipe.accumulation)
+        most = MICRO_BATCH_TOKENS if most == "auto" else most
+        groups = by_length(lengths, most, at_least=self.recipe.accumulation, is_packed=self.is_packed)
         micro_batches = [[places[n] for n in group] for group in groups]
         return Step(epoch, micro_batches, int(self.supervised[places].sum()))
 
@@ -111,12 +121,13 @@ def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
     return max(SMALLEST_STEP, min(enough, seen // FEWEST_STEPS))
 
 
-def by_length(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) -> list[list[int]]:
-    """Group places 0..n-1 into batches of similar length, longest first, each at most ``most_tokens`` with its
-    padding.
+def by_length(
+    lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
+) -> list[list[int]]:
+    """Group places 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
 
     A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
-    fewer).
+    fewer). Packed batches have no padding; in others lengths are similar.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     most_items = -(-len(order) // max(1, at_least))
@@ -125,7 +136,7 @@ def by_length(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) ->
     for place in order:
         if groups:
             group = groups[-1]
-            area = lengths[group[0]] * (len(group) + 1)
+            area = tokens + lengths[place] if is_packed else lengths[group[0]] * (len(group) + 1)
             is_wasteful = tokens > _LITTLE and area - tokens - lengths[place] > _MOST_PADDING * area
             if area <= most_tokens and len(group) < most_items and not is_wasteful:
                 group.append(place)
@@ -136,8 +147,8 @@ def by_length(lengths: Sequence[int], most_tokens: int, *, at_least: int = 1) ->
     return groups
 
 
-def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
-    """Return the examples as one right-padded batch.
+def collate(examples: Sequence[Example], device: torch.device | str = "cpu", *, is_packed: bool = False) -> Batch:
+    """Return the examples as one batch: right-padded, or end to end for a model that `train.attention.can_pack`.
 
     There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
     changes nothing before it, and the plain causal kernel stays usable.
@@ -145,14 +156,23 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu") -> 
     # torch is slow to import, and plans and previews do without.
     import torch
 
-    width = max(len(example.ids) for example in examples)
-    ids = np.zeros((len(examples), width), dtype=np.int64)
-    places, owners = [], []
-    for number, example in enumerate(examples):
-        ids[number, : len(example.ids)] = example.ids
-        trained = np.flatnonzero(example.mask)
-        places.append(trained + number * width)
-        owners.append(np.full(len(trained), number))
-    targets = np.concatenate(places)
-    batch = (ids, targets - 1, ids.reshape(-1)[targets], np.concatenate(owners))
-    return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in batch))
+    lengths = np.array([len(example.ids) for example in examples])
+    width = int(lengths.max())
+    begins = np.cumsum(lengths) - lengths if is_packed else np.arange(len(examples)) * width
+    ids = np.zeros(int(lengths.sum()) if is_packed else len(examples) * width, dtype=np.int64)
+    trained = [np.flatnonzero(example.mask) for example in examples]
+    for begin, example in zip(begins, examples, strict=True):
+        ids[begin : begin + len(example.ids)] = example.ids
+    targets = np.concatenate([places + begin for begin, places in zip(begins, trained, strict=True)])
+    owners = np.repeat(np.arange(len(examples)), [len(places) for places in trained])
+
+    def put(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    parts = (put(targets - 1), put(ids[targets]), put(owners))
+    if not is_packed:
+        return Batch(put(ids.reshape(len(examples), width)), *parts)
+    from train.compute import pack
+
+    positions = np.arange(len(ids)) - np.repeat(begins, lengths)
+    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=pack(lengths.tolist(), device))

@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
+from train.compute import are_close, can_pack, packing
 from train.model import is_lora
 from train.render import Example
 
@@ -109,8 +110,10 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
     """
     inner = model.get_base_model() if is_lora(model) else model
+    placed = {} if batch.positions is None else {"position_ids": batch.positions}
     if has_plain_head(model):
-        hidden = _decoder(inner)(input_ids=batch.ids, use_cache=False).last_hidden_state
+        with packing(batch.packed):
+            hidden = _decoder(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         device = batch.ids.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -118,7 +121,8 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
         return linear_cross_entropy(
             rows, head.weight, getattr(head, "bias", None), batch.targets, scale=scale, dtype=dtype
         )
-    logits = model(input_ids=batch.ids, use_cache=False).logits.flatten(0, 1)[batch.rows]
+    with packing(batch.packed):
+        logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     return nll.sum() * scale, nll.detach()
 
@@ -152,10 +156,7 @@ def _is_plain(model: Any) -> bool:
         )
         theirs = inner(input_ids=ids, use_cache=False).logits
     model.train(was_training)
-    close = 1e-4 if hidden.dtype == torch.float32 and not torch.is_autocast_enabled(ids.device.type) else 3e-2
-    # A broken model gives NaN on both sides; that is found, and named, by the loss.
-    largest = float(theirs.float().nan_to_num(0.0).abs().max())
-    return torch.allclose(ours.float(), theirs.float(), rtol=close, atol=close * largest, equal_nan=True)
+    return are_close(ours, theirs)
 
 
 def _decoder(inner: Any) -> Any:
@@ -173,9 +174,10 @@ def nll_per_example(
     model.eval()
     found: dict[int, Nll] = {}
     with torch.inference_mode():
-        for group in by_length([len(example.ids) for example in examples], batch_tokens):
+        is_packed = can_pack(model)
+        for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]
-            batch = collate(chosen, where)
+            batch = collate(chosen, where, is_packed=is_packed)
             _, nll = supervised_loss(model, batch)
             sums = torch.zeros(len(chosen), dtype=torch.float64, device=nll.device).index_add_(
                 0, batch.owners, nll.double()

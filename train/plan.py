@@ -104,7 +104,7 @@ def _measure(
         planned = steps[number]
         began = time.monotonic()
         for group in planned.micro_batches:
-            batch = collate([examples[place] for place in group], device)
+            batch = collate([examples[place] for place in group], device, is_packed=steps.is_packed)
             with computing(device, dtype):
                 loss, _ = supervised_loss(model, batch, scale=1 / planned.num_supervised)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -17,6 +17,7 @@ import torch
 from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, save_checkpoint
+from train.compute import can_pack
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
 from train.loop.signals import GracefulStop
@@ -85,7 +86,7 @@ def fit(
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
-    steps = Steps(examples, recipe)
+    steps = Steps(examples, recipe, is_packed=can_pack(model))
     run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype)
     if resume is None:
         torch.manual_seed(recipe.seed)
@@ -177,7 +178,7 @@ class _Run:
     def _gradients(self, planned: Step) -> float:
         total = torch.zeros((), device=self.device)
         for group in planned.micro_batches:
-            batch = collate([self.examples[place] for place in group], self.device)
+            batch = collate([self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed)
             with computing(self.device, self.dtype):
                 loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
             loss.backward()  # type: ignore[no-untyped-call]

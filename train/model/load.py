@@ -29,6 +29,9 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
     """
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported, which is below.
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # Imports torch.
+    from train.compute import quicken
+
     path = find_base(name, folder)
     where = pick_device(device)
     if path.is_dir():
@@ -48,7 +51,7 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
         path = path.parent
     model, tokenizer = _load(path, arguments)
     _prepare(model, tokenizer, path)
-    return model.to(where), tokenizer
+    return quicken(model.to(where)), tokenizer
 
 
 def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:

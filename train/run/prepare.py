@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from train import say
 from train.batch import Steps
+from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
@@ -72,7 +73,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
     _check_evaluation(renderer, dataset, general_path(recipe, folder))
-    steps = Steps(examples, recipe)
+    steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
     return Prepared(

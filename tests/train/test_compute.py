@@ -1,0 +1,138 @@
+"""Packed attention and fused layers give what the model's own code gives, value and gradient."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_model, make_tokenizer, some_rows
+from torch.nn import functional
+from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+
+from train.batch import by_length, collate
+from train.compute import attention, can_pack, fuse, keep_freed_memory, pack, packing, quicken
+from train.loss import supervised_loss
+from train.render import Example, Renderer
+
+SMALL = {
+    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    return Renderer(make_tokenizer(), "chat", 256).examples(some_rows(9)).examples
+
+
+def gradients(model: Any, examples: list[Example], *, is_packed: bool) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    loss, _ = supervised_loss(model, collate(examples, is_packed=is_packed), scale=1 / len(examples))
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: list[Example]) -> None:
+    torch.manual_seed(0)
+    model = make_model(kind)
+    expected, wanted = gradients(model, examples, is_packed=False)
+    assert can_pack(model)
+    assert quicken(model) is model
+    loss, found = gradients(model, examples, is_packed=True)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        assert (gradient - wanted[name]).norm() <= 1e-5 * wanted[name].norm() + 1e-9, name
+    # And the model pads as before where nobody packs.
+    assert gradients(model, examples, is_packed=False)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None:
+    model = make_model()
+    assert can_pack(model)
+    alone = [supervised_loss(model, collate([one], is_packed=True))[1] for one in examples]
+    _, together = supervised_loss(model, collate(examples, is_packed=True))
+    assert torch.allclose(torch.cat(alone), together, atol=1e-5)
+    batch = collate(examples, is_packed=True)
+    with packing(pack([batch.ids.shape[1]])):
+        mixed = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False).logits[0, batch.rows]
+    nll = functional.cross_entropy(mixed, batch.targets, reduction="none")
+    assert not torch.allclose(nll, together, atol=1e-2), "as one example they would"
+
+
+@pytest.mark.parametrize("window", [None, 5, 300])
+@pytest.mark.parametrize("heads", [(4, 2), (3, 3)])
+def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int], monkeypatch: Any) -> None:
+    monkeypatch.setattr(attention, "QUERIES", 16)
+    torch.manual_seed(1)
+    lengths = (37, 1, 16, 20)
+    q = torch.randn(heads[0], sum(lengths), 8, requires_grad=True)
+    k, v = (torch.randn(heads[1], sum(lengths), 8, requires_grad=True) for _ in range(2))
+    parts = []
+    for begin, length in zip(itertools.accumulate((0, *lengths)), lengths, strict=False):
+        place = torch.arange(length)
+        seen = place[:, None] >= place
+        if window is not None:
+            seen &= place[:, None] - place < window
+        cut = (t[None, :, begin : begin + length] for t in (q, k, v))
+        parts.append(functional.scaled_dot_product_attention(*cut, attn_mask=seen, scale=0.3, enable_gqa=True)[0])
+    wanted = torch.cat(parts, 1)
+    found = attention._attend(q, k, v, pack(lengths), 0.3, window)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    towards = torch.randn_like(wanted)
+    ours = torch.autograd.grad(found, (q, k, v), towards)
+    theirs = torch.autograd.grad(wanted, (q, k, v), towards)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_model_with_a_window_packs_what_it_sees(examples: list[Example]) -> None:
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=6, attn_implementation="sdpa"))
+    expected, wanted = gradients(model, examples, is_packed=False)
+    assert can_pack(model)
+    loss, found = gradients(model, examples, is_packed=True)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
+
+
+def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
+    capped = Gemma2ForCausalLM(Gemma2Config(**SMALL, attn_implementation="eager"))
+    dropping = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
+    for model in (capped, dropping):
+        before = model.config._attn_implementation
+        assert not can_pack(model)
+        assert model.config._attn_implementation == before
+
+
+def test_layers_are_fused_where_they_stay_the_same() -> None:
+    assert fuse(make_model("qwen3")) == {"norms": 9, "gated layers": 2}
+    model = make_model("llama")
+    assert fuse(model) == {"norms": 5, "gated layers": 2}
+    assert fuse(model) == {"norms": 0, "gated layers": 0}, "they are already"
+    # Its norms scale by 1 + weight.
+    assert fuse(Gemma2ForCausalLM(Gemma2Config(**SMALL)))["norms"] == 0
+
+
+def test_half_the_precision_is_near(examples: list[Example]) -> None:
+    model = make_model("qwen3")
+    expected, _ = gradients(model, examples, is_packed=False)
+    quicken(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = supervised_loss(model, collate(examples, is_packed=True), scale=1 / len(examples))
+    assert loss.item() == pytest.approx(expected, rel=2e-2)
+
+
+def test_packed_batches_waste_nothing() -> None:
+    lengths = [5, 90, 7, 60, 33, 100]
+    groups = by_length(lengths, 120, is_packed=True)
+    assert sorted(place for group in groups for place in group) == list(range(6))
+    assert all(sum(lengths[place] for place in group) <= 120 for group in groups)
+    assert len(groups) < len(by_length(lengths, 120))
+
+
+def test_memory_that_is_freed_is_kept_where_there_is_glibc() -> None:
+    assert keep_freed_memory() in (True, False)
+    assert keep_freed_memory() == keep_freed_memory()

@@ -1,0 +1,20 @@
+"""How a model computes fast: packed attention, fused layers, and memory that is kept; the numbers stay the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from train.compute.attention import Packed, are_close, can_pack, pack, packing
+from train.compute.fused import fuse
+from train.compute.memory import keep_freed_memory
+
+__all__ = ["Packed", "are_close", "can_pack", "fuse", "keep_freed_memory", "pack", "packing", "quicken"]
+
+
+def quicken(model: Any) -> Any:
+    """Return ``model``, made fast for where it stands; call it before adapters are added, and once is enough."""
+    if next(model.parameters()).device.type == "cpu":
+        keep_freed_memory()
+        fuse(model)
+    can_pack(model)
+    return model

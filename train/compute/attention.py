@@ -1,0 +1,263 @@
+"""Causal attention over examples that lie end to end in one row: each sees itself alone, without padding or a mask.
+
+A dense mask over the row would cost its length squared. On a CPU the work is done by blocks of queries as plain matrix
+products, which run in bfloat16 where the kernels of torch's own attention gain nothing from it; on a GPU by torch's
+`varlen_attn`; elsewhere example by example. Grouped heads are never copied.
+
+N tokens of all examples, H query heads, K key heads, D width of a head.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+NAME = "pairsmith"
+"""What transformers knows this attention by."""
+QUERIES = 256
+"""Queries of a block: their scores against the keys of one example stay in the cache of a core."""
+
+_packed: ContextVar[Packed | None] = ContextVar("packed", default=None)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device)."""
+
+    lengths: tuple[int, ...]
+    starts: torch.Tensor
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest example."""
+        return max(self.lengths)
+
+
+def pack(lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
+    """Return the description of a row of examples of ``lengths``."""
+    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+    return Packed(tuple(lengths), starts.to(device, non_blocking=True))
+
+
+@contextmanager
+def packing(packed: Packed | None) -> Iterator[None]:
+    """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does."""
+    token = _packed.set(packed)
+    try:
+        yield
+    finally:
+        _packed.reset(token)
+
+
+def can_pack(model: Any) -> bool:
+    """True where ``model`` gives for packed examples what it gives for each alone, seen by trying; kept on the model.
+
+    Where it does, the model uses this attention from now on; else it stays as it was.
+    """
+    if "_can_pack" not in vars(model):
+        model._can_pack = _try(model)
+    return bool(model._can_pack)
+
+
+def _try(model: Any) -> bool:
+    config, before = model.config, model.config._attn_implementation
+    if getattr(config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
+        return False
+    _register()
+    device = next(model.parameters()).device
+    ids = torch.arange(40, device=device)[None] * 7919 % min(config.vocab_size, 1000)
+    lengths = (13, 20, 7)
+    was_training = model.training
+    model.eval()
+    try:
+        model.set_attn_implementation(NAME)
+        with torch.no_grad():
+            alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
+            positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
+            with packing(pack(lengths, device)):
+                together = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+        is_same = are_close(alone, together)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        # A model that takes no positions, or attends in a way of its own.
+        is_same = False
+    finally:
+        model.train(was_training)
+    if not is_same:
+        model.set_attn_implementation(before)
+    return is_same
+
+
+def are_close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two ways of computing the same gave the same, up to the number format's rounding."""
+    is_exact = one.dtype == torch.float32 and not torch.is_autocast_enabled(one.device.type)
+    close = 1e-4 if is_exact else 3e-2
+    # A broken model gives NaN on both sides; the loss finds that, and names it.
+    largest = float(one.float().nan_to_num(0.0).abs().max())
+    return torch.allclose(one.float(), other.float(), rtol=close, atol=close * largest, equal_nan=True)
+
+
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def attention(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
+        scaling: float | None = None, sliding_window: int | None = None, **others: Any,
+    ) -> tuple[torch.Tensor, None]:  # fmt: skip
+        packed = _packed.get()
+        if packed is None:
+            plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
+                module, query, key, value, attention_mask, scaling=scaling, **others
+            )
+            return plain
+        if others.get("softcap") is not None or others.get("s_aux") is not None:
+            raise NotImplementedError("attention with soft caps or sinks")
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        mixed = _attend(query[0], key[0], value[0], packed, scale, sliding_window)
+        return mixed.transpose(0, 1)[None], None
+
+    def mask(*arguments: Any, **named: Any) -> Any:
+        # transformers would notice the packing by the positions, and build a dense mask for it.
+        return None if _packed.get() is not None else sdpa_mask(*arguments, **named)
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, mask)
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
+) -> torch.Tensor:
+    """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D]."""
+    kind = query.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    is_windowed = window is not None and window < packed.longest
+    with torch.autocast(kind, enabled=False):
+        if kind == "cuda" and dtype != torch.float32 and (varlen := _varlen()):
+            return varlen(query, key, value, packed, scale, window if is_windowed else None)
+        if kind == "cpu" or is_windowed:
+            apply: Callable[..., torch.Tensor] = _Blocks.apply
+            return apply(query, key, value, packed.lengths, scale, window if is_windowed else None)
+        cut = [torch.split(tensor, list(packed.lengths), 1) for tensor in (query, key, value)]
+        return torch.cat([_alone(q, k, v, scale) for q, k, v in zip(*cut, strict=True)], 1)
+
+
+def _alone(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    is_grouped = len(query) != len(key)
+    return functional.scaled_dot_product_attention(
+        query[None], key[None], value[None], is_causal=True, scale=scale, enable_gqa=is_grouped
+    )[0]
+
+
+@cache
+def _varlen() -> Callable[..., torch.Tensor] | None:
+    """Return torch's attention over sequences of different lengths, as this version of torch takes its arguments."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+
+    def attend(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
+    ) -> torch.Tensor:
+        named: dict[str, Any] = {"scale": scale}
+        if "window_size" in known:
+            named["window_size"] = (-1 if window is None else window - 1, 0)
+        else:
+            named["is_causal"] = True
+        if len(query) != len(key):
+            if "enable_gqa" in known:
+                named["enable_gqa"] = True
+            else:
+                key, value = (t.repeat_interleave(len(query) // len(t), 0) for t in (key, value))
+        q, k, v = (tensor.transpose(0, 1) for tensor in (query, key, value))
+        mixed = varlen_attn(q, k, v, packed.starts, packed.starts, packed.longest, packed.longest, **named)
+        assert isinstance(mixed, torch.Tensor), "only a request for more returns more"
+        return mixed.transpose(0, 1)
+
+    return attend
+
+
+class _Blocks(torch.autograd.Function):
+    """(queries [H, N, D], keys and values [K, N, D], lengths, scale, window) -> [H, N, D]; softmax in their format."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: tuple[int, ...], scale: float,
+        window: int | None,
+    ) -> torch.Tensor:  # fmt: skip
+        heads, tokens, width = query.shape
+        groups = len(key)
+        # Heads of one group ask the same keys, so they are one matrix product.
+        asked = (query * scale).view(groups, heads // groups, tokens, width)
+        mixed = torch.empty(groups, heads // groups, tokens, value.shape[-1], dtype=query.dtype, device=query.device)
+        weights = []
+        for first, start, stop in _blocks(lengths, window):
+            num, reach = stop - start, stop - first
+            part = asked[:, :, start:stop].reshape(groups, -1, width)
+            scores = (part @ key[:, first:stop].transpose(1, 2)).view(groups, -1, num, reach)
+            hidden = _hidden(num, reach, window)
+            scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
+            share = torch.softmax(scores, -1)
+            mixed[:, :, start:stop] = (share.view(groups, -1, reach) @ value[:, first:stop]).view(
+                groups, -1, num, value.shape[-1]
+            )
+            weights.append(share)
+        ctx.save_for_backward(asked, key, value, mixed, *weights)
+        ctx.lengths, ctx.scale, ctx.window = lengths, scale, window
+        return mixed.view(heads, tokens, -1)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        asked, key, value, mixed, *weights = ctx.saved_tensors
+        groups, per_group, tokens, width = asked.shape
+        d_mixed = d_out.reshape(groups, per_group, tokens, -1)
+        # d scores = weights * (d weights - delta): the row sums of a softmax's gradient (FlashAttention, section 3.1).
+        delta = (d_mixed * mixed).sum(-1, keepdim=True)
+        d_query, d_key, d_value = torch.empty_like(asked), torch.zeros_like(key), torch.zeros_like(value)
+        for share, (first, start, stop) in zip(weights, _blocks(ctx.lengths, ctx.window), strict=True):
+            num, reach = stop - start, stop - first
+            flat = share.view(groups, -1, reach)
+            part = d_mixed[:, :, start:stop].reshape(groups, per_group * num, -1)
+            d_value[:, first:stop] += flat.transpose(1, 2) @ part
+            d_share = (part @ value[:, first:stop].transpose(1, 2)).view(groups, per_group, num, reach)
+            d_scores = d_share.sub_(delta[:, :, start:stop]).mul_(share).view(groups, -1, reach)
+            d_query[:, :, start:stop] = (d_scores @ key[:, first:stop]).view(groups, per_group, num, width)
+            d_key[:, first:stop] += d_scores.transpose(1, 2) @ asked[:, :, start:stop].reshape(groups, -1, width)
+        return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None, None
+
+
+def _blocks(lengths: Sequence[int], window: int | None) -> Iterator[tuple[int, int, int]]:
+    """Give for each block of queries its first key, its first query, and where both end."""
+    begin = 0
+    for length in lengths:
+        for start in range(begin, begin + length, QUERIES):
+            first = begin if window is None else max(begin, start - window + 1)
+            yield first, start, min(start + QUERIES, begin + length)
+        begin += length
+
+
+@lru_cache(maxsize=QUERIES * 2)
+def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
+    """Return which keys the queries of a block may not see: without a window [num, num], of its last keys alone."""
+    if window is None:
+        return _later(num)
+    query = torch.arange(reach - num, reach)[:, None]
+    key = torch.arange(reach)[None]
+    return (key > query) | (key <= query - window)
+
+
+@lru_cache(maxsize=QUERIES)
+def _later(num: int) -> torch.Tensor:
+    return torch.ones(num, num, dtype=torch.bool).triu(1)
