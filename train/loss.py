@@ -52,8 +52,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         has_grad = needs_hidden or needs_weight or needs_bias
         x, w = hidden.detach().to(dtype), weight.detach().to(dtype)
         d_hidden = torch.empty_like(x) if needs_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        d_bias = torch.zeros_like(bias, dtype=torch.float32) if needs_bias and bias is not None else None
+        d_weight = d_bias = None
         nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
         step = max(16, chunk_bytes // (4 * w.shape[0]))
         for start in range(0, len(x), step):
@@ -63,30 +62,33 @@ class _LinearCrossEntropy(torch.autograd.Function):
             nll[start : start + step] = -log_p.gather(1, wanted)[:, 0]
             if not has_grad:
                 continue
-            # d NLL / d logits = softmax - one-hot
-            d_logits = (
-                log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32)).mul_(scale)
-            )
-            if d_bias is not None:
-                d_bias += d_logits.sum(0)
+            # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
+            d_logits = log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
+            if needs_bias:
+                d_bias = _added(d_bias, d_logits.sum(0))
             d_logits = d_logits.to(dtype)
             if d_hidden is not None:
                 torch.mm(d_logits, w, out=d_hidden[start : start + step])
-            if d_weight is not None:
-                d_weight += d_logits.t() @ part
-        ctx.grads = (
-            None if d_hidden is None else d_hidden.to(hidden.dtype),
-            None if d_weight is None else d_weight.to(weight.dtype),
-            None if d_bias is None or bias is None else d_bias.to(bias.dtype),
+            if needs_weight:
+                d_weight = _added(d_weight, d_logits.t() @ part)
+        ctx.grads = tuple(
+            None if grad is None or given is None else grad.to(given.dtype).mul_(scale)
+            for grad, given in ((d_hidden, hidden), (d_weight, weight), (d_bias, bias))
         )
         ctx.mark_non_differentiable(nll)
         return nll.sum() * scale, nll
 
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grads = tuple(None if grad is None else grad * d_loss for grad in ctx.grads)
+        # Made for this call alone, so they are scaled where they lie.
+        grads = tuple(None if grad is None else grad.mul_(d_loss) for grad in ctx.grads)
         ctx.grads = (None, None, None)
         return (*grads, None, None, None, None)
+
+
+def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+    """Add up chunks in float32."""
+    return part.float() if total is None else total.add_(part)
 
 
 def linear_cross_entropy(

@@ -71,7 +71,8 @@ def watched(session, keys: list[bytes]) -> str:
 def test_nothing_of_the_data_steers_the_terminal(shared, tmp_path, pty_session, size, before) -> None:
     texts = list(hostile_strings(shared))
     hostile_workspace(tmp_path / "ws", texts)
-    moves = [b"j", b"j", b"G", b"gg", b" ", b"\r", b"jjj", b"\x1b"]
+    # With the last look taken away every widget must do it alone; with it, one way through each screen will do.
+    moves = [b"j", b"j", b"G", b"gg", b" ", b"\r", b"jjj", b"\x1b"] if before else [b"jG", b"\r", b"\x1b"]
     keys = [key for tab in tabs() for key in (f"g{tab.key}".encode(), *moves)]
     arguments = ["curate", str(tmp_path / "ws"), "--by", "ana \x1b]0;by\x07\u202e"]
     code = f"{before}\nimport sys\nsys.argv = {arguments!r}\nfrom curate.cli import main\nmain()"
