@@ -21,7 +21,7 @@ from train.compute import are_close, can_pack, packing
 from train.model import is_lora
 from train.render import Example
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 from train.batch import by_length, collate
 from train.compute import attention, can_pack, fuse, keep_freed_memory, pack, packing, quicken
 from train.loss import supervised_loss
+from train.model import add_lora
+from train.recipe import LoraRecipe
 from train.render import Example, Renderer
 
 SMALL = {
@@ -48,6 +50,13 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
         assert (gradient - wanted[name]).norm() <= 1e-5 * wanted[name].norm() + 1e-9, name
     # And the model pads as before where nobody packs.
     assert gradients(model, examples, is_packed=False)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_adapters_leave_it_packed() -> None:
+    model = quicken(make_model("qwen3"))
+    tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
+    assert can_pack(tuned)
+    assert model.config._attn_implementation == attention.NAME
 
 
 def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None:

@@ -60,11 +60,12 @@ def packing(packed: Packed | None) -> Iterator[None]:
 def can_pack(model: Any) -> bool:
     """True where ``model`` gives for packed examples what it gives for each alone, seen by trying; kept on the model.
 
-    Where it does, the model uses this attention from now on; else it stays as it was.
+    Where it does, the model uses this attention from now on; else it stays as it was. Adapters change nothing about it.
     """
-    if "_can_pack" not in vars(model):
-        model._can_pack = _try(model)
-    return bool(model._can_pack)
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "_can_pack" not in vars(inner):
+        inner._can_pack = _try(inner)
+    return bool(inner._can_pack)
 
 
 def _try(model: Any) -> bool:

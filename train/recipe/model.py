@@ -120,7 +120,7 @@ class Recipe(_Section):
     micro_batch_tokens: Annotated[int, Field(ge=16, le=16_777_216)] | Auto = Field(
         default="auto",
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
-        '"auto" is 1,024 on a CPU, whose caches it fits, and 8,192 elsewhere.',
+        '"auto" is 2,048 on a CPU and 8,192 elsewhere.',
     )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
         default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'

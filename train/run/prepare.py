@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train import say
-from train.batch import Steps
+from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
@@ -68,7 +68,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
     if recipe.micro_batch_tokens == "auto":
-        recipe = recipe.model_copy(update={"micro_batch_tokens": 1024 if device.type == "cpu" else 8192})
+        recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
