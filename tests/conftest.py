@@ -27,3 +27,8 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the public material in ../shared, which is not here")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: one that begins last would leave the other core waiting for it."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

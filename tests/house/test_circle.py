@@ -13,6 +13,7 @@ import pytest
 from curate.shape import build_validator
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_make_run_ends_in_scores_for_every_category(root: Path, tmp_path: Path) -> None:
     if not (root / ".venv" / "installed-train").exists():

@@ -213,6 +213,7 @@ def _talk(out: Path) -> Path:
     return out.with_suffix(".talk")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(dataset: Path, bases: Callable[..., Path], tmp_path: Path) -> None:
     """SIGTERM and SIGKILL in the middle of a run, then --resume: the same weights as without either."""

@@ -98,6 +98,7 @@ class Judge:
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (apt-get install strace)")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @needs_strace
 def test_nothing_that_was_saved_is_lost(tmp_path):
