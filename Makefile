@@ -9,6 +9,8 @@ DEMO := demo
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+# The tests start some hundred programs, each of which would else compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test quick check format clean
 
