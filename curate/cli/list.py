@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
+from curate.cli._seen import seen_states
 from curate.record import SPLITS, Exit, Split
 from curate.table import counted
 
@@ -68,7 +69,7 @@ def command(
     pins = workspace.pins()
     matching = [
         state
-        for state in (workspace.states() if show_values else _seen(workspace))
+        for state in seen_states(workspace, show_values=show_values)
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
@@ -90,25 +91,6 @@ def _parsed(where: str) -> Filter | None:
     from curate.workshop.filters import parse_filter
 
     return parse_filter(where)
-
-
-def _seen(workspace: Workspace) -> Sequence[State]:
-    """Return the states as whoever looks may see them, and say of how many answers are hidden."""
-    states = workspace.states()
-    if not any(state.answers for state in states):
-        return states
-    # Who is asked what is found with numpy, which a plain list does without.
-    from curate.workspace.blind import as_seen, blind_in, looker
-
-    blind, fault = blind_in(workspace, looker())
-    if fault:
-        say.talk(f"warning: {say.one_line(fault.message)}")
-    seen = [as_seen(state, blind, workspace.shape) for state in states]
-    num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
-    if num_hidden:
-        what = counted(num_hidden, "record")
-        say.talk(f"hidden: others' answers to {what}, of which you are still asked the same; see --show-values")
-    return seen
 
 
 def _let_through(

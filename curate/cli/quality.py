@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
+from curate.cli._seen import seen_records
 from curate.record import Exit
 from curate.table import counted
 
@@ -27,7 +28,7 @@ Ranked = tuple[float, "Record", str]
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="How many to show.")
 @click.option("--model", default="", help="For --sort ifd: folder, .gguf file or hub id of a model.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
-@click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
+@click.option("--show-values", is_flag=True, help="Show personal data, secrets and others' answers as they are.")
 def command(
     paths: tuple[Path, ...],
     key: str,
@@ -43,13 +44,13 @@ def command(
     the answer. suspect: the category that the other records contradict (L405; extra [quality]). ifd: how little the
     prompt helps a model to expect the answer (extra [train]).
 
+    A category that others have answered and that you are still asked (`curate list --help`) is as if they had not.
+
     Example: curate quality my-data --sort suspect --top 50
     """
     if (key == "ifd") != bool(model):
         raise click.UsageError("--sort ifd needs --model, and only it does.")
-    if show_values and form != "text":
-        raise click.UsageError("--show-values is for the texts that --format text shows")
-    records, settings = _input(paths)
+    records, settings = _input(paths, show_values=show_values)
     chosen = [record for record in records if not category or record.category in category]
     ranked, unjudged = _ranked(chosen, key, model, settings)
     if form == "jsonl":
@@ -86,7 +87,7 @@ def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> 
         say.data(f"         {say.one_line(text, 60)} -> {say.one_line(answer, 40)}")
 
 
-def _input(paths: tuple[Path, ...]) -> tuple[Sequence[Record], DedupeSettings]:
+def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Record], DedupeSettings]:
     from curate.settings import DedupeSettings
 
     roots = list(paths) or [Path()]
@@ -94,7 +95,7 @@ def _input(paths: tuple[Path, ...]) -> tuple[Sequence[Record], DedupeSettings]:
         from curate.workspace.opened import open_and_tell
 
         workspace = open_and_tell(roots[0])
-        return workspace.records(), workspace.settings.dedupe
+        return seen_records(workspace, show_values=show_values), workspace.settings.dedupe
     from curate.workspace.loose import loose_records
 
     return loose_records(roots), DedupeSettings()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
+from curate.cli._seen import seen_records
 from curate.record import Exit
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ _WIDTH = 78
 @click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
 @click.option("--plots", is_flag=True, help="Add bars and histograms: balance, lengths, repetition, readability.")
 @click.option("--html", "page", type=click.Path(path_type=Path), help="Write all of it as one HTML page to this file.")
-def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None) -> int:
+@click.option("--show-values", is_flag=True, help="Count also what others answered to what you are still asked.")
+def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, show_values: bool) -> int:
     """Count the records of each category, by split, with the lengths of prompts and completions in characters.
 
     Records that have no split yet are counted under "none". PATH is a workspace or record files. Languages need the
     extra [lang] where records do not name theirs in /meta/language.
+
+    A category that others have answered and that you are still asked (`curate list --help`) is as if they had not.
 
     Example: curate stats my-data --plots --html stats.html
     """
@@ -42,7 +46,7 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None) 
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
-    title, records, pins = _input(paths)
+    title, records, pins = _input(paths, show_values=show_values)
     view = overview(records, pins)
     if form == "jsonl":
         for row in view.categories:
@@ -58,7 +62,7 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None) 
     return Exit.OK
 
 
-def _input(paths: tuple[Path, ...]) -> tuple[str, Sequence[Record], dict[str, Split]]:
+def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence[Record], dict[str, Split]]:
     roots = list(paths) or [Path()]
     if len(roots) > 1 or not roots[0].is_dir():
         from curate.workspace.loose import loose_records
@@ -69,7 +73,8 @@ def _input(paths: tuple[Path, ...]) -> tuple[str, Sequence[Record], dict[str, Sp
     workspace = open_and_tell(roots[0])
     if dropped := workspace.dropped():
         say.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
-    return workspace.settings.about.title or roots[0].resolve().name, workspace.records(), workspace.pins()
+    records = seen_records(workspace, show_values=show_values)
+    return workspace.settings.about.title or roots[0].resolve().name, records, workspace.pins()
 
 
 def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:

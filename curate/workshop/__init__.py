@@ -83,6 +83,11 @@ class Workshop:
         return self._ledger.blind_fault
 
     @property
+    def has_hidden_categories(self) -> bool:
+        """Whether the annotator must not see the category of some record, because they have not answered yet."""
+        return self._ledger.has_hidden_categories
+
+    @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
         return len(self._held.order) if self._held else 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
+from curate.label import CATEGORY
 from curate.record import CurateError, Record
 from curate.workshop.catalog import open_catalog
 from curate.workshop.catalog.pieces import Progress
@@ -110,6 +111,7 @@ class Ledger:
         self.blind, self.blind_fault = blind_in(workspace, by)
         self._root, self._shape = workspace.root, workspace.shape
         self._known: set[str] = set()
+        self._hidden_categories: set[str] = set()
         self._states: dict[str, State | None] = {}
         self._found: dict[str, Fold] = {}
         self._bases: dict[str, Record | None] = {}
@@ -131,6 +133,11 @@ class Ledger:
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
         for name in list(self._late):
             self.state(name)
+
+    @property
+    def has_hidden_categories(self) -> bool:
+        """Whether `blind` hides the category of some record."""
+        return bool(self._hidden_categories)
 
     def is_followed(self) -> bool:
         """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
@@ -232,6 +239,8 @@ class Ledger:
         self._late -= done.keys()
         states = ((name, state) for name, state in done.items() if state is not None)
         seen = {name: as_seen(state, self.blind, self._shape) for name, state in states}
+        hidden = {name for name, state in done.items() if state is not None and self.blind.hides(state, CATEGORY)}
+        self._hidden_categories = (self._hidden_categories - done.keys()) | hidden
         # What is hidden is in no row: no cell, filter, order or count can tell it.
         self.catalog.update(done, {name: state for name, state in seen.items() if state is not done[name]})
         return set(done)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from curate.agreement import read_gold
 from curate.journal import annotator
 from curate.label import CATEGORY, Blind, blind_for
-from curate.record import CurateError
+from curate.record import CurateError, Finding
 from curate.shape import Shape
 from curate.workspace import State, Workspace, inside
 
 UNSEEN = ""
 """What stands for each answer that must not be seen: that somebody has answered is no secret."""
+_OF_ONE = frozenset({"L404", "L405"})
+"""Checks whose findings say which category a record has."""
+_OF_CONTRACT = frozenset({"Q210", "Q211", "Q212", "Q213"})
+"""Checks of what a category asks for: that a record fails one tells which category it has, whatever is said of it."""
+_OF_ALL = frozenset({"B801", "B802", "P502"})
+"""Checks whose findings say how many records a category has, or how long they are."""
+ON_CATEGORIES = _OF_ONE | _OF_CONTRACT | _OF_ALL
+"""Checks whose findings can tell which category others gave a record."""
 
 
 def blind_in(workspace: Workspace, by: str) -> tuple[Blind, CurateError | None]:
@@ -35,6 +44,23 @@ def looker() -> str:
         return annotator()
     except CurateError:
         return ""
+
+
+def as_seen_finding(
+    finding: Finding, is_hidden: Callable[[str], bool], has_hidden: Callable[[], bool]
+) -> Finding | None:
+    """Return a finding as an annotator may see it: without its words, or not at all, where it tells a hidden category.
+
+    ``is_hidden`` says whether they must not see the category of the record with an id, ``has_hidden`` whether there is
+    any such record. Findings that are not seen are counted all the same: whether data pass is the same for everybody.
+    """
+    if finding.code in _OF_ALL:
+        words = "about the categories of all records: shown once you have answered"
+        return replace(finding, message=words) if has_hidden() else finding
+    if finding.code not in ON_CATEGORIES or not finding.record or not is_hidden(finding.record):
+        return finding
+    words = "about its category: shown once you have answered"
+    return replace(finding, message=words, pointer="") if finding.code in _OF_ONE else None
 
 
 def as_seen(state: State, blind: Blind, shape: Shape) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ Open = Callable[..., Workshop]
 
 @pytest.fixture
 def answered(make_workspace: Callable[..., Workspace]) -> Workspace:
-    """A workspace in which ana has called r2 and r3 bad, of which r3's line says good."""
-    return make_workspace(LINES, BOTH).apply([_bad("r2"), _bad("r3")], by="ana")
+    """A workspace in which ana has called r2 and r3 poor, of which r3's line says good."""
+    return make_workspace(LINES, BOTH).apply([_poor("r2"), _poor("r3")], by="ana")
 
 
 @pytest.fixture
@@ -56,8 +57,14 @@ def opened() -> Iterator[Open]:
         workshop.close()
 
 
-def _bad(name: str, value: str | None = "bad", question: str = "category") -> Decision:
+def _poor(name: str, value: str | None = "poor", question: str = "category") -> Decision:
     return Decision("label", name, fields={"question": question, "value": value})
+
+
+def said(workshop: Workshop, finding: Finding) -> str:
+    seen = seen_finding(workshop, finding)
+    assert seen is not None
+    return seen.message
 
 
 def found(workshop: Workshop, text: str) -> list[str]:
@@ -72,7 +79,7 @@ def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: Workspa
     ben, ana, stranger = (opened(answered, by) for by in ("ben", "ana", "cleo"))
     for asked in (ben, stranger):
         assert [row.category for row in asked.catalog.rows(range(3))] == ["", "", "good"]
-        for text in ("category:bad", "label.category:bad", "label.ana.category:bad", "label:bad"):
+        for text in ("category:poor", "label.category:poor", "label.ana.category:poor", "label:poor"):
             assert found(asked, text) == [], text
         assert found(asked, 'category:""') == ["r1", "r2"]
         rows = asked.catalog.select(parse_filter(""))
@@ -81,32 +88,32 @@ def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: Workspa
         # That somebody has answered is no secret.
         assert found(asked, "label.ana:*") == ["r2", "r3"]
         assert overview(asked, is_judged=False).num_unlabelled == 1
-    assert found(ana, "category:bad") == found(ana, "label.ana.category:bad") == ["r2", "r3"]
-    assert [row.category for row in ana.catalog.rows(range(3))] == ["", "bad", "bad"]
+    assert found(ana, "category:poor") == found(ana, "label.ana.category:poor") == ["r2", "r3"]
+    assert [row.category for row in ana.catalog.rows(range(3))] == ["", "poor", "poor"]
 
 
 def test_ones_own_answer_opens_it_and_taking_it_back_closes_it(answered: Workspace, opened: Open) -> None:
     ben = opened(answered)
-    everything = ben.catalog.select(parse_filter("category:bad"))
-    ben.apply([_bad("r2", "good")])
-    assert found(ben, "label.ana:bad") == ["r2"]
-    assert found(ben, "category:bad") == []
-    ben.apply([_bad("r3")])
-    assert found(ben, "category:bad") == ["r3"]
-    rows = ben.catalog.renew(everything, parse_filter("category:bad"), {"r2", "r3"})
+    everything = ben.catalog.select(parse_filter("category:poor"))
+    ben.apply([_poor("r2", "good")])
+    assert found(ben, "label.ana:poor") == ["r2"]
+    assert found(ben, "category:poor") == []
+    ben.apply([_poor("r3")])
+    assert found(ben, "category:poor") == ["r3"]
+    rows = ben.catalog.renew(everything, parse_filter("category:poor"), {"r2", "r3"})
     assert [ben.catalog.name(row) for row in rows] == ["r3"]
     ben.undo()
-    assert found(ben, "category:bad") == []
-    assert ben.catalog.renew(rows, parse_filter("category:bad"), {"r3"}).to_list() == []
+    assert found(ben, "category:poor") == []
+    assert ben.catalog.renew(rows, parse_filter("category:poor"), {"r3"}).to_list() == []
 
 
 def test_what_asks_nobody_any_more_is_shown(make_workspace: Callable[..., Workspace], opened: Open) -> None:
     for number, settings in enumerate(["[split]\nseed = 1\n", '[split]\nseed = 1\n[label]\nannotators = ["ana"]\n']):
-        workspace = make_workspace(LINES, settings, name=f"ws{number}").apply([_bad("r2")], by="ana")
-        assert found(opened(workspace), "category:bad") == ["r2"]
-    workspace = make_workspace(LINES, BOTH, name="settled").apply([_bad("r2")], by="ana")
-    workspace.apply([Decision("resolve", "r2", fields={"question": "category", "value": "bad"})], by="cleo")
-    assert found(opened(workspace), "category:bad") == ["r2"]
+        workspace = make_workspace(LINES, settings, name=f"ws{number}").apply([_poor("r2")], by="ana")
+        assert found(opened(workspace), "category:poor") == ["r2"]
+    workspace = make_workspace(LINES, BOTH, name="settled").apply([_poor("r2")], by="ana")
+    workspace.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})], by="cleo")
+    assert found(opened(workspace), "category:poor") == ["r2"]
 
 
 def test_what_was_folded_is_hidden_all_the_same(answered: Workspace, opened: Open) -> None:
@@ -114,14 +121,14 @@ def test_what_was_folded_is_hidden_all_the_same(answered: Workspace, opened: Ope
     assert not list((answered.root / "journal").glob("ana/*.log"))
     ben = opened(answered)
     assert [row.category for row in ben.catalog.rows(range(3))] == ["", "", "good"]
-    assert found(ben, "category:bad") == found(ben, "label.ana:bad") == []
-    assert found(opened(answered, "ana"), "category:bad") == ["r2", "r3"]
+    assert found(ben, "category:poor") == found(ben, "label.ana:poor") == []
+    assert found(opened(answered, "ana"), "category:poor") == ["r2", "r3"]
 
 
 def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Workspace], opened: Open) -> None:
     settings = BOTH + '[[label.questions]]\nname = "category"\n[[label.questions]]\nname = "quality"\n'
     workspace = make_workspace([LINES[2] | {"labels": {"quality": "poor"}}, LINES[1]], settings)
-    workspace = workspace.apply([_bad("r3", "fine", "quality"), _bad("r3")], by="ana")
+    workspace = workspace.apply([_poor("r3", "fine", "quality"), _poor("r3")], by="ana")
     workspace.apply([Decision("edit", "r2", fields={"changes": {"category": "odd"}})], by="ana")
     ben = opened(workspace)
     assert found(ben, "category:good label.quality:poor") == ["r3"]
@@ -129,14 +136,14 @@ def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Work
     assert found(ben, "label.quality:fine") == []
     record, hidden = seen_record(ben, ben.state("r3").record)
     assert (record.category, record.labels, hidden) == ("good", {"quality": "poor"}, {"category", "quality"})
-    assert seen_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "bad"
+    assert seen_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "poor"
 
 
 def test_what_is_learned_from_is_not_what_is_seen(answered: Workspace, opened: Open) -> None:
     ben = opened(answered)
     assert ben.catalog.frame(["category"])["category"].to_list() == ["", "", "good"]
-    assert ben.catalog.frame(["category"], is_whole=True)["category"].to_list() == ["", "bad", "bad"]
-    ben.apply([_bad("r2", "good"), _bad("r3", "good"), _bad("r1", "good")])
+    assert ben.catalog.frame(["category"], is_whole=True)["category"].to_list() == ["", "poor", "poor"]
+    ben.apply([_poor("r2", "good"), _poor("r3", "good"), _poor("r1", "good")])
     whole = ben.catalog.frame(["category", "labels"], is_whole=True)
     assert whole.equals(ben.catalog.frame(["category", "labels"]))
 
@@ -147,13 +154,13 @@ def test_what_is_learned_from_is_not_what_is_seen(answered: Workspace, opened: O
 def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered: Workspace, opened: Open) -> None:
     ben = opened(answered)
     assert not ben.blind.hides(ben.state("r2"), "use")
-    answered.apply([_bad("r2", "no", "use")], by="ana")
+    answered.apply([_poor("r2", "no", "use")], by="ana")
     path = answered.root / "curate.toml"
     path.write_text(BOTH + '[[label.questions]]\nname = "use"\nvalues = ["yes", "no"]\n', encoding="utf-8")
     ben.reload()
     assert ben.blind.hides(ben.state("r2"), "use")
     assert not ben.blind.hides(ben.state("r2"), "category"), "it is not asked any more"
-    assert found(ben, "category:bad") == ["r2", "r3"]
+    assert found(ben, "category:poor") == ["r2", "r3"]
     assert found(ben, "label.use:no") == []
     desk = Desk(ben)
     desk.prepare(desk.wish_for("use"))
@@ -165,11 +172,11 @@ def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered
 def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: Workspace, opened: Open) -> None:
     (answered.root / "curate.toml").write_text('[split]\nseed = 1\n[label]\ngold = "none.jsonl"\n', encoding="utf-8")
     ben = opened(answered)
-    assert found(ben, "category:bad") == []
+    assert found(ben, "category:poor") == []
     assert [remark for remark in ben.catalog.remarks if "hidden until you have given yours" in remark]
     with pytest.raises(CurateError, match=r"none\.jsonl"):
         blind_of(ben)
-    assert found(opened(answered, "ana"), "category:bad") == ["r2", "r3"]
+    assert found(opened(answered, "ana"), "category:poor") == ["r2", "r3"]
 
 
 # What is told of decisions and findings.
@@ -177,47 +184,70 @@ def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: Workspac
 
 def test_a_settlement_that_was_taken_back_tells_no_answer(answered: Workspace, opened: Open) -> None:
     cleo, ben = opened(answered, "cleo"), opened(answered)
-    (event,) = cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "bad"})])
+    (event,) = cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
     ben.refresh()
     assert not hides_event(ben, event)
-    assert found(ben, "category:bad") == ["r2"]
+    assert found(ben, "category:poor") == ["r2"]
     cleo.undo()
     ben.refresh()
     assert hides_event(ben, event)
     assert not hides_event(cleo, event), "it is her own"
-    assert found(ben, "category:bad") == []
+    assert found(ben, "category:poor") == []
     answer = next(one for one in ben.history("r2") if one.op == "label")
     assert hides_event(ben, answer)
-    ben.apply([_bad("r2")])
+    ben.apply([_poor("r2")])
     assert not hides_event(ben, event)
     assert not hides_event(ben, answer)
 
 
 def test_findings_do_not_quote_a_hidden_category(answered: Workspace, opened: Open) -> None:
     ben, ana = opened(answered), opened(answered, "ana")
-    message = "category 'bad' (0.02) looks like 'good' (0.91)"
+    message = "category 'poor' (0.02) looks like 'good' (0.91)"
     for name in ("r2", "r3"):
         finding = Finding("L405", "suspect-label", "warning", message, "data/a.jsonl", 2, 0, name, "/category")
-        assert "bad" not in seen_finding(ben, finding).message
+        assert "poor" not in said(ben, finding)
         assert seen_finding(ana, finding) == finding
     for kept in (Finding("Q201", "x", "error", message, "f", record="r2"), Finding("L405", "x", "error", message, "f")):
         assert seen_finding(ben, kept) == kept
-    ben.apply([_bad("r2")])
-    assert seen_finding(ben, Finding("L404", "x", "error", message, "f", record="r2")).message == message
-    assert seen_finding(ben, Finding("L404", "x", "error", message, "f", record="gone")).message == message
+    ben.apply([_poor("r2")])
+    assert said(ben, Finding("L404", "x", "error", message, "f", record="r2")) == message
+    assert said(ben, Finding("L404", "x", "error", message, "f", record="gone")) == message
+
+
+def test_a_contract_that_is_broken_and_sizes_of_categories_tell_nothing_either(
+    answered: Workspace, opened: Open
+) -> None:
+    ben, ana = opened(answered), opened(answered, "ana")
+    contract = Finding("Q213", "missing-citation", "error", "cites nothing", "data/a.jsonl", 2, 0, "r2", "/output")
+    sizes = Finding("P502", "thin-category", "warning", "category 'poor' has 2 records, fewer than 30", "")
+    for hidden in (seen_finding(ben, contract), seen_finding(ben, replace(contract, record="r3"))):
+        assert hidden is None
+    assert seen_finding(ben, replace(contract, record="r1")) is not None
+    assert "poor" not in said(ben, sizes)
+    problems = Problems({}, {}, {})
+    problems.add(contract)
+    problems.add(sizes)
+    rows = listing.listed(problems, seen=partial(seen_finding, ben))
+    assert sum(one.count for one in rows if isinstance(one, listing.Heading)) == 2, "all are counted"
+    assert [one.finding.code for one in rows if isinstance(one, listing.Item)] == ["P502"]
+    for one in (contract, sizes):
+        assert seen_finding(ana, one) == one
+    ben.apply([_poor("r2"), _poor("r3")])
+    for one in (contract, sizes):
+        assert seen_finding(ben, one) == one
 
 
 def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: Workspace, opened: Open) -> None:
     ben, problems = opened(answered), Problems({}, {}, {})
-    problems.add(Finding("L405", "suspect-label", "warning", "category 'bad' is odd", "a", 2, 0, "r2", "/category"))
+    problems.add(Finding("L405", "suspect-label", "warning", "category 'poor' is odd", "a", 2, 0, "r2", "/category"))
     seen = partial(seen_finding, ben)
     (heading, item) = listing.listed(problems, seen=seen)
     assert isinstance(item, listing.Item)
-    assert "bad" not in item.finding.message
+    assert "poor" not in item.finding.message
     assert isinstance(heading, listing.Heading)
-    assert "bad" not in heading.told
-    assert listing.listed(problems, text="bad", seen=seen) == []
-    assert len(listing.listed(problems, text="bad")) == 2
+    assert "poor" not in heading.told
+    assert listing.listed(problems, text="poor", seen=seen) == []
+    assert len(listing.listed(problems, text="poor")) == 2
 
 
 def test_beside_one_another_records_tell_no_answer(answered: Workspace, opened: Open) -> None:
@@ -238,8 +268,8 @@ def test_beside_one_another_records_tell_no_answer(answered: Workspace, opened: 
     assert "category (hidden)" in drawn(opened(answered))
     assert "category good" in drawn(opened(answered))
     assert "labels category=(hidden)" in drawn(opened(answered))
-    assert "bad" not in drawn(opened(answered))
-    assert drawn(opened(answered, "ana")).count("category bad") == 2
+    assert "poor" not in drawn(opened(answered))
+    assert drawn(opened(answered, "ana")).count("category poor") == 2
 
 
 # On the command line.
@@ -258,21 +288,21 @@ def test_list_tells_and_finds_nothing_that_is_hidden(answered: Workspace) -> Non
     root = answered.root
     assert listed("ben", root) == {"r1": ("", {}), "r2": ("", {}), "r3": ("good", {})}
     assert "hidden: others' answers to 2 records" in run("ben", "list", str(root)).stderr
-    assert "bad" not in run("ben", "list", str(root)).stdout
-    for options in (["--where", "category:bad"], ["--where", "label.ana.category:bad"], ["--category", "bad"]):
+    assert "poor" not in run("ben", "list", str(root)).stdout
+    for options in (["--where", "category:poor"], ["--where", "label.ana.category:poor"], ["--category", "poor"]):
         assert listed("ben", root, *options) == {}
         assert listed("ben", root, "--show-values", *options).keys() == {"r2", "r3"}
         assert listed("ana", root, *options).keys() == {"r2", "r3"}
-    assert listed("ben", root, "--show-values")["r2"] == ("bad", {"category": "bad"})
+    assert listed("ben", root, "--show-values")["r2"] == ("poor", {"category": "poor"})
     assert run("ana", "list", str(root)).stderr == ""
 
 
 def test_a_build_lists_everything_where_nobody_else_is_asked(make_workspace: Callable[..., Workspace]) -> None:
-    root = make_workspace(LINES).apply([_bad("r2")], by="ana").root
-    assert listed("ci", root)["r2"] == ("bad", {"category": "bad"})
+    root = make_workspace(LINES).apply([_poor("r2")], by="ana").root
+    assert listed("ci", root)["r2"] == ("poor", {"category": "poor"})
     team = '[split]\nseed = 1\n[label]\nannotators = ["ana", "ben"]\noverlap = 1.0\n'
-    root = make_workspace(LINES, team, name="team").apply([_bad("r2")], by="ana").root
-    assert listed("ci", root)["r2"] == ("bad", {"category": "bad"})
+    root = make_workspace(LINES, team, name="team").apply([_poor("r2")], by="ana").root
+    assert listed("ci", root)["r2"] == ("poor", {"category": "poor"})
     assert listed("ben", root)["r2"] == ("", {})
 
 
@@ -283,21 +313,82 @@ def test_log_tells_the_decision_and_not_the_hidden_answer(answered: Workspace, t
             told = run("ben", "log", root, *words, "--format", form)
             assert told.exception is None
             assert "ana" in told.stdout
-            assert "bad" not in told.stdout
+            assert "poor" not in told.stdout
             assert "hidden: " in told.stderr
             for by, options in (("ana", []), ("ben", ["--show-values"])):
                 open_ = run(by, "log", root, *words, "--format", form, *options)
-                assert "bad" in open_.stdout
+                assert "poor" in open_.stdout
                 assert open_.stderr == ""
     fold_journal(open_workspace(answered.root))
-    assert "bad" not in run("ben", "log", root).stdout + run("ben", "log", root, "r2").stdout
-    assert "bad" in run("ana", "log", root).stdout
+    assert "poor" not in run("ben", "log", root).stdout + run("ben", "log", root, "r2").stdout
+    assert "poor" in run("ana", "log", root).stdout
     assert run("ana", "log", root, "--no-values", "--show-values").exception is not None
 
 
 def test_log_tells_no_settlement_that_was_taken_back(answered: Workspace, opened: Open) -> None:
     cleo = opened(answered, "cleo")
-    cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "bad"})])
-    assert run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout.count("bad") > 1
+    cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
+    assert run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout.count("poor") > 1
     cleo.undo()
-    assert "bad" not in run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout
+    assert "poor" not in run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout
+
+
+def test_validation_finds_the_category_and_does_not_quote_it(make_workspace: Callable[..., Workspace]) -> None:
+    known = f"{BOTH}[categories.good]\n"
+    root = make_workspace(LINES, known).apply([_poor("r2"), _poor("r3")], by="ana").root
+    for form in ("text", "json", "markdown", "sarif"):
+        told = run("ben", "validate", str(root), "--format", form)
+        assert "poor" not in told.stdout
+        assert "L404" in told.stdout
+        assert "would tell of others" in told.stderr
+        for by, options in (("ana", []), ("ben", ["--show-values"])):
+            open_ = run(by, "validate", str(root), "--format", form, *options)
+            assert "'poor'" in open_.stdout
+            assert "hidden: " not in open_.stderr
+    for form in ("text", "json"):
+        assert "P502" in run("ben", "validate", str(root), "--format", form).stdout
+    # By the path of its file, too.
+    name = str(root / "data/a.jsonl")
+    assert "'poor'" not in run("ben", "validate", name).stdout
+    assert "'poor'" in run("ana", "validate", name).stdout
+
+
+def test_doubts_do_not_quote_it_either(make_workspace: Callable[..., Workspace]) -> None:
+    pytest.importorskip("sklearn")
+    lines = [
+        {"id": f"{word}{number}", "instruction": f"{word} {number} {word}", "output": word, "category": word}
+        for word in ("apple", "river")
+        for number in range(30)
+    ]
+    root = make_workspace(lines, BOTH).apply([_poor("apple1", "river")], by="ana").root
+    assert "river" in run("ana", "validate", str(root), "--select", "L405", "--show-values").stdout
+    told = run("ben", "validate", str(root), "--select", "L405")
+    assert "river" not in told.stdout
+
+
+def test_quality_and_stats_count_and_show_nothing_that_is_hidden(answered: Workspace) -> None:
+    root = str(answered.root)
+    for words in (["quality", root, "--sort", "long"], ["stats", root]):
+        for form in ("text", "jsonl"):
+            told = run("ben", *words, "--format", form)
+            assert told.exception is None
+            assert "poor" not in told.stdout
+            assert "hidden: others' answers to 2 records" in told.stderr
+            assert "poor" in run("ana", *words, "--format", form).stdout
+            assert "poor" in run("ben", *words, "--format", form, "--show-values").stdout
+    assert run("ben", "quality", root, "--sort", "long", "--category", "poor").stdout == ""
+
+
+def test_versions_are_compared_as_if_others_had_not_answered(answered: Workspace, tmp_path: Path) -> None:
+    before = tmp_path / "before.jsonl"
+    before.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
+    for form in ("text", "markdown", "json"):
+        words = ["diff", str(before), str(answered.root), "--format", form]
+        told = run("ben", *words)
+        assert told.exception is None
+        assert "poor" not in told.stdout
+        assert f"{answered.root}: hidden: others' answers to 2 records" in told.stderr
+        assert run("ben", *words, "--exit-code").return_value == 0
+        assert "poor" in run("ana", *words).stdout
+        assert "poor" in run("ben", *words, "--show-values").stdout
+    assert run("ben", "diff", str(before), str(before), "--no-values", "--show-values").exception is not None

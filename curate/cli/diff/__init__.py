@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 @click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Records shown in text.")
 @click.option("--no-values", is_flag=True, help="Name what changed and show no value, as for personal data.")
+@click.option("--show-values", is_flag=True, help="Show also what others answered to what you are still asked.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when the versions differ.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file in place of stdout.")
 def command(
@@ -31,6 +32,7 @@ def command(
     form: str,
     limit: int,
     no_values: bool,
+    show_values: bool,
     exit_code: bool,
     output: Path | None,
 ) -> int:
@@ -40,17 +42,22 @@ def command(
     git has in a commit. With --since, one path (by default this folder) is compared with that commit. A record without
     an id is known by its content, and where it was edited by its place.
 
+    Where a record of a workspace still asks you a question that others have answered, they are compared as if they had
+    not: see `curate list --help`.
+
     Texts are compared by words: [-removed-] and {+added+}. Markdown is for the comment on a pull request.
 
     Example: curate diff --since main my-data
     """
     if (len(versions) > 1) if since else (len(versions) != 2):
         raise click.UsageError("name two versions, or --since REF and one path.")
+    if no_values and show_values:
+        raise click.UsageError("--no-values and --show-values contradict each other")
     names = (f"{since}:{versions[0] if versions else '.'}", versions[0] if versions else ".") if since else versions
     with ExitStack() as stack:
         paths = _paths(names, since, stack)
         _spare(output, paths)
-        difference = _difference(paths, (names[0], names[1]))
+        difference = _difference(paths, (names[0], names[1]), show_values=show_values)
     _write(list(_rendered(difference, form, (names[0], names[1]), limit, show_values=not no_values)), output)
     return Exit.FINDINGS if exit_code and difference.changes else Exit.OK
 
@@ -83,11 +90,13 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
         raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")
 
 
-def _difference(paths: list[Path], names: tuple[str, str]) -> Difference:
+def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> Difference:
     from curate.cli.diff.versions import comparable, read_version
     from curate.diff import compare
 
-    read: list[Version] = [read_version(path, name) for path, name in zip(paths, names, strict=True)]
+    read: list[Version] = [
+        read_version(path, name, show_values=show_values) for path, name in zip(paths, names, strict=True)
+    ]
     return compare(*comparable(read[0], read[1], names))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import orjson
 
 from curate import say
+from curate.cli._seen import seen_records
 from curate.diff import Item
 from curate.door import Entry, read_entries
 from curate.export import FILE_NAME as MANIFEST
@@ -37,14 +38,16 @@ class Version:
     rows: list[Item] = field(default_factory=list)
 
 
-def read_version(path: Path, name: str) -> Version:
+def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     """Read what lies at ``path``, and say on stderr which lines are left out; ``name`` is what messages call it.
+
+    With ``show_values`` also what others answered to what whoever looks is still asked.
 
     Raises:
         CurateError: E904 when nothing is there; as `open_workspace` does for a workspace.
     """
     if (path / FILE_NAME).is_file():
-        return _workspace(open_workspace(path), name)
+        return _workspace(open_workspace(path), name, show_values=show_values)
     if (path / MANIFEST).is_file():
         return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
     if path.is_dir():
@@ -95,7 +98,7 @@ def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
     return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
 
 
-def _workspace(workspace: Workspace, name: str) -> Version:
+def _workspace(workspace: Workspace, name: str, *, show_values: bool) -> Version:
     found = Version("workspace")
     for remark in workspace.remarks():
         say.talk(f"warning: {say.one_line(name)}: {say.one_line(remark)}")
@@ -107,7 +110,7 @@ def _workspace(workspace: Workspace, name: str) -> Version:
         say.talk(f"warning: {say.one_line(name)}: splits are those of the records: {say.one_line(error.message)}")
         pins = {}
     is_decided_on = (workspace.root / JOURNAL).is_dir()
-    for record in workspace.records():
+    for record in seen_records(workspace, show_values=show_values, name=name):
         place = f"{record.source.file}:{record.source.line}"
         split = pins.get(record.id) or record.split or ""
         line = _decided(workspace.shape, record) if is_decided_on else record.data

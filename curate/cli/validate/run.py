@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
+from curate.cli._seen import seen_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
 from curate.cli.validate.inputs import Inputs, chosen_shape, decided_engine, dropped_records, gathered
@@ -90,6 +91,8 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         has_lengths=options.model is not None,
         engine=as_decided or engine,
     )
+    if inputs.root and not options.show_values and (inputs.root / "journal").is_dir():
+        verdict = replace(verdict, findings=seen_findings(verdict.findings, inputs.root))
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
         return replace(verdict, num_mended=0)

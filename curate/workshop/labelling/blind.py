@@ -10,7 +10,7 @@ from curate.journal import AnyEvent, Label, Resolve
 from curate.label import CATEGORY, Blind
 from curate.record import CurateError, Finding, Record
 from curate.workspace import State
-from curate.workspace.blind import as_seen
+from curate.workspace.blind import as_seen, as_seen_finding
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 HIDDEN = "(hidden)"
 """The word for what somebody else has answered, to those who are still asked for theirs."""
 _GONE = "E916 unknown-record"
-_QUOTING = ("L404", "L405")
-"""Checks whose findings say which category a record has."""
 
 
 def blind_of(workshop: Workshop) -> Blind:
@@ -44,16 +42,16 @@ def hides_event(workshop: Workshop, event: AnyEvent) -> bool:
     return _is_so(workshop, event.id, lambda state: workshop.blind.still_asks(state, event.question))
 
 
-def seen_finding(workshop: Workshop, finding: Finding) -> Finding:
-    """Return a finding as the workshop's annotator may see it, without its words where they tell a hidden category.
+def seen_finding(workshop: Workshop, finding: Finding) -> Finding | None:
+    """Return a finding as the workshop's annotator may see it; see `as_seen_finding`.
 
     Its record is called as it is in the workshop.
     """
-    if finding.code not in _QUOTING or not finding.record:
-        return finding
-    if not _is_so(workshop, finding.record, lambda state: workshop.blind.hides(state, CATEGORY)):
-        return finding
-    return replace(finding, message="about its category: shown once you have answered", pointer="")
+
+    def is_hidden(name: str) -> bool:
+        return _is_so(workshop, name, lambda state: workshop.blind.hides(state, CATEGORY))
+
+    return as_seen_finding(finding, is_hidden, lambda: workshop.has_hidden_categories)
 
 
 def seen_record(workshop: Workshop, record: Record) -> tuple[Record, frozenset[str]]:

@@ -43,18 +43,18 @@ def listed(
     closed: Collection[str] = (),
     severities: Collection[Severity] = ORDER,
     text: str = "",
-    seen: Callable[[Finding], Finding] = replace,
+    seen: Callable[[Finding], Finding | None] = replace,
 ) -> list[Heading | Item]:
     """Return the headings, errors first, each followed by its findings unless ``closed`` has its key.
 
     ``text`` is what a finding must hold, whatever the case, in its code, name, message, file, record or pointer; of
     those that are counted and not kept nobody knows whether they do. ``seen`` gives a finding as whoever looks may see
-    it: the filter must not tell what the list hides.
+    it, None where they may not: the filter must not tell what the list hides.
     """
     groups = [group for group in problems.groups if group.count > 0 and group.severity in severities]
     rows: list[Heading | Item] = []
     for part in _by_code(groups) if by == "code" else _by_file(groups):
-        matching = [finding for finding in map(seen, part.kept) if _holds(finding, text.casefold())]
+        matching = [finding for finding in map(seen, part.kept) if finding and _holds(finding, text.casefold())]
         if text and not matching:
             continue
         told = matching[0].message if matching and by == "code" else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -294,14 +295,14 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def _subject(self, name: str) -> Subject:
         workshop, found = self.workshop, self._book.found
         row = workshop.catalog.find(name)
-        state = workshop.state(name)
+        state, seen = workshop.state(name), partial(seen_finding, workshop)
         assert row is not None, "what has a state has a row"
         return Subject(
             state,
             workshop.catalog.row(row),
             workshop.blind.hidden(state),
             workshop.catalog.read(name),
-            None if found is None else [seen_finding(workshop, one) for one in found.of_record(name)],
+            None if found is None else [one for one in map(seen, found.of_record(name)) if one],
             [(event, hides_event(workshop, event)) for event in workshop.history(name)] if state.heads else (),
         )
 

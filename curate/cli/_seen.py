@@ -1,0 +1,77 @@
+"""What a verb may show of a workspace to whoever runs it: nothing that others answered to what they are still asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate import say
+from curate.table import counted
+
+if TYPE_CHECKING:
+    from curate.label import Blind
+    from curate.record import Finding, Record
+    from curate.workspace import State, Workspace
+
+
+def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> Sequence[State]:
+    """Return the states as whoever looks may see them, all of them with ``show_values``.
+
+    Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
+    """
+    states = workspace.states()
+    if show_values or not any(state.answers for state in states):
+        return states
+    # Who is asked what is found with numpy, which a workspace without answers does without.
+    from curate.workspace.blind import as_seen
+
+    blind = _blind(workspace)
+    seen = [as_seen(state, blind, workspace.shape) for state in states]
+    num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
+    if num_hidden:
+        where, what = f"{say.one_line(name)}: " if name else "", counted(num_hidden, "record")
+        say.talk(f"{where}hidden: others' answers to {what}, of which you are still asked the same; see --show-values")
+    return seen
+
+
+def seen_records(workspace: Workspace, *, show_values: bool, name: str = "") -> list[Record]:
+    """Return the records that are in, as whoever looks may see them; see `seen_states`."""
+    states = seen_states(workspace, show_values=show_values, name=name)
+    return [state.record for state in states if state.dropped is None]
+
+
+def seen_findings(findings: Sequence[Finding], root: Path) -> list[Finding]:
+    """Return what was found in the workspace ``root`` as whoever looks may see it; see `as_seen_finding`.
+
+    Of how many the words are hidden, or all, is said on stderr.
+    """
+    from curate.workspace.blind import ON_CATEGORIES, as_seen_finding
+
+    if not any(finding.code in ON_CATEGORIES for finding in findings):
+        return list(findings)
+    from curate.label import CATEGORY
+    from curate.workspace import open_workspace
+
+    workspace = open_workspace(root)
+    blind, view = _blind(workspace), workspace.shape.view
+    hidden: set[str] = set()
+    for state in workspace.states():
+        if blind.hides(state, CATEGORY):
+            # Findings call a record as its line does, where a workspace numbers ids that repeat.
+            own_id = view.get(state.record.data, "id") if view else None
+            hidden |= {state.record.id, str(own_id)}
+    seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
+    num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
+    if num_hidden:
+        say.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")
+    return [finding for finding in seen if finding]
+
+
+def _blind(workspace: Workspace) -> Blind:
+    from curate.workspace.blind import blind_in, looker
+
+    blind, fault = blind_in(workspace, looker())
+    if fault:
+        say.talk(f"warning: {say.one_line(fault.message)}")
+    return blind
