@@ -64,6 +64,9 @@ class Steps:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
         self.recipe, self.is_packed = recipe, is_packed
+        most = recipe.micro_batch_tokens
+        self.most_tokens = MICRO_BATCH_TOKENS if most == "auto" else most
+        """Of a micro-batch."""
         self.lengths = np.array([len(example.ids) for example in examples])
         self.supervised = np.array([example.num_supervised for example in examples])
         self.batch_size = _batch_size(self.lengths, recipe)
@@ -80,9 +83,7 @@ class Steps:
         epoch = int(np.searchsorted(self.starts, number, side="right")) - 1
         places = self._epoch(epoch)[number - int(self.starts[epoch])]
         lengths = [int(self.lengths[place]) for place in places]
-        most = self.recipe.micro_batch_tokens
-        most = MICRO_BATCH_TOKENS if most == "auto" else most
-        groups = by_length(lengths, most, at_least=self.recipe.accumulation, is_packed=self.is_packed)
+        groups = by_length(lengths, self.most_tokens, at_least=self.recipe.accumulation, is_packed=self.is_packed)
         micro_batches = [[places[n] for n in group] for group in groups]
         return Step(epoch, micro_batches, int(self.supervised[places].sum()))
 
@@ -147,11 +148,14 @@ def by_length(
     return groups
 
 
-def collate(examples: Sequence[Example], device: torch.device | str = "cpu", *, is_packed: bool = False) -> Batch:
-    """Return the examples as one batch: right-padded, or end to end for a model that `train.attention.can_pack`.
+def collate(
+    examples: Sequence[Example], device: torch.device | str = "cpu", *, is_packed: bool = False, round_to: int = 1
+) -> Batch:
+    """Return the examples as one batch: right-padded, or end to end for a model that `train.compute.can_pack`.
 
     There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
-    changes nothing before it, and the plain causal kernel stays usable.
+    changes nothing before it, and the plain causal kernel stays usable. A row end to end is filled up to a multiple of
+    ``round_to`` by an example of its own that nothing is trained on, where compiled layers want few lengths.
     """
     # torch is slow to import, and plans and previews do without.
     import torch
@@ -159,7 +163,8 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu", *, 
     lengths = np.array([len(example.ids) for example in examples])
     width = int(lengths.max())
     begins = np.cumsum(lengths) - lengths if is_packed else np.arange(len(examples)) * width
-    ids = np.zeros(int(lengths.sum()) if is_packed else len(examples) * width, dtype=np.int64)
+    total = -(-int(lengths.sum()) // round_to) * round_to
+    ids = np.zeros(total if is_packed else len(examples) * width, dtype=np.int64)
     trained = [np.flatnonzero(example.mask) for example in examples]
     for begin, example in zip(begins, examples, strict=True):
         ids[begin : begin + len(example.ids)] = example.ids
@@ -167,12 +172,17 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu", *, 
     owners = np.repeat(np.arange(len(examples)), [len(places) for places in trained])
 
     def put(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
+        tensor = torch.from_numpy(array)
+        # From pinned memory the copy runs beside the computation, which a step ahead of it is still busy with.
+        is_cuda = torch.device(device).type == "cuda"
+        return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
     if not is_packed:
         return Batch(put(ids.reshape(len(examples), width)), *parts)
     from train.compute import pack
 
-    positions = np.arange(len(ids)) - np.repeat(begins, lengths)
+    if tail := total - int(lengths.sum()):
+        lengths, begins = np.append(lengths, tail), np.append(begins, total - tail)
+    positions = np.arange(total) - np.repeat(begins, lengths)
     return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=pack(lengths.tolist(), device))

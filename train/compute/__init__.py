@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from train.compute.attention import Packed, are_close, can_pack, pack, packing
+from train.compute.compiled import compile_layers, compiling
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
 
-__all__ = ["Packed", "are_close", "can_pack", "fuse", "keep_freed_memory", "pack", "packing", "quicken"]
+__all__ = [
+    "Packed",
+    "are_close",
+    "can_pack",
+    "compile_layers",
+    "compiling",
+    "fuse",
+    "keep_freed_memory",
+    "pack",
+    "packing",
+    "quicken",
+]
 
 
 def quicken(model: Any) -> Any:

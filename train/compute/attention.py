@@ -44,7 +44,8 @@ class Packed:
 def pack(lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
     """Return the description of a row of examples of ``lengths``."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return Packed(tuple(lengths), starts.to(device, non_blocking=True))
+    is_cuda = torch.device(device).type == "cuda"
+    return Packed(tuple(lengths), (starts.pin_memory() if is_cuda else starts).to(device, non_blocking=True))
 
 
 @contextmanager
@@ -111,6 +112,8 @@ def _register() -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
 
+    # A compiled layer leaves it alone: what it does depends on the lengths, and each set of them would be a new shape.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def attention(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
         scaling: float | None = None, sliding_window: int | None = None, **others: Any,

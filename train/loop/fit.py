@@ -17,7 +17,7 @@ import torch
 from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, save_checkpoint
-from train.compute import can_pack
+from train.compute import can_pack, compile_layers, compiling
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
 from train.loop.signals import GracefulStop
@@ -142,6 +142,10 @@ class _Run:
             checkpoint_steps(recipe, len(steps)),
         )
         self.state = _State()
+        wants = self.device.type == "cuda" if recipe.compile == "auto" else recipe.compile
+        self.is_compiled = wants and compile_layers(model) > 0
+        # Few shapes to compile for, and little to fill up.
+        self.round_to = max(1, steps.most_tokens // 4) if self.is_compiled else 1
 
     def step(self, events: Events, progress: Progress) -> None:
         """One optimizer step: gradients, checks, update, and its event."""
@@ -178,8 +182,11 @@ class _Run:
     def _gradients(self, planned: Step) -> float:
         total = torch.zeros((), device=self.device)
         for group in planned.micro_batches:
-            batch = collate([self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed)
-            with computing(self.device, self.dtype):
+            batch = collate(
+                [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
+                round_to=self.round_to,
+            )  # fmt: skip
+            with computing(self.device, self.dtype), compiling(self.is_compiled):
                 loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()

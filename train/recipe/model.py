@@ -154,6 +154,10 @@ class Recipe(_Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")] = Field(
         default="auto", description='"auto", "cpu", "mps" or "cuda" (also "cuda:1").'
     )
+    compile: bool | Auto = Field(
+        default="auto",
+        description='Compile the layers: faster steps after a minute of preparation; "auto" does so on CUDA only.',
+    )
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
         default="auto", description='CPU threads; "auto" is 1 for models under 20 million parameters, else all cores.'
     )

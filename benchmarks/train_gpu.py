@@ -1,0 +1,208 @@
+"""What training costs on one GPU, beside TRL: tokens per second, MFU and peak memory, checked and timed in one call.
+
+    python benchmarks/train_gpu.py [--models qwen3-0.6b llama-3.2-1b] [--methods full lora] [--steps 30]
+    python benchmarks/train_gpu.py --dry-run      # the same on a CPU with small shapes: says that it runs, not how fast
+
+It needs torch, transformers, peft and pydantic; the TRL rows also trl and datasets (without them they are left out and
+named). Weights are random. Rows have prompts of 200 and completions of 80 tokens in the mean, 64 a step.
+
+MFU counts useful work only: matrix products of the tokens of the rows, the head of supervised ones, attention within
+each row; no padding and nothing computed twice. Its base is the card's dense bf16 peak, 989 TF/s unless --peak says
+otherwise. TRL gets the attention that we use, "trl-default" keeps its other switches, "trl-best" pads nothing and does
+not checkpoint. Losses must agree between all sides, and are printed where they do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training import Job, made_model, made_rows, ours, trl
+
+HERE = Path(__file__).resolve()
+QWEN = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
+        "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151_936, "tie_word_embeddings": True}  # fmt: skip
+LLAMA = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "head_dim": 64, "intermediate_size": 8192, "vocab_size": 128_256, "tie_word_embeddings": True}  # fmt: skip
+DRY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+       "head_dim": 16, "intermediate_size": 128, "vocab_size": 1_000, "tie_word_embeddings": True}  # fmt: skip
+MODELS = {"qwen3-0.6b": ("qwen3", QWEN), "llama-3.2-1b": ("llama", LLAMA)}
+VARIANTS = ("ours", "ours-uncompiled", "trl-default", "trl-best")
+WARM = 3
+"""Looks until compilations and allocations are over."""
+AGREE = {"bfloat16": 2e-2, "float32": 1e-4}
+"""Nats between the losses of two sides."""
+H100 = 989.0
+
+
+def job_of(model: str, method: str, num_steps: int, *, is_dry: bool) -> Job:
+    """Return what is trained."""
+    kind, shape = MODELS[model]
+    if is_dry:
+        return Job(
+            DRY, kind=kind, rows_of_a_step=4, num_steps=num_steps, method=method, dtype="float32", prompt=(20, 0.4),
+            completion=(10, 0.4), longest=40,
+        )  # fmt: skip
+    return Job(
+        shape, kind=kind, rows_of_a_step=64, num_steps=num_steps, method=method, device="cuda",
+        recipe={"micro_batch_tokens": 16_384},
+    )  # fmt: skip
+
+
+def useful_flops(job: Job) -> float:
+    """Return the floating-point operations that a step of the job is worth in the mean.
+
+    A multiplication and an addition count two. Forward and both gradients are three products; frozen weights need two.
+    """
+    shape, rows = job.shape, made_rows(job)
+    hidden, layers, width = shape["hidden_size"], shape["num_hidden_layers"], shape["head_dim"]
+    asked, known = shape["num_attention_heads"] * width, shape["num_key_value_heads"] * width
+    maps = [(hidden, asked), (hidden, known), (hidden, known), (asked, hidden)]
+    maps += [(hidden, shape["intermediate_size"])] * 3
+    body = layers * sum(one * other for one, other in maps)
+    adapters = layers * sum(16 * (one + other) for one, other in maps) if job.method == "lora" else 0
+    head = hidden * shape["vocab_size"]
+    passes = 4 if job.method == "lora" else 6
+    tokens = sum(len(ids) for ids, _ in rows)
+    supervised = sum(len(ids) - prompt for ids, prompt in rows)
+    # Scores and their use, half of the square, forward and twice backward.
+    attention = sum(len(ids) ** 2 for ids, _ in rows) * 2 * asked * layers * 3
+    total = passes * (body * tokens + head * supervised) + 6 * adapters * tokens + attention
+    return total / job.num_steps
+
+
+def register_varlen() -> str:
+    """Give transformers the attention over rows end to end that torch has, for TRL, and return its name."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    known = inspect.signature(varlen_attn).parameters
+
+    def attend(module: Any, query: Any, key: Any, value: Any, _mask: Any, scaling: Any = None, **others: Any) -> Any:
+        starts, longest = others["cu_seq_lens_q"], others["max_length_q"]
+        if "enable_gqa" not in known:
+            key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
+        causal = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+        named = causal | ({"enable_gqa": True} if "enable_gqa" in known else {})
+        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+        return varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, **named)[None], None
+
+    AttentionInterface.register("varlen", attend)
+    AttentionMaskInterface.register("varlen", lambda *_, **__: None)
+    return "varlen"
+
+
+def run_one(job: Job, variant: str) -> dict[str, Any]:
+    """Run one variant here, and return its losses, tokens, seconds and peak bytes."""
+    import torch
+
+    is_cuda = job.device == "cuda"
+
+    def clock() -> float:
+        if is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    if not is_cuda:
+        torch.set_num_threads(1)
+    if variant.startswith("ours"):
+        every = max(1, job.num_steps // 6)
+        compiled = {"compile": is_cuda and variant == "ours"}
+        found = ours(replace(job, recipe=job.recipe | compiled), clock, look_every=every)
+        found |= {part: found[part][min(WARM, len(found[part]) - 1) :] for part in ("tokens", "seconds")}
+    else:
+        is_packed = variant == "trl-best"
+        attention = register_varlen() if is_cuda and is_packed else "sdpa"
+        found = trl(job, variant.removeprefix("trl-"), clock, attention)
+        found |= {part: found[part][len(found[part]) // 2 :] for part in ("tokens", "seconds")}
+    return found | {"peak": torch.cuda.max_memory_allocated() if is_cuda else 0}
+
+
+def checks(job: Job) -> dict[str, Any]:
+    """Return what must be so on this machine before a figure counts: packed rows are the rows alone, and versions."""
+    import torch
+    import transformers
+
+    from train.compute import can_pack
+
+    model = made_model(job).to(job.device)
+    device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
+    return {"can_pack": can_pack(model), "device": device, "torch": torch.__version__,
+            "transformers": transformers.__version__}  # fmt: skip
+
+
+def child(asked: argparse.Namespace, model: str, method: str, what: str) -> dict[str, Any]:
+    """Run one part in a process of its own: memory that one leaves behind is not the next one's peak."""
+    command = [sys.executable, str(HERE), "--one", what, "--models", model, "--methods", method, "--steps",
+               str(asked.steps), *(["--dry-run"] if asked.dry_run else [])]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), *sys.path]),
+                                "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1][:300] if done.stderr.strip() else "no message"}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def rows_of(asked: argparse.Namespace, model: str, method: str) -> Iterator[str]:
+    """Check, run all variants and return the lines of their table."""
+    job = job_of(model, method, asked.steps, is_dry=asked.dry_run)
+    told = child(asked, model, method, "checks")
+    yield f"| {model} {method}, {', '.join(f'{key} {value}' for key, value in told.items())} | | | | | | |"
+    flops, first = useful_flops(job), None
+    for variant in asked.variants:
+        if variant.startswith("trl") and not importlib.util.find_spec("trl"):
+            yield f"| {variant} | trl is not installed | | | | | |"
+            continue
+        found = child(asked, model, method, variant)
+        if "error" in found:
+            yield f"| {variant} | failed: {found['error']} | | | | | |"
+            continue
+        first = first or found
+        speed = sum(found["tokens"]) / sum(found["seconds"])
+        ratio = sum(first["tokens"]) / sum(first["seconds"]) / speed
+        mean_tokens = sum(len(ids) for ids, _ in made_rows(job)) / job.num_steps
+        share = "" if asked.dry_run else f"{flops / mean_tokens * speed / asked.peak / 1e12:.1%}"
+        away = max(abs(one - other) for one, other in zip(first["loss"], found["loss"], strict=True))
+        verdict = "agrees" if away <= AGREE[job.dtype] else "DIFFERS"
+        memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"
+        yield f"| {variant} | {speed:,.0f} | {ratio:.2f} | {share} | {memory} | {away:.1e} | {verdict} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--methods", nargs="+", choices=("full", "lora"), default=["full", "lora"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--peak", type=float, default=H100, help="TF/s that MFU is a share of")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, small, without figures of speed")
+    parser.add_argument("--one", help="only this part, here, as a line of JSON")
+    asked = parser.parse_args()
+    if asked.dry_run:
+        asked.steps = min(asked.steps, 6)
+    if asked.one:
+        job = job_of(asked.models[0], asked.methods[0], asked.steps, is_dry=asked.dry_run)
+        print(json.dumps(checks(job) if asked.one == "checks" else run_one(job, asked.one)))
+        return
+    unit = "(dry run: no measurement)" if asked.dry_run else "per second"
+    print(f"| variant | tokens {unit} | ours over it | MFU | peak GiB | loss | |", flush=True)
+    print("|---|---:|---:|---:|---:|---:|---|", flush=True)
+    for model in asked.models:
+        for method in asked.methods:
+            for line in rows_of(asked, model, method):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What `train_cpu.py` and `train_gpu.py` share: rows, models, our loop and TRL's trainer on one and the same job.
+
+Rows are made up: prompts and completions of log-normal lengths, ids with frequencies like those of words. Models have
+random weights. TRL as it comes pads, checkpoints and, off a GPU, scores every position. "best" is what its own switches
+reach, "compact" has one line of it changed, so that it scores supervised rows only, as it does on a GPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LR = 1e-3
+Row = tuple[list[int], int]
+"""Token ids, and how many of them are the prompt."""
+SIDES = ("ours", "trl-default", "trl-best", "trl-compact")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Rows, a model and how it is trained; the same on every side."""
+
+    shape: dict[str, Any]
+    """The model's config."""
+    kind: str = "qwen3"
+    rows_of_a_step: int = 8
+    num_steps: int = 12
+    method: str = "full"
+    dtype: str = "bfloat16"
+    device: str = "cpu"
+    prompt: tuple[float, float] = (200, 0.6)
+    """Mean and spread of the length of prompts."""
+    completion: tuple[float, float] = (80, 0.7)
+    longest: int = 900
+    """Most tokens of a prompt, and of a completion."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What our recipe has besides."""
+
+
+def made_rows(job: Job) -> list[Row]:
+    """Return the rows of a job, the same ones every time."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(job.rows_of_a_step * job.num_steps):
+        prompt, completion = (
+            int(np.clip(random.lognormal(np.log(mean) - spread**2 / 2, spread), 8, job.longest))
+            for mean, spread in (job.prompt, job.completion)
+        )
+        # Frequencies like those of words: a flat distribution would leave nothing to learn.
+        ids = (random.zipf(1.2, prompt + completion) + 2) % job.shape["vocab_size"]
+        rows.append(([int(one) for one in ids], prompt))
+    return rows
+
+
+def made_model(job: Job) -> Any:
+    """Return a model of the job's shape with random weights, the same ones every time, on the CPU."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        job.kind, **job.shape, max_position_embeddings=2048, pad_token_id=0, eos_token_id=2, bos_token_id=None
+    )
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+
+def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str, Any]:
+    """Run the loop itself, and read the clock at each look, where it would validate.
+
+    Returns the loss of each step, and the tokens and seconds between one look and the next.
+    """
+    import torch
+
+    from train.compute import quicken
+    from train.loop import ValidationScore, fit
+    from train.model import add_lora
+    from train.recipe import Recipe
+    from train.render import Example
+
+    examples = [
+        Example(f"r{n}", "", "", ids, [place >= prompt for place in range(len(ids))], len(ids))
+        for n, (ids, prompt) in enumerate(made_rows(job))
+    ]
+    recipe = Recipe.model_validate({
+        "method": job.method, "lr": LR, "epochs": 1, "batch_size": job.rows_of_a_step, "schedule": "constant",
+        "warmup": 0, "weight_decay": 0.0, "betas": [0.9, 0.999], "dtype": job.dtype, "threads": 1,
+        "device": job.device, "lora": {"rank": 16, "alpha": 32}, "eval": {"every_steps": look_every},
+        "checkpoint": {"every_steps": job.num_steps}, **job.recipe,
+    })  # fmt: skip
+    device, precision = torch.device(job.device), getattr(torch, job.dtype)
+    tuned = quicken(made_model(job).to(device))
+    if job.method == "lora":
+        tuned = add_lora(tuned, recipe.lora, dtype=precision, seed=0)
+    else:
+        tuned.requires_grad_(True)
+    looks: list[tuple[int, float]] = []
+
+    def look(step: int) -> ValidationScore:
+        # Never better than the first look, so that only the first and the last step write a checkpoint.
+        looks.append((step, clock()))
+        return ValidationScore(None, float(step))
+
+    with tempfile.TemporaryDirectory() as name:
+        fit(tuned, examples, recipe, Path(name), validate=look, device=device, dtype=precision)
+        events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
+    steps = {event["step"]: event for event in events if event["event"] == "step"}
+    spans = list(itertools.pairwise(looks))
+    return {
+        "loss": [step["loss"] for step in steps.values()],
+        "tokens": [steps[later]["tokens"] - steps[sooner]["tokens"] for (sooner, _), (later, _) in spans],
+        "seconds": [end - begin for (_, begin), (_, end) in spans],
+    }
+
+
+def in_our_order(rows: list[Row]) -> list[Row]:
+    """Return the rows as the first epoch of our loop takes them, with seed 0."""
+    import numpy as np
+
+    return [rows[place] for place in np.random.default_rng([0, 0]).permutation(len(rows))]
+
+
+def _switches(variant: str) -> dict[str, Any]:
+    """Return what is set otherwise than TRL's defaults, and make the one change to it that "compact" is."""
+    if variant == "default":
+        return {"max_length": 2048}
+    if variant == "compact":
+        import trl.trainer.utils as inside
+
+        # Its switch between all positions and supervised rows only; the tiles are torch's either way.
+        inside._use_triton = lambda _device: True
+    return {"max_length": None, "gradient_checkpointing": False, "padding_free": variant == "best"}
+
+
+def trl(job: Job, variant: str, clock: Callable[[], float], attention: str = "sdpa") -> dict[str, Any]:
+    """Run TRL's trainer on the rows that our loop takes, in the same order; see `ours`.
+
+    ``attention`` is the name of one that transformers knows, so that it need not lose for want of a package.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback, logging
+    from trl import SFTConfig, SFTTrainer
+
+    logging.set_verbosity_error()
+    size, rows = job.rows_of_a_step, in_our_order(made_rows(job))
+    data = Dataset.from_list(
+        [
+            {"input_ids": ids, "completion_mask": [int(place >= prompt) for place in range(len(ids))]}
+            for ids, prompt in rows
+        ]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 2}, "<pad>")), pad_token="<pad>",
+        eos_token="<eos>",
+    )  # fmt: skip
+    seconds: list[float] = []
+    losses: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.began = clock()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            seconds.append(clock() - self.began)
+
+        def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+            losses.extend([logs["loss"]] if logs and "loss" in logs else [])
+
+    model = made_model(job)
+    model.set_attn_implementation(attention)
+    with tempfile.TemporaryDirectory() as name:
+        settings = SFTConfig(
+            output_dir=name, per_device_train_batch_size=size, max_steps=job.num_steps, learning_rate=LR,
+            lr_scheduler_type="constant", logging_steps=1, report_to="none", save_strategy="no",
+            use_cpu=job.device == "cpu", seed=0, disable_tqdm=True, max_grad_norm=1.0, weight_decay=0.0,
+            train_sampling_strategy="sequential", completion_only_loss=True, bf16=job.dtype == "bfloat16",
+            **_switches(variant),
+        )  # fmt: skip
+        adapter = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+        trainer = SFTTrainer(
+            model=model, args=settings, train_dataset=data, processing_class=tokenizer,
+            peft_config=adapter if job.method == "lora" else None, callbacks=[Clock()],
+        )  # fmt: skip
+        trainer.train()
+    lengths = [len(ids) for ids, _ in rows]
+    tokens = [sum(lengths[start : start + size]) for start in range(0, len(lengths), size)]
+    # Our clock starts after the first step.
+    return {"loss": losses, "tokens": tokens[1:], "seconds": seconds[1:]}
