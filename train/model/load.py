@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import Exit, TrainError
+from train.model.cores import free_cores
 from train.model.find import find_base
 from train.model.safety import check_folder
 from train.recipe import Recipe
@@ -211,10 +212,10 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
 
 
 def pick_threads(recipe: Recipe, num_parameters: int) -> int:
-    """Return the CPU threads: one for small models, which lose by sharing work, else as many as we may run on."""
+    """Return the CPU threads: one for small models, which lose by sharing work, else one for each core that is free."""
     if recipe.threads != "auto":
         return recipe.threads
-    return 1 if num_parameters < SMALL_MODEL else len(os.sched_getaffinity(0))
+    return 1 if num_parameters < SMALL_MODEL else free_cores()
 
 
 def _cpu_flags() -> set[str]:

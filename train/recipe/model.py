@@ -159,7 +159,8 @@ class Recipe(_Section):
         description='Compile the layers: faster steps after a minute of preparation; "auto" does so on CUDA only.',
     )
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
-        default="auto", description='CPU threads; "auto" is 1 for models under 20 million parameters, else all cores.'
+        default="auto",
+        description='CPU threads; "auto" is 1 for models under 20 million parameters, else the cores that are free.',
     )
     lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
