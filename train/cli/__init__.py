@@ -78,6 +78,8 @@ def main() -> NoReturn:
     """Run the command line and exit with the code that `Exit` documents."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
+    # Read once by the library of torch's threads: those that wait for work let others have the core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
