@@ -10,9 +10,10 @@ from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from train import say
+from train.errors import Exit, TrainError
 
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
@@ -20,10 +21,13 @@ _RECENT = 20
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
-    from.
+    from. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
+    def __init__(self, path: Path | None, *, resumed_from: int = 0) -> None:
+        self.file: TextIO | None = None
+        if path is None:
+            return
         kept: list[str] = []
         if resumed_from and path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -39,15 +43,36 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        if self.file is None:
+            return
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+        except OSError as fault:
+            # What ended the run is told already, and a full disk refuses the rest of the last line again.
+            if error is None:
+                raise self._not_written(fault) from fault
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append an event with its fields and the time (UTC)."""
+        """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
+        if self.file is None:
+            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.file.write(json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False) + "\n")
-        self.file.flush()
+        line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
+        try:
+            self.file.write(line + "\n")
+            self.file.flush()
+        except OSError as fault:
+            raise self._not_written(fault) from fault
+
+    def _not_written(self, fault: OSError) -> TrainError:
+        return TrainError(
+            "E954 disk-full",
+            f"metrics.jsonl: {fault.strerror}",
+            "make room and call again with --resume",
+            exit_code=Exit.MISSING,
+        )
 
 
 def _is_before(line: str, step: int) -> bool:

@@ -210,11 +210,13 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
 
 
-def pick_threads(recipe: Recipe, num_parameters: int) -> int:
-    """Return the CPU threads: one for small models, which lose by sharing work, else as many as we may run on."""
+def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int:
+    """Return the CPU threads: one for small models, which lose by sharing work, else as many as we may run on, divided
+    among the ranks of this machine.
+    """
     if recipe.threads != "auto":
         return recipe.threads
-    return 1 if num_parameters < SMALL_MODEL else len(os.sched_getaffinity(0))
+    return 1 if num_parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0)) // num_ranks)
 
 
 def _cpu_flags() -> set[str]:

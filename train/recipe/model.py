@@ -157,6 +157,11 @@ class Recipe(_Section):
     threads: Annotated[int, Field(ge=1, le=4096)] | Auto = Field(
         default="auto", description='CPU threads; "auto" is 1 for models under 20 million parameters, else all cores.'
     )
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = Field(
+        default="auto",
+        description="How several ranks of torchrun hold the model: "
+        '"ddp" whole, "fsdp" in shards, "hsdp" in shards within a node; "auto": shards where it does not fit.',
+    )
     lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
