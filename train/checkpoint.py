@@ -171,6 +171,8 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
     if "progress.json" not in manifest["files"] or not (are_shards or names == {f"{p}.safetensors" for p in PARTS}):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
+        raise _damaged(path / stranger, "is not in the manifest")
     for name, entry in manifest["files"].items():
         file = path / name
         if not file.is_file():

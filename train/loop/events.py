@@ -8,9 +8,10 @@ import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from train import say
 from train.errors import Exit, TrainError
@@ -25,7 +26,7 @@ class Events:
     """
 
     def __init__(self, path: Path | None, *, resumed_from: int = 0) -> None:
-        self.file: TextIO | None = None
+        self.file: FileIO | None = None
         if path is None:
             return
         kept: list[str] = []
@@ -35,7 +36,8 @@ class Events:
         fresh = path.with_suffix(".tmp")
         fresh.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         fresh.replace(path)
-        self.file = path.open("a", encoding="utf-8")
+        # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
+        self.file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Events:
         return self
@@ -46,13 +48,13 @@ class Events:
         if self.file is None:
             return
         try:
-            self.file.flush()
             os.fsync(self.file.fileno())
-            self.file.close()
         except OSError as fault:
-            # What ended the run is told already, and a full disk refuses the rest of the last line again.
+            # What ended the run is told already.
             if error is None:
                 raise self._not_written(fault) from fault
+        finally:
+            self.file.close()
 
     def write(self, event: str, **fields: Any) -> None:
         """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
@@ -60,9 +62,10 @@ class Events:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
+        rest = f"{line}\n".encode()
         try:
-            self.file.write(line + "\n")
-            self.file.flush()
+            while rest:
+                rest = rest[self.file.write(rest) :]
         except OSError as fault:
             raise self._not_written(fault) from fault
 

@@ -107,6 +107,7 @@ def joined() -> Iterator[Ranks]:
     # torch takes a second to import; `train run --help` does without.
     import torch
     import torch.distributed as dist
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -123,7 +124,7 @@ def joined() -> Iterator[Ranks]:
         # Two backends, so that numbers and objects need no GPU, and reading a flag does not wait for one.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
-            backend, store=dist.PrefixStore("run", store), rank=rank, world_size=world, timeout=_PATIENCE
+            backend, store=PrefixStore("run", store), rank=rank, world_size=world, timeout=_PATIENCE
         )
         yield ranks
         dist.destroy_process_group()
@@ -133,9 +134,7 @@ def joined() -> Iterator[Ranks]:
             raise SystemExit(Exit.FAILED) from None
         say.hush(is_hushed=False)
         if isinstance(error, TrainError) and rank:
-            raise TrainError(
-                error.code, f"rank {rank}: {error.message}", error.hint, exit_code=error.exit_code
-            ) from None
+            error.message = f"rank {rank}: {error.message}"
         raise
 
 

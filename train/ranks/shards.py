@@ -25,12 +25,13 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     Raises OSError on every rank where the disk of one refuses.
     """
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     writer = _storage("HuggingFaceStorageWriter")(str(folder), save_distributed=True)
     try:
-        dcp.save(dict(tensors), storage_writer=writer)
-    except dcp.api.CheckpointException as error:
+        save(dict(tensors), storage_writer=writer)
+    except CheckpointException as error:
         # It wraps what each rank raised.
         cause = next((one[0] for one in error.failures.values() if isinstance(one[0], OSError)), None)
         if cause is None:
@@ -43,8 +44,8 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     Raises KeyError for a name that no file has, and ValueError for one of another shape.
     """
-    import torch.distributed as dcp_group
-    import torch.distributed.checkpoint as dcp
+    import torch.distributed as dist
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     reader = _storage("HuggingFaceStorageReader")(str(folder))
     found = reader.read_metadata().state_dict_metadata
@@ -54,7 +55,7 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     with warnings.catch_warnings():
         # One process reads for itself, and knows it.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        dcp.load(dict(tensors), storage_reader=reader, no_dist=not dcp_group.is_initialized())
+        load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
 
 
 def _storage(name: str) -> type:

@@ -78,7 +78,7 @@ class Replicated:
                     p.grad = torch.zeros_like(p)
             grads = [p.grad for p in bucket if p.grad is not None]
             flat = self.ranks.sum(torch.cat([grad.flatten() for grad in grads]))
-            for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
 
     def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
@@ -143,11 +143,11 @@ class Sharded:
     def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
         """Return the norm of all gradients, the same on every rank."""
         import torch
+        from torch.distributed.tensor import DTensor
 
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         # A DTensor's own item() would be the norm of this rank's shards alone.
-        whole: torch.Tensor = norm.full_tensor() if is_sharded(norm) else norm
-        return whole
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ def run_dataset(
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. Each of ``ranks`` calls this; only the first writes.
+    where facts changed, ``is_dry`` stops before anything is written. Each of ``ranks`` calls this; the first writes.
     Raises TrainError as `prepare`, `fit` and `publish` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
