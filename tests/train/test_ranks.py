@@ -54,9 +54,7 @@ def _is_the_same_run(one: Path, other: Path, tolerance: float = 1e-6) -> bool:
         ({}, "hsdp", (4, 2)),
     ],
 )
-def test_ranks_compute_what_one_does(
-    tmp_path: Path, changes: dict[str, Any], way: str, ranks: tuple[int, int]
-) -> None:
+def test_ranks_compute_what_one_does(tmp_path: Path, changes: dict[str, Any], way: str, ranks: tuple[int, int]) -> None:
     weights, _ = children.train(tmp_path / "one", changes)
     outcomes = on_ranks(ranks[0], children.train_as_rank, tmp_path / "many", changes, way, per_node=ranks[1])
     assert [kind for kind, _ in outcomes] == ["done"] * ranks[0], outcomes
