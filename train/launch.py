@@ -147,8 +147,9 @@ def _script(job: Job, *, rank: str, address: str) -> str:
 
 
 def _name(text: str) -> str:
-    """What every cluster takes for a name: small letters, digits and hyphens, at most 40."""
-    return _NOT_A_NAME.sub("-", text.lower())[:40].strip("-") or "train"
+    """What every cluster takes for a name: small letters, digits and hyphens, at most 40, a letter first."""
+    name = _NOT_A_NAME.sub("-", text.lower()).strip("-")
+    return (name if name[:1].isalpha() else f"train-{name}")[:40].strip("-")
 
 
 def _word(option: str, text: str) -> str:
@@ -161,7 +162,7 @@ def _yaml(documents: list[dict[str, Any]]) -> str:
     # Comes with transformers.
     import yaml
 
-    class Dumper(yaml.SafeDumper):
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
         pass
 
     def text(dumper: Any, value: str) -> Any:

@@ -196,7 +196,7 @@ def test_a_nan_adapter_is_never_marked_successful(
     """Neither where it is measured, nor, had that been overlooked, where it is saved."""
 
     def spoil(model: Any, *_: Any) -> int:
-        name, weight = next((name, p) for name, p in model.named_parameters() if p.requires_grad)
+        weight = next(p for p in model.parameters() if p.requires_grad)
         with torch.no_grad():
             weight.fill_(float("nan"))
         return 4

@@ -30,13 +30,15 @@ def _node_script(emit: str, text: str) -> str:
     if emit == "k8s":
         service, job = yaml.safe_load_all(text)
         assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"]
-        return str(job["spec"]["template"]["spec"]["containers"][0]["command"][2])
+        command = str(job["spec"]["template"]["spec"]["containers"][0]["command"][2])
+        assert "$(" not in command.replace("$$", ""), "Kubernetes would look for a variable of that name"
+        return command.replace("$$", "$")
     raise AssertionError(emit)
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """Stand-ins: torchrun writes down its arguments, srun runs its command, scontrol names a host or notes a requeue."""
+    """Stand-ins: torchrun notes its arguments, srun runs its command, scontrol names hosts or notes a requeue."""
     folder = tmp_path / "programs"
     folder.mkdir()
     scripts = {
