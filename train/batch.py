@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from train.ranks import deal, token_costs
 from train.recipe import Recipe
 from train.render import Example
 
@@ -82,10 +83,23 @@ class Steps:
             raise IndexError(number)
         epoch = int(np.searchsorted(self.starts, number, side="right")) - 1
         places = self._epoch(epoch)[number - int(self.starts[epoch])]
+        return Step(epoch, self._micro_batches(places), int(self.supervised[places].sum()))
+
+    def dealt(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
+        """Return each rank's micro-batches of a step, balanced by `token_costs` with ``attention``.
+
+        One rank gets the step as it is; with fewer examples than ranks some get none.
+        """
+        if num_ranks == 1:
+            return [planned.micro_batches]
+        places = [place for group in planned.micro_batches for place in group]
+        shares = deal(token_costs(self.lengths[places], attention), num_ranks)
+        return [self._micro_batches([places[n] for n in share]) for share in shares]
+
+    def _micro_batches(self, places: list[int]) -> list[list[int]]:
         lengths = [int(self.lengths[place]) for place in places]
         groups = by_length(lengths, self.most_tokens, at_least=self.recipe.accumulation, is_packed=self.is_packed)
-        micro_batches = [[places[n] for n in group] for group in groups]
-        return Step(epoch, micro_batches, int(self.supervised[places].sum()))
+        return [[places[n] for n in group] for group in groups]
 
     def digest(self) -> str:
         """Return a SHA-256 of the whole order: the same for the same examples, seed and sizes of steps."""

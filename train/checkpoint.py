@@ -3,7 +3,8 @@
 A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one
 rename makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are
 passed over and named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the
-result would be another.
+result would be another. Ranks that hold shards write a file each, under the same manifest; either kind is read by any
+number of ranks. The state of no random stream is in it, since each step begins its own.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train.errors import Exit, TrainError
+from train.ranks import ALONE, Ranks, is_sharded, read_shards, write_shards
+from train.ranks.shards import PREFIX
+
+if TYPE_CHECKING:
+    import torch
 
 MANIFEST = "MANIFEST.json"
-PARTS = ("weights", "optimizer", "rng")
+PARTS = ("weights", "optimizer")
 _NAME = re.compile(r"checkpoint-([0-9]+)")
+_ROUNDING = ("ranks ", "threads ")
 _SPARE = 1.2
 
 
@@ -36,11 +43,33 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, part: str) -> dict[str, Any]:
-        """Return the tensors of "weights", "optimizer" or "rng", on the CPU."""
+        """Return the tensors of "weights" or "optimizer" of a checkpoint that is not in shards, on the CPU."""
         # torch takes a second to import; looking at checkpoints does without.
         from safetensors.torch import load_file
 
         return dict(load_file(self.path / f"{part}.safetensors"))
+
+    def fill(self, part: str, targets: Mapping[str, torch.Tensor]) -> None:
+        """Overwrite ``targets``, whole or sharded, with the tensors of ``part`` that have their names.
+
+        Raises TrainError "E952 run-changed" where names or shapes are not those of ``targets``.
+        """
+        import torch
+
+        try:
+            if any(self.path.glob(f"{PREFIX}*")) or any(is_sharded(target) for target in targets.values()):
+                read_shards(self.path, targets)
+                return
+            saved = self.tensors(part)
+            if {name: t.shape for name, t in saved.items()} != {name: t.shape for name, t in targets.items()}:
+                raise ValueError("names or shapes")
+        except (KeyError, ValueError):
+            raise TrainError(
+                "E952 run-changed", f"{self.path.name} has other {part} than the model", "begin a new run"
+            ) from None
+        with torch.no_grad():
+            for name, target in targets.items():
+                target.copy_(saved[name])
 
 
 def save_checkpoint(
@@ -52,27 +81,28 @@ def save_checkpoint(
     *,
     keep: int,
     always: Collection[int] = (),
+    ranks: Ranks = ALONE,
 ) -> Path:
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while
-    writing; what was there stays as it was.
+    ``tensors`` maps each of PARTS to named tensors. Every one of ``ranks`` calls this: the first writes, or each its
+    shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or while writing, and "E934
+    not-finite" for weights that are no numbers; what was there stays as it was.
     """
-    from safetensors.torch import save_file
-
     final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
-    if final.exists():
-        _remove(final)
-    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
+    check_finite(tensors["weights"], f"step {step}")
     try:
-        if work.exists():
-            shutil.rmtree(work)
-        work.mkdir()
-        for part in PARTS:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors"
-            )
+        if ranks.is_first:
+            _make_room(run, work, tensors)
+        if are_shards:
+            ranks.barrier()
+            write_shards(work, {name: tensor for part in PARTS for name, tensor in tensors[part].items()})
+        elif ranks.is_first:
+            _write_parts(work, tensors)
+        if not ranks.is_first:
+            return final
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
@@ -80,6 +110,9 @@ def save_checkpoint(
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         _synced_entry(work / MANIFEST)
         _sync_folder(work)
+        if final.exists():
+            # Only now: until here the new one may fail.
+            _remove(final)
         work.rename(final)
         _sync_folder(run)
     except OSError as error:
@@ -90,6 +123,22 @@ def save_checkpoint(
         ) from error  # fmt: skip
     _prune(run, keep, always)
     return final
+
+
+def check_finite(weights: Mapping[str, Any], where: str) -> None:
+    """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
+    import torch
+
+    for name, weight in weights.items():
+        # Whoever holds the part tells.
+        tensor = weight.to_local() if is_sharded(weight) else weight
+        # A sum of finite numbers may overflow, so it only says where to look closely.
+        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            raise TrainError(
+                "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
+                "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+                exit_code=Exit.FAILED,
+            )  # fmt: skip
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -118,9 +167,12 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         is_sound = False
     if not is_sound:
         raise _damaged(path / MANIFEST, "is missing or changed")
-    wanted = {f"{part}.safetensors" for part in PARTS} | {"progress.json"}
-    if set(manifest["files"]) != wanted:
+    names = set(manifest["files"]) - {"progress.json"}
+    are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
+    if "progress.json" not in manifest["files"] or not (are_shards or names == {f"{p}.safetensors" for p in PARTS}):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
+        raise _damaged(path / stranger, "is not in the manifest")
     for name, entry in manifest["files"].items():
         file = path / name
         if not file.is_file():
@@ -132,9 +184,14 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
 
 
 def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: bool) -> list[str]:
-    """Return what changed since the checkpoint, as sentences; raises TrainError "E952 run-changed" unless forced."""
+    """Return what changed since the checkpoint, as sentences; raises TrainError "E952 run-changed" unless forced.
+
+    Another number of ranks, and the threads that it leaves to each, is returned but not refused: it changes the order
+    in which numbers are added up, and nothing else.
+    """
     changed = sorted(_differences(checkpoint.facts, facts))
-    if changed and not is_forced:
+    rounding = _ROUNDING if checkpoint.facts.get("ranks") != facts.get("ranks") else ()
+    if any(not sentence.startswith(rounding) for sentence in changed) and not is_forced:
         raise TrainError(
             "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
             'begin a new run, or go on with --force, which records the run as "not exact"',
@@ -178,6 +235,27 @@ def _remove(path: Path) -> None:
     doomed = path.with_name(f"tmp-removed-{path.name}")
     path.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+
+
+def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    for part in PARTS:
+        try:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors"
+            )
+        except SafetensorError as error:
+            # What a full disk says through it is no OSError.
+            raise OSError(None, str(error)) from error
 
 
 def _check_space(run: Path, num_bytes: int) -> None:

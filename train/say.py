@@ -23,13 +23,21 @@ def data(text: str = "") -> None:
 
 
 class _Stderr:
-    """What this process has left on the last line of its stderr."""
+    """What this process has left on the last line of its stderr, and whether it writes there at all."""
 
     is_line_open = False
+    is_hushed = False
+
+
+def hush(*, is_hushed: bool) -> None:
+    """Keep `talk` and `redraw` silent from now on, or let them speak: of many ranks one talks."""
+    _Stderr.is_hushed = is_hushed
 
 
 def talk(text: str = "") -> None:
     """Write one line of talk to stderr, made visible; a line that is being redrawn stays above it as it was last."""
+    if _Stderr.is_hushed:
+        return
     if _Stderr.is_line_open:
         sys.stderr.write("\n")
         _Stderr.is_line_open = False
@@ -45,6 +53,8 @@ def trouble(code: str, message: str, hint: str = "") -> None:
 
 def redraw(text: str) -> None:
     """Write ``text`` over the present line of a terminal's stderr; the next `talk` goes below it."""
+    if _Stderr.is_hushed:
+        return
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
     _Stderr.is_line_open = True

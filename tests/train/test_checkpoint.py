@@ -20,7 +20,7 @@ FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python
 
 def _save(run: Path, step: int, *, keep: int = 2, always: list[int] | None = None) -> Path:
     run.mkdir(exist_ok=True)
-    tensors = {part: {"a": torch.full((8,), float(step))} for part in ("weights", "optimizer", "rng")}
+    tensors = {part: {"a": torch.full((8,), float(step))} for part in ("weights", "optimizer")}
     return save_checkpoint(run, step, tensors, {"step": step}, FACTS, keep=keep, always=always or [])
 
 
@@ -40,13 +40,7 @@ def test_the_newest_are_kept_and_the_best_too(tmp_path: Path) -> None:
 
 def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     files = sorted(path.name for path in _save(tmp_path, 1).iterdir())
-    assert files == [
-        "MANIFEST.json",
-        "optimizer.safetensors",
-        "progress.json",
-        "rng.safetensors",
-        "weights.safetensors",
-    ]
+    assert files == ["MANIFEST.json", "optimizer.safetensors", "progress.json", "weights.safetensors"]
 
 
 def _flip(path: Path) -> None:
@@ -59,9 +53,7 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize(
-    "name", ["MANIFEST.json", "optimizer.safetensors", "progress.json", "rng.safetensors", "weights.safetensors"]
-)
+@pytest.mark.parametrize("name", ["MANIFEST.json", "optimizer.safetensors", "progress.json", "weights.safetensors"])
 @pytest.mark.parametrize("damage", [_flip, _cut, Path.unlink])
 def test_damage_of_any_file_falls_back_to_the_one_before(
     tmp_path: Path, name: str, damage: Callable[[Path], object]

@@ -8,11 +8,13 @@ import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from train import say
+from train.errors import Exit, TrainError
 
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
@@ -20,10 +22,13 @@ _RECENT = 20
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
-    from.
+    from. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
+    def __init__(self, path: Path | None, *, resumed_from: int = 0) -> None:
+        self.file: FileIO | None = None
+        if path is None:
+            return
         kept: list[str] = []
         if resumed_from and path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -31,7 +36,8 @@ class Events:
         fresh = path.with_suffix(".tmp")
         fresh.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         fresh.replace(path)
-        self.file = path.open("a", encoding="utf-8")
+        # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
+        self.file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Events:
         return self
@@ -39,15 +45,37 @@ class Events:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
+        if self.file is None:
+            return
+        try:
+            os.fsync(self.file.fileno())
+        except OSError as fault:
+            # What ended the run is told already.
+            if error is None:
+                raise self._not_written(fault) from fault
+        finally:
+            self.file.close()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Append an event with its fields and the time (UTC)."""
+        """Append an event with its fields and the time (UTC); raises TrainError "E954 disk-full"."""
+        if self.file is None:
+            return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self.file.write(json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False) + "\n")
-        self.file.flush()
+        line = json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False)
+        rest = f"{line}\n".encode()
+        try:
+            while rest:
+                rest = rest[self.file.write(rest) :]
+        except OSError as fault:
+            raise self._not_written(fault) from fault
+
+    def _not_written(self, fault: OSError) -> TrainError:
+        return TrainError(
+            "E954 disk-full",
+            f"metrics.jsonl: {fault.strerror}",
+            "make room and call again with --resume",
+            exit_code=Exit.MISSING,
+        )
 
 
 def _is_before(line: str, step: int) -> bool:

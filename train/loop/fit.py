@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import torch
 
 from train import say
 from train.batch import Step, Steps, collate
-from train.checkpoint import Checkpoint, save_checkpoint
+from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import can_pack, compile_layers, compiling
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
 from train.loop.signals import GracefulStop
-from train.loss import supervised_loss
+from train.loss import has_plain_head, supervised_loss
 from train.model import computing
+from train.ranks import ALONE, Ranks, Way, seed_stream, spread
+from train.ranks.deal import attention_share
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
@@ -76,38 +79,49 @@ def fit(
     model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
+    ranks: Ranks = ALONE, way: Way = "ddp",
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
     checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
-    checkpoints.
+    checkpoints. All ``ranks`` call this with the same arguments, share each step's examples among them, and get the
+    same result; ``way`` says how they hold the model, which stays in shards where it says so.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
     steps = Steps(examples, recipe, is_packed=can_pack(model))
-    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype)
-    if resume is None:
-        torch.manual_seed(recipe.seed)
-    else:
+    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype, ranks, way)
+    if resume is not None:
         run.load(resume)
     began = time.monotonic()
-    with GracefulStop() as stop, Events(run_dir / "metrics.jsonl", resumed_from=run.state.step) as events:
+    log = run_dir / "metrics.jsonl" if ranks.is_first else None
+    with GracefulStop() as stop, Events(log, resumed_from=run.state.step) as events:
+
+        def stopped() -> Exit | None:
+            """What a signal on any rank asks of all of them."""
+            code = ranks.highest(stop.exit_code or 0)
+            return Exit(code) if code else None
+
         events.write(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )
         progress = Progress(len(steps))
-        while run.state.step < len(steps) and stop.exit_code is None:
+        while run.state.step < len(steps) and (code := stopped()) is None:
             run.step(events, progress)
-            run.look(events, validate, is_stopping=stop.exit_code is not None)
+            run.look(events, validate, is_stopping=stopped() is not None)
+        code = stopped()
+        if code is not None and run.saved != run.state.step:
+            # It came while validation was looked at, after which nothing asked for a checkpoint.
+            run.save(events)
+        # Whoever ends first makes torchrun stop the others, who may still be writing.
+        ranks.barrier()
         seconds = time.monotonic() - began
         state = run.state
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
-        return FitResult(
-            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code
-        )
+                     stopped=None if code is None else int(code))  # fmt: skip
+        return FitResult(len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code)
 
 
 class _Run:
@@ -123,9 +137,16 @@ class _Run:
         facts: Mapping[str, Any],
         device: torch.device,
         dtype: torch.dtype,
+        ranks: Ranks,
+        way: Way,
     ) -> None:
         self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
+        self.ranks, self.attention = ranks, attention_share(model)
+        with computing(device, dtype):
+            # Seen by trying, for which the model must be whole.
+            has_plain_head(model)
+        self.spread = spread(model, way, ranks, dtype=dtype)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
         decay = weight_decay(recipe)
@@ -142,6 +163,7 @@ class _Run:
             checkpoint_steps(recipe, len(steps)),
         )
         self.state = _State()
+        self.saved = 0
         wants = self.device.type == "cuda" if recipe.compile == "auto" else recipe.compile
         self.is_compiled = wants and compile_layers(model) > 0
         # Few shapes to compile for, and little to fill up.
@@ -155,11 +177,15 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * factor
         self.model.train()
+        seed_stream(self.recipe.seed, self.ranks.rank, state.step)
         loss = self._gradients(planned)
-        clip = self.recipe.clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.trained.values()), clip))
+        parameters = list(self.trained.values())
+        self.spread.add_up(parameters)
+        total_norm = self.spread.norm(parameters)
+        norm = float(total_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._diverged(planned, loss, norm)
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip or math.inf, total_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
@@ -180,24 +206,37 @@ class _Run:
         )
 
     def _gradients(self, planned: Step) -> float:
+        """Compute this rank's share of the step and return the loss of the whole step."""
         total = torch.zeros((), device=self.device)
-        for group in planned.micro_batches:
+        for group, weight in self._turns(planned):
             batch = collate(
                 [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
                 round_to=self.round_to,
             )  # fmt: skip
+            score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.num_supervised)
             with computing(self.device, self.dtype), compiling(self.is_compiled):
-                loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss, _ = self.spread.run(score)
+            loss.backward()
             total += loss.detach()
-        return float(total)
+        return float(self.ranks.sum(total)) / self.spread.weight
+
+    def _turns(self, planned: Step) -> list[tuple[list[int], float]]:
+        """This rank's micro-batches, each with its weight: 0 where it computes only since others wait for it."""
+        dealt = self.steps.dealt(planned, self.ranks.world, attention=self.attention)
+        turns = [(group, 1.0) for group in dealt[self.ranks.rank]]
+        if self.spread.needs_equal_turns:
+            places = [place for group in planned.micro_batches for place in group]
+            shortest = min(places, key=lambda place: int(self.steps.lengths[place]))
+            turns += [([shortest], 0.0)] * (max(map(len, dealt)) - len(turns))
+        return turns
 
     def look(self, events: Events, validate: Callable[[int], ValidationScore] | None, *, is_stopping: bool) -> None:
         """Validate and checkpoint where the step asks for it; the last step always does, and so does a stop."""
         state, is_last = self.state, self.state.step == len(self.steps)
         is_best = False
         if validate is not None and not is_stopping and (is_last or state.step % self.validate_every == 0):
-            score = validate(state.step)
+            with self.spread.whole():
+                score = validate(state.step)
             if not math.isfinite(score.loss):
                 raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
                                  "lower lr", exit_code=Exit.FAILED)  # fmt: skip
@@ -218,7 +257,6 @@ class _Run:
         tensors = {
             "weights": trained_tensors(self.model),
             "optimizer": self._optimizer_tensors(),
-            "rng": _rng_tensors(),
         }
         always = [] if state.best_step is None else [state.best_step]
         path = save_checkpoint(
@@ -229,29 +267,30 @@ class _Run:
             self.facts,
             keep=self.recipe.checkpoint.keep,
             always=always,
+            ranks=self.ranks,
         )
+        self.saved = state.step
         events.write("checkpoint", step=state.step, path=path.name)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Become the run that wrote ``checkpoint``."""
         restore_weights(self.model, checkpoint)
-        saved = checkpoint.tensors("optimizer")
-        for name, parameter in self.trained.items():
-            state = {key: saved[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        for parameter in self.trained.values():
+            # The fused kernel wants the number of steps where the parameter is.
             self.optimizer.state[parameter] = {
-                key: t if key == "step" else t.to(parameter.device) for key, t in state.items()
+                "step": torch.zeros((), device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+                "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }
-        rng = checkpoint.tensors("rng")
-        torch.set_rng_state(rng["cpu"])
-        if torch.cuda.is_available() and "cuda" in rng:
-            torch.cuda.set_rng_state(rng["cuda"])
+        checkpoint.fill("optimizer", self._optimizer_tensors())
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
         self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best))
+        self.saved = self.state.step
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
         return {
-            f"{name}/{key}": value.detach().cpu()
+            f"{name}/{key}": value.detach()
             for name, parameter in self.trained.items()
             for key, value in self.optimizer.state[parameter].items()
         }
@@ -267,28 +306,15 @@ class _Run:
 
 
 def trained_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Return the trainable parameters by name, on the CPU."""
-    return {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+    """Return the trainable parameters by name, where they are."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's weights into the model's trainable parameters.
 
-    Raises TrainError "E952 run-changed" where names or shapes are not the model's.
+    Raises TrainError "E952 run-changed" where names or shapes are not the model's, "E934 not-finite" for NaN.
     """
-    saved = checkpoint.tensors("weights")
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if {name: t.shape for name, t in saved.items()} != {name: p.shape for name, p in trained.items()}:
-        raise TrainError(
-            "E952 run-changed", f"{checkpoint.path.name} has other weights than the model", "begin a new run"
-        )
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
-
-
-def _rng_tensors() -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
+    weights = trained_tensors(model)
+    checkpoint.fill("weights", weights)
+    check_finite(weights, checkpoint.path.name)

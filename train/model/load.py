@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import Exit, TrainError
-from train.model.cores import free_cores
+from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
 from train.model.safety import check_folder
 from train.recipe import Recipe
@@ -211,11 +211,16 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
 
 
-def pick_threads(recipe: Recipe, num_parameters: int) -> int:
-    """Return the CPU threads: one for small models, which lose by sharing work, else one for each core that is free."""
+def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int:
+    """Return the CPU threads: one for small models, which lose by sharing work, else one for each core that is free.
+
+    Ranks of one machine divide its cores among them, as each of them would find those of the others busy.
+    """
     if recipe.threads != "auto":
         return recipe.threads
-    return 1 if num_parameters < SMALL_MODEL else free_cores()
+    if num_parameters < SMALL_MODEL:
+        return 1
+    return free_cores() if num_ranks == 1 else max(1, usable_cores() // num_ranks)
 
 
 def _cpu_flags() -> set[str]:

@@ -162,6 +162,11 @@ class Recipe(_Section):
         default="auto",
         description='CPU threads; "auto" is 1 for models under 20 million parameters, else the cores that are free.',
     )
+    parallel: Literal["auto", "ddp", "fsdp", "hsdp"] = Field(
+        default="auto",
+        description="How several ranks of torchrun hold the model: "
+        '"ddp" whole, "fsdp" in shards, "hsdp" in shards within a node; "auto": shards where it does not fit.',
+    )
     lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)

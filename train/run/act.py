@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_ve
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.loop import FitResult, ValidationScore, fit, restore_weights
+from train.model import load_base
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
+from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
+from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
@@ -29,40 +33,80 @@ def run_dataset(
     is_resumed: bool = False,
     is_forced: bool = False,
     is_dry: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and
-    `publish` do, and "E950 run-exists" where ``run`` is in use.
+    where facts changed, ``is_dry`` stops before anything is written. Each of ``ranks`` calls this; the first writes.
+    Raises TrainError as `prepare`, `fit` and `publish` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
-    prepared = prepare(dataset, recipe, folder=folder)
+    prepared = prepare(dataset, recipe, folder=folder, ranks=ranks)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
         model = add_adapters(prepared)
         say.talk("plan: " + _plan(model, prepared))
         say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
         return Exit.OK
+    # Whoever still looks at what is there must not see what is being written.
+    ranks.barrier()
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
+    ranks.barrier()
+    try:
+        return _acted(prepared, run, checkpoint, record, folder)
+    except TrainError as error:
+        _record_failure(run, record, error)
+        raise
+
+
+def _acted(
+    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], folder: Path | None
+) -> Exit:
+    """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
+    ranks = prepared.ranks
     say.talk(f"run {say.visible(run.name)}: measuring the base")
     base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
-    say.talk("plan: " + _plan(model, prepared))
-    result = _fitted(model, prepared, run, checkpoint, record)
+    say.talk("plan: " + _plan(model, prepared) + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
+    result = fit(
+        model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+        resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=ranks, way=prepared.way,
+    )  # fmt: skip
     if result.stopped is not None:
-        write_run(run, record | _ending(result, "stopped"))
+        if ranks.is_first:
+            write_run(run, record | _ending(result, "stopped"))
         say.talk(
             f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {say.visible(str(run))}"
         )
+        ranks.barrier()
         return result.stopped
-    taken = _restore_best(model, run, result)
+    model, taken = _tuned(model, prepared, run, result, folder)
     say.talk("measuring the tuned model")
     tuned = _measured(model, prepared, folder)
+    if ranks.is_first:
+        _finish(model, prepared, run, result, record, base, tuned, taken)
+    ranks.barrier()
+    return Exit.OK
+
+
+def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
+    try:
+        write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
+    except TrainError as other:
+        # A full disk takes this too; what it did to the run is told after this.
+        say.talk(f"warning: {other.message}")
+
+
+def _finish(
+    model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
+    tuned: list[Scored], taken: int,
+) -> None:  # fmt: skip
+    """Write the report, the model and the record of a run that ended well."""
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
         run=_for_report(run, prepared, result, record), folder=run,
@@ -74,7 +118,6 @@ def run_dataset(
     )
     say.data(table(report, columns=say.columns()))
     say.talk(f"report: {say.visible(str(run / 'report.html'))}")
-    return Exit.OK
 
 
 def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
@@ -98,11 +141,8 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
 def _begin(
     run: Path, prepared: Prepared, changed: list[str], folder: Path | None, *, is_resumed: bool
 ) -> dict[str, Any]:
-    """Make the run's folder with its recipe and run.json."""
-    run.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(run)
+    """Make the run's folder with its recipe and run.json, and return what is in the latter."""
     earlier = read_run(run) if is_resumed else {}
-    write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
     record = {
         "version": 1,
         "id": run.name,
@@ -123,22 +163,12 @@ def _begin(
         # Once a forced resume made it another run, it stays one.
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }
-    write_run(run, record)
+    if prepared.ranks.is_first:
+        run.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(run)
+        write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
+        write_run(run, record)
     return record
-
-
-def _fitted(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any]
-) -> FitResult:
-    """Train; a run that fails says so in its run.json."""
-    try:
-        return fit(
-            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-            resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
-        )  # fmt: skip
-    except TrainError as error:
-        write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
-        raise
 
 
 def _validation(model: Any, prepared: Prepared) -> Any:
@@ -147,15 +177,28 @@ def _validation(model: Any, prepared: Prepared) -> Any:
         say.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
 
+    mine = rows[prepared.ranks.rank :: prepared.ranks.world]
+
     def validate(_step: int) -> ValidationScore:
         scored = evaluate_model(
-            model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="validation"
+            model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
         )
-        found = summary(scored)
+        found = summary(together(prepared.ranks, scored, [row.id for row in rows]))
         assert found.loss is not None, "every example has a trained token"
         return ValidationScore(found.score, found.loss, found.by_category)
 
     return validate
+
+
+def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder: Path | None) -> tuple[Any, int]:
+    """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
+    if prepared.way == "ddp" or prepared.ranks.world == 1:
+        return model, _restore_best(model, run, result)
+    # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
+    fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
+    fresh = add_adapters(replace(prepared, model=fresh))
+    restore_weights(fresh, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
+    return fresh, _restore_best(fresh, run, result)
 
 
 def _restore_best(model: Any, run: Path, result: FitResult) -> int:
@@ -176,10 +219,13 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
 
 def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
     """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
-    recipe = prepared.recipe
-    return evaluate_splits(
-        model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general_path(recipe, folder)
-    )
+    recipe, dataset = prepared.recipe, prepared.dataset
+    scored = evaluate_splits(
+        model, prepared.renderer, own_part(prepared.ranks, dataset), prepared.categories, recipe,
+        general=general_path(recipe, folder),
+    )  # fmt: skip
+    order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
+    return together(prepared.ranks, scored, order)
 
 
 def _plan(model: Any, prepared: Prepared) -> str:

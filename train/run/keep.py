@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from train.checkpoint import check_finite
+from train.loop import trained_tensors
 from train.model import is_lora
 from train.report import Report, table
 from train.run.prepare import Prepared
@@ -13,11 +15,15 @@ from train.say import visible
 
 
 def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Path:
-    """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it."""
+    """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
+
+    Raises TrainError "E934 not-finite" for weights that are no numbers; nothing is written then.
+    """
     final = run / ("adapter" if is_lora(model) else "model")
     work = run / "tmp-model"
     if work.exists():
         shutil.rmtree(work)
+    check_finite(trained_tensors(model), "the tuned model")
     if is_lora(model):
         for config in model.peft_config.values():
             # A hub id is the same everywhere; a folder is found again by its whole path.

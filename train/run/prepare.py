@@ -17,6 +17,7 @@ from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
+from train.ranks import ALONE, Ranks, Way, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
 from train.run.folder import versions, weights_digest
@@ -45,16 +46,22 @@ class Prepared:
     dtype: torch.dtype
     threads: int
     facts: dict[str, Any]
+    ranks: Ranks = ALONE
+    way: Way = "ddp"
 
 
-def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -> Prepared:
+def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, ranks: Ranks = ALONE) -> Prepared:
     """Return the run of ``recipe`` on a dataset, with the base loaded (adapters not yet added).
 
-    ``folder`` is that of the recipe file, from which its relative paths are read. Raises TrainError for whatever
-    stands in the way; nothing has been written by then.
+    ``folder`` is that of the recipe file, from which its relative paths are read. Each of ``ranks`` prepares for
+    itself. Raises TrainError for whatever stands in the way, "E948 ranks-differ" among it; nothing has been written by
+    then.
     """
     import torch
 
+    if ranks.world > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {ranks.world} ranks",
+                         "device = cuda; each rank takes its own")  # fmt: skip
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     if not dataset.splits["train"]:
@@ -64,7 +71,10 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder)
     num_parameters = sum(p.numel() for p in model.parameters())
     device = next(model.parameters()).device
-    threads, dtype = pick_threads(recipe, num_parameters), pick_dtype(recipe, device, num_parameters)
+    threads = pick_threads(recipe, num_parameters, ranks.local_world)
+    dtype = pick_dtype(recipe, device, num_parameters)
+    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=_memory(device),
+                   ranks=ranks)  # fmt: skip
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
     if recipe.micro_batch_tokens == "auto":
@@ -76,6 +86,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
+    facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
+    ranks.must_agree(facts)
     return Prepared(
         dataset,
         recipe,
@@ -91,6 +103,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
         dtype,
         threads,
         facts,
+        ranks,
+        way,
     )
 
 
@@ -178,8 +192,9 @@ def _facts(
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run."""
     words = tokenizer.backend_tokenizer.to_str() + renderer.template
-    # How often a checkpoint is written and how many stay does not change the result.
-    same = recipe.model_copy(update={"checkpoint": CheckpointRecipe()})
+    # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
+    # their own.
+    same = recipe.model_copy(update={"checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"})
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
@@ -190,6 +205,12 @@ def _facts(
         "device": device.type,
         "versions": versions(),
     }
+
+
+def _memory(device: torch.device) -> int | None:
+    import torch
+
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
 def _named(ids: list[str]) -> str:

@@ -1,0 +1,164 @@
+"""Child processes for tests of ranks and of kills: forked from a server that has imported torch once."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import make_model, make_tokenizer, some_rows
+
+from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
+from train.errors import TrainError
+from train.loop import FitResult, ValidationScore, fit, trained_tensors
+from train.model import add_lora
+from train.ranks import ALONE, Ranks, Way, joined, write_shards
+from train.recipe import effective
+from train.render import Example, Renderer
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+# What every child would else import for itself.
+_CONTEXT.set_forkserver_preload(
+    [__name__, "peft", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor"]
+)
+EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
+Outcome = tuple[str, Any]
+"""("done", result), ("failed", code and message of a TrainError) or ("ended", exit code)."""
+
+
+def train(
+    run: Path, changes: dict[str, Any], *, ranks: Ranks = ALONE, way: Way = "ddp", resume: Checkpoint | None = None,
+    **options: Any,
+) -> tuple[dict[str, torch.Tensor], FitResult]:  # fmt: skip
+    """Train the tiny model on EXAMPLES and return its weights, whole, and how it ended."""
+    torch.set_num_threads(1)
+    recipe = effective({"batch_size": 8, "max_steps": 6, "lr": 5e-3, "method": "full", **changes})
+    run.mkdir(exist_ok=True)
+    model = make_model()
+    if recipe.method == "lora":
+        model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
+    result = fit(model, EXAMPLES, recipe, run, ranks=ranks, way=way, resume=resume, **options)
+    weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
+    return weights, result
+
+
+def train_on(run: Path, changes: dict[str, Any], dies_at: int | None = None) -> None:
+    """Go on from the newest whole checkpoint of ``run``, and die at the ``dies_at``-th call that makes one durable."""
+    if dies_at is not None:
+        left = itertools.count(-dies_at)
+        for holder, name in ((os, "fsync"), (Path, "rename"), (Path, "mkdir"), (shutil, "rmtree")):
+            setattr(holder, name, _deadly(getattr(holder, name), left))
+    clear_leftovers(run)
+    train(run, changes, resume=newest_verified(run)[0])
+
+
+def _deadly(call: Callable[..., Any], left: itertools.count[int]) -> Callable[..., Any]:
+    def made(*arguments: Any, **named: Any) -> Any:
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **named)
+
+    return made
+
+
+def train_as_rank(
+    run: Path, changes: dict[str, Any], way: Way, resume: Checkpoint | None = None, dtype: torch.dtype = torch.float32
+) -> tuple[dict[str, Any], FitResult]:
+    """`train` on one of the ranks that the environment tells of; the weights as arrays, which outlive the process."""
+    with joined() as ranks:
+        weights, result = train(run, changes, ranks=ranks, way=way, resume=resume, dtype=dtype)
+        return {name: tensor.numpy() for name, tensor in weights.items()}, result
+
+
+def train_with_a_signal(run: Path, way: Way) -> int | None:
+    """Train on two ranks, of which the second alone is told to stop, while it looks at validation after step 2."""
+    with joined() as ranks:
+
+        def validate(step: int) -> ValidationScore:
+            if ranks.rank == 1 and step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            # Never better than before, so that validation itself asks for no checkpoint.
+            return ValidationScore(None, float(step))
+
+        changes = {"eval": {"every_steps": 1}, "checkpoint": {"every_steps": 100}}
+        _, result = train(run, changes, ranks=ranks, way=way, validate=validate)
+        return result.stopped if result.step == 2 else -1
+
+
+def fail_on_one_rank(kind: str) -> None:
+    """End in an error that only the second rank sees, while the first waits for it."""
+    with joined() as ranks:
+        if kind == "differ":
+            ranks.must_agree({"dataset": "abc", "base": ranks.rank})
+        if ranks.rank == 1:
+            raise TrainError("E911 dataset-changed", "one node has other files")
+        ranks.barrier()
+
+
+def write_shards_nowhere(folder: Path) -> None:
+    """Write shards into a folder that is not there."""
+    with joined():
+        try:
+            write_shards(folder, {"a": torch.ones(2)})
+        except OSError as error:
+            raise TrainError("E954 disk-full", str(error.strerror)) from None
+
+
+def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """Start ``function`` in a child process that knows of no ranks."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server looks for what it shall import where any new program would.
+        patch.setenv("PYTHONPATH", path)
+        forkserver.ensure_running()
+    child = _CONTEXT.Process(target=function, args=arguments)
+    child.start()
+    return child
+
+
+def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, per_node: int | None = None) -> list[Outcome]:
+    """Run ``function`` in ``world`` processes with the environment that `torchrun` gives, and return what became."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ends: list[Connection] = []
+    children = []
+    for rank in range(world):
+        ours, theirs = _CONTEXT.Pipe(duplex=False)
+        environment = {
+            "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(per_node or world),
+            "LOCAL_RANK": str(rank % (per_node or world)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        children.append(start(_as_rank, environment, theirs, function, arguments))
+        theirs.close()
+        ends.append(ours)
+    outcomes = [end.recv() if end.poll(60) else ("lost", None) for end in ends]
+    for child in children:
+        child.join(10)
+        child.kill()
+    return outcomes
+
+
+def _as_rank(
+    environment: dict[str, str], end: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.update(environment)
+    try:
+        end.send(("done", function(*arguments)))
+    except TrainError as error:
+        end.send(("failed", (error.code, error.message)))
+    except SystemExit as error:
+        end.send(("ended", error.code))
+    # Nothing of the server is to be tidied up here, and ranks that failed must not wait for the others.
+    os._exit(0)

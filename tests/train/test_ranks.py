@@ -1,0 +1,228 @@
+"""Several ranks are one run: the same numbers as one rank, stopped together, resumed by any number of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import children
+import numpy as np
+import pytest
+import torch
+from children import EXAMPLES, on_ranks
+from tiny import make_model
+
+from train.batch import Steps
+from train.checkpoint import check_facts, newest_verified
+from train.errors import TrainError
+from train.ranks import ALONE, Ranks, deal, pick_way, seed_stream, token_costs
+from train.ranks.deal import attention_share
+from train.recipe import effective
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _steps(run: Path) -> list[dict[str, Any]]:
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [event for event in events if event["event"] == "step"]
+
+
+def _is_the_same_run(one: Path, other: Path, tolerance: float = 1e-6) -> bool:
+    pairs = list(zip(_steps(one), _steps(other), strict=True))
+    keys = ("loss", "grad_norm")
+    assert len(pairs) == 6
+    assert all(a["tokens"] == b["tokens"] for a, b in pairs)
+    return all(a[key] == pytest.approx(b[key], rel=tolerance) for a, b in pairs for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "way", "ranks"),
+    [
+        # At a high rate AdamW makes steps of what is rounding in a gradient near zero.
+        ({"method": "lora", "lr": 5e-4}, "ddp", (2, 2)),
+        # One example a step: one rank has nothing to do.
+        ({"batch_size": 1}, "ddp", (2, 2)),
+        ({"batch_size": 1}, "fsdp", (2, 2)),
+        ({"batch_size": 7, "micro_batch_tokens": 60}, "fsdp", (2, 2)),
+        # Two nodes of two.
+        ({}, "hsdp", (4, 2)),
+    ],
+)
+def test_ranks_compute_what_one_does(tmp_path: Path, changes: dict[str, Any], way: str, ranks: tuple[int, int]) -> None:
+    weights, _ = children.train(tmp_path / "one", changes)
+    outcomes = on_ranks(ranks[0], children.train_as_rank, tmp_path / "many", changes, way, per_node=ranks[1])
+    assert [kind for kind, _ in outcomes] == ["done"] * ranks[0], outcomes
+    assert _is_the_same_run(tmp_path / "one", tmp_path / "many")
+    for _, (others, result) in outcomes:
+        assert result.step == 6
+        assert all(np.allclose(weights[name].numpy(), other, atol=1e-6, rtol=1e-6) for name, other in others.items())
+
+
+def test_shards_travel_in_bfloat16_and_come_out_as_one_rank(tmp_path: Path) -> None:
+    children.train(tmp_path / "one", {}, dtype=torch.bfloat16)
+    outcomes = on_ranks(2, children.train_as_rank, tmp_path / "many", {}, "fsdp", None, torch.bfloat16)
+    assert [kind for kind, _ in outcomes] == ["done"] * 2, outcomes
+    assert _is_the_same_run(tmp_path / "one", tmp_path / "many", 2e-2)
+
+
+@pytest.mark.parametrize(("first", "then"), [("one", "ddp"), ("ddp", "one"), ("fsdp", "one"), ("one", "fsdp")])
+def test_a_run_goes_on_with_another_number_of_ranks(tmp_path: Path, first: str, then: str) -> None:
+    changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
+    weights, _ = children.train(tmp_path / "whole", changes)
+    for run, way, resume in (("begun", first, False), ("again", then, True)):
+        found, faults = newest_verified(tmp_path / "begun") if resume else (None, [])
+        assert (found is not None, faults) == (resume, [])
+        if way == "one":
+            weights_then, _ = children.train(tmp_path / run, changes, resume=found)
+        else:
+            outcomes = on_ranks(2, children.train_as_rank, tmp_path / run, changes, way, found)
+            assert [kind for kind, _ in outcomes] == ["done"] * 2, outcomes
+            weights_then = {name: torch.from_numpy(w) for name, w in outcomes[0][1][0].items()}
+        if not resume:
+            (tmp_path / "begun" / "checkpoint-6").rename(tmp_path / "later")
+            (tmp_path / "again").mkdir()
+            (tmp_path / "again" / "metrics.jsonl").write_bytes((tmp_path / "begun" / "metrics.jsonl").read_bytes())
+    assert _is_the_same_run(tmp_path / "whole", tmp_path / "again")
+    assert all(torch.allclose(weights[name], weights_then[name], atol=1e-6, rtol=1e-6) for name in weights)
+
+
+def test_a_damaged_shard_is_noticed(tmp_path: Path) -> None:
+    changes = {"checkpoint": {"every_steps": 3, "keep": 9}}
+    on_ranks(2, children.train_as_rank, tmp_path, changes, "fsdp")
+    shard = next((tmp_path / "checkpoint-6").glob("shard-00002*"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    found, faults = newest_verified(tmp_path)
+    assert found is not None
+    assert (found.step, len(faults)) == (3, 1)
+    assert f"checkpoint-6/{shard.name} was cut or changed" in faults[0]
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path, way: str) -> None:
+    assert on_ranks(2, children.train_with_a_signal, tmp_path, way) == [("done", 143), ("done", 143)]
+    found, _ = newest_verified(tmp_path)
+    assert found is not None
+    assert found.step == 2
+
+
+def test_an_error_of_one_rank_ends_all_and_is_said_once() -> None:
+    said = ("failed", ("E911 dataset-changed", "rank 1: one node has other files"))
+    assert on_ranks(2, children.fail_on_one_rank, "error") == [("ended", 1), said]
+
+
+def test_ranks_that_see_other_files_do_not_begin(tmp_path: Path) -> None:
+    outcomes = on_ranks(2, children.fail_on_one_rank, "differ")
+    assert sorted(kind for kind, _ in outcomes) == ["ended", "failed"]
+    ((_, (code, message)),) = [one for one in outcomes if one[0] == "failed"]
+    assert code == "E948 ranks-differ"
+    assert "rank 1 and rank 0 do not have the same base" in message
+
+
+def test_shards_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) -> None:
+    outcomes = on_ranks(2, children.write_shards_nowhere, Path("/proc/nothing"))
+    assert sorted(kind for kind, _ in outcomes) == ["ended", "failed"], outcomes
+
+
+def test_a_step_is_dealt_whole_and_fairly() -> None:
+    steps = Steps(EXAMPLES, effective({"batch_size": 16, "micro_batch_tokens": 64}))
+    for number, world in product(range(2), (1, 2, 3, 20)):
+        planned = steps[number]
+        dealt = steps.dealt(planned, world, attention=0.01)
+        assert len(dealt) == world
+        places = [place for rank in dealt for group in rank for place in group]
+        assert sorted(places) == sorted(place for group in planned.micro_batches for place in group)
+    assert steps.dealt(steps[0], 1) == [steps[0].micro_batches]
+
+
+def test_the_dearest_rank_is_near_the_least_possible() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        costs = token_costs(draw.integers(1, 50, 7), 0.1)
+        shares = deal(costs, 2)
+        best = min(
+            max(sum(costs[np.array(sides) == side]) for side in (0, 1)) for sides in product((0, 1), repeat=len(costs))
+        )
+        # Graham's bound for two ranks.
+        assert max(sum(costs[share]) for share in shares) <= best * 7 / 6 + 1e-9
+    assert deal([], 2) == [[], []]
+
+
+def test_long_examples_cost_more_than_their_tokens() -> None:
+    share = attention_share(make_model())
+    # 2 layers of width 32 over 18,624 weights outside of the embeddings.
+    assert share == pytest.approx(2 * 32 / 18_624)
+    assert token_costs([10], share)[0] == pytest.approx(10 + 100 * share)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_lora", "trained", "nodes", "way"),
+    [
+        ("auto", True, 10**12, 2, "ddp"),
+        ("auto", False, 3 * 10**9, 1, "ddp"),
+        ("auto", False, 4 * 10**9, 1, "fsdp"),
+        ("auto", False, 4 * 10**9, 2, "hsdp"),
+        ("fsdp", False, 1, 2, "fsdp"),
+    ],
+)
+def test_what_does_not_fit_is_sharded(wanted: Any, is_lora: bool, trained: int, nodes: int, way: str) -> None:
+    ranks = Ranks(0, 8, 8 // nodes)
+    assert pick_way(wanted, is_lora=is_lora, trained=trained, memory=80 * 10**9 + 1, ranks=ranks) == way
+
+
+def test_adapters_are_not_sharded() -> None:
+    with pytest.raises(TrainError) as caught:
+        pick_way("fsdp", is_lora=True, trained=1, memory=None, ranks=ALONE)
+    assert caught.value.code == "E920 bad-recipe"
+
+
+def test_dropout_is_a_function_of_seed_rank_and_step() -> None:
+    seen = {}
+    for key in product((0, 1), (0, 1), (0, 1)):
+        torch.rand(3)
+        seed_stream(*key)
+        seen[key] = torch.rand(4).tolist()
+    assert len({tuple(values) for values in seen.values()}) == 8
+    seed_stream(1, 0, 1)
+    assert torch.rand(4).tolist() == seen[1, 0, 1]
+
+
+def test_another_number_of_ranks_is_told_and_not_refused(tmp_path: Path) -> None:
+    children.train(tmp_path, {"max_steps": 1}, facts={"ranks": "1", "threads": 8, "seed": 0})
+    found, _ = newest_verified(tmp_path)
+    assert found is not None
+    assert check_facts(found, {"ranks": "2 ddp", "threads": 4, "seed": 0}, is_forced=False) == [
+        "ranks was 1, is 2 ddp",
+        "threads was 8, is 4",
+    ]
+    for facts in ({"ranks": "1", "threads": 4, "seed": 0}, {"ranks": "2 ddp", "threads": 8, "seed": 1}):
+        with pytest.raises(TrainError, match="no longer the run"):
+            check_facts(found, facts, is_forced=False)
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_act_and_one_process_goes_on(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    fast = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", "max_steps=4", "method=full"]
+    arguments = ["-m", "train", "run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
+    arguments += [part for setting in fast for part in ("--set", setting)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, *arguments, "--set", "parallel=fsdp"], env=environment, timeout=120,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 ranks, fsdp" in done.stderr
+    assert done.stdout.count("base against tuned") == 1
+    assert done.stderr.count("measuring the base") == 1
+    rows = [json.loads(line) for line in (tmp_path / "r" / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == len({(row["split"], row["id"]) for row in rows})
+    again = subprocess.run([sys.executable, *arguments, "--resume"], env=environment, timeout=120, capture_output=True,
+                           text=True, check=False)  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "resuming from checkpoint-4, not exact: ranks was 2 fsdp, is 1" in again.stderr

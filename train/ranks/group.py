@@ -1,0 +1,157 @@
+"""The processes that `torchrun` started, as one group: their numbers, and the few things that they tell one another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from train import say
+from train.errors import Exit, TrainError
+
+if TYPE_CHECKING:
+    import torch
+
+# Ranks wait for one another while answers are generated or a checkpoint is written; a dead one is noticed by torchrun.
+_PATIENCE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among ``world``: its number ``rank``, and how many share its node; alone unless told otherwise."""
+
+    rank: int = 0
+    world: int = 1
+    local_world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """True on the one rank that writes files and talks."""
+        return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        """Number of machines."""
+        return self.world // self.local_world
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add ``tensor`` up over all ranks, where it lies, and return it; every rank gets the same bits."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(tensor)
+        return tensor
+
+    def highest(self, value: int) -> int:
+        """Return the largest of the ranks' values."""
+        if self.world == 1:
+            return value
+        import torch
+        import torch.distributed as dist
+
+        highest = torch.tensor(value)
+        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+        return int(highest)
+
+    def from_first(self, value: Any) -> Any:
+        """Return rank 0's ``value`` on every rank; it travels as a pickle among processes of one run."""
+        return self.gather(value)[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in their order, on every rank."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        # Not dist.barrier(): with NCCL that would have to guess a device; an object takes the way over the CPU.
+        self.gather(None)
+
+    def must_agree(self, facts: dict[str, Any]) -> None:
+        """Raise TrainError "E948 ranks-differ" where ranks see other data, weights or versions than rank 0 does."""
+        everyones = self.gather(facts)
+        for rank, others in enumerate(everyones):
+            differing = sorted(key for key in facts if others.get(key) != everyones[0].get(key))
+            if differing:
+                raise TrainError(
+                    "E948 ranks-differ", f"rank {rank} and rank 0 do not have the same {', '.join(differing)}",
+                    "give every node the same dataset, base and packages",
+                )  # fmt: skip
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """Yield the group that `torchrun` made (its environment says so), or `ALONE`; only rank 0 talks within.
+
+    CUDA ranks take the GPU of their LOCAL_RANK and reduce tensors with NCCL, all else goes over gloo. An error on any
+    rank ends all: the first that fails says it, the others end quietly with its exit code or by torchrun's signal.
+    NCCL and several nodes were never run by us, only gloo on one machine.
+
+    Raises TrainError "E941 no-device" where a node has more ranks than GPUs.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield ALONE
+        return
+    # torch takes a second to import; `train run --help` does without.
+    import torch
+    import torch.distributed as dist
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+    from torch.distributed.rendezvous import rendezvous
+
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    store, rank, world = next(rendezvous("env://"))
+    ranks = Ranks(rank, world, int(os.environ.get("LOCAL_WORLD_SIZE", str(world))))
+    say.hush(is_hushed=not ranks.is_first)
+    try:
+        if torch.cuda.is_available():
+            if local_rank >= torch.cuda.device_count():
+                raise TrainError("E941 no-device", f"there are {torch.cuda.device_count()} GPUs for"
+                                 f" {ranks.local_world} ranks of this node", "--nproc-per-node as many as GPUs",
+                                 exit_code=Exit.MISSING)  # fmt: skip
+            torch.cuda.set_device(local_rank)
+        # Two backends, so that numbers and objects need no GPU, and reading a flag does not wait for one.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(
+            backend, store=PrefixStore("run", store), rank=rank, world_size=world, timeout=_PATIENCE
+        )
+        yield ranks
+        dist.destroy_process_group()
+    except BaseException as error:
+        # Not destroyed here: it may wait for ranks that are stuck or gone. The store outlives them with torchrun.
+        if not _is_first_to_fail(store):
+            raise SystemExit(Exit.FAILED) from None
+        say.hush(is_hushed=False)
+        if isinstance(error, TrainError) and rank:
+            error.message = f"rank {rank}: {error.message}"
+        raise
+
+
+def _is_first_to_fail(store: Any) -> bool:
+    import torch.distributed as dist
+
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except dist.DistError:
+        # Whoever kept the store has ended, and not without a word.
+        return False
+
+
+def seed_stream(seed: int, rank: int, step: int) -> None:
+    """Begin the random stream of dropout on ``rank`` in ``step``: no state of it has to be saved for a resume."""
+    import numpy as np
+    import torch
+
+    state = np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0]))
