@@ -22,6 +22,8 @@ from train.errors import Exit, TrainError
 
 MANIFEST = "MANIFEST.json"
 PARTS = ("weights", "optimizer", "rng")
+FURTHER = ("dynamics",)
+"""Parts that a checkpoint may lack: those of earlier versions do, and no step depends on them."""
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _SPARE = 1.2
 
@@ -36,11 +38,15 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, part: str) -> dict[str, Any]:
-        """Return the tensors of "weights", "optimizer" or "rng", on the CPU."""
+        """Return the tensors of one of PARTS or, where there is one, of FURTHER, on the CPU."""
         # torch takes a second to import; looking at checkpoints does without.
         from safetensors.torch import load_file
 
         return dict(load_file(self.path / f"{part}.safetensors"))
+
+    def has(self, part: str) -> bool:
+        """Whether the checkpoint has one of FURTHER."""
+        return (self.path / f"{part}.safetensors").is_file()
 
 
 def save_checkpoint(
@@ -56,7 +62,7 @@ def save_checkpoint(
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while
+    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while
     writing; what was there stays as it was.
     """
     from safetensors.torch import save_file
@@ -69,7 +75,7 @@ def save_checkpoint(
         if work.exists():
             shutil.rmtree(work)
         work.mkdir()
-        for part in PARTS:
+        for part in (*PARTS, *(part for part in FURTHER if part in tensors)):
             save_file(
                 {name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors"
             )
@@ -119,7 +125,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     if not is_sound:
         raise _damaged(path / MANIFEST, "is missing or changed")
     wanted = {f"{part}.safetensors" for part in PARTS} | {"progress.json"}
-    if set(manifest["files"]) != wanted:
+    if set(manifest["files"]) - {f"{part}.safetensors" for part in FURTHER} != wanted:
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
     for name, entry in manifest["files"].items():
         file = path / name

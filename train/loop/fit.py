@@ -18,6 +18,7 @@ from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.compute import can_pack
+from train.dynamics import PART, Dynamic, Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
 from train.loop.signals import GracefulStop
@@ -59,6 +60,8 @@ class FitResult:
     tokens: int
     seconds: float
     stopped: Exit | None
+    dynamics: Sequence[Dynamic] = ()
+    """How each training record was learnt, over the whole run."""
 
 
 @dataclass
@@ -106,8 +109,9 @@ def fit(
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
         return FitResult(
-            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code
-        )
+            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code,
+            run.dynamics.by_record([(example.id, example.category) for example in examples]),
+        )  # fmt: skip
 
 
 class _Run:
@@ -142,6 +146,7 @@ class _Run:
             checkpoint_steps(recipe, len(steps)),
         )
         self.state = _State()
+        self.dynamics = Dynamics([example.num_supervised for example in examples], device)
 
     def step(self, events: Events, progress: Progress) -> None:
         """One optimizer step: gradients, checks, update, and its event."""
@@ -180,7 +185,8 @@ class _Run:
         for group in planned.micro_batches:
             batch = collate([self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed)
             with computing(self.device, self.dtype):
-                loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
+                loss, nll = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
+            self.dynamics.see(group, batch.owners, nll)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)
@@ -212,6 +218,7 @@ class _Run:
             "weights": trained_tensors(self.model),
             "optimizer": self._optimizer_tensors(),
             "rng": _rng_tensors(),
+            PART: self.dynamics.tensors(),
         }
         always = [] if state.best_step is None else [state.best_step]
         path = save_checkpoint(
@@ -234,6 +241,8 @@ class _Run:
             self.optimizer.state[parameter] = {
                 key: t if key == "step" else t.to(parameter.device) for key, t in state.items()
             }
+        if not (checkpoint.has(PART) and self.dynamics.restore(checkpoint.tensors(PART))):
+            say.talk(f"{checkpoint.path.name} holds no learning dynamics of these records: they begin with this step")
         rng = checkpoint.tensors("rng")
         torch.set_rng_state(rng["cpu"])
         if torch.cuda.is_available() and "cuda" in rng:

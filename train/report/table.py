@@ -49,6 +49,9 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         lines += [rule, _line(rows[-1], widths, kept)]
     if report.forgetting is not None:
         lines += ["", *_prose(report.forgetting.sentence, columns)]
+    for measured in (report.noise, report.judged):
+        if measured is not None:
+            lines += ["", *_prose(measured.sentence, columns)]
     if report.notes or report.remarks:
         lines.append("")
     for note in report.notes + report.remarks:

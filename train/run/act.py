@@ -17,6 +17,7 @@ from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
+from train.run.noise import noise_floor
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
 
 
@@ -51,6 +52,7 @@ def run_dataset(
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
     say.talk(f"run {say.visible(run.name)}: measuring the base")
     base = _measured(prepared.model, prepared, folder)
+    noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
     result = _fitted(model, prepared, run, checkpoint, record)
@@ -65,7 +67,7 @@ def run_dataset(
     tuned = _measured(model, prepared, folder)
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
-        run=_for_report(run, prepared, result, record), folder=run,
+        run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
     )  # fmt: skip
     saved = save_tuned(model, prepared, report, run)
     write_run(
