@@ -62,8 +62,8 @@ def save_checkpoint(
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Raises TrainError "E954 disk-full" (exit 3) before or while
-    writing; what was there stays as it was.
+    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Raises TrainError "E954 disk-full"
+    (exit 3) before or while writing; what was there stays as it was.
     """
     from safetensors.torch import save_file
 

@@ -236,7 +236,8 @@ def publish(
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss curve is read from the folder's metrics.jsonl.
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss
+    curve is read from the folder's metrics.jsonl.
 
     Raises:
         TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.

@@ -119,12 +119,16 @@ def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Any:
-    rows = {"train": some_rows(4, prefix="t"), "validation": some_rows(30, prefix="v"), "test": some_rows(40, prefix="x")}
+    rows = {
+        "train": some_rows(4, prefix="t"),
+        "validation": some_rows(30, prefix="v"),
+        "test": some_rows(40, prefix="x"),
+    }
     dataset = open_dataset(write_dataset(tmp_path / "v1", rows))
     model = make_model("llama")
     return SimpleNamespace(
-        dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}), renderer=Renderer(make_tokenizer(), "sft", 256),
-        device=model.device, dtype=model.dtype, model=model, categories=category_specs(dataset.manifest["categories"]),
+        dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}),
+        renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model, categories=category_specs(dataset.manifest["categories"]),
     )  # fmt: skip
 
 

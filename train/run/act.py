@@ -10,6 +10,7 @@ from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
+from train.judge import judge_answers
 from train.loop import FitResult, ValidationScore, fit, restore_weights
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
@@ -65,9 +66,13 @@ def run_dataset(
     taken = _restore_best(model, run, result)
     say.talk("measuring the tuned model")
     tuned = _measured(model, prepared, folder)
+    base, tuned, judged = judge_answers(
+        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
+    )
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
         run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
+        judged=judged,
     )  # fmt: skip
     saved = save_tuned(model, prepared, report, run)
     write_run(
