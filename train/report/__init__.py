@@ -3,7 +3,7 @@
 from train.report.build import build_report, noise_of, recompute
 from train.report.data_map import data_map, read_data_map
 from train.report.model import Curve, EvalPoint, Judged, Noise, Report, Run, SplitResult, StepPoint
-from train.report.table import table
+from train.report.table import flip_lines, table
 from train.report.write import HTML, JSON, MARKDOWN, json_schema, read_curve, read_report, write_report
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "StepPoint",
     "build_report",
     "data_map",
+    "flip_lines",
     "json_schema",
     "noise_of",
     "read_curve",
