@@ -89,12 +89,13 @@ class Dynamics:
         columns = (self.state[name].tolist() for name in ("epochs", "mean", "squares", "likely"))
         return [
             Dynamic(
-                *name,
+                name,
+                category,
                 int(epochs),
                 mean,
                 math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None,
                 likely / epochs,
             )
-            for name, epochs, mean, squares, likely in zip(names, *columns, strict=True)
+            for (name, category), epochs, mean, squares, likely in zip(names, *columns, strict=True)
             if epochs
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from train.evaluate import category_specs, evaluate_model
 from train.predictions import Scored
 from train.recipe import effective
 from train.render import Renderer
-from train.report import Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
+from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
 from train.report.confusion import confusions
 from train.report.write import html, markdown
 from train.run import noise as noise_module
@@ -128,7 +129,8 @@ def prepared(tmp_path: Path) -> Any:
     model = make_model("llama")
     return SimpleNamespace(
         dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}),
-        renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model, categories=category_specs(dataset.manifest["categories"]),
+        renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model,
+        categories=category_specs(dataset.manifest["categories"]),
     )  # fmt: skip
 
 
@@ -209,3 +211,35 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     (run / "report.json").write_text(json.dumps(old))
     assert read_report(run).noise is None
     write_report(read_report(run), run)
+
+
+def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
+    hostile = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a|b\x1b[31m", "{{ 7*7 }}"]
+    answers = [(label, label, "\u202eother") for label in hostile] * 5
+    parts = _labelled("validation", answers, category="<b>x</b>")
+    learnt = [Dynamic(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
+    judged = Judged(
+        model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
+        reasons={}, sentence=f"The judge {hostile[0]} said so.",
+    )  # fmt: skip
+    report = build_report(*parts, run=Run(id="r"), judged=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
+    assert report.confusion
+    page = html(report)
+    assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)
+    assert page.count("&lt;script&gt;") >= 4
+    assert "\x1b" not in page + markdown(report)
+    assert "\u202e" not in page
+    assert page.count('role="img"') == 2
+    assert page.count("<circle") == 4 + 2
+    outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", markdown(report))
+    assert not re.search(r"<[a-z!/]", outside)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_run_of_one_epoch_has_no_spread_to_draw() -> None:
+    parts = _labelled("validation", [("yes", "no", "yes")] * 4)
+    learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
+    page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt)))
+    assert "seen in one epoch only" in page
+    assert "Hardest to learn" in page
+    assert "Most variable" not in page

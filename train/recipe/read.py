@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
 from train.recipe.model import CheckpointRecipe, EvalRecipe, JudgeRecipe, LoraRecipe, Recipe
@@ -196,7 +196,12 @@ def _near(key: str) -> str:
     if last in _ARGUMENTS:
         return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
     known = [*Recipe.model_fields]
-    sections = {"lora": LoraRecipe, "eval": EvalRecipe, "eval.judge": JudgeRecipe, "checkpoint": CheckpointRecipe}
+    sections: dict[str, type[BaseModel]] = {
+        "lora": LoraRecipe,
+        "eval": EvalRecipe,
+        "eval.judge": JudgeRecipe,
+        "checkpoint": CheckpointRecipe,
+    }
     for section, kind in sections.items():
         known += [f"{section}.{name}" for name in kind.model_fields]
     names = (

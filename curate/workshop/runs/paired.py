@@ -92,7 +92,8 @@ def compare(first: Path, second: Path, split: str) -> Comparison:
         told = next((line for line in lines if line.startswith("error[")), f"exit code {done.returncode}")
         raise CurateError("E918 bad-report", one_line(told, 300), "Evaluate the run again with `train eval`.")
     told_of = json.loads(done.stdout)
-    part = next((part for part in told_of["report"]["splits"] if part["split"] == split), {})
+    parts: dict[str, Mapping[str, Json]] = {part["split"]: part for part in told_of["report"]["splits"]}
+    part = parts.get(split, {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
     rows = tuple(_paired(one) for one in part.get("categories", ()) if one["higher_is_better"])
     counts = told_of["splits"].get(split, {})
