@@ -14,6 +14,7 @@ from tiny import make_model, make_tokenizer, some_rows
 
 from train.checkpoint import open_checkpoint
 from train.dynamics import Dynamics
+from train.errors import TrainError
 from train.loop import FitResult, fit
 from train.loss import nll_per_example
 from train.recipe import effective
@@ -98,6 +99,15 @@ def test_a_checkpoint_of_an_earlier_version_is_taken_and_says_so(
     _, resumed = _fit(tmp_path / "again", checkpoint={"every_steps": 2, "keep": 9}, resume=open_checkpoint(folder, 4))
     assert "no learning dynamics" in capsys.readouterr().err
     assert max(one.epochs for one in resumed.dynamics) == 2
+
+
+def test_damaged_dynamics_damage_the_checkpoint(tmp_path: Path) -> None:
+    _fit(tmp_path / "whole", max_steps=1)
+    file = tmp_path / "whole" / "checkpoint-1" / "dynamics.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(TrainError, match=r"dynamics.safetensors was cut") as caught:
+        open_checkpoint(file.parent, 1)
+    assert caught.value.code == "E951 checkpoint-damaged"
 
 
 def test_dynamics_of_other_records_are_not_taken() -> None:

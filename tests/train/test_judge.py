@@ -250,10 +250,10 @@ def test_a_slow_endpoint_is_given_up(is_dripping: bool) -> None:
 
 
 def test_a_redirect_is_not_followed_and_no_key_travels_on(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JUDGE_KEY", "secret-key")
+    monkeypatch.setenv("PAIRSMITH_JUDGE_KEY", "secret-key")
     other = stub(_honest)
     server = stub(lambda _: (302, f"{other.url}/chat/completions".encode()))
-    reply = Judge(_recipe(server.url, api_key_env="JUDGE_KEY").eval.judge).ask(Question("p", "r", "a", "b"))
+    reply = Judge(_recipe(server.url, api_key_env="PAIRSMITH_JUDGE_KEY").eval.judge).ask(Question("p", "r", "a", "b"))
     assert reply.reason == "HTTP 302"
     assert other.seen == []
     assert server.headers[0]["Authorization"] == "Bearer secret-key"
@@ -329,18 +329,18 @@ def test_a_category_with_the_scorer_judge_is_judged_by_it_and_others_are_not(tmp
 
 def test_what_is_missing_is_found_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     specs = category_specs({"open": {"scorer": "judge"}})
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    monkeypatch.setenv("JUDGE_KEY", "k")
+    monkeypatch.delenv("PAIRSMITH_NO_KEY", raising=False)
+    monkeypatch.setenv("PAIRSMITH_JUDGE_KEY", "k")
     for recipe, said in (
         (_recipe(None), "recipe names none"),
         (_recipe("http://127.0.0.1:9/v1", model=""), "without eval.judge.model"),
-        (_recipe("https://judge.invalid/v1", api_key_env="NO_SUCH_KEY"), "NO_SUCH_KEY"),
-        (_recipe("http://judge.invalid/v1", api_key_env="JUDGE_KEY"), "unencrypted"),
+        (_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_NO_KEY"), "PAIRSMITH_NO_KEY"),
+        (_recipe("http://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), "unencrypted"),
     ):
         with pytest.raises(TrainError, match=said) as caught:
             require_judge(recipe, specs)
         assert caught.value.code == "E983 bad-judge"
-    require_judge(_recipe("https://judge.invalid/v1", api_key_env="JUDGE_KEY"), specs)
+    require_judge(_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), specs)
     require_judge(_recipe(None), {})
 
 
@@ -350,8 +350,16 @@ def test_other_urls_are_refused(url: str) -> None:
         _recipe(url)
 
 
+@pytest.mark.parametrize("name", ["AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "PAIRSMITH_", "PAIRSMITH_x", ""])
+def test_no_recipe_reads_secrets_that_were_not_meant_for_it(name: str) -> None:
+    with pytest.raises(TrainError, match=r"eval\.judge\.api_key_env"):
+        _recipe("https://judge.invalid/v1", api_key_env=name)
+
+
 def test_a_recipe_with_a_judge_reads_back_as_itself(tmp_path: Path) -> None:
-    recipe = _recipe("https://judge.invalid/v1", rubric='Two\nlines, "quoted".', api_key_env="KEY", temperature="auto")
+    recipe = _recipe(
+        "https://judge.invalid/v1", rubric='Two\nlines, "quoted".', api_key_env="PAIRSMITH_KEY", temperature="auto"
+    )
     path = tmp_path / "recipe.toml"
     path.write_text(recipe_toml(recipe))
     assert load_recipe(path) == recipe

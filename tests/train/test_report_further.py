@@ -1,4 +1,4 @@
-"""What a report adds to its verdicts: noise floor, confusion matrices, the data map; and that `train eval` keeps them."""
+"""What a report adds to its verdicts: noise floor, confusion, the data map; and that `train eval` keeps them."""
 
 from __future__ import annotations
 

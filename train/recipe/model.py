@@ -62,8 +62,10 @@ class JudgeRecipe(_Section):
         "none.",
     )
     model: Name = Field(default="", max_length=512, description="The judge's name there; needed with a url.")
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = Field(
-        default=None, description="The environment variable that holds the key; a recipe never holds one."
+    api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = Field(
+        default=None,
+        description="The environment variable that holds the key, such as PAIRSMITH_JUDGE_KEY; a recipe never holds "
+        "one. Names begin with PAIRSMITH_, so that the recipe of somebody else reads no other secret.",
     )
     also: Literal["nothing", "validation", "all"] = Field(
         default="validation",
