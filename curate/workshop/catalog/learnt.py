@@ -22,6 +22,7 @@ class Learning:
         self._of: tuple[Path, int, int] | None = None
         self.by_id: Mapping[str, Learnt] = {}
         """What was read last, by record; empty until something asked, and where no run tells of it."""
+        self._frame = _frame_of({})
 
     def renew(self, names: Collection[str] = LEARNT) -> None:
         """Read the newest run's feedback if one of the columns ``names`` needs it and it is not what was read last.
@@ -38,7 +39,7 @@ class Learning:
         of = (path, stat.st_mtime_ns, stat.st_size) if path and stat else None
         if of != self._of:
             self.by_id = read_learnt(path.parent) if path and of else {}
-            self._of = of
+            self._of, self._frame = of, _frame_of(self.by_id)
 
     def columns(self, ids: pl.Series) -> list[pl.Series]:
         """Return the columns `LEARNT` of the records ``ids``, in their order."""
@@ -47,10 +48,11 @@ class Learning:
 
     def beside(self, ids: pl.Series) -> pl.LazyFrame:
         """Return the same for many records at once."""
-        given = pl.DataFrame(
-            [(name, one.confidence, one.variability) for name, one in self.by_id.items()],
-            schema={"id": pl.String, **dict.fromkeys(LEARNT, pl.Float64)},
-            orient="row",
-        )
-        joined = ids.to_frame().lazy().join(given.lazy(), on="id", how="left", maintain_order="left")
+        joined = ids.to_frame().lazy().join(self._frame.lazy(), on="id", how="left", maintain_order="left")
         return joined.select(LEARNT)
+
+
+def _frame_of(learnt: Mapping[str, Learnt]) -> pl.DataFrame:
+    schema = {"id": pl.String, **dict.fromkeys(LEARNT, pl.Float64)}
+    rows = [(name, one.confidence, one.variability) for name, one in learnt.items()]
+    return pl.DataFrame(rows, schema=schema, orient="row")
