@@ -97,6 +97,39 @@ def read_results(folder: Path) -> Results:
     return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How a run learnt a training record: mean and spread, over its epochs, of the mean log-probability a token."""
+
+    confidence: float
+    variability: float | None
+    """None after a single epoch."""
+
+
+def read_learnt(folder: Path) -> dict[str, Learnt]:
+    """Return how the run in ``folder`` learnt its training records, by id; runs of earlier versions tell of none.
+
+    Raises:
+        CurateError: E918 with the line that is not what feedback has there.
+    """
+    # Only those who sort by it need it.
+    import orjson
+
+    path, number, found = folder / FEEDBACK_FILE, 0, {}
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                number += 1
+                row = orjson.loads(line)
+                if row["split"] == "train" and "confidence" in row:
+                    spread = row["variability"]
+                    found[str(row["id"])] = Learnt(float(row["confidence"]), None if spread is None else float(spread))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        told = f"{path}:{number}: {one_line(str(error), 120)}"
+        raise CurateError("E918 bad-report", told, "Evaluate the run again with `train eval`.") from error
+    return found
+
+
 def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:
     """Return, by category, the validation records with the lowest score, those of equal score by likelihood."""
     by_id = {record.id: record for record in records}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "MANIFEST.json"
 PARTS = ("weights", "optimizer")
+FURTHER = ("dynamics",)
+"""Parts that a checkpoint may lack: those of earlier versions do, and no step depends on them."""
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _ROUNDING = ("ranks ", "threads ")
 _SPARE = 1.2
@@ -43,7 +45,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, part: str) -> dict[str, Any]:
-        """Return the tensors of "weights" or "optimizer" of a checkpoint that is not in shards, on the CPU."""
+        """Return the tensors of one of PARTS or FURTHER, of a checkpoint that is not in shards, on the CPU."""
         # torch takes a second to import; looking at checkpoints does without.
         from safetensors.torch import load_file
 
@@ -71,6 +73,10 @@ class Checkpoint:
             for name, target in targets.items():
                 target.copy_(saved[name])
 
+    def has(self, part: str) -> bool:
+        """Whether the checkpoint has one of FURTHER."""
+        return (self.path / f"{part}.safetensors").is_file()
+
 
 def save_checkpoint(
     run: Path,
@@ -86,9 +92,9 @@ def save_checkpoint(
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS to named tensors. Every one of ``ranks`` calls this: the first writes, or each its
-    shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or while writing, and "E934
-    not-finite" for weights that are no numbers; what was there stays as it was.
+    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Every one of ``ranks`` calls this:
+    the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
+    while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
     """
     final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
     are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
@@ -99,10 +105,10 @@ def save_checkpoint(
         if are_shards:
             ranks.barrier()
             write_shards(work, {name: tensor for part in PARTS for name, tensor in tensors[part].items()})
-        elif ranks.is_first:
-            _write_parts(work, tensors)
         if not ranks.is_first:
             return final
+        written = () if are_shards else PARTS
+        _write_parts(work, {part: tensors[part] for part in (*written, *FURTHER) if part in tensors})
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
@@ -167,7 +173,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         is_sound = False
     if not is_sound:
         raise _damaged(path / MANIFEST, "is missing or changed")
-    names = set(manifest["files"]) - {"progress.json"}
+    names = set(manifest["files"]) - {"progress.json", *(f"{part}.safetensors" for part in FURTHER)}
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
     if "progress.json" not in manifest["files"] or not (are_shards or names == {f"{p}.safetensors" for p in PARTS}):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
@@ -248,11 +254,9 @@ def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    for part in PARTS:
+    for part, named in tensors.items():
         try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors[part].items()}, work / f"{part}.safetensors"
-            )
+            save_file({name: tensor.contiguous() for name, tensor in named.items()}, work / f"{part}.safetensors")
         except SafetensorError as error:
             # What a full disk says through it is no OSError.
             raise OSError(None, str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from train import metrics
 from train.data import Dataset, Row
+from train.dynamics import Dynamic
 from train.errors import TrainError
 from train.general import SPLIT, general_rows
 from train.generate import generate
@@ -19,7 +20,7 @@ from train.model import computing, pick_dtype
 from train.predictions import Scored, write_feedback, write_predictions
 from train.recipe import Recipe
 from train.render import Renderer, RowFault
-from train.report import Report, Run, build_report, read_curve, write_report
+from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +230,14 @@ def publish(
     recipe: Recipe,
     run: Run,
     folder: Path,
+    dynamics: Sequence[Dynamic] = (),
+    noise: Noise | None = None,
+    judged: Judged | None = None,
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    The loss curve is read from the folder's metrics.jsonl.
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss
+    curve is read from the folder's metrics.jsonl.
 
     Raises:
         TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
@@ -247,9 +252,12 @@ def publish(
         margin=recipe.eval.margin,
         resamples=recipe.eval.resamples,
         remarks=[*_skipped(base, dataset), *_remarks(categories)],
+        noise=noise,
+        judged=judged,
+        data_map=data_map(dynamics),
     )
     write_predictions(shown[0], shown[1], folder)
-    write_feedback(base, tuned, folder)
+    write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
 

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from train.dynamics import Dynamic
 from train.errors import Exit, TrainError
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
+LEARNT = ("epochs", "confidence", "variability", "correctness")
+"""What a line of feedback on a training record says of how it was learnt."""
 _MOST_NATS = 1e30
 RIGHT_FROM = 0.5
 """The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
@@ -157,8 +160,12 @@ def _checked(one: Scored) -> Scored:
     return one
 
 
-def write_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
+def write_feedback(
+    base: Sequence[Scored], tuned: Sequence[Scored], folder: Path, dynamics: Sequence[Dynamic] = ()
+) -> Path:
     """Write `feedback.jsonl` into ``folder`` in one step and return its path.
+
+    Lines of training records also say how they were learnt, where ``dynamics`` tells it.
 
     Only training and validation records are in it, and only validation records with what the tuned model said: what
     flows back to curation must not carry the test split along.
@@ -167,7 +174,10 @@ def write_feedback(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path
         TrainError: E933 unpaired-results, E934 not-finite.
     """
     pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
-    return write_whole(folder / FEEDBACK, (_line(_feedback(before, after)) for before, after in pairs))
+    learnt = {one.id: one for one in dynamics}
+    return write_whole(
+        folder / FEEDBACK, (_line(_feedback(before, after, learnt.get(before.id))) for before, after in pairs)
+    )
 
 
 def write_whole(path: Path, chunks: Iterable[str]) -> Path:
@@ -197,7 +207,7 @@ def write_whole(path: Path, chunks: Iterable[str]) -> Path:
     return path
 
 
-def _feedback(before: Scored, after: Scored) -> dict[str, Any]:
+def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": before.id,
         "split": before.split,
@@ -210,6 +220,8 @@ def _feedback(before: Scored, after: Scored) -> dict[str, Any]:
     }
     if before.split == "validation":
         row["completion_tuned"] = after.text
+    elif learnt is not None:
+        row |= {name: getattr(learnt, name) for name in LEARNT}
     return row
 
 

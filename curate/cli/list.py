@@ -52,7 +52,8 @@ def command(
 
     A record's split is the one it has in the last dataset, else the one written in it or assigned to it. A filter is
     what Browse takes: words, "exact words", /regex/, category:, status:, split:, source:, kind:, id:, file:, line:,
-    tokens:, prompt:, completion:, label.NAME: and has:, each negated by - before it; all of them must hold.
+    tokens:, prompt:, completion:, confidence:, variability: (how the newest run learnt a record), label.NAME: and has:,
+    each negated by - before it; all of them must hold.
 
     Where a record still asks you (CURATE_ANNOTATOR, else your user name) a question that others have answered, it is
     listed as if they had not, and stderr says of how many that is so: label.annotators and label.overlap say who is
@@ -98,7 +99,10 @@ def _let_through(
 ) -> list[State]:
     """Return the states that a filter lets through; validate first where it asks what validation says."""
     from curate.workshop.catalog.judged import judged
+    from curate.workshop.catalog.learnt import Learning
 
+    learning = Learning(workspace)
+    learning.renew({name for term in wanted.terms for name in term.columns()})
     findings = workspace.verdict(limit=sys.maxsize).findings if wanted.needs_findings else ()
     known = judged(findings, workspace)
     found: list[State] = []
@@ -106,7 +110,7 @@ def _let_through(
         block = states[start : start + _BLOCK]
         statuses = [known.status(state.record.source, state.record.id) for state in block]
         splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        found += compress(block, wanted.lets_through(block, statuses, splits))
+        found += compress(block, wanted.lets_through(block, statuses, splits, learning))
     return found
 
 

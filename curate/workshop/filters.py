@@ -10,6 +10,7 @@ from typing import NoReturn
 from curate.record import SPLITS, CurateError
 from curate.say import one_line
 from curate.workshop.catalog.columns import STATUSES
+from curate.workshop.catalog.learnt import LEARNT
 from curate.workshop.patterns import unfit
 from curate.workshop.terms import TEXTS, Between, Exact, Filter, Option, Pattern, Term, Word
 
@@ -25,6 +26,7 @@ A filter is terms with blanks between them, all of which must hold:
 `status:!ok`: one of ok, warning, error, dropped; `!` after the colon negates
 `split:test`: train, validation or test
 `tokens:>500`: by estimated length; also `tokens:<=9`, `tokens:100..500`, `tokens:..500`
+`confidence:<-2` `variability:>1`: how the newest run learnt it: mean and spread of its log-probability a token
 `label.quality:good`: this answer is agreed on a question; `label.quality:*` any is
 `label.ana:*`: the annotator ana has answered; `label.ana.quality:good` names the question too
 `has:label`: any label; also `has:category`, `has:split`, `has:prompt`, `has:completion`
@@ -38,7 +40,7 @@ Regular expressions are those of Rust's regex: they take linear time, without lo
 
 CODE = "E971 bad-filter"
 _NAMES = ("id", "category", "split", "source", "kind", "file")
-_NUMBERS = ("tokens", "line")
+_NUMBERS = ("tokens", "line", *LEARNT)
 _HAS = ("label", "category", "split", "prompt", "completion")
 FIELDS = (*_NAMES, "status", *_NUMBERS, *TEXTS, "label", "has")
 """What may stand before a colon."""

@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.workshop.catalog.columns import states_frame
+from curate.workshop.catalog.learnt import LEARNT, Learning
 from curate.workspace import State
 
 TEXTS = ("prompt", "completion")
@@ -89,6 +90,9 @@ class Term:
             return self._labelled(option)
         if self.field == "status":
             return pl.col("status") == (option.text if isinstance(option, Word) else "")
+        if self.field in LEARNT:
+            # Of a record that no run has trained on, nothing holds.
+            return _is(pl.col(self.field), option).fill_null(value=False)
         return _is(pl.col(self.field), option)
 
     def _labelled(self, option: Option) -> pl.Expr:
@@ -118,18 +122,22 @@ class Filter:
         return frame.select(every=every)["every"].to_numpy()
 
     def lets_through(
-        self, states: Sequence[State], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None
-    ) -> list[bool]:
+        self, states: Sequence[State], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,
+        learning: Learning | None = None,
+    ) -> list[bool]:  # fmt: skip
         """Return, for each of ``states``, whether it is let through.
 
-        By default none has findings, so that each is "ok" or "dropped", and is in the split that it says.
+        By default none has findings, so that each is "ok" or "dropped", and is in the split that it says; without
+        ``learning`` no run has trained on any of them.
         """
         statuses = statuses or ["ok"] * len(states)
         splits = splits or [state.record.split or "" for state in states]
         shown = [
             "dropped" if state.dropped is not None else status for state, status in zip(states, statuses, strict=True)
         ]
-        found: list[bool] = self.mask(states_frame(states, shown, splits)).tolist()
+        ids = pl.Series([state.record.id for state in states], dtype=pl.String)
+        learnt = learning.columns(ids) if learning else [pl.Series(n, [None] * len(ids), pl.Float64) for n in LEARNT]
+        found: list[bool] = self.mask(states_frame(states, shown, splits, learnt)).tolist()
         return found
 
     @property

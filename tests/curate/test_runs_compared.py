@@ -6,7 +6,7 @@ import pytest
 
 from curate.feedback import read_results
 from curate.record import CurateError
-from curate.workshop.runs import compare, differences, gate_command, look, read_scored, regressions
+from curate.workshop.runs import compare, differences, gate_command, look, regressions
 from curate.workspace.publish import export_dataset
 
 
@@ -40,71 +40,66 @@ def outcome(name, before, after, split="validation", category="billing", **more)
             "score_tuned": after, "verdict": "broken"} | more  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("graded", "clusters", "shift"),
-    [(False, None, 0.0), (False, None, 0.45), (False, 12, 0.3), (True, None, 0.5), (True, 8, 0.0), (False, None, -0.5)],
-)
-def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, graded, clusters, shift):
-    """`train compare` builds a report of both tuned models; here the numbers are made from the same files."""
-    from train.cli.compare import _shared
+@pytest.mark.parametrize(("graded", "clusters", "shift"), [(False, None, 0.45), (True, 8, 0.0)])
+def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, graded, clusters, shift):
+    """What comes back from the program is the report of both tuned models."""
+    from train.cli.compare import shared
     from train.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
 
-    first = write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters))
-    second = write_run(tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87))
+    plain = make_report()
+    first = write_run(tmp_path / "a", rows_of(1, graded=graded, clusters=clusters), report=plain)
+    second = write_run(
+        tmp_path / "b", rows_of(2, graded=graded, clusters=clusters, shift=shift, count=87), report=plain
+    )
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
-    before, after, remarks = _shared(sides[0], sides[1])
-    report = build_report(before, after, run=Run(id="both"), remarks=remarks).main()
+    before, after, _ = shared(sides[0], sides[1])
+    rules = {name: plain[name] for name in ("margin", "fewest", "resamples")}
+    report = build_report(before, after, run=Run(id="both"), **rules).main()
     theirs = report.categories
-    ours = compare(read_scored(first, "test"), read_scored(second, "test"), "test")
+    ours = compare(first, second, "test")
     assert (ours.num_shared, ours.num_lone, ours.num_changed) == (87, 3, 0)
     assert len(ours.rows) == len(theirs) == 3
     for one, other in zip(ours.rows, theirs, strict=True):
         assert (one.category, one.n, one.test) == (other.category, other.n, other.test)
-        assert (one.better, one.worse) == (other.better, other.worse)
-        assert (one.first, one.second) == pytest.approx((other.base.value, other.tuned.value))
-        interval = (other.difference.value, other.difference.low, other.difference.high)
-        assert (one.difference, one.low, one.high) == pytest.approx(interval)
-        assert (one.p, one.p_adjusted) == pytest.approx((other.p, other.p_adjusted))
+        assert (one.better, one.worse, one.p, one.p_adjusted) == (other.better, other.worse, other.p, other.p_adjusted)
+        assert (one.first, one.second) == (other.base.value, other.tuned.value)
+        assert (one.difference, one.low, one.high) == tuple(other.difference.model_dump().values())
         assert one.is_noise == (other.p_adjusted >= 0.05 or other.difference.low <= 0 <= other.difference.high)
     macro, theirs = ours.macro, report.macro
-    assert (macro.first, macro.second) == pytest.approx((theirs.base.value, theirs.tuned.value))
-    assert (macro.difference, macro.low, macro.high, macro.p) == pytest.approx(
-        (theirs.difference.value, theirs.difference.low, theirs.difference.high, theirs.p)
-    )
+    assert (macro.first, macro.second, macro.p) == (theirs.base.value, theirs.tuned.value, theirs.p)
+    assert (macro.difference, macro.low, macro.high) == tuple(theirs.difference.model_dump().values())
 
 
-def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path):
-    folder = write_run(tmp_path / "a", rows_of(3))
-    scored = read_scored(folder, "test")
-    found = compare(scored, scored, "test")
+def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path, make_report):
+    folder = write_run(tmp_path / "a", rows_of(3), report=make_report())
+    found = compare(folder, folder, "test")
     assert [(one.difference, one.p, one.num_ties, one.is_noise) for one in found.rows] == [(0.0, 1.0, 30, True)] * 3
     assert all(one.low < 0 < one.high for one in found.rows)
+    assert compare(folder, folder, "validation").rows == ()
 
 
-def test_what_cannot_be_compared_is_counted(tmp_path):
+def test_what_cannot_be_compared_is_counted(tmp_path, make_report):
     rows = rows_of(4, count=9)
     changed = [row | {"reference": "no"} if row["id"] == "t0" else row for row in rows]
     changed[1] = changed[1] | {"tuned": changed[1]["tuned"] | {"scores": {}}}
-    first = read_scored(write_run(tmp_path / "a", rows), "test")
-    second = read_scored(write_run(tmp_path / "b", changed[:-1]), "test")
+    first = write_run(tmp_path / "a", rows, report=make_report())
+    second = write_run(tmp_path / "b", changed[:-1], report=make_report())
     found = compare(first, second, "test")
     assert (found.num_shared, found.num_lone, found.num_changed, found.num_unscored) == (7, 1, 1, 1)
     assert sum(one.n for one in found.rows) == 6
-    assert compare(first, [], "test").rows == ()
 
 
-@pytest.mark.parametrize("text", ["nonsense\n", "{}\n", '{"split": "test"}\n', "[]\n"])
-def test_bad_predictions_are_refused_with_their_line(tmp_path, text):
-    folder = write_run(tmp_path / "a", rows_of(1, count=3))
+def test_what_the_trainer_refuses_is_told_with_its_line(tmp_path, make_report):
+    folder = write_run(tmp_path / "a", rows_of(1, count=3), report=make_report())
     with (folder / "predictions.jsonl").open("a") as file:
-        file.write(text)
+        file.write("nonsense\n")
     with pytest.raises(CurateError, match=r"predictions\.jsonl:4") as caught:
-        read_scored(folder, "test")
+        compare(folder, folder, "test")
     assert caught.value.code == "E918 bad-report"
     (folder / "predictions.jsonl").unlink()
     with pytest.raises(CurateError, match="No such file"):
-        read_scored(folder, "test")
+        compare(folder, folder, "test")
 
 
 def test_only_validation_records_are_named_as_regressions(tmp_path, make_report):

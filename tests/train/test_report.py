@@ -456,3 +456,23 @@ def test_a_narrow_terminal_goes_without_the_metric_and_loses_no_verdict() -> Non
     assert all(len(line) <= 66 for line in narrow.splitlines())
     assert all(f"{one.verdict}" in narrow for one in report.main().categories)
     assert " ".join(narrow.split()).endswith(" ".join(wide.split("note: ")[-1].split()))
+
+
+def test_compare_tells_flips_and_as_json_what_it_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, tuned in (("one", 0.2), ("two", 0.9)):
+        parts = _joined(_sides("a", tuned=tuned), _sides("a", split="validation", tuned=tuned))
+        write_predictions(*parts, tmp_path / name)
+        write_report(_report(*parts), tmp_path / name)
+    folders = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert cli.main(["compare", *folders], standalone_mode=False) == Exit.OK
+    printed = capsys.readouterr().out
+    assert "On validation 28 records went from wrong to right and 0 back." in printed
+    assert re.search(r"fixed +a-validation-\d+ +a +\.00 to 1\.00\n", printed)
+    assert "  and 8 more" in printed
+    assert "-test-" not in printed
+    assert cli.main(["compare", *folders, "--json"], standalone_mode=False) == Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["splits"]["test"] == {"shared": 40, "lone": 0, "changed": 0, "unscored": 0}
+    (one,) = Report.model_validate(told["report"]).main().categories
+    assert (one.better, one.worse, one.verdict) == (28, 0, "improved")
+    assert "-test-" not in json.dumps(told)

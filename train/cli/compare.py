@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +19,13 @@ if TYPE_CHECKING:
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category is worse in SECOND.")
-def command(first: Path, second: Path, fail_on: str | None) -> int:
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object: the counts of each split and the report.")
+def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> int:
     """Compare the tuned models of two runs on the records that both were evaluated on.
 
-    The table reads as that of a single run, with FIRST as base and SECOND as tuned. Runs on other versions of a data
-    set share the records whose id, category and reference are the same; what only one of them has is counted and left
-    out.
+    The table reads as that of a single run, with FIRST as base and SECOND as tuned; below it stand the validation
+    records that went from wrong to right and back. Runs on other versions of a data set share the records whose id,
+    category and reference are the same; what only one of them has is counted and left out.
 
     Example: train compare runs/2026-11-24-a runs/2026-11-25-b
     """
@@ -28,11 +33,11 @@ def command(first: Path, second: Path, fail_on: str | None) -> int:
     from train import say
     from train.cli.eval import report_exit
     from train.predictions import PREDICTIONS, read_predictions
-    from train.report import Run, build_report, read_report, table
+    from train.report import Run, build_report, flip_lines, read_report, table
 
     reports = [read_report(run) for run in (first, second)]
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
-    before, after, remarks = _shared(sides[0], sides[1])
+    before, after, counts = shared(sides[0], sides[1])
     report = build_report(
         before,
         after,
@@ -41,26 +46,60 @@ def command(first: Path, second: Path, fail_on: str | None) -> int:
         margin=reports[0].margin,
         fewest=reports[0].fewest,
         resamples=reports[0].resamples,
-        remarks=remarks,
+        remarks=_remarks(counts.values()),
     )
-    say.data(table(report, sides=(str(first), str(second)), columns=say.columns()))
+    if is_json:
+        splits = {split: asdict(found) for split, found in sorted(counts.items())}
+        say.data(json.dumps({"version": 1, "splits": splits, "report": report.model_dump(mode="json")}))
+    else:
+        say.data(table(report, sides=(str(first), str(second)), columns=say.columns()))
+        say.data("\n".join(["", *flip_lines(report.flips)]))
     return report_exit(report.regressed(), fail_on)
 
 
-def _shared(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], list[Scored], list[str]]:
-    """Return the records that both runs scored in the same way, and remarks on the others."""
+@dataclass
+class Counts:
+    """Of one split: records in both runs, in one of them only, in both but not comparable, and without a score."""
+
+    shared: int = 0
+    lone: int = 0
+    changed: int = 0
+    unscored: int = 0
+
+
+def shared(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], list[Scored], dict[str, Counts]]:
+    """Return the records that both runs scored in the same way, side by side, and how many there are by split."""
     other = {(one.split, one.id): one for one in second}
-    pairs = [(one, other[one.split, one.id]) for one in first if (one.split, one.id) in other]
-    same = [
-        (a, b)
-        for a, b in pairs
-        if (a.category, a.reference, a.metric, a.num_bytes) == (b.category, b.reference, b.metric, b.num_bytes)
-    ]
-    remarks = []
-    lone = len(first) + len(second) - 2 * len(pairs)
+    before: list[Scored] = []
+    after: list[Scored] = []
+    counts: dict[str, Counts] = defaultdict(Counts)
+    for one in first:
+        twin = other.pop((one.split, one.id), None)
+        count = counts[one.split]
+        if twin is None:
+            count.lone += 1
+        elif _key(one) != _key(twin):
+            count.changed += 1
+        else:
+            count.shared += 1
+            count.unscored += one.score is None or twin.score is None
+            before.append(one)
+            after.append(twin)
+    for split, _ in other:
+        counts[split].lone += 1
+    return before, after, counts
+
+
+def _key(one: Scored) -> tuple[object, ...]:
+    """What must be the same for two scores to be comparable."""
+    return one.category, one.reference, one.metric, one.num_bytes
+
+
+def _remarks(counts: Iterable[Counts]) -> list[str]:
+    lone, changed = map(sum, zip(*((count.lone, count.changed) for count in counts), strict=True))
+    found = []
     if lone:
-        remarks.append(f"{lone} records were evaluated by one of the runs only; they are left out.")
-    if len(same) < len(pairs):
-        num = len(pairs) - len(same)
-        remarks.append(f"{num} records changed between the runs, or are scored otherwise; they are left out.")
-    return [a for a, _ in same], [b for _, b in same], remarks
+        found.append(f"{lone} records were evaluated by one of the runs only; they are left out.")
+    if changed:
+        found.append(f"{changed} records changed between the runs, or are scored otherwise; they are left out.")
+    return found

@@ -23,8 +23,8 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
     from train import say
-    from train.predictions import PREDICTIONS, read_predictions
-    from train.report import build_report, read_curve, read_report, table, write_report
+    from train.predictions import FEEDBACK, PREDICTIONS, read_predictions
+    from train.report import build_report, read_curve, read_data_map, read_report, table, write_report
 
     old = read_report(run)
     base, tuned = read_predictions(run / PREDICTIONS)
@@ -38,6 +38,9 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         fewest=old.fewest,
         resamples=old.resamples,
         remarks=old.remarks,
+        noise=old.noise,
+        judged=old.judged,
+        data_map=read_data_map(run / FEEDBACK),
     )
     say.data(table(report, columns=say.columns()))
     if not dry_run:

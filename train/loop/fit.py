@@ -19,6 +19,7 @@ from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import can_pack, compile_layers, compiling
+from train.dynamics import PART, Dynamic, Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
 from train.loop.signals import GracefulStop
@@ -62,6 +63,8 @@ class FitResult:
     tokens: int
     seconds: float
     stopped: Exit | None
+    dynamics: Sequence[Dynamic] = ()
+    """How each training record was learnt, over the whole run."""
 
 
 @dataclass
@@ -121,7 +124,10 @@ def fit(
         state = run.state
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=None if code is None else int(code))  # fmt: skip
-        return FitResult(len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code)
+        return FitResult(
+            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code,
+            run.dynamics.by_record([(example.id, example.category) for example in examples]),
+        )  # fmt: skip
 
 
 class _Run:
@@ -168,6 +174,7 @@ class _Run:
         self.is_compiled = wants and compile_layers(model) > 0
         # Few shapes to compile for, and little to fill up.
         self.round_to = max(1, steps.most_tokens // 4) if self.is_compiled else 1
+        self.dynamics = Dynamics([example.num_supervised for example in examples], device)
 
     def step(self, events: Events, progress: Progress) -> None:
         """One optimizer step: gradients, checks, update, and its event."""
@@ -208,6 +215,7 @@ class _Run:
     def _gradients(self, planned: Step) -> float:
         """Compute this rank's share of the step and return the loss of the whole step."""
         total = torch.zeros((), device=self.device)
+        seen = self.dynamics.of_step([place for group in planned.micro_batches for place in group])
         for group, weight in self._turns(planned):
             batch = collate(
                 [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
@@ -215,9 +223,12 @@ class _Run:
             )  # fmt: skip
             score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.num_supervised)
             with computing(self.device, self.dtype), compiling(self.is_compiled):
-                loss, _ = self.spread.run(score)
+                loss, nll = self.spread.run(score)
+            if weight:
+                seen.see(group, batch.owners, nll)
             loss.backward()
             total += loss.detach()
+        self.dynamics.take(seen.places, self.ranks.sum(seen.values))
         return float(self.ranks.sum(total)) / self.spread.weight
 
     def _turns(self, planned: Step) -> list[tuple[list[int], float]]:
@@ -257,6 +268,7 @@ class _Run:
         tensors = {
             "weights": trained_tensors(self.model),
             "optimizer": self._optimizer_tensors(),
+            PART: self.dynamics.tensors(),
         }
         always = [] if state.best_step is None else [state.best_step]
         path = save_checkpoint(
@@ -283,6 +295,8 @@ class _Run:
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }
         checkpoint.fill("optimizer", self._optimizer_tensors())
+        if not (checkpoint.has(PART) and self.dynamics.restore(checkpoint.tensors(PART))):
+            say.talk(f"{checkpoint.path.name} holds no learning dynamics of these records: they begin with this step")
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
         self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best))

@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
-from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Recipe
+from train.recipe.model import CheckpointRecipe, EvalRecipe, JudgeRecipe, LoraRecipe, Recipe
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
@@ -159,7 +159,9 @@ def _dotted(place: Sequence[int | str]) -> str:
             break
         kept.append(name)
         annotation = fields[name].annotation if name in fields else None
-        fields = annotation.model_fields if annotation in (LoraRecipe, EvalRecipe, CheckpointRecipe) else None
+        fields = (
+            annotation.model_fields if annotation in (LoraRecipe, EvalRecipe, JudgeRecipe, CheckpointRecipe) else None
+        )
     return ".".join(kept)
 
 
@@ -194,7 +196,13 @@ def _near(key: str) -> str:
     if last in _ARGUMENTS:
         return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
     known = [*Recipe.model_fields]
-    for section, kind in (("lora", LoraRecipe), ("eval", EvalRecipe), ("checkpoint", CheckpointRecipe)):
+    sections: dict[str, type[BaseModel]] = {
+        "lora": LoraRecipe,
+        "eval": EvalRecipe,
+        "eval.judge": JudgeRecipe,
+        "checkpoint": CheckpointRecipe,
+    }
+    for section, kind in sections.items():
         known += [f"{section}.{name}" for name in kind.model_fields]
     names = (
         {name: name for name in known}

@@ -15,10 +15,7 @@ from train.recipe.model import Recipe
 def recipe_toml(recipe: Recipe) -> str:
     """Return the recipe as TOML that reads back as the same recipe; each key carries its meaning above it."""
     lines = ["# A pairsmith recipe: every choice of the run. Keys that you remove take their defaults."]
-    lines += _fields(recipe)
-    for name, section in recipe:
-        if isinstance(section, BaseModel):
-            lines += ["", f"[{name}]", *_fields(section)]
+    lines += _fields(recipe) + _sections(recipe)
     return "\n".join(lines) + "\n"
 
 
@@ -36,6 +33,14 @@ def recipe_digest(recipe: Recipe) -> str:
     """Return the SHA-256 of the recipe's canonical JSON."""
     text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sections(section: BaseModel, prefix: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, inner in section:
+        if isinstance(inner, BaseModel):
+            lines += ["", f"[{prefix}{name}]", *_fields(inner), *_sections(inner, f"{prefix}{name}.")]
+    return lines
 
 
 def _fields(section: BaseModel) -> list[str]:

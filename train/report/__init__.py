@@ -1,8 +1,9 @@
 """The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
-from train.report.build import build_report, recompute
-from train.report.model import Curve, EvalPoint, Report, Run, SplitResult, StepPoint
-from train.report.table import table
+from train.report.build import build_report, noise_of, recompute
+from train.report.data_map import data_map, read_data_map
+from train.report.model import Curve, EvalPoint, Judged, Noise, Report, Run, SplitResult, StepPoint
+from train.report.table import flip_lines, table
 from train.report.write import HTML, JSON, MARKDOWN, json_schema, read_curve, read_report, write_report
 
 __all__ = [
@@ -11,13 +12,19 @@ __all__ = [
     "MARKDOWN",
     "Curve",
     "EvalPoint",
+    "Judged",
+    "Noise",
     "Report",
     "Run",
     "SplitResult",
     "StepPoint",
     "build_report",
+    "data_map",
+    "flip_lines",
     "json_schema",
+    "noise_of",
     "read_curve",
+    "read_data_map",
     "read_report",
     "recompute",
     "table",

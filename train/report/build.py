@@ -11,8 +11,21 @@ from train.errors import TrainError
 from train.metrics.nll import bits_per_byte
 from train.predictions import Scored, outcome, pair, read_predictions
 from train.report import wording
-from train.report.model import Curve, Flip, Flips, Forgetting, Report, Run, SplitResult, Worst
-from train.report.results import BITS_MARGIN, Pairs, Rules, bits, known, split_results
+from train.report.confusion import confusions
+from train.report.model import (
+    Curve,
+    DataMap,
+    Flip,
+    Flips,
+    Forgetting,
+    Judged,
+    Noise,
+    Report,
+    Run,
+    SplitResult,
+    Worst,
+)
+from train.report.results import BITS_MARGIN, Pairs, Rules, bits, estimate, known, split_results
 
 SHOWN = 20
 FEWEST_DOCUMENTS = 10
@@ -29,12 +42,15 @@ def build_report(
     fewest: int = stats.FEWEST,
     resamples: int = stats.REPLICATES,
     remarks: Sequence[str] = (),
+    noise: Noise | None = None,
+    judged: Judged | None = None,
+    data_map: DataMap | None = None,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
-    predictions cannot tell. Training records, which only feedback wants, are
-    passed over.
+    predictions cannot tell, and so are ``noise``, ``judged`` and ``data_map``. Training records, which only feedback
+    wants, are passed over.
 
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
@@ -62,6 +78,10 @@ def build_report(
         default_metric=sorted(default_metric),
         remarks=list(remarks),
         notes=_notes(splits, pairs),
+        noise=noise,
+        confusion=confusions(pairs, splits[-1].split),
+        judged=judged,
+        data_map=data_map,
     )
 
 
@@ -115,6 +135,22 @@ def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
         f"({change}, 95 % {span}, n = {len(pairs)}): {meaning}."
     )
     return Forgetting(n=len(pairs), base=base, tuned=tuned, difference=difference, word=word, sentence=text)
+
+
+def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
+    """Return what generating ``n`` answers of the base again changed, with the interval of the share that flipped."""
+    rate = estimate(num_flipped / n, stats.wilson(num_flipped, n))
+    return Noise(
+        n=n,
+        num_changed=num_changed,
+        num_flipped=num_flipped,
+        rate=rate,
+        sentence=(
+            f"Noise floor: the base, decoding {n} records again in other batches, gave {num_changed} other texts and "
+            f"flipped {num_flipped} between right and wrong ({wording.percent(rate.value)}, "
+            f"95 % {wording.percent(rate.low)} to {wording.percent(rate.high)})."
+        ),
+    )
 
 
 def _flips(validation: Pairs) -> Flips:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.report.model import CategoryResult, Curve, Estimate
+from train.report.model import CategoryResult, Confusion, Curve, DataMap, Estimate, Learnt
 
-BAR_WIDTH = 170.0
+SPAN = 170.0
 CURVE_WIDTH, CURVE_HEIGHT = 640.0, 220.0
+MAP_WIDTH, MAP_HEIGHT = 640.0, 380.0
+SHADES = 5
+"""Steps of colour in which a share between 0 and 1 is drawn."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 10.0, 28.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar with its whisker, in units of the picture."""
+class Dot:
+    """One value with the ends of its interval, in units of the picture."""
 
-    width: float
+    at: float
     low: float
     high: float
 
@@ -39,15 +42,27 @@ class CurveChart:
     dots: Sequence[tuple[float, float]]
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
+    told: str
+    """What the picture shows, in words."""
 
 
-def bars(result: CategoryResult, scale: float) -> tuple[Bar, Bar]:
-    """Return the bars of base and tuned; ``scale`` is the value that fills the width."""
-    return _bar(result.base, scale), _bar(result.tuned, scale)
+@dataclass(frozen=True, slots=True)
+class MapChart:
+    """Records by variability (x) and confidence (y): for each shade of correctness the dots, and the ticks."""
+
+    shades: Sequence[Sequence[tuple[float, float]]]
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    told: str
+
+
+def dots(result: CategoryResult, scale: float) -> tuple[Dot, Dot]:
+    """Return the dots of base and tuned; ``scale`` is the value at the right edge."""
+    return _dot(result.base, scale), _dot(result.tuned, scale)
 
 
 def scale_of(results: Sequence[CategoryResult]) -> float:
-    """Return the value that fills the width of a bar: 1 for scores, the largest bound for bits per byte."""
+    """Return the value at the right edge: 1 for scores, the largest bound for bits per byte."""
     return max([1.0, *(max(one.base.high, one.tuned.high) for one in results if not one.higher_is_better)])
 
 
@@ -61,13 +76,13 @@ def curve_chart(curve: Curve) -> CurveChart | None:
     losses = [loss for _, loss in trained + checked]
     x_marks = _marks(0, max(1, *steps))
     y_marks = _marks(min(0.0, *losses), max(1e-6, *losses))
-
-    def place(step: float, loss: float) -> tuple[float, float]:
-        x = _LEFT + (step - x_marks[0]) / (x_marks[-1] - x_marks[0]) * (CURVE_WIDTH - _LEFT - _RIGHT)
-        y = _TOP + (y_marks[-1] - loss) / (y_marks[-1] - y_marks[0]) * (CURVE_HEIGHT - _TOP - _BOTTOM)
-        return round(x, 1), round(y, 1)
-
+    place = _placing(x_marks, y_marks, CURVE_WIDTH, CURVE_HEIGHT)
     return CurveChart(
+        told="; ".join(
+            f"{name} from {points[0][1]:.2f} at step {points[0][0]} to {points[-1][1]:.2f} at step {points[-1][0]}"
+            for name, points in (("training", trained), ("validation", checked))
+            if points
+        ),
         train=_path([place(*point) for point in trained]),
         validation=_path([place(*point) for point in checked]),
         dots=[place(*point) for point in checked],
@@ -76,9 +91,62 @@ def curve_chart(curve: Curve) -> CurveChart | None:
     )
 
 
-def _bar(estimate: Estimate, scale: float) -> Bar:
+def map_chart(found: DataMap | None) -> MapChart | None:
+    """Return the data map as a picture, or None where no record was seen in two epochs."""
+    seen = [(one, one.variability) for one in found.points if one.variability is not None] if found else []
+    if not found or not seen:
+        return None
+    x_marks = _marks(0.0, max(1e-6, *(spread for _, spread in seen)))
+    y_marks = _marks(min(-1e-6, *(one.confidence for one, _ in seen)), 0.0)
+    place = _placing(x_marks, y_marks, MAP_WIDTH, MAP_HEIGHT)
+    shades: list[list[tuple[float, float]]] = [[] for _ in range(SHADES)]
+    for one, spread in seen:
+        shades[shade(one.correctness)].append(place(spread, one.confidence))
+    means = [math.fsum(values) / len(seen) for values in zip(*(_numbers(one) for one, _ in seen), strict=True)]
+    return MapChart(
+        shades=shades,
+        x_ticks=[Tick(place(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
+        y_ticks=[Tick(place(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],
+        told=f"{len(seen)} of {found.n} training records; mean confidence {means[0]:.2f}, "
+        f"mean variability {means[1]:.2f}, mean correctness {means[2]:.2f}",
+    )
+
+
+def confusion_rows(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+    """Return of each row of a confusion matrix the counts, each with its shade: the share of its row."""
+    return [[(count, shade(count / (sum(row) or 1))) for count in row] for row in counts]
+
+
+def right(found: Confusion, counts: Sequence[Sequence[int]]) -> float:
+    """Return the share of records on the diagonal."""
+    return sum(counts[place][place] for place in range(len(found.labels))) / max(1, sum(map(sum, counts)))
+
+
+def shade(share: float) -> int:
+    """Return the step of colour of a share between 0 and 1."""
+    return min(SHADES - 1, int(share * SHADES))
+
+
+def _numbers(one: Learnt) -> tuple[float, float, float]:
+    return one.confidence, one.variability or 0.0, one.correctness
+
+
+def _placing(
+    x_marks: Sequence[float], y_marks: Sequence[float], width: float, height: float
+) -> Callable[[float, float], tuple[float, float]]:
+    """Return what gives the place of a point in a picture whose axes end at the outer marks."""
+
+    def place(across: float, up: float) -> tuple[float, float]:
+        x = _LEFT + (across - x_marks[0]) / (x_marks[-1] - x_marks[0]) * (width - _LEFT - _RIGHT)
+        y = _TOP + (y_marks[-1] - up) / (y_marks[-1] - y_marks[0]) * (height - _TOP - _BOTTOM)
+        return round(x, 1), round(y, 1)
+
+    return place
+
+
+def _dot(estimate: Estimate, scale: float) -> Dot:
     ends = (estimate.value, estimate.low, estimate.high)
-    return Bar(*(round(min(1.0, max(0.0, end / scale)) * BAR_WIDTH, 1) for end in ends))
+    return Dot(*(round(min(1.0, max(0.0, end / scale)) * SPAN, 1) for end in ends))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -164,6 +164,76 @@ class Curve(_Part):
     evals: list[EvalPoint]
 
 
+class Noise(_Part):
+    """What greedy decoding alone changes: the base's answers, generated again in another batch layout."""
+
+    n: int
+    num_changed: int
+    """Completions with another text."""
+    num_flipped: int
+    """Records that went from right to wrong or back."""
+    rate: Estimate
+    """Share that flipped, with Wilson's interval."""
+    sentence: str
+
+
+class Confusion(_Part):
+    """A category whose references are a few labels: which of them was answered for which.
+
+    Only labels that validation records carry are named, since nothing of a test record may be.
+    """
+
+    category: str
+    split: Literal["validation", "test"]
+    labels: list[str]
+    base: list[list[int]]
+    """A row for each label as reference, a column for each as answer; one more column counts all other answers."""
+    tuned: list[list[int]]
+    num_left_out: int
+    """Records whose reference is none of the labels."""
+
+
+class Judged(_Part):
+    """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
+
+    model: str
+    host: str
+    n: int
+    num_tuned: int
+    """Pairs of which the tuned model's answer was preferred, wherever it stood."""
+    num_base: int
+    num_tied: int
+    num_swayed: int
+    """Pairs whose preference went with the place; they count as ties."""
+    num_unscored: int
+    """Pairs without two answers that could be read; no score counts them."""
+    reasons: dict[str, int]
+    """Why, by the number of pairs."""
+    sentence: str
+
+
+class Learnt(_Part):
+    """How one training record was learnt; see `train.dynamics.Dynamic`."""
+
+    id: str
+    category: str
+    epochs: int
+    confidence: float
+    variability: float | None
+    correctness: float
+
+
+class DataMap(_Part):
+    """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
+
+    n: int
+    points: list[Learnt]
+    """All of them, or an even sample of what a picture can show."""
+    hardest: list[Learnt]
+    """Those with the lowest confidence."""
+    most_variable: list[Learnt]
+
+
 class Run(_Part):
     """What made the numbers."""
 
@@ -203,6 +273,10 @@ class Report(_Part):
     """What to keep in mind, as the predictions tell it."""
     remarks: list[str]
     """What to keep in mind, as only the run could tell it."""
+    noise: Noise | None = None
+    confusion: list[Confusion] = Field(default_factory=list)
+    judged: Judged | None = None
+    data_map: DataMap | None = None
 
     def main(self) -> SplitResult:
         """Return the split whose verdicts count."""

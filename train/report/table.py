@@ -6,7 +6,7 @@ import textwrap
 from unicodedata import combining, east_asian_width
 
 from train.report import wording
-from train.report.model import CategoryResult, Report
+from train.report.model import CategoryResult, Flips, Report
 from train.say import visible
 
 _LONGEST_NAME = 32
@@ -49,11 +49,26 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
         lines += [rule, _line(rows[-1], widths, kept)]
     if report.forgetting is not None:
         lines += ["", *_prose(report.forgetting.sentence, columns)]
+    for measured in (report.noise, report.judged):
+        if measured is not None:
+            lines += ["", *_prose(measured.sentence, columns)]
     if report.notes or report.remarks:
         lines.append("")
     for note in report.notes + report.remarks:
         lines += _prose(f"note: {note}", columns)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def flip_lines(flips: Flips) -> list[str]:
+    """Return the validation records that went from wrong to right and back, one a line, those that moved most first."""
+    lines = [f"On validation {flips.num_fixed} records went from wrong to right and {flips.num_broken} back."]
+    for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
+        for one in some:
+            name, category = (visible(text).replace("\n", " ") for text in (one.id, one.category))
+            scores = f"{wording.number(one.score_base)} to {wording.number(one.score_tuned)}"
+            lines.append(f"  {word:6}  {name}  {category or wording.NO_CATEGORY}  {scores}")
+    hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
+    return [*lines, f"  and {hidden} more"] if hidden else lines
 
 
 def _fitting(widths: list[int], columns: int | None) -> list[int]:

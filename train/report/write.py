@@ -123,6 +123,7 @@ def _render(template: str, report: Report, *, autoescape: bool) -> str:
         main=main,
         charts=charts,
         curve=charts.curve_chart(report.curve),
+        data_map=charts.map_chart(report.data_map),
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=[(word, sum(one.verdict == word for one in main.categories)) for word in _WORDS],
     )

@@ -11,16 +11,18 @@ from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
+from train.judge import judge_answers
 from train.loop import FitResult, ValidationScore, fit, restore_weights
 from train.model import load_base
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
-from train.report import Report, Run, table
+from train.report import Noise, Report, Run, table
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
+from train.run.noise import noise_floor
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
 
 
@@ -71,6 +73,7 @@ def _acted(
     ranks = prepared.ranks
     say.talk(f"run {say.visible(run.name)}: measuring the base")
     base = _measured(prepared.model, prepared, folder)
+    noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared) + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
     result = fit(
@@ -89,7 +92,7 @@ def _acted(
     say.talk("measuring the tuned model")
     tuned = _measured(model, prepared, folder)
     if ranks.is_first:
-        _finish(model, prepared, run, result, record, base, tuned, taken)
+        _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     ranks.barrier()
     return Exit.OK
 
@@ -104,12 +107,16 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
 
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
-    tuned: list[Scored], taken: int,
+    tuned: list[Scored], taken: int, noise: Noise | None,
 ) -> None:  # fmt: skip
     """Write the report, the model and the record of a run that ended well."""
+    base, tuned, judged = judge_answers(
+        base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
+    )
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
-        run=_for_report(run, prepared, result, record), folder=run,
+        run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
+        judged=judged,
     )  # fmt: skip
     saved = save_tuned(model, prepared, report, run)
     write_run(

@@ -16,6 +16,7 @@ from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
+from train.judge import require_judge
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
 from train.ranks import ALONE, Ranks, Way, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
@@ -64,6 +65,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
                          "device = cuda; each rank takes its own")  # fmt: skip
     dataset = open_dataset(dataset_path)
     categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
     if not dataset.splits["train"]:
         raise TrainError(
             "E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split"

@@ -21,6 +21,7 @@ from curate.record import CurateError, Finding, Record, Severity, Split
 from curate.workshop.catalog.columns import HEAD, SCHEMA, STATUS, STATUSES, Labelled, Row, Values, head, values_of
 from curate.workshop.catalog.judged import RANKS, judged
 from curate.workshop.catalog.kept import KEPT_FROM, kept_base
+from curate.workshop.catalog.learnt import LEARNT, Learning
 from curate.workshop.catalog.lines import Lines, files_changed
 from curate.workshop.catalog.patch import Patch, Patched
 from curate.workshop.catalog.pieces import Progress
@@ -49,6 +50,7 @@ class Catalog:
         """What a person should know, such as that the catalogue could not be kept on the disk."""
         self.num_judgements = 0
         """How often findings have given all records their status."""
+        self.learning = Learning(workspace)
         self._base = base
         self._patch = Patch()
         self._unseen = Patch()
@@ -102,6 +104,7 @@ class Catalog:
 
     def select(self, where: Filter) -> Rows:
         """Return the rows that ``where`` lets through, in the order of the files."""
+        self.learning.renew({name for term in where.terms for name in term.columns()})
         found = self._of_base(lambda base: self._asked(base, where))
         with self._lock:
             mask = np.zeros(self.num_rows, bool)
@@ -129,6 +132,7 @@ class Catalog:
         """Return ``rows`` sorted by a column, those that are equal in the order of the files.
 
         Prompts and completions are compared by their first characters, ``file`` and ``line`` by the order of the files.
+        Records of which the newest run says nothing come last, whichever way the sort goes.
 
         Raises:
             KeyError: there is no such column.
@@ -136,20 +140,21 @@ class Catalog:
         if by in ("file", "line"):
             return rows.sort(descending=is_descending)
         frame = self.frame([by], rows)
-        return frame.select(pl.col("row").sort_by(by, "row", descending=[is_descending, False]))["row"]
+        return frame.select(pl.col("row").sort_by(by, "row", descending=[is_descending, False], nulls_last=True))["row"]
 
     def frame(self, columns: Collection[str], rows: Rows | None = None, *, is_whole: bool = False) -> pl.DataFrame:
         """Return some columns of ``rows``, by default of every record that is there, beside ``row``, their number.
 
-        The columns are those of `Row`; prompts and completions are cut to their first `HEAD` characters, ``labels`` is
-        a list of structs (who, question, answer), ``status`` an enum from good to bad. With ``is_whole`` also what must
-        not be seen is there: for what is learned from all records, and never for eyes.
+        The columns are those of `Row` and `LEARNT`; prompts and completions are cut to their first `HEAD` characters,
+        ``labels`` is a list of structs (who, question, answer), ``status`` an enum from good to bad. With ``is_whole``
+        also what must not be seen is there: for what is learned from all records, and never for eyes.
 
         Raises:
             KeyError: there is no such column.
         """
-        if unknown := set(columns) - {*SCHEMA, "id", "status"}:
+        if unknown := set(columns) - {*SCHEMA, *LEARNT, "id", "status"}:
             raise KeyError(f"no such column: {', '.join(sorted(unknown))}")
+        self.learning.renew(columns)
         found = self._of_base(lambda base: self._columns(base, columns))
         with self._lock:
             patches = (self._patch, self._unseen) if is_whole else (self._patch,)
@@ -292,6 +297,7 @@ class Catalog:
         sources = (
             ({"status"}, _statuses(self._ranks[: len(base)]).to_frame().lazy()),
             ({"id"}, base.ids.to_frame().lazy()),
+            (set(LEARNT), self.learning.beside(base.ids)),
             (set(SCHEMA), self._texts(base)),
         )
         for columns, source in sources:
@@ -309,6 +315,8 @@ class Catalog:
             found.append(base.ids)
         if "status" in names:
             found.append(_statuses(self._ranks[: len(base)]))
+        if not set(LEARNT).isdisjoint(names):
+            found += self.learning.beside(base.ids).collect().get_columns()
         numbers = pl.Series("row", np.arange(len(base), dtype=np.uint32))
         return pl.DataFrame([numbers, *found]).select("row", *names)
 
@@ -323,7 +331,8 @@ class Catalog:
         """Return changed rows with what comes neither from lines nor from decisions: all columns of `Row`."""
         ranks = np.where(frame["is_dropped"].to_numpy(), _DROPPED, self._ranks[frame["row"].to_numpy()])
         splits = [self._pins.get(name, split) for name, split in frame.select("id", "split").iter_rows()]
-        return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String))
+        learnt = self.learning.columns(frame["id"])
+        return frame.with_columns(_statuses(ranks.astype(np.uint8)), pl.Series("split", splits, pl.String), *learnt)
 
     def _shown(self, row: int) -> Row:
         patched = self._patch.get(row) if row in self._patch else None

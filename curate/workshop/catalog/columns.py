@@ -141,13 +141,19 @@ def _lists(labels: Sequence[Sequence[Labelled]]) -> pl.Series:
     return joined.to_frame().select(pl.col("labels").fill_null(none.first()))["labels"]
 
 
-def states_frame(states: Sequence[State], statuses: Sequence[str], splits: Sequence[str]) -> pl.DataFrame:
-    """Return ``states`` as a frame that every term of a filter can be asked about, with the given status and split."""
+def states_frame(
+    states: Sequence[State], statuses: Sequence[str], splits: Sequence[str], further: Sequence[pl.Series] = ()
+) -> pl.DataFrame:
+    """Return ``states`` as a frame that every term of a filter can be asked about, with the given status and split.
+
+    ``further`` are columns that neither lines nor decisions tell, such as those of a run.
+    """
     frame = frame_of([values_of(state.record, state.answers) for state in states])
     return frame.with_columns(
         pl.Series("id", [state.record.id for state in states], pl.String),
         pl.Series("status", statuses, STATUS),
         pl.Series("split", splits, pl.String),
+        *further,
     )
 
 

@@ -5,7 +5,7 @@ from curate.workshop.runs.contrast import Difference, Regression, differences, g
 from curate.workshop.runs.errand import Errand, Said, begin, gate, plan, resume
 from curate.workshop.runs.look import Run, Standing, log_tail, look, runs_of
 from curate.workshop.runs.metrics import End, Look, Metrics, Step, thinned
-from curate.workshop.runs.paired import Comparison, Paired, Scored, compare, read_scored
+from curate.workshop.runs.paired import Comparison, Paired, compare
 
 __all__ = [
     "Beside",
@@ -21,7 +21,6 @@ __all__ = [
     "Regression",
     "Run",
     "Said",
-    "Scored",
     "Standing",
     "Step",
     "begin",
@@ -32,7 +31,6 @@ __all__ = [
     "log_tail",
     "look",
     "plan",
-    "read_scored",
     "regressions",
     "resume",
     "runs_of",

@@ -9,7 +9,7 @@ from curate.feedback import Results, read_results
 from curate.record import CurateError, Json
 from curate.workshop.runs.contrast import Difference, Regression, differences, regressions
 from curate.workshop.runs.look import Run
-from curate.workshop.runs.paired import ALPHA, Comparison, compare, read_scored
+from curate.workshop.runs.paired import ALPHA, Comparison, compare
 from curate.workspace import Workspace
 
 
@@ -52,7 +52,7 @@ class Beside:
 
 
 def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
-    """Put ``second`` beside ``first``, or beside its base with None. Reads all predictions: call it in a thread.
+    """Put ``second`` beside ``first``, or beside its base with None. Asks the trainer: call it in a thread.
 
     Raises:
         CurateError: E918 when a report or feedback cannot be read, E911 when the newest dataset was changed.
@@ -68,7 +68,7 @@ def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
     notes: list[str] = []
     found: Comparison | None = None
     try:
-        found = compare(read_scored(first.folder, split), read_scored(second.folder, split), split)
+        found = compare(first.folder, second.folder, split)
         notes += _notes(found)
     except CurateError as error:
         notes.append(f"paired differences are not reported: {error.message}")

@@ -1,40 +1,21 @@
-"""Two runs side by side on the records that both were scored on: paired differences, and what chance could have done.
+"""Two runs side by side on the records that both were scored on, as `train compare` computes it.
 
-Records that repeat one another are one piece of evidence: whole clusters are drawn and flipped, never records (Miller
-2024, arXiv:2411.00640, section 2.2). Rules, seeds and methods are those of `train compare`, so that both say the same.
+The statistics are the trainer's: it is asked as a program, so that the screen and its command say the same.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
-import orjson
-
-from curate.record import CurateError
+from curate.record import CurateError, Json
 from curate.say import one_line
-from curate.workshop.runs.chance import CONFIDENCE, by_cluster, difference_interval, holm, mcnemar, resampled, sign_flip
+from curate.trainer import trainer_command
 
-PREDICTIONS_FILE = "predictions.jsonl"
 ALPHA = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What is compared of one record: its score under the tuned model, None where it has none.
-
-    ``key`` must be equal in two runs for their scores to be comparable. Nothing of it may be shown for a test record.
-    """
-
-    id: str
-    category: str
-    cluster: str
-    key: tuple[str, str, int]
-    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,111 +77,40 @@ class Comparison:
     num_unscored: int
 
 
-def read_scored(folder: Path, split: str) -> list[Scored]:
-    """Return what the run in ``folder`` says of the records of one split.
+def compare(first: Path, second: Path, split: str) -> Comparison:
+    """Compare the tuned models of two finished runs on one split, category by category; takes about a second.
 
     Raises:
-        CurateError: E918 with the line, when its predictions are missing or not what a trainer writes there.
+        CurateError: E918 with what the trainer says, when it cannot compare them or their files cannot be read.
     """
-    path, number, found = folder / PREDICTIONS_FILE, 0, []
-    try:
-        with path.open("rb") as lines:
-            for line in lines:
-                number += 1
-                row = orjson.loads(line)
-                if row["split"] == split:
-                    found.append(_scored(row))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        told = f"{one_line(str(path))}:{number}: {one_line(str(error), 120)}"
-        raise CurateError("E918 bad-report", told, "Evaluate the run again with `train eval`.") from error
-    return found
-
-
-def compare(first: Sequence[Scored], second: Sequence[Scored], split: str, *, resamples: int = 2000) -> Comparison:
-    """Compare the tuned models of two runs on the records that both scored in the same way, category by category.
-
-    Raises:
-        ValueError: fewer than one resample is asked for.
-    """
-    others = {one.id: one for one in second}
-    both = [(one, others[one.id]) for one in first if one.id in others]
-    same = [(a, b) for a, b in both if (a.category, a.key) == (b.category, b.key)]
-    groups: dict[str, list[tuple[Scored, Scored]]] = {}
-    for a, b in same:
-        if a.score is not None and b.score is not None:
-            groups.setdefault(a.category, []).append((a, b))
-    drafts = [_paired(split, category, pairs, resamples) for category, pairs in sorted(groups.items())]
-    adjusted = holm([draft.p for draft in drafts])
-    rows = tuple(_adjusted(draft, p) for draft, p in zip(drafts, adjusted, strict=True))
+    done = subprocess.run(
+        trainer_command("compare", str(first.absolute()), str(second.absolute()), "--json"), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        told = next((line for line in lines if line.startswith("error[")), f"exit code {done.returncode}")
+        raise CurateError("E918 bad-report", one_line(told, 300), "Evaluate the run again with `train eval`.")
+    told_of = json.loads(done.stdout)
+    parts: dict[str, Mapping[str, Json]] = {part["split"]: part for part in told_of["report"]["splits"]}
+    part = parts.get(split, {})
+    # What has no score is compared by likelihood there, which is not in the unit of scores.
+    rows = tuple(_paired(one) for one in part.get("categories", ()) if one["higher_is_better"])
+    counts = told_of["splits"].get(split, {})
     return Comparison(
-        split,
-        rows,
-        _macro(split, groups, rows, resamples),
-        len(same),
-        len(first) + len(second) - 2 * len(both),
-        len(both) - len(same),
-        len(same) - sum(len(pairs) for pairs in groups.values()),
-    )
+        split, rows, _macro(part["macro"]) if part.get("macro") else None,
+        *(counts.get(name, 0) for name in ("shared", "lone", "changed", "unscored")),
+    )  # fmt: skip
 
 
-def _paired(split: str, category: str, pairs: Sequence[tuple[Scored, Scored]], resamples: int) -> Paired:
-    before = [a.score for a, _ in pairs if a.score is not None]
-    after = [b.score for _, b in pairs if b.score is not None]
-    differences = _differences(pairs)
-    clusters = [a.cluster for a, _ in pairs]
-    seed = _seed(split, category)
-    better, worse = sum(one > 0 for one in differences), sum(one < 0 for one in differences)
-    if set(before) | set(after) <= {0.0, 1.0} and len(set(clusters)) == len(clusters):
-        test, p = "mcnemar", mcnemar(better, worse)
-    else:
-        test, p = "sign-flip", sign_flip([float(row[0]) for row in by_cluster(differences, clusters)], seed)
-    low, high = difference_interval(differences, clusters, seed, resamples)
-    first, second = (math.fsum(side) / len(pairs) for side in (before, after))
-    return Paired(category, len(pairs), first, second, second - first, low, high, test, p, p, better, worse)
+def _paired(one: Mapping[str, Json]) -> Paired:
+    change = one["difference"]
+    return Paired(
+        one["category"], one["n"], one["base"]["value"], one["tuned"]["value"], change["value"], change["low"],
+        change["high"], one["test"], one["p"], one["p_adjusted"], one["better"], one["worse"],
+    )  # fmt: skip
 
 
-def _macro(
-    split: str, groups: Mapping[str, Sequence[tuple[Scored, Scored]]], rows: Sequence[Paired], resamples: int
-) -> Macro | None:
-    """Return the mean over the categories; clusters are drawn within each, and flipped across all of them."""
-    import numpy as np
-
-    if not rows:
-        return None
-    draws, parts = [], list[float]()
-    for category, pairs in sorted(groups.items()):
-        clusters, differences = [a.cluster for a, _ in pairs], _differences(pairs)
-        draws.append(resampled(by_cluster(differences, clusters), _seed(split, category, "macro"), resamples))
-        weighted: dict[str, float] = {}
-        for cluster, difference in zip(clusters, differences, strict=True):
-            weighted[cluster] = weighted.get(cluster, 0.0) + difference / (len(rows) * len(pairs))
-        parts += weighted.values()
-    low, high = np.quantile(np.mean(draws, axis=0), ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    first, second, mean = (
-        math.fsum(getattr(row, name) for row in rows) / len(rows) for name in ("first", "second", "difference")
-    )
-    return Macro(first, second, mean, float(low), float(high), sign_flip(parts, _seed(split, "macro")))
-
-
-def _differences(pairs: Sequence[tuple[Scored, Scored]]) -> list[float]:
-    return [b.score - a.score for a, b in pairs if a.score is not None and b.score is not None]
-
-
-def _seed(*names: str) -> list[int]:
-    return [crc32(name.encode("utf-8", "surrogatepass")) for name in names]
-
-
-def _adjusted(one: Paired, p: float) -> Paired:
-    return replace(one, p_adjusted=p)
-
-
-def _scored(row: Mapping[str, Any]) -> Scored:
-    texts = [row[name] for name in ("id", "category", "cluster", "reference", "metric")]
-    score = (row["tuned"]["scores"] or {}).get(row["metric"])
-    num_bytes = row["tuned"]["num_bytes"]
-    if not all(type(text) is str for text in texts) or type(num_bytes) is not int:
-        raise TypeError("id, category, cluster, reference and metric are texts, num_bytes is a number")
-    if score is not None and not (type(score) in (int, float) and 0 <= score <= 1):
-        raise ValueError("a score lies in 0 to 1")
-    name, category, cluster, reference, metric = texts
-    return Scored(name, category, cluster, (reference, metric, num_bytes), None if score is None else float(score))
+def _macro(one: Mapping[str, Json]) -> Macro:
+    change = one["difference"]
+    return Macro(one["base"]["value"], one["tuned"]["value"], change["value"], change["low"], change["high"], one["p"])

@@ -39,7 +39,7 @@ def write_run(folder, report, *, share, after, epochs):
     about = {"status": "finished", "seed": 13, "recipe": {"base": "tiny-base", "epochs": epochs},
              "dataset": {"name": "v1", "sha256": "0" * 64}, "facts": {"base": "ab" * 32}}  # fmt: skip
     (folder / "run.json").write_text(json.dumps(about))
-    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "report.json").write_text(json.dumps(report | {"resamples": 2000}))
     (folder / "report.html").write_text("<p>report</p>")
     for name, rows in (("predictions.jsonl", predictions(epochs, share)), ("feedback.jsonl", feedback(after))):
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))

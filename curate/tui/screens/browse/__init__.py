@@ -199,6 +199,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._since.clear()
 
         def found() -> Rows:
+            catalog.learning.renew(SETS[self._set])
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
         def show(rows: Rows) -> None:
@@ -244,8 +245,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     # What is shown.
 
     def _show(self, rows: Rows) -> None:
-        self._rows = rows
-        names = SETS[self._set]
+        self._rows, names = rows, SETS[self._set]
         at, self._at = self._at or self.table.current, ""
         source = CatalogRows(self.workshop.catalog, rows, names)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
@@ -385,6 +385,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._set = (self._set + 1) % len(SETS)
         if (rows := self._found) is not None:
             self._show(rows)
+            self._ask()
 
     def action_view(self) -> None:
         """Show the record as its texts, as JSON, or beside its line."""

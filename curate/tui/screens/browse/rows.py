@@ -57,23 +57,33 @@ SHOWN: Mapping[str, Shown] = {
     "kind": Shown(Column("kind", 11), Column("kind", 11), lambda row: row.kind),
     "place": Shown(Column("file", 22), Column("file", 15), lambda row: f"{row.file}:{row.line}"),
 }
+NUMBERS: Mapping[str, tuple[Column, Column]] = {
+    "confidence": (Column("confidence", 10, True), Column("conf.", 7, True)),
+    "variability": (Column("variability", 11, True), Column("var.", 7, True)),
+}
+"""Columns of what the newest run says, wide and tight."""
 SETS: Sequence[tuple[str, ...]] = (
     ("id", "category", "status", "prompt", "tokens"),
     ("id", "status", "prompt", "completion", "tokens"),
     ("id", "category", "status", "split", "source", "prompt"),
     ("id", "place", "kind", "status", "prompt"),
+    ("id", "category", "confidence", "variability", "prompt"),
 )
 """What `c` shows, one after the other; the first value of each names the record."""
 SORTS: Mapping[str, str] = {
     "file": "file order", "id": "id", "category": "category", "status": "status", "tokens": "~tok",
-    "split": "split", "prompt": "prompt",
+    "split": "split", "prompt": "prompt", "confidence": "confidence", "variability": "variability",
 }  # fmt: skip
 """What `s` sorts by, one after the other, and how that is called."""
 
 
 def columns_of(names: Sequence[str], width: int) -> list[Column]:
     """Return the columns called ``names`` for a terminal of ``width`` columns."""
-    return [SHOWN[name].tight if width < ROOMY else SHOWN[name].column for name in names]
+    is_tight = width < ROOMY
+    return [
+        NUMBERS[name][is_tight] if name in NUMBERS else SHOWN[name].tight if is_tight else SHOWN[name].column
+        for name in names
+    ]
 
 
 class CatalogRows:
@@ -96,6 +106,11 @@ class CatalogRows:
 
     def _values(self, row: Row) -> Iterable[str]:
         for name in self._names:
+            if name in NUMBERS:
+                learnt = self._catalog.learning.by_id.get(row.id)
+                number = getattr(learnt, name, None)
+                yield "-" if number is None else f"{number:.2f}"
+                continue
             # Before a validation nothing is known but what was dropped.
             is_unknown = name == "status" and row.status == "ok" and not self._catalog.is_judged
             yield UNKNOWN if is_unknown else SHOWN[name].value(row)

@@ -1,0 +1,245 @@
+"""What a report adds to its verdicts: noise floor, confusion, the data map; and that `train eval` keeps them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
+
+from train.cli import cli
+from train.data import open_dataset
+from train.dynamics import Dynamic
+from train.errors import TrainError
+from train.evaluate import category_specs, evaluate_model
+from train.predictions import Scored
+from train.recipe import effective
+from train.render import Renderer
+from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
+from train.report.confusion import confusions
+from train.report.write import html, markdown
+from train.run import noise as noise_module
+from train.run.noise import noise_floor
+
+LABELS = ["billing", "returns", "other"]
+
+
+def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str = "routing") -> list[Any]:
+    sides: list[list[Scored]] = [[], []]
+    for number, (reference, *said) in enumerate(answers):
+        for side, text in zip(sides, said, strict=True):
+            score = {"exact": float(text == reference)}
+            name = f"{category}-{split}-{number}"
+            side.append(Scored(name, split, category, name, reference, 3.0, 2, 7, text, True, "exact", score))
+    return sides
+
+
+def _joined(*parts: Any) -> tuple[list[Scored], list[Scored]]:
+    return [one for base, _ in parts for one in base], [one for _, tuned in parts for one in tuned]
+
+
+def test_confusion_counts_as_numpy_does() -> None:
+    rng = np.random.default_rng(1)
+    drawn = [tuple(str(rng.choice([*LABELS, "nonsense"])) for _ in range(2)) for _ in range(60)]
+    answers = [(LABELS[n % 3], base, tuned) for n, (base, tuned) in enumerate(drawn)]
+    (found,) = confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation")
+    assert found.labels == sorted(LABELS)
+    for side, column in ((found.base, 1), (found.tuned, 2)):
+        wanted = np.zeros((3, 4), int)
+        for answer in answers:
+            places = {label: place for place, label in enumerate(found.labels)}
+            wanted[places[answer[0]], places.get(answer[column], 3)] += 1
+        assert side == wanted.tolist()
+
+
+def test_case_and_white_space_do_not_make_another_label() -> None:
+    answers = [("Yes", " yes ", "no")] * 4 + [("no", "NO", "maybe")] * 4
+    (found,) = confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation")
+    assert found.labels == ["no", "Yes"]
+    assert found.base == [[4, 0, 0], [0, 4, 0]]
+    assert found.tuned == [[0, 0, 4], [4, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(f"answer {n}", "x", "y") for n in range(30)],
+        [("one and the same", "x", "y")] * 30,
+        [("a" * 50, "x", "y"), ("b", "x", "y")] * 10,
+        [("a\nb", "x", "y"), ("b", "x", "y")] * 10,
+        [("a", "x", "y"), ("b", "x", "y")],
+    ],
+)
+def test_answers_are_no_labels(answers: list[tuple[str, str, str]]) -> None:
+    assert confusions(list(zip(*_labelled("validation", answers), strict=True)), "validation") == []
+
+
+def test_a_label_that_only_test_records_carry_is_counted_and_not_named() -> None:
+    validation = _labelled("validation", [(label, label, label) for label in LABELS] * 5)
+    test = _labelled("test", [("billing", "other", "billing")] * 8 + [("secret", "secret", "secret")] * 3)
+    report = build_report(*_joined(validation, test), run=Run(id="r"))
+    (found,) = report.confusion
+    assert (found.split, found.num_left_out) == ("test", 3)
+    assert sum(map(sum, found.tuned)) == 8
+    assert "secret" not in json.dumps(report.model_dump(mode="json"))
+    for text in (html(report), markdown(report)):
+        assert "billing" in text
+        assert "secret" not in text
+
+
+def test_the_data_map_keeps_the_hardest_and_the_most_variable(tmp_path: Path) -> None:
+    learnt = [Dynamic(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
+    found = data_map(learnt)
+    assert found is not None
+    assert (found.n, len(found.points)) == (1000, 600)
+    assert [one.id for one in found.hardest] == [f"t{n}" for n in range(999, 989, -1)]
+    assert found.most_variable[0].variability == max(one.variability or 0 for one in learnt)
+    assert data_map(reversed(learnt)) == found
+    assert data_map([]) is None
+    assert read_data_map(tmp_path / "none.jsonl") is None
+    (tmp_path / "feedback.jsonl").write_text('{"split": "train", "epochs": 2}\n')
+    with pytest.raises(TrainError, match=r"feedback.jsonl:1"):
+        read_data_map(tmp_path / "feedback.jsonl")
+
+
+def test_the_noise_floor_is_a_share_with_wilsons_interval() -> None:
+    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
+    noise = noise_of(50, 4, 2)
+    wanted = scipy_stats.binomtest(2, 50).proportion_ci(method="wilson")
+    assert (noise.rate.low, noise.rate.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+    assert "50 records" in noise.sentence
+    assert "flipped 2" in noise.sentence
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Any:
+    rows = {
+        "train": some_rows(4, prefix="t"),
+        "validation": some_rows(30, prefix="v"),
+        "test": some_rows(40, prefix="x"),
+    }
+    dataset = open_dataset(write_dataset(tmp_path / "v1", rows))
+    model = make_model("llama")
+    return SimpleNamespace(
+        dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}),
+        renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model,
+        categories=category_specs(dataset.manifest["categories"]),
+    )  # fmt: skip
+
+
+def _measured(prepared: Any) -> list[Scored]:
+    return [
+        one
+        for split in ("validation", "test")
+        for one in evaluate_model(
+            prepared.model, prepared.renderer, prepared.dataset.splits[split], prepared.categories, prepared.recipe,
+            split=split,
+        )
+    ]  # fmt: skip
+
+
+def test_the_noise_floor_decodes_fifty_rows_again_in_other_batches(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = _measured(prepared)
+    seen: list[Any] = []
+    predict = noise_module.predict
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        seen.append((arguments[2], options["batch_tokens"]))
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(noise_module, "predict", watched)
+    noise = noise_floor(prepared.model, prepared, base)
+    assert noise is not None
+    ((rows, batch_tokens),) = seen
+    assert (noise.n, len(rows)) == (50, 50)
+    assert batch_tokens < sum(len(prepared.renderer.prompt(row).ids) + 6 for row in rows) / 3
+    # In float32 on a CPU, two tokens are never so near to one another.
+    assert (noise.num_changed, noise.num_flipped) == (0, 0)
+
+
+def test_a_model_that_answers_otherwise_is_noticed(prepared: Any) -> None:
+    base = _measured(prepared)
+    noise = noise_floor(make_model("llama", seed=9), prepared, base)
+    assert noise is not None
+    assert noise.num_changed > 40
+    assert noise_floor(prepared.model, prepared, []) is None
+
+
+# peft reads a property that transformers renamed.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callable[..., Path], tmp_path: Path) -> None:
+    def rows(prefix: str, num: int) -> list[Any]:
+        return [
+            chat_row(f"{prefix}{n}", f"the red cat {n}", ("yes", "no")[n % 2], category="routing") for n in range(num)
+        ]
+
+    splits = {"train": rows("t", 24), "validation": rows("v", 8), "test": rows("x", 8)}
+    dataset = write_dataset(tmp_path / "v1", splits)
+    arguments = ["--set", "eval.max_new_tokens=4", "--set", "eval.resamples=100", "--set", "batch_size=8"]
+    run = tmp_path / "r"
+    done = CliRunner().invoke(
+        cli, ["run", str(dataset), "--base", str(bases()), *arguments, "--out", str(run)], standalone_mode=False
+    )
+    assert done.exception is None, done.exception
+    assert "Noise floor" in done.stdout
+    feedback = [json.loads(line) for line in (run / "feedback.jsonl").read_text().splitlines()]
+    trained = [row for row in feedback if row["split"] == "train"]
+    assert len(trained) == 24
+    assert all(row["epochs"] == 2 and row["confidence"] < 0 and row["variability"] >= 0 for row in trained)
+    report = read_report(run)
+    assert report.noise is not None
+    assert report.noise.n == 16
+    assert report.data_map is not None
+    assert report.data_map.n == 24
+    assert [one.labels for one in report.confusion] == [["no", "yes"]]
+    before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
+    assert CliRunner().invoke(cli, ["eval", str(run)], standalone_mode=False).exception is None
+    assert {name: (run / name).read_bytes() for name in before} == before
+    # A report of an earlier version has none of it, and is read as before.
+    old = json.loads(before["report.json"])
+    for name in ("noise", "confusion", "judged", "data_map"):
+        del old[name]
+    (run / "report.json").write_text(json.dumps(old))
+    assert read_report(run).noise is None
+    write_report(read_report(run), run)
+
+
+def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
+    hostile = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a|b\x1b[31m", "{{ 7*7 }}"]
+    answers = [(label, label, "\u202eother") for label in hostile] * 5
+    parts = _labelled("validation", answers, category="<b>x</b>")
+    learnt = [Dynamic(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
+    judged = Judged(
+        model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
+        reasons={}, sentence=f"The judge {hostile[0]} said so.",
+    )  # fmt: skip
+    report = build_report(*parts, run=Run(id="r"), judged=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
+    assert report.confusion
+    page = html(report)
+    assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)
+    assert page.count("&lt;script&gt;") >= 4
+    assert "\x1b" not in page + markdown(report)
+    assert "\u202e" not in page
+    assert page.count('role="img"') == 2
+    assert page.count("<circle") == 4 + 2
+    outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", markdown(report))
+    assert not re.search(r"<[a-z!/]", outside)
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_run_of_one_epoch_has_no_spread_to_draw() -> None:
+    parts = _labelled("validation", [("yes", "no", "yes")] * 4)
+    learnt = [Dynamic(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
+    page = html(build_report(*parts, run=Run(id="r"), data_map=data_map(learnt)))
+    assert "seen in one epoch only" in page
+    assert "Hardest to learn" in page
+    assert "Most variable" not in page

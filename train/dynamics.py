@@ -1,0 +1,129 @@
+"""How a run learnt each training record: the log-probability of its completion, epoch by epoch.
+
+The data map of Swayamdipta et al. 2020, "Dataset Cartography" (arXiv:2009.10795): records whose completion is likely
+throughout are easy, those that never become likely are hard or wrong, those that come and go are ambiguous. Its numbers
+fall out of the loss that a step computes anyway, so they cost no further pass.
+
+N training records, S supervised tokens, B records of a micro-batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+PART = "dynamics"
+"""The file of a checkpoint that carries what was gathered so far."""
+_LIKELY = math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """How one training record was learnt.
+
+    ``confidence`` is the mean over ``epochs`` of the completion's mean log-probability a token, in nats, each time
+    before the step that learnt from it; 0 is certain. ``variability`` is its standard deviation over the epochs (of
+    all of them, as in the paper), None after a single one. ``correctness`` is the mean share of tokens with a
+    probability above one half, which greedy decoding is thus sure to choose.
+    """
+
+    id: str
+    category: str
+    epochs: int
+    confidence: float
+    variability: float | None
+    correctness: float
+
+
+class Dynamics:
+    """Running means by record, on the device that trains; nothing is read back before the run asks for it."""
+
+    def __init__(self, sizes: Sequence[int], device: torch.device | str) -> None:
+        """Begin with nothing seen; ``sizes`` are the supervised tokens of each record."""
+        # torch is slow to import, and reports are rebuilt without it.
+        import torch
+
+        self.sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
+        # Moments in one pass (Welford 1962, Technometrics 4:419): memory does not grow with the epochs.
+        self.state = {
+            name: torch.zeros(len(sizes), dtype=torch.float32, device=device)
+            for name in ("epochs", "mean", "squares", "likely")
+        }
+
+    def of_step(self, places: Sequence[int]) -> Seen:
+        """Return what gathers the micro-batches of a step, whose records' ``places`` all differ."""
+        return Seen(places, self.sizes)
+
+    def take(self, places: Sequence[int], values: torch.Tensor) -> None:
+        """Take in a step: ``places`` of its records, and their ``values`` [2, records] as `Seen` has them.
+
+        Where several processes computed the step, each its part, the values are the sum of theirs.
+        """
+        import torch
+
+        state, where = self.state, torch.tensor(places).to(values.device, non_blocking=True)
+        now, likely = values
+        state["epochs"][where] += 1
+        state["likely"][where] += likely
+        off = now - state["mean"][where]
+        state["mean"][where] += off / state["epochs"][where]
+        state["squares"][where] += off * (now - state["mean"][where])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the state as a checkpoint keeps it, on the CPU."""
+        return {name: tensor.cpu() for name, tensor in {**self.state, "sizes": self.sizes}.items()}
+
+    def restore(self, saved: Mapping[str, torch.Tensor]) -> bool:
+        """Go on from what `tensors` returned; False, and nothing is taken, where that was of other records."""
+        if not (saved.keys() >= {*self.state, "sizes"} and saved["sizes"].equal(self.sizes.cpu())):
+            return False
+        self.state = {name: saved[name].to(self.sizes.device) for name in self.state}
+        return True
+
+    def by_record(self, names: Sequence[tuple[str, str]]) -> list[Dynamic]:
+        """Return what was gathered of each record that was trained on, in order; ``names`` are (id, category)."""
+        columns = (self.state[name].tolist() for name in ("epochs", "mean", "squares", "likely"))
+        return [
+            Dynamic(
+                name,
+                category,
+                int(epochs),
+                mean,
+                math.sqrt(max(0.0, squares) / epochs) if epochs > 1 else None,
+                likely / epochs,
+            )
+            for (name, category), epochs, mean, squares, likely in zip(names, *columns, strict=True)
+            if epochs
+        ]
+
+
+class Seen:
+    """What the micro-batches of one step tell of its records; of those that were not seen here, zero."""
+
+    def __init__(self, places: Sequence[int], sizes: torch.Tensor) -> None:
+        """Begin with nothing; ``sizes`` are the supervised tokens of all records of the run."""
+        import torch
+
+        self.places = list(places)
+        self.values = torch.zeros((2, len(self.places)), dtype=torch.float32, device=sizes.device)
+        """[2, records]: mean log-probability a token, and share of likely tokens."""
+        self._sizes = sizes
+        self._columns = {place: column for column, place in enumerate(self.places)}
+
+    def see(self, places: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
+        """Take in a micro-batch: ``places`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
+
+        A record stands in a micro-batch once and whole.
+        """
+        import torch
+
+        where = torch.tensor([list(places), [self._columns[place] for place in places]])
+        records, columns = where.to(nll.device, non_blocking=True)
+        sums = torch.zeros((2, len(places)), dtype=torch.float32, device=nll.device)
+        sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
+        self.values[:, columns] = sums / self._sizes[records]

@@ -1,0 +1,63 @@
+"""The data map of a run: how its training records were learnt, as `feedback.jsonl` carries it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from zlib import crc32
+
+from train.dynamics import Dynamic
+from train.errors import TrainError
+from train.predictions import LEARNT
+from train.report.model import DataMap, Learnt
+
+MOST_POINTS = 600
+SHOWN = 10
+
+
+def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
+    """Return the map of the records that were trained on, None where there is none."""
+    learnt = [Learnt(**{name: getattr(one, name) for name in ("id", "category", *LEARNT)}) for one in dynamics]
+    if not learnt:
+        return None
+    learnt.sort(key=lambda one: one.id)
+    varied = [one for one in learnt if one.variability]
+    return DataMap(
+        n=len(learnt),
+        points=_sample(learnt),
+        hardest=sorted(learnt, key=lambda one: one.confidence)[:SHOWN],
+        most_variable=sorted(varied, key=lambda one: -(one.variability or 0.0))[:SHOWN],
+    )
+
+
+def read_data_map(path: Path) -> DataMap | None:
+    """Return the map that a run's `feedback.jsonl` holds; None where it is missing or of an earlier version.
+
+    Raises:
+        TrainError: E935 bad-predictions with the line.
+    """
+    if not path.exists():
+        return None
+    found, number = [], 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                if row["split"] == "train" and "epochs" in row:
+                    found.append(Dynamic(**{name: row[name] for name in ("id", "category", *LEARNT)}))
+        return data_map(found)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainError(
+            "E935 bad-predictions",
+            f"{path}:{number}: {type(error).__name__}: {reason}",
+            "Is this the folder of a finished run?",
+        ) from error
+
+
+def _sample(learnt: Sequence[Learnt]) -> list[Learnt]:
+    """Return at most as many as a picture can show, the same ones each time, in the order of ``learnt``."""
+    order = sorted(range(len(learnt)), key=lambda place: crc32(learnt[place].id.encode("utf-8", "surrogatepass")))
+    return [learnt[place] for place in sorted(order[:MOST_POINTS])]
