@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
@@ -14,7 +15,7 @@ from train.render.example import Example, Prompt, Rendered
 from train.render.messages import all_texts, last_answer, prepared
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
-from train.render.turns import Turn, Turns
+from train.render.turns import Located, Turn, Turns
 
 if TYPE_CHECKING:
     from train.data import Row
@@ -122,13 +123,33 @@ class Renderer:
             return None
         known = self._prompts.get(id(row))
         if known is None:
-            self._refuse_control(row)
-            messages = prepared(row.messages, self.template)
-            layout = self.conversations.layout(messages, row.tools)
-            turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+            located = self.located(row)
             reference = row.messages[last_answer(row.messages)]["content"] or ""
-            known = self._prompts[id(row)] = row, Prompt(row.id, self._encode(layout, [turn])[1].ids, reference)
+            known = self._prompts[id(row)] = (
+                row,
+                Prompt(row.id, self._encode(located.layout, [located.turn])[1].ids, reference),
+            )
         return known[1]
+
+    def located(self, row: Row) -> Located:
+        """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
+        self._refuse_control(row)
+        messages = prepared(row.messages or (), self.template)
+        layout = self.conversations.layout(messages, row.tools)
+        turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+        return Located(messages, layout, turn)
+
+    @cached_property
+    def served_bos(self) -> str:
+        """The beginning-of-text token, where the tokenizer adds it and the template does not write it; else ""."""
+        text = self.conversations.render([{"role": "user", "content": "question"}], None)
+        bos = str(self.tokenizer.bos_token)
+        return bos if self.encoder.is_adding_bos and not text.startswith(bos) else ""
+
+    @property
+    def served_template(self) -> str:
+        """The template for programs that add no token to a rendered text, as all that serve chats do."""
+        return ("{{ bos_token }}" if self.served_bos else "") + self.template
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""

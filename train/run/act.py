@@ -111,6 +111,7 @@ def _begin(
         "recipe": dict(shown_settings(prepared.recipe)),
         "recipe_folder": str((folder or Path()).resolve()),
         "objective": prepared.objective,
+        "examples": len(prepared.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),

@@ -1,0 +1,228 @@
+"""An lm-eval task folder: the test split as the renderer rendered it, scored by the same metrics and stops.
+
+A category gives a task of answers (generate_until), one of the loss (bits per byte of the reference), and where its
+scorer has choices one of multiple choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from train import say
+from train.data import Row
+from train.errors import TrainError
+from train.evaluate import CategorySpec
+from train.metrics import normalised, scorer
+from train.out.adapter import stop_texts
+from train.out.source import Source
+from train.render import Renderer, RowFault
+
+CODE = "scores.py"
+_MOST_NAMED = 10
+
+
+def write(source: Source, work: Path, _dtype: str) -> None:
+    """Fill ``work`` with tasks, their records and the code that scores them.
+
+    Raises TrainError "E905 cannot-express" with the records that a harness would see otherwise.
+    """
+    rows = _rows(source)
+    limit = _limit(source, rows)
+    stops = stop_texts(source)
+    group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.run.name)}"
+    default = CategorySpec(scorer(""), {}, is_default=True)
+    told, tasks = {}, []
+    for category in sorted({row.category for row in rows}):
+        spec, name = source.categories.get(category, default), f"{group}_{_slug(category)}"
+        documents = [_document(source.renderer, row, spec) for row in rows if row.category == category]
+        _write_lines(work / f"{name}.jsonl", documents)
+        told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
+        alias = " ".join(say.visible(category).split()) or "(no category)"
+        made = _tasks(name, alias, spec.metric.primary, stops, limit)
+        if _choices(spec):
+            made.append(_choice_task(name, alias, documents, work))
+        for task in made:
+            (work / f"{task['task']}.yaml").write_text(_yaml(task), encoding="utf-8")
+        tasks += [task["task"] for task in made]
+    (work / f"{group}.yaml").write_text(_yaml({"group": group, "task": tasks}), encoding="utf-8")
+    (work / "categories.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (work / CODE).write_text((Path(__file__).parent / "scores.py.txt").read_text(encoding="utf-8"), encoding="utf-8")
+    model = '"pretrained=MODEL,dtype=float32,add_bos_token=False"'
+    # The prompts hold their own beginning-of-text token, where there is one.
+    say.data(f"lm-eval run --model hf --model_args {model} --include_path FOLDER --tasks {group}")
+
+
+def _rows(source: Source) -> list[Row]:
+    """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
+    rows = source.dataset.splits["test"]
+    if raw := [row.id for row in rows if not row.messages]:
+        say.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {_named(raw)}")
+    rows = [row for row in rows if row.messages]
+    rendered = source.renderer.examples(rows)
+    if rendered.skipped:
+        say.talk(f"warning: {len(rendered.skipped)} records over max_length are left out: {_named(rendered.skipped)}")
+    if rendered.cut:
+        raise TrainError(
+            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {_named(rendered.cut)}",
+            "train with on_too_long = skip, or a larger max_length",
+        )  # fmt: skip
+    kept = {example.id: example.ids for example in rendered.examples}
+    rows = [row for row in rows if row.id in kept]
+    if not rows:
+        raise TrainError("E905 cannot-express", "no test record can be asked", "export a data set with a test split")
+    if odd := [row.id for row in rows if not _is_same_tokens(source.renderer, row, kept[row.id])]:
+        raise TrainError(
+            "E905 cannot-express", f"a program that gets text makes other tokens of {len(odd)} records: {_named(odd)}",
+            "control tokens in the data do that; train preview shows them",
+        )  # fmt: skip
+    return rows
+
+
+def _is_same_tokens(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
+    """Whether text -> tokens without further care gives the tokens that were trained and asked, on both sides."""
+    prompt, answer = served(renderer, row)
+    asked = renderer.prompt(row)
+    assert asked is not None, "only rows with messages are here"
+    whole = plain_ids(renderer, prompt + answer)
+    context = plain_ids(renderer, prompt.rstrip())
+    return (
+        plain_ids(renderer, prompt) == asked.ids
+        and whole == list(ids)[: len(whole)]
+        and whole[: len(context)] == context
+    )
+
+
+def served(renderer: Renderer, row: Row) -> tuple[str, str]:
+    """Return a record's prompt and its answer with the end token, as text that holds every token."""
+    located = renderer.located(row)
+    return renderer.served_bos + located.prompt, located.answer
+
+
+def plain_ids(renderer: Renderer, text: str) -> list[int]:
+    """Return the ids that a server makes of a rendered text: nothing added, control tokens read as such."""
+    return list(renderer.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _limit(source: Source, rows: Iterable[Row]) -> int:
+    """The most new tokens, such that a harness needs to cut no prompt for them."""
+    most = source.recipe.eval.max_new_tokens
+    longest = max(len(prompt.ids) for row in rows if (prompt := source.renderer.prompt(row)) is not None)
+    reads = getattr(source.base.config, "max_position_embeddings", None) or 2**31
+    if reads - longest < 1:
+        raise TrainError(
+            "E905 cannot-express", f"the longest prompt has {longest} tokens and the model reads {reads}",
+            "a shorter max_length with on_too_long = skip leaves it out",
+        )  # fmt: skip
+    if reads - longest < most:
+        say.talk(f"warning: answers are at most {reads - longest} tokens, which the longest prompt leaves, not {most}")
+    return min(most, reads - longest)
+
+
+def _document(renderer: Renderer, row: Row, spec: CategorySpec) -> dict[str, Any]:
+    prompt, answer = served(renderer, row)
+    asked = renderer.prompt(row)
+    assert asked is not None, "only rows with messages are here"
+    space = prompt[len(prompt.rstrip()) :]
+    # A harness moves white space from the end of a prompt to what follows and counts it there, so it is scored by
+    # itself too and taken off: log p(space + answer) - log p(space) = log p(answer | prompt).
+    document = {
+        "id": row.id, "category": row.category, "prompt": prompt, "reference": asked.reference,
+        "context": prompt.rstrip(), "continuations": [space + answer, *([space] if space else [])],
+        "num_bytes": renderer.example(row).num_bytes,
+    }  # fmt: skip
+    if choices := _choices(spec):
+        known = [normalised(one, casefold=True) for one in choices]
+        wanted = normalised(asked.reference, casefold=True).strip("(). ")
+        document["gold"] = known.index(wanted) if wanted in known else -1
+        document["choices"] = [space + _answered(renderer, row, one) for one in choices]
+    return document
+
+
+def _answered(renderer: Renderer, row: Row, text: str) -> str:
+    messages = list(row.messages or ())
+    last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
+    messages[last] = {"role": "assistant", "content": text}
+    try:
+        return renderer.located(Row(row.id, row.kind, row.category, row.cluster, messages, row.tools, None)).answer
+    except RowFault as fault:
+        raise TrainError(fault.code, f"the choice {text!r} of {row.category!r}: {fault.reason}", fault.hint) from None
+
+
+def _choices(spec: CategorySpec) -> list[str]:
+    return list(spec.options.get("choices") or ()) if spec.metric.name == "choice" else []
+
+
+def _tasks(name: str, alias: str, primary: str, stops: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """The task of answers and the task of the loss."""
+    return [
+        _common(name, alias, f"{name}.jsonl")
+        | {
+            "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
+            "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": limit},
+            "process_results": _Function("scores.answer"),
+            "metric_list": [{"metric": primary, "aggregation": "mean", "higher_is_better": True}],
+        },
+        _common(f"{name}_loss", f"{alias} (loss)", f"{name}.jsonl")
+        | {
+            "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": 0,
+            "doc_to_choice": "continuations", "process_results": _Function("scores.loss"),
+            "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
+        },
+    ]  # fmt: skip
+
+
+def _choice_task(name: str, alias: str, documents: Iterable[Mapping[str, Any]], work: Path) -> dict[str, Any]:
+    """The task of multiple choice; a reference that is no choice has no right answer and is left out."""
+    kept = [document for document in documents if document["gold"] >= 0]
+    lost = [document["id"] for document in documents if document["gold"] < 0]
+    if lost:
+        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {_named(lost)}")
+    _write_lines(work / f"{name}_choices.jsonl", kept)
+    return _common(f"{name}_choices", f"{alias} (choices)", f"{name}_choices.jsonl") | {
+        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": "gold", "doc_to_choice": "choices",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }  # fmt: skip
+
+
+def _common(name: str, alias: str, file: str) -> dict[str, Any]:
+    return {
+        "task": name, "task_alias": alias, "custom_dataset": _Function("scores.documents"),
+        "dataset_kwargs": {"file": file}, "test_split": "test", "target_delimiter": "", "num_fewshot": 0,
+        "metadata": {"version": 1.0},
+    }  # fmt: skip
+
+
+class _Function(str):
+    """The name of a function beside the YAML file, which lm-eval imports."""
+
+
+def _yaml(value: Mapping[str, Any]) -> str:
+    # Comes with transformers.
+    import yaml
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]
+        pass
+
+    Dumper.add_representer(_Function, lambda dumper, one: dumper.represent_scalar("!function", str(one)))
+    return str(yaml.dump(dict(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=float("inf")))
+
+
+def _write_lines(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(one) + "\n" for one in documents), encoding="utf-8")
+
+
+def _slug(text: str) -> str:
+    """A name for a file or task that no text can turn into a path, and that no two texts share."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40] or "none"
+    return f"{plain}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+def _named(ids: Iterable[str]) -> str:
+    known = list(ids)
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    return ", ".join(known[:_MOST_NAMED]) + more
