@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +18,17 @@ from train import say
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
 
+HandOn = Callable[[str, Mapping[str, Any]], None]
+"""Gets each event that is written: its name and its fields."""
+
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
     from.
     """
 
-    def __init__(self, path: Path, *, resumed_from: int = 0) -> None:
+    def __init__(self, path: Path, *, resumed_from: int = 0, hand_on: HandOn | None = None) -> None:
+        self.hand_on = hand_on
         kept: list[str] = []
         if resumed_from and path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -48,6 +53,8 @@ class Events:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self.file.write(json.dumps({"event": event, **fields, "time": now}, ensure_ascii=False, allow_nan=False) + "\n")
         self.file.flush()
+        if self.hand_on is not None:
+            self.hand_on(event, fields)
 
 
 def _is_before(line: str, step: int) -> bool:

@@ -19,7 +19,7 @@ from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, save_checkpoint
 from train.compute import can_pack
 from train.errors import Exit, TrainError
-from train.loop.events import Events, Progress
+from train.loop.events import Events, HandOn, Progress
 from train.loop.signals import GracefulStop
 from train.loss import supervised_loss
 from train.model import computing
@@ -76,12 +76,13 @@ def fit(
     model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
+    hand_on: HandOn | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
     checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
-    checkpoints.
+    checkpoints; ``hand_on`` gets each event too.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
@@ -93,7 +94,10 @@ def fit(
     else:
         run.load(resume)
     began = time.monotonic()
-    with GracefulStop() as stop, Events(run_dir / "metrics.jsonl", resumed_from=run.state.step) as events:
+    with (
+        GracefulStop() as stop,
+        Events(run_dir / "metrics.jsonl", resumed_from=run.state.step, hand_on=hand_on) as events,
+    ):
         events.write(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )

@@ -74,9 +74,32 @@ def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[
     except Exception as error:
         # The border to libraries, as in `_load`.
         raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
-    config = path / "generation_config.json"
-    ends = json.loads(config.read_bytes()).get("eos_token_id") if config.is_file() else None
+    # As transformers does for a loaded model: what the config says holds where there is no generation config.
+    files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
+    ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
     return tokenizer, [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
+
+
+def read_length(name: str, *, folder: Path | None = None) -> int | None:
+    """Return how many positions a base has, None where its config names no limit; no weight is read.
+
+    Raises TrainError as `load_tokenizer` does.
+    """
+    from transformers import AutoConfig
+
+    path = find_base(name, folder)
+    arguments: dict[str, Any] = {}
+    if path.is_dir():
+        _check_type(path)
+    else:
+        arguments, path = _gguf(path), path.parent
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    except Exception as error:
+        # The border to libraries, as in `_load`.
+        raise _not_loaded(path, error, "is it the folder of a model, with its config.json?") from error
+    reads = getattr(config, "max_position_embeddings", None)
+    return reads if type(reads) is int else None
 
 
 def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:

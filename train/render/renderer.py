@@ -161,26 +161,45 @@ class Renderer:
             known = self._examples[id(row)] = row, self._made(row)
         return known[1]
 
+    def roles(self, row: Row) -> list[str]:
+        """Return whose text each token of `whole` is: the role of a message, "template" between them, or "text"."""
+        example, layout, encoded = self._traced(row)
+        if layout is None or encoded is None:
+            return ["text"] * len(example.ids)
+        # Messages after the last answer are rendered nowhere.
+        shown = (row.messages or ())[: len(layout.contents)]
+        places = [(place, one["role"]) for place, one in zip(layout.contents, shown, strict=True) if place]
+        return [
+            next((role for (a, b), role in places if start < b and a < end), "template")
+            for start, end in encoded.offsets
+        ]
+
     def _made(self, row: Row) -> Example:
+        return self._traced(row)[0]
+
+    def _traced(self, row: Row) -> tuple[Example, Layout | None, Encoded | None]:
+        """The example with the text and offsets that it was made of; raw text has none."""
         self._refuse_control(row)
         if row.messages is None:
-            return self._raw(row)
+            return self._raw(row), None, None
         messages = prepared(row.messages, self.template)
         layout = self.conversations.layout(messages, row.tools)
         last = len(messages) - 1
         answers = (
             [n for n, m in enumerate(messages) if m["role"] == "assistant"] if self.objective == "chat" else [last]
         )
+        if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
+            raise RowFault("an answer is empty, so only its end would be trained")
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
         encoded, _ = self._encode(layout, turns)
         if self.objective == "domain":
-            return self._all_tokens(row, layout.text, encoded)
+            return self._all_tokens(row, layout.text, encoded), layout, encoded
         mask = [any(_is_inside(span, turn) for turn in turns) for span in encoded.offsets]
         mask[0] = False
         asserts.check_tokens(self.encoder, layout, encoded, mask, turns, answers, messages, self.turns.closing)
         num_bytes = sum(len(layout.text[turn.start : turn.stop].encode()) for turn in turns)
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes)
+        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes), layout, encoded
 
     def _raw(self, row: Row) -> Example:
         """Raw text: every token is trained, and the end of the text is one."""

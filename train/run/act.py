@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
-from train.loop import FitResult, ValidationScore, fit, restore_weights
+from train.loop import FitResult, Trackers, ValidationScore, fit, restore_weights
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
 from train.recipe import Recipe, recipe_toml
@@ -29,18 +30,20 @@ def run_dataset(
     is_resumed: bool = False,
     is_forced: bool = False,
     is_dry: bool = False,
+    report_to: Sequence[str] = (),
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and
-    `publish` do, and "E950 run-exists" where ``run`` is in use.
+    where facts changed, ``is_dry`` stops before anything is written. ``report_to`` names trackers.
+    Raises TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
+    trackers = Trackers(report_to)
     prepared = prepare(dataset, recipe, folder=folder)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
@@ -53,7 +56,7 @@ def run_dataset(
     base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
-    result = _fitted(model, prepared, run, checkpoint, record)
+    result = _fitted(model, prepared, run, checkpoint, record, trackers)
     if result.stopped is not None:
         write_run(run, record | _ending(result, "stopped"))
         say.talk(
@@ -129,14 +132,18 @@ def _begin(
 
 
 def _fitted(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any]
-) -> FitResult:
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
+    trackers: Trackers,
+) -> FitResult:  # fmt: skip
     """Train; a run that fails says so in its run.json."""
     try:
-        return fit(
-            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-            resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
-        )  # fmt: skip
+        with trackers:
+            trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
+            return fit(
+                model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared),
+                facts=prepared.facts, resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
+                hand_on=trackers.hand_on,
+            )  # fmt: skip
     except TrainError as error:
         write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
         raise
