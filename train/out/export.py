@@ -9,6 +9,7 @@ from train import say
 from train.errors import Exit
 from train.out import adapter, harness, merged, ollama, vllm
 from train.out.folder import fresh_folder, shown_size, size_of
+from train.out.serve import named, served_otherwise
 from train.out.source import Source
 from train.out.weights import differing, reload
 
@@ -22,7 +23,6 @@ TARGETS: dict[str, Writer] = {
     "vllm": vllm.write,
     "lm-eval": harness.write,
 }
-_MOST_NAMED = 10
 
 
 def export_run(
@@ -41,14 +41,18 @@ def export_run(
     mark = {"version": 1, "to": target, "run": source.run.name, "dtype": chosen, "dataset": source.dataset.digest}
     with fresh_folder(output, mark, is_forced=is_forced) as work:
         model = TARGETS[target](source, work, chosen)
+        if model and (other := served_otherwise(source.renderer, source.rows())):
+            say.talk(
+                f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
+                f" and training did not: {named(other)}"
+            )
         num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
     say.talk(f"written: {say.visible(str(output))} ({shown_size(size_of(output))})")
     if num:
         say.talk(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
     if odd:
-        named = ", ".join(odd[:_MOST_NAMED])
         is_exact = chosen == source.recipe.dtype == "float32"
         reason = "" if is_exact else f"; {chosen} rounds what {source.recipe.dtype} computed"
-        say.trouble("E943 answers-differ", f"other answers than the run recorded for {named}{reason}")
+        say.trouble("E943 answers-differ", f"other answers than the run recorded for {named(odd)}{reason}")
         return Exit.FAILED if is_exact else Exit.OK
     return Exit.OK

@@ -19,11 +19,11 @@ from train.errors import TrainError
 from train.evaluate import CategorySpec
 from train.metrics import normalised, scorer
 from train.out.adapter import stop_texts
+from train.out.serve import named, plain_ids, served, served_otherwise
 from train.out.source import Source
 from train.render import Renderer, RowFault
 
 CODE = "scores.py"
-_MOST_NAMED = 10
 
 
 def write(source: Source, work: Path, _dtype: str) -> None:
@@ -61,51 +61,35 @@ def _rows(source: Source) -> list[Row]:
     """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
     rows = source.dataset.splits["test"]
     if raw := [row.id for row in rows if not row.messages]:
-        say.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {_named(raw)}")
+        say.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {named(raw)}")
     rows = [row for row in rows if row.messages]
     rendered = source.renderer.examples(rows)
     if rendered.skipped:
-        say.talk(f"warning: {len(rendered.skipped)} records over max_length are left out: {_named(rendered.skipped)}")
+        say.talk(f"warning: {len(rendered.skipped)} records over max_length are left out: {named(rendered.skipped)}")
     if rendered.cut:
         raise TrainError(
-            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {_named(rendered.cut)}",
+            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {named(rendered.cut)}",
             "train with on_too_long = skip, or a larger max_length",
         )  # fmt: skip
     kept = {example.id: example.ids for example in rendered.examples}
     rows = [row for row in rows if row.id in kept]
     if not rows:
         raise TrainError("E905 cannot-express", "no test record can be asked", "export a data set with a test split")
-    if odd := [row.id for row in rows if not _is_same_tokens(source.renderer, row, kept[row.id])]:
+    odd = served_otherwise(source.renderer, rows)
+    odd += [row.id for row in rows if row.id not in odd and not _is_same_loss(source.renderer, row, kept[row.id])]
+    if odd:
         raise TrainError(
-            "E905 cannot-express", f"a program that gets text makes other tokens of {len(odd)} records: {_named(odd)}",
+            "E905 cannot-express", f"a program that gets text makes other tokens of {len(odd)} records: {named(odd)}",
             "control tokens in the data do that; train preview shows them",
         )  # fmt: skip
     return rows
 
 
-def _is_same_tokens(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
-    """Whether text -> tokens without further care gives the tokens that were trained and asked, on both sides."""
+def _is_same_loss(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
+    """Whether prompt, white space at its end, and answer are tokens of their own when a harness joins their texts."""
     prompt, answer = served(renderer, row)
-    asked = renderer.prompt(row)
-    assert asked is not None, "only rows with messages are here"
-    whole = plain_ids(renderer, prompt + answer)
-    context = plain_ids(renderer, prompt.rstrip())
-    return (
-        plain_ids(renderer, prompt) == asked.ids
-        and whole == list(ids)[: len(whole)]
-        and whole[: len(context)] == context
-    )
-
-
-def served(renderer: Renderer, row: Row) -> tuple[str, str]:
-    """Return a record's prompt and its answer with the end token, as text that holds every token."""
-    located = renderer.located(row)
-    return renderer.served_bos + located.prompt, located.answer
-
-
-def plain_ids(renderer: Renderer, text: str) -> list[int]:
-    """Return the ids that a server makes of a rendered text: nothing added, control tokens read as such."""
-    return list(renderer.tokenizer(text, add_special_tokens=False).input_ids)
+    whole, context = plain_ids(renderer, prompt + answer), plain_ids(renderer, prompt.rstrip())
+    return whole == list(ids)[: len(whole)] and whole[: len(context)] == context
 
 
 def _limit(source: Source, rows: Iterable[Row]) -> int:
@@ -181,7 +165,7 @@ def _choice_task(name: str, alias: str, documents: Iterable[Mapping[str, Any]], 
     kept = [document for document in documents if document["gold"] >= 0]
     lost = [document["id"] for document in documents if document["gold"] < 0]
     if lost:
-        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {_named(lost)}")
+        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {named(lost)}")
     _write_lines(work / f"{name}_choices.jsonl", kept)
     return _common(f"{name}_choices", f"{alias} (choices)", f"{name}_choices.jsonl") | {
         "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": "gold", "doc_to_choice": "choices",
@@ -220,9 +204,3 @@ def _slug(text: str) -> str:
     """A name for a file or task that no text can turn into a path, and that no two texts share."""
     plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40] or "none"
     return f"{plain}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
-
-
-def _named(ids: Iterable[str]) -> str:
-    known = list(ids)
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    return ", ".join(known[:_MOST_NAMED]) + more

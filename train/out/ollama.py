@@ -10,10 +10,10 @@ from train.errors import TrainError
 from train.out import merged
 from train.out.adapter import stop_texts
 from train.out.gotemplate import GoTemplate, NotGoError, conversations
+from train.out.serve import named
 from train.out.source import Source
 from train.render import Renderer, RowFault
 
-_MOST_NAMED = 10
 _INSTEAD = (
     "--to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
     "which carries the Jinja template"
@@ -58,7 +58,8 @@ def proved_template(source: Source) -> GoTemplate:
         except (RowFault, NotGoError) as fault:
             faults.setdefault(str(fault), []).append(row.id)
     if faults:
-        raise TrainError("E905 cannot-express", "; ".join(_lines(faults)), _INSTEAD)
+        told = "; ".join(f"{len(ids)} conversations: {reason}: {named(ids)}" for reason, ids in faults.items())
+        raise TrainError("E905 cannot-express", told, _INSTEAD)
     for messages in conversations():
         try:
             _learn(template, source.renderer, Row("", "chat", "", "", [dict(one) for one in messages], None, None))
@@ -78,11 +79,3 @@ def _learn(template: GoTemplate, renderer: Renderer, row: Row) -> None:
     template.learn(located, row.tools, bos=begins)
     if begins + template.render(located.messages[:-1]) != located.prompt:
         raise NotGoError("the Go template makes another text")
-
-
-def _lines(faults: dict[str, list[str]]) -> list[str]:
-    return [
-        f"{len(ids)} conversations: {reason}: {', '.join(ids[:_MOST_NAMED])}"
-        + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
-        for reason, ids in faults.items()
-    ]

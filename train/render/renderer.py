@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -148,8 +149,22 @@ class Renderer:
 
     @property
     def served_template(self) -> str:
-        """The template for programs that add no token to a rendered text, as all that serve chats do."""
-        return ("{{ bos_token }}" if self.served_bos else "") + self.template
+        """The template for programs that add no token to a rendered text, as all that serve chats do.
+
+        It opens the answer as training and evaluation do, also where the model's own leaves that out.
+        """
+        begins = "{{ bos_token }}" if self.served_bos else ""
+        if self.turns.has_opening:
+            return begins + self.template
+        asked, answered = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+        text = self.conversations.render([asked], None)
+        layout = self.conversations.layout([asked, answered], None)
+        opening = self.turns.opening([asked, answered], None, layout, 1)
+        if opening == text or not opening.startswith(text):
+            return begins + self.template
+        # A string of JSON is one of Jinja too.
+        added = json.dumps(opening[len(text) :])
+        return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
