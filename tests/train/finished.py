@@ -1,4 +1,4 @@
-"""Finished runs for the tests of `train export`: tiny models that learned three answers by heart."""
+"""Finished runs for the tests of `train export`: tiny models that learned a few answers by heart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLACES = ("home", "far away", "the mat", "a small dog", "one red cat", "yes and
 
 
 def rows(prefix: str, number: int) -> list[Row]:
-    """Return records of a category with free answers, one with choices, and one with a hostile name."""
+    """Return records of four categories: free answers, choices, a hostile name, and longer conversations."""
     found = []
     for n in range(number):
         place = _PLACES[n % len(_PLACES)]
@@ -26,16 +26,17 @@ def rows(prefix: str, number: int) -> list[Row]:
             chat_row(f"{prefix}a{n}", f"who sat on {place}", "the red cat sat", category="who", system="be small"),
             chat_row(f"{prefix}b{n}", f"is it {place}", ("yes", "no")[n % 2], category="choose"),
             chat_row(f"{prefix}c{n}", f"said {place}", "hello, dog", category=HOSTILE[0]),
+            chat_row(f"{prefix}d{n}", f"who is {place}", "a dog", "and who ran", "one cat", category="talk"),
         ]
     return found
 
 
 def make_dataset(folder: Path, **manifest: Any) -> Path:
-    """Write a data set of 18 training, 9 validation and 12 test records."""
-    scorers: dict[str, Any] = {"who": {"scorer": "token_f1"}, HOSTILE[0]: {"scorer": "exact"}}
+    """Write a data set of 24 training, 12 validation and 16 test records; "talk" has no scorer of its own."""
+    scorers: dict[str, Any] = {"who": {"scorer": "token_f1"}, HOSTILE[0]: {"scorer": "exact"}, "talk": {}}
     scorers["choose"] = {"scorer": "choice", "options": {"choices": ["yes", "no"]}}
     splits = {"train": rows("t", 6), "validation": rows("v", 3), "test": rows("x", 4)}
-    about = {"about": {"title": HOSTILE[0]}, "provenance": [{"source": "own", "license": "CC-BY-4.0", "records": 39}]}
+    about = {"about": {"title": HOSTILE[0]}, "provenance": [{"source": "own", "license": "CC-BY-4.0", "records": 52}]}
     return write_dataset(folder, splits, **{"categories": scorers} | about | manifest)
 
 

@@ -13,12 +13,14 @@ import yaml
 from click.testing import CliRunner
 from finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers
 from safetensors.torch import load_file, save_file
+from tiny import text_row, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from train.cli import cli
+from train.cli.export import command as export_command
 from train.data import open_dataset
 from train.errors import Exit, TrainError
-from train.out import open_source
+from train.out import TARGETS, open_source
 from train.out.folder import MARK
 from train.predictions import read_predictions
 
@@ -49,7 +51,7 @@ def _told(run: Path) -> tuple[list[list[dict[str, str]]], list[str]]:
     _, tuned = read_predictions(run / "predictions.jsonl")
     scored = [one for one in tuned if one.text is not None]
     answers = [one.text or "" for one in scored]
-    # Three learned answers, and not the same one everywhere.
+    # Learned answers, and not the same one everywhere.
     assert len({answer for answer in answers if answer}) >= 2
     return [asked[one.id] for one in scored], answers
 
@@ -159,7 +161,7 @@ def test_a_card_tells_data_base_table_and_licence_and_hostile_names_stay_text(ru
         assert record["facts"]["base"] in body
         assert "are under CC-BY-4.0" in body
         table = [line for line in body.splitlines() if line.startswith("|")]
-        assert len(table) == 2 + 3
+        assert len(table) == 2 + 4
         assert {line.count("|") - line.count("\\|") for line in table} == {10}
         assert "\nlicense: mit" not in body
 
@@ -189,7 +191,7 @@ def test_vllm_gets_a_script_and_a_command(run: Path, tmp_path: Path) -> None:
     assert 'exec vllm serve "$here/model" --chat-template "$here/model/chat_template.jinja"' in script
     assert "--dtype float32 --max-model-len 256" in script
     assert (tmp_path / "v" / "serve.sh").stat().st_mode & 0o111
-    assert done.stdout.startswith('vllm serve "model" ')
+    assert done.stdout.startswith(f"vllm serve {tmp_path / 'v' / 'model'} --chat-template ")
     # What the script hands to the program, with a stand-in for it.
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -314,3 +316,32 @@ def test_another_answer_is_a_failure_that_is_told(run: Path, tmp_path: Path) -> 
 def test_a_full_fine_tune_has_no_adapter(full_run: Path, tmp_path: Path) -> None:
     error = _error("export", str(full_run), "--to", "adapter", "--output", str(tmp_path / "a"))
     assert (error.code, error.hint) == ("E905 cannot-express", "--to merged")
+
+
+def test_the_command_knows_every_target() -> None:
+    option = next(one for one in export_command.params if one.name == "target")
+    assert tuple(option.type.choices) == tuple(TARGETS)  # type: ignore[attr-defined]
+
+
+def test_a_run_on_raw_text_is_exported_without_answers_to_compare(bases: Bases, tmp_path: Path) -> None:
+    texts = [text_row(f"t{n}", "the red cat sat on a mat") for n in range(4)]
+    splits = {"train": texts[:2], "validation": texts[2:3], "test": texts[3:]}
+    dataset = write_dataset(tmp_path / "v1", splits, objective_hint="domain")
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "batch_size=2")
+    done = export(run, "merged", tmp_path / "m")
+    assert "loaded again" not in done.stderr
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "m").config.model_type == "qwen3"
+    refused = _error("export", str(run), "--to", "lm-eval", "--output", str(tmp_path / "t"))
+    assert (refused.code, refused.message) == ("E905 cannot-express", "no test record can be asked")
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_data_set_that_moved_is_named(run: Path, tmp_path: Path) -> None:
+    copy = _copy(run, tmp_path)
+    record = json.loads((copy / "run.json").read_text())
+    moved = tmp_path / "moved"
+    shutil.copytree(record["dataset"]["path"], moved)
+    _set(copy, dataset=record["dataset"] | {"path": str(tmp_path / "gone")})
+    error = _error("export", str(copy), "--to", "adapter", "--output", str(tmp_path / "a"))
+    assert (error.code, error.hint) == ("E912 bad-dataset", "--dataset says where it is now")
+    assert export(copy, "adapter", tmp_path / "a", "--dataset", str(moved)).return_value == Exit.OK

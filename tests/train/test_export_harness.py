@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from train.loss import nll_per_example
 from train.out import open_source
 from train.out.weights import tuned_model
 from train.predictions import Scored, read_predictions
+from train.render import Example
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -35,9 +37,10 @@ _HARNESS = os.environ.get("LM_EVAL_PYTHON", sys.executable)
 
 @pytest.fixture(scope="module")
 def run(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with adapters."""
+    """A finished run with adapters that trained every answer of a conversation."""
     root = tmp_path_factory.mktemp("harness")
-    return make_run(make_dataset(root / "desk" / "dataset" / "v1"), bases(), root / "runs" / "one")
+    dataset = make_dataset(root / "desk" / "dataset" / "v1", objective_hint="chat")
+    return make_run(dataset, bases(), root / "runs" / "one")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_records_limits_and_stops_are_those_of_the_evaluation(run: Path, tasks: 
     configs = _configs(tasks)
     (group,) = [value for value in configs.values() if "group" in value]
     assert set(group["task"]) == set(configs) - {group["group"]}
-    assert len(group["task"]) == 3 + 3 + 1
+    assert len(group["task"]) == 4 + 4 + 1
     source = open_source(run)
     rows = {row.id: row for row in source.dataset.splits["test"]}
     code = _code(tasks)
@@ -99,13 +102,38 @@ def test_records_limits_and_stops_are_those_of_the_evaluation(run: Path, tasks: 
 
 def test_scores_of_the_task_folder_are_ours(run: Path, tasks: Path) -> None:
     code, told = _code(tasks), _tests(run)
+    seen = set()
     for document in _documents(tasks):
-        one = told[document["id"]]
-        assert list(code.answer(document, [one.text]).values()) == [one.score]
-        # The harness counts the white space before the answer, and again alone.
-        pair = code.loss(document, [(-one.nll - 2.0, False), (-2.0, False)])["bits_per_byte"]
-        assert pair == (pytest.approx(-one.nll), one.num_bytes)
+        if "reference" in document:
+            one = told[document["id"]]
+            assert list(code.answer(document, [one.text]).values()) == [one.score]
+            seen.add(one.id)
+    assert seen == set(told)
     assert code.answer({"category": "choose", "reference": "perhaps"}, ["yes"]) == {}
+
+
+def test_losses_of_the_task_folder_are_those_of_every_trained_answer(run: Path, tasks: Path) -> None:
+    """By the likelihoods of our own model, asked for the two texts as a harness asks: space and answer, space alone."""
+    source, code, told = open_source(run), _code(tasks), _tests(run)
+    model = tuned_model(source)
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for document in _documents(tasks):
+        if "continuations" not in document:
+            continue
+        context = source.tokenizer(document["context"], add_special_tokens=False).input_ids
+        asked = []
+        for text in document["continuations"]:
+            ids = source.tokenizer(document["context"] + text, add_special_tokens=False).input_ids
+            assert ids[: len(context)] == context
+            mask = [False] * len(context) + [True] * (len(ids) - len(context))
+            asked.append(Example("", "", "", ids, mask, 1))
+        pair = [(-one.nll, False) for one in nll_per_example(model, asked)]
+        likelihood, num_bytes = code.loss(document, pair)["bits_per_byte"]
+        found[document["id"]][0] -= likelihood
+        found[document["id"]][1] += num_bytes
+    assert set(found) == set(told)
+    for name, (nll, num_bytes) in found.items():
+        assert (nll, num_bytes) == (pytest.approx(told[name].nll, abs=2e-4), told[name].num_bytes)
 
 
 def _documents(tasks: Path) -> Iterator[dict[str, Any]]:
@@ -138,6 +166,7 @@ def test_the_harness_and_ours_agree(run: Path, tasks: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr[-2000:]
     told = _tests(run)
     counts = {"answers": 0, "losses": 0, "choices": 0}
+    losses: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
     likeliest = _likeliest(run)
     for path in (tmp_path / "results").rglob("samples_*.jsonl"):
         for line in path.read_text().splitlines():
@@ -145,8 +174,8 @@ def test_the_harness_and_ours_agree(run: Path, tasks: Path, tmp_path: Path) -> N
             one = told[sample["doc"]["id"]]
             if "bits_per_byte" in sample:
                 counts["losses"] += 1
-                likelihood, num_bytes = sample["bits_per_byte"]
-                assert (-likelihood, num_bytes) == (pytest.approx(one.nll, abs=2e-4), one.num_bytes)
+                losses[one.id][0] -= sample["bits_per_byte"][0]
+                losses[one.id][1] += sample["bits_per_byte"][1]
             elif "acc" in sample:
                 counts["choices"] += 1
                 assert sample["acc"] == float(likeliest[one.id] == one.reference)
@@ -154,10 +183,18 @@ def test_the_harness_and_ours_agree(run: Path, tasks: Path, tmp_path: Path) -> N
                 counts["answers"] += 1
                 assert sample["filtered_resps"] == [one.text]
                 assert sample[one.metric] == pytest.approx(one.score, abs=1e-12)
-    assert counts == {"answers": 12, "losses": 12, "choices": 4}
+    assert counts == {"answers": 16, "losses": 20, "choices": 4}
+    assert set(losses) == set(told)
+    for name, (nll, num_bytes) in losses.items():
+        assert (nll, num_bytes) == (pytest.approx(told[name].nll, abs=2e-4), told[name].num_bytes)
     (results,) = (tmp_path / "results").rglob("results_*.json")
     table = json.loads(results.read_text())["results"]
-    for category, metric in (("who", "token_f1"), ("choose", "choice.accuracy"), (HOSTILE[0], "exact")):
+    for category, metric in (
+        ("who", "token_f1"),
+        ("choose", "choice.accuracy"),
+        (HOSTILE[0], "exact"),
+        ("talk", "token_f1"),
+    ):
         ours = [one for one in told.values() if one.category == category]
         alias = " ".join(category.split())
         (theirs,) = [row for row in table.values() if row["alias"].strip(" -") == alias.strip(" -")]

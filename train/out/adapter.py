@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import TrainError
-from train.out.source import Source
+from train.out.source import Source, Written
 from train.report import model_card
 
 _PARTS = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def write(source: Source, work: Path, _dtype: str) -> Path:
-    """Fill ``work`` with the adapter of a run and return it.
+def write(source: Source, work: Path, _dtype: str) -> Written:
+    """Fill ``work`` with the adapter of a run.
 
     Raises TrainError "E905 cannot-express" for a run that tuned all weights.
     """
@@ -25,9 +25,9 @@ def write(source: Source, work: Path, _dtype: str) -> Path:
         shutil.copyfile(source.tuned / name, work / name)
     write_words(source, work)
     (work / "README.md").write_text(
-        model_card(source.report, source.facts, source.run.name, library="peft"), encoding="utf-8"
+        model_card(source.report, source.facts, source.name, library="peft"), encoding="utf-8"
     )
-    return work
+    return Written(work)
 
 
 def write_words(source: Source, work: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from train.errors import Exit
 from train.out import adapter, harness, merged, ollama, vllm
 from train.out.folder import fresh_folder, shown_size, size_of
 from train.out.serve import named, served_otherwise
-from train.out.source import Source
+from train.out.source import Source, Written
 from train.out.weights import differing, reload
 
-Writer = Callable[[Source, Path, str], Path | None]
-"""Fills a folder with a run in a number format; returns where a model is that can be loaded again, if there is one."""
+Writer = Callable[[Source, Path, str], Written]
+"""Fills a folder with a run in a number format."""
 
 TARGETS: dict[str, Writer] = {
     "adapter": adapter.write,
@@ -28,7 +29,7 @@ TARGETS: dict[str, Writer] = {
 def export_run(
     source: Source, target: str, output: Path, *, dtype: str = "", num_compared: int = 8, is_forced: bool = False
 ) -> Exit:
-    """Write a finished run to the folder ``output`` as ``target`` and return the exit code.
+    """Write a finished run to the folder ``output`` as ``target``, print the command for it, and return the exit code.
 
     ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
     again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
@@ -38,9 +39,10 @@ def export_run(
         TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
     """
     chosen = dtype or source.recipe.dtype
-    mark = {"version": 1, "to": target, "run": source.run.name, "dtype": chosen, "dataset": source.dataset.digest}
+    mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
     with fresh_folder(output, mark, is_forced=is_forced) as work:
-        model = TARGETS[target](source, work, chosen)
+        written = TARGETS[target](source, work, chosen)
+        model = written.model
         if model and (other := served_otherwise(source.renderer, source.rows())):
             say.talk(
                 f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
@@ -48,6 +50,8 @@ def export_run(
             )
         num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
     say.talk(f"written: {say.visible(str(output))} ({shown_size(size_of(output))})")
+    if written.command:
+        say.data(say.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:
         say.talk(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
     if odd:

@@ -17,44 +17,57 @@ from train import say
 from train.data import Row
 from train.errors import TrainError
 from train.evaluate import CategorySpec
-from train.metrics import normalised, scorer
+from train.metrics import scorer
 from train.out.adapter import stop_texts
-from train.out.serve import named, plain_ids, served, served_otherwise
-from train.out.source import Source
-from train.render import Renderer, RowFault
+from train.out.documents import (
+    Document,
+    answer_document,
+    choices_of,
+    has_right_choice,
+    is_same_loss,
+    loss_documents,
+)
+from train.out.serve import named, served_otherwise
+from train.out.source import Source, Written
 
 CODE = "scores.py"
 
 
-def write(source: Source, work: Path, _dtype: str) -> None:
+def write(source: Source, work: Path, _dtype: str) -> Written:
     """Fill ``work`` with tasks, their records and the code that scores them.
 
     Raises TrainError "E905 cannot-express" with the records that a harness would see otherwise.
     """
     rows = _rows(source)
-    limit = _limit(source, rows)
-    stops = stop_texts(source)
-    group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.run.name)}"
+    limit, stops = _limit(source, rows), stop_texts(source)
+    group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.name)}"
     default = CategorySpec(scorer(""), {}, is_default=True)
     told, tasks = {}, []
     for category in sorted({row.category for row in rows}):
         spec, name = source.categories.get(category, default), f"{group}_{_slug(category)}"
-        documents = [_document(source.renderer, row, spec) for row in rows if row.category == category]
-        _write_lines(work / f"{name}.jsonl", documents)
+        chosen = [row for row in rows if row.category == category]
         told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
         alias = " ".join(say.visible(category).split()) or "(no category)"
-        made = _tasks(name, alias, spec.metric.primary, stops, limit)
-        if _choices(spec):
-            made.append(_choice_task(name, alias, documents, work))
-        for task in made:
+        documents = [answer_document(source.renderer, row, spec) for row in chosen]
+        made = [(_answer_task(name, alias, spec.metric.primary, stops, limit), documents)]
+        if source.renderer.objective != "domain":
+            losses = [one for row in chosen for one in loss_documents(source.renderer, row)]
+            made.append((_loss_task(f"{name}_loss", alias), losses))
+        if choices_of(spec):
+            made.append((_choice_task(f"{name}_choices", alias), _with_right_choice(documents)))
+        for task, lines in made:
             (work / f"{task['task']}.yaml").write_text(_yaml(task), encoding="utf-8")
-        tasks += [task["task"] for task in made]
+            text = "".join(json.dumps(one) + "\n" for one in lines)
+            (work / f"{task['task']}.jsonl").write_text(text, encoding="utf-8")
+        tasks += [task["task"] for task, _ in made]
+    if source.renderer.objective == "domain":
+        say.talk("no loss tasks: the run trained whole texts, and a harness scores answers")
     (work / f"{group}.yaml").write_text(_yaml({"group": group, "task": tasks}), encoding="utf-8")
     (work / "categories.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     (work / CODE).write_text((Path(__file__).parent / "scores.py.txt").read_text(encoding="utf-8"), encoding="utf-8")
-    model = '"pretrained=MODEL,dtype=float32,add_bos_token=False"'
     # The prompts hold their own beginning-of-text token, where there is one.
-    say.data(f"lm-eval run --model hf --model_args {model} --include_path FOLDER --tasks {group}")
+    model = f"pretrained=MODEL,dtype={source.recipe.dtype},add_bos_token=False"
+    return Written(None, f"lm-eval run --model hf --model_args {model} --include_path FOLDER --tasks {group}")
 
 
 def _rows(source: Source) -> list[Row]:
@@ -76,20 +89,14 @@ def _rows(source: Source) -> list[Row]:
     if not rows:
         raise TrainError("E905 cannot-express", "no test record can be asked", "export a data set with a test split")
     odd = served_otherwise(source.renderer, rows)
-    odd += [row.id for row in rows if row.id not in odd and not _is_same_loss(source.renderer, row, kept[row.id])]
+    if source.renderer.objective != "domain":
+        odd += [row.id for row in rows if row.id not in odd and not is_same_loss(source.renderer, row, kept[row.id])]
     if odd:
         raise TrainError(
             "E905 cannot-express", f"a program that gets text makes other tokens of {len(odd)} records: {named(odd)}",
             "control tokens in the data do that; train preview shows them",
         )  # fmt: skip
     return rows
-
-
-def _is_same_loss(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
-    """Whether prompt, white space at its end, and answer are tokens of their own when a harness joins their texts."""
-    prompt, answer = served(renderer, row)
-    whole, context = plain_ids(renderer, prompt + answer), plain_ids(renderer, prompt.rstrip())
-    return whole == list(ids)[: len(whole)] and whole[: len(context)] == context
 
 
 def _limit(source: Source, rows: Iterable[Row]) -> int:
@@ -107,76 +114,42 @@ def _limit(source: Source, rows: Iterable[Row]) -> int:
     return min(most, reads - longest)
 
 
-def _document(renderer: Renderer, row: Row, spec: CategorySpec) -> dict[str, Any]:
-    prompt, answer = served(renderer, row)
-    asked = renderer.prompt(row)
-    assert asked is not None, "only rows with messages are here"
-    space = prompt[len(prompt.rstrip()) :]
-    # A harness moves white space from the end of a prompt to what follows and counts it there, so it is scored by
-    # itself too and taken off: log p(space + answer) - log p(space) = log p(answer | prompt).
-    document = {
-        "id": row.id, "category": row.category, "prompt": prompt, "reference": asked.reference,
-        "context": prompt.rstrip(), "continuations": [space + answer, *([space] if space else [])],
-        "num_bytes": renderer.example(row).num_bytes,
+def _answer_task(name: str, alias: str, primary: str, stops: Sequence[str], limit: int) -> dict[str, Any]:
+    return _common(name, alias) | {
+        "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
+        "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": limit},
+        "process_results": _Function("scores.answer"),
+        "metric_list": [{"metric": primary, "aggregation": "mean", "higher_is_better": True}],
     }  # fmt: skip
-    if choices := _choices(spec):
-        known = [normalised(one, casefold=True) for one in choices]
-        wanted = normalised(asked.reference, casefold=True).strip("(). ")
-        document["gold"] = known.index(wanted) if wanted in known else -1
-        document["choices"] = [space + _answered(renderer, row, one) for one in choices]
-    return document
 
 
-def _answered(renderer: Renderer, row: Row, text: str) -> str:
-    messages = list(row.messages or ())
-    last = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
-    messages[last] = {"role": "assistant", "content": text}
-    try:
-        return renderer.located(Row(row.id, row.kind, row.category, row.cluster, messages, row.tools, None)).answer
-    except RowFault as fault:
-        raise TrainError(fault.code, f"the choice {text!r} of {row.category!r}: {fault.reason}", fault.hint) from None
+def _loss_task(name: str, alias: str) -> dict[str, Any]:
+    # multiple_choice is the kind of task that asks for several likelihoods of one prompt.
+    return _common(name, f"{alias} (loss)") | {
+        "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": 0,
+        "doc_to_choice": "continuations", "process_results": _Function("scores.loss"),
+        "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
+    }  # fmt: skip
 
 
-def _choices(spec: CategorySpec) -> list[str]:
-    return list(spec.options.get("choices") or ()) if spec.metric.name == "choice" else []
-
-
-def _tasks(name: str, alias: str, primary: str, stops: Sequence[str], limit: int) -> list[dict[str, Any]]:
-    """The task of answers and the task of the loss."""
-    return [
-        _common(name, alias, f"{name}.jsonl")
-        | {
-            "output_type": "generate_until", "doc_to_text": "prompt", "doc_to_target": "reference",
-            "generation_kwargs": {"until": list(stops), "do_sample": False, "max_gen_toks": limit},
-            "process_results": _Function("scores.answer"),
-            "metric_list": [{"metric": primary, "aggregation": "mean", "higher_is_better": True}],
-        },
-        _common(f"{name}_loss", f"{alias} (loss)", f"{name}.jsonl")
-        | {
-            "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": 0,
-            "doc_to_choice": "continuations", "process_results": _Function("scores.loss"),
-            "metric_list": [{"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False}],
-        },
-    ]  # fmt: skip
-
-
-def _choice_task(name: str, alias: str, documents: Iterable[Mapping[str, Any]], work: Path) -> dict[str, Any]:
-    """The task of multiple choice; a reference that is no choice has no right answer and is left out."""
-    kept = [document for document in documents if document["gold"] >= 0]
-    lost = [document["id"] for document in documents if document["gold"] < 0]
-    if lost:
-        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {named(lost)}")
-    _write_lines(work / f"{name}_choices.jsonl", kept)
-    return _common(f"{name}_choices", f"{alias} (choices)", f"{name}_choices.jsonl") | {
+def _choice_task(name: str, alias: str) -> dict[str, Any]:
+    return _common(name, f"{alias} (choices)") | {
         "output_type": "multiple_choice", "doc_to_text": "context", "doc_to_target": "gold", "doc_to_choice": "choices",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }  # fmt: skip
 
 
-def _common(name: str, alias: str, file: str) -> dict[str, Any]:
+def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
+    """The documents whose reference is a choice; the others have no right answer and are told."""
+    if lost := [document["id"] for document in documents if not has_right_choice(document)]:
+        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {named(lost)}")
+    return [document for document in documents if has_right_choice(document)]
+
+
+def _common(name: str, alias: str) -> dict[str, Any]:
     return {
         "task": name, "task_alias": alias, "custom_dataset": _Function("scores.documents"),
-        "dataset_kwargs": {"file": file}, "test_split": "test", "target_delimiter": "", "num_fewshot": 0,
+        "dataset_kwargs": {"file": f"{name}.jsonl"}, "test_split": "test", "target_delimiter": "", "num_fewshot": 0,
         "metadata": {"version": 1.0},
     }  # fmt: skip
 
@@ -194,10 +167,6 @@ def _yaml(value: Mapping[str, Any]) -> str:
 
     Dumper.add_representer(_Function, lambda dumper, one: dumper.represent_scalar("!function", str(one)))
     return str(yaml.dump(dict(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=float("inf")))
-
-
-def _write_lines(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(one) + "\n" for one in documents), encoding="utf-8")
 
 
 def _slug(text: str) -> str:

@@ -11,7 +11,7 @@ from train.out import merged
 from train.out.adapter import stop_texts
 from train.out.gotemplate import GoTemplate, NotGoError, conversations
 from train.out.serve import named
-from train.out.source import Source
+from train.out.source import Source, Written
 from train.render import Renderer, RowFault
 
 _INSTEAD = (
@@ -20,8 +20,8 @@ _INSTEAD = (
 )
 
 
-def write(source: Source, work: Path, dtype: str) -> Path:
-    """Fill ``work`` with model/ and a Modelfile, and return the model's folder.
+def write(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with model/ and a Modelfile.
 
     Raises TrainError "E905 cannot-express" with the records whose text the Go template would not make.
     """
@@ -30,7 +30,7 @@ def write(source: Source, work: Path, dtype: str) -> Path:
     if odd := [stop for stop in stops if "\n" in stop or '"""' in stop]:
         raise TrainError("E905 cannot-express", f"a Modelfile cannot hold the stop {odd[0]!r}", _INSTEAD)
     (work / "model").mkdir()
-    model = merged.write(source, work / "model", dtype)
+    merged.write(source, work / "model", dtype)
     lines = [
         "FROM ./model",
         f'TEMPLATE """{template.source()}"""',
@@ -40,8 +40,7 @@ def write(source: Source, work: Path, dtype: str) -> Path:
     (work / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if source.renderer.encoder.is_adding_bos:
         say.talk("the Modelfile's template leaves the beginning-of-text token to Ollama, whose runner adds it")
-    say.data("ollama create NAME -f Modelfile")
-    return model
+    return Written(work / "model", "ollama create NAME -f FOLDER/Modelfile")
 
 
 def proved_template(source: Source) -> GoTemplate:

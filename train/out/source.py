@@ -45,6 +45,11 @@ class Source:
         return self.tuned.name == "adapter"
 
     @property
+    def name(self) -> str:
+        """The run's id."""
+        return str(self.record["id"])
+
+    @property
     def facts(self) -> CardFacts:
         """What the model card says of the run."""
         record, manifest = self.record, self.dataset.manifest
@@ -65,6 +70,17 @@ class Source:
     def rows(self) -> list[Row]:
         """The records that were answered: validation, then test, without raw text."""
         return [row for split in ("validation", "test") for row in self.dataset.splits[split] if row.messages]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export made: where a model is that can be loaded again, if there is one, and the command that uses it.
+
+    In the command FOLDER stands for the place of the export.
+    """
+
+    model: Path | None
+    command: str = ""
 
 
 def open_source(run: Path, dataset: Path | None = None) -> Source:
@@ -107,7 +123,12 @@ def _finished(run: Path) -> dict[str, Any]:
         raise TrainError("E942 unfinished-run", told, "train run DATASET --resume --out goes on with a stopped one")
     facts = record.get("facts")
     known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
-    if not known or record.get("saved") not in ("adapter", "model") or not isinstance(record.get("steps"), int):
+    if (
+        not known
+        or record.get("saved") not in ("adapter", "model")
+        or not isinstance(record.get("steps"), int)
+        or not record.get("id")
+    ):
         raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")
     return record
 

@@ -5,32 +5,32 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from train import say
 from train.out import merged
-from train.out.source import Source
+from train.out.source import Source, Written
 
 
-def write(source: Source, work: Path, dtype: str) -> Path:
-    """Fill ``work`` with model/ and serve.sh, print the command, and return the model's folder."""
-    model = merged.write(source, _made(work / "model"), dtype)
+def write(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with model/ and serve.sh."""
+    model = work / "model"
+    model.mkdir()
+    merged.write(source, model, dtype)
     # A name that needs no quotes in any shell.
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", source.run.name)
-    options = [f"--served-model-name '{name}'", f"--dtype {dtype}"]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
+    options = [f"--served-model-name {name}", f"--dtype {dtype}"]
     if reads := getattr(source.base.config, "max_position_embeddings", None):
         options.append(f"--max-model-len {reads}")
-    words = " ".join(['vllm serve "$here/model"', '--chat-template "$here/model/chat_template.jinja"', *options])
+    command = " ".join(["vllm serve FOLDER/model --chat-template FOLDER/model/chat_template.jinja", *options])
     script = work / "serve.sh"
     script.write_text(
         "#!/bin/sh\n"
         "# Serves the model beside this file; its stops are in model/generation_config.json. Greedy is temperature 0.\n"
-        f'here=$(cd "$(dirname "$0")" && pwd)\nexec {words} "$@"\n',
+        'here=$(cd "$(dirname "$0")" && pwd)\n'
+        f'exec {re.sub("FOLDER([^ ]*)", _quoted, command)} "$@"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)
-    say.data(words.replace("$here/", ""))
-    return model
+    return Written(model, command)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def _quoted(found: re.Match[str]) -> str:
+    return f'"$here{found[1]}"'

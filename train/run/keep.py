@@ -23,9 +23,12 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
             path = prepared.base_path.resolve()
             is_local = Path(prepared.recipe.base).name == path.name
             config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+    else:
+        # Training may have had more stops than the base names: the end token of the template.
+        model.generation_config.eos_token_id = prepared.renderer.stop_ids
     model.save_pretrained(work)
     # What was trained is what must be served, also where the base came without a template.
-    prepared.tokenizer.chat_template = prepared.renderer.template
+    prepared.tokenizer.chat_template = prepared.renderer.served_template
     prepared.tokenizer.save_pretrained(work)
     library = "peft" if is_lora(model) else "transformers"
     (work / "README.md").write_text(model_card(report, _facts(prepared), run.name, library=library), encoding="utf-8")
