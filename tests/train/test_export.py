@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers
+from finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers, rows
 from safetensors.torch import load_file, save_file
-from tiny import text_row, write_dataset
+from tiny import KINDS, chat_row, make_tokenizer, text_row, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from train.cli import cli
@@ -23,6 +23,7 @@ from train.errors import Exit, TrainError
 from train.out import TARGETS, open_source
 from train.out.folder import MARK
 from train.predictions import read_predictions
+from train.render import Renderer
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -135,6 +136,26 @@ def test_a_template_without_the_token_that_its_tokenizer_adds_is_served_with_it(
     assert prompt is not None
     served = tokenizer.apply_chat_template((row.messages or [])[:-1], add_generation_prompt=True)["input_ids"]
     assert served == prompt.ids
+
+
+_NO_OPENING = (
+    "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }}<|im_end|>{% else %}[{{ m.content }}]"
+    "{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "no-opening"])
+def test_a_served_conversation_is_what_evaluation_asked_for_any_template(kind: str) -> None:
+    tokenizer = make_tokenizer("unmarked" if kind == "no-opening" else kind)
+    if kind == "no-opening":
+        tokenizer.chat_template = _NO_OPENING
+    renderer = Renderer(tokenizer, "sft")
+    tokenizer.chat_template = renderer.served_template
+    for row in [*rows("t", 2), chat_row("long", "one", "two", "three", "four", "five", "six", system="be small")]:
+        prompt, example = renderer.prompt(row), renderer.example(row)
+        assert prompt is not None
+        served = tokenizer.apply_chat_template((row.messages or [])[:-1], add_generation_prompt=True)["input_ids"]
+        assert served == prompt.ids == example.ids[: example.mask.index(True)]
 
 
 def test_the_number_format_can_be_asked_for(run: Path, tmp_path: Path) -> None:
@@ -297,6 +318,13 @@ def test_a_run_that_is_not_whole_is_refused(run: Path, tmp_path: Path, spoil: An
     spoil(copy)
     assert _error("export", str(copy), "--to", "merged", "--output", str(tmp_path / "m")).code == code
     assert not (tmp_path / "m").exists()
+
+
+def test_an_adapter_with_nan_is_refused_without_loading_a_base(run: Path, tmp_path: Path) -> None:
+    copy = _copy(run, tmp_path)
+    _poison(copy)
+    error = _error("export", str(copy), "--to", "adapter", "--output", str(tmp_path / "a"), "--check", "0")
+    assert error.code == "E934 not-finite"
 
 
 def test_another_answer_is_a_failure_that_is_told(run: Path, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_records_limits_and_stops_are_those_of_the_evaluation(run: Path, tasks: 
         for document in code.documents(config["dataset_kwargs"]["file"], version=1.0)["test"]:
             prompt = source.renderer.prompt(rows[document["id"]])
             assert prompt is not None
-            assert source.tokenizer(document["prompt"], add_special_tokens=False).input_ids == prompt.ids
+            assert source.renderer.tokenizer(document["prompt"], add_special_tokens=False).input_ids == prompt.ids
             assert document["reference"] == prompt.reference
             seen.add(document["id"])
     assert seen == set(rows)
@@ -120,10 +120,10 @@ def test_losses_of_the_task_folder_are_those_of_every_trained_answer(run: Path, 
     for document in _documents(tasks):
         if "continuations" not in document:
             continue
-        context = source.tokenizer(document["context"], add_special_tokens=False).input_ids
+        context = source.renderer.tokenizer(document["context"], add_special_tokens=False).input_ids
         asked = []
         for text in document["continuations"]:
-            ids = source.tokenizer(document["context"] + text, add_special_tokens=False).input_ids
+            ids = source.renderer.tokenizer(document["context"] + text, add_special_tokens=False).input_ids
             assert ids[: len(context)] == context
             mask = [False] * len(context) + [True] * (len(ids) - len(context))
             asked.append(Example("", "", "", ids, mask, 1))

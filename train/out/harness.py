@@ -103,7 +103,7 @@ def _limit(source: Source, rows: Iterable[Row]) -> int:
     """The most new tokens, such that a harness needs to cut no prompt for them."""
     most = source.recipe.eval.max_new_tokens
     longest = max(len(prompt.ids) for row in rows if (prompt := source.renderer.prompt(row)) is not None)
-    reads = getattr(source.base.config, "max_position_embeddings", None) or 2**31
+    reads = source.reads or 2**31
     if reads - longest < 1:
         raise TrainError(
             "E905 cannot-express", f"the longest prompt has {longest} tokens and the model reads {reads}",

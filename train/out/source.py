@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from train.data import Dataset, Row, open_dataset
 from train.errors import Exit, TrainError
 from train.evaluate import CategorySpec, category_specs
-from train.model import check_folder, find_base, load_base
+from train.model import check_folder, find_base, read_length
 from train.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.recipe import Recipe, load_recipe
 from train.render import Renderer
 from train.report import CardFacts, Report, dataset_title, licenses, read_report
 from train.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
-from train.run.prepare import make_renderer
+from train.run.prepare import open_renderer
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A finished run: its record and report, its data, the renderer of its base, and where its weights are."""
+    """A finished run: its record and report, its data, the renderer of its base, and where its weights are.
+
+    ``reads`` is how many positions the model has, None without a limit. No weight is loaded.
+    """
 
     run: Path
     record: dict[str, Any]
@@ -33,8 +37,7 @@ class Source:
     report: Report
     dataset: Dataset
     categories: dict[str, CategorySpec]
-    base: Any
-    tokenizer: Any
+    reads: int | None
     renderer: Renderer
     tuned: Path
     answers: list[Scored]
@@ -84,7 +87,7 @@ class Written:
 
 
 def open_source(run: Path, dataset: Path | None = None) -> Source:
-    """Return a finished run with its base loaded; ``dataset`` says where its data lies now.
+    """Return a finished run; ``dataset`` says where its data lies now.
 
     Raises:
         TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that the
@@ -103,15 +106,13 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
-    base, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder)
-    renderer = make_renderer(base, tokenizer, recipe, record["objective"])
+    _, renderer = open_renderer(opened.path, recipe, folder=folder)
+    tokenizer, reads = renderer.tokenizer, read_length(recipe.base, folder=folder)
     words = tokenizer.backend_tokenizer.to_str() + renderer.template
     if hashlib.sha256(words.encode()).hexdigest() != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
-    return Source(
-        run, record, recipe, folder, report, opened, categories, base, tokenizer, renderer, tuned, tuned_answers
-    )
+    return Source(run, record, recipe, folder, report, opened, categories, reads, renderer, tuned, tuned_answers)
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -158,11 +159,11 @@ def _changed(run: Path, what: str) -> TrainError:
     return TrainError("E952 run-changed", f"{run}: {what} changed since the run", "bring back what the run was made of")
 
 
-def check_finite(model: Any, where: Path) -> None:
-    """Refuse weights that are not finite; raises TrainError "E934 not-finite" (exit 1)."""
+def check_finite(tensors: Iterable[tuple[str, Any]], where: Path) -> None:
+    """Refuse named tensors that are not finite; raises TrainError "E934 not-finite" (exit 1)."""
     import torch
 
-    for name, weights in model.named_parameters():
+    for name, weights in tensors:
         if not torch.isfinite(weights).all():
             raise TrainError(
                 "E934 not-finite", f"{where}: {name} holds NaN or infinity", "the run diverged; train it again",

@@ -17,8 +17,8 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     # A name that needs no quotes in any shell.
     name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
     options = [f"--served-model-name {name}", f"--dtype {dtype}"]
-    if reads := getattr(source.base.config, "max_position_embeddings", None):
-        options.append(f"--max-model-len {reads}")
+    if source.reads:
+        options.append(f"--max-model-len {source.reads}")
     command = " ".join(["vllm serve FOLDER/model --chat-template FOLDER/model/chat_template.jinja", *options])
     script = work / "serve.sh"
     script.write_text(

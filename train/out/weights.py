@@ -35,24 +35,24 @@ def with_adapter(base: Any, folder: Path) -> Any:
         raise TrainError("E921 bad-model", f"{folder} cannot be loaded: {first}", "train it again") from error
     if odd := sorted(saved ^ set(get_peft_model_state_dict(model))):
         raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "train it again")
-    check_finite(model, folder)
+    check_finite(model.named_parameters(), folder)
     return model.eval()
 
 
 def tuned_model(source: Source) -> Any:
     """Return the tuned model in float32, without adapters: merged where the run made one.
 
-    The base of ``source`` is used up by it. Raises as `with_adapter` and `load_base` do.
+    Raises as `with_adapter` and `load_base` do.
     """
     if not source.is_lora:
         return load_base(str(source.tuned), device=source.recipe.device)[0]
-    merged = with_adapter(source.base, source.tuned).merge_and_unload()
-    check_finite(merged, source.tuned)
+    merged = reload(source, source.tuned).merge_and_unload()
+    check_finite(merged.named_parameters(), source.tuned)
     return merged
 
 
 def reload(source: Source, folder: Path) -> Any:
-    """Return what was written to ``folder``, loaded as others would load it."""
+    """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
     if (folder / "adapter_config.json").is_file():
         base, _ = load_base(source.recipe.base, device=source.recipe.device, folder=source.folder)
         return with_adapter(base, folder)
