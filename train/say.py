@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import unicodedata
+from typing import TextIO
 
 
 def visible(text: str) -> str:
@@ -15,6 +17,15 @@ def visible(text: str) -> str:
 def columns() -> int | None:
     """Return the width of the terminal that stdout goes to, in cells; None where it goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def is_colour_wanted(stream: TextIO) -> bool:
+    """Whether ``stream`` should get colour: NO_COLOR and FORCE_COLOR decide, else being a terminal does."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def data(text: str = "") -> None:

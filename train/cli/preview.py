@@ -1,8 +1,9 @@
-"""`train preview`: a record token by token, and which tokens are trained."""
+"""`train preview`: a record as the model sees it: whose text each token is, and which are trained."""
 
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ from train.cli import takes_a_recipe
 from train.errors import Exit
 
 if TYPE_CHECKING:
-    from train.render import Example, Renderer
+    from train.data import Row
+    from train.render import Renderer
 
-_TRAINED, _PLAIN = "\x1b[32m", "\x1b[0m"
+_TRAINED, _PLAIN = "\x1b[1;32m", "\x1b[0m"
 
 
 @click.command("preview")
@@ -25,6 +27,7 @@ _TRAINED, _PLAIN = "\x1b[32m", "\x1b[0m"
 @click.option(
     "-n", "--number", default=1, show_default=True, type=click.IntRange(1, 1000), help="Records to show without --id."
 )
+@click.option("--ids", "has_ids", is_flag=True, help="Show a token a line, with its id.")
 def command(
     dataset: Path,
     recipe_path: Path | None,
@@ -33,10 +36,12 @@ def command(
     ids: tuple[str, ...],
     split: str,
     number: int,
+    has_ids: bool,
 ) -> int:
-    """Show records of DATASET as the model sees them: a token a line, with its id and whether it is trained.
+    """Show records of DATASET as the model sees them: whose text each token is, and whether it is trained.
 
-    A record that a run would refuse is named with the reason, and makes the exit code 2.
+    Trained text is marked by a word, on a terminal also by colour (NO_COLOR switches it off). A record that a run would
+    refuse, or whose answer is cut, is named with the reason, and makes the exit code 2.
 
     Example: train preview my-data/dataset/v1 --id ticket-17
     """
@@ -58,22 +63,37 @@ def command(
     refused = 0
     for row in rows:
         try:
-            example = renderer.example(row)
+            refused += _show(row, renderer, has_ids=has_ids)
         except RowFault as fault:
             say.trouble(fault.code, f"record {row.id}: {fault.reason}")
             refused += 1
-            continue
-        _show(example, renderer)
     return Exit.USAGE if refused else Exit.OK
 
 
-def _show(example: Example, renderer: Renderer) -> None:
-    has_colour = sys.stdout.isatty()
+def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
+    """Print one record and return whether its answer is cut; raises RowFault where a run would refuse it."""
+    example, roles = renderer.example(row), renderer.roles(row)
+    lost, untrained = len(roles) - len(example.ids), renderer.whole(row).num_supervised - example.num_supervised
+    cut = f", cut by {lost}" if lost else ""
     say.data(
-        f"{say.visible(example.id)}: {len(example.ids)} tokens, {example.num_supervised} trained,"
-        f" category {say.visible(example.category) or '-'}"
+        f"{say.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
+        f" category {say.visible(row.category) or '-'}"
     )
-    for token, is_trained in zip(example.ids, example.mask, strict=True):
-        text = say.visible(renderer.encoder.decode([token], has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
-        line = f"{token:>7}  {'trained' if is_trained else '       '}  |{text}|"
-        say.data(f"{_TRAINED}{line}{_PLAIN}" if has_colour and is_trained else line)
+    tokens = list(zip(example.ids, example.mask, roles, strict=False))
+    if has_ids:
+        for token, is_trained, role in tokens:
+            _line([token], is_trained, role, renderer, f"{token:>7}  ")
+    else:
+        for (is_trained, role), run in groupby(tokens, key=lambda token: token[1:]):
+            _line([token for token, *_ in run], is_trained, role, renderer, "")
+    if untrained:
+        fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
+        say.trouble("E925 too-long", fault, "raise max_length")
+    return untrained > 0
+
+
+def _line(tokens: list[int], is_trained: bool, role: str, renderer: Renderer, head: str) -> None:
+    text = say.visible(renderer.encoder.decode(tokens, has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
+    # The word stands there in colour too: colour is never the only sign.
+    line = f"{head}{'trained' if is_trained else '       '}  {say.visible(role):<9}  |{text}|"
+    say.data(f"{_TRAINED}{line}{_PLAIN}" if is_trained and say.is_colour_wanted(sys.stdout) else line)

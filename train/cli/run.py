@@ -15,6 +15,10 @@ from train.cli import takes_a_recipe
 @click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
+@click.option(
+    "--report-to", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow", "trackio"]),
+    help="Hand each event on to this installed tracker too; may be given more than once.",
+)  # fmt: skip
 def command(
     dataset: Path,
     recipe_path: Path | None,
@@ -24,6 +28,7 @@ def command(
     resume: bool,
     force: bool,
     dry_run: bool,
+    report_to: tuple[str, ...],
 ) -> int:
     """Fine-tune on DATASET (made by `curate export`) and say per category whether it helped.
 
@@ -52,5 +57,6 @@ def command(
             folder = recipe_folder(run)
         recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
         return run_dataset(
-            dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, ranks=ranks
-        )
+            dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run,
+            report_to=report_to, ranks=ranks,
+        )  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
@@ -19,14 +20,18 @@ from train.errors import Exit, TrainError
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
 
+HandOn = Callable[[str, Mapping[str, Any]], None]
+"""Gets each event that is written: its name and its fields."""
+
 
 class Events:
     """Appends one JSON object a line to `metrics.jsonl`; a resumed run drops the events after the step it resumes
     from. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path | None, *, resumed_from: int = 0) -> None:
+    def __init__(self, path: Path | None, *, resumed_from: int = 0, hand_on: HandOn | None = None) -> None:
         self.file: FileIO | None = None
+        self.hand_on = hand_on
         if path is None:
             return
         kept: list[str] = []
@@ -68,6 +73,8 @@ class Events:
                 rest = rest[self.file.write(rest) :]
         except OSError as fault:
             raise self._not_written(fault) from fault
+        if self.hand_on is not None:
+            self.hand_on(event, fields)
 
     def _not_written(self, fault: OSError) -> TrainError:
         return TrainError(

@@ -21,7 +21,7 @@ from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import can_pack, compile_layers, compiling
 from train.dynamics import PART, Dynamic, Dynamics
 from train.errors import Exit, TrainError
-from train.loop.events import Events, Progress
+from train.loop.events import Events, HandOn, Progress
 from train.loop.signals import GracefulStop
 from train.loss import has_plain_head, supervised_loss
 from train.model import computing
@@ -82,14 +82,15 @@ def fit(
     model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
-    ranks: Ranks = ALONE, way: Way = "ddp",
+    ranks: Ranks = ALONE, way: Way = "ddp", hand_on: HandOn | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
     checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
-    checkpoints. All ``ranks`` call this with the same arguments, share each step's examples among them, and get the
-    same result; ``way`` says how they hold the model, which stays in shards where it says so.
+    checkpoints; ``hand_on`` gets each event too. All ``ranks`` call this with the same arguments, share each step's
+    examples among them, and get the same result; ``way`` says how they hold the model, which stays in shards where it
+    says so.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
@@ -100,7 +101,7 @@ def fit(
         run.load(resume)
     began = time.monotonic()
     log = run_dir / "metrics.jsonl" if ranks.is_first else None
-    with GracefulStop() as stop, Events(log, resumed_from=run.state.step) as events:
+    with GracefulStop() as stop, Events(log, resumed_from=run.state.step, hand_on=hand_on) as events:
 
         def stopped() -> Exit | None:
             """What a signal on any rank asks of all of them."""

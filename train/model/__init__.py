@@ -2,7 +2,16 @@
 
 from train.model.adapter import add_lora, base_weights, is_lora
 from train.model.find import find_base
-from train.model.load import computing, eos_ids, load_base, load_tokenizer, pick_device, pick_dtype, pick_threads
+from train.model.load import (
+    computing,
+    eos_ids,
+    load_base,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    pick_threads,
+    read_length,
+)
 from train.model.safety import check_folder, check_safetensors
 
 __all__ = [
@@ -19,4 +28,5 @@ __all__ = [
     "pick_device",
     "pick_dtype",
     "pick_threads",
+    "read_length",
 ]

@@ -56,7 +56,7 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
 
 
 def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:
-    """Return the fast tokenizer of a base and the end tokens that its generation config names; no weight is read.
+    """Return the tokenizer of a base as `load_base` does, and the end tokens that its config names; no weight is read.
 
     Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
     missing-extra" where a .gguf file needs the gguf package.
@@ -75,9 +75,33 @@ def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[
     except Exception as error:
         # The border to libraries, as in `_load`.
         raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
-    config = path / "generation_config.json"
-    ends = json.loads(config.read_bytes()).get("eos_token_id") if config.is_file() else None
+    _give_padding(tokenizer)
+    # As transformers does for a loaded model: what the config says holds where there is no generation config.
+    files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
+    ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
     return tokenizer, [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
+
+
+def read_length(name: str, *, folder: Path | None = None) -> int | None:
+    """Return how many positions a base has, None where its config names no limit; no weight is read.
+
+    Raises TrainError as `load_tokenizer` does.
+    """
+    from transformers import AutoConfig
+
+    path = find_base(name, folder)
+    arguments: dict[str, Any] = {}
+    if path.is_dir():
+        _check_type(path)
+    else:
+        arguments, path = _gguf(path), path.parent
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    except Exception as error:
+        # The border to libraries, as in `_load`.
+        raise _not_loaded(path, error, "is it the folder of a model, with its config.json?") from error
+    reads = getattr(config, "max_position_embeddings", None)
+    return reads if type(reads) is int else None
 
 
 def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:
@@ -128,9 +152,7 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     if not isinstance(tokenizer.model_max_length, int | float):
         raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is no number",
                          "copy the model again")  # fmt: skip
-    if tokenizer.pad_token_id is None:
-        # Never trained and never seen: padding is on the side that attention does not reach, or masked.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    _give_padding(tokenizer)
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     named = ends if isinstance(ends, list) else [] if ends is None else [ends]
     if not all(type(end) is int and 0 <= end < rows for end in named):
@@ -143,6 +165,12 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     )  # fmt: skip
     model.config.use_cache = True
     model.eval()
+
+
+def _give_padding(tokenizer: Any) -> None:
+    if tokenizer.pad_token_id is None:
+        # Never trained and never seen: padding is on the side that attention does not reach, or masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
 
 
 def _check_finite(model: Any, path: Path) -> None:

@@ -13,11 +13,13 @@ from train.render.example import Example, Prompt, Rendered
 from train.render.lengths import Lengths, lengths_of
 from train.render.renderer import DEFAULT_TEMPLATE, Renderer
 from train.render.spans import RowFault
+from train.render.turns import Located
 
 __all__ = [
     "DEFAULT_TEMPLATE",
     "Example",
     "Lengths",
+    "Located",
     "Prompt",
     "Rendered",
     "Renderer",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
@@ -14,7 +16,7 @@ from train.render.example import Example, Prompt, Rendered
 from train.render.messages import all_texts, last_answer, prepared
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
-from train.render.turns import Turn, Turns
+from train.render.turns import Located, Turn, Turns
 
 if TYPE_CHECKING:
     from train.data import Row
@@ -122,13 +124,47 @@ class Renderer:
             return None
         known = self._prompts.get(id(row))
         if known is None:
-            self._refuse_control(row)
-            messages = prepared(row.messages, self.template)
-            layout = self.conversations.layout(messages, row.tools)
-            turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+            located = self.located(row)
             reference = row.messages[last_answer(row.messages)]["content"] or ""
-            known = self._prompts[id(row)] = row, Prompt(row.id, self._encode(layout, [turn])[1].ids, reference)
+            known = self._prompts[id(row)] = (
+                row,
+                Prompt(row.id, self._encode(located.layout, [located.turn])[1].ids, reference),
+            )
         return known[1]
+
+    def located(self, row: Row) -> Located:
+        """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
+        self._refuse_control(row)
+        messages = prepared(row.messages or (), self.template)
+        layout = self.conversations.layout(messages, row.tools)
+        turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+        return Located(messages, layout, turn)
+
+    @cached_property
+    def served_bos(self) -> str:
+        """The beginning-of-text token, where the tokenizer adds it and the template does not write it; else ""."""
+        text = self.conversations.render([{"role": "user", "content": "question"}], None)
+        bos = str(self.tokenizer.bos_token)
+        return bos if self.encoder.is_adding_bos and not text.startswith(bos) else ""
+
+    @property
+    def served_template(self) -> str:
+        """The template for programs that add no token to a rendered text, as all that serve chats do.
+
+        It opens the answer as training and evaluation do, also where the model's own leaves that out.
+        """
+        begins = "{{ bos_token }}" if self.served_bos else ""
+        if self.turns.has_opening:
+            return begins + self.template
+        asked, answered = {"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}
+        text = self.conversations.render([asked], None)
+        layout = self.conversations.layout([asked, answered], None)
+        opening = self.turns.opening([asked, answered], None, layout, 1)
+        if opening == text or not opening.startswith(text):
+            return begins + self.template
+        # A string of JSON is one of Jinja too.
+        added = json.dumps(opening[len(text) :])
+        return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
@@ -140,26 +176,45 @@ class Renderer:
             known = self._examples[id(row)] = row, self._made(row)
         return known[1]
 
+    def roles(self, row: Row) -> list[str]:
+        """Return whose text each token of `whole` is: the role of a message, "template" between them, or "text"."""
+        example, layout, encoded = self._traced(row)
+        if layout is None or encoded is None:
+            return ["text"] * len(example.ids)
+        # Messages after the last answer are rendered nowhere.
+        shown = (row.messages or ())[: len(layout.contents)]
+        places = [(place, one["role"]) for place, one in zip(layout.contents, shown, strict=True) if place]
+        return [
+            next((role for (a, b), role in places if start < b and a < end), "template")
+            for start, end in encoded.offsets
+        ]
+
     def _made(self, row: Row) -> Example:
+        return self._traced(row)[0]
+
+    def _traced(self, row: Row) -> tuple[Example, Layout | None, Encoded | None]:
+        """The example with the text and offsets that it was made of; raw text has none."""
         self._refuse_control(row)
         if row.messages is None:
-            return self._raw(row)
+            return self._raw(row), None, None
         messages = prepared(row.messages, self.template)
         layout = self.conversations.layout(messages, row.tools)
         last = len(messages) - 1
         answers = (
             [n for n, m in enumerate(messages) if m["role"] == "assistant"] if self.objective == "chat" else [last]
         )
+        if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
+            raise RowFault("an answer is empty, so only its end would be trained")
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
         encoded, _ = self._encode(layout, turns)
         if self.objective == "domain":
-            return self._all_tokens(row, layout.text, encoded)
+            return self._all_tokens(row, layout.text, encoded), layout, encoded
         mask = [any(_is_inside(span, turn) for turn in turns) for span in encoded.offsets]
         mask[0] = False
         asserts.check_tokens(self.encoder, layout, encoded, mask, turns, answers, messages, self.turns.closing)
         num_bytes = sum(len(layout.text[turn.start : turn.stop].encode()) for turn in turns)
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes)
+        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes), layout, encoded
 
     def _raw(self, row: Row) -> Example:
         """Raw text: every token is trained, and the end of the text is one."""

@@ -23,6 +23,25 @@ class Turn:
         return self.end > self.stop
 
 
+@dataclass(frozen=True)
+class Located:
+    """A rendered conversation whose last answer is known: the messages as the template got them, and where they are."""
+
+    messages: list[dict[str, Any]]
+    layout: Layout
+    turn: Turn
+
+    @property
+    def prompt(self) -> str:
+        """The text that stands before the last answer."""
+        return self.layout.text[: self.turn.start]
+
+    @property
+    def answer(self) -> str:
+        """The last answer with its end token."""
+        return self.layout.text[self.turn.start : self.turn.end]
+
+
 class Turns:
     """Finds the answers of a conversation; knows the end tokens and whether the template opens an answer by itself."""
 

@@ -87,15 +87,19 @@ def json_schema() -> dict[str, Any]:
 
 def html(report: Report) -> str:
     """Return the report as one HTML file: no script, no request, every text of the data escaped."""
-    return _render("report.html.j2", report, autoescape=True)
+    return render("report.html.j2", report, autoescape=True)
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown; texts of the data cannot become markup."""
-    return _render("report.md.j2", report, autoescape=False)
+    return render("report.md.j2", report, autoescape=False)
 
 
-def _render(template: str, report: Report, *, autoescape: bool) -> str:
+def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> str:
+    """Return a template of this folder filled with the report and with ``more`` names.
+
+    Without ``autoescape`` the template puts each text of the data through the filter `md` or `fence`.
+    """
     # Loaded late: jinja2 is not needed to score, and `train --help` must not pay for it.
     import jinja2
 
@@ -126,6 +130,7 @@ def _render(template: str, report: Report, *, autoescape: bool) -> str:
         data_map=charts.map_chart(report.data_map),
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
         verdicts=[(word, sum(one.verdict == word for one in main.categories)) for word in _WORDS],
+        **more,
     )
 
 

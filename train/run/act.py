@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_ve
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
-from train.loop import FitResult, ValidationScore, fit, restore_weights
+from train.loop import FitResult, Trackers, ValidationScore, fit, restore_weights
 from train.model import load_base
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
@@ -35,19 +36,23 @@ def run_dataset(
     is_resumed: bool = False,
     is_forced: bool = False,
     is_dry: bool = False,
+    report_to: Sequence[str] = (),
     ranks: Ranks = ALONE,
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. Each of ``ranks`` calls this; the first writes.
-    Raises TrainError as `prepare`, `fit` and `publish` do, and "E950 run-exists" where ``run`` is in use.
+    where facts changed, ``is_dry`` stops before anything is written. ``report_to`` names trackers. Each of ``ranks``
+    calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950
+    run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
+    # Before the minutes that a base takes to load; only the first tells them anything.
+    trackers = Trackers(report_to if ranks.is_first else ())
     prepared = prepare(dataset, recipe, folder=folder, ranks=ranks)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
@@ -60,15 +65,16 @@ def run_dataset(
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
     ranks.barrier()
     try:
-        return _acted(prepared, run, checkpoint, record, folder)
+        return _acted(prepared, run, checkpoint, record, folder, trackers)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
 
 
 def _acted(
-    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], folder: Path | None
-) -> Exit:
+    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], folder: Path | None,
+    trackers: Trackers,
+) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
     ranks = prepared.ranks
     say.talk(f"run {say.visible(run.name)}: measuring the base")
@@ -76,10 +82,7 @@ def _acted(
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared) + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
-    result = fit(
-        model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-        resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=ranks, way=prepared.way,
-    )  # fmt: skip
+    result = _fitted(model, prepared, run, checkpoint, record, trackers)
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -158,6 +161,7 @@ def _begin(
         "recipe": dict(shown_settings(prepared.recipe)),
         "recipe_folder": str((folder or Path()).resolve()),
         "objective": prepared.objective,
+        "examples": len(prepared.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),
@@ -176,6 +180,19 @@ def _begin(
         write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
         write_run(run, record)
     return record
+
+
+def _fitted(
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
+    trackers: Trackers,
+) -> FitResult:  # fmt: skip
+    with trackers:
+        trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
+        return fit(
+            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+            resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=prepared.ranks, way=prepared.way,
+            hand_on=trackers.hand_on,
+        )  # fmt: skip
 
 
 def _validation(model: Any, prepared: Prepared) -> Any:

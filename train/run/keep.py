@@ -9,9 +9,8 @@ from typing import Any
 from train.checkpoint import check_finite
 from train.loop import trained_tensors
 from train.model import is_lora
-from train.report import Report, table
+from train.report import CardFacts, Report, dataset_title, licenses, model_card
 from train.run.prepare import Prepared
-from train.say import visible
 
 
 def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Path:
@@ -30,51 +29,25 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
             path = prepared.base_path.resolve()
             is_local = Path(prepared.recipe.base).name == path.name
             config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+    else:
+        # Training may have had more stops than the base names: the end token of the template.
+        model.generation_config.eos_token_id = prepared.renderer.stop_ids
     model.save_pretrained(work)
     # What was trained is what must be served, also where the base came without a template.
-    prepared.tokenizer.chat_template = prepared.renderer.template
+    prepared.tokenizer.chat_template = prepared.renderer.served_template
     prepared.tokenizer.save_pretrained(work)
-    (work / "README.md").write_text(card(prepared, report, run.name), encoding="utf-8")
+    library = "peft" if is_lora(model) else "transformers"
+    (work / "README.md").write_text(model_card(report, _facts(prepared), run.name, library=library), encoding="utf-8")
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)
     return final
 
 
-def card(prepared: Prepared, report: Report, name: str) -> str:
-    """Return the model card: front matter written by a YAML dumper, then where it comes from and what it does
-    better.
-    """
-    # Comes with transformers.
-    import yaml
-
-    recipe = prepared.recipe
-    front: dict[str, Any] = {
-        "base_model": recipe.base,
-        "pipeline_tag": "text-generation",
-        "tags": ["pairsmith", recipe.method],
-    }
-    front["library_name"] = "peft" if recipe.method == "lora" else "transformers"
-    dataset = visible(str(prepared.dataset.manifest.get("name", prepared.dataset.path.name)))
-    return "\n".join([
-        "---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", "",
-        f"# {visible(name)}", "",
-        f"A {recipe.method} fine-tune of `{_code(recipe.base)}` on the dataset `{_code(dataset)}`"
-        f" ({len(prepared.examples):,} records, objective {prepared.objective}), made by `train run`.", "",
-        f"- dataset manifest: SHA-256 `{prepared.dataset.digest}`",
-        f"- base weights: SHA-256 `{prepared.facts['base']}`",
-        f"- {len(prepared.steps):,} steps, seed {recipe.seed}, {recipe.dtype}", "",
-        "## Base against tuned", "", _fenced(table(report)), "",
-        "The full report, with intervals and what to keep in mind, is `report.html` of the run.", "",
-    ])  # fmt: skip
-
-
-def _code(text: str) -> str:
-    return visible(text).replace("`", "'").replace("\n", " ")
-
-
-def _fenced(text: str) -> str:
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"
+def _facts(prepared: Prepared) -> CardFacts:
+    recipe, manifest = prepared.recipe, prepared.dataset.manifest
+    return CardFacts(
+        recipe.base, recipe.method, dataset_title(manifest, prepared.dataset.path.name), licenses(manifest),
+        prepared.dataset.digest, str(prepared.facts["base"]), len(prepared.examples), prepared.objective,
+        len(prepared.steps), recipe.seed, recipe.dtype,
+    )  # fmt: skip

@@ -17,7 +17,16 @@ from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
 from train.judge import require_judge
-from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
+from train.model import (
+    add_lora,
+    eos_ids,
+    find_base,
+    load_base,
+    load_tokenizer,
+    pick_dtype,
+    pick_threads,
+    read_length,
+)
 from train.ranks import ALONE, Ranks, Way, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
@@ -111,22 +120,27 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
 
 
 def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -> tuple[Dataset, Renderer]:
-    """Return a dataset and the renderer of its base, for a look at tokens."""
+    """Return a dataset and the renderer of its base, for a look at tokens; no weight is read."""
     dataset = open_dataset(dataset_path)
-    model, tokenizer = load_base(recipe.base, device="cpu", folder=folder)
-    return dataset, make_renderer(model, tokenizer, recipe, _objective(recipe, dataset))
+    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
+    reads = read_length(recipe.base, folder=folder)
+    return dataset, _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids)
 
 
 def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
     """Return the renderer that a recipe asks for; says on stderr what is odd about the template."""
     reads = getattr(model.config, "max_position_embeddings", None)
+    return _renderer(tokenizer, recipe, objective, reads, eos_ids(model))
+
+
+def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int | None, stop_ids: list[int]) -> Renderer:
     renderer = Renderer(
         tokenizer,
         objective,
         reads if recipe.max_length == "auto" else recipe.max_length,
         on_too_long=recipe.on_too_long,
         allow_special_tokens=recipe.allow_special_tokens,
-        stop_ids=eos_ids(model),
+        stop_ids=stop_ids,
     )
     for warning in renderer.warnings:
         say.talk(f"warning: {warning}")

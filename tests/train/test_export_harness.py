@@ -1,0 +1,235 @@
+"""`train export --to lm-eval`: the harness, where it is installed, and ours agree; records and scores do anyway."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from finished import HOSTILE, Bases, export, make_dataset, make_run
+from tiny import chat_row, write_dataset
+
+from train.cli import cli
+from train.data import Row
+from train.errors import TrainError
+from train.loss import nll_per_example
+from train.out import open_source
+from train.out.weights import tuned_model
+from train.predictions import Scored, read_predictions
+from train.render import Example
+
+# peft reads a property that transformers renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+ROOT = Path(__file__).resolve().parents[2]
+_HARNESS = os.environ.get("LM_EVAL_PYTHON", sys.executable)
+"""An interpreter that has lm-eval, where this one has not."""
+
+
+@pytest.fixture(scope="module")
+def run(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with adapters that trained every answer of a conversation."""
+    root = tmp_path_factory.mktemp("harness")
+    dataset = make_dataset(root / "desk" / "dataset" / "v1", objective_hint="chat")
+    return make_run(dataset, bases(), root / "runs" / "one")
+
+
+@pytest.fixture(scope="module")
+def tasks(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tasks of that run."""
+    folder = tmp_path_factory.mktemp("tasks") / "t"
+    export(run, "lm-eval", folder)
+    return folder
+
+
+def _tests(run: Path) -> dict[str, Scored]:
+    _, tuned = read_predictions(run / "predictions.jsonl")
+    return {one.id: one for one in tuned if one.split == "test"}
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+_Loader.add_constructor("!function", lambda loader, node: f"function {node.value}")
+
+
+def _configs(tasks: Path) -> dict[str, Any]:
+    found = {path.stem: yaml.load(path.read_text(), _Loader) for path in tasks.glob("*.yaml")}
+    assert all(name == value.get("task", value.get("group")) or "group" in value for name, value in found.items())
+    return found
+
+
+def _code(tasks: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("exported_scores", tasks / "scores.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_records_limits_and_stops_are_those_of_the_evaluation(run: Path, tasks: Path) -> None:
+    configs = _configs(tasks)
+    (group,) = [value for value in configs.values() if "group" in value]
+    assert set(group["task"]) == set(configs) - {group["group"]}
+    assert len(group["task"]) == 4 + 4 + 1
+    source = open_source(run)
+    rows = {row.id: row for row in source.dataset.splits["test"]}
+    code = _code(tasks)
+    seen = set()
+    for config in configs.values():
+        if config.get("output_type") != "generate_until":
+            continue
+        assert config["generation_kwargs"] == {"until": ["<|im_end|>"], "do_sample": False, "max_gen_toks": 12}
+        for document in code.documents(config["dataset_kwargs"]["file"], version=1.0)["test"]:
+            prompt = source.renderer.prompt(rows[document["id"]])
+            assert prompt is not None
+            assert source.renderer.tokenizer(document["prompt"], add_special_tokens=False).input_ids == prompt.ids
+            assert document["reference"] == prompt.reference
+            seen.add(document["id"])
+    assert seen == set(rows)
+
+
+def test_scores_of_the_task_folder_are_ours(run: Path, tasks: Path) -> None:
+    code, told = _code(tasks), _tests(run)
+    seen = set()
+    for document in _documents(tasks):
+        if "reference" in document:
+            one = told[document["id"]]
+            assert list(code.answer(document, [one.text]).values()) == [one.score]
+            seen.add(one.id)
+    assert seen == set(told)
+    assert code.answer({"category": "choose", "reference": "perhaps"}, ["yes"]) == {}
+
+
+def test_losses_of_the_task_folder_are_those_of_every_trained_answer(run: Path, tasks: Path) -> None:
+    """By the likelihoods of our own model, asked for the two texts as a harness asks: space and answer, space alone."""
+    source, code, told = open_source(run), _code(tasks), _tests(run)
+    model = tuned_model(source)
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for document in _documents(tasks):
+        if "continuations" not in document:
+            continue
+        context = source.renderer.tokenizer(document["context"], add_special_tokens=False).input_ids
+        asked = []
+        for text in document["continuations"]:
+            ids = source.renderer.tokenizer(document["context"] + text, add_special_tokens=False).input_ids
+            assert ids[: len(context)] == context
+            mask = [False] * len(context) + [True] * (len(ids) - len(context))
+            asked.append(Example("", "", "", ids, mask, 1))
+        pair = [(-one.nll, False) for one in nll_per_example(model, asked)]
+        likelihood, num_bytes = code.loss(document, pair)["bits_per_byte"]
+        found[document["id"]][0] -= likelihood
+        found[document["id"]][1] += num_bytes
+    assert set(found) == set(told)
+    for name, (nll, num_bytes) in found.items():
+        assert (nll, num_bytes) == (pytest.approx(told[name].nll, abs=2e-4), told[name].num_bytes)
+
+
+def _documents(tasks: Path) -> Iterator[dict[str, Any]]:
+    for path in tasks.glob("*.jsonl"):
+        if not path.stem.endswith("_choices"):
+            yield from map(json.loads, path.read_text().splitlines())
+
+
+def test_names_of_files_and_tasks_are_plain_and_categories_stay_text(tasks: Path) -> None:
+    for path in filter(Path.is_file, tasks.iterdir()):
+        assert path.suffix in (".yaml", ".jsonl", ".json", ".py")
+        assert path.stem.replace("_", "").isalnum()
+    aliases = {value["task_alias"] for value in _configs(tasks).values() if "task" in value and "group" not in value}
+    assert " ".join(HOSTILE[0].split()) in aliases
+
+
+def test_the_harness_and_ours_agree(run: Path, tasks: Path, tmp_path: Path) -> None:
+    """Answers, scores, bits per byte and the likeliest choice, record by record."""
+    if subprocess.run([_HARNESS, "-c", "import lm_eval"], capture_output=True, check=False).returncode:
+        pytest.skip("lm-eval is not installed; LM_EVAL_PYTHON names an interpreter that has it")
+    export(run, "merged", tmp_path / "m", "--check", "0")
+    (group,) = [value["group"] for value in _configs(tasks).values() if "group" in value]
+    command = ["-m", "lm_eval", "run", "--model", "hf", "--device", "cpu", "--batch_size", "5", "--log_samples"]
+    command += ["--model_args", f"pretrained={tmp_path / 'm'},dtype=float32,add_bos_token=False"]
+    command += ["--include_path", str(tasks), "--tasks", group, "--output_path", str(tmp_path / "results")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [_HARNESS, *command], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = _tests(run)
+    counts = {"answers": 0, "losses": 0, "choices": 0}
+    losses: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    likeliest = _likeliest(run)
+    for path in (tmp_path / "results").rglob("samples_*.jsonl"):
+        for line in path.read_text().splitlines():
+            sample = json.loads(line)
+            one = told[sample["doc"]["id"]]
+            if "bits_per_byte" in sample:
+                counts["losses"] += 1
+                losses[one.id][0] -= sample["bits_per_byte"][0]
+                losses[one.id][1] += sample["bits_per_byte"][1]
+            elif "acc" in sample:
+                counts["choices"] += 1
+                assert sample["acc"] == float(likeliest[one.id] == one.reference)
+            else:
+                counts["answers"] += 1
+                assert sample["filtered_resps"] == [one.text]
+                assert sample[one.metric] == pytest.approx(one.score, abs=1e-12)
+    assert counts == {"answers": 16, "losses": 20, "choices": 4}
+    assert set(losses) == set(told)
+    for name, (nll, num_bytes) in losses.items():
+        assert (nll, num_bytes) == (pytest.approx(told[name].nll, abs=2e-4), told[name].num_bytes)
+    (results,) = (tmp_path / "results").rglob("results_*.json")
+    table = json.loads(results.read_text())["results"]
+    for category, metric in (
+        ("who", "token_f1"),
+        ("choose", "choice.accuracy"),
+        (HOSTILE[0], "exact"),
+        ("talk", "token_f1"),
+    ):
+        ours = [one for one in told.values() if one.category == category]
+        alias = " ".join(category.split())
+        (theirs,) = [row for row in table.values() if row["alias"].strip(" -") == alias.strip(" -")]
+        mean = math.fsum(one.score or 0.0 for one in ours) / len(ours)
+        assert theirs[f"{metric},none"] == pytest.approx(mean, abs=1e-12)
+        (loss,) = [row for row in table.values() if row["alias"].strip(" -") == f"{alias} (loss)".strip(" -")]
+        bits = math.fsum(one.nll for one in ours) / math.log(2) / sum(one.num_bytes for one in ours)
+        assert loss["bits_per_byte,none"] == pytest.approx(bits, abs=2e-5)
+
+
+def _likeliest(run: Path) -> dict[str, str]:
+    """The choice of each record that our own loss finds likeliest."""
+    source = open_source(run)
+    model, found = tuned_model(source), {}
+    for row in source.dataset.splits["test"]:
+        if row.category == "choose":
+            asked = (row.messages or [])[:-1]
+            options = [
+                Row(text, "chat", row.category, "", [*asked, {"role": "assistant", "content": text}], None, None)
+                for text in ("yes", "no")
+            ]
+            nlls = nll_per_example(model, [source.renderer.whole(option) for option in options])
+            found[row.id] = min(nlls, key=lambda one: one.nll).id
+    return found
+
+
+def test_a_record_that_a_harness_would_see_otherwise_is_refused(bases: Bases, tmp_path: Path) -> None:
+    rows = [chat_row(f"r{n}", "who sat", "the cat") for n in range(3)]
+    odd = chat_row("odd", "a <|im_start|> is text", "the cat")
+    dataset = write_dataset(tmp_path / "v1", {"train": rows, "test": [odd]})
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=1", "allow_special_tokens=true", "batch_size=2")
+    command = ["export", str(run), "--to", "lm-eval", "--output", str(tmp_path / "t")]
+    error = CliRunner().invoke(cli, command, standalone_mode=False).exception
+    assert isinstance(error, TrainError)
+    assert error.code == "E905 cannot-express"
+    assert "1 records: odd" in error.message
+    done = export(run, "merged", tmp_path / "m")
+    assert "warning: the text of 1 records has control tokens" in done.stderr

@@ -1,0 +1,148 @@
+"""--report-to: events are handed on, libraries are imported only when named, and none of them can stop a run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from train.cli import cli
+from train.cli.run import command as run_command
+from train.errors import Exit, TrainError
+from train.loop import TRACKERS, Trackers
+from train.loop.trackers import numbers_of
+
+_LIBRARIES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+_STEP = {"step": 3, "of": 9, "loss": 2.5, "lr": 0.1}
+
+
+class _Calls(list[tuple[Any, ...]]):
+    """What a stub library was asked to do; ``fails`` names the call that raises."""
+
+    def __init__(self) -> None:
+        self.fails = ""
+
+    def of(self, name: str) -> Callable[..., Any]:
+        def called(*given: Any, **named: Any) -> Any:
+            # Libraries greet people on stdout, which is for data.
+            sys.stdout.write("a greeting\n")
+            if name == self.fails:
+                raise RuntimeError("no network\nTraceback")
+            self.append((name, given, named))
+            return SimpleNamespace(log=self.of("log"), finish=self.of("finish"), add_scalar=self.of("add_scalar"),
+                                   close=self.of("close"))  # fmt: skip
+
+        return called
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> _Calls:
+    """All four libraries as stubs that write down what they are asked."""
+    found = _Calls()
+    names = ("SummaryWriter", "init", "log", "finish", "set_experiment", "start_run", "log_params", "log_metrics")
+    for library in _LIBRARIES.values():
+        module = ModuleType(library)
+        for name in (*names, "end_run"):
+            setattr(module, name, found.of(name))
+        monkeypatch.setitem(sys.modules, library, module)
+    return found
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_each_tracker_gets_the_numbers_and_the_end(
+    name: str, calls: _Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Trackers([name]) as trackers:
+        trackers.begin(tmp_path / "r", {"lr": 0.1, "base": "x"})
+        trackers.hand_on("start", {"step": 0, "of": 9, "examples": 4})
+        trackers.hand_on("step", _STEP)
+        trackers.hand_on("eval", {"step": 3, "score": None, "loss": 2.0, "by_category": {"cats": 0.5}, "best": True})
+        trackers.hand_on("end", {"step": 9, "stopped": None})
+    told = json.dumps(calls, default=str)
+    for text in ("step/loss", "2.5", "step/lr", "eval/loss", "eval/by_category/cats"):
+        assert text in told
+    assert "start/" not in told
+    assert capsys.readouterr().out == ""
+    assert calls[-1][0] in ("close", "finish", "end_run")
+    assert calls[-1][2] in ({}, {"exit_code": 0}, {"status": "FINISHED"})
+
+
+def test_a_run_that_fails_is_ended_as_failed(calls: _Calls, tmp_path: Path) -> None:
+    trackers = Trackers(["mlflow"])
+    trackers.begin(tmp_path, {})
+    trackers.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    assert calls[-1] == ("end_run", (), {"status": "FAILED"})
+
+
+@pytest.mark.parametrize("fails", ["init", "log", "finish"])
+def test_a_tracker_that_fails_is_told_once_and_let_go(
+    fails: str, calls: _Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls.fails = fails
+    with Trackers(["trackio", "mlflow"]) as trackers:
+        trackers.begin(tmp_path, {})
+        for _ in range(3):
+            trackers.hand_on("step", _STEP)
+    talk = capsys.readouterr().err
+    assert talk.count("warning: trackio failed") == 1
+    assert "no network" in talk
+    assert "Traceback" not in talk
+    assert [name for name, *_ in calls].count("log_metrics") == 3
+
+
+def test_numbers_are_flat_and_only_numbers() -> None:
+    fields = _STEP | {"best": True, "note": "x", "by": {"a": {"b": 1}}}
+    assert numbers_of("step", fields) == {"step/loss": 2.5, "step/lr": 0.1, "step/by/a/b": 1.0}
+    assert numbers_of("checkpoint", {"step": 3, "n": 1}) == {}
+
+
+def test_a_library_that_is_not_there_is_missed_before_anything_begins(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    arguments = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), "--report-to", "wandb"]
+    error = CliRunner().invoke(cli, arguments, standalone_mode=False).exception
+    assert isinstance(error, TrainError)
+    assert (error.code, error.hint, error.exit_code) == ("E940 missing-extra", "pip install wandb", Exit.MISSING)
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_command_knows_every_tracker() -> None:
+    option = next(one for one in run_command.params if one.name == "report_to")
+    assert tuple(option.type.choices) == TRACKERS  # type: ignore[attr-defined]
+
+
+# peft reads a property that transformers renamed.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_hands_on_what_its_metrics_file_holds(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, calls: _Calls
+) -> None:
+    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "max_steps=3", "batch_size=8"]
+    settings = [word for one in fast for word in ("--set", one)]
+    out = ["--out", str(tmp_path / "r"), "--report-to", "mlflow"]
+    done = CliRunner().invoke(
+        cli, ["run", str(dataset), "--base", str(bases()), *settings, *out], standalone_mode=False
+    )
+    assert done.exception is None, done.exception
+    events = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    told = [(given[0], named["step"]) for name, given, named in calls if name == "log_metrics"]
+    steps = [event for event in events if event["event"] == "step"]
+    assert [(one["step/loss"], step) for one, step in told if "step/loss" in one] == [
+        (event["loss"], event["step"]) for event in steps
+    ]
+    assert calls[-1] == ("end_run", (), {"status": "FINISHED"})
+
+
+def test_no_tracker_is_loaded_without_its_name() -> None:
+    program = "import sys, train.loop; print([m for m in sys.argv[1:] if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *_LIBRARIES.values()], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,24 @@
+"""The tuned model as one folder that any program of the Hugging Face kind loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from train.out.adapter import write_words
+from train.out.source import Source, Written
+from train.out.weights import tuned_model
+from train.report import model_card
+
+
+def write(source: Source, work: Path, dtype: str) -> Written:
+    """Fill ``work`` with the whole model in ``dtype``: "float32", "bfloat16" or "float16"."""
+    import torch
+
+    # The loader's own generation config would name fewer stops than training had; ours is written last.
+    model = tuned_model(source).to(getattr(torch, dtype))
+    model.save_pretrained(work)
+    write_words(source, work)
+    (work / "README.md").write_text(
+        model_card(source.report, source.facts, source.name, library="transformers"), encoding="utf-8"
+    )
+    return Written(work)

@@ -1,0 +1,171 @@
+"""A finished run, opened again for export: everything that it was made of is proved to be as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.data import Dataset, Row, open_dataset
+from train.errors import Exit, TrainError
+from train.evaluate import CategorySpec, category_specs
+from train.model import check_folder, find_base, read_length
+from train.predictions import PREDICTIONS, Scored, pair, read_predictions
+from train.recipe import Recipe, load_recipe
+from train.render import Renderer
+from train.report import CardFacts, Report, dataset_title, licenses, read_report
+from train.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
+from train.run.prepare import open_renderer
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished run: its record and report, its data, the renderer of its base, and where its weights are.
+
+    ``reads`` is how many positions the model has, None without a limit. No weight is loaded.
+    """
+
+    run: Path
+    record: dict[str, Any]
+    recipe: Recipe
+    folder: Path
+    report: Report
+    dataset: Dataset
+    categories: dict[str, CategorySpec]
+    reads: int | None
+    renderer: Renderer
+    tuned: Path
+    answers: list[Scored]
+
+    @property
+    def is_lora(self) -> bool:
+        """True where the run made an adapter, and false where it made a whole model."""
+        return self.tuned.name == "adapter"
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return str(self.record["id"])
+
+    @property
+    def facts(self) -> CardFacts:
+        """What the model card says of the run."""
+        record, manifest = self.record, self.dataset.manifest
+        return CardFacts(
+            self.recipe.base, self.recipe.method, dataset_title(manifest, self.dataset.path.name), licenses(manifest),
+            self.dataset.digest, str(record["facts"]["base"]),
+            record.get("examples", len(self.dataset.splits["train"])), str(record["objective"]), int(record["steps"]),
+            self.recipe.seed, self.recipe.dtype,
+        )  # fmt: skip
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format that the run computed in."""
+        import torch
+
+        return torch.bfloat16 if self.recipe.dtype == "bfloat16" else torch.float32
+
+    def rows(self) -> list[Row]:
+        """The records that were answered: validation, then test, without raw text."""
+        return [row for split in ("validation", "test") for row in self.dataset.splits[split] if row.messages]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export made: where a model is that can be loaded again, if there is one, and the command that uses it.
+
+    In the command FOLDER stands for the place of the export.
+    """
+
+    model: Path | None
+    command: str = ""
+
+
+def open_source(run: Path, dataset: Path | None = None) -> Source:
+    """Return a finished run; ``dataset`` says where its data lies now.
+
+    Raises:
+        TrainError: E942 unfinished-run; E952 run-changed where data, base, tokenizer or template are not those that the
+            run was made of; E934 not-finite; and what opening each part raises.
+    """
+    import torch
+
+    record = _finished(run)
+    report = read_report(run)
+    _, tuned_answers = _finite(run)
+    recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
+    opened = _same_dataset(record, dataset)
+    tuned = run / record["saved"]
+    check_folder(tuned, needs_weights=record["saved"] == "model")
+    if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
+        raise _changed(run, f"the weights of the base {recipe.base}")
+    if isinstance(recipe.threads, int):
+        torch.set_num_threads(recipe.threads)
+    _, renderer = open_renderer(opened.path, recipe, folder=folder)
+    tokenizer, reads = renderer.tokenizer, read_length(recipe.base, folder=folder)
+    words = tokenizer.backend_tokenizer.to_str() + renderer.template
+    if hashlib.sha256(words.encode()).hexdigest() != record["facts"]["tokenizer and template"]:
+        raise _changed(run, "the tokenizer or the chat template of the base")
+    categories = category_specs(opened.manifest.get("categories", {}))
+    return Source(run, record, recipe, folder, report, opened, categories, reads, renderer, tuned, tuned_answers)
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    if not (run / RUN).is_file():
+        raise TrainError("E942 unfinished-run", f"{run} holds no run.json, so it is no run", "runs/ID is the folder")
+    record = read_run(run)
+    if record.get("status") != "finished":
+        told = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
+        raise TrainError("E942 unfinished-run", told, "train run DATASET --resume --out goes on with a stopped one")
+    facts = record.get("facts")
+    known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+    if (
+        not known
+        or record.get("saved") not in ("adapter", "model")
+        or not isinstance(record.get("steps"), int)
+        or not record.get("id")
+    ):
+        raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")
+    return record
+
+
+def _finite(run: Path) -> tuple[list[Scored], list[Scored]]:
+    base, tuned = read_predictions(run / PREDICTIONS)
+    pair(base, tuned)
+    return base, tuned
+
+
+def _same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
+    told = record.get("dataset")
+    path = moved or Path(str(told.get("path")) if isinstance(told, dict) else "")
+    if not (path / "manifest.json").is_file():
+        raise TrainError(
+            "E912 bad-dataset", f"the run's data set {path} is not there", "--dataset says where it is now"
+        )
+    opened = open_dataset(path)
+    if not isinstance(told, dict) or opened.digest != told.get("sha256"):
+        raise TrainError(
+            "E911 dataset-changed", f"{path} is not the data set of the run", "--dataset names the one that is"
+        )
+    return opened
+
+
+def _changed(run: Path, what: str) -> TrainError:
+    return TrainError("E952 run-changed", f"{run}: {what} changed since the run", "bring back what the run was made of")
+
+
+def check_finite(tensors: Iterable[tuple[str, Any]], where: Path) -> None:
+    """Refuse named tensors that are not finite; raises TrainError "E934 not-finite" (exit 1)."""
+    import torch
+
+    for name, weights in tensors:
+        if not torch.isfinite(weights).all():
+            raise TrainError(
+                "E934 not-finite", f"{where}: {name} holds NaN or infinity", "the run diverged; train it again",
+                exit_code=Exit.FAILED,
+            )  # fmt: skip
