@@ -94,11 +94,12 @@ class Steps:
             return [planned.micro_batches]
         places = [place for group in planned.micro_batches for place in group]
         shares = deal(token_costs(self.lengths[places], attention), num_ranks)
-        return [self._micro_batches([places[n] for n in share]) for share in shares]
+        return [self._micro_batches([places[n] for n in share], num_ranks) for share in shares]
 
-    def _micro_batches(self, places: list[int]) -> list[list[int]]:
+    def _micro_batches(self, places: list[int], num_ranks: int = 1) -> list[list[int]]:
         lengths = [int(self.lengths[place]) for place in places]
-        groups = by_length(lengths, self.most_tokens, at_least=self.recipe.accumulation, is_packed=self.is_packed)
+        at_least = -(-self.recipe.accumulation // num_ranks)
+        groups = by_length(lengths, self.most_tokens, at_least=at_least, is_packed=self.is_packed)
         return [[places[n] for n in group] for group in groups]
 
     def digest(self) -> str:

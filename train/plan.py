@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from train.batch import Steps, collate
+from train.ranks.spread import BYTES_TRAINED
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import peak_lr, warmup_steps
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 _CALIBRATION_STEPS = 3
-# float32 weight, gradient and AdamW's two moments.
-_BYTES_TRAINED = 16
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def make_plan(
         tokens=int(steps.lengths.sum()), supervised=int(steps.supervised.sum()), longest=int(steps.lengths.max()),
         steps=len(steps), batch_size=None if recipe.batch_tokens else steps.batch_size,
         lr=peak_lr(recipe, width, str(model.config.model_type)), warmup=warmup_steps(recipe, len(steps)),
-        state_bytes=trained * _BYTES_TRAINED + frozen, device=str(device), dtype=str(dtype).removeprefix("torch."),
+        state_bytes=trained * BYTES_TRAINED + frozen, device=str(device), dtype=str(dtype).removeprefix("torch."),
         threads=threads, seconds=seconds, peak_bytes=peak,
     )  # fmt: skip
 

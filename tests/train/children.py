@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import multiprocessing
 import os
@@ -20,6 +22,7 @@ import torch
 from tiny import make_model, make_tokenizer, some_rows
 
 from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
+from train.cli import cli
 from train.errors import TrainError
 from train.loop import FitResult, ValidationScore, fit, trained_tensors
 from train.model import add_lora
@@ -32,7 +35,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [__name__, "peft", "torch.distributed.checkpoint", "torch.distributed.fsdp", "torch.distributed.tensor"]
 )
-EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
+# Not with the template of the saved bases: the process that renders it must not be one that all children share.
+EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
 Outcome = tuple[str, Any]
 """("done", result), ("failed", code and message of a TrainError) or ("ended", exit code)."""
 
@@ -94,6 +98,14 @@ def train_with_a_signal(run: Path, way: Way) -> int | None:
         changes = {"eval": {"every_steps": 1}, "checkpoint": {"every_steps": 100}}
         _, result = train(run, changes, ranks=ranks, way=way, validate=validate)
         return result.stopped if result.step == 2 else -1
+
+
+def run_cli(arguments: list[str]) -> tuple[int, str, str]:
+    """Call `train` as the entry point does under torchrun; return its exit code and what it wrote."""
+    out, talk = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk), joined() as ranks:
+        code = cli.main(arguments, standalone_mode=False, obj=ranks)
+    return int(code or 0), out.getvalue(), talk.getvalue()
 
 
 def fail_on_one_rank(kind: str) -> None:

@@ -37,6 +37,7 @@ def _losses(run: Path) -> list[tuple[int, float]]:
     return [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     draw = random.Random(KILLS)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -16,12 +18,15 @@ import numpy as np
 import pytest
 import torch
 from children import EXAMPLES, on_ranks
+from click.testing import CliRunner
+from safetensors.torch import load_file
 from tiny import make_model
 
 from train.batch import Steps
 from train.checkpoint import check_facts, newest_verified
+from train.cli import cli
 from train.errors import TrainError
-from train.ranks import ALONE, Ranks, deal, pick_way, seed_stream, token_costs
+from train.ranks import ALONE, Ranks, deal, joined, pick_way, seed_stream, token_costs
 from train.ranks.deal import attention_share
 from train.recipe import effective
 
@@ -205,24 +210,66 @@ def test_another_number_of_ranks_is_told_and_not_refused(tmp_path: Path) -> None
             check_facts(found, facts, is_forced=False)
 
 
+FAST = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", "method=full"]
+
+
+def _arguments(dataset: Path, base: Path, run: Path, *more: str) -> list[str]:
+    settings = [part for setting in (*FAST, *more) for part in ("--set", setting)]
+    return ["run", str(dataset), "--base", str(base), "--out", str(run), *settings]
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_ranks_do_the_whole_act(dataset: Path, bases: Callable[..., Path], tmp_path: Path, way: str) -> None:
+    ours = _arguments(dataset, bases(), tmp_path / "r", "max_steps=4", f"parallel={way}")
+    outcomes = on_ranks(2, children.run_cli, ours)
+    assert [kind for kind, _ in outcomes] == ["done", "done"], outcomes
+    (code, table, talk), (other_code, *silence) = (what for _, what in outcomes)
+    assert (code, other_code, silence) == (0, 0, ["", ""])
+    assert table.count("base against tuned") == 1
+    assert f"2 ranks, {way}" in talk
+    one = CliRunner().invoke(cli, _arguments(dataset, bases(), tmp_path / "one", "max_steps=4"), standalone_mode=False)
+    assert one.exception is None, one.exception
+    rows, expected = (
+        [json.loads(line) for line in (tmp_path / run / "predictions.jsonl").read_text().splitlines()]
+        for run in ("r", "one")
+    )
+    for row, wanted in zip(rows, expected, strict=True):
+        for side in ("base", "tuned"):
+            assert row[side].pop("nll") == pytest.approx(wanted[side].pop("nll"), rel=1e-5)
+        assert row == wanted
+    saved, wanted_weights = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("r", "one"))
+    assert all(torch.allclose(saved[name], weight, atol=1e-6) for name, weight in wanted_weights.items())
+
+
 @pytest.mark.slow
-def test_torchrun_runs_the_act_and_one_process_goes_on(
+def test_torchrun_is_stopped_by_a_signal_and_one_process_goes_on(
     dataset: Path, bases: Callable[..., Path], tmp_path: Path
 ) -> None:
-    fast = ["eval.max_new_tokens=4", "eval.resamples=100", "batch_size=8", "max_steps=4", "method=full"]
-    arguments = ["-m", "train", "run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
-    arguments += [part for setting in fast for part in ("--set", setting)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, *arguments, "--set", "parallel=fsdp"], env=environment, timeout=120,
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "2 ranks, fsdp" in done.stderr
-    assert done.stdout.count("base against tuned") == 1
-    assert done.stderr.count("measuring the base") == 1
-    rows = [json.loads(line) for line in (tmp_path / "r" / "predictions.jsonl").read_text().splitlines()]
-    assert len(rows) == len({(row["split"], row["id"]) for row in rows})
-    again = subprocess.run([sys.executable, *arguments, "--resume"], env=environment, timeout=120, capture_output=True,
-                           text=True, check=False)  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert "resuming from checkpoint-4, not exact: ranks was 2 fsdp, is 1" in again.stderr
+    run, steps = tmp_path / "r", ["max_steps=400", "checkpoint.every_steps=2", "eval.during_training=0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "train"]
+    with (tmp_path / "talk").open("wb") as talk:
+        job = subprocess.Popen([*torchrun, *_arguments(dataset, bases(), run, *steps)], stderr=talk,
+                               env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)  # fmt: skip
+        while not list(run.glob("checkpoint-*")) and job.poll() is None:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(120) != 0
+    said = (tmp_path / "talk").read_text()
+    assert said.count("stopped after step") == 1, said
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "stopped"
+    # Few steps more: the schedule is another, and so the run, which --force allows.
+    more = ["--resume", "--force", "--set", f"max_steps={record['step'] + 2}"]
+    again = CliRunner().invoke(cli, [*_arguments(dataset, bases(), run), *more], standalone_mode=False)
+    assert again.exception is None, again.exception
+    assert f"resuming from checkpoint-{record['step']}, not exact" in again.stderr
+    assert "ranks was 2 ddp, is 1" in again.stderr
+
+
+def test_half_an_environment_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(TrainError, match="there is no RANK") as caught, joined():
+        pass
+    assert caught.value.code == "E949 bad-launch"

@@ -9,6 +9,7 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -87,7 +88,9 @@ def main() -> NoReturn:
             # A terminal that is not UTF-8 gets an escape, not an exception.
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(cli.main(prog_name="train", standalone_mode=False) or Exit.OK)
+        with _ranks() as ranks:
+            code = cli.main(prog_name="train", standalone_mode=False, obj=ranks) or Exit.OK
+        sys.exit(code)
     except TrainError as error:
         say.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
@@ -97,6 +100,15 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         say.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)
+
+
+def _ranks() -> AbstractContextManager[Any]:
+    """The group of processes that torchrun started; a single process imports nothing for it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from train.ranks import joined
+
+    return joined()
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

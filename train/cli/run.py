@@ -39,24 +39,24 @@ def command(
     Example: train run my-data/dataset/v1 --set epochs=3
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.ranks import joined
+    from train.ranks import ALONE
     from train.recipe import load_recipe
     from train.run import newest_run, next_run, run_dataset
     from train.run.folder import RECIPE, recipe_folder
 
-    with joined() as ranks:
-        # The first chooses, since what is free or newest changes while the others look.
-        run = ranks.from_first(out or (newest_run(dataset) if resume else next_run(dataset)))
-        if not str(run).isprintable():
-            raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")
-        folder = recipe_path.parent if recipe_path else None
-        is_own = resume and recipe_path is None
-        if is_own:
-            # The run's own recipe; its relative paths are still those of the file that it came from.
-            recipe_path = run / RECIPE
-            folder = recipe_folder(run)
-        recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
-        return run_dataset(
-            dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run,
-            report_to=report_to, ranks=ranks,
-        )  # fmt: skip
+    ranks = click.get_current_context().obj or ALONE
+    # The first chooses, since what is free or newest changes while the others look.
+    run = ranks.from_first(out or (newest_run(dataset) if resume else next_run(dataset)))
+    if not str(run).isprintable():
+        raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")
+    folder = recipe_path.parent if recipe_path else None
+    is_own = resume and recipe_path is None
+    if is_own:
+        # The run's own recipe; its relative paths are still those of the file that it came from.
+        recipe_path = run / RECIPE
+        folder = recipe_folder(run)
+    recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
+    return run_dataset(
+        dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, report_to=report_to,
+        ranks=ranks,
+    )  # fmt: skip

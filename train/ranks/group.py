@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Ranks wait for one another while answers are generated or a checkpoint is written; a dead one is noticed by torchrun.
 _PATIENCE = timedelta(hours=2)
+_NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Ranks:
 
             dist.all_reduce(tensor)
         return tensor
+
+    def take_first(self, tensor: torch.Tensor) -> None:
+        """Overwrite ``tensor`` with rank 0's."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.broadcast(tensor, 0)
 
     def highest(self, value: int) -> int:
         """Return the largest of the ranks' values."""
@@ -98,21 +106,27 @@ def joined() -> Iterator[Ranks]:
     rank ends all: the first that fails says it, the others end quietly with its exit code or by torchrun's signal.
     NCCL and several nodes were never run by us, only gloo on one machine.
 
-    Raises TrainError "E941 no-device" where a node has more ranks than GPUs.
+    Raises TrainError "E941 no-device" where a node has more ranks than GPUs, "E949 bad-launch" where the environment
+    tells of ranks but not all about them.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield ALONE
         return
+    told = {name: os.environ.get(name, "") for name in _NUMBERS}
+    unclear = [name for name, value in told.items() if not value.isdecimal()]
+    if unclear or not os.environ.get("MASTER_ADDR"):
+        missing = ", ".join(unclear) or "MASTER_ADDR"
+        raise TrainError("E949 bad-launch", f"WORLD_SIZE tells of ranks, but there is no {missing}",
+                         "start it with torchrun, or unset WORLD_SIZE")  # fmt: skip
     # torch takes a second to import; `train run --help` does without.
     import torch
     import torch.distributed as dist
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_rank = int(told["LOCAL_RANK"])
     store, rank, world = next(rendezvous("env://"))
-    ranks = Ranks(rank, world, int(os.environ.get("LOCAL_WORLD_SIZE", str(world))))
+    ranks = Ranks(rank, world, int(told["LOCAL_WORLD_SIZE"]))
     say.hush(is_hushed=not ranks.is_first)
     try:
         if torch.cuda.is_available():
@@ -133,7 +147,8 @@ def joined() -> Iterator[Ranks]:
         if not _is_first_to_fail(store):
             raise SystemExit(Exit.FAILED) from None
         say.hush(is_hushed=False)
-        if isinstance(error, TrainError) and rank:
+        # Those of click too, such as a folder that one node lacks.
+        if isinstance(error, Exception) and hasattr(error, "message") and rank:
             error.message = f"rank {rank}: {error.message}"
         raise
 

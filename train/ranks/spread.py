@@ -32,17 +32,21 @@ def pick_way(wanted: Way | Literal["auto"], *, is_lora: bool, trained: int, memo
     Adapters and what fits are replicated ("ddp"); what does not fit is sharded over all ranks ("fsdp"), and with
     several nodes within each node and replicated across them ("hsdp"), so that weights never cross the slower network.
 
-    Raises TrainError "E920 bad-recipe" where adapters shall be sharded.
+    Raises TrainError "E920 bad-recipe" where adapters shall be sharded, or nodes with unequal numbers of ranks.
     """
+    are_even = ranks.world % ranks.local_world == 0
     if is_lora and wanted in ("fsdp", "hsdp"):
         raise TrainError(
             "E920 bad-recipe", f"parallel: adapters are not sharded, so {wanted} is for method = full", "parallel = ddp"
         )
+    if wanted == "hsdp" and not are_even:
+        raise TrainError("E920 bad-recipe", f"parallel: {ranks.world} ranks are not {ranks.local_world} on every node",
+                         "parallel = fsdp")  # fmt: skip
     if wanted != "auto":
         return wanted
     if is_lora or memory is None or trained * BYTES_TRAINED <= ROOM * memory:
         return "ddp"
-    return "hsdp" if ranks.nodes > 1 else "fsdp"
+    return "hsdp" if ranks.nodes > 1 and are_even else "fsdp"
 
 
 def spread(model: Any, way: Way, ranks: Ranks, *, dtype: torch.dtype) -> Replicated | Sharded:
@@ -55,6 +59,10 @@ class Replicated:
 
     def __init__(self, model: Any, ranks: Ranks) -> None:
         self.model, self.ranks = model, ranks
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                # Drawn from one seed, yet devices may draw differently.
+                ranks.take_first(parameter.detach())
 
     weight = 1.0
     """What a rank's loss is multiplied with, so that gradients come out as the sum over ranks."""

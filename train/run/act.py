@@ -280,6 +280,8 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         "dtype": prepared.recipe.dtype,
         "threads": prepared.threads,
     }
+    if prepared.ranks.world > 1:
+        settings["ranks"] = prepared.facts["ranks"]
     if record["not_exact"]:
         settings["not exact"] = "; ".join(record["not_exact"])
     return Run(
