@@ -39,12 +39,14 @@ class Step:
     epoch: int
     micro_batches: list[list[int]]
     num_supervised: int
+    weight: float
+    """The weights of its targets in sum: what the loss of the step is divided by."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
-    id, its example. ``packed`` and ``positions`` [1, N] tell where the examples of a row end to end begin.
+    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a row end to end begin.
     """
 
     ids: torch.Tensor
@@ -53,6 +55,7 @@ class Batch:
     owners: torch.Tensor
     positions: torch.Tensor | None = None
     packed: Packed | None = None
+    weights: torch.Tensor | None = None
 
 
 class Steps:
@@ -66,6 +69,7 @@ class Steps:
         self.recipe, self.is_packed = recipe, is_packed
         self.lengths = np.array([len(example.ids) for example in examples])
         self.supervised = np.array([example.num_supervised for example in examples])
+        self.weights = np.array([example.weight for example in examples])
         self.batch_size = _batch_size(self.lengths, recipe)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self.starts = np.cumsum([0] + [len(self._epoch(epoch)) for epoch in range(self._num_epochs())])
@@ -84,7 +88,7 @@ class Steps:
         most = MICRO_BATCH_TOKENS if most == "auto" else most
         groups = by_length(lengths, most, at_least=self.recipe.accumulation, is_packed=self.is_packed)
         micro_batches = [[places[n] for n in group] for group in groups]
-        return Step(epoch, micro_batches, int(self.supervised[places].sum()))
+        return Step(epoch, micro_batches, int(self.supervised[places].sum()), float(self.weights[places].sum()))
 
     def digest(self) -> str:
         """Return a SHA-256 of the whole order: the same for the same examples, seed and sizes of steps."""
@@ -170,9 +174,20 @@ def collate(examples: Sequence[Example], device: torch.device | str = "cpu", *, 
         return torch.from_numpy(array).to(device, non_blocking=True)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
+    weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
     if not is_packed:
-        return Batch(put(ids.reshape(len(examples), width)), *parts)
+        return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
     from train.compute import pack
 
     positions = np.arange(len(ids)) - np.repeat(begins, lengths)
-    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=pack(lengths.tolist(), device))
+    packed = pack(lengths.tolist(), device)
+    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=packed, weights=weights)
+
+
+def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
+    """The weight of each supervised token, in the order of the targets."""
+    found = [
+        np.ones(len(places)) if example.weights is None else np.asarray(example.weights)[places]
+        for example, places in zip(examples, trained, strict=True)
+    ]
+    return np.concatenate(found).astype(np.float32)

@@ -61,6 +61,6 @@ def _pair(example: Example) -> tuple[Example, Example]:
         start -= 1
     answer = example.ids[start:stop]
     after = replace(
-        example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), num_bytes=example.num_bytes
+        example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), weights=None
     )
-    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer))
+    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer), weights=None)

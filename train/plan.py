@@ -106,7 +106,7 @@ def _measure(
         for group in planned.micro_batches:
             batch = collate([examples[place] for place in group], device, is_packed=steps.is_packed)
             with computing(device, dtype):
-                loss, _ = supervised_loss(model, batch, scale=1 / planned.num_supervised)
+                loss, _ = supervised_loss(model, batch, scale=1 / planned.weight)
             loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)

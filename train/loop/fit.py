@@ -1,6 +1,6 @@
 """Fit: for each step, gradients of its micro-batches, one clipped AdamW update, and now and then a look at validation.
 
-The loss of a step is the mean over its supervised tokens, however they are split into micro-batches.
+The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class _Run:
         for group in planned.micro_batches:
             batch = collate([self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed)
             with computing(self.device, self.dtype):
-                loss, _ = supervised_loss(self.model, batch, scale=1 / planned.num_supervised)
+                loss, _ = supervised_loss(self.model, batch, scale=1 / planned.weight)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)

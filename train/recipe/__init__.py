@@ -1,15 +1,19 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
-from train.recipe.model import CheckpointRecipe, EvalRecipe, LoraRecipe, Objective, Recipe
+from train.recipe.methods import SHIPPED_TEXT, GuardRecipe, LoraRecipe, MixingRecipe
+from train.recipe.model import CheckpointRecipe, EvalRecipe, Objective, Recipe
 from train.recipe.read import effective, load_recipe, read_values
 from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [
     "CheckpointRecipe",
     "EvalRecipe",
+    "GuardRecipe",
     "LoraRecipe",
+    "MixingRecipe",
     "Objective",
     "Recipe",
+    "SHIPPED_TEXT",
     "effective",
     "load_recipe",
     "read_values",

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from train.recipe.methods import GuardRecipe, LoraRecipe, MixingRecipe
+from train.recipe.section import Auto, Name, Section, Share, Steps
 
 Objective = Literal["sft", "chat", "domain"]
-Auto = Literal["auto"]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 DEFAULT_BASE = "tiny-base"
 
 
-def _printable(text: str) -> str:
-    """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
-    found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if found is not None:
-        raise ValueError(f"must have no control character, but has U+{ord(found):04X}")
-    return text
+def _apart(tokens: list[str]) -> list[str]:
+    """New tokens are words of their own: visible, without white space, each once."""
+    for token in tokens:
+        if not token.isprintable() or any(c.isspace() for c in token):
+            raise ValueError(f"{token!r}: a new token is printable and has no white space")
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("a token stands there twice")
+    return tokens
 
 
-Name = Annotated[str, AfterValidator(_printable)]
+NewTokens = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]],
+    Field(max_length=4096, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_apart),
+]
 
 
-class _Section(BaseModel):
-    """Strict: unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class LoraRecipe(_Section):
-    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685); used when method is "lora"."""
-
-    rank: int = Field(default=16, ge=1, le=1024, description="Width of the adapters.")
-    alpha: float = Field(default=32, gt=0, le=4096, description="The adapter's output is scaled by alpha / rank.")
-    dropout: Share = Field(default=0.0, description="Dropout before the adapters, 0 to below 1.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        default="all-linear",
-        description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.',
-    )
-    init: Literal["default", "gaussian"] = Field(
-        default="default", description='How A begins; B begins at zero: "default" or "gaussian".'
-    )
-
-
-class EvalRecipe(_Section):
+class EvalRecipe(Section):
     """How base and tuned are measured, during the run and after it."""
 
     every_steps: Steps | Auto = Field(
@@ -72,7 +56,7 @@ class EvalRecipe(_Section):
     resamples: int = Field(default=2000, ge=100, le=1_000_000, description="Bootstrap and permutation resamples.")
 
 
-class CheckpointRecipe(_Section):
+class CheckpointRecipe(Section):
     """When the state of the run is written, and how many generations stay."""
 
     every_steps: Steps | Auto = Field(
@@ -83,7 +67,7 @@ class CheckpointRecipe(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
     base: Name = Field(
@@ -134,6 +118,10 @@ class Recipe(_Section):
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | Auto = Field(
         default="auto", description='AdamW betas; "auto" is [0.9, 0.999] for lora and [0.9, 0.95] for full.'
     )
+    neftune: float = Field(
+        default=0.0, ge=0, le=1000,
+        description="Noise on the input embeddings while training (NEFTune's alpha, such as 5); 0 is none.",
+    )  # fmt: skip
     clip: float = Field(default=1.0, ge=0, le=1e6, description="Largest gradient norm; 0 never clips.")
     max_length: Annotated[int, Field(ge=8, le=16_777_216)] | Auto = Field(
         default="auto", description='Most tokens of one record; "auto" is what the model can read.'
@@ -145,6 +133,11 @@ class Recipe(_Section):
     allow_special_tokens: bool = Field(
         default=False,
         description="Take control tokens that stand in the data as plain text instead of refusing their records.",
+    )
+    new_tokens: NewTokens = Field(
+        default_factory=list,
+        description='Words that become tokens of their own, such as ["<note>"]; their rows of the embedding and of the '
+        "head are trained.",
     )
     seed: int = Field(default=0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -160,9 +153,19 @@ class Recipe(_Section):
     lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
+    mixing: MixingRecipe = Field(default_factory=MixingRecipe)
+    guard: GuardRecipe = Field(default_factory=GuardRecipe)
 
     @model_validator(mode="after")
     def _one_size_of_a_step(self) -> Recipe:
         if self.batch_tokens is not None and self.batch_size != "auto":
             raise ValueError("batch_size and batch_tokens are two ways to say one thing: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_what_it_uses(self) -> Recipe:
+        if self.method == "full" and self.lora.quantize:
+            raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        if self.guard.is_on and not self.eval.during_training:
+            raise ValueError("the guard looks at validation, and eval.during_training is 0")
         return self
