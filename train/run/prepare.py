@@ -146,9 +146,17 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
             + _named(list(rendered.cut))
         )
-    if not rendered.examples:
+    if rendered.silent:
+        say.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
+                 + _named(rendered.silent))  # fmt: skip
+    if weightless := [example.id for example in rendered.examples if not example.weight]:
+        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {_named(weightless)}")
+    examples = [example for example in rendered.examples if example.weight]
+    if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
-    return rendered.examples
+    if not examples:
+        raise TrainError("E923 bad-rows", "no training record has a weight", "give records or messages weights above 0")
+    return examples
 
 
 def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
