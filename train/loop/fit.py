@@ -20,6 +20,8 @@ from train.checkpoint import Checkpoint, save_checkpoint
 from train.compute import can_pack
 from train.errors import Exit, TrainError
 from train.loop.events import Events, Progress
+from train.loop.guard import Guard
+from train.loop.noise import noisy_embeddings
 from train.loop.signals import GracefulStop
 from train.loss import supervised_loss
 from train.model import computing
@@ -59,6 +61,8 @@ class FitResult:
     tokens: int
     seconds: float
     stopped: Exit | None
+    guarded: str | None = None
+    """Why the guard ended the run before its last step."""
 
 
 @dataclass
@@ -70,24 +74,28 @@ class _State:
     loss: float = math.nan
     best_step: int | None = None
     best: ValidationScore | None = None
+    looks: list[ValidationScore] = field(default_factory=list)
+    guarded: str | None = None
 
 
 def fit(
     model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
+    base: Mapping[str, float] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
-    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
-    checkpoints.
+    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. ``base`` has the base's validation
+    score of each category, which the recipe's guard compares with. Writes metrics.jsonl and checkpoints.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
     steps = Steps(examples, recipe, is_packed=can_pack(model))
-    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype)
+    guard = Guard(recipe.guard, base or {})
+    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype, guard)
     if resume is None:
         torch.manual_seed(recipe.seed)
     else:
@@ -98,16 +106,17 @@ def fit(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )
         progress = Progress(len(steps))
-        while run.state.step < len(steps) and stop.exit_code is None:
+        while run.state.step < len(steps) and stop.exit_code is None and run.state.guarded is None:
             run.step(events, progress)
             run.look(events, validate, is_stopping=stop.exit_code is not None)
         seconds = time.monotonic() - began
         state = run.state
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
+                     stopped=None if stop.exit_code is None else int(stop.exit_code), guarded=state.guarded)  # fmt: skip
         return FitResult(
-            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code
-        )
+            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code,
+            state.guarded,
+        )  # fmt: skip
 
 
 class _Run:
@@ -123,7 +132,9 @@ class _Run:
         facts: Mapping[str, Any],
         device: torch.device,
         dtype: torch.dtype,
+        guard: Guard,
     ) -> None:
+        self.guard = guard
         self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -179,7 +190,8 @@ class _Run:
         total = torch.zeros((), device=self.device)
         for group in planned.micro_batches:
             batch = collate([self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed)
-            with computing(self.device, self.dtype):
+            lengths = [int(self.steps.lengths[place]) for place in group]
+            with computing(self.device, self.dtype), noisy_embeddings(self.model, lengths, self.recipe.neftune):
                 loss, _ = supervised_loss(self.model, batch, scale=1 / planned.weight)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -194,7 +206,8 @@ class _Run:
             if not math.isfinite(score.loss):
                 raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
                                  "lower lr", exit_code=Exit.FAILED)  # fmt: skip
-            is_best = score.is_better_than(state.best)
+            state.looks.append(score)
+            is_best = self.guard.is_best(state.looks)
             if is_best:
                 state.best_step, state.best = state.step, score
             events.write("eval", step=state.step, **asdict(score), best=is_best)
@@ -202,7 +215,11 @@ class _Run:
             say.talk(
                 f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else "")
             )
-        if is_last or is_stopping or is_best or state.step % self.save_every == 0:
+            if not is_last and (reason := self.guard.reason(state.looks)):
+                state.guarded = reason
+                events.write("guard", step=state.step, of=len(self.steps), reason=reason)
+                say.talk(f"stopped by the guard after step {state.step} of {len(self.steps)}: {reason}")
+        if is_last or is_stopping or is_best or state.guarded or state.step % self.save_every == 0:
             self.save(events)
 
     def save(self, events: Events) -> None:
@@ -240,7 +257,8 @@ class _Run:
             torch.cuda.set_rng_state(rng["cuda"])
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
-        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best))
+        looks = [ValidationScore(**look) for look in saved_state.pop("looks", [])]
+        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best), looks=looks)
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
         return {

@@ -53,7 +53,7 @@ def run_dataset(
     base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
-    result = _fitted(model, prepared, run, checkpoint, record)
+    result = _fitted(model, prepared, run, checkpoint, record, _guarded_scores(prepared, base))
     if result.stopped is not None:
         write_run(run, record | _ending(result, "stopped"))
         say.talk(
@@ -128,13 +128,14 @@ def _begin(
 
 
 def _fitted(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any]
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
+    base: dict[str, float],
 ) -> FitResult:
     """Train; a run that fails says so in its run.json."""
     try:
         return fit(
             model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-            resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
+            resume=checkpoint, device=prepared.device, dtype=prepared.dtype, base=base,
         )  # fmt: skip
     except TrainError as error:
         write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
@@ -156,6 +157,21 @@ def _validation(model: Any, prepared: Prepared) -> Any:
         return ValidationScore(found.score, found.loss, found.by_category)
 
     return validate
+
+
+def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
+    """The base's validation score of each category, on the records that the looks during training score.
+
+    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
+    """
+    recipe = prepared.recipe
+    rows = chosen_for_training(prepared.dataset.splits["validation"], recipe.eval.during_training)
+    looked_at = {row.id for row in rows}
+    scores = summary([one for one in base if one.split == "validation" and one.id in looked_at]).by_category
+    if recipe.guard.is_on and (not rows or (recipe.guard.regress is not None and not scores)):
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
+                         "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+    return scores
 
 
 def _restore_best(model: Any, run: Path, result: FitResult) -> int:
@@ -197,6 +213,7 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
         "steps": result.num_steps,
         "best_step": result.best_step,
         "tokens": result.tokens,
+        "guarded": result.guarded,
         "train_seconds": round(result.seconds, 3),
         "cpu_seconds": round(time.process_time(), 3),
     }
@@ -210,6 +227,8 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         "dtype": prepared.recipe.dtype,
         "threads": prepared.threads,
     }
+    if result.guarded:
+        settings["stopped by the guard"] = f"after step {result.step}: {result.guarded}"
     if record["not_exact"]:
         settings["not exact"] = "; ".join(record["not_exact"])
     return Run(
