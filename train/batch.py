@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from train.mixing import Mixture
 from train.recipe import Recipe
 from train.render import Example
 
@@ -70,7 +71,11 @@ class Steps:
         self.lengths = np.array([len(example.ids) for example in examples])
         self.supervised = np.array([example.num_supervised for example in examples])
         self.weights = np.array([example.weight for example in examples])
-        self.batch_size = _batch_size(self.lengths, recipe)
+        self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
+        first = self.mixture.epoch(0)
+        self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
+        """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
+        self.batch_size = _batch_size(self.lengths[first], recipe)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self.starts = np.cumsum([0] + [len(self._epoch(epoch)) for epoch in range(self._num_epochs())])
 
@@ -92,7 +97,7 @@ class Steps:
 
     def digest(self) -> str:
         """Return a SHA-256 of the whole order: the same for the same examples, seed and sizes of steps."""
-        hashed = hashlib.sha256(self.lengths.tobytes() + self.supervised.tobytes())
+        hashed = hashlib.sha256(self.lengths.tobytes() + self.supervised.tobytes() + self.weights.tobytes())
         for epoch in range(len(self.starts) - 1):
             hashed.update(repr(self._epoch(epoch)).encode())
         return hashed.hexdigest()
@@ -108,7 +113,7 @@ class Steps:
         return num_epochs
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
-        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.lengths))
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
         if self.recipe.batch_tokens is None:
             return [order[n : n + self.batch_size].tolist() for n in range(0, len(order), self.batch_size)]
         owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens

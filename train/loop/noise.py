@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from train.loss import has_plain_head
+
 
 @contextmanager
 def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterator[None]:
@@ -21,6 +23,9 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
     if not alpha:
         yield
         return
+
+    # The loss tries once how the head computes; with noise it would see another model and leave the fast path.
+    has_plain_head(model)
 
     def add(_module: Any, _given: Any, embedded: torch.Tensor) -> torch.Tensor:
         return embedded + _noise(embedded, lengths, alpha)

@@ -54,7 +54,7 @@ def card(prepared: Prepared, report: Report, name: str) -> str:
         "---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", "",
         f"# {visible(name)}", "",
         f"A {recipe.method} fine-tune of `{_code(recipe.base)}` on the dataset `{_code(dataset)}`"
-        f" ({len(prepared.examples):,} records, objective {prepared.objective}), made by `train run`.", "",
+        f" ({sum(not example.is_replay for example in prepared.examples):,} records, objective {prepared.objective}), made by `train run`.", "",
         f"- dataset manifest: SHA-256 `{prepared.dataset.digest}`",
         f"- base weights: SHA-256 `{prepared.facts['base']}`",
         f"- {len(prepared.steps):,} steps, seed {recipe.seed}, {recipe.dtype}", "",

@@ -20,6 +20,7 @@ from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pic
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
 from train.run.folder import versions, weights_digest
+from train.run.replay import replayed
 
 if TYPE_CHECKING:
     import torch
@@ -72,10 +73,14 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
-    _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
+    examples += replay
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
+    if replay:
+        facts["replayed text"] = replay_digest
     return Prepared(
         dataset,
         recipe,
@@ -159,15 +164,15 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
     return examples
 
 
-def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
-    """Rows that could not be evaluated after the training must be known before it."""
+def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> list[Row]:
+    """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
     if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
             "export a data set with a test split, or more records; without one nobody knows whether it helped",
         )
-    readable_general(renderer, general)
+    return readable_general(renderer, general)
 
 
 def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
