@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
 from train.compute import are_close, can_pack, packing
-from train.model import is_lora
+from train.model import head_weight, is_lora
 from train.render import Example
 
 CHUNK_BYTES = 256 << 20
@@ -133,7 +133,7 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         rows = hidden.flatten(0, 1)[batch.rows]
         return linear_cross_entropy(
-            rows, head.weight, getattr(head, "bias", None), batch.targets,
+            rows, head_weight(head), getattr(head, "bias", None), batch.targets,
             weights=batch.weights, scale=scale, dtype=dtype,
         )  # fmt: skip
     with packing(batch.packed):
@@ -156,19 +156,19 @@ def has_plain_head(model: Any) -> bool:
 def _is_plain(model: Any) -> bool:
     inner = model.get_base_model() if is_lora(model) else model
     head = inner.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or _decoder(inner) is None:
+    # Rows of new tokens are trained in a wrapper around the head.
+    if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or _decoder(inner) is None:
         return False
-    vocabulary = head.weight.shape[0]
-    ids = (
-        torch.arange(24, device=head.weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight))
-    )[None]
+    weight, bias = head_weight(head), getattr(head, "bias", None)
+    vocabulary = weight.shape[0]
+    ids = (torch.arange(24, device=weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[
+        None
+    ]
     was_training = model.training
     model.eval()
     with torch.no_grad():
         hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
-        ours = functional.linear(
-            hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype)
-        )
+        ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
         theirs = inner(input_ids=ids, use_cache=False).logits
     model.train(was_training)
     return are_close(ours, theirs)

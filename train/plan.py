@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from train import say
 from train.batch import Steps, collate
+from train.model import num_parameters
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import peak_lr, warmup_steps
@@ -79,12 +80,12 @@ def make_plan(
     threads: int, is_measured: bool = False,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` a few steps' gradients are computed and thrown away for it."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained = num_parameters(model, is_trained_only=True)
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     width = model.get_input_embeddings().weight.shape[1]
     seconds, peak = _measure(model, examples, steps, device, dtype) if is_measured else (None, None)
     return Plan(
-        parameters=sum(p.numel() for p in model.parameters()), trained=trained, records=len(steps.mixture),
+        parameters=num_parameters(model), trained=trained, records=len(steps.mixture),
         tokens=steps.tokens, supervised=steps.trained, longest=int(steps.lengths.max()),
         steps=len(steps), batch_size=None if recipe.batch_tokens else steps.batch_size,
         lr=peak_lr(recipe, width, str(model.config.model_type)), warmup=warmup_steps(recipe, len(steps)),

@@ -23,7 +23,9 @@ from train.run.prepare import add_adapters
 
 
 def _examples(replay: int = 0, **counts: int) -> list[Example]:
-    found = [Example(f"{c}{n}", c, "", [1, 2, 3 + n], [False, True, True], 2) for c, k in counts.items() for n in range(k)]
+    found = [
+        Example(f"{c}{n}", c, "", [1, 2, 3 + n], [False, True, True], 2) for c, k in counts.items() for n in range(k)
+    ]
     more = [Example(f"x{n}", "", "", [1, 2], [False, True], 1, is_replay=True) for n in range(replay)]
     return found + more
 
@@ -38,7 +40,9 @@ def test_temperature_flattens_and_keeps_the_size_of_an_epoch() -> None:
     assert epoch_sizes(counts, 2.0, {}) == {"big": 750, "small": 250}, "30 to 10"
     assert epoch_sizes(counts, 100.0, {}) == {"big": 505, "small": 495}
     assert epoch_sizes(counts, 1.0, {"big": 300}) == {"big": 300, "small": 100}
-    assert epoch_sizes(counts, 2.0, {"small": 120}) == {"big": 880, "small": 120}, "what one may not take the other does"
+    assert epoch_sizes(counts, 2.0, {"small": 120}) == {"big": 880, "small": 120}, (
+        "what one may not take the other does"
+    )
 
 
 @given(

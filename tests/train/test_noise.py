@@ -35,7 +35,11 @@ def test_noise_is_uniform_and_as_loud_as_the_length_of_its_example_asks(is_packe
         with noisy_embeddings(model, LENGTHS, alpha):
             drawn.append((embedding(batch.ids) - plain).detach())
     noise = torch.stack(drawn)
-    parts = torch.split(noise[:, 0], LENGTHS, 1) if is_packed else [noise[:, n, :length] for n, length in enumerate(LENGTHS)]
+    parts = (
+        torch.split(noise[:, 0], LENGTHS, 1)
+        if is_packed
+        else [noise[:, n, :length] for n, length in enumerate(LENGTHS)]
+    )
     for part, length in zip(parts, LENGTHS, strict=True):
         most = alpha / (length * 32) ** 0.5
         assert part.abs().max() <= most + 1e-6

@@ -129,7 +129,10 @@ def test_a_weight_of_one_is_no_weight() -> None:
 
 
 def test_a_turn_that_is_not_trained_is_read_and_not_learnt() -> None:
-    whole, part = RENDERER.example(_marked({}, {}, {})), RENDERER.example(_marked({}, {"train": False}, {"weight": 0.5}))
+    whole, part = (
+        RENDERER.example(_marked({}, {}, {})),
+        RENDERER.example(_marked({}, {"train": False}, {"weight": 0.5})),
+    )
     assert part.ids == whole.ids
     assert _trained(whole) == "yesnomaybe"
     assert _trained(part) == "yesmaybe"

@@ -1,22 +1,42 @@
 """The base model: found, looked at before it is trusted, loaded, and given adapters that can be switched off."""
 
-from train.model.adapter import add_lora, base_weights, is_lora
+from train.model.adapter import add_lora, base_weights, is_lora, save_adapter
 from train.model.find import find_base
-from train.model.load import computing, eos_ids, load_base, load_tokenizer, pick_device, pick_dtype, pick_threads
+from train.model.load import (
+    computing,
+    eos_ids,
+    load_base,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    pick_four_bits,
+    pick_threads,
+)
+from train.model.quantised import check_can_quantise, is_quantised, num_parameters, refuse_sharding
 from train.model.safety import check_folder, check_safetensors
+from train.model.tokens import add_tokens, grow, head_weight
 
 __all__ = [
     "add_lora",
+    "add_tokens",
     "base_weights",
+    "check_can_quantise",
     "check_folder",
     "check_safetensors",
     "computing",
     "eos_ids",
     "find_base",
+    "grow",
+    "head_weight",
     "is_lora",
+    "is_quantised",
     "load_base",
     "load_tokenizer",
+    "num_parameters",
     "pick_device",
     "pick_dtype",
+    "pick_four_bits",
     "pick_threads",
+    "refuse_sharding",
+    "save_adapter",
 ]

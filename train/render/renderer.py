@@ -239,9 +239,7 @@ class Renderer:
         share = sum(example.mask[:keep]) / example.num_supervised
         num_bytes = round(example.num_bytes * share)
         weights = example.weights and example.weights[:keep]
-        return replace(
-            example, ids=example.ids[:keep], mask=example.mask[:keep], num_bytes=num_bytes, weights=weights
-        )
+        return replace(example, ids=example.ids[:keep], mask=example.mask[:keep], num_bytes=num_bytes, weights=weights)
 
 
 def _is_inside(span: tuple[int, int], turn: Turn) -> bool:

@@ -128,7 +128,11 @@ def _begin(
 
 
 def _fitted(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
+    model: Any,
+    prepared: Prepared,
+    run: Path,
+    checkpoint: Checkpoint | None,
+    record: dict[str, Any],
     base: dict[str, float],
 ) -> FitResult:
     """Train; a run that fails says so in its run.json."""

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from train.model import is_lora
+from train.model import is_lora, save_adapter
 from train.report import Report, table
 from train.run.prepare import Prepared
 from train.say import visible
@@ -24,7 +24,10 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
             path = prepared.base_path.resolve()
             is_local = Path(prepared.recipe.base).name == path.name
             config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
-    model.save_pretrained(work)
+    if is_lora(model):
+        save_adapter(model, work)
+    else:
+        model.save_pretrained(work)
     # What was trained is what must be served, also where the base came without a template.
     prepared.tokenizer.chat_template = prepared.renderer.template
     prepared.tokenizer.save_pretrained(work)

@@ -16,7 +16,17 @@ from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
-from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
+from train.model import (
+    add_lora,
+    add_tokens,
+    eos_ids,
+    find_base,
+    load_base,
+    pick_dtype,
+    pick_four_bits,
+    pick_threads,
+)
+from train.model import num_parameters as count_parameters
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
 from train.run.folder import versions, weights_digest
@@ -62,8 +72,9 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
         raise TrainError(
             "E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split"
         )
-    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder)
-    num_parameters = sum(p.numel() for p in model.parameters())
+    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
+    add_tokens(model, tokenizer, recipe.new_tokens)
+    num_parameters = count_parameters(model)
     device = next(model.parameters()).device
     threads, dtype = pick_threads(recipe, num_parameters), pick_dtype(recipe, device, num_parameters)
     torch.set_num_threads(threads)
@@ -103,6 +114,7 @@ def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = N
     """Return a dataset and the renderer of its base, for a look at tokens."""
     dataset = open_dataset(dataset_path)
     model, tokenizer = load_base(recipe.base, device="cpu", folder=folder)
+    add_tokens(model, tokenizer, recipe.new_tokens)
     return dataset, make_renderer(model, tokenizer, recipe, _objective(recipe, dataset))
 
 
@@ -125,7 +137,10 @@ def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objecti
 def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable."""
     if prepared.recipe.method == "lora":
-        return add_lora(prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed)
+        ids = prepared.tokenizer.convert_tokens_to_ids(prepared.recipe.new_tokens)
+        return add_lora(
+            prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed, new_ids=ids
+        )
     for parameter in prepared.model.parameters():
         parameter.requires_grad_(True)
     return prepared.model

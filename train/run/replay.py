@@ -34,7 +34,9 @@ def replayed(
         try:
             example = renderer.whole(replace(row, id=f"replay-{row.id}"))
         except RowFault as fault:
-            raise TrainError(fault.code, f"replayed text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
+            raise TrainError(
+                fault.code, f"replayed text {row.id} of {row.source}: {fault.reason}", fault.hint
+            ) from None
         if renderer.max_length and len(example.ids) > renderer.max_length:
             num_long += 1
         else:
