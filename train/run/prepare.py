@@ -74,6 +74,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
         )
     model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
     add_tokens(model, tokenizer, recipe.new_tokens)
+    if recipe.new_tokens:
+        say.talk(f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too")
     num_parameters = count_parameters(model)
     device = next(model.parameters()).device
     threads, dtype = pick_threads(recipe, num_parameters), pick_dtype(recipe, device, num_parameters)
