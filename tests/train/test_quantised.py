@@ -40,8 +40,12 @@ def _cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *r: name if name == "bitsandbytes" else find(name, *r))
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.48.0" if name == "bitsandbytes" else version(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *r: name if name == "bitsandbytes" else find(name, *r)
+    )
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.48.0" if name == "bitsandbytes" else version(name)
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
