@@ -47,7 +47,8 @@ class Step:
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
-    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a row end to end begin.
+    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a
+    row end to end begin.
     """
 
     ids: torch.Tensor

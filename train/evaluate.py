@@ -290,8 +290,8 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
         missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
         if missing:
             found.append(
-                f"{missing} {split} records are longer than the recipe's max_length, or no answer in them may be trained, "
-                "and were not evaluated."
+                f"{missing} {split} records are longer than the recipe's max_length, or have no answer that may be "
+                "trained, and were not evaluated."
             )
     return found
 

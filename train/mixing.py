@@ -101,5 +101,8 @@ def epoch_sizes(counts: Mapping[str, int], temperature: float, caps: Mapping[str
 
 def _check_caps(caps: Mapping[str, int], known: Collection[str]) -> None:
     if unknown := sorted(caps.keys() - set(known)):
-        raise TrainError("E920 bad-recipe", f"mixing.caps names {', '.join(unknown[:_MOST_NAMED])}, which no training "
-                         "record has as its category", f"the categories are {', '.join(sorted(known)[:_MOST_NAMED])}")  # fmt: skip
+        raise TrainError(
+            "E920 bad-recipe",
+            f"mixing.caps names {', '.join(unknown[:_MOST_NAMED])}, which no training record has as its category",
+            f"the categories are {', '.join(sorted(known)[:_MOST_NAMED])}",
+        )

@@ -92,10 +92,10 @@ def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
     scores = [(0.6, 0.3), (0.1, 0.1), (0.6, 0.6), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1)]
     assert _fit(tmp_path / "off", scores, {})[1].step == 12
     guard = {"regress": 0.1, "patience": 3}
-    whole, result = _fit(tmp_path / "whole", scores[:5] + [(0.7, 0.7)], guard)
+    whole, result = _fit(tmp_path / "whole", [*scores[:5], (0.7, 0.7)], guard)
     assert result.guarded is None, "the last step is no early stop"
     resumed, again = _fit(
-        tmp_path / "again", scores[:5] + [(0.7, 0.7)], guard, resume=open_checkpoint(tmp_path / "whole/checkpoint-8", 8)
+        tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=open_checkpoint(tmp_path / "whole/checkpoint-8", 8)
     )
     assert (again.best_step, again.best) == (result.best_step, result.best)
     assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
@@ -113,7 +113,8 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
     monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: next(looks))
     recipe = effective({
-        "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu", "guard": {"plateau": True, "patience": 2},
+        "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
+        "guard": {"plateau": True, "patience": 2},
         "eval": {"every_steps": 1, "max_new_tokens": 4},
     })  # fmt: skip
     assert run_dataset(dataset, recipe, tmp_path / "run") is Exit.OK

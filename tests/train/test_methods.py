@@ -1,4 +1,4 @@
-"""Kinds of adapters: each begins as the base, computes the same on every path, learns, and is the same once reloaded."""
+"""Kinds of adapters: each begins as the base, computes the same on every path, learns, and is itself once reloaded."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(12)).examples
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}, "dora and rslora": {"dora": True, "rslora": True},
-    "orthogonal": {"init": "orthogonal"}, "pissa": {"init": "pissa"}, "pissa and rslora": {"init": "pissa", "rslora": True},
-    "olora": {"init": "olora"},
+    "orthogonal": {"init": "orthogonal"}, "pissa": {"init": "pissa"},
+    "pissa and rslora": {"init": "pissa", "rslora": True}, "olora": {"init": "olora"},
 }  # fmt: skip
 IDS = torch.tensor([EXAMPLES[0].ids])
 

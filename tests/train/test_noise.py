@@ -60,7 +60,8 @@ def test_without_alpha_nothing_is_drawn() -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_path: Path, method: str) -> None:
     recipe = effective({
-        "batch_size": 8, "max_steps": 6, "method": method, "lr": 5e-3, "neftune": 5.0, "checkpoint": {"every_steps": 3, "keep": 9},
+        "batch_size": 8, "max_steps": 6, "method": method, "lr": 5e-3, "neftune": 5.0,
+        "checkpoint": {"every_steps": 3, "keep": 9},
         "eval": {"every_steps": 2},
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""4-bit bases: refused in words where they cannot be, and loaded with the right arguments where they can (stand-ins)."""
+"""4-bit bases: refused in words where they cannot be, and loaded with the right arguments where they can."""
 
 from __future__ import annotations
 

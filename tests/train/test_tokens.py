@@ -69,14 +69,14 @@ def test_new_tokens_are_one_id_in_data_and_no_control_tokens() -> None:
     assert (trained[0], trained[-2]) == tuple(ids)
     assert renderer.decode(trained) == "<note>cat</note>", "what was said keeps them"
     assert not set(ids) & renderer.encoder.special_ids
-    with pytest.raises(TrainError, match="control token '<|sep|>' stands in the data".replace("|", "[|]")):
+    with pytest.raises(TrainError, match=r"control token '<\|sep\|>' stands in the data"):
         renderer.example(chat_row("a", "b", "<note><|sep|>"))
     plain = Renderer(tokenizer, "sft", 256, allow_special_tokens=True).example(chat_row("a", "b", "<note><|sep|>"))
     assert ids[0] in plain.ids, "where control tokens are plain text, declared ones are still tokens"
 
 
 def test_a_token_that_the_base_has_is_refused() -> None:
-    with pytest.raises(TrainError, match="the base has <[|]sep[|]> as a token already"):
+    with pytest.raises(TrainError, match=r"the base has <\|sep\|> as a token already"):
         add_tokens(make_model(), make_tokenizer(), ["<note>", "<|sep|>"])
 
 

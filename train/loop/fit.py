@@ -111,8 +111,9 @@ def fit(
             run.look(events, validate, is_stopping=stop.exit_code is not None)
         seconds = time.monotonic() - began
         state = run.state
+        stopped = None if stop.exit_code is None else int(stop.exit_code)
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=None if stop.exit_code is None else int(stop.exit_code), guarded=state.guarded)  # fmt: skip
+                     stopped=stopped, guarded=state.guarded)  # fmt: skip
         return FitResult(
             len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code,
             state.guarded,

@@ -27,8 +27,9 @@ def load_base(
 ) -> tuple[Any, Any]:
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
-    missing-extra" where a .gguf file needs the gguf package.
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. Code that a
+    model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra" where a
+    .gguf file needs the gguf package.
     """
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported, which is below.
     os.environ.setdefault("TQDM_DISABLE", "1")

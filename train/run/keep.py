@@ -52,12 +52,13 @@ def card(prepared: Prepared, report: Report, name: str) -> str:
         "tags": ["pairsmith", recipe.method],
     }
     front["library_name"] = "peft" if recipe.method == "lora" else "transformers"
+    num_records = sum(not example.is_replay for example in prepared.examples)
     dataset = visible(str(prepared.dataset.manifest.get("name", prepared.dataset.path.name)))
     return "\n".join([
         "---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---", "",
         f"# {visible(name)}", "",
         f"A {recipe.method} fine-tune of `{_code(recipe.base)}` on the dataset `{_code(dataset)}`"
-        f" ({sum(not example.is_replay for example in prepared.examples):,} records, objective {prepared.objective}), made by `train run`.", "",
+        f" ({num_records:,} records, objective {prepared.objective}), made by `train run`.", "",
         f"- dataset manifest: SHA-256 `{prepared.dataset.digest}`",
         f"- base weights: SHA-256 `{prepared.facts['base']}`",
         f"- {len(prepared.steps):,} steps, seed {recipe.seed}, {recipe.dtype}", "",

@@ -45,8 +45,8 @@ def replayed(
     if not found:
         raise TrainError(
             "E944 bad-general-text",
-            f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} are "
-            "over max_length, so none is left to replay",
+            f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
+            "are over max_length, so none is left to replay",
             "name another file for mixing.replay or for eval.general",
         )
     if num_measured:
