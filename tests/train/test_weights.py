@@ -13,9 +13,10 @@ from tiny import chat_row, make_model, make_tokenizer, some_rows, text_row, writ
 from torch.nn import functional
 
 from train.batch import Steps, collate
+from train.cli import cli
 from train.compute import can_pack
 from train.data import Row, open_dataset, read_row
-from train.errors import TrainError
+from train.errors import Exit, TrainError
 from train.loop import fit
 from train.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.recipe import effective
@@ -203,6 +204,17 @@ def test_weights_come_through_the_files_of_a_dataset(
     nothing = write_dataset(tmp_path / "v2", {"train": rows[6:], "validation": some_rows(2, prefix="v")})
     with pytest.raises(TrainError, match="no training record has a weight"):
         prepare(nothing, effective({"base": str(bases()), "objective": "chat", "device": "cpu"}))
+
+
+def test_the_preview_shows_what_a_token_counts(tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_dataset(tmp_path / "v1", {"train": [_marked({}, {"train": False}, {"weight": 0.5})]})
+    told = ["preview", str(folder), "--base", str(bases()), "--set", "objective=chat", "-n", "1"]
+    assert cli.main(told, standalone_mode=False) == Exit.OK
+    shown = [
+        line for line in capsys.readouterr().out.splitlines() if "|yes|" in line or "|no|" in line or "maybe" in line
+    ]
+    assert [line.split()[1] for line in shown] == ["trained", "|no|", "x"]
+    assert "x 0.5" in shown[2]
 
 
 def test_evaluation_weighs_nothing() -> None:

@@ -73,7 +73,9 @@ def _show(example: Example, renderer: Renderer) -> None:
         f"{say.visible(example.id)}: {len(example.ids)} tokens, {example.num_supervised} trained,"
         f" category {say.visible(example.category) or '-'}"
     )
-    for token, is_trained in zip(example.ids, example.mask, strict=True):
+    weights = example.weights or [1.0] * len(example.ids)
+    for token, is_trained, weight in zip(example.ids, example.mask, weights, strict=True):
         text = say.visible(renderer.encoder.decode([token], has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
-        line = f"{token:>7}  {'trained' if is_trained else '       '}  |{text}|"
+        mark = "" if not is_trained else "trained" if weight == 1 else f"x {weight:g}"
+        line = f"{token:>7}  {mark:<7}  |{text}|"
         say.data(f"{_TRAINED}{line}{_PLAIN}" if has_colour and is_trained else line)

@@ -166,9 +166,9 @@ class Renderer:
         mask[0] = False
         asserts.check_tokens(self.encoder, layout, encoded, mask, turns, answers, messages, self.turns.closing)
         num_bytes = sum(len(layout.text[turn.start : turn.stop].encode()) for turn in turns)
-        # Exact where all are 1, and then nothing is multiplied.
-        each = [row.weight * (by_turn[owner] if owner >= 0 else 1.0) for owner in owners]
-        weights = None if all(weight == 1 for weight in each) else each
+        weights = None
+        if row.weight != 1 or any(weight != 1 for weight in by_turn):
+            weights = [row.weight * by_turn[owner] if owner >= 0 else 0.0 for owner in owners]
         return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes, weights)
 
     def _raw(self, row: Row) -> Example:
