@@ -39,6 +39,7 @@ def _cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     find, version = importlib.util.find_spec, importlib.metadata.version
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *r: name if name == "bitsandbytes" else find(name, *r)
@@ -76,12 +77,12 @@ def test_whole_weights_ask_for_nothing_and_four_bits_for_nf4() -> None:
     assert pick_four_bits(effective({})) is None
     assert pick_four_bits(effective({"lora": {"quantize": "nf4"}})) is torch.bfloat16
     assert pick_four_bits(effective({"lora": {"quantize": "nf4"}, "dtype": "float32"})) is torch.float32
-    arguments = four_bit_arguments(torch.device("cuda:0"), torch.bfloat16)
+    arguments = four_bit_arguments(torch.device("cuda:1"), torch.bfloat16)
     config = arguments["quantization_config"].to_dict()
     assert config["load_in_4bit"] is True
     assert (config["bnb_4bit_quant_type"], config["bnb_4bit_use_double_quant"]) == ("nf4", True)
     assert config["bnb_4bit_compute_dtype"] in ("bfloat16", torch.bfloat16)
-    assert arguments["device_map"] == {"": "cuda:0"}
+    assert arguments["device_map"] == {"": 1}
 
 
 @pytest.mark.usefixtures("_cuda")
@@ -101,7 +102,7 @@ def test_the_base_is_loaded_onto_its_device_and_never_moved(
     loaded, tokenizer = load_base(str(bases("llama")), device="cuda", four_bits=torch.bfloat16)
     assert loaded is model
     assert len(tokenizer) == len(make_tokenizer())
-    assert seen["device_map"] == {"": "cuda"}
+    assert seen["device_map"] == {"": 0}
     assert seen["quantization_config"].bnb_4bit_quant_type == "nf4"
     assert seen["dtype"] is torch.float32
     assert seen["trust_remote_code"] is False

@@ -37,13 +37,15 @@ def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, An
 
     transformers leaves the head, what is tied to it, norms and embeddings as they are.
     """
+    import torch
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     # On its device from the start: 4-bit weights are made there, and moving them afterwards is refused.
-    return {"quantization_config": config, "device_map": {"": str(device)}}
+    place = torch.cuda.current_device() if device.index is None else device.index
+    return {"quantization_config": config, "device_map": {"": place}}
 
 
 def check_quantised(model: Any) -> None:
