@@ -125,6 +125,18 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
 
 
+def test_a_guard_that_comes_too_late_is_said_before_the_training(
+    tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = {name: some_rows(2, prefix=name) for name in ("validation", "test")} | {"train": some_rows(8)}
+    dataset = write_dataset(tmp_path / "v1", splits)
+    values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
+    for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
+        assert run_dataset(dataset, effective({**values, "guard": guard}), tmp_path / name) is Exit.OK
+        said = capsys.readouterr().err
+        assert ("the guard needs 4 looks at validation and the run has 3" in said) == is_late
+
+
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
     with pytest.raises(TrainError, match=r"eval.during_training is 0"):
         effective({"guard": {"plateau": True}, "eval": {"during_training": 0}})

@@ -151,6 +151,10 @@ def test_what_is_measured_is_never_replayed(tmp_path: Path, bases: Any) -> None:
     with pytest.raises(TrainError, match="none is left to replay") as caught:
         prepare(dataset, recipe)
     assert caught.value.code == "E944 bad-general-text"
+    absent = effective({"base": str(bases()), "device": "cpu", "max_steps": 1, "mixing": {"replay": "absent.txt"}})
+    with pytest.raises(TrainError, match=r"mixing\.replay: .*absent\.txt") as caught:
+        prepare(dataset, absent, folder=tmp_path)
+    assert "mixing.replay" in caught.value.hint
 
 
 def test_a_replayed_file_stays_in_its_project(tmp_path: Path) -> None:

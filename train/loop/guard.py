@@ -27,6 +27,10 @@ class Guard:
         # Looks are only ever added, so what an earlier one was stays so.
         self._clean: dict[int, bool] = {}
 
+    def needs(self) -> int:
+        """Return how many looks it takes before this guard can end a run."""
+        return self.recipe.patience if self.recipe.regress is not None else self.recipe.patience + 1
+
     def fallen(self, looks: Sequence[ValidationScore]) -> list[str]:
         """Return the categories that the newest look scores lower than they were, by more than the margin."""
         if self.recipe.regress is None or not looks:
@@ -55,7 +59,7 @@ class Guard:
     def reason(self, looks: Sequence[ValidationScore]) -> str | None:
         """Return why the run should end after the newest look, None where it should go on."""
         patience = self.recipe.patience
-        if len(looks) >= patience:
+        if self.recipe.regress is not None and len(looks) >= patience:
             falls = [set(self.fallen(looks[: len(looks) - back])) for back in range(patience)]
             if always := sorted(set.intersection(*falls)):
                 named = ", ".join(always[:_MOST_NAMED])

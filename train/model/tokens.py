@@ -16,7 +16,7 @@ def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
     """Make each of ``words`` one token of ``tokenizer``, with a row of its own in ``model``.
 
     They are plain tokens and no control tokens: data may hold them, and generated text keeps them. Raises TrainError
-    "E920 bad-recipe" where the base has a word as a token already.
+    "E920 bad-recipe" where the base has a word as a token already, "E921 bad-model" where ids are not in a row.
     """
     if not words:
         return
@@ -28,6 +28,9 @@ def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
                          "take it out of new_tokens")  # fmt: skip
     # Not normalized: a tokenizer that lower-cases its text would look for a word that is never there.
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
+    if tokenizer.convert_tokens_to_ids(list(words)) != list(range(len(known), len(known) + len(words))):
+        raise TrainError("E921 bad-model", "the tokenizer's ids have holes, so new tokens get no rows of their own",
+                         "train without new_tokens")  # fmt: skip
     grow(model, tokenizer, num_old=len(known))
 
 

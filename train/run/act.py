@@ -10,7 +10,7 @@ from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
-from train.loop import FitResult, ValidationScore, fit, restore_weights
+from train.loop import FitResult, Guard, ValidationScore, fit, restore_weights
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
 from train.recipe import Recipe, recipe_toml
@@ -18,6 +18,7 @@ from train.report import Report, Run, table
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
+from train.schedule import validation_steps
 
 
 def run_dataset(
@@ -175,6 +176,14 @@ def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     if recipe.guard.is_on and (not rows or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+    num_steps, needed = len(prepared.steps), Guard(recipe.guard, scores).needs()
+    # The look at the last step ends nothing any more.
+    num_looks = (num_steps - 1) // validation_steps(recipe, num_steps)
+    if recipe.guard.is_on and num_looks < needed:
+        say.talk(
+            f"warning: the guard needs {needed} looks at validation and the run has {num_looks} before its last step, "
+            "so it stops nothing; lower eval.every_steps or guard.patience"
+        )
     return scores
 
 

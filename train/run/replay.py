@@ -26,7 +26,12 @@ def replayed(
     """
     if recipe.replay is None:
         return [], ""
-    rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
+    try:
+        rows = general_rows(None if recipe.replay == SHIPPED_TEXT else (folder or Path()) / recipe.replay)
+    except TrainError as error:
+        # Its hint speaks of the text that is measured.
+        hint = f'mixing.replay names a JSONL or text file, or is "{SHIPPED_TEXT}"'
+        raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
     taken = {_words(row) for row in measured}
     fresh = [row for row in rows if _words(row) not in taken]
     found, num_long = [], 0
