@@ -129,6 +129,17 @@ def test_formats_that_cannot_say_a_weight_leave_the_row_out_and_say_so(format_: 
         assert "the record has a weight" in _written(format_, raw, tmp_path / "e")[1][0]
 
 
+def test_columns_keep_weights_without_the_workspaces_line(tmp_path: Path) -> None:
+    import polars
+
+    row = _row(_chat({"train": False}, {"weight": 2}, weight=0.5))
+    export_rows("parquet", {"train": [row, _row(_chat({}))]}, tmp_path, {"name": "v1"})
+    frame = polars.read_parquet(tmp_path / "train.parquet")
+    assert frame["weight"].to_list() == [0.5, None]
+    marks = [(one["train"], one["weight"]) for one in frame["messages"][0]]
+    assert marks == [(None, None), (False, None), (None, None), (None, 2.0)]
+
+
 def test_an_openai_answer_of_weight_zero_stays_untrained() -> None:
     read = importers()["openai"].read
     draft = read(
