@@ -86,7 +86,9 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
         kept = [w if m else 0.0 for w, m in zip(weights[1:], example.mask[1:], strict=True)]
         wanted = wanted + (nll * torch.tensor(kept)).sum() / total
     gradients = torch.autograd.grad(wanted, list(model.parameters()))
-    for is_packed in (True, False):
+    for is_packed, is_fast in ((True, True), (False, True), (True, False)):
+        # Where a head is not plain, the full logits are weighed.
+        model._has_plain_head = is_fast
         loss, _ = supervised_loss(model, collate(examples, is_packed=is_packed), scale=1 / total)
         torch.testing.assert_close(loss, wanted, atol=1e-6, rtol=1e-5)
         for ours, theirs in zip(torch.autograd.grad(loss, list(model.parameters())), gradients, strict=True):
