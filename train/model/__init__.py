@@ -12,7 +12,7 @@ from train.model.load import (
     pick_four_bits,
     pick_threads,
 )
-from train.model.quantised import check_can_quantise, is_quantised, num_parameters, refuse_sharding
+from train.model.quantised import num_parameters, refuse_sharding
 from train.model.safety import check_folder, check_safetensors
 from train.model.tokens import add_tokens, grow, head_weight
 
@@ -20,7 +20,6 @@ __all__ = [
     "add_lora",
     "add_tokens",
     "base_weights",
-    "check_can_quantise",
     "check_folder",
     "check_safetensors",
     "computing",
@@ -29,7 +28,6 @@ __all__ = [
     "grow",
     "head_weight",
     "is_lora",
-    "is_quantised",
     "load_base",
     "load_tokenizer",
     "num_parameters",
