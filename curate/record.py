@@ -27,6 +27,8 @@ _WHITE = re.compile(r"\s")
 _NUMBERED = re.compile(r"-[0-9]+\Z")
 _PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 
+MOST_WEIGHT = 1000
+"""Most that a record, or an answer in it, may count beside others while training."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
@@ -117,6 +119,7 @@ class Record:
     optional system message, one user and one assistant message. A raw-text domain record has none and carries
     ``text``. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
     message before the last assistant turn and ``completion`` that turn. ``data`` is the parsed line, untouched.
+    ``weight`` is how much the record counts while training.
     """
 
     id: str
@@ -134,6 +137,7 @@ class Record:
     split: Split | None = None
     meta: Mapping[str, Json] = field(default_factory=dict)
     has_own_id: bool = True
+    weight: float = 1.0
 
     def moved_to(self, split: Split) -> Record:
         """Return this record assigned to ``split``."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from train.mixing import Mixture
 from train.ranks import deal, token_costs
 from train.recipe import Recipe
 from train.render import Example
@@ -40,12 +41,15 @@ class Step:
     epoch: int
     micro_batches: list[list[int]]
     num_supervised: int
+    weight: float
+    """The weights of its targets in sum: what the loss of the step is divided by."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
-    id, its example. ``packed`` and ``positions`` [1, N] tell where the examples of a row end to end begin.
+    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a
+    row end to end begin.
     """
 
     ids: torch.Tensor
@@ -54,6 +58,7 @@ class Batch:
     owners: torch.Tensor
     positions: torch.Tensor | None = None
     packed: Packed | None = None
+    weights: torch.Tensor | None = None
 
 
 class Steps:
@@ -70,7 +75,12 @@ class Steps:
         """Of a micro-batch."""
         self.lengths = np.array([len(example.ids) for example in examples])
         self.supervised = np.array([example.num_supervised for example in examples])
-        self.batch_size = _batch_size(self.lengths, recipe)
+        self.weights = np.array([example.weight for example in examples])
+        self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
+        first = self.mixture.epoch(0)
+        self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
+        """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
+        self.batch_size = _batch_size(self.lengths[first], recipe)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
         self.starts = np.cumsum([0] + [len(self._epoch(epoch)) for epoch in range(self._num_epochs())])
 
@@ -83,7 +93,9 @@ class Steps:
             raise IndexError(number)
         epoch = int(np.searchsorted(self.starts, number, side="right")) - 1
         places = self._epoch(epoch)[number - int(self.starts[epoch])]
-        return Step(epoch, self._micro_batches(places), int(self.supervised[places].sum()))
+        return Step(
+            epoch, self._micro_batches(places), int(self.supervised[places].sum()), float(self.weights[places].sum())
+        )
 
     def dealt(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
         """Return each rank's micro-batches of a step, balanced by `token_costs` with ``attention``.
@@ -104,7 +116,7 @@ class Steps:
 
     def digest(self) -> str:
         """Return a SHA-256 of the whole order: the same for the same examples, seed and sizes of steps."""
-        hashed = hashlib.sha256(self.lengths.tobytes() + self.supervised.tobytes())
+        hashed = hashlib.sha256(self.lengths.tobytes() + self.supervised.tobytes() + self.weights.tobytes())
         for epoch in range(len(self.starts) - 1):
             hashed.update(repr(self._epoch(epoch)).encode())
         return hashed.hexdigest()
@@ -120,7 +132,7 @@ class Steps:
         return num_epochs
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
-        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.lengths))
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
         if self.recipe.batch_tokens is None:
             return [order[n : n + self.batch_size].tolist() for n in range(0, len(order), self.batch_size)]
         owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
@@ -193,11 +205,22 @@ def collate(
         return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
+    weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
     if not is_packed:
-        return Batch(put(ids.reshape(len(examples), width)), *parts)
+        return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
     from train.compute import pack
 
     if tail := total - int(lengths.sum()):
         lengths, begins = np.append(lengths, tail), np.append(begins, total - tail)
     positions = np.arange(total) - np.repeat(begins, lengths)
-    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=pack(lengths.tolist(), device))
+    packed = pack(lengths.tolist(), device)
+    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=packed, weights=weights)
+
+
+def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
+    """The weight of each supervised token, in the order of the targets."""
+    found = [
+        np.ones(len(places)) if example.weights is None else np.asarray(example.weights)[places]
+        for example, places in zip(examples, trained, strict=True)
+    ]
+    return np.concatenate(found).astype(np.float32)

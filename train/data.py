@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from train.errors import TrainError
 
 MOST_LEVELS = 64
+MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
@@ -28,6 +29,8 @@ class Row:
     tools: list[dict[str, Any]] | None
     text: str | None
     source: str = ""
+    weight: float = 1.0
+    """How much each trained token of the record counts in the loss."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,12 @@ def read_row(line: bytes, place: str) -> Row:
         _bad(place, "tools must be a list of objects")
     if messages is not None:
         _check_messages(messages, place)
-    source = value.get("source")
+    source, weight = value.get("source"), value.get("weight")
+    if weight is not None and not _is_weight(weight):
+        _bad(place, f"weight must be a number from 0 to {MOST_WEIGHT}")
     return Row(
         value["id"], value["kind"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
-        source if isinstance(source, str) else "",
+        source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
     )  # fmt: skip
 
 
@@ -123,6 +128,17 @@ def _check_messages(messages: Any, place: str) -> None:
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
             _bad(place, f"messages[{number}].tool_calls must be a list of objects")
+        is_trained, weight = message.get("train"), message.get("weight")
+        if not isinstance(is_trained, bool | None):
+            _bad(place, f"messages[{number}].train must be true or false")
+        if weight is not None and not _is_weight(weight):
+            _bad(place, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
+        if message["role"] != "assistant" and (is_trained or weight):
+            _bad(place, f"messages[{number}]: only what the assistant says is trained, so train and weight are its own")
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_WEIGHT
 
 
 def _unique_ids(splits: Mapping[str, list[Row]]) -> None:

@@ -56,18 +56,18 @@ class Dynamics:
         }
 
     def of_step(self, places: Sequence[int]) -> Seen:
-        """Return what gathers the micro-batches of a step, whose records' ``places`` all differ."""
+        """Return what gathers the micro-batches of a step with the records in ``places``."""
         return Seen(places, self.sizes)
 
     def take(self, places: Sequence[int], values: torch.Tensor) -> None:
-        """Take in a step: ``places`` of its records, and their ``values`` [2, records] as `Seen` has them.
+        """Take in a step: ``places`` of its records, and their ``values`` [3, records] as `Seen` has them.
 
         Where several processes computed the step, each its part, the values are the sum of theirs.
         """
         import torch
 
         state, where = self.state, torch.tensor(places).to(values.device, non_blocking=True)
-        now, likely = values
+        now, likely = values[:2] / values[2]
         state["epochs"][where] += 1
         state["likely"][where] += likely
         off = now - state["mean"][where]
@@ -109,16 +109,17 @@ class Seen:
         """Begin with nothing; ``sizes`` are the supervised tokens of all records of the run."""
         import torch
 
-        self.places = list(places)
-        self.values = torch.zeros((2, len(self.places)), dtype=torch.float32, device=sizes.device)
-        """[2, records]: mean log-probability a token, and share of likely tokens."""
+        # A mixture may hold a record twice in a step: then their mean counts.
+        self.places = list(dict.fromkeys(places))
+        self.values = torch.zeros((3, len(self.places)), dtype=torch.float32, device=sizes.device)
+        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was seen."""
         self._sizes = sizes
         self._columns = {place: column for column, place in enumerate(self.places)}
 
     def see(self, places: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
         """Take in a micro-batch: ``places`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
 
-        A record stands in a micro-batch once and whole.
+        A record stands in a micro-batch whole.
         """
         import torch
 
@@ -126,4 +127,4 @@ class Seen:
         records, columns = where.to(nll.device, non_blocking=True)
         sums = torch.zeros((2, len(places)), dtype=torch.float32, device=nll.device)
         sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
-        self.values[:, columns] = sums / self._sizes[records]
+        self.values.index_add_(1, columns, torch.cat([sums / self._sizes[records], torch.ones_like(sums[:1])]))

@@ -297,7 +297,10 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
     for split in ("validation", "test"):
         missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
         if missing:
-            found.append(f"{missing} {split} records are longer than the recipe's max_length and were not evaluated.")
+            found.append(
+                f"{missing} {split} records are longer than the recipe's max_length, or have no answer that may be "
+                "trained, and were not evaluated."
+            )
     return found
 
 

@@ -60,7 +60,5 @@ def _pair(example: Example) -> tuple[Example, Example]:
     while example.mask[start - 1]:
         start -= 1
     answer = example.ids[start:stop]
-    after = replace(
-        example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), num_bytes=example.num_bytes
-    )
-    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer))
+    after = replace(example, ids=example.ids[:stop], mask=[False] * start + [True] * len(answer), weights=None)
+    return after, replace(example, ids=[example.ids[0], *answer], mask=[False] + [True] * len(answer), weights=None)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
 from train.compute import are_close, can_pack, packing
-from train.model import is_lora
+from train.model import head_weight, is_lora
 from train.render import Example
 
 CHUNK_BYTES = 256 << 20
@@ -35,7 +35,10 @@ class Nll:
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """(hidden [S, H], weight [V, H], bias [V] or None, targets [S]) -> (scale * sum of NLL, NLL [S])."""
+    """(hidden [S, H], weight [V, H], bias [V] or None, targets [S], weights [S] or None) -> (loss, NLL [S]).
+
+    The loss is scale * the sum of weights * NLL.
+    """
 
     @staticmethod
     def forward(
@@ -44,6 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
+        weights: torch.Tensor | None,
         scale: float,
         dtype: torch.dtype,
         chunk_bytes: int,
@@ -64,6 +68,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
             d_logits = log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
+            if weights is not None:
+                d_logits *= weights[start : start + step, None]
             if needs_bias:
                 d_bias = _added(d_bias, d_logits.sum(0))
             d_logits = d_logits.to(dtype)
@@ -76,14 +82,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for grad, given in ((d_hidden, hidden), (d_weight, weight), (d_bias, bias))
         )
         ctx.mark_non_differentiable(nll)
-        return nll.sum() * scale, nll
+        return _summed(nll, weights) * scale, nll
 
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # Made for this call alone, so they are scaled where they lie.
         grads = tuple(None if grad is None else grad.mul_(d_loss) for grad in ctx.grads)
         ctx.grads = (None, None, None)
-        return (*grads, None, None, None, None)
+        return (*grads, None, None, None, None, None)
+
+
+def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return nll.sum() if weights is None else nll @ weights
 
 
 def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
@@ -92,22 +102,24 @@ def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
 
 
 def linear_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *, scale: float = 1.0,
-    dtype: torch.dtype | None = None, chunk_bytes: int = CHUNK_BYTES,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *,
+    weights: torch.Tensor | None = None, scale: float = 1.0, dtype: torch.dtype | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats
     (detached).
 
+    ``weights`` [S], float32, multiply each token's NLL in the sum; None is 1 for all.
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
     # Autocast would cast the float32 softmax's inputs behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
         apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply
-        return apply(hidden, weight, bias, targets, scale, dtype or hidden.dtype, chunk_bytes)
+        return apply(hidden, weight, bias, targets, weights, scale, dtype or hidden.dtype, chunk_bytes)
 
 
 def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ``scale`` * the summed NLL of the batch's supervised tokens (differentiable), and each token's NLL [S].
+    """Return ``scale`` * the weighted sum of the supervised tokens' NLL (differentiable), and each one's NLL [S].
 
     Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
     """
@@ -121,12 +133,13 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         rows = hidden.flatten(0, 1)[batch.rows]
         return linear_cross_entropy(
-            rows, head.weight, getattr(head, "bias", None), batch.targets, scale=scale, dtype=dtype
-        )
+            rows, head_weight(head), getattr(head, "bias", None), batch.targets,
+            weights=batch.weights, scale=scale, dtype=dtype,
+        )  # fmt: skip
     with packing(batch.packed):
         logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
-    return nll.sum() * scale, nll.detach()
+    return _summed(nll, batch.weights) * scale, nll.detach()
 
 
 def has_plain_head(model: Any) -> bool:
@@ -143,19 +156,19 @@ def has_plain_head(model: Any) -> bool:
 def _is_plain(model: Any) -> bool:
     inner = model.get_base_model() if is_lora(model) else model
     head = inner.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or _decoder(inner) is None:
+    # Rows of new tokens are trained in a wrapper around the head.
+    if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or _decoder(inner) is None:
         return False
-    vocabulary = head.weight.shape[0]
-    ids = (
-        torch.arange(24, device=head.weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight))
-    )[None]
+    weight, bias = head_weight(head), getattr(head, "bias", None)
+    vocabulary = weight.shape[0]
+    ids = (torch.arange(24, device=weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[
+        None
+    ]
     was_training = model.training
     model.eval()
     with torch.no_grad():
         hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
-        ours = functional.linear(
-            hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype)
-        )
+        ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
         theirs = inner(input_ids=ids, use_cache=False).logits
     model.train(was_training)
     return are_close(ours, theirs)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from train import say
 from train.batch import Steps, collate
+from train.model import num_parameters
 from train.ranks.spread import BYTES_TRAINED
 from train.recipe import Recipe
 from train.render import Example
@@ -40,6 +42,7 @@ class Plan:
     threads: int
     seconds: float | None = None
     peak_bytes: int | None = None
+    mixture: str = ""
 
     def sentence(self) -> str:
         """Return the plan in one line."""
@@ -48,13 +51,15 @@ class Plan:
             f"{self.records:,} records, {self.tokens:,} tokens an epoch ({self.supervised / self.tokens:.0%} trained), "
             f"{self.steps:,} steps of {size}, lr {self.lr:.2e}; {self.trained:,} of {self.parameters:,} parameters, "
             f"{self.dtype} on {self.device}" + (f", {self.threads} threads" if self.device == "cpu" else "")
-        )
+            + (f"; an epoch mixes {self.mixture}" if self.mixture else "")
+        )  # fmt: skip
 
     def lines(self) -> list[str]:
         """Return the plan for people, a fact a line."""
         found = [
             f"records     {self.records:,} to train on, the longest has {self.longest:,} tokens",
             f"tokens      {self.tokens:,} an epoch, {self.supervised:,} ({self.supervised / self.tokens:.1%}) trained",
+            *([f"mixture     {self.mixture}"] if self.mixture else []),
             f"steps       {self.steps:,} of {f'{self.batch_size} records' if self.batch_size else 'a token budget'}",
             f"rate        {self.lr:.3g} after {self.warmup} steps of warmup",
             f"parameters  {self.trained:,} trained of {self.parameters:,}",
@@ -74,17 +79,18 @@ def make_plan(
     threads: int, is_measured: bool = False,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` a few steps' gradients are computed and thrown away for it."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained = num_parameters(model, is_trained_only=True)
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     width = model.get_input_embeddings().weight.shape[1]
     seconds, peak = _measure(model, examples, steps, device, dtype) if is_measured else (None, None)
     return Plan(
-        parameters=sum(p.numel() for p in model.parameters()), trained=trained, records=len(examples),
-        tokens=int(steps.lengths.sum()), supervised=int(steps.supervised.sum()), longest=int(steps.lengths.max()),
+        parameters=num_parameters(model), trained=trained, records=len(steps.mixture),
+        tokens=steps.tokens, supervised=steps.trained, longest=int(steps.lengths.max()),
         steps=len(steps), batch_size=None if recipe.batch_tokens else steps.batch_size,
         lr=peak_lr(recipe, width, str(model.config.model_type)), warmup=warmup_steps(recipe, len(steps)),
         state_bytes=trained * BYTES_TRAINED + frozen, device=str(device), dtype=str(dtype).removeprefix("torch."),
         threads=threads, seconds=seconds, peak_bytes=peak,
+        mixture=say.visible(steps.mixture.sentence()),
     )  # fmt: skip
 
 
@@ -105,7 +111,7 @@ def _measure(
         for group in planned.micro_batches:
             batch = collate([examples[place] for place in group], device, is_packed=steps.is_packed)
             with computing(device, dtype):
-                loss, _ = supervised_loss(model, batch, scale=1 / planned.num_supervised)
+                loss, _ = supervised_loss(model, batch, scale=1 / planned.weight)
             loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)

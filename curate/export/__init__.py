@@ -22,6 +22,7 @@ UNCATEGORISED = "uncategorised"
 """What records without a category are scored under."""
 
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
+_ANSWER_KEYS = (*_MESSAGE_KEYS, "train", "weight")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 Row = dict[str, Any]
@@ -67,12 +68,13 @@ def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:
         "text": None if messages else record.text,
         "source": f"{file}:{record.source.line}",
         "license": own if isinstance(own, str) and own else license_ or None,
+        "weight": None if record.weight == 1 else record.weight,
     }
 
 
 def _message(message: Mapping[str, Json]) -> dict[str, Json]:
-    always = ("role", "content")
-    return {key: message.get(key) for key in _MESSAGE_KEYS if key in always or message.get(key) is not None}
+    always, known = ("role", "content"), _ANSWER_KEYS if message.get("role") == "assistant" else _MESSAGE_KEYS
+    return {key: message.get(key) for key in known if key in always or message.get(key) is not None}
 
 
 def frozen_digest(test_ids: Sequence[str]) -> str:

@@ -11,6 +11,8 @@ from curate.record import Json
 
 TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
 """Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type."""
+NUMBERS = ("weight",)
+"""Columns of numbers; null where a record counts as others do."""
 
 
 def columns_of(row: ExportRow) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def columns_of(row: ExportRow) -> dict[str, Any]:
         "text": row["text"],
         "messages": None if messages is None else [_message(with_arguments_as_text(one)) for one in messages],
         "tools": _json(row["tools"]), "source": row["source"], "license": row.get("license"),
-        "line": _json(row.get("line")),
+        "line": _json(row.get("line")), "weight": row.get("weight"),
     }  # fmt: skip
 
 
@@ -29,7 +31,7 @@ def _message(message: dict[str, Json]) -> dict[str, Any]:
     calls = message.get("tool_calls")
     return {
         "role": message["role"], "content": message.get("content"), "name": message.get("name"),
-        "tool_call_id": message.get("tool_call_id"),
+        "tool_call_id": message.get("tool_call_id"), "train": message.get("train"), "weight": message.get("weight"),
         "tool_calls": None if calls is None else [
             {
                 "id": call.get("id"), "type": call.get("type"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from curate.exporters._columns import TEXTS
+from curate.exporters._columns import NUMBERS, TEXTS
 from curate.record import Json
 
 _CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
@@ -97,6 +97,7 @@ def _distribution(file: DataFile) -> dict[str, Json]:
 
 def _record_set(file: DataFile) -> dict[str, Json]:
     texts = [_field(file, f"{file.split}/{name}", name) for name in TEXTS]
+    numbers = [{**_field(file, f"{file.split}/{name}", name), "dataType": "sc:Float"} for name in NUMBERS]
     parts = [
         {**_field(file, f"{file.split}/messages/{part}", "messages"), "name": part} for part in ("role", "content")
     ]
@@ -107,7 +108,7 @@ def _record_set(file: DataFile) -> dict[str, Json]:
     }  # fmt: skip
     return {
         "@type": "cr:RecordSet", "@id": file.split, "name": file.split, "key": {"@id": f"{file.split}/id"},
-        "field": [*texts, messages],
+        "field": [*texts, *numbers, messages],
     }  # fmt: skip
 
 

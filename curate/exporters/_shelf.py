@@ -159,6 +159,8 @@ def converted(
     """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
     for row in rows:
         try:
+            if row.get("weight") not in (None, 1):
+                raise CannotExpressError("the record has a weight, which the format cannot say")
             yield convert(row)
         except CannotExpressError as fault:
             skipped.append(Skipped(split, fault.reason, row))

@@ -14,14 +14,30 @@ Message = Mapping[str, Json]
 
 
 def messages_of(row: ExportRow) -> list[Message]:
-    """Return the messages of a row.
+    """Return the messages of a row, for a format in which every answer counts the same.
+
+    Raises:
+        CannotExpressError: the row is raw text, or an answer in it is not to be trained as others are.
+    """
+    messages = weighed_messages(row)
+    if any(weight != 1 for _, weight in messages):
+        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot say")
+    return [message for message, _ in messages]
+
+
+def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
+    """Return each message of a row without its marks, and how much it counts while training.
 
     Raises:
         CannotExpressError: the row is raw text.
     """
     if row["messages"] is None:
         raise CannotExpressError("raw text is not a conversation")
-    return list(row["messages"])
+    found: list[tuple[Message, float]] = []
+    for message in row["messages"]:
+        weight = 0 if message.get("train") is False else message.get("weight", 1)
+        found.append(({key: value for key, value in message.items() if key not in ("train", "weight")}, weight))
+    return found
 
 
 def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:

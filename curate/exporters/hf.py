@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curate.exporters import RowsBySplit, Written, exporter
 from curate.exporters._card import readme
-from curate.exporters._columns import TEXTS, columns_of
+from curate.exporters._columns import NUMBERS, TEXTS, columns_of
 from curate.record import Json, missing_extra
 from curate.store import write_atomic
 
@@ -22,8 +22,13 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         raise missing_extra("exporting a `datasets` folder", "hub") from error
     text = datasets.Value("string")
     call = {"id": text, "type": text, "function": {"name": text, "arguments": text}}
-    message = {"role": text, "content": text, "name": text, "tool_call_id": text, "tool_calls": datasets.List(call)}
-    features = datasets.Features(dict.fromkeys(TEXTS, text) | {"messages": datasets.List(message)})
+    number = datasets.Value("float64")
+    message = {
+        "role": text, "content": text, "name": text, "tool_call_id": text, "train": datasets.Value("bool"),
+        "weight": number, "tool_calls": datasets.List(call),
+    }  # fmt: skip
+    plain = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
+    features = datasets.Features(plain | {"messages": datasets.List(message)})
     parts = {}
     notes = []
     for split, rows in rows_by_split.items():

@@ -36,7 +36,8 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     num_rows = 0
     for split, rows in rows_by_split.items():
         talked = list(converted([row for row in rows if row["messages"] is not None], split, _line, skipped))
-        texts = [{"text": row["text"]} for row in rows if row["messages"] is None]
+        raw = [row for row in rows if row["messages"] is None]
+        texts = list(converted(raw, split, lambda row: {"text": row["text"]}, skipped))
         if talked:
             paths.append(_write_array(folder / f"{split}.json", talked))
             info[f"{name}_{split}"] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from curate.exporters import ExportRow, RowsBySplit, Written, exporter, write_lines
-from curate.exporters._turns import messages_of, parted, with_arguments_as_text
+from curate.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.exporters._turns import parted, weighed_messages, with_arguments_as_text
 from curate.record import Json
 
 
@@ -20,8 +20,12 @@ def line(row: ExportRow) -> dict[str, Json]:
     """Return one row as an OpenAI training line.
 
     Raises:
-        CannotExpressError: raw text, or a conversation that does not end with the assistant.
+        CannotExpressError: raw text, a conversation that does not end with the assistant, or a weight between 0 and 1.
     """
-    messages = [with_arguments_as_text(one) for one in messages_of(row)]
+    messages = []
+    for one, weight in weighed_messages(row):
+        if weight not in (0, 1):
+            raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
+        messages.append(with_arguments_as_text(one) | ({} if weight else {"weight": 0}))
     parted(messages)
     return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})

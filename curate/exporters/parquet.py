@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.exporters import RowsBySplit, Written, exporter
-from curate.exporters._columns import TEXTS, columns_of
+from curate.exporters._columns import NUMBERS, TEXTS, columns_of
 from curate.record import Json
 from curate.store import write_atomic
 
@@ -21,10 +21,15 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     text = polars.String()
     function = polars.Struct({"name": text, "arguments": text})
     call = polars.Struct({"id": text, "type": text, "function": function})
+    number = polars.Float64()
     message = polars.Struct(
-        {"role": text, "content": text, "name": text, "tool_call_id": text, "tool_calls": polars.List(call)}
-    )
-    schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | {"messages": polars.List(message)}
+        {
+            "role": text, "content": text, "name": text, "tool_call_id": text, "train": polars.Boolean(),
+            "weight": number, "tool_calls": polars.List(call),
+        }
+    )  # fmt: skip
+    schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
+    schema |= {"messages": polars.List(message)}
     paths, num_rows = [], 0
     for split, rows in rows_by_split.items():
         frame = polars.DataFrame([columns_of(row) for row in rows], schema=schema, orient="row")

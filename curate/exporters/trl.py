@@ -36,7 +36,8 @@ def _beside_text(rows_by_split: RowsBySplit, folder: Path, convert: Callable[[Ex
     if not any(raw.values()):
         return written
     texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]})
-    return Written([*written.paths, *texts.paths], written.num_rows + texts.num_rows, written.skipped)
+    skipped = [*written.skipped, *texts.skipped]
+    return Written([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
 
 
 def _tools(row: ExportRow) -> dict[str, Json]:

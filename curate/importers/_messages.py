@@ -35,11 +35,13 @@ def argument_kinds(value: Json) -> set[type[Any]]:
     return {type(call["function"].get("arguments")) for call in calls if isinstance(call.get("function"), dict)}
 
 
-def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
+def read_messages(
+    value: Json, key: str = "messages", *, has_weights: bool = False
+) -> tuple[list[dict[str, Json]], bool]:
     """Return the messages of a row, and whether they hold all that the row says.
 
-    Content in text parts is joined; keys that a line's message has no place for (such as ``weight``) are left out, and
-    the caller then keeps the original.
+    Content in text parts is joined; keys that a line's message has no place for (such as ``refusal``) are left out, and
+    the caller then keeps the original. ``has_weights``: an answer of ``weight`` 0 is one that is not trained.
 
     Raises:
         RowError: a message that cannot be read, with its number.
@@ -54,6 +56,10 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         if one.get("role") not in ROLES:
             raise RowError(f"{place} has no role of {', '.join(ROLES)}")
         message = {name: one[name] for name in _KNOWN if name in one}
+        weight = one.get("weight") if has_weights and one["role"] == "assistant" else None
+        if weight == 0 and not isinstance(weight, bool):
+            # Its default, 1, is left out as it is in every line.
+            message["weight"] = 0
         if isinstance(message.get("content"), list):
             message["content"] = _joined(message["content"], place)
         content = message.setdefault("content", None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from curate.importers import Draft, RowError, importer
 from curate.importers._fields import json_name, share, take_common
 from curate.importers._messages import argument_kinds, is_messages, read_messages, read_tools
-from curate.importers.openai_chat import read as read_chat
+from curate.importers.openai_chat import chat_draft
 from curate.record import Json
 
 
@@ -78,6 +78,6 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
         },
     ],
 )
-def read_conversation(row: dict[str, Json], mapping: Mapping[str, str]) -> Draft:
+def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
-    return read_chat(row, mapping)
+    return chat_draft(row, has_weights=False)

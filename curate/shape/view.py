@@ -16,8 +16,12 @@ from curate.door import parts_of, pointer_of
 from curate.record import Json, Kind, Problem, Record, Source, content_id
 from curate.shape.wanted import WANTED, fits, is_assured, line_fits
 
-ONE_PLACE = ("id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore")
+ONE_PLACE = (
+    "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
+    "weight",
+)  # fmt: skip
 PART_JOINT = "\n\n"
+# Not the weight: in a schema of one's own that may be a parcel's.
 _CONVENTIONAL = {
     "id": "id",
     "system": "system",
@@ -106,6 +110,7 @@ class View:
             get(name["split"]),
             get(name["meta"]) or {},
             own_id is not None,
+            1.0 if (weight := get(name["weight"])) is None else weight,
         )
 
     def _read(self, value: Mapping[str, Json]) -> tuple[Turns, Turns, str, str, str, str]:
@@ -159,7 +164,7 @@ class View:
             yield self.book(draft, record)
 
     def book(self, line: dict[str, Json], record: Record) -> dict[str, Json]:
-        """Write id, category, labels, split and meta of ``record`` into ``line`` and return it."""
+        """Write id, category, labels, split, weight and meta of ``record`` into ``line`` and return it."""
         kept: dict[str, Any] = {
             "id": record.id if record.has_own_id else None,
             "category": record.category,
@@ -167,6 +172,8 @@ class View:
             "split": record.split,
             "meta": dict(record.meta),
         }
+        if record.weight != (1.0 if (told := self.get(line, "weight")) is None else told):
+            self._put(line, "weight", record.weight)
         for name, new in kept.items():
             old = self.get(line, name)
             if new and new != old and not (name == "id" and str(old) == new):
@@ -180,8 +187,8 @@ class View:
         seen = self.record(line, record.source)
         return (
             self.content(line) == Content(record.messages, record.tools, record.text)
-            and (seen.category, dict(seen.labels), seen.split, dict(seen.meta), seen.has_own_id)
-            == (record.category, dict(record.labels), record.split, dict(record.meta), record.has_own_id)
+            and (seen.category, dict(seen.labels), seen.split, dict(seen.meta), seen.has_own_id, seen.weight)
+            == (record.category, dict(record.labels), record.split, dict(record.meta), record.has_own_id, record.weight)
             and (not record.has_own_id or seen.id == record.id)
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 
 from curate.door import parts_of
-from curate.record import SPLITS, Json
+from curate.record import MOST_WEIGHT, SPLITS, Json
 
 _TEXT = {"type": ["string", "null"]}
 _OBJECT = {"type": ["object", "null"]}
@@ -41,6 +42,7 @@ WANTED: tuple[tuple[str, Json, str], ...] = (
     ("labels", _OBJECT, "an object"),
     ("meta", _OBJECT, "an object"),
     ("split", {"enum": [*SPLITS, None]}, f"one of {', '.join(SPLITS)}"),
+    ("weight", {"type": ["number", "null"], "minimum": 0, "maximum": MOST_WEIGHT}, f"a number from 0 to {MOST_WEIGHT}"),
     ("ignore", {"type": ["array", "null"], "items": {"type": "string"}}, "a list of codes"),
 )
 """The name of a place, what may stand there (null is as good as nothing), and that in words."""
@@ -94,6 +96,10 @@ def _implies(root: Json, node: Json, wanted: Json) -> bool:
     types = _types(node)
     # What is an integer to later drafts may be spelled 1.0.
     if not types or not types <= _types(wanted) - {"integer"}:
+        return False
+    if "maximum" in wanted and not (
+        node.get("minimum", -1) >= wanted["minimum"] and node.get("maximum", math.inf) <= wanted["maximum"]
+    ):
         return False
     if "array" in types and "items" in wanted:
         return "prefixItems" not in node and _implies(root, node.get("items"), wanted["items"])

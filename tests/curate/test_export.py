@@ -68,6 +68,7 @@ def test_a_row_has_all_keys(make_workspace):
         "text": None,
         "source": "data/a.jsonl:1",
         "license": None,
+        "weight": None,
     }
 
 

@@ -79,21 +79,26 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         f"{say.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
         f" category {say.visible(row.category) or '-'}"
     )
-    tokens = list(zip(example.ids, example.mask, roles, strict=False))
+    weights = example.weights or [1.0] * len(example.ids)
+    marks = [
+        "" if not is_trained else "trained" if weight == 1 else f"x {weight:g}"
+        for is_trained, weight in zip(example.mask, weights, strict=True)
+    ]
+    tokens = list(zip(example.ids, marks, roles, strict=False))
     if has_ids:
-        for token, is_trained, role in tokens:
-            _line([token], is_trained, role, renderer, f"{token:>7}  ")
+        for token, mark, role in tokens:
+            _line([token], mark, role, renderer, f"{token:>7}  ")
     else:
-        for (is_trained, role), run in groupby(tokens, key=lambda token: token[1:]):
-            _line([token for token, *_ in run], is_trained, role, renderer, "")
+        for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
+            _line([token for token, *_ in run], mark, role, renderer, "")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
         say.trouble("E925 too-long", fault, "raise max_length")
     return untrained > 0
 
 
-def _line(tokens: list[int], is_trained: bool, role: str, renderer: Renderer, head: str) -> None:
+def _line(tokens: list[int], mark: str, role: str, renderer: Renderer, head: str) -> None:
     text = say.visible(renderer.encoder.decode(tokens, has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
     # The word stands there in colour too: colour is never the only sign.
-    line = f"{head}{'trained' if is_trained else '       '}  {say.visible(role):<9}  |{text}|"
-    say.data(f"{_TRAINED}{line}{_PLAIN}" if is_trained and say.is_colour_wanted(sys.stdout) else line)
+    line = f"{head}{mark:<7}  {say.visible(role):<9}  |{text}|"
+    say.data(f"{_TRAINED}{line}{_PLAIN}" if mark and say.is_colour_wanted(sys.stdout) else line)

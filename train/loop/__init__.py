@@ -1,11 +1,13 @@
 """The training loop."""
 
 from train.loop.fit import FitResult, ValidationScore, fit, restore_weights, trained_tensors
+from train.loop.guard import Guard
 from train.loop.trackers import TRACKERS, Trackers
 
 __all__ = [
     "TRACKERS",
     "FitResult",
+    "Guard",
     "Trackers",
     "ValidationScore",
     "fit",

@@ -1,6 +1,6 @@
 """Fit: for each step, gradients of its micro-batches, one clipped AdamW update, and now and then a look at validation.
 
-The loss of a step is the mean over its supervised tokens, however they are split into micro-batches.
+The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from train.compute import can_pack, compile_layers, compiling
 from train.dynamics import PART, Dynamic, Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, HandOn, Progress
+from train.loop.guard import Guard
+from train.loop.noise import noisy_embeddings
 from train.loop.signals import GracefulStop
 from train.loss import has_plain_head, supervised_loss
 from train.model import computing
@@ -65,6 +67,8 @@ class FitResult:
     stopped: Exit | None
     dynamics: Sequence[Dynamic] = ()
     """How each training record was learnt, over the whole run."""
+    guarded: str | None = None
+    """Why the guard ended the run before its last step."""
 
 
 @dataclass
@@ -76,27 +80,32 @@ class _State:
     loss: float = math.nan
     best_step: int | None = None
     best: ValidationScore | None = None
+    looks: list[ValidationScore] = field(default_factory=list)
+    guarded: str | None = None
 
 
 def fit(
     model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
-    ranks: Ranks = ALONE, way: Way = "ddp", hand_on: HandOn | None = None,
+    ranks: Ranks = ALONE, way: Way = "ddp", hand_on: HandOn | None = None, base: Mapping[str, float] | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
-    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. Writes metrics.jsonl and
-    checkpoints; ``hand_on`` gets each event too. All ``ranks`` call this with the same arguments, share each step's
-    examples among them, and get the same result; ``way`` says how they hold the model, which stays in shards where it
-    says so.
+    checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. ``base`` has the base's validation
+    score of each category, which the recipe's guard compares with. Writes metrics.jsonl and checkpoints; ``hand_on``
+    gets each event too. All ``ranks`` call this with the same arguments, share each step's examples among them, and
+    get the same result; ``way`` says how they hold the model, which stays in shards where it says so.
 
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
     steps = Steps(examples, recipe, is_packed=can_pack(model))
-    run = _Run(model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype, ranks, way)
+    guard = Guard(recipe.guard, base or {})
+    run = _Run(
+        model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype, ranks, way, guard
+    )
     if resume is not None:
         run.load(resume)
     began = time.monotonic()
@@ -112,7 +121,7 @@ def fit(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )
         progress = Progress(len(steps))
-        while run.state.step < len(steps) and (code := stopped()) is None:
+        while run.state.step < len(steps) and (code := stopped()) is None and run.state.guarded is None:
             run.step(events, progress)
             run.look(events, validate, is_stopping=stopped() is not None)
         code = stopped()
@@ -124,10 +133,10 @@ def fit(
         seconds = time.monotonic() - began
         state = run.state
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=None if code is None else int(code))  # fmt: skip
+                     stopped=None if code is None else int(code), guarded=state.guarded)  # fmt: skip
         return FitResult(
             len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code,
-            run.dynamics.by_record([(example.id, example.category) for example in examples]),
+            run.dynamics.by_record([(example.id, example.category) for example in examples]), state.guarded,
         )  # fmt: skip
 
 
@@ -146,7 +155,9 @@ class _Run:
         dtype: torch.dtype,
         ranks: Ranks,
         way: Way,
+        guard: Guard,
     ) -> None:
+        self.guard = guard
         self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
         self.ranks, self.attention = ranks, attention_share(model)
@@ -222,8 +233,13 @@ class _Run:
                 [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
                 round_to=self.round_to,
             )  # fmt: skip
-            score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.num_supervised)
-            with computing(self.device, self.dtype), compiling(self.is_compiled):
+            lengths = [int(self.steps.lengths[place]) for place in group]
+            score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.weight)
+            with (
+                computing(self.device, self.dtype),
+                compiling(self.is_compiled),
+                noisy_embeddings(self.model, lengths, self.recipe.neftune),
+            ):
                 loss, nll = self.spread.run(score)
             if weight:
                 seen.see(group, batch.owners, nll)
@@ -252,7 +268,8 @@ class _Run:
             if not math.isfinite(score.loss):
                 raise TrainError("E930 diverged", f"step {state.step}: the validation loss is {score.loss}",
                                  "lower lr", exit_code=Exit.FAILED)  # fmt: skip
-            is_best = score.is_better_than(state.best)
+            state.looks.append(score)
+            is_best = self.guard.is_best(state.looks)
             if is_best:
                 state.best_step, state.best = state.step, score
             events.write("eval", step=state.step, **asdict(score), best=is_best)
@@ -260,7 +277,11 @@ class _Run:
             say.talk(
                 f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else "")
             )
-        if is_last or is_stopping or is_best or state.step % self.save_every == 0:
+            if not is_last and (reason := self.guard.reason(state.looks)):
+                state.guarded = reason
+                events.write("guard", step=state.step, of=len(self.steps), reason=reason)
+                say.talk(f"stopped by the guard after step {state.step} of {len(self.steps)}: {reason}")
+        if is_last or is_stopping or is_best or state.guarded or state.step % self.save_every == 0:
             self.save(events)
 
     def save(self, events: Events) -> None:
@@ -300,7 +321,8 @@ class _Run:
             say.talk(f"{checkpoint.path.name} holds no learning dynamics of these records: they begin with this step")
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
-        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best))
+        looks = [ValidationScore(**look) for look in saved_state.pop("looks", [])]
+        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best), looks=looks)
         self.saved = self.state.step
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """The base model: found, looked at before it is trusted, loaded, and given adapters that can be switched off."""
 
-from train.model.adapter import add_lora, base_weights, is_lora
+from train.model.adapter import add_lora, base_weights, is_lora, save_adapter
 from train.model.find import find_base
 from train.model.load import (
     computing,
@@ -9,24 +9,34 @@ from train.model.load import (
     load_tokenizer,
     pick_device,
     pick_dtype,
+    pick_four_bits,
     pick_threads,
     read_length,
 )
+from train.model.quantised import num_parameters
 from train.model.safety import check_folder, check_safetensors
+from train.model.tokens import add_tokens, grow, head_weight, name_tokens
 
 __all__ = [
     "add_lora",
+    "add_tokens",
     "base_weights",
     "check_folder",
     "check_safetensors",
     "computing",
     "eos_ids",
     "find_base",
+    "grow",
+    "head_weight",
     "is_lora",
     "load_base",
     "load_tokenizer",
+    "name_tokens",
+    "num_parameters",
     "pick_device",
     "pick_dtype",
+    "pick_four_bits",
     "pick_threads",
     "read_length",
+    "save_adapter",
 ]

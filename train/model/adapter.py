@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
+from train.model.tokens import trained_rows
 from train.recipe import LoraRecipe
 
 if TYPE_CHECKING:
     import torch
 
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int) -> Any:
+
+def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
     """Return the model with trainable float32 adapters; its own weights are frozen.
 
+    Scales by alpha / rank, or with rslora by alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732). dora learns the
+    length of each row too (Liu et al. 2024, arXiv:2402.09353). The inits "pissa" (Meng et al. 2024, arXiv:2404.02948)
+    and "olora" (Büyükakyüz 2024, arXiv:2406.01775) take a part of the frozen weights over; see `save_adapter`.
+    ``new_ids`` are tokens whose rows of embedding and head are trained too.
+
     With bfloat16 the frozen matrices are stored in it, which halves their memory and saves a cast at every use.
-    Raises TrainError "E920 bad-recipe" where the targets name no module.
+    Raises TrainError "E920 bad-recipe" where the targets name no module, or the recipe does not fit the model.
     """
     # peft imports transformers whole; only runs with adapters pay for it.
     import torch
@@ -28,7 +39,10 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int) -
     config = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, task_type="CAUSAL_LM",
         target_modules=recipe.targets, init_lora_weights=True if recipe.init == "default" else recipe.init,
+        use_rslora=recipe.rslora, use_dora=recipe.dora, trainable_token_indices=trained_rows(model, new_ids) or None,
     )  # fmt: skip
+    # As they are now: rows of new tokens get a wrapper, which is another module.
+    kept = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
     try:
         with warnings.catch_warnings():
             # peft 0.21 reads a property that transformers 5 renamed; that is between the two of them.
@@ -40,14 +54,16 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int) -
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     if dtype == torch.bfloat16:
-        head = model.get_output_embeddings()
         for module in tuned.modules():
-            if type(module) is torch.nn.Linear and module is not head and not module.weight.requires_grad:
+            is_plain = type(module) is torch.nn.Linear and not any(module is one for one in kept)
+            if is_plain and not module.weight.requires_grad:
                 module.to(dtype)
     _switch_off_casts(tuned)
     trained = {name: p.dtype for name, p in tuned.named_parameters() if p.requires_grad}
     assert trained, "no adapter was added"
     assert set(trained.values()) == {torch.float32}, trained
+    if takes_over(tuned):
+        tuned._begun_as = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
     return tuned
 
 
@@ -63,13 +79,54 @@ def is_lora(model: Any) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
 
 
+def takes_over(tuned: Any) -> bool:
+    """True where the adapters began as a part of the frozen weights, which lack it since."""
+    return any(config.init_lora_weights in ("pissa", "olora") for config in tuned.peft_config.values())
+
+
 @contextlib.contextmanager
 def base_weights(model: Any) -> Iterator[Any]:
     """Yield the model as it was before training: its adapter is switched off inside.
 
-    Raises ValueError for a model without adapter, whose weights were overwritten: measure that base before training.
+    Raises ValueError for a model whose own weights were changed: one without adapter, or with one that took a part of
+    them over. Measure that base before training.
     """
     if not is_lora(model):
         raise ValueError("after a full fine-tune the base's weights are gone")
+    if takes_over(model):
+        raise ValueError("the adapters took a part of the base's weights over, so without them the base is not there")
     with model.disable_adapter():
         yield model
+
+
+def save_adapter(tuned: Any, folder: Path) -> None:
+    """Write the adapter in peft's format, as one that fits the base as it is on the disk.
+
+    Adapters that took a part of the base over, W = R + s B0 A0, are written as the difference that they came to make,
+    s (B A - B0 A0): the same adapter with twice the rank, [B, -B0] [A; A0]. Tables that grew are not written, since the
+    rows of new tokens are in the adapter.
+    """
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    if takes_over(tuned):
+        _as_difference(folder, tuned._begun_as)
+
+
+def _as_difference(folder: Path, begun_as: dict[str, torch.Tensor]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    now = load_file(folder / _WEIGHTS)
+    for name, tensor in now.items():
+        # peft leaves the adapter's name out of what it saves.
+        full_name = name.removesuffix("weight") + "default.weight"
+        if ".lora_A." in name:
+            now[name] = torch.cat([tensor, begun_as[full_name]], 0)
+        elif ".lora_B." in name:
+            now[name] = torch.cat([tensor, -begun_as[full_name]], 1)
+    save_file(now, folder / _WEIGHTS, metadata={"format": "pt"})
+    # The scale stays what it was: alpha / rank, or alpha / sqrt(rank).
+    config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
+    config["r"] *= 2
+    config["init_lora_weights"] = True
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")

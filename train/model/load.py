@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from train.errors import Exit, TrainError
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
+from train.model.quantised import check_can_quantise, check_quantised, four_bit_arguments
 from train.model.safety import check_folder
 from train.recipe import Recipe
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 SMALL_MODEL = 20_000_000
 
 
-def load_base(name: str, *, device: str = "auto", folder: Path | None = None) -> tuple[Any, Any]:
+def load_base(
+    name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None
+) -> tuple[Any, Any]:
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
-    missing-extra" where a .gguf file needs the gguf package.
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. Code that a
+    model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra" where a
+    .gguf file needs the gguf package.
     """
     # The bars of transformers would write over our own talk; tqdm reads this when it is imported, which is below.
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -47,12 +51,17 @@ def load_base(name: str, *, device: str = "auto", folder: Path | None = None) ->
         check_folder(path)
         _check_type(path)
         arguments: dict[str, Any] = {}
+    elif four_bits is not None:
+        raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
+                         "take the base as a folder in Hugging Face format")  # fmt: skip
     else:
         arguments = _gguf(path)
         path = path.parent
-    model, tokenizer = _load(path, arguments)
+    model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
+    if four_bits is not None:
+        check_quantised(model)
     _prepare(model, tokenizer, path)
-    return quicken(model.to(where)), tokenizer
+    return quicken(model if four_bits is not None else model.to(where)), tokenizer
 
 
 def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:
@@ -109,7 +118,7 @@ def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:
     return TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", hint)
 
 
-def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
+def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:
     # torch and transformers take seconds to import; commands that need no model do without.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -123,7 +132,7 @@ def _load(path: Path, arguments: dict[str, Any]) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
         model, report = AutoModelForCausalLM.from_pretrained(
             path, trust_remote_code=False, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa",
-            output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments,
+            output_loading_info=True, **({} if arguments else {"use_safetensors": True}), **arguments, **quantisation,
         )  # fmt: skip
     except Exception as error:
         # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
@@ -177,7 +186,8 @@ def _check_finite(model: Any, path: Path) -> None:
     import torch
 
     for name, weights in model.named_parameters():
-        if not torch.isfinite(weights.sum()):
+        # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
+        if weights.is_floating_point() and not torch.isfinite(weights.sum()):
             raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
                              "copy the model again")  # fmt: skip
 
@@ -237,6 +247,18 @@ def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> tor
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     has_bf16 = device.type == "cpu" and "avx512_bf16" in _cpu_flags()
     return torch.bfloat16 if has_bf16 and num_parameters >= SMALL_MODEL else torch.float32
+
+
+def pick_four_bits(recipe: Recipe) -> torch.dtype | None:
+    """Return the format of products with 4-bit weights, None where the recipe wants whole ones.
+
+    Raises TrainError as `check_can_quantise` does where this machine cannot have them; nothing is loaded for it.
+    """
+    if recipe.lora.quantize is None:
+        return None
+    device = pick_device(recipe.device)
+    check_can_quantise(device)
+    return pick_dtype(recipe, device, SMALL_MODEL)
 
 
 def pick_threads(recipe: Recipe, num_parameters: int, num_ranks: int = 1) -> int:

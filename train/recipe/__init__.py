@@ -1,16 +1,21 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
-from train.recipe.model import CheckpointRecipe, EvalRecipe, JudgeRecipe, LoraRecipe, Objective, Recipe
+from train.recipe.judge import JudgeRecipe
+from train.recipe.methods import SHIPPED_TEXT, GuardRecipe, LoraRecipe, MixingRecipe
+from train.recipe.model import CheckpointRecipe, EvalRecipe, Objective, Recipe
 from train.recipe.read import effective, load_recipe, read_values
 from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [
     "CheckpointRecipe",
     "EvalRecipe",
+    "GuardRecipe",
     "JudgeRecipe",
     "LoraRecipe",
+    "MixingRecipe",
     "Objective",
     "Recipe",
+    "SHIPPED_TEXT",
     "effective",
     "load_recipe",
     "read_values",

@@ -2,93 +2,37 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from train.recipe.judge import JudgeRecipe
+from train.recipe.methods import GuardRecipe, LoraRecipe, MixingRecipe
+from train.recipe.section import Auto, Name, Section, Share, Steps
 
 Objective = Literal["sft", "chat", "domain"]
-Auto = Literal["auto"]
-Steps = Annotated[int, Field(ge=1, le=10_000_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 DEFAULT_BASE = "tiny-base"
 
 
-def _printable(text: str) -> str:
-    """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
-    found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if found is not None:
-        raise ValueError(f"must have no control character, but has U+{ord(found):04X}")
-    return text
+def _apart(tokens: list[str]) -> list[str]:
+    """New tokens are words of their own: visible, without white space, each once."""
+    for token in tokens:
+        if not token.isprintable() or any(c.isspace() for c in token):
+            raise ValueError(f"{token!r}: a new token is printable and has no white space")
+    if len(set(tokens)) != len(tokens):
+        raise ValueError("a token stands there twice")
+    return tokens
 
 
-Name = Annotated[str, AfterValidator(_printable)]
+NewTokens = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]],
+    Field(max_length=4096, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_apart),
+]
 
 
-class _Section(BaseModel):
-    """Strict: unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class LoraRecipe(_Section):
-    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685); used when method is "lora"."""
-
-    rank: int = Field(default=16, ge=1, le=1024, description="Width of the adapters.")
-    alpha: float = Field(default=32, gt=0, le=4096, description="The adapter's output is scaled by alpha / rank.")
-    dropout: Share = Field(default=0.0, description="Dropout before the adapters, 0 to below 1.")
-    targets: Literal["all-linear"] | list[str] = Field(
-        default="all-linear",
-        description='Modules that get an adapter: "all-linear" (not the output head) or a list of names.',
-    )
-    init: Literal["default", "gaussian"] = Field(
-        default="default", description='How A begins; B begins at zero: "default" or "gaussian".'
-    )
-
-
-def _spellable(text: str) -> str:
-    """A request is UTF-8, which has no lone surrogates."""
-    text.encode("utf-8")
-    return text
-
-
-class JudgeRecipe(_Section):
-    """A model behind an OpenAI-compatible endpoint that compares answers; off, and nothing is sent, without a url."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] | None = Field(
-        default=None,
-        description='Where the judge is, such as "http://localhost:8000/v1"; records are sent there, so the default is '
-        "none.",
-    )
-    model: Name = Field(default="", max_length=512, description="The judge's name there; needed with a url.")
-    api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = Field(
-        default=None,
-        description="The environment variable that holds the key, such as PAIRSMITH_JUDGE_KEY; a recipe never holds "
-        "one. Names begin with PAIRSMITH_, so that the recipe of somebody else reads no other secret.",
-    )
-    also: Literal["nothing", "validation", "all"] = Field(
-        default="validation",
-        description='Records of categories with the scorer "judge" are always sent. Of the others: "nothing", those of '
-        '"validation", or "all", test records included.',
-    )
-    max_records: int = Field(default=200, ge=1, le=1_000_000, description="Most records that are sent.")
-    rubric: Annotated[str, AfterValidator(_spellable)] = Field(
-        default="Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
-        max_length=20_000,
-        description="What makes an answer the better one, in words for the judge.",
-    )
-    temperature: Annotated[float, Field(ge=0, le=2)] | Auto = Field(
-        default=0.0, description='Sampling temperature; "auto" leaves it to the endpoint.'
-    )
-    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
-    retries: int = Field(
-        default=2, ge=0, le=20, description="Further tries after no answer, a 429 or a server's error; with a pause."
-    )
-    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
-
-
-class EvalRecipe(_Section):
+class EvalRecipe(Section):
     """How base and tuned are measured, during the run and after it."""
 
     every_steps: Steps | Auto = Field(
@@ -114,7 +58,7 @@ class EvalRecipe(_Section):
     judge: JudgeRecipe = Field(default_factory=JudgeRecipe)
 
 
-class CheckpointRecipe(_Section):
+class CheckpointRecipe(Section):
     """When the state of the run is written, and how many generations stay."""
 
     every_steps: Steps | Auto = Field(
@@ -125,7 +69,7 @@ class CheckpointRecipe(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything that decides a run's result besides the dataset and the versions of the libraries."""
 
     base: Name = Field(
@@ -176,6 +120,10 @@ class Recipe(_Section):
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | Auto = Field(
         default="auto", description='AdamW betas; "auto" is [0.9, 0.999] for lora and [0.9, 0.95] for full.'
     )
+    neftune: float = Field(
+        default=0.0, ge=0, le=1000,
+        description="Noise on the input embeddings while training (NEFTune's alpha, such as 5); 0 is none.",
+    )  # fmt: skip
     clip: float = Field(default=1.0, ge=0, le=1e6, description="Largest gradient norm; 0 never clips.")
     max_length: Annotated[int, Field(ge=8, le=16_777_216)] | Auto = Field(
         default="auto", description='Most tokens of one record; "auto" is what the model can read.'
@@ -187,6 +135,11 @@ class Recipe(_Section):
     allow_special_tokens: bool = Field(
         default=False,
         description="Take control tokens that stand in the data as plain text instead of refusing their records.",
+    )
+    new_tokens: NewTokens = Field(
+        default_factory=list,
+        description='Words that become tokens of their own, such as ["<note>"]; their rows of the embedding and of the '
+        "head are trained.",
     )
     seed: int = Field(default=0, ge=0, le=4_294_967_295, description="Decides order, initial adapters and dropout.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -212,9 +165,19 @@ class Recipe(_Section):
     lora: LoraRecipe = Field(default_factory=LoraRecipe)
     eval: EvalRecipe = Field(default_factory=EvalRecipe)
     checkpoint: CheckpointRecipe = Field(default_factory=CheckpointRecipe)
+    mixing: MixingRecipe = Field(default_factory=MixingRecipe)
+    guard: GuardRecipe = Field(default_factory=GuardRecipe)
 
     @model_validator(mode="after")
     def _one_size_of_a_step(self) -> Recipe:
         if self.batch_tokens is not None and self.batch_size != "auto":
             raise ValueError("batch_size and batch_tokens are two ways to say one thing: give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_what_it_uses(self) -> Recipe:
+        if self.method == "full" and self.lora.quantize:
+            raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
+        if self.guard.is_on and not self.eval.during_training:
+            raise ValueError("the guard looks at validation, and eval.during_training is 0")
         return self

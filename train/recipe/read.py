@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
-from train.recipe.model import CheckpointRecipe, EvalRecipe, JudgeRecipe, LoraRecipe, Recipe
+from train.recipe.methods import SHIPPED_TEXT
+from train.recipe.model import Recipe
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
@@ -31,8 +32,22 @@ _ELSEWHERE = {
     "model_name": "base", "model_name_or_path": "base", "base_model": "base", "lora_r": "lora.rank", "r": "lora.rank",
     "lora_alpha": "lora.alpha", "lora_dropout": "lora.dropout", "target_modules": "lora.targets",
     "eval_steps": "eval.every_steps", "save_steps": "checkpoint.every_steps", "save_total_limit": "checkpoint.keep",
+    "use_rslora": "lora.rslora", "use_dora": "lora.dora", "load_in_4bit": "lora.quantize",
+    "init_lora_weights": "lora.init", "neftune_noise_alpha": "neftune", "early_stopping_patience": "guard.patience",
     "max_new_tokens": "eval.max_new_tokens", "num_threads": "threads", "random_seed": "seed",
 }  # fmt: skip
+
+
+def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
+    """Every section by its dotted name, those within others too."""
+    found: dict[str, type[BaseModel]] = {}
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {f"{within}{name}": field.annotation, **_sections(field.annotation, f"{within}{name}.")}
+    return found
+
+
+_SECTIONS = _sections(Recipe)
 _ARGUMENTS = {
     "dataset": "DATASET",
     "data": "DATASET",
@@ -158,10 +173,8 @@ def _dotted(place: Sequence[int | str]) -> str:
                 kept.append(name)
             break
         kept.append(name)
-        annotation = fields[name].annotation if name in fields else None
-        fields = (
-            annotation.model_fields if annotation in (LoraRecipe, EvalRecipe, JudgeRecipe, CheckpointRecipe) else None
-        )
+        section = _SECTIONS.get(".".join(kept))
+        fields = section.model_fields if section else None
     return ".".join(kept)
 
 
@@ -181,6 +194,9 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if not key:
         return message
+    if kind == "value_error" and isinstance(given, Mapping):
+        # A rule of a whole section says by itself what does not fit.
+        return f"{key}: {message}"
     shown = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
     if type(given) is int:
         # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
@@ -196,13 +212,7 @@ def _near(key: str) -> str:
     if last in _ARGUMENTS:
         return f": it is given on the command line as {_ARGUMENTS[last]}, never in a recipe"
     known = [*Recipe.model_fields]
-    sections: dict[str, type[BaseModel]] = {
-        "lora": LoraRecipe,
-        "eval": EvalRecipe,
-        "eval.judge": JudgeRecipe,
-        "checkpoint": CheckpointRecipe,
-    }
-    for section, kind in sections.items():
+    for section, kind in _SECTIONS.items():
         known += [f"{section}.{name}" for name in kind.model_fields]
     names = (
         {name: name for name in known}
@@ -215,12 +225,14 @@ def _near(key: str) -> str:
 
 def _outside(recipe: Recipe, path: Path) -> list[str]:
     """Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git."""
-    if recipe.eval.general is None:
-        return []
+    replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
+    named = {"eval.general": recipe.eval.general, "mixing.replay": replay}
     folder = path.resolve().parent
     project = next(
         (f for f in (folder, *folder.parents) if (f / ".git").exists() or (f / "curate.toml").exists()), folder
     )
-    if (folder / recipe.eval.general).resolve().is_relative_to(project):
-        return []
-    return [f"{path.name}: eval.general {recipe.eval.general!r} leads out of the project {project.name!r}"]
+    return [
+        f"{path.name}: {key} {name!r} leads out of the project {project.name!r}"
+        for key, name in named.items()
+        if name is not None and not (folder / name).resolve().is_relative_to(project)
+    ]

@@ -22,7 +22,7 @@ def recipe_toml(recipe: Recipe) -> str:
 def recipe_schema() -> dict[str, Any]:
     """Return the JSON Schema of a recipe; `schemas/recipe.schema.json` holds it, and a test keeps them equal."""
     schema = Recipe.model_json_schema()
-    # The one rule that is about two keys at once.
+    # The one rule about two keys at once that is said here; the others are about methods, and the reading says them.
     both = {"batch_size": {"type": "integer"}, "batch_tokens": {"type": "integer"}}
     schema["not"] = {"required": sorted(both), "properties": both}
     schema["title"], schema["examples"] = "The recipe of a run.", [Recipe().model_dump(mode="json")]
@@ -63,4 +63,6 @@ def _toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return repr(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,22 @@ class Example:
     mask: list[bool]
     num_bytes: int
     """UTF-8 bytes of the supervised text, end tokens not counted; the unit of bits per byte."""
+    weights: list[float] | None = None
+    """What each token counts in the loss while training, None where that is 1 for all; evaluation weighs nothing."""
+    is_replay: bool = False
+    """True for general text that is trained along against forgetting."""
 
     @property
     def num_supervised(self) -> int:
         """Number of trained tokens."""
         return sum(self.mask)
+
+    @property
+    def weight(self) -> float:
+        """The weights of the trained tokens in sum."""
+        if self.weights is None:
+            return float(self.num_supervised)
+        return math.fsum(weight for weight, is_trained in zip(self.weights, self.mask, strict=True) if is_trained)
 
 
 @dataclass(frozen=True)
@@ -41,3 +53,5 @@ class Rendered:
     """Ids of records over max_length that were left out."""
     cut: dict[str, int]
     """Id of a record that was cut -> how many of its tokens were lost."""
+    silent: list[str] = field(default_factory=list)
+    """Ids of records in which no answer may be trained: each has "train": false or a weight of 0."""

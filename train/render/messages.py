@@ -12,6 +12,34 @@ if TYPE_CHECKING:
     from train.data import Row
 
 
+# What a message says about its training; no template and no model sees it.
+_TRAINING = {"train": True, "weight": 1}
+
+
+class Silent(RowFault):
+    """No answer of a record may be trained; such records are set aside and counted."""
+
+
+def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:
+    """Return what the tokens of each answer count: its "weight", 1 without one, and 0 where "train" is false.
+
+    Raises Silent where all are 0.
+    """
+    found = [
+        0.0 if messages[turn].get("train") is False else float(_given(messages[turn].get("weight"), 1.0))
+        for turn in answers
+    ]
+    if not any(found):
+        raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
+    return found
+
+
+def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
+    """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
+    if any(_given(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
+        raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
+
+
 def last_answer(messages: Sequence[dict[str, Any]]) -> int:
     """Return the place of the last assistant message; raises RowFault where there is none."""
     for turn in range(len(messages) - 1, -1, -1):
@@ -28,7 +56,7 @@ def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str
     """
     found = []
     for message in messages[: last_answer(messages) + 1]:
-        kept = {key: value for key, value in message.items() if value is not None} | {
+        kept = {key: value for key, value in message.items() if value is not None and key not in _TRAINING} | {
             "content": message["content"] or ""
         }
         if kept["role"] == "developer" and "developer" not in template:
@@ -49,10 +77,14 @@ def all_texts(row: Row) -> Iterator[tuple[str, str]]:
         if message["content"]:
             yield "content", message["content"]
         for key, value in message.items():
-            if key != "content" and value is not None:
+            if key != "content" and key not in _TRAINING and value is not None:
                 yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if row.tools:
         yield "tools", json.dumps(row.tools, ensure_ascii=False)
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _with_object(call: dict[str, Any]) -> dict[str, Any]:

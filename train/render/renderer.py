@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from train.recipe import Objective
 from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
-from train.render.messages import all_texts, last_answer, prepared
+from train.render.messages import Silent, all_texts, answer_weights, last_answer, prepared, refuse_marks
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
 from train.render.turns import Located, Turn, Turns
@@ -89,7 +90,7 @@ class Renderer:
 
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
-        examples, skipped, cut = [], [], {}
+        examples, skipped, cut, silent = [], [], {}, []
         faults: dict[tuple[str, str], list[str]] = defaultdict(list)
         for row in rows:
             try:
@@ -102,11 +103,13 @@ class Renderer:
                     example = self._shortened(example, lost)
                     cut[row.id] = lost
                 examples.append(example)
+            except Silent:
+                silent.append(row.id)
             except RowFault as fault:
                 faults[fault.code, fault.reason].append(row.id)
         if faults:
             raise _listed(faults)
-        return Rendered(examples, skipped, cut)
+        return Rendered(examples, skipped, cut, silent)
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
@@ -209,12 +212,19 @@ class Renderer:
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
         encoded, _ = self._encode(layout, turns)
         if self.objective == "domain":
+            refuse_marks(row.messages)
             return self._all_tokens(row, layout.text, encoded), layout, encoded
-        mask = [any(_is_inside(span, turn) for turn in turns) for span in encoded.offsets]
+        weighed = list(zip(turns, answers, answer_weights(row.messages, answers), strict=True))
+        turns, answers, by_turn = map(list, zip(*(one for one in weighed if one[2] > 0), strict=True))
+        owners = [next((n for n, turn in enumerate(turns) if _is_inside(span, turn)), -1) for span in encoded.offsets]
+        mask = [owner >= 0 for owner in owners]
         mask[0] = False
         asserts.check_tokens(self.encoder, layout, encoded, mask, turns, answers, messages, self.turns.closing)
         num_bytes = sum(len(layout.text[turn.start : turn.stop].encode()) for turn in turns)
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes), layout, encoded
+        weights = None
+        if row.weight != 1 or any(weight != 1 for weight in by_turn):
+            weights = [row.weight * by_turn[owner] if owner >= 0 else 0.0 for owner in owners]
+        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes, weights), layout, encoded
 
     def _raw(self, row: Row) -> Example:
         """Raw text: every token is trained, and the end of the text is one."""
@@ -231,7 +241,8 @@ class Renderer:
             raise RowFault("no token of the record is trained")
         asserts.one_bos(self.encoder, encoded.ids, text)
         begins = next((a for (a, _), is_trained in zip(encoded.offsets, mask, strict=True) if is_trained), 0)
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, len(text[begins:].encode()))
+        weights = None if row.weight == 1 else [row.weight] * len(mask)
+        return Example(row.id, row.category, row.cluster, encoded.ids, mask, len(text[begins:].encode()), weights)
 
     def _encode(self, layout: Layout, turns: Sequence[Turn]) -> tuple[Encoded, Encoded]:
         """Encode the whole and what stands before the last answer, so that the second begins the first.
@@ -282,9 +293,8 @@ class Renderer:
         # The lost part's bytes: in proportion to its trained tokens, which decode to no whole characters.
         share = sum(example.mask[:keep]) / example.num_supervised
         num_bytes = round(example.num_bytes * share)
-        return Example(
-            example.id, example.category, example.cluster, example.ids[:keep], example.mask[:keep], num_bytes
-        )
+        weights = example.weights and example.weights[:keep]
+        return replace(example, ids=example.ids[:keep], mask=example.mask[:keep], num_bytes=num_bytes, weights=weights)
 
 
 def _is_inside(span: tuple[int, int], turn: Turn) -> bool:

@@ -13,7 +13,7 @@ from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_ve
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
-from train.loop import FitResult, Trackers, ValidationScore, fit, restore_weights
+from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights
 from train.model import load_base
 from train.plan import make_plan
 from train.predictions import Scored, write_whole
@@ -25,6 +25,7 @@ from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_
 from train.run.keep import save_tuned
 from train.run.noise import noise_floor
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
+from train.schedule import validation_steps
 
 
 def run_dataset(
@@ -82,7 +83,7 @@ def _acted(
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared) + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
-    result = _fitted(model, prepared, run, checkpoint, record, trackers)
+    result = _fitted(model, prepared, run, checkpoint, record, trackers, _guarded_scores(prepared, base))
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -184,14 +185,14 @@ def _begin(
 
 def _fitted(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
-    trackers: Trackers,
+    trackers: Trackers, base: dict[str, float],
 ) -> FitResult:  # fmt: skip
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
             model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
             resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=prepared.ranks, way=prepared.way,
-            hand_on=trackers.hand_on,
+            hand_on=trackers.hand_on, base=base,
         )  # fmt: skip
 
 
@@ -223,6 +224,29 @@ def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder:
     fresh = add_adapters(replace(prepared, model=fresh))
     restore_weights(fresh, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
     return fresh, _restore_best(fresh, run, result)
+
+
+def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
+    """The base's validation score of each category, on the records that the looks during training score.
+
+    Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
+    """
+    recipe = prepared.recipe
+    rows = chosen_for_training(prepared.dataset.splits["validation"], recipe.eval.during_training)
+    looked_at = {row.id for row in rows}
+    scores = summary([one for one in base if one.split == "validation" and one.id in looked_at]).by_category
+    if recipe.guard.is_on and (not rows or (recipe.guard.regress is not None and not scores)):
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
+                         "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
+    num_steps, needed = len(prepared.steps), Guard(recipe.guard, scores).needs()
+    # The look at the last step ends nothing any more.
+    num_looks = (num_steps - 1) // validation_steps(recipe, num_steps)
+    if recipe.guard.is_on and num_looks < needed:
+        say.talk(
+            f"warning: the guard needs {needed} looks at validation and the run has {num_looks} before its last step, "
+            "so it stops nothing; lower eval.every_steps or guard.patience"
+        )
+    return scores
 
 
 def _restore_best(model: Any, run: Path, result: FitResult) -> int:
@@ -267,6 +291,7 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
         "steps": result.num_steps,
         "best_step": result.best_step,
         "tokens": result.tokens,
+        "guarded": result.guarded,
         "train_seconds": round(result.seconds, 3),
         "cpu_seconds": round(time.process_time(), 3),
     }
@@ -282,6 +307,8 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
     }
     if prepared.ranks.world > 1:
         settings["ranks"] = prepared.facts["ranks"]
+    if result.guarded:
+        settings["stopped by the guard"] = f"after step {result.step}: {result.guarded}"
     if record["not_exact"]:
         settings["not exact"] = "; ".join(record["not_exact"])
     return Run(

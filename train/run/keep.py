@@ -8,7 +8,7 @@ from typing import Any
 
 from train.checkpoint import check_finite
 from train.loop import trained_tensors
-from train.model import is_lora
+from train.model import is_lora, save_adapter
 from train.report import CardFacts, Report, dataset_title, licenses, model_card
 from train.run.prepare import Prepared
 
@@ -29,10 +29,11 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
             path = prepared.base_path.resolve()
             is_local = Path(prepared.recipe.base).name == path.name
             config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+        save_adapter(model, work)
     else:
         # Training may have had more stops than the base names: the end token of the template.
         model.generation_config.eos_token_id = prepared.renderer.stop_ids
-    model.save_pretrained(work)
+        model.save_pretrained(work)
     # What was trained is what must be served, also where the base came without a template.
     prepared.tokenizer.chat_template = prepared.renderer.served_template
     prepared.tokenizer.save_pretrained(work)
@@ -46,8 +47,9 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
 
 def _facts(prepared: Prepared) -> CardFacts:
     recipe, manifest = prepared.recipe, prepared.dataset.manifest
+    num_records = sum(not example.is_replay for example in prepared.examples)
     return CardFacts(
         recipe.base, recipe.method, dataset_title(manifest, prepared.dataset.path.name), licenses(manifest),
-        prepared.dataset.digest, str(prepared.facts["base"]), len(prepared.examples), prepared.objective,
-        len(prepared.steps), recipe.seed, recipe.dtype,
+        prepared.dataset.digest, str(prepared.facts["base"]), num_records, prepared.objective, len(prepared.steps),
+        recipe.seed, recipe.dtype,
     )  # fmt: skip

@@ -19,18 +19,23 @@ from train.evaluate import CategorySpec, category_specs, readable_general
 from train.judge import require_judge
 from train.model import (
     add_lora,
+    add_tokens,
     eos_ids,
     find_base,
     load_base,
     load_tokenizer,
+    name_tokens,
     pick_dtype,
+    pick_four_bits,
     pick_threads,
     read_length,
 )
+from train.model import num_parameters as count_parameters
 from train.ranks import ALONE, Ranks, Way, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
 from train.run.folder import versions, weights_digest
+from train.run.replay import replayed
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +84,11 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
         raise TrainError(
             "E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split"
         )
-    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder)
-    num_parameters = sum(p.numel() for p in model.parameters())
+    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
+    add_tokens(model, tokenizer, recipe.new_tokens)
+    if recipe.new_tokens:
+        say.talk(f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too")
+    num_parameters = count_parameters(model)
     device = next(model.parameters()).device
     threads = pick_threads(recipe, num_parameters, ranks.local_world)
     dtype = pick_dtype(recipe, device, num_parameters)
@@ -93,10 +101,14 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
-    _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
+    examples += replay
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
+    if replay:
+        facts["replayed text"] = replay_digest
     facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
     ranks.must_agree(facts)
     return Prepared(
@@ -123,6 +135,7 @@ def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = N
     """Return a dataset and the renderer of its base, for a look at tokens; no weight is read."""
     dataset = open_dataset(dataset_path)
     tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
+    name_tokens(tokenizer, recipe.new_tokens)
     reads = read_length(recipe.base, folder=folder)
     return dataset, _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids)
 
@@ -150,7 +163,10 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
 def add_adapters(prepared: Prepared) -> Any:
     """Return the model to train: with adapters, or with every weight trainable."""
     if prepared.recipe.method == "lora":
-        return add_lora(prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed)
+        ids = prepared.tokenizer.convert_tokens_to_ids(prepared.recipe.new_tokens)
+        return add_lora(
+            prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed, new_ids=ids
+        )
     for parameter in prepared.model.parameters():
         parameter.requires_grad_(True)
     return prepared.model
@@ -176,20 +192,28 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
             + _named(list(rendered.cut))
         )
-    if not rendered.examples:
+    if rendered.silent:
+        say.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
+                 + _named(rendered.silent))  # fmt: skip
+    if weightless := [example.id for example in rendered.examples if not example.weight]:
+        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {_named(weightless)}")
+    examples = [example for example in rendered.examples if example.weight]
+    if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
-    return rendered.examples
+    if not examples:
+        raise TrainError("E923 bad-rows", "no training record has a weight", "give records or messages weights above 0")
+    return examples
 
 
-def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
-    """Rows that could not be evaluated after the training must be known before it."""
+def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> list[Row]:
+    """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
     if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
             "export a data set with a test split, or more records; without one nobody knows whether it helped",
         )
-    readable_general(renderer, general)
+    return readable_general(renderer, general)
 
 
 def general_path(recipe: Recipe, folder: Path | None) -> Path | None:

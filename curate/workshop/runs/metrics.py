@@ -145,6 +145,9 @@ class Metrics:
                 self.looks.append(Look(step, _number(event["loss"]), score, scores, event["best"] is True))
             case "checkpoint":
                 self.checkpoint = step
+            case "guard":
+                # Why a run ends early; the end itself comes right after it.
+                pass
             case "start" | "resume":
                 self.num_steps, self.num_examples = _whole(event["of"]), _whole(event["examples"])
                 self.is_resumed, self.end = event["event"] == "resume", None

@@ -1,0 +1,146 @@
+"""The guard: it is off by default, stops for a reason that it says, and keeps the look that the run was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, write_dataset
+
+from train.checkpoint import newest_verified, open_checkpoint
+from train.errors import Exit, TrainError
+from train.loop import FitResult, ValidationScore, fit, trained_tensors
+from train.loop.guard import Guard
+from train.recipe import GuardRecipe, Recipe, effective
+from train.render import Renderer
+from train.run import act, run_dataset
+
+EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
+BASE = {"cats": 0.5, "dogs": 0.2}
+
+
+def _looks(*scores: tuple[float, float]) -> list[ValidationScore]:
+    return [ValidationScore((c + d) / 2, 1.0, {"cats": c, "dogs": d}) for c, d in scores]
+
+
+def _fit(run: Path, scores: list[tuple[float, float]], guard: dict[str, Any], **options: Any) -> tuple[Any, FitResult]:
+    run.mkdir(exist_ok=True)
+    looks = _looks(*scores)
+    recipe = effective({
+        "batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3, "guard": guard,
+        "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
+    })  # fmt: skip
+    model = make_model()
+    return model, fit(model, EXAMPLES, recipe, run, validate=lambda step: looks[step // 2 - 1], base=BASE, **options)
+
+
+def _events(run: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
+    guard = Guard(GuardRecipe(regress=0.1, patience=2), BASE)
+    looks = _looks((0.3, 0.9), (0.45, 0.9), (0.35, 0.9), (0.3, 0.9))
+    assert [guard.fallen(looks[:n]) for n in range(1, 5)] == [["cats"], [], ["cats"], ["cats"]]
+    assert [guard.reason(looks[:n]) for n in range(1, 4)] == [None] * 3
+    assert guard.reason(looks) == "cats scored more than 0.1 below the base in 2 validations"
+    assert guard.reason(_looks((0.3, 0.2), (0.6, 0.05))) is None, "another category each time is no trend"
+    assert guard.reason(_looks((0.4, 0.1), (0.4, 0.1))) is None, "at the margin is not beyond it"
+
+
+def test_against_best_counts_what_the_run_had_reached() -> None:
+    looks = _looks((0.9, 0.2), (0.6, 0.2), (0.6, 0.2))
+    assert Guard(GuardRecipe(regress=0.1, patience=2), BASE).reason(looks) is None
+    found = Guard(GuardRecipe(regress=0.1, patience=2, against="best"), BASE).reason(looks)
+    assert found == "cats scored more than 0.1 below their best in 2 validations"
+
+
+def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
+    guard = Guard(GuardRecipe(plateau=True, patience=2), BASE)
+    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
+    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
+    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 looks"
+    slow = [ValidationScore(None, loss) for loss in (1.0, 0.9, 0.8, 0.7)]
+    assert guard.reason(slow) is None, "without scores the loss tells"
+
+
+def test_the_best_look_has_no_fallen_category_where_there_is_one() -> None:
+    looks = _looks((0.3, 0.9), (0.45, 0.3), (0.3, 1.0), (0.5, 0.3))
+    guarded, free = Guard(GuardRecipe(regress=0.1), BASE), Guard(GuardRecipe(), BASE)
+    assert [guarded.is_best(looks[:n]) for n in range(1, 5)] == [True, True, False, True]
+    assert [free.is_best(looks[:n]) for n in range(1, 5)] == [True, False, True, False]
+
+
+def test_a_guarded_run_ends_early_and_says_so_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = [(0.6, 0.3), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9)]
+    _, result = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2})
+    assert (result.step, result.num_steps, result.best_step, result.stopped) == (6, 12, 2, None)
+    assert result.guarded == "cats scored more than 0.1 below the base in 2 validations"
+    assert [(event["step"], event["reason"]) for event in _events(tmp_path, "guard")] == [(6, result.guarded)]
+    assert _events(tmp_path, "end")[0]["guarded"] == result.guarded
+    assert "stopped by the guard after step 6 of 12" in capsys.readouterr().err
+    newest, faults = newest_verified(tmp_path)
+    assert (newest and newest.step, faults) == (6, [])
+    _, again = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2}, resume=newest)
+    assert (again.step, again.guarded) == (6, result.guarded), "what it ended for still stands when it is resumed"
+
+
+def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
+    scores = [(0.6, 0.3), (0.1, 0.1), (0.6, 0.6), (0.1, 0.1), (0.1, 0.1), (0.1, 0.1)]
+    assert _fit(tmp_path / "off", scores, {})[1].step == 12
+    guard = {"regress": 0.1, "patience": 3}
+    whole, result = _fit(tmp_path / "whole", [*scores[:5], (0.7, 0.7)], guard)
+    assert result.guarded is None, "the last step is no early stop"
+    resumed, again = _fit(
+        tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=open_checkpoint(tmp_path / "whole/checkpoint-8", 8)
+    )
+    assert (again.best_step, again.best) == (result.best_step, result.best)
+    assert sha256_of_tensors(trained_tensors(resumed)) == sha256_of_tensors(trained_tensors(whole))
+    early = _fit(tmp_path / "b", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2})[1]
+    part = open_checkpoint(tmp_path / "b/checkpoint-8", 8)
+    late = _fit(tmp_path / "c", [*scores[:3], *[(0.1, 0.1)] * 3], guard | {"patience": 2}, resume=part)[1]
+    assert (early.step, late.step) == (10, 10), "looks before the checkpoint count after it"
+
+
+def test_a_guarded_run_takes_the_best_and_ends_with_zero(
+    tmp_path: Path, bases: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
+    dataset = write_dataset(tmp_path / "v1", splits)
+    looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
+    monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: next(looks))
+    recipe = effective({
+        "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
+        "guard": {"plateau": True, "patience": 2},
+        "eval": {"every_steps": 1, "max_new_tokens": 4},
+    })  # fmt: skip
+    assert run_dataset(dataset, recipe, tmp_path / "run") is Exit.OK
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
+    assert record["guarded"] == "validation did not improve in 2 looks"
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
+
+
+def test_a_guard_that_comes_too_late_is_said_before_the_training(
+    tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = {name: some_rows(2, prefix=name) for name in ("validation", "test")} | {"train": some_rows(8)}
+    dataset = write_dataset(tmp_path / "v1", splits)
+    values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
+    for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
+        assert run_dataset(dataset, effective({**values, "guard": guard}), tmp_path / name) is Exit.OK
+        said = capsys.readouterr().err
+        assert ("the guard needs 4 looks at validation and the run has 3" in said) == is_late
+
+
+def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
+    with pytest.raises(TrainError, match=r"eval.during_training is 0"):
+        effective({"guard": {"plateau": True}, "eval": {"during_training": 0}})
+    dataset = write_dataset(tmp_path / "v1", {"train": some_rows(4), "test": some_rows(2, prefix="x")})
+    recipe = Recipe.model_validate({"base": str(bases()), "max_steps": 1, "device": "cpu", "guard": {"regress": 0.1}})
+    with pytest.raises(TrainError, match="no validation record with a score"):
+        run_dataset(dataset, recipe, tmp_path / "run")

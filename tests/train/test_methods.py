@@ -1,0 +1,173 @@
+"""Kinds of adapters: each begins as the base, computes the same on every path, learns, and is itself once reloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, write_dataset
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from train.batch import collate
+from train.checkpoint import open_checkpoint
+from train.compute import can_pack, fuse
+from train.errors import Exit, TrainError
+from train.loop import fit, trained_tensors
+from train.loss import has_plain_head, supervised_loss
+from train.model import add_lora, base_weights, computing, save_adapter
+from train.recipe import LoraRecipe, effective
+from train.render import Renderer
+from train.run import run_dataset
+
+# peft reads a property that transformers 5 renamed; that is between the two of them.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(12)).examples
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": {}, "rslora": {"rslora": True}, "dora": {"dora": True}, "dora and rslora": {"dora": True, "rslora": True},
+    "orthogonal": {"init": "orthogonal"}, "pissa": {"init": "pissa"},
+    "pissa and rslora": {"init": "pissa", "rslora": True}, "olora": {"init": "olora"},
+}  # fmt: skip
+IDS = torch.tensor([EXAMPLES[0].ids])
+
+
+def _recipe(kind: str) -> LoraRecipe:
+    return LoraRecipe.model_validate({"rank": 4, "alpha": 8, **KINDS[kind]})
+
+
+def _logits(model: Any) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_begins_as_the_base_and_computes_the_same_packed_padded_and_alone(kind: str) -> None:
+    before = _logits(make_model("llama"))
+    model = make_model("llama")
+    assert sum(fuse(model).values()) > 0
+    assert can_pack(model)
+    tuned = add_lora(model, _recipe(kind), dtype=torch.float32, seed=0)
+    torch.testing.assert_close(_logits(tuned), before, atol=2e-4, rtol=2e-3)
+    assert has_plain_head(tuned)
+    assert can_pack(tuned)
+    tuned.train()
+    with torch.no_grad():
+        for _, parameter in sorted(trained(tuned).items()):
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    scale = 1 / sum(example.num_supervised for example in EXAMPLES)
+    wanted = torch.zeros(())
+    for example in EXAMPLES:
+        logits = tuned(input_ids=torch.tensor([example.ids]), use_cache=False).logits[0, :-1]
+        nll = functional.cross_entropy(logits, torch.tensor(example.ids[1:]), reduction="none")
+        wanted = wanted + scale * nll[torch.tensor(example.mask[1:])].sum()
+    gradients = torch.autograd.grad(wanted, list(trained(tuned).values()))
+    for is_packed in (True, False):
+        loss, _ = supervised_loss(tuned, collate(EXAMPLES, is_packed=is_packed), scale=scale)
+        torch.testing.assert_close(loss, wanted, atol=1e-5, rtol=1e-5)
+        for ours, theirs in zip(torch.autograd.grad(loss, list(trained(tuned).values())), gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-3)
+
+
+def trained(model: Any) -> dict[str, Any]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
+    tmp_path: Path, kind: str, bases: Callable[..., Path]
+) -> None:
+    base = bases("llama")
+    tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
+    recipe = effective({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
+    start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
+    fit(tuned, EXAMPLES, recipe, tmp_path)
+    assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
+    save_adapter(tuned, tmp_path / "adapter")
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    torch.testing.assert_close(_logits(again), _logits(tuned), atol=2e-4, rtol=2e-3)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    is_converted = "init" in KINDS[kind] and KINDS[kind]["init"] != "orthogonal"
+    assert config["r"] == (8 if is_converted else 4)
+    with again.disable_adapter():
+        torch.testing.assert_close(_logits(again), _logits(AutoModelForCausalLM.from_pretrained(base)))
+
+
+def test_rank_stabilised_scales_by_the_root() -> None:
+    plain, stable = (add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=0) for kind in ("lora", "rslora"))
+    scales = [next(m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")) for model in (plain, stable)]
+    assert scales == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("kind", ["dora", "pissa"])
+def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(kind: str) -> None:
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        tuned = add_lora(make_model(), _recipe(kind), dtype=dtype, seed=0)
+        with computing(torch.device("cpu"), dtype):
+            loss, _ = supervised_loss(tuned, collate(EXAMPLES), scale=0.01)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert all(parameter.grad is not None for parameter in trained(tuned).values())
+        assert tuned.get_base_model().get_input_embeddings().weight.dtype == torch.float32, "tied with the head"
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["dora", "pissa", "olora"])
+def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path, kind: str) -> None:
+    recipe = effective({"batch_size": 4, "max_steps": 4, "lr": 5e-3, "checkpoint": {"every_steps": 2}})
+    found = []
+    for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
+        (tmp_path / name).mkdir()
+        tuned = add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=3)
+        fit(tuned, EXAMPLES, recipe, tmp_path / name, resume=None if resume is None else open_checkpoint(resume, 2))
+        save_adapter(tuned, tmp_path / name / "adapter")
+        found.append((sha256_of_tensors(trained_tensors(tuned)),
+                      (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip
+    assert found[0] == found[1]
+
+
+def test_a_base_that_was_taken_over_is_not_called_the_base() -> None:
+    tuned = add_lora(make_model(), _recipe("pissa"), dtype=torch.float32, seed=0)
+    with pytest.raises(ValueError, match="took a part"), base_weights(tuned):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lora": {"init": "pissa", "dora": True}}, 'lora: init "pissa" changes the weights that dora measures'),
+        ({"lora": {"init": "olora", "quantize": "nf4"}}, 'lora: init "olora" needs whole weights'),
+        ({"lora": {"init": "orthogonal", "rank": 3}}, "lora: init .orthogonal. needs an even rank, not 3"),
+        ({"lora": {"init": "eva"}}, "lora.init must be"),
+        ({"lora": {"quantize": "int8"}}, "lora.quantize must be"),
+        ({"method": "full", "lora": {"quantize": "nf4"}}, "freezes the weights that method"),
+        ({"new_tokens": ["<a>", "<a>"]}, "a token stands there twice"),
+        ({"new_tokens": ["two words"]}, "has no white space"),
+        ({"new_tokens": [""]}, "new_tokens"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainError, match=message) as caught:
+        effective(settings)
+    assert caught.value.code == "E920 bad-recipe"
+    assert "a dict" not in caught.value.message
+
+
+def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, bases: Callable[..., Path]) -> None:
+    splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
+    dataset = write_dataset(tmp_path / "v1", splits)
+    recipe = effective({
+        "base": str(bases()), "device": "cpu", "max_steps": 4, "batch_size": 4, "neftune": 5.0, "lr": 5e-3,
+        "lora": {"rank": 4, "alpha": 8, "init": "pissa", "rslora": True}, "mixing": {"temperature": 2.0},
+        "eval": {"max_new_tokens": 4},
+    })  # fmt: skip
+    assert run_dataset(dataset, recipe, tmp_path / "run") is Exit.OK
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases()), tmp_path / "run" / "adapter")
+    assert not torch.allclose(_logits(again), _logits(AutoModelForCausalLM.from_pretrained(bases())), atol=1e-3)
