@@ -65,7 +65,8 @@ def test_every_file_of_the_shelf_is_found_and_proves_itself() -> None:
         "chrf",
         "behaviour",
     } <= shelf.keys()
-    for metric in shelf.values():
+    # A judge compares two answers, so of one it says nothing; tests/train/test_judge.py has its proof.
+    for metric in (metric for name, metric in shelf.items() if name != "judge"):
         assert len(metric.cases) >= 3, metric.name
         assert len({str(case[2]) for case in metric.cases}) > 1, (
             f"the cases of {metric.name} cannot tell it from a constant"
