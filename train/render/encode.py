@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from train.errors import TrainError
 
 
@@ -17,6 +19,15 @@ class Encoded:
 
     ids: list[int]
     offsets: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Token ids of a text, and before which token each of the asked edges (places in the text) lies."""
+
+    ids: list[int]
+    edges: list[int]
+    has_added_bos: bool
 
 
 class Encoder:
@@ -55,9 +66,47 @@ class Encoder:
             )  # fmt: skip
             ids += found["input_ids"]
             offsets += [(a + start, b + start) for a, b in found["offset_mapping"]]
-        if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos]:
-            ids, offsets = [self.bos, *ids], [(0, 0), *offsets]
+        if bos := self._missing_bos(ids):
+            ids, offsets = [*bos, *ids], [(0, 0), *offsets]
         return Encoded(ids, offsets)
+
+    def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]]) -> list[Placed | None]:
+        """Return the ids of each text as `encode` does, with the tokens that its edges lie before.
+
+        None where a token lies across an edge, or the tokens' characters do not follow one another.
+        """
+        found: list[Placed | None] = []
+        for encoding, asked in zip(self._batch(texts, has_offsets=True), edges, strict=True):
+            ids: list[int] = encoding.ids
+            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            starts, ends = spans[:, 0], spans[:, 1]
+            is_plain = (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all() and (starts < ends).all()
+            places = np.searchsorted(starts, asked)
+            if not is_plain or (ends[places - 1][places > 0] > np.asarray(asked)[places > 0]).any():
+                found.append(None)
+                continue
+            bos = self._missing_bos(ids)
+            found.append(Placed([*bos, *ids], (places + len(bos)).tolist(), bool(bos)))
+        return found
+
+    def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, as `encode` without cuts and plain spans does."""
+        return [[*self._missing_bos(one.ids), *one.ids] for one in self._batch(texts, has_offsets=False)]
+
+    def decode_many(self, sequences: Sequence[list[int]]) -> Iterator[str]:
+        """Yield the text of each, control tokens included; it is what `decode` gives."""
+        yield from self.tokenizer.backend_tokenizer.decode_batch(sequences, skip_special_tokens=False)
+
+    def _batch(self, texts: Sequence[str], *, has_offsets: bool) -> list[Any]:
+        # Turns truncation, padding and the reading of control tokens in the backend to what `encode` has.
+        self.tokenizer("a", add_special_tokens=False, split_special_tokens=False, verbose=False)
+        backend = self.tokenizer.backend_tokenizer
+        # The quick one leaves out the offsets: they are all (0, 0).
+        encode = backend.encode_batch if has_offsets else backend.encode_batch_fast
+        return list(encode(list(texts), add_special_tokens=False))
+
+    def _missing_bos(self, ids: Sequence[int]) -> list[int]:
+        return [self.bos] if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos] else []
 
     def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -36,7 +37,7 @@ class Prompt:
 class Rendered:
     """The examples of many rows, and what happened to the others; nothing goes without being counted."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     skipped: list[str]
     """Ids of records over max_length that were left out."""
     cut: dict[str, int]

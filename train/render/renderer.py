@@ -11,6 +11,8 @@ from train.recipe import Objective
 from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
+from train.render.examples import Examples, Made, made
+from train.render.many import Many
 from train.render.messages import all_texts, last_answer, prepared
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
@@ -45,7 +47,7 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
-        self._examples: dict[int, tuple[Row, Example]] = {}
+        self._known: dict[int, tuple[Row, Examples, Mapping[str, int], int]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
@@ -61,6 +63,7 @@ class Renderer:
             self.warnings.append("the chat template closes an answer with no end token, so no end is trained")
         if not self.turns.has_opening:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
+        self._many = Many(self.encoder, self.conversations, self.turns, objective)
         if objective != "domain":
             # Raw text needs no template.
             self._try()
@@ -87,40 +90,63 @@ class Renderer:
 
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
-        examples, skipped, cut = [], [], {}
-        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        rows = list(rows)
+        unknown = [row for row in rows if id(row) not in self._known]
+        if unknown:
+            self.learn(unknown, self._rendered(unknown))
+        known = [self._known[id(row)] for row in rows]
+        skipped = [row.id for row, _, _, place in known if place < 0]
+        cut = {row.id: cut[row.id] for row, _, cut, _ in known if row.id in cut}
+        kept = [(store, place) for _, store, _, place in known if place >= 0]
+        is_whole = bool(kept) and all(store is kept[0][0] for store, _ in kept)
+        if is_whole and [place for _, place in kept] == list(range(len(kept[0][0]))):
+            return Rendered(kept[0][0], skipped, cut)
+        return Rendered([store[place] for store, place in kept], skipped, cut)
+
+    def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
+        """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""
+        store, place = rendered.examples, 0
+        assert isinstance(store, Examples), "only whole passes are learnt"
         for row in rows:
+            is_kept = place < len(store) and store.names[place][0] == row.id
+            self._known[id(row)] = row, store, rendered.cut, place if is_kept else -1
+            place += is_kept
+
+    def _rendered(self, rows: Sequence[Row]) -> Rendered:
+        found, skipped, cut = [], [], {}
+        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for row, one in zip(rows, self._many.made(rows), strict=True):
             try:
-                example = self._whole(row)
-                lost = len(example.ids) - (self.max_length or len(example.ids))
+                record = one or self._made(row)
+                lost = len(record.ids) - (self.max_length or len(record.ids))
                 if lost > 0 and self.on_too_long == "skip":
                     skipped.append(row.id)
                     continue
                 if lost > 0:
-                    example = self._shortened(example, lost)
+                    record = made(self._shortened(record.example(), lost), record.num_prompt)
                     cut[row.id] = lost
-                examples.append(example)
+                found.append(record)
             except RowFault as fault:
                 faults[fault.code, fault.reason].append(row.id)
         if faults:
             raise _listed(faults)
-        return Rendered(examples, skipped, cut)
+        return Rendered(Examples.of(found), skipped, cut)
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
-        example = self._whole(row)
+        example = self.whole(row)
         lost = len(example.ids) - (self.max_length or len(example.ids))
         return self._shortened(example, lost) if lost > 0 else example
 
     def whole(self, row: Row) -> Example:
         """Return one row's example uncut, and keep nothing of it; raises RowFault (a TrainError)."""
-        return self._made(row)
+        return self._made(row).example()
 
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError)."""
         if row.messages is None:
             return None
-        known = self._prompts.get(id(row))
+        known = self._prompts.get(id(row)) or self._known_prompt(row)
         if known is None:
             self._refuse_control(row)
             messages = prepared(row.messages, self.template)
@@ -134,13 +160,18 @@ class Renderer:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
 
-    def _whole(self, row: Row) -> Example:
-        known = self._examples.get(id(row))
-        if known is None:
-            known = self._examples[id(row)] = row, self._made(row)
-        return known[1]
+    def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
+        """The prompt begins the example; a cut one may be shorter than it."""
+        if id(row) not in self._known or row.messages is None:
+            return None
+        _, store, cut, place = self._known[id(row)]
+        if place < 0 or row.id in cut:
+            return None
+        record = store.record(place)
+        reference = row.messages[last_answer(row.messages)]["content"] or ""
+        return row, Prompt(row.id, record.example().ids[: record.num_prompt], reference)
 
-    def _made(self, row: Row) -> Example:
+    def _made(self, row: Row) -> Made:
         self._refuse_control(row)
         if row.messages is None:
             return self._raw(row)
@@ -152,23 +183,24 @@ class Renderer:
         )
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
-        encoded, _ = self._encode(layout, turns)
+        encoded, opening = self._encode(layout, turns)
         if self.objective == "domain":
-            return self._all_tokens(row, layout.text, encoded)
+            return made(self._all_tokens(row, layout.text, encoded), len(opening.ids))
         mask = [any(_is_inside(span, turn) for turn in turns) for span in encoded.offsets]
         mask[0] = False
         asserts.check_tokens(self.encoder, layout, encoded, mask, turns, answers, messages, self.turns.closing)
         num_bytes = sum(len(layout.text[turn.start : turn.stop].encode()) for turn in turns)
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes)
+        example = Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes)
+        return made(example, len(opening.ids))
 
-    def _raw(self, row: Row) -> Example:
+    def _raw(self, row: Row) -> Made:
         """Raw text: every token is trained, and the end of the text is one."""
         text = row.text or ""
         encoded = self.encoder.encode(text, plain=[(0, len(text))] if self._is_plain_needed([text]) else ())
         eos = self.tokenizer.eos_token_id
         if eos is not None:
             encoded = Encoded([*encoded.ids, eos], [*encoded.offsets, (len(text), len(text))])
-        return self._all_tokens(row, text, encoded)
+        return made(self._all_tokens(row, text, encoded), -1)
 
     def _all_tokens(self, row: Row, text: str, encoded: Encoded) -> Example:
         mask = [False] + [True] * (len(encoded.ids) - 1)

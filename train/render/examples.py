@@ -1,0 +1,113 @@
+"""Examples as flat arrays: all token ids end to end, and per record where it begins and which runs are trained.
+
+A list of Python lists takes some thirty bytes a token; this takes four, and may lie in a file that is only mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from train.render.example import Example
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One rendered record: ids, the [start, stop) of each run of trained tokens, and what `Example` says besides.
+
+    ``num_prompt`` is how many ids stand before the last answer, -1 for raw text.
+    """
+
+    id: str
+    category: str
+    cluster: str
+    ids: Sequence[int] | Ints
+    runs: Sequence[tuple[int, int]]
+    num_bytes: int
+    num_prompt: int
+
+    def example(self) -> Example:
+        """Return the record as the loop and the measures know it."""
+        ids = self.ids.tolist() if isinstance(self.ids, np.ndarray) else list(self.ids)
+        mask = [False] * len(ids)
+        for start, stop in self.runs:
+            mask[start:stop] = [True] * (stop - start)
+        return Example(self.id, self.category, self.cluster, ids, mask, self.num_bytes)
+
+
+def made(example: Example, num_prompt: int) -> Made:
+    """Return an example as ids and runs."""
+    edges = np.flatnonzero(np.diff(example.mask, prepend=False, append=False)).tolist()
+    runs = list(zip(edges[::2], edges[1::2], strict=True))
+    return Made(example.id, example.category, example.cluster, example.ids, runs, example.num_bytes, num_prompt)
+
+
+class Examples(Sequence[Example]):
+    """A sequence of examples that are made when they are asked for.
+
+    ``arrays`` has "ids" [tokens], "starts" [n + 1], "runs" [number of runs, 2] counted from the record's first token,
+    "run_starts" [n + 1], "bytes" [n] and "prompts" [n]; ``names`` has (id, category, cluster) of each record.
+    """
+
+    def __init__(self, arrays: dict[str, Ints], names: Sequence[Sequence[str]]) -> None:
+        self.arrays, self.names = arrays, names
+        self.lengths: Ints = np.diff(arrays["starts"])
+        """Tokens of each record [n]."""
+        trained = np.concatenate([[0], np.cumsum(np.diff(arrays["runs"], axis=1))])
+        self.supervised: Ints = np.diff(trained[arrays["run_starts"]])
+        """Trained tokens of each record [n]."""
+
+    @staticmethod
+    def of(records: Sequence[Made]) -> Examples:
+        """Return records in memory."""
+        arrays: dict[str, Ints] = {
+            "ids": np.concatenate([np.empty(0, np.int32), *(np.asarray(one.ids, np.int32) for one in records)]),
+            "starts": _starts([len(one.ids) for one in records]),
+            "runs": np.array([run for one in records for run in one.runs], np.int32).reshape(-1, 2),
+            "run_starts": _starts([len(one.runs) for one in records]),
+            "bytes": np.array([one.num_bytes for one in records], np.int64),
+            "prompts": np.array([one.num_prompt for one in records], np.int32),
+        }
+        return Examples(arrays, [(one.id, one.category, one.cluster) for one in records])
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        if isinstance(place, slice):
+            return [self.record(number).example() for number in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return self.record(place % len(self)).example()
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self.record(place).example() for place in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(a == b for a, b in zip(self, other))  # noqa: B905 - of one length
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def record(self, place: int) -> Made:
+        """Return record ``place`` (from 0) as ids and runs."""
+        arrays = self.arrays
+        start, stop = arrays["starts"][place : place + 2].tolist()
+        first, last = arrays["run_starts"][place : place + 2].tolist()
+        return Made(
+            *self.names[place], arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
+            int(arrays["bytes"][place]), int(arrays["prompts"][place]),
+        )  # fmt: skip
+
+
+def _starts(lengths: Sequence[int]) -> Ints:
+    return np.cumsum([0, *lengths], dtype=np.int64)
