@@ -111,7 +111,7 @@ def _is_the_answer(encoder: Encoder, text: str, ids: Sequence[int]) -> None:
 
 
 def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """Return the template's own text; a NUL stands where a content was, so that no control token forms across the gap."""
+    """Return the template's own text; a NUL stands where a content was, lest a control token form across the gap."""
     kept, position = [], 0
     for start, end in spans:
         kept.append(text[position:start])

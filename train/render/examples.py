@@ -24,9 +24,8 @@ class Made:
     ``num_prompt`` is how many ids stand before the last answer, -1 for raw text.
     """
 
-    id: str
-    category: str
-    cluster: str
+    name: tuple[str, str, str]
+    """Id, category and cluster."""
     ids: Sequence[int] | Ints
     runs: Sequence[tuple[int, int]]
     num_bytes: int
@@ -38,14 +37,14 @@ class Made:
         mask = [False] * len(ids)
         for start, stop in self.runs:
             mask[start:stop] = [True] * (stop - start)
-        return Example(self.id, self.category, self.cluster, ids, mask, self.num_bytes)
+        return Example(*self.name, ids, mask, self.num_bytes)
 
 
 def made(example: Example, num_prompt: int) -> Made:
     """Return an example as ids and runs."""
     edges = np.flatnonzero(np.diff(example.mask, prepend=False, append=False)).tolist()
     runs = list(zip(edges[::2], edges[1::2], strict=True))
-    return Made(example.id, example.category, example.cluster, example.ids, runs, example.num_bytes, num_prompt)
+    return Made((example.id, example.category, example.cluster), example.ids, runs, example.num_bytes, num_prompt)
 
 
 class Examples(Sequence[Example]):
@@ -74,7 +73,7 @@ class Examples(Sequence[Example]):
             "bytes": np.array([one.num_bytes for one in records], np.int64),
             "prompts": np.array([one.num_prompt for one in records], np.int32),
         }
-        return Examples(arrays, [(one.id, one.category, one.cluster) for one in records])
+        return Examples(arrays, [one.name for one in records])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,11 +99,11 @@ class Examples(Sequence[Example]):
 
     def record(self, place: int) -> Made:
         """Return record ``place`` (from 0) as ids and runs."""
-        arrays = self.arrays
+        arrays, name = self.arrays, self.names[place]
         start, stop = arrays["starts"][place : place + 2].tolist()
         first, last = arrays["run_starts"][place : place + 2].tolist()
         return Made(
-            *self.names[place], arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
+            (name[0], name[1], name[2]), arrays["ids"][start:stop], arrays["runs"][first:last].tolist(),
             int(arrays["bytes"][place]), int(arrays["prompts"][place]),
         )  # fmt: skip
 

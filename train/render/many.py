@@ -100,7 +100,7 @@ class Many:
                 num_bytes = sum(len(text[turn.start : turn.stop].encode()) for turn in one.turns)
                 places = list(zip(tokens.edges[::2], tokens.edges[1::2], strict=True))
                 found[one.asked.place] = Made(
-                    row.id, row.category, row.cluster, tokens.ids, places, num_bytes, len(opening)
+                    (row.id, row.category, row.cluster), tokens.ids, places, num_bytes, len(opening)
                 )
         return (found.get(place) for place in range(begin, end))
 
@@ -154,10 +154,9 @@ class Many:
         if encoder.num_control(tokens.ids) != len(encoder.special_pattern.findall(own)) + tokens.has_added_bos:
             return False
         for place, message in zip(one.layout.contents, messages, strict=True):
-            if place and message["role"] != "assistant":
-                # A trained token lies within its turn, so the turns tell.
-                if any(turn.start < place[1] and place[0] < turn.end for turn in one.turns):
-                    return False
+            # A trained token lies within its turn, so the turns tell.
+            if place and message["role"] != "assistant" and _meets(place, one.turns):
+                return False
         for turn, answer, said in zip(one.turns, one.asked.answers, decoded, strict=True):
             answered = text[turn.start : turn.end]
             if said != answered or not says(answered, messages[answer]["content"]):
@@ -165,3 +164,7 @@ class Many:
         closing = self.turns.closing
         ends = None if closing is None else encoder.tokenizer.convert_tokens_to_ids(closing)
         return closing is None or (one.turns[-1].has_end_token and list(runs[-1][-1:]) == [ends])
+
+
+def _meets(place: tuple[int, int], turns: Sequence[Turn]) -> bool:
+    return any(turn.start < place[1] and place[0] < turn.end for turn in turns)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
@@ -102,6 +105,12 @@ class Renderer:
         if is_whole and [place for _, place in kept] == list(range(len(kept[0][0]))):
             return Rendered(kept[0][0], skipped, cut)
         return Rendered([store[place] for store, place in kept], skipped, cut)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer and the template, its special tokens included."""
+        words = json.dumps([self.tokenizer.special_tokens_map, self.template], sort_keys=True, default=str)
+        return hashlib.sha256((self.tokenizer.backend_tokenizer.to_str() + words).encode()).hexdigest()
 
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
         """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""

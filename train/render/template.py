@@ -108,10 +108,10 @@ def _child() -> int:
             answer: dict[str, Any] = {"text": ""}
             if template is None:
                 template = ChatTemplate(request["template"], request["tokens"])
+            elif "many" in request:
+                answer = _answers(template, request["many"])
             else:
-                answer = (
-                    _answers(template, request["many"]) if "many" in request else _answer(template, request, len(line))
-                )
+                answer = _answer(template, request, len(line))
         except MemoryError:
             answer = {"fault": "it takes more memory than a template may"}
         except _FAULTS as error:
@@ -169,10 +169,8 @@ def _whole(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, Any]
         marks = marked_spans(template.render(messages, tools, is_prompt=False, has_marks=True))
     # A stricter limit than that of one request, whose size counts quotes and names too.
     said = sum(len(message["content"]) for message in messages)
-    if (
-        max(len(text), *(len(one) for one in openings if isinstance(one, str)), 0)
-        > MOST_CHARACTERS + MOST_COPIES * said
-    ):
+    longest = max([len(text), *(len(one) for one in openings if isinstance(one, str))])
+    if longest > MOST_CHARACTERS + MOST_COPIES * said:
         raise ValueError("too long")
     return {"text": text, "openings": openings, "marks": marks}
 

@@ -5,20 +5,21 @@ row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
+from train.cache import open_cache
 from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
-from train.render import Example, Renderer
+from train.render import Example, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Prepared:
     model: Any
     tokenizer: Any
     renderer: Renderer
-    examples: list[Example]
+    examples: Sequence[Example]
     steps: Steps
     base_path: Path
     device: torch.device
@@ -71,11 +72,11 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
-    examples = _examples(renderer, dataset.splits["train"])
+    examples = _examples(renderer, dataset)
     _check_evaluation(renderer, dataset, general_path(recipe, folder))
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
-    facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
+    facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     return Prepared(
         dataset,
         recipe,
@@ -136,8 +137,14 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     return chosen
 
 
-def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
-    rendered = renderer.examples(rows)
+def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
+    """The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's."""
+    file = dataset.manifest["files"].get(f"{split}.jsonl")
+    return render_cached(renderer, dataset.splits[split], "" if file is None else file["sha256"], open_cache())
+
+
+def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
+    rendered = _rendered(renderer, dataset, "train")
     if rendered.skipped:
         ids = _named(rendered.skipped)
         say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
@@ -153,7 +160,7 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
 
 def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
     """Rows that could not be evaluated after the training must be known before it."""
-    if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
+    if not sum(len(_rendered(renderer, dataset, split).examples) for split in ("validation", "test")):
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
@@ -170,20 +177,18 @@ def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
 def _facts(
     dataset: Dataset,
     recipe: Recipe,
-    tokenizer: Any,
     renderer: Renderer,
     steps: Steps,
     base_path: Path,
     device: torch.device,
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run."""
-    words = tokenizer.backend_tokenizer.to_str() + renderer.template
     # How often a checkpoint is written and how many stay does not change the result.
     same = recipe.model_copy(update={"checkpoint": CheckpointRecipe()})
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
-        "tokenizer and template": hashlib.sha256(words.encode()).hexdigest(),
+        "tokenizer and template": renderer.digest,
         "recipe": recipe_digest(same),
         "base": weights_digest(base_path),
         "threads": recipe.threads,
