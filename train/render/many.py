@@ -87,21 +87,17 @@ class Many:
     def _batch(self, rows: Sequence[Row], begin: int, end: int, batch: Sequence[_Asked]) -> Iterator[Made | None]:
         found: dict[int, Made] = {}
         laid = list(self._laid(batch)) if batch else []
-        openings = self.encoder.ids_of([one.layout.text[: one.turns[-1].start] for one in laid])
-        edges = [[edge for turn in one.turns for edge in (turn.start, turn.end)] for one in laid]
-        placed = self.encoder.place([one.layout.text for one in laid], edges)
-        runs = [self._runs(tokens, opening) for tokens, opening in zip(placed, openings, strict=True)]
+        placed = self.encoder.place(
+            [one.layout.text for one in laid],
+            [[edge for turn in one.turns for edge in (turn.start, turn.end)] for one in laid],
+            [one.turns[-1].start for one in laid],
+        )
+        runs = [_runs(tokens) for tokens in placed]
         spoken = self.encoder.decode_many([ids for each in runs for ids in each])
-        for one, tokens, opening, own in zip(laid, placed, openings, runs, strict=True):
+        for one, tokens, own in zip(laid, placed, runs, strict=True):
             decoded = [next(spoken) for _ in own]
             if tokens is not None and own and self._is_proved(one, tokens, own, decoded):
-                row = rows[one.asked.place]
-                text = one.layout.text
-                num_bytes = sum(len(text[turn.start : turn.stop].encode()) for turn in one.turns)
-                places = list(zip(tokens.edges[::2], tokens.edges[1::2], strict=True))
-                found[one.asked.place] = Made(
-                    (row.id, row.category, row.cluster), tokens.ids, places, num_bytes, len(opening)
-                )
+                found[one.asked.place] = _made(rows[one.asked.place], one, tokens)
         return (found.get(place) for place in range(begin, end))
 
     def _laid(self, batch: Sequence[_Asked]) -> Iterator[_Laid]:
@@ -133,15 +129,6 @@ class Many:
         text = layout.text[:opening] if isinstance(opening, int) else opening
         return self.turns.find(messages, None, layout, turn, is_last=turn == len(messages) - 1, opening=text)
 
-    def _runs(self, tokens: Placed | None, opening: list[int]) -> list[list[int]]:
-        """The trained ids of each turn; none where the prompt is no prefix or a turn has no token."""
-        if tokens is None or tokens.ids[: len(opening)] != opening or tokens.edges[0] == 0:
-            return []
-        runs = [
-            tokens.ids[start:stop] for start, stop in zip(tokens.edges[::2], tokens.edges[1::2], strict=True)
-        ]  # fmt: skip
-        return runs if all(runs) else []
-
     def _is_proved(self, one: _Laid, tokens: Placed, runs: Sequence[Sequence[int]], decoded: Sequence[str]) -> bool:
         """The promises of `asserts.check_tokens`."""
         text, messages, encoder = one.layout.text, one.asked.messages, self.encoder
@@ -164,6 +151,22 @@ class Many:
         closing = self.turns.closing
         ends = None if closing is None else encoder.tokenizer.convert_tokens_to_ids(closing)
         return closing is None or (one.turns[-1].has_end_token and list(runs[-1][-1:]) == [ends])
+
+
+def _runs(tokens: Placed | None) -> list[list[int]]:
+    """The trained ids of each turn; none where one has no token."""
+    if tokens is None or tokens.edges[0] == 0:
+        return []
+    edges = tokens.edges
+    runs = [tokens.ids[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+    return runs if all(runs) else []
+
+
+def _made(row: Row, one: _Laid, tokens: Placed) -> Made:
+    text, edges = one.layout.text, tokens.edges
+    num_bytes = sum(len(text[turn.start : turn.stop].encode()) for turn in one.turns)
+    runs = list(zip(edges[::2], edges[1::2], strict=True))
+    return Made((row.id, row.category, row.cluster), tokens.ids, runs, num_bytes, tokens.num_opening)
 
 
 def _meets(place: tuple[int, int], turns: Sequence[Turn]) -> bool:
