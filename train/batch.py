@@ -84,11 +84,23 @@ class Steps:
         epoch = self._epoch_of(number)
         places = self._epoch(epoch)[number - self._start(epoch)]
         lengths = [int(self.lengths[place]) for place in places]
-        most = self.recipe.micro_batch_tokens
-        most = MICRO_BATCH_TOKENS if most == "auto" else most
-        groups = by_length(lengths, most, at_least=self.recipe.accumulation, is_packed=self.is_packed)
+        groups = by_length(
+            lengths, self.micro_batch_tokens, at_least=self.recipe.accumulation, is_packed=self.is_packed
+        )
         micro_batches = [[places[n] for n in group] for group in groups]
         return Step(epoch, micro_batches, int(self.supervised[places].sum()))
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Most tokens of a micro-batch."""
+        most = self.recipe.micro_batch_tokens
+        return MICRO_BATCH_TOKENS if most == "auto" else most
+
+    def num_tokens(self) -> int:
+        """Return the tokens of the whole run."""
+        last = self._epoch_of(len(self) - 1)
+        begun = self._epoch(last)[: len(self) - self._start(last)]
+        return last * int(self.lengths.sum()) + sum(int(self.lengths[places].sum()) for places in begun)
 
     def digest(self) -> str:
         """Return a SHA-256 of what decides the whole order: lengths, seed and sizes of steps.

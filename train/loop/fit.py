@@ -49,7 +49,10 @@ class ValidationScore:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it."""
+    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it.
+
+    ``step_seconds`` are those of the steps alone, and ``step_tokens`` what they read: of this process, since a resume.
+    """
 
     num_steps: int
     step: int
@@ -59,6 +62,8 @@ class FitResult:
     tokens: int
     seconds: float
     stopped: Exit | None
+    step_seconds: float = 0.0
+    step_tokens: int = 0
 
 
 @dataclass
@@ -106,8 +111,9 @@ def fit(
         events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
                      stopped=None if stop.exit_code is None else int(stop.exit_code))  # fmt: skip
         return FitResult(
-            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code
-        )
+            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, stop.exit_code,
+            run.step_seconds, run.step_tokens,
+        )  # fmt: skip
 
 
 class _Run:
@@ -142,6 +148,7 @@ class _Run:
             checkpoint_steps(recipe, len(steps)),
         )
         self.state = _State()
+        self.step_seconds, self.step_tokens = 0.0, 0
 
     def step(self, events: Events, progress: Progress) -> None:
         """One optimizer step: gradients, checks, update, and its event."""
@@ -160,7 +167,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
         state.step, state.tokens, state.loss = state.step + 1, state.tokens + tokens, loss
-        speed, left = progress.step(state.step, loss, tokens, time.monotonic() - began)
+        spent = time.monotonic() - began
+        self.step_seconds, self.step_tokens = self.step_seconds + spent, self.step_tokens + tokens
+        speed, left = progress.step(state.step, loss, tokens, spent)
         events.write(
             "step",
             step=state.step,

@@ -8,15 +8,17 @@ from typing import Any
 
 from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
+from train.compute import Meter
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.loop import FitResult, ValidationScore, fit, restore_weights
-from train.plan import make_plan
+from train.plan import Plan, explained
 from train.predictions import Scored, write_whole
 from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
+from train.run.planned import FEWEST_STEPS, kept, planned
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
 
 
@@ -44,16 +46,20 @@ def run_dataset(
     prepared = prepare(dataset, recipe, folder=folder)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        model = add_adapters(prepared)
-        say.talk("plan: " + _plan(model, prepared))
+        say.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
         say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
         return Exit.OK
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
     say.talk(f"run {say.visible(run.name)}: measuring the base")
     base = _measured(prepared.model, prepared, folder)
     model = add_adapters(prepared)
-    say.talk("plan: " + _plan(model, prepared))
-    result = _fitted(model, prepared, run, checkpoint, record)
+    plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    say.talk("plan: " + plan.sentence())
+    record["plan"] = plan.values()
+    write_run(run, record)
+    meter = Meter(prepared.device)
+    result = _fitted(model, prepared, run, checkpoint, record, plan)
+    record["plan_accuracy"] = kept(plan, result, meter)
     if result.stopped is not None:
         write_run(run, record | _ending(result, "stopped"))
         say.talk(
@@ -128,14 +134,15 @@ def _begin(
 
 
 def _fitted(
-    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any]
+    model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], plan: Plan
 ) -> FitResult:
     """Train; a run that fails says so in its run.json."""
     try:
-        return fit(
-            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
-            resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
-        )  # fmt: skip
+        with explained(plan, "training"):
+            return fit(
+                model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared),
+                facts=prepared.facts, resume=checkpoint, device=prepared.device, dtype=prepared.dtype,
+            )  # fmt: skip
     except TrainError as error:
         write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
         raise
@@ -180,13 +187,6 @@ def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Score
     return evaluate_splits(
         model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general_path(recipe, folder)
     )
-
-
-def _plan(model: Any, prepared: Prepared) -> str:
-    return make_plan(
-        model, prepared.examples, prepared.steps, prepared.recipe, device=prepared.device, dtype=prepared.dtype,
-        threads=prepared.threads,
-    ).sentence()  # fmt: skip
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:

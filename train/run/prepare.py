@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
-from train.compute import can_pack
+from train.compute import can_pack, checkpoint_activations
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
+from train.plan import needs_checkpointing
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
@@ -119,12 +120,18 @@ def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objecti
 
 
 def add_adapters(prepared: Prepared) -> Any:
-    """Return the model to train: with adapters, or with every weight trainable."""
-    if prepared.recipe.method == "lora":
-        return add_lora(prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed)
-    for parameter in prepared.model.parameters():
-        parameter.requires_grad_(True)
-    return prepared.model
+    """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
+    recipe, model = prepared.recipe, prepared.model
+    if recipe.method == "lora":
+        model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed)
+    else:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    if needs_checkpointing(model, prepared.steps, recipe, prepared.device, prepared.dtype):
+        if recipe.checkpointing == "auto":
+            say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
+        checkpoint_activations(model)
+    return model
 
 
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
