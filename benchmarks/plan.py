@@ -3,8 +3,8 @@
     python benchmarks/plan.py [--runs small-lora small-full ...] [--steps 24]
 
 Each run is a process of its own: a Qwen3 with random weights, rows of log-normal length, one thread. The plan is made
-as `train run` makes it, once by arithmetic alone and once corrected by three steps; then the loop runs, without looks at
-validation, and the growth of the resident set and the time of its steps are held against the plan. An error is
+as `train run` makes it, once by arithmetic alone and once corrected by three steps; then the loop runs, without looks
+at validation, and the growth of the resident set and the time of its steps are held against the plan. An error is
 planned / real - 1; the targets are 10 % for memory and 20 % for time.
 """
 

@@ -95,24 +95,24 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
     # Under autocast every matrix that is kept in float32 is there in the small format too.
     copies = shape.matrices * size
     rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
-    head: float = (
-        rows * shape.vocabulary * (2 * _FLOAT + (size if size < _FLOAT else 0)) + supervised * shape.width * 2 * size
-    )
+    # Logits, their softmax and its gradient in the small format.
+    head = rows * shape.vocabulary * (2 * _FLOAT + size % _FLOAT) + supervised * shape.width * 2 * size
     if shape.has_head_gradient:
-        head += shape.vocabulary * shape.width * _FLOAT
+        # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
+        head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
     return Memory(
         weights=shape.trained * _FLOAT + shape.frozen_bytes,
         gradients=shape.trained * _FLOAT,
         optimizer=shape.trained * _MOMENTS,
         activations=int(activations + copies),
-        head=int(head),
+        head=head,
     )
 
 
 def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
     """Bytes that one layer keeps of one token until its backward pass."""
     size, full = shape.bytes_of_a_number, _FLOAT
-    norms = 2 * shape.width * (full + size)
+    norms: float = 2 * shape.width * (full + size)
     # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).
     attention = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
     attention += shape.heads * reach * size if is_blocked else shape.heads * full
