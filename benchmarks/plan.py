@@ -80,7 +80,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
         result = fit(model, examples, recipe, Path(folder), dtype=dtype)
         grown = meter.grown() + corrected.memory.weights
     told = accuracy(corrected.values(), seconds=result.step_seconds, peak_bytes=grown)
-    return told | {"computed": computed.peak_bytes / grown - 1, "factor": corrected.factor}
+    return told | {"computed": computed.peak_bytes / grown - 1, "overhead": corrected.memory.overhead}
 
 
 def main() -> int:
@@ -93,7 +93,7 @@ def main() -> int:
     if asked.child:
         print(json.dumps(real(asked.child, asked.steps)))
         return 0
-    print(f"{'run':26} {'real MB':>8} {'arithmetic':>11} {'corrected':>10} {'real s':>8} {'planned':>8} {'factor':>7}")
+    print(f"{'run':26} {'real MB':>8} {'arithmetic':>11} {'corrected':>10} {'real s':>8} {'planned':>8} {'rest MB':>8}")
     for name in asked.runs:
         child = [sys.executable, str(HERE), "--child", name, "--steps", str(asked.steps)]
         done = subprocess.run(child, capture_output=True, text=True, check=False)
@@ -104,7 +104,7 @@ def main() -> int:
         print(
             f"{name:26} {one['real']['peak_bytes'] / 1e6:>8,.0f} {one['computed']:>+11.1%} "
             f"{one['error']['peak_bytes']:>+10.1%} {one['real']['seconds']:>8.1f} {one['error']['seconds']:>+8.1%} "
-            f"{one['factor']:>7.2f}",
+            f"{one['overhead'] / 1e6:>8,.0f}",
             flush=True,
         )
     return 0

@@ -6,7 +6,7 @@ of all query heads, K width of all key heads, V vocabulary, L layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from train.loss import CHUNK_BYTES
@@ -40,18 +40,22 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, ``head`` one chunk of logits."""
+    """Bytes at the peak of a step; ``activations`` are those of one micro-batch, ``head`` one chunk of logits.
+
+    ``overhead`` is what a measurement found besides: pages of libraries, buffers of kernels, gaps of the allocator.
+    """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
     head: int
+    overhead: int = 0
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.head
+        return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
 
 
 def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: bool) -> Shape:
@@ -105,7 +109,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
         gradients=shape.trained * _FLOAT,
         optimizer=shape.trained * _MOMENTS,
         activations=int(activations + copies),
-        head=head,
+        head=int(head),
     )
 
 
@@ -114,8 +118,8 @@ def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
     size, full = shape.bytes_of_a_number, _FLOAT
     norms: float = 2 * shape.width * (full + size)
     # Queries and keys before and after their rotation, values, and the mixture twice (as it is, and transposed).
-    attention = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
-    attention += shape.heads * reach * size if is_blocked else shape.heads * full
+    attention: float = (2 * shape.queries + 2 * shape.keys) * full + (3 * shape.queries + 2 * shape.keys) * size
+    attention += shape.heads * (reach * size if is_blocked else full)
     gated = 3 * shape.gated * size
     adapters = 7 * shape.rank * size
     if shape.rank and size < full:
@@ -125,23 +129,18 @@ def _layer_bytes(shape: Shape, *, is_blocked: bool, reach: float) -> float:
 
 
 def fitting_tokens(
-    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, factor: float = 1.0, most: int = 1 << 17
+    shape: Shape, limit: int, *, longest: int, share: float, is_blocked: bool, overhead: int = 0, most: int = 1 << 17
 ) -> int:
     """Return the most tokens of a micro-batch (a power of two from 16, 0 for none) within USABLE of ``limit`` bytes.
 
-    ``share`` of the tokens are supervised; ``factor`` corrects the activations. A micro-batch holds at least the
+    ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
     longest example.
     """
     tokens, found = 16, 0
     while tokens <= most:
         real = max(tokens, longest)
         needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
-        if corrected(needed, factor).total > USABLE * limit:
+        if needed.total + overhead > USABLE * limit:
             break
         found, tokens = tokens, tokens * 2
     return found
-
-
-def corrected(memory: Memory, factor: float) -> Memory:
-    """Return the memory with its activations corrected by what was measured."""
-    return replace(memory, activations=int(memory.activations * factor))

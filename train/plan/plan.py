@@ -23,8 +23,8 @@ class Choices:
 
 @dataclass(frozen=True)
 class Plan:
-    """The counts of a run. ``seconds`` is None where nothing was measured; ``peak_bytes`` is computed, and corrected by
-    ``factor`` where a few steps were. ``device_bytes`` is the memory that it is held against.
+    """The counts of a run. ``seconds`` is None where nothing was measured; ``peak_bytes`` is computed, and corrected
+    by ``memory.overhead`` where a few steps were. ``device_bytes`` is the memory that it is held against.
     """
 
     parameters: int
@@ -48,7 +48,6 @@ class Plan:
     choices: Choices
     checkpointing: bool = False
     seconds: float | None = None
-    factor: float | None = None
     cost_per_hour: float | None = None
 
     @property
@@ -91,7 +90,8 @@ class Plan:
             f"memory      {self.peak_bytes / 1e6:,.0f} MB at the most of {self.device_bytes / 1e6:,.0f}, "
             + ("which fits" if self.fits else f"over the {USABLE:.0%} of it that are planned with: it does NOT FIT"),
             f"            weights {_mb(memory.weights)}, gradients {_mb(memory.gradients)}, optimizer "
-            f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}",
+            f"{_mb(memory.optimizer)}, activations {_mb(memory.activations)}, logits {_mb(memory.head)}, "
+            f"the rest {_mb(memory.overhead)}",
             *self._time(),
             *self._advice(),
         ]

@@ -117,7 +117,7 @@ class Encoder:
             starts, ends = spans[:, 0], spans[:, 1]
             is_plain = (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all() and (starts < ends).all()
             places = np.searchsorted(starts, asked)
-            is_joined = (ends[places - 1][places > 0] > np.asarray(asked)[places > 0]).any()
+            is_joined = any(n and ends[n - 1] > edge for n, edge in zip(places.tolist(), asked, strict=True))
             is_prefix = ids[: len(opening.ids)] == opening.ids
             found.append((ids, places.tolist(), len(opening.ids)) if is_plain and is_prefix and not is_joined else None)
         return found

@@ -23,12 +23,12 @@ from typing import Any
 
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
 _MOST_WORDS = 1_000_000
-# Split patterns of Qwen 2 to 3 and of Llama 3; GPT-2's is built into ByteLevel.
-_PATTERNS = (
+PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
+"""Split patterns of Qwen 2 to 3 and of Llama 3; GPT-2's is built into ByteLevel."""
 
 
 class Words:
@@ -136,5 +136,5 @@ def _is_known(steps: Sequence[dict[str, Any]]) -> bool:
         return all(step.get("type") == "Digits" for step in first)
     return len(first) == 1 and (
         (first[0].get("type"), first[0].get("behavior"), first[0].get("invert")) == ("Split", "Isolated", False)
-        and first[0]["pattern"].get("Regex") in _PATTERNS
+        and first[0]["pattern"].get("Regex") in PATTERNS
     )
