@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -216,7 +217,8 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("train.loop.fit.supervised_loss", full)
+    # By its name in sys.modules: `train.loop.fit` is the function too.
+    monkeypatch.setattr(importlib.import_module("train.loop.fit"), "supervised_loss", full)
     call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
     fast = ["--set", "max_steps=2", "--set", "eval.max_new_tokens=2", "--set", "eval.during_training=0"]
     done = CliRunner().invoke(cli, [*call, *fast], standalone_mode=False)
@@ -225,3 +227,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
+    monkeypatch.setattr(importlib.import_module("train.run.act"), "evaluate_splits", full)
+    done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast], standalone_mode=False)
+    assert isinstance(done.exception, TrainError)
+    assert done.exception.hint == "--set eval.batch_tokens=4096"

@@ -15,30 +15,32 @@ _ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 
 
 @contextmanager
-def explained(plan: Plan, stage: str) -> Iterator[None]:
+def explained(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
     """Within, a lack of memory is raised as TrainError "E947 out-of-memory" (exit 3) that names what would fit.
 
-    Nothing is changed for the run: another size of batch is for its owner to choose.
+    ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size of
+    batch is for its owner to choose.
     """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _told(plan, stage, str(error)) from error
+        raise _told(plan, stage, str(error), hint) from error
     except RuntimeError as error:
         if not any(words in str(error) for words in _ALLOCATOR):
             raise
-        raise _told(plan, stage, str(error)) from error
+        raise _told(plan, stage, str(error), hint) from error
 
 
-def _told(plan: Plan, stage: str, reason: str) -> TrainError:
+def _told(plan: Plan | None, stage: str, reason: str, hint: str) -> TrainError:
     first = next((line.strip() for line in reason.splitlines() if line.strip()), "no more memory")
-    return TrainError(
-        "E947 out-of-memory",
-        f"{stage}: {first[:200]}; planned were {plan.peak_bytes / 1e6:,.0f} MB of {plan.device_bytes / 1e6:,.0f} MB "
-        f"of {plan.device}, with micro_batch_tokens = {plan.micro_batch_tokens:,}",
-        _advice(plan),
-        exit_code=Exit.MISSING,
-    )
+    message = f"{stage}: {first[:200]}"
+    if plan is not None:
+        message += (
+            f"; planned were {plan.peak_bytes / 1e6:,.0f} MB of {plan.device_bytes / 1e6:,.0f} MB of {plan.device}, "
+            f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
+        )
+        hint = hint or _advice(plan)
+    return TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
 
 
 def _advice(plan: Plan) -> str:
@@ -52,4 +54,4 @@ def _advice(plan: Plan) -> str:
         settings.append("--set checkpointing=true")
     if not settings:
         settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
-    return f"{' or '.join(settings)}; neither changes the batch of a step or its gradient"
+    return f"{' or '.join(settings)}; no step has another batch or gradient for it"

@@ -184,9 +184,11 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
 def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
     """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
     recipe = prepared.recipe
-    return evaluate_splits(
-        model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general_path(recipe, folder)
-    )
+    with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+        return evaluate_splits(
+            model, prepared.renderer, prepared.dataset, prepared.categories, recipe,
+            general=general_path(recipe, folder),
+        )  # fmt: skip
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
