@@ -18,8 +18,8 @@ _ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 def explained(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
     """Within, a lack of memory is raised as TrainError "E947 out-of-memory" (exit 3) that names what would fit.
 
-    ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size of
-    batch is for its owner to choose.
+    ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size
+    of batch is for its owner to choose.
     """
     try:
         yield
