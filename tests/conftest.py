@@ -10,6 +10,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tests write under tmp_path only; those of the cache give it a folder there.
+os.environ["TRAIN_CACHE"] = "off"
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,8 +1,8 @@
 """Which examples make which step, and how a step is laid out in memory.
 
-The order is a pure function of (seed, epoch), so step n is found without the steps before it, and a resumed run sees
-the same batches. A step's examples are sorted by length into micro-batches; how many there are never changes the
-gradient.
+The order is a pure function of (seed, epoch, step): step n is found without the steps and epochs before it, and a
+resumed run sees the same batches. A step's examples are sorted by length into micro-batches; how many there are never
+changes the gradient.
 
 B examples, T tokens of the longest of them, N tokens of all, S supervised tokens.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from train.mixing import Mixture
 from train.ranks import deal, token_costs
 from train.recipe import Recipe
-from train.render import Example
+from train.render import Example, Examples
 
 if TYPE_CHECKING:
     import torch
@@ -70,29 +70,30 @@ class Steps:
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
         self.recipe, self.is_packed = recipe, is_packed
-        most = recipe.micro_batch_tokens
-        self.most_tokens = MICRO_BATCH_TOKENS if most == "auto" else most
-        """Of a micro-batch."""
-        self.lengths = np.array([len(example.ids) for example in examples])
-        self.supervised = np.array([example.num_supervised for example in examples])
-        self.weights = np.array([example.weight for example in examples])
+        if isinstance(examples, Examples):
+            self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
+        else:
+            self.lengths = np.array([len(example.ids) for example in examples])
+            self.supervised = np.array([example.num_supervised for example in examples])
+            self.weights = np.array([example.weight for example in examples])
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)
         self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
         """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
         self.batch_size = _batch_size(self.lengths[first], recipe)
         self._epoch = lru_cache(maxsize=4)(self._make_epoch)
-        self.starts = np.cumsum([0] + [len(self._epoch(epoch)) for epoch in range(self._num_epochs())])
+        self._steps_of_an_epoch = self._count_steps()
+        self._starts = [0]
+        self._total = recipe.max_steps or self._start(recipe.epochs)
 
     def __len__(self) -> int:
-        total = int(self.starts[-1])
-        return min(total, self.recipe.max_steps) if self.recipe.max_steps else total
+        return self._total
 
     def __getitem__(self, number: int) -> Step:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        epoch = int(np.searchsorted(self.starts, number, side="right")) - 1
-        places = self._epoch(epoch)[number - int(self.starts[epoch])]
+        epoch = self._epoch_of(number)
+        places = self._epoch(epoch)[number - self._start(epoch)]
         return Step(
             epoch, self._micro_batches(places), int(self.supervised[places].sum()), float(self.weights[places].sum())
         )
@@ -111,25 +112,57 @@ class Steps:
     def _micro_batches(self, places: list[int], num_ranks: int = 1) -> list[list[int]]:
         lengths = [int(self.lengths[place]) for place in places]
         at_least = -(-self.recipe.accumulation // num_ranks)
-        groups = by_length(lengths, self.most_tokens, at_least=at_least, is_packed=self.is_packed)
+        groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
         return [[places[n] for n in group] for group in groups]
 
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Most tokens of a micro-batch."""
+        most = self.recipe.micro_batch_tokens
+        return MICRO_BATCH_TOKENS if most == "auto" else most
+
+    def num_tokens(self) -> int:
+        """Return the tokens of the whole run."""
+        last = self._epoch_of(len(self) - 1)
+        begun = self._epoch(last)[: len(self) - self._start(last)]
+        whole = sum(int(self.lengths[self.mixture.epoch(epoch)].sum()) for epoch in range(last))
+        return whole + sum(int(self.lengths[places].sum()) for places in begun)
+
     def digest(self) -> str:
-        """Return a SHA-256 of the whole order: the same for the same examples, seed and sizes of steps."""
-        hashed = hashlib.sha256(self.lengths.tobytes() + self.supervised.tobytes() + self.weights.tobytes())
-        for epoch in range(len(self.starts) - 1):
-            hashed.update(repr(self._epoch(epoch)).encode())
+        """Return a SHA-256 of what decides the whole order: lengths, seed, sizes of steps and of categories.
+
+        The first epoch itself is in it too, since the generator's algorithm is a library's.
+        """
+        sizes = (self.recipe.seed, self.batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
+        counts = self.lengths.astype("<i8").tobytes() + self.supervised.astype("<i8").tobytes()
+        hashed = hashlib.sha256(counts + self.weights.astype("<f8").tobytes())
+        hashed.update(repr((sizes, self._epoch(0))).encode())
         return hashed.hexdigest()
 
-    def _num_epochs(self) -> int:
-        """With max_steps, as many epochs as it takes; else those of the recipe."""
-        if not self.recipe.max_steps:
-            return self.recipe.epochs
-        num_epochs = num_steps = 0
-        while num_steps < self.recipe.max_steps:
-            num_steps += len(self._epoch(num_epochs))
-            num_epochs += 1
-        return num_epochs
+    def _count_steps(self) -> int | None:
+        """Steps of each epoch, by arithmetic; None where they differ by epoch, as an example may be over a step."""
+        if self.recipe.batch_tokens is None:
+            return -(-len(self.mixture) // self.batch_size)
+        if self.mixture.is_plain and int(self.lengths.max()) <= self.recipe.batch_tokens:
+            # No example is longer than a step, so in each step at least one ends.
+            return (int(self.lengths.sum()) - 1) // self.recipe.batch_tokens + 1
+        return None
+
+    def _start(self, epoch: int) -> int:
+        """The first step of an epoch."""
+        if self._steps_of_an_epoch:
+            return epoch * self._steps_of_an_epoch
+        while len(self._starts) <= epoch:
+            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+        return self._starts[epoch]
+
+    def _epoch_of(self, number: int) -> int:
+        if self._steps_of_an_epoch:
+            return number // self._steps_of_an_epoch
+        epoch = 0
+        while self._start(epoch + 1) <= number:
+            epoch += 1
+        return epoch
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))

@@ -31,6 +31,11 @@ class Mixture:
 
     def __init__(self, examples: Sequence[Example], recipe: MixingRecipe, seed: int) -> None:
         self.is_plain, self.number = recipe.is_plain, len(examples)
+        self.sizes: dict[str, int] = {}
+        self.num_replayed = 0
+        if self.is_plain:
+            # The examples of a mapped file are not made for it.
+            return
         groups: dict[str, list[int]] = {}
         for place, example in enumerate(examples):
             if not example.is_replay:
@@ -45,7 +50,7 @@ class Mixture:
         self._rings = [*rings, (_ring(replay, seed, None), self.num_replayed)] if replay else rings
 
     def __len__(self) -> int:
-        return sum(self.sizes.values()) + self.num_replayed
+        return self.number if self.is_plain else sum(self.sizes.values()) + self.num_replayed
 
     def epoch(self, number: int) -> np.ndarray:
         """Return the places of the examples that epoch ``number`` (from 0) has, by category, not yet shuffled."""

@@ -12,28 +12,50 @@ from train.cli import takes_a_recipe
 
 @click.command("plan")
 @takes_a_recipe
-@click.option("--measure/--no-measure", default=True, help="Compute a few steps here to say how long the run takes.")
-@click.option("--json", "is_json", is_flag=True, help="Print the plan as JSON.")
+@click.option(
+    "--gpu", metavar="NAME", help='Hold the memory against this GPU, such as "h100" or "l4", not this machine.'
+)
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB", help="The same, by size.")
+@click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour of this machine.")
+@click.option(
+    "--calibration/--no-calibration", "--measure/--no-measure", "is_measured", default=True,
+    help="Compute three steps here to correct memory and say how long the run takes.",
+)  # fmt: skip
+@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
 def command(
-    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, measure: bool, is_json: bool
-) -> None:
-    """Say what a run on DATASET would do: records, tokens, steps, parameters, memory and time.
+    dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, gpu: str | None,
+    memory: float | None, cost_per_hour: float | None, is_measured: bool, shape: str, is_json: bool,
+) -> None:  # fmt: skip
+    """Say what a run on DATASET would do: steps, tokens, memory, minutes, money, and what fits.
 
-    Example: train plan my-data/dataset/v1
+    Example: train plan my-data/dataset/v1 --memory 24 --cost-per-hour 1.20
     """
     # torch and transformers take seconds to import, so only this command pays for them.
     import json
-    from dataclasses import asdict
 
-    from train.plan import make_plan
     from train.recipe import load_recipe
     from train.run import prepare
+    from train.run.planned import planned
     from train.run.prepare import add_adapters
 
+    size = _bytes(gpu, memory)
     recipe = load_recipe(recipe_path, settings, {"base": base})
     prepared = prepare(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
-    plan = make_plan(
-        add_adapters(prepared), prepared.examples, prepared.steps, prepared.recipe, device=prepared.device,
-        dtype=prepared.dtype, threads=prepared.threads, is_measured=measure,
-    )  # fmt: skip
-    say.data(json.dumps(asdict(plan), indent=1) if is_json else "\n".join(plan.lines()))
+    model = add_adapters(prepared)
+
+    plan = planned(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
+    say.data(json.dumps(plan.values(), indent=1) if is_json or shape == "json" else "\n".join(plan.lines()))
+
+
+def _bytes(gpu: str | None, memory: float | None) -> int | None:
+    from train.plan import GPUS
+
+    if gpu is not None and memory is not None:
+        raise click.UsageError("--gpu and --memory are two ways to say one thing: give one of them")
+    if gpu is None:
+        return None if memory is None else int(memory * 1e9)
+    name = gpu.lower().replace(" ", "").removeprefix("nvidia")
+    if name not in GPUS:
+        raise click.UsageError(f"--gpu {gpu!r} is not known; known are {', '.join(GPUS)}; --memory GB says it by size")
+    return GPUS[name] * 10**9

@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from train.compute.attention import Packed, are_close, can_pack, pack, packing
+from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
+from train.compute.meter import Meter, memory_limit
 
 __all__ = [
+    "Meter",
     "Packed",
     "are_close",
     "can_pack",
+    "checkpoint_activations",
     "compile_layers",
     "compiling",
     "fuse",
+    "is_checkpointing",
     "keep_freed_memory",
+    "memory_limit",
     "pack",
     "packing",
     "quicken",

@@ -58,6 +58,11 @@ def packing(packed: Packed | None) -> Iterator[None]:
         _packed.reset(token)
 
 
+def packed_now() -> Packed | None:
+    """Return what `packing` says here and now."""
+    return _packed.get()
+
+
 def can_pack(model: Any) -> bool:
     """True where ``model`` gives for packed examples what it gives for each alone, seen by trying; kept on the model.
 

@@ -55,7 +55,10 @@ class ValidationScore:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it."""
+    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it.
+
+    ``step_seconds`` are those of the steps alone, and ``step_tokens`` what they read: of this process, since a resume.
+    """
 
     num_steps: int
     step: int
@@ -69,6 +72,8 @@ class FitResult:
     """How each training record was learnt, over the whole run."""
     guarded: str | None = None
     """Why the guard ended the run before its last step."""
+    step_seconds: float = 0.0
+    step_tokens: int = 0
 
 
 @dataclass
@@ -137,6 +142,7 @@ def fit(
         return FitResult(
             len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code,
             run.dynamics.by_record([(example.id, example.category) for example in examples]), state.guarded,
+            run.step_seconds, run.step_tokens,
         )  # fmt: skip
 
 
@@ -185,8 +191,9 @@ class _Run:
         wants = self.device.type == "cuda" if recipe.compile == "auto" else recipe.compile
         self.is_compiled = wants and compile_layers(model) > 0
         # Few shapes to compile for, and little to fill up.
-        self.round_to = max(1, steps.most_tokens // 4) if self.is_compiled else 1
-        self.dynamics = Dynamics([example.num_supervised for example in examples], device)
+        self.round_to = max(1, steps.micro_batch_tokens // 4) if self.is_compiled else 1
+        self.dynamics = Dynamics(steps.supervised.tolist(), device)
+        self.step_seconds, self.step_tokens = 0.0, 0
 
     def step(self, events: Events, progress: Progress) -> None:
         """One optimizer step: gradients, checks, update, and its event."""
@@ -209,7 +216,9 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
         state.step, state.tokens, state.loss = state.step + 1, state.tokens + tokens, loss
-        speed, left = progress.step(state.step, loss, tokens, time.monotonic() - began)
+        spent = time.monotonic() - began
+        self.step_seconds, self.step_tokens = self.step_seconds + spent, self.step_tokens + tokens
+        speed, left = progress.step(state.step, loss, tokens, spent)
         events.write(
             "step",
             step=state.step,

@@ -108,6 +108,11 @@ class Recipe(Section):
         description="Most tokens of one micro-batch, padding included; lower it to save memory. "
         '"auto" is 2,048 on a CPU and 8,192 elsewhere.',
     )
+    checkpointing: bool | Auto = Field(
+        default="auto",
+        description="Compute activations again in the backward pass instead of keeping them: less memory, a third more "
+        'work, the same gradients. "auto" does so only where the plan says that the run would not fit otherwise.',
+    )
     warmup: Annotated[int, Field(ge=0, le=10_000_000)] | Auto = Field(
         default="auto", description='Steps of linear warmup; "auto" is 3 % but 10 or more, and never over half the run.'
     )

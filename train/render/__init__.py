@@ -9,7 +9,9 @@ The mask is found by differencing (spans.py) and, where the template has {% gene
 
 from __future__ import annotations
 
+from train.render.cached import render_cached
 from train.render.example import Example, Prompt, Rendered
+from train.render.examples import Examples
 from train.render.lengths import Lengths, lengths_of
 from train.render.renderer import DEFAULT_TEMPLATE, Renderer
 from train.render.spans import RowFault
@@ -18,6 +20,7 @@ from train.render.turns import Located
 __all__ = [
     "DEFAULT_TEMPLATE",
     "Example",
+    "Examples",
     "Lengths",
     "Located",
     "Prompt",
@@ -25,4 +28,5 @@ __all__ = [
     "Renderer",
     "RowFault",
     "lengths_of",
+    "render_cached",
 ]

@@ -51,7 +51,7 @@ def check_tokens(
     if not any(mask):
         raise RowFault("no token of the record is trained")
     plain = [place for place in layout.contents if place is not None]
-    one_bos(encoder, encoded.ids, _without(layout.text, plain))
+    one_bos(encoder, encoded.ids, without(layout.text, plain))
     _control_tokens_are_the_templates(encoder, layout, encoded, plain)
     _nobody_else_is_trained(layout, encoded, mask, messages)
     runs = _runs(encoded, mask, turns)
@@ -69,7 +69,7 @@ def _control_tokens_are_the_templates(
     encoder: Encoder, layout: Layout, encoded: Encoded, plain: Sequence[tuple[int, int]]
 ) -> None:
     """Number of control tokens = number that the template wrote (+ one BOS that the tokenizer adds)."""
-    written = len(encoder.special_pattern.findall(_without(layout.text, plain)))
+    written = len(encoder.special_pattern.findall(without(layout.text, plain)))
     has_added_bos = encoder.is_adding_bos and encoded.offsets[0] == (0, 0)
     if encoder.num_control(encoded.ids) != written + has_added_bos:
         raise RowFault("the number of control tokens is not the chat template's (data acts as structure)")
@@ -110,8 +110,8 @@ def _is_the_answer(encoder: Encoder, text: str, ids: Sequence[int]) -> None:
         raise RowFault("the tokenizer cannot express the answer (the trained ids decode to another text)")
 
 
-def _without(text: str, spans: Sequence[tuple[int, int]]) -> str:
-    """The template's own text; a NUL stands where a content was, so that no control token forms across the gap."""
+def without(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return the template's own text; a NUL stands where a content was, lest a control token form across the gap."""
     kept, position = [], 0
     for start, end in spans:
         kept.append(text[position:start])

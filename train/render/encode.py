@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from train.errors import TrainError
+from train.render.words import Words, can_part
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,17 @@ class Encoded:
 
     ids: list[int]
     offsets: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Token ids of a text, and before which token each of the asked edges (places in the text) lies."""
+
+    ids: list[int]
+    edges: list[int]
+    num_opening: int
+    """Number of ids before the last answer."""
+    has_added_bos: bool
 
 
 class Encoder:
@@ -55,9 +70,72 @@ class Encoder:
             )  # fmt: skip
             ids += found["input_ids"]
             offsets += [(a + start, b + start) for a, b in found["offset_mapping"]]
-        if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos]:
-            ids, offsets = [self.bos, *ids], [(0, 0), *offsets]
+        if bos := self._missing_bos(ids):
+            ids, offsets = [*bos, *ids], [(0, 0), *offsets]
         return Encoded(ids, offsets)
+
+    def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Placed | None]:
+        """Return the ids of each text as `encode` does, with the tokens that its edges lie before.
+
+        ``opens``: how many characters stand before the last answer. None where a token lies across an edge, where
+        the ids of those characters alone do not begin the text's, or where tokens do not follow one another.
+        """
+        found = (self._place_words if self.is_parting else self._place_whole)(texts, edges, opens)
+        placed: list[Placed | None] = []
+        for one in found:
+            if one is None:
+                placed.append(None)
+                continue
+            ids, places, num_opening = one
+            bos = self._missing_bos(ids)
+            num = len(bos)
+            placed.append(Placed([*bos, *ids] if bos else ids, [n + num for n in places], num_opening + num, bool(bos)))
+        return placed
+
+    @cached_property
+    def is_parting(self) -> bool:
+        """True where texts may be read word by word."""
+        return can_part(self.tokenizer.backend_tokenizer.to_str())
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._batch)
+
+    def _place_words(
+        self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
+    ) -> list[tuple[list[int], list[int], int] | None]:
+        return self._words.place(texts, edges, opens)
+
+    def _place_whole(
+        self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
+    ) -> list[tuple[list[int], list[int], int] | None]:
+        openings = self._batch([text[:length] for text, length in zip(texts, opens, strict=True)], has_offsets=False)
+        found: list[tuple[list[int], list[int], int] | None] = []
+        for encoding, asked, opening in zip(self._batch(texts, has_offsets=True), edges, openings, strict=True):
+            ids: list[int] = encoding.ids
+            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            starts, ends = spans[:, 0], spans[:, 1]
+            is_plain = (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all() and (starts < ends).all()
+            places = np.searchsorted(starts, asked)
+            is_joined = any(n and ends[n - 1] > edge for n, edge in zip(places.tolist(), asked, strict=True))
+            is_prefix = ids[: len(opening.ids)] == opening.ids
+            found.append((ids, places.tolist(), len(opening.ids)) if is_plain and is_prefix and not is_joined else None)
+        return found
+
+    def decode_many(self, sequences: Sequence[list[int]]) -> Iterator[str]:
+        """Yield the text of each, control tokens included; it is what `decode` gives."""
+        yield from self.tokenizer.backend_tokenizer.decode_batch(sequences, skip_special_tokens=False)
+
+    def _batch(self, texts: Sequence[str], *, has_offsets: bool) -> list[Any]:
+        # Turns truncation, padding and the reading of control tokens in the backend to what `encode` has.
+        self.tokenizer("a", add_special_tokens=False, split_special_tokens=False, verbose=False)
+        backend = self.tokenizer.backend_tokenizer
+        # The quick one leaves out the offsets: they are all (0, 0).
+        encode = backend.encode_batch if has_offsets else backend.encode_batch_fast
+        return list(encode(list(texts), add_special_tokens=False))
+
+    def _missing_bos(self, ids: Sequence[int]) -> list[int]:
+        return [self.bos] if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos] else []
 
     def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
@@ -68,7 +146,7 @@ class Encoder:
 
     def num_control(self, ids: Sequence[int]) -> int:
         """Number of control tokens among ``ids``."""
-        return sum(number in self.special_ids for number in ids)
+        return sum(map(self.special_ids.__contains__, ids))
 
 
 def _parts(length: int, cuts: Sequence[int], plain: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:

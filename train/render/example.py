@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -48,7 +49,7 @@ class Prompt:
 class Rendered:
     """The examples of many rows, and what happened to the others; nothing goes without being counted."""
 
-    examples: list[Example]
+    examples: Sequence[Example]
     skipped: list[str]
     """Ids of records over max_length that were left out."""
     cut: dict[str, int]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from train.errors import TrainError
 from train.recipe import Objective
 from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
+from train.render.examples import Examples, Made, made
+from train.render.faults import bad_template, listed
+from train.render.many import Many
 from train.render.messages import Silent, all_texts, answer_weights, last_answer, prepared, refuse_marks
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout, RowFault
@@ -29,7 +34,7 @@ DEFAULT_TEMPLATE = (
     "{% endgeneration %}{% else %}{{ message.content }}{% endif %}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
-_MOST_NAMED = 10
+_SKIPPED, _SILENT = -1, -2
 
 
 class Renderer:
@@ -48,7 +53,7 @@ class Renderer:
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
-        self._examples: dict[int, tuple[Row, Example]] = {}
+        self._known: dict[int, tuple[Row, Examples, Mapping[str, int], int]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
@@ -57,13 +62,14 @@ class Renderer:
         try:
             self.turns = Turns(self.conversations, eos, self.encoder.special_texts)
         except RowFault as fault:
-            raise _bad_template(fault) from None
+            raise bad_template(fault) from None
         closing = [] if self.turns.closing is None else [tokenizer.convert_tokens_to_ids(self.turns.closing)]
         self.stop_ids: list[int] = sorted({*closing, *([tokenizer.eos_token_id] if eos else []), *stop_ids})
         if self.turns.closing is None:
             self.warnings.append("the chat template closes an answer with no end token, so no end is trained")
         if not self.turns.has_opening:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
+        self._many = Many(self.encoder, self.conversations, self.turns, objective)
         if objective != "domain":
             # Raw text needs no template.
             self._try()
@@ -77,7 +83,7 @@ class Renderer:
             asserts.agree_with_marks(self.conversations.marked(messages, None), [turn], layout, [1])
             asserts.one_bos(self.encoder, self._encode(layout, [turn])[0].ids, layout.text)
         except RowFault as fault:
-            raise _bad_template(fault) from None
+            raise bad_template(fault) from None
 
     def _template(self) -> str:
         source = self.tokenizer.chat_template
@@ -90,42 +96,74 @@ class Renderer:
 
     def examples(self, rows: Iterable[Row]) -> Rendered:
         """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
-        examples, skipped, cut, silent = [], [], {}, []
-        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        rows = list(rows)
+        unknown = [row for row in rows if id(row) not in self._known]
+        if unknown:
+            with _without_garbage_collection():
+                self.learn(unknown, self._rendered(unknown))
+        known = [self._known[id(row)] for row in rows]
+        skipped = [row.id for row, _, _, place in known if place == _SKIPPED]
+        silent = [row.id for row, _, _, place in known if place == _SILENT]
+        cut = {row.id: cut[row.id] for row, _, cut, _ in known if row.id in cut}
+        kept = [(store, place) for _, store, _, place in known if place >= 0]
+        is_whole = bool(kept) and all(store is kept[0][0] for store, _ in kept)
+        if is_whole and [place for _, place in kept] == list(range(len(kept[0][0]))):
+            return Rendered(kept[0][0], skipped, cut, silent)
+        return Rendered([store[place] for store, place in kept], skipped, cut, silent)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer and the template, its special tokens included."""
+        words = json.dumps([self.tokenizer.special_tokens_map, self.template], sort_keys=True, default=str)
+        return hashlib.sha256((self.tokenizer.backend_tokenizer.to_str() + words).encode()).hexdigest()
+
+    def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
+        """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""
+        store, place, silent = rendered.examples, 0, set(rendered.silent)
+        assert isinstance(store, Examples), "only whole passes are learnt"
         for row in rows:
+            is_kept = place < len(store) and store.names[place][0] == row.id
+            left = _SILENT if row.id in silent else _SKIPPED
+            self._known[id(row)] = row, store, rendered.cut, place if is_kept else left
+            place += is_kept
+
+    def _rendered(self, rows: Sequence[Row]) -> Rendered:
+        found, skipped, cut, silent = [], [], {}, []
+        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for row, one in zip(rows, self._many.made(rows), strict=True):
             try:
-                example = self._whole(row)
-                lost = len(example.ids) - (self.max_length or len(example.ids))
+                record = one or self._made(row)
+                lost = len(record.ids) - (self.max_length or len(record.ids))
                 if lost > 0 and self.on_too_long == "skip":
                     skipped.append(row.id)
                     continue
                 if lost > 0:
-                    example = self._shortened(example, lost)
+                    record = made(self._shortened(record.example(), lost), record.num_prompt)
                     cut[row.id] = lost
-                examples.append(example)
+                found.append(record)
             except Silent:
                 silent.append(row.id)
             except RowFault as fault:
                 faults[fault.code, fault.reason].append(row.id)
         if faults:
-            raise _listed(faults)
-        return Rendered(examples, skipped, cut, silent)
+            raise listed(faults)
+        return Rendered(Examples.of(found), skipped, cut, silent)
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
-        example = self._whole(row)
+        example = self.whole(row)
         lost = len(example.ids) - (self.max_length or len(example.ids))
         return self._shortened(example, lost) if lost > 0 else example
 
     def whole(self, row: Row) -> Example:
         """Return one row's example uncut, and keep nothing of it; raises RowFault (a TrainError)."""
-        return self._made(row)
+        return self._made(row).example()
 
     def prompt(self, row: Row) -> Prompt | None:
         """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError)."""
         if row.messages is None:
             return None
-        known = self._prompts.get(id(row))
+        known = self._prompts.get(id(row)) or self._known_prompt(row)
         if known is None:
             located = self.located(row)
             reference = row.messages[last_answer(row.messages)]["content"] or ""
@@ -173,17 +211,22 @@ class Renderer:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
 
-    def _whole(self, row: Row) -> Example:
-        known = self._examples.get(id(row))
-        if known is None:
-            known = self._examples[id(row)] = row, self._made(row)
-        return known[1]
+    def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
+        """The prompt begins the example; a cut one may be shorter than it."""
+        if id(row) not in self._known or row.messages is None:
+            return None
+        _, store, cut, place = self._known[id(row)]
+        if place < 0 or row.id in cut:
+            return None
+        record = store.record(place)
+        reference = row.messages[last_answer(row.messages)]["content"] or ""
+        return row, Prompt(row.id, record.example().ids[: record.num_prompt], reference)
 
     def roles(self, row: Row) -> list[str]:
         """Return whose text each token of `whole` is: the role of a message, "template" between them, or "text"."""
-        example, layout, encoded = self._traced(row)
+        record, layout, encoded = self._traced(row)
         if layout is None or encoded is None:
-            return ["text"] * len(example.ids)
+            return ["text"] * len(record.ids)
         # Messages after the last answer are rendered nowhere.
         shown = (row.messages or ())[: len(layout.contents)]
         places = [(place, one["role"]) for place, one in zip(layout.contents, shown, strict=True) if place]
@@ -192,11 +235,11 @@ class Renderer:
             for start, end in encoded.offsets
         ]
 
-    def _made(self, row: Row) -> Example:
+    def _made(self, row: Row) -> Made:
         return self._traced(row)[0]
 
-    def _traced(self, row: Row) -> tuple[Example, Layout | None, Encoded | None]:
-        """The example with the text and offsets that it was made of; raw text has none."""
+    def _traced(self, row: Row) -> tuple[Made, Layout | None, Encoded | None]:
+        """The record with the text and offsets that it was made of; raw text has none."""
         self._refuse_control(row)
         if row.messages is None:
             return self._raw(row), None, None
@@ -210,10 +253,10 @@ class Renderer:
             raise RowFault("an answer is empty, so only its end would be trained")
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
-        encoded, _ = self._encode(layout, turns)
+        encoded, opening = self._encode(layout, turns)
         if self.objective == "domain":
             refuse_marks(row.messages)
-            return self._all_tokens(row, layout.text, encoded), layout, encoded
+            return made(self._all_tokens(row, layout.text, encoded), len(opening.ids)), layout, encoded
         weighed = list(zip(turns, answers, answer_weights(row.messages, answers), strict=True))
         turns, answers, by_turn = map(list, zip(*(one for one in weighed if one[2] > 0), strict=True))
         owners = [next((n for n, turn in enumerate(turns) if _is_inside(span, turn)), -1) for span in encoded.offsets]
@@ -224,16 +267,17 @@ class Renderer:
         weights = None
         if row.weight != 1 or any(weight != 1 for weight in by_turn):
             weights = [row.weight * by_turn[owner] if owner >= 0 else 0.0 for owner in owners]
-        return Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes, weights), layout, encoded
+        example = Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes, weights)
+        return made(example, len(opening.ids)), layout, encoded
 
-    def _raw(self, row: Row) -> Example:
+    def _raw(self, row: Row) -> Made:
         """Raw text: every token is trained, and the end of the text is one."""
         text = row.text or ""
         encoded = self.encoder.encode(text, plain=[(0, len(text))] if self._is_plain_needed([text]) else ())
         eos = self.tokenizer.eos_token_id
         if eos is not None:
             encoded = Encoded([*encoded.ids, eos], [*encoded.offsets, (len(text), len(text))])
-        return self._all_tokens(row, text, encoded)
+        return made(self._all_tokens(row, text, encoded), -1)
 
     def _all_tokens(self, row: Row, text: str, encoded: Encoded) -> Example:
         mask = [False] + [True] * (len(encoded.ids) - 1)
@@ -297,29 +341,18 @@ class Renderer:
         return replace(example, ids=example.ids[:keep], mask=example.mask[:keep], num_bytes=num_bytes, weights=weights)
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """A pass makes many objects and no cycles; looking for some among all that torch has loaded takes a fifth of it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _is_inside(span: tuple[int, int], turn: Turn) -> bool:
     start, end = span
     return turn.start <= start and end <= turn.end and start < turn.end and end > turn.start
-
-
-def _bad_template(fault: RowFault) -> TrainError:
-    return TrainError(
-        "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
-        "mend chat_template in the model's folder, or take another base",
-    )  # fmt: skip
-
-
-def _listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
-    """One error for all rows: each reason with its count and the first ids."""
-
-    def lines() -> Iterator[str]:
-        for (_, reason), ids in faults.items():
-            more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-            yield f"{len(ids)} record{'s' if len(ids) > 1 else ''}: {reason}: {', '.join(ids[:_MOST_NAMED])}{more}"
-
-    code = next(iter(faults))[0]
-    hints = {
-        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
-        "E925 too-long": "raise max_length, or set on_too_long to cut or skip; both are counted",
-    }
-    return TrainError(code, "\n  ".join(lines()), hints.get(code, "train preview shows a record token by token"))

@@ -36,6 +36,8 @@ class SafeTemplate:
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
         self.source = source
+        self.num_deaths = 0
+        """How often a conversation took too long or ended the child, which on another day it may not."""
         self.has_generation = "endgeneration" in source
         greeting = {"template": source, "tokens": dict(tokens)}
         self._worker = Worker([template_module.__file__], greeting=greeting, seconds=_MOST_SECONDS)
@@ -56,12 +58,23 @@ class SafeTemplate:
             {"messages": messages, "tools": tools, "is_prompt": is_prompt, "has_marks": has_marks}
         )
         if answer is None:
+            self.num_deaths += 1
             raise RenderFault(
                 f"it needs more than {CHILD_SECONDS} seconds, or ended the process that rendered it", is_refusal=False
             )
         if "text" not in answer:
             raise RenderFault(str(answer.get("refused", answer.get("fault"))), is_refusal="refused" in answer)
         return str(answer["text"])
+
+    def render_many(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | None]:
+        """Return for each conversation its text, openings and marks (see `template`), or None: ask for that one alone.
+
+        ``requests`` have messages, tools, openings (turns) and has_marks. Where the child dies of one, all are None.
+        """
+        answer = self._worker.ask({"many": requests})
+        if answer is None or "many" not in answer:
+            return [None] * len(requests)
+        return list(answer["many"])
 
 
 def safe_template(source: str, tokens: Mapping[str, str]) -> SafeTemplate:

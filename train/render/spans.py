@@ -16,7 +16,7 @@ from typing import Any
 
 from train.errors import TrainError
 from train.render.sandbox import RenderFault, SafeTemplate
-from train.render.template import MARK_END, MARK_START
+from train.render.template import MARK_END, MARK_START, marked_spans
 
 Message = Mapping[str, Any]
 
@@ -73,16 +73,12 @@ class Conversations:
         spoken = json.dumps([messages, tools], ensure_ascii=False)
         if MARK_START in spoken or MARK_END in spoken:
             return None
-        spans, start, length = [], 0, 0
-        for part in self.render(messages, tools, has_marks=True).split(MARK_START):
-            inside, end, outside = part.partition(MARK_END)
-            if end:
-                start, length = length, length + len(inside)
-                spans.append((start, length))
-                length += len(outside)
-            else:
-                length += len(part)
-        return spans
+        return marked_spans(self.render(messages, tools, has_marks=True))
+
+    def plain_layout(self, text: str, messages: Sequence[Message]) -> Layout | None:
+        """Return the layout of a rendered conversation without tools; None where only more renders would tell."""
+        contents = _walk(text, self._pieces(messages, None, is_plain=True), messages)
+        return None if contents is None else Layout(text, contents, has_tool_calls=False)
 
     def _pieces(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
         """The template's own text before, between and after the contents."""
@@ -130,7 +126,12 @@ def says(text: str, content: str) -> bool:
     Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     template that squeezes or indents it would teach code without its lines.
     """
+    if not (_TAG.search(text) or _TAG.search(content)):
+        return content.strip() in text.strip()
     return _beside_tags(content) in _beside_tags(text)
+
+
+_TAG = re.compile(r"</?\w+>")
 
 
 def _beside_tags(text: str) -> str:

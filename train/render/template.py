@@ -23,6 +23,7 @@ MARK_START, MARK_END = "\ufdd0", "\ufdd1"
 CHILD_BYTES, CHILD_SECONDS = 768 << 20, 5
 # A template's own text, and how often it may write what it was given (refused later with a better reason).
 MOST_CHARACTERS, MOST_COPIES = 4 << 20, 4
+_FAULTS = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 class _Generation(Extension):
@@ -104,16 +105,16 @@ def _child() -> int:
         _grant_time()
         try:
             request = json.loads(line)
+            answer: dict[str, Any] = {"text": ""}
             if template is None:
                 template = ChatTemplate(request["template"], request["tokens"])
-                answer = {"text": ""}
+            elif "many" in request:
+                answer = _answers(template, request["many"])
             else:
                 answer = _answer(template, request, len(line))
         except MemoryError:
             answer = {"fault": "it takes more memory than a template may"}
-        except (
-            TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
-        ) as error:  # fmt: skip
+        except _FAULTS as error:
             answer = {"fault": f"{type(error).__name__}: {error}"[:500]}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -139,6 +140,53 @@ def _answer(template: ChatTemplate, request: Mapping[str, Any], size: int) -> di
     if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
         raise ValueError(f"a conversation of {size:,} characters becomes {len(text):,}")
     return {"text": text}
+
+
+def _answers(template: ChatTemplate, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Answer many requests; None stands for each that is refused or fails: asked alone, it says why."""
+    found: list[dict[str, Any] | None] = []
+    for request in requests:
+        _grant_time()
+        try:
+            found.append(_whole(template, request))
+        except _FAULTS:
+            found.append(None)
+    return {"many": found}
+
+
+def _whole(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the text of a conversation, of each turn of ``openings`` what stands before it when it is generated (only
+    its length, where the text begins with it), and the spans of generation blocks where ``has_marks`` asks for them.
+    """
+    messages, tools = request["messages"], request["tools"]
+    text = template.render(messages, tools, is_prompt=False)
+    openings: list[str | int] = []
+    for turn in request["openings"]:
+        opening = template.render(messages[:turn], tools, is_prompt=True)
+        openings.append(len(opening) if text.startswith(opening) else opening)
+    marks = None
+    if request["has_marks"]:
+        marks = marked_spans(template.render(messages, tools, is_prompt=False, has_marks=True))
+    # A stricter limit than that of one request, whose size counts quotes and names too.
+    said = sum(len(message["content"]) for message in messages)
+    longest = max([len(text), *(len(one) for one in openings if isinstance(one, str))])
+    if longest > MOST_CHARACTERS + MOST_COPIES * said:
+        raise ValueError("too long")
+    return {"text": text, "openings": openings, "marks": marks}
+
+
+def marked_spans(text: str) -> list[tuple[int, int]]:
+    """Return the [start, end) of each generation block of a text with marks, counted without the marks."""
+    spans, start, length = [], 0, 0
+    for part in text.split(MARK_START):
+        inside, end, outside = part.partition(MARK_END)
+        if end:
+            start, length = length, length + len(inside)
+            spans.append((start, length))
+            length += len(outside)
+        else:
+            length += len(part)
+    return spans
 
 
 if __name__ == "__main__":

@@ -67,9 +67,15 @@ class Turns:
             raise RowFault("the chat template has no opening of an answer, and this answer has no text")
         return layout.text[: place[0]]
 
-    def find(self, messages: Sequence[Message], tools: Any, layout: Layout, turn: int, *, is_last: bool) -> Turn:
-        """Return answer ``turn``; raises RowFault where what is trained would not be what is generated."""
-        opening = self.opening(messages, tools, layout, turn)
+    def find(
+        self, messages: Sequence[Message], tools: Any, layout: Layout, turn: int, *, is_last: bool,
+        opening: str | None = None,
+    ) -> Turn:  # fmt: skip
+        """Return answer ``turn``; raises RowFault where what is trained would not be what is generated.
+
+        ``opening`` is what stands before it when it is generated, where that is known.
+        """
+        opening = self.opening(messages, tools, layout, turn) if opening is None else opening
         place = layout.contents[turn]
         if layout.text.startswith(opening) and (place is None or len(opening) <= place[1]):
             start = len(opening)

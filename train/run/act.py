@@ -10,12 +10,13 @@ from typing import Any
 
 from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
+from train.compute import Meter
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
 from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights
 from train.model import load_base
-from train.plan import make_plan
+from train.plan import explained
 from train.predictions import Scored, write_whole
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
@@ -24,6 +25,7 @@ from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.noise import noise_floor
+from train.run.planned import FEWEST_STEPS, kept, planned
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
 from train.schedule import validation_steps
 
@@ -57,8 +59,7 @@ def run_dataset(
     prepared = prepare(dataset, recipe, folder=folder, ranks=ranks)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        model = add_adapters(prepared)
-        say.talk("plan: " + _plan(model, prepared))
+        say.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
         say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
         return Exit.OK
     # Whoever still looks at what is there must not see what is being written.
@@ -82,8 +83,16 @@ def _acted(
     base = _measured(prepared.model, prepared, folder)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
-    say.talk("plan: " + _plan(model, prepared) + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
-    result = _fitted(model, prepared, run, checkpoint, record, trackers, _guarded_scores(prepared, base))
+    plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    say.talk("plan: " + plan.sentence() + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
+    record["plan"] = plan.values()
+    if ranks.is_first:
+        write_run(run, record)
+    meter = Meter(prepared.device)
+    guarded = _guarded_scores(prepared, base)
+    with explained(plan, "training"):
+        result = _fitted(model, prepared, run, checkpoint, record, trackers, guarded)
+    record["plan_accuracy"] = kept(plan, result, meter)
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -268,19 +277,13 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
 def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
     """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
     recipe, dataset = prepared.recipe, prepared.dataset
-    scored = evaluate_splits(
-        model, prepared.renderer, own_part(prepared.ranks, dataset), prepared.categories, recipe,
-        general=general_path(recipe, folder),
-    )  # fmt: skip
+    with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+        scored = evaluate_splits(
+            model, prepared.renderer, own_part(prepared.ranks, dataset), prepared.categories, recipe,
+            general=general_path(recipe, folder),
+        )  # fmt: skip
     order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
     return together(prepared.ranks, scored, order)
-
-
-def _plan(model: Any, prepared: Prepared) -> str:
-    return make_plan(
-        model, prepared.examples, prepared.steps, prepared.recipe, device=prepared.device, dtype=prepared.dtype,
-        threads=prepared.threads,
-    ).sentence()  # fmt: skip
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:

@@ -5,14 +5,15 @@ row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
-from train.compute import can_pack
+from train.cache import open_cache
+from train.compute import can_pack, checkpoint_activations
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs, readable_general
@@ -31,9 +32,10 @@ from train.model import (
     read_length,
 )
 from train.model import num_parameters as count_parameters
+from train.plan import needs_checkpointing
 from train.ranks import ALONE, Ranks, Way, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
-from train.render import Example, Renderer
+from train.render import Example, Examples, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
 from train.run.replay import replayed
 
@@ -54,7 +56,7 @@ class Prepared:
     model: Any
     tokenizer: Any
     renderer: Renderer
-    examples: list[Example]
+    examples: Sequence[Example]
     steps: Steps
     base_path: Path
     device: torch.device
@@ -100,13 +102,14 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
         recipe = recipe.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS if device.type == "cpu" else 8192})
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
-    examples = _examples(renderer, dataset.splits["train"])
+    examples = _examples(renderer, dataset)
     measured = _check_evaluation(renderer, dataset, general_path(recipe, folder))
     replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
-    examples += replay
+    if replay:
+        examples = [*examples, *replay]
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
-    facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
+    facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     if replay:
         facts["replayed text"] = replay_digest
     facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
@@ -161,15 +164,19 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
 
 
 def add_adapters(prepared: Prepared) -> Any:
-    """Return the model to train: with adapters, or with every weight trainable."""
-    if prepared.recipe.method == "lora":
-        ids = prepared.tokenizer.convert_tokens_to_ids(prepared.recipe.new_tokens)
-        return add_lora(
-            prepared.model, prepared.recipe.lora, dtype=prepared.dtype, seed=prepared.recipe.seed, new_ids=ids
-        )
-    for parameter in prepared.model.parameters():
-        parameter.requires_grad_(True)
-    return prepared.model
+    """Return the model to train: with adapters, or with every weight trainable; it may compute activations again."""
+    recipe, model = prepared.recipe, prepared.model
+    if recipe.method == "lora":
+        ids = prepared.tokenizer.convert_tokens_to_ids(recipe.new_tokens)
+        model = add_lora(model, recipe.lora, dtype=prepared.dtype, seed=recipe.seed, new_ids=ids)
+    else:
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    if needs_checkpointing(model, prepared.steps, recipe, prepared.device, prepared.dtype):
+        if recipe.checkpointing == "auto":
+            say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
+        checkpoint_activations(model)
+    return model
 
 
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
@@ -182,8 +189,14 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     return chosen
 
 
-def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
-    rendered = renderer.examples(rows)
+def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
+    """The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's."""
+    file = dataset.manifest["files"].get(f"{split}.jsonl")
+    return render_cached(renderer, dataset.splits[split], "" if file is None else file["sha256"], open_cache())
+
+
+def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
+    rendered = _rendered(renderer, dataset, "train")
     if rendered.skipped:
         ids = _named(rendered.skipped)
         say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
@@ -195,9 +208,12 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
     if rendered.silent:
         say.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
                  + _named(rendered.silent))  # fmt: skip
-    if weightless := [example.id for example in rendered.examples if not example.weight]:
+    examples = rendered.examples
+    # Flat arrays know their weights; a list is asked one by one.
+    has_all = isinstance(examples, Examples) and bool(examples.weights.all())
+    if not has_all and (weightless := [example.id for example in examples if not example.weight]):
         say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {_named(weightless)}")
-    examples = [example for example in rendered.examples if example.weight]
+        examples = [example for example in examples if example.weight]
     if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
     if not examples:
@@ -207,7 +223,7 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
 
 def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> list[Row]:
     """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
-    if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
+    if not sum(len(_rendered(renderer, dataset, split).examples) for split in ("validation", "test")):
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
@@ -224,21 +240,19 @@ def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
 def _facts(
     dataset: Dataset,
     recipe: Recipe,
-    tokenizer: Any,
     renderer: Renderer,
     steps: Steps,
     base_path: Path,
     device: torch.device,
 ) -> dict[str, Any]:
     """What must be the same for a resumed run to be the same run."""
-    words = tokenizer.backend_tokenizer.to_str() + renderer.template
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own.
     same = recipe.model_copy(update={"checkpoint": CheckpointRecipe(), "threads": "auto", "parallel": "auto"})
     return {
         "dataset": dataset.digest,
         "order": steps.digest(),
-        "tokenizer and template": hashlib.sha256(words.encode()).hexdigest(),
+        "tokenizer and template": renderer.digest,
         "recipe": recipe_digest(same),
         "base": weights_digest(base_path),
         "threads": recipe.threads,

@@ -115,7 +115,12 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     yield _line("model", f"{trained:,} of {whole:,} parameters" if trained is not None and whole is not None else _NOT)
     state, peak = _whole(plan.get("state_bytes")), _whole(plan.get("peak_bytes"))
     memory = f"{state / 1e6:,.0f} MB and activations" if state is not None else _NOT
-    yield _line("memory", f"{peak / 1e6:,.0f} MB at the most, measured" if peak is not None else memory)
+    yield _line(
+        "memory",
+        f"{peak / 1e6:,.0f} MB at the most{', measured' if plan.get('seconds') else ''}"
+        if peak is not None
+        else memory,
+    )
     seconds = plan.get("seconds")
     yield _line("time", f"{_clock(seconds)} without evaluation, measured" if isinstance(seconds, int | float) else _NOT)
     yield _line("machine", f"{plan.get('device', _NOT)}, {plan.get('dtype', _NOT)}")

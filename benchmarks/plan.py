@@ -1,0 +1,114 @@
+"""How near `train plan` comes to the run that follows: planned against real memory and time, several runs.
+
+    python benchmarks/plan.py [--runs small-lora small-full ...] [--steps 24]
+
+Each run is a process of its own: a Qwen3 with random weights, rows of log-normal length, one thread. The plan is made
+as `train run` makes it, once by arithmetic alone and once corrected by three steps; then the loop runs, without looks
+at validation, and the growth of the resident set and the time of its steps are held against the plan. An error is
+planned / real - 1; the targets are 10 % for memory and 20 % for time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve()
+SHAPES = {
+    "small": {"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2,
+              "intermediate_size": 768, "vocab_size": 32_000},
+    "wide": {"hidden_size": 512, "num_hidden_layers": 12, "num_attention_heads": 8, "num_key_value_heads": 4,
+             "intermediate_size": 1536, "vocab_size": 8_000},
+    "vocabulary": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2,
+                   "intermediate_size": 1152, "vocab_size": 151_936},
+}  # fmt: skip
+RUNS = {
+    f"{shape}-{method}{more}": (shape, method, settings)
+    for shape in SHAPES
+    for method in ("lora", "full")
+    for more, settings in {"": {}, "-float32": {"dtype": "float32"}}.items()
+} | {
+    "small-full-checkpointing": ("small", "full", {"checkpointing": True}),
+    "small-full-512": ("small", "full", {"micro_batch_tokens": 512}),
+}
+
+
+def real(name: str, num_steps: int) -> dict[str, Any]:
+    """Plan and run one of RUNS in this process."""
+    import numpy as np
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from train.batch import Steps
+    from train.compute import Meter, can_pack, checkpoint_activations, quicken
+    from train.loop import fit
+    from train.model import add_lora
+    from train.plan import accuracy, make_plan
+    from train.recipe import effective
+    from train.render import Example
+
+    shape, method, settings = RUNS[name]
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    recipe = effective({"method": method, "batch_size": 16, "epochs": 1, "threads": 1, "dtype": "bfloat16", **settings})
+    model = quicken(Qwen3ForCausalLM(Qwen3Config(
+        **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
+        eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",
+    )))  # fmt: skip
+    dtype = getattr(torch, recipe.dtype)
+    model = add_lora(model, recipe.lora, dtype=dtype, seed=0) if method == "lora" else model.requires_grad_(True)
+    if recipe.checkpointing is True:
+        checkpoint_activations(model)
+    random = np.random.default_rng(0)
+    lengths = np.clip(random.lognormal(5.2, 0.6, 16 * num_steps), 16, 1500).astype(int)
+    examples = [
+        Example(f"r{n}", "", "", random.integers(3, SHAPES[shape]["vocab_size"], size).tolist(),
+                [place >= 3 * size // 4 for place in range(size)], int(size))
+        for n, size in enumerate(lengths)
+    ]  # fmt: skip
+    steps = Steps(examples, recipe, is_packed=can_pack(model))
+    given: dict[str, Any] = {"device": torch.device("cpu"), "dtype": dtype, "threads": 1}
+    computed = make_plan(model, examples, steps, recipe, **given)
+    corrected = make_plan(model, examples, steps, recipe, is_measured=True, **given)
+    with tempfile.TemporaryDirectory() as folder:
+        meter = Meter(given["device"])
+        result = fit(model, examples, recipe, Path(folder), dtype=dtype)
+        grown = meter.grown() + corrected.memory.weights
+    told = accuracy(corrected.values(), seconds=result.step_seconds, peak_bytes=grown)
+    return told | {"computed": computed.peak_bytes / grown - 1, "overhead": corrected.memory.overhead}
+
+
+def main() -> int:
+    """Print a line for each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        print(json.dumps(real(asked.child, asked.steps)))
+        return 0
+    print(f"{'run':26} {'real MB':>8} {'arithmetic':>11} {'corrected':>10} {'real s':>8} {'planned':>8} {'rest MB':>8}")
+    for name in asked.runs:
+        child = [sys.executable, str(HERE), "--child", name, "--steps", str(asked.steps)]
+        done = subprocess.run(child, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name:26} {done.stderr.strip().splitlines()[-1]}")
+            continue
+        one = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"{name:26} {one['real']['peak_bytes'] / 1e6:>8,.0f} {one['computed']:>+11.1%} "
+            f"{one['error']['peak_bytes']:>+10.1%} {one['real']['seconds']:>8.1f} {one['error']['seconds']:>+8.1%} "
+            f"{one['overhead'] / 1e6:>8,.0f}",
+            flush=True,
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Plans: counts are exact, what is computed follows the model, and what does not fit is told with what would."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tiny import make_model, make_tokenizer, some_rows
+
+from train import plan as planning
+from train.batch import Steps, collate
+from train.cli import cli
+from train.compute import can_pack, checkpoint_activations, quicken
+from train.errors import Exit, TrainError
+from train.loss import supervised_loss
+from train.model import add_lora
+from train.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
+from train.plan.memory import estimate, fitting_tokens, shape_of
+from train.recipe import Recipe, effective
+from train.render import Renderer
+
+EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
+CPU = torch.device("cpu")
+
+
+def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
+    recipe = recipe or effective({"method": "full", "batch_size": 8, "epochs": 2})
+    model = quicken(make_model("llama")).requires_grad_(True)
+    steps = Steps(EXAMPLES, recipe, is_packed=can_pack(model))
+    return make_plan(model, EXAMPLES, steps, recipe, device=CPU, dtype=torch.float32, threads=1, **more)
+
+
+def test_counts_and_state_are_exact() -> None:
+    plan = _planned()
+    parameters = sum(p.numel() for p in make_model("llama").parameters())
+    assert (plan.steps, plan.trained, plan.parameters) == (10, parameters, parameters)
+    assert plan.run_tokens == 2 * plan.tokens
+    assert (plan.memory.weights, plan.memory.gradients, plan.memory.optimizer) == (
+        4 * parameters, 4 * parameters, 8 * parameters,
+    )  # fmt: skip
+    assert plan.seconds is None
+    assert plan.cost is None
+
+
+def test_activations_are_what_the_graph_keeps() -> None:
+    """The arithmetic against the bytes that autograd saves, on two sizes and both methods."""
+    for layers, method in ((2, "full"), (6, "full"), (4, "lora")):
+        recipe = effective({"method": method})
+        model = make_model("llama")
+        config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": layers, "hidden_size": 64})
+        model = quicken(type(model)(config))
+        model = (
+            add_lora(model, recipe.lora, dtype=torch.float32, seed=0) if method == "lora" else model.requires_grad_()
+        )
+        batch = collate(EXAMPLES, is_packed=can_pack(model))
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        model.train()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            supervised_loss(model, batch)
+        found = sum(size for place, size in kept.items() if place not in weights)
+        tokens, longest = batch.ids.numel(), max(len(one.ids) for one in EXAMPLES)
+        shape = shape_of(model, recipe, 4, checkpointing=False)
+        told = estimate(shape, tokens=tokens, longest=longest, supervised=len(batch.rows), is_blocked=True)
+        assert 0.8 < told.activations / found < 1.25, (layers, method, told.activations / found)
+
+
+def test_what_fits_grows_with_memory_and_with_checkpointing() -> None:
+    model, recipe = make_model("llama").requires_grad_(True), effective({"method": "full"})
+    shape = shape_of(model, recipe, 4, checkpointing=False)
+    given: dict[str, Any] = {"longest": 40, "share": 0.3, "is_blocked": True}
+    small, large = (fitting_tokens(shape, limit, **given) for limit in (4_000_000, 16_000_000))
+    assert 0 < small < large
+    needed = estimate(shape, tokens=small, longest=40, supervised=int(small * 0.3) + 1, is_blocked=True).total
+    assert needed <= 0.9 * 4_000_000
+    assert fitting_tokens(replace(shape, checkpointing=True), 4_000_000, **given) > small
+    assert fitting_tokens(shape, 10_000, **given) == 0
+
+
+def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -> None:
+    for method in ("full", "lora"):
+        grads = []
+        for is_on in (False, True):
+            model = quicken(make_model())
+            if method == "lora":
+                model = add_lora(model, effective({}).lora, dtype=torch.float32, seed=0)
+            if is_on:
+                checkpoint_activations(model)
+            model.train()
+            assert can_pack(model)
+            loss, _ = supervised_loss(model, collate(EXAMPLES[:6], is_packed=True), scale=0.1)
+            loss.backward()
+            grads.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        assert grads[0].keys() == grads[1].keys()
+        assert all(torch.equal(grads[0][name], grads[1][name]) for name in grads[0]), method
+
+
+def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = effective({"method": "full", "batch_size": 8})
+    model = make_model("llama").requires_grad_(True)
+    steps = Steps(EXAMPLES, recipe)
+    asked = (model, steps, recipe, CPU, torch.float32)
+    assert not needs_checkpointing(*asked)
+    shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
+    without, with_it = (planning.make.peak(shape, steps, CPU).total for shape in shapes)
+    monkeypatch.setattr(planning.make, "memory_limit", lambda _: (without + with_it) / 2 / 0.9)
+    assert needs_checkpointing(*asked)
+    monkeypatch.setattr(planning.make, "memory_limit", lambda _: with_it / 2)
+    assert not needs_checkpointing(*asked), "it would not help"
+    for told in (True, False):
+        fixed = effective({"method": "full", "checkpointing": told})
+        assert needs_checkpointing(model, steps, fixed, CPU, torch.float32) is told
+
+
+def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
+    recipe = effective({"method": "full", "batch_size": 8})
+    model = make_model("llama").requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    state = torch.get_rng_state()
+    steps = Steps(EXAMPLES, recipe, is_packed=can_pack(model))
+    plan = make_plan(
+        model, EXAMPLES, steps, recipe, device=CPU, dtype=torch.float32, threads=1, is_measured=True, cost_per_hour=36.0
+    )
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    assert torch.equal(state, torch.get_rng_state())
+    assert plan.seconds is not None
+    assert plan.cost == pytest.approx(plan.seconds / 100)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_sharing_follows_the_method_and_the_size() -> None:
+    big = 4 * _planned().parameters
+    assert _planned(memory_bytes=40 * big).choices.ranks == "ddp"
+    assert _planned(memory_bytes=big).choices.ranks == "fsdp2"
+    assert _planned(memory_bytes=big).fits is False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)  # fmt: skip
+def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
+    plan = _planned()
+    with pytest.raises(TrainError) as caught, explained(plan, "training"):
+        raise error
+    told = caught.value
+    assert (told.code, told.exit_code) == ("E947 out-of-memory", Exit.MISSING)
+    assert "micro_batch_tokens = 2,048" in told.message
+    assert "--set micro_batch_tokens=1024" in told.hint
+    assert "checkpointing=true" in told.hint
+    with pytest.raises(RuntimeError, match="shape"), explained(plan, "training"):
+        raise RuntimeError("a shape is wrong")
+
+
+def test_errors_are_planned_over_real() -> None:
+    found = accuracy({"seconds": 12.0, "peak_bytes": 90}, seconds=10.0, peak_bytes=100)
+    assert found["error"] == {"seconds": 0.2, "peak_bytes": -0.1}
+    assert accuracy({"seconds": None, "peak_bytes": 90}, seconds=1.0, peak_bytes=0)["error"] == {
+        "seconds": None, "peak_bytes": None,
+    }  # fmt: skip
+
+
+def _plan(dataset: Path, base: Path, *more: str) -> Result:
+    return CliRunner().invoke(cli, ["plan", str(dataset), "--base", str(base), *more], standalone_mode=False)
+
+
+def test_the_command_says_it_as_text_and_as_json(dataset: Path, bases: Callable[..., Path]) -> None:
+    said = _plan(dataset, bases(), "--cost-per-hour", "3600", "--set", "batch_size=8")
+    assert said.exception is None, said.exception
+    for word in ("steps", "tokens", "memory", "time", "cost", "micro-batch", "DDP"):
+        assert word in said.stdout, word
+    shown = _plan(dataset, bases(), "--no-calibration", "--gpu", "H100", "--format", "json")
+    value = json.loads(shown.stdout)
+    assert (value["device_bytes"], value["seconds"], value["fits"]) == (80 * 10**9, None, True)
+    assert value["peak_bytes"] == value["memory"]["total"]
+    assert "known are" in str(_plan(dataset, bases(), "--gpu", "abacus").exception)
+    assert "give one of them" in str(_plan(dataset, bases(), "--gpu", "t4", "--memory", "9").exception)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_keeps_what_was_planned_and_what_it_took(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path
+) -> None:
+    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=2", "batch_size=8", "max_steps=20"]
+    sets = [word for one in fast for word in ("--set", one)]
+    call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r"), *sets]
+    done = CliRunner().invoke(cli, call, standalone_mode=False)
+    assert done.exception is None, done.exception
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert record["plan"]["steps"] == 20
+    assert record["plan"]["seconds"] > 0
+    kept = record["plan_accuracy"]
+    assert kept["real"]["seconds"] > 0
+    assert kept["error"]["seconds"] == pytest.approx(kept["planned"]["seconds"] / kept["real"]["seconds"] - 1, abs=0.01)
+    assert "plan: memory" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    # By its name in sys.modules: `train.loop.fit` is the function too.
+    monkeypatch.setattr(importlib.import_module("train.loop.fit"), "supervised_loss", full)
+    call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
+    fast = ["--set", "max_steps=2", "--set", "eval.max_new_tokens=2", "--set", "eval.during_training=0"]
+    done = CliRunner().invoke(cli, [*call, *fast], standalone_mode=False)
+    assert isinstance(done.exception, TrainError)
+    assert (done.exception.code, done.exception.exit_code) == ("E947 out-of-memory", Exit.MISSING)
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
+    assert record["recipe"]["micro_batch_tokens"] == 2048
+    monkeypatch.setattr(importlib.import_module("train.run.act"), "evaluate_splits", full)
+    done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast], standalone_mode=False)
+    assert isinstance(done.exception, TrainError)
+    assert done.exception.hint == "--set eval.batch_tokens=4096"

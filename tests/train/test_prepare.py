@@ -1,0 +1,256 @@
+"""The quick pass over all rows gives what each row gives alone, and the cache gives what the first run gave."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+
+from train.batch import Steps
+from train.cache import Cache, open_cache
+from train.cli import cli
+from train.data import Row
+from train.errors import TrainError
+from train.model import load_tokenizer
+from train.recipe import effective
+from train.render import Examples, Renderer, render_cached
+from train.render.encode import Encoder
+from train.render.words import PATTERNS, can_part
+
+ODD = [
+    chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),
+    chat_row("digits", "add 12 and 345", "357."), chat_row("code", "if x:\n    y = 1", "<think>so</think> on"),
+    chat_row("long talk", "a", "b b", "c", "d", "e", "f f", system="be kind"), chat_row("same", "to", "to"),
+]  # fmt: skip
+
+
+def _alone(renderer: Renderer, rows: list[Row]) -> list[Any]:
+    return [renderer.whole(row) for row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("objective", ["sft", "chat", "domain"])
+def test_a_pass_gives_what_each_row_gives_alone(kind: str, objective: Any) -> None:
+    rows = [*some_rows(30), *ODD, text_row("raw", "the red cat")]
+    renderer = Renderer(make_tokenizer(kind), objective, None)
+    together = renderer.examples(rows).examples
+    assert together == _alone(renderer, rows)
+    quick = [one is not None for one in renderer._many.made(rows)]
+    assert sum(quick) >= (30 if objective != "domain" else 0), "most rows go the quick way"
+    for row in rows:
+        assert renderer.prompt(row) == Renderer(renderer.tokenizer, objective, None).prompt(row)
+
+
+def test_a_pass_refuses_what_a_row_alone_is_refused_for() -> None:
+    bad = [chat_row("token", "<|im_end|>", "a"), chat_row("empty", "x", " "), chat_row("fine", "a", "b")]
+    with pytest.raises(TrainError, match="token") as caught:
+        Renderer(make_tokenizer(), "sft", None).examples([*some_rows(3), *bad])
+    assert "empty" in caught.value.message
+    assert "fine" not in caught.value.message
+
+
+def test_a_template_that_dies_of_one_row_costs_that_row_only() -> None:
+    tokenizer = make_tokenizer("unmarked")
+    bomb = "{% if messages[0].content == 'bomb' %}{{ 'a' * 10**10 }}{% endif %}"
+    tokenizer.chat_template = bomb + CHATML_WITHOUT_MARKS
+    renderer = Renderer(tokenizer, "sft", None)
+    with pytest.raises(TrainError, match="bomb") as caught:
+        renderer.examples([*some_rows(3), chat_row("the bomb", "bomb", "a")])
+    assert "r1" not in caught.value.message
+
+
+WORDS = st.text(st.sampled_from("ab1 \n'.<é́🙂"), max_size=40)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(WORDS, min_size=1, max_size=4), data=st.data())
+def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject) -> None:
+    for encoder in _ENCODERS:
+        assert encoder.is_parting
+        opens = [data.draw(st.integers(0, len(text))) for text in texts]
+        ends = [data.draw(st.integers(start, len(text))) for start, text in zip(opens, texts, strict=True)]
+        edges = [sorted({start, end}) for start, end in zip(opens, ends, strict=True)]
+        quick, whole = encoder._place_words(texts, edges, opens), encoder._place_whole(texts, edges, opens)
+        for one, other in zip(quick, whole, strict=True):
+            assert one is None or one == other
+
+
+def _split(pattern: str) -> Any:
+    tokenizer = make_tokenizer("unmarked")
+    core = tokenizer.backend_tokenizer
+    core.normalizer = normalizers.NFC()
+    ends = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), ends])
+    return tokenizer
+
+
+_ENCODERS = [Encoder(one) for one in (make_tokenizer(), *map(_split, PATTERNS), load_tokenizer("tiny-base")[0])]
+
+
+def test_only_known_tokenizers_are_read_word_by_word() -> None:
+    core: Tokenizer = make_tokenizer().backend_tokenizer
+    told = json.loads(core.to_str())
+    assert can_part(json.dumps(told))
+    for change in (
+        {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Metaspace"}}, {"pre_tokenizer": None},
+        {"model": told["model"] | {"dropout": 0.1}}, {"model": {"type": "Unigram"}},
+        {"added_tokens": [told["added_tokens"][0] | {"lstrip": True}]},
+        {"added_tokens": [told["added_tokens"][0] | {"content": "a b"}]},
+    ):  # fmt: skip
+        assert not can_part(json.dumps(told | change)), change
+
+
+def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, cache = [*some_rows(20), *ODD], Cache(tmp_path / "c")
+    args: dict[str, Any] = {"on_too_long": "cut"}
+    first = render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache)
+    renderer = Renderer(make_tokenizer(), "chat", 30, **args)
+    renderer._many.made = None  # type: ignore[assignment,method-assign] - nothing is rendered again
+    again = render_cached(renderer, rows, "digest", cache)
+    assert isinstance(again.examples, Examples)
+    assert isinstance(again.examples.arrays["ids"].base, np.memmap)
+    assert (again.examples, again.cut, again.skipped) == (first.examples, first.cut, first.skipped)
+    assert first.cut
+    assert renderer.examples(rows).examples is again.examples
+    assert renderer.examples(rows[3:5]).examples == again.examples[3:5]
+    plain = Renderer(make_tokenizer(), "chat", 30, **args)
+    assert again.examples == plain.examples(rows).examples
+    assert [renderer.prompt(row) for row in rows] == [plain.prompt(row) for row in rows]
+    args = {"on_too_long": "skip"}
+    skipping = [render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache) for _ in "ab"]
+    assert skipping[0].skipped == skipping[1].skipped == list(first.cut)
+    assert len(list(cache.folder.iterdir())) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_refusal_is_kept_too(tmp_path: Path) -> None:
+    cache, rows = Cache(tmp_path / "c"), [chat_row("empty", "x", " ")]
+    said = []
+    for _ in "ab":
+        with pytest.raises(TrainError) as caught:
+            render_cached(Renderer(make_tokenizer(), "sft", None), rows, "digest", cache)
+        said.append((caught.value.code, caught.value.message, caught.value.hint, caught.value.exit_code))
+    assert said[0] == said[1]
+    assert len(list(cache.folder.iterdir())) == 1
+
+
+def test_another_setting_row_or_template_is_another_entry(tmp_path: Path) -> None:
+    cache, rows, tokenizer = Cache(tmp_path / "c"), some_rows(3), make_tokenizer()
+    base = Renderer(tokenizer, "sft", 256)
+    told = [(tokenizer, "chat", 256), (tokenizer, "sft", 255), (make_tokenizer("bos"), "sft", 256)]
+    others = [Renderer(one, objective, length) for one, objective, length in told]  # type: ignore[arg-type]
+    for renderer, digest in [(base, "a"), (base, "b"), *((other, "a") for other in others)]:
+        renderer._known.clear()
+        render_cached(renderer, rows, digest, cache)
+    assert len(list(cache.folder.iterdir())) == 5
+
+
+@pytest.mark.parametrize("part", ["ids.bin", "manifest.json", "values.json", "starts.bin"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_damaged_entry_is_said_and_made_anew(
+    tmp_path: Path, part: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache, rows = Cache(tmp_path / "c"), some_rows(5)
+    first = render_cached(Renderer(make_tokenizer(), "sft", None), rows, "d", cache)
+    wanted = list(first.examples)
+    path = next(cache.folder.iterdir()) / part
+    raw = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(raw[:-3] if damage == "cut" else raw[:9] + bytes([raw[9] ^ 1]) + raw[10:])
+    assert list(render_cached(Renderer(make_tokenizer(), "sft", None), rows, "d", cache).examples) == wanted
+    assert "damaged" in capsys.readouterr().err
+    assert list(render_cached(Renderer(make_tokenizer(), "sft", None), rows, "d", cache).examples) == wanted
+    assert capsys.readouterr().err == ""
+
+
+def test_an_entry_under_a_foreign_name_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = Cache(tmp_path)
+    cache.put("one", {"a": np.arange(3, dtype=np.int32)}, {})
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert cache.get("two") is None
+    assert "another entry" in capsys.readouterr().err
+    assert cache.get("two") is None
+
+
+def test_old_entries_go_when_there_are_too_many_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = Cache(tmp_path, most_bytes=10_000)
+    for number in range(4):
+        cache.put(f"k{number}", {"a": np.zeros(800, np.int32)}, {})
+        os.utime(tmp_path / f"k{number}", (number, number))
+    assert {path.name for path in tmp_path.iterdir()} == {"k2", "k3"}
+    assert "the limit is" in capsys.readouterr().err
+
+
+def test_a_disk_that_refuses_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file" / "c")
+    assert render_cached(Renderer(make_tokenizer(), "sft", None), some_rows(2), "d", cache).examples
+    assert "nothing is kept" in capsys.readouterr().err
+
+
+def test_the_environment_says_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_cache() is None, "off in tests"
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path))
+    assert (found := open_cache()) is not None
+    assert found.folder == tmp_path
+    monkeypatch.setenv("TRAIN_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert (found := open_cache()) is not None
+    assert found.folder == tmp_path / "pairsmith" / "train"
+
+
+def test_a_plan_reads_the_cache_of_the_plan_before(
+    dataset: Path, bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "c"))
+    call = ["plan", str(dataset), "--base", str(bases()), "--no-calibration", "--json"]
+    said = [CliRunner().invoke(cli, call, standalone_mode=False) for _ in "ab"]
+    assert said[0].exception is None, said[0].exception
+    assert said[0].stdout == said[1].stdout
+    assert len(list((tmp_path / "c").iterdir())) == 3, "train, validation, test"
+
+
+def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
+    longest = max(len(one.ids) for one in examples)
+    for size in ({"batch_size": 4}, {"batch_tokens": longest + 3}):
+        steps = Steps(examples, effective({"epochs": 1000, **size}))
+        made: list[int] = []
+        make = steps._make_epoch
+        monkeypatch.setattr(steps, "_epoch", lambda epoch, make=make, made=made: (made.append(epoch), make(epoch))[1])
+        last = steps[len(steps) - 1]
+        assert (last.epoch, made) == (999, [999])
+        walked = [steps[number] for number in range(3 * len(steps) // 1000)]
+        assert [step.epoch for step in walked] == sorted(step.epoch for step in walked)
+        assert sum(len(group) for step in walked for group in step.micro_batches) == 3 * len(examples)
+
+
+def test_examples_over_a_step_are_counted_by_walking() -> None:
+    examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(20)).examples
+    steps = Steps(examples, effective({"batch_tokens": 16, "epochs": 3}))
+    places = [place for number in range(len(steps)) for group in steps[number].micro_batches for place in group]
+    assert sorted(places) == sorted(list(range(20)) * 3)
+    assert steps.num_tokens() == 3 * int(steps.lengths.sum())
+
+
+def test_examples_are_a_sequence() -> None:
+    store = Renderer(make_tokenizer(), "sft", None).examples(some_rows(5)).examples
+    assert isinstance(store, Examples)
+    assert store[-1] == store[4] == list(store)[4]
+    assert store[1:3] == [store[1], store[2]]
+    assert [len(one.ids) for one in store] == store.lengths.tolist()
+    assert [one.num_supervised for one in store] == store.supervised.tolist()
+    assert dataclasses.replace(store[0], id="x") != store[0]
+    with pytest.raises(IndexError):
+        store[5]

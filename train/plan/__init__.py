@@ -1,0 +1,14 @@
+"""What a run will do, said before it does it: exact counts, memory by arithmetic, and both time and memory corrected by
+three steps on this machine.
+
+    make_plan(model, examples, steps, recipe, device=..., dtype=..., threads=1, is_measured=True).lines()
+"""
+
+from __future__ import annotations
+
+from train.plan.make import GPUS, accuracy, make_plan, needs_checkpointing
+from train.plan.memory import Memory
+from train.plan.oom import explained
+from train.plan.plan import Choices, Plan
+
+__all__ = ["GPUS", "Choices", "Memory", "Plan", "accuracy", "explained", "make_plan", "needs_checkpointing"]

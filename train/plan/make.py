@@ -1,0 +1,116 @@
+"""Make a plan: exact counts, memory by arithmetic, time by calibration, and the choices that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from train import say
+from train.batch import Steps
+from train.compute import is_checkpointing, memory_limit
+from train.plan.calibrate import Calibration, calibrate, largest
+from train.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
+from train.plan.plan import Choices, Plan
+from train.ranks.spread import BYTES_TRAINED, ROOM
+from train.recipe import Recipe
+from train.render import Example
+from train.schedule import peak_lr, warmup_steps
+
+# Memory of GPUs by name, in GB as their makers count it.
+GPUS = {
+    "t4": 16, "l4": 24, "a10": 24, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "v100": 32, "a100-40": 40, "l40s": 48,
+    "a6000": 48, "a100": 80, "h100": 80, "h200": 141, "b200": 180,
+}  # fmt: skip
+# A CPU's heap that has served many steps lies scattered: `benchmarks/plan.py` saw it grow by about a tenth more than
+# three steps show.
+_SCATTERED = 1.1
+
+
+def make_plan(
+    model: Any, examples: Sequence[Example], steps: Steps, recipe: Recipe, *, device: torch.device, dtype: torch.dtype,
+    threads: int, is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
+
+    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time.
+    """
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model))
+    limit = memory_bytes or memory_limit(device)
+    memory = peak(shape, steps, device)
+    found = calibrate(model, examples, steps, device, dtype) if is_measured else None
+    if found is not None:
+        memory = replace(memory, overhead=_overhead(memory, found, is_cpu=device.type == "cpu"))
+    width = model.get_input_embeddings().weight.shape[1]
+    run_tokens = steps.num_tokens()
+    return Plan(
+        parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
+        supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
+        run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
+        micro_batch_tokens=steps.micro_batch_tokens, lr=peak_lr(recipe, width, str(model.config.model_type)),
+        warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
+        device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
+        choices=choices(shape, steps, device, limit, recipe, memory.overhead), checkpointing=shape.checkpointing,
+        seconds=None if found is None else found.seconds_per_token * run_tokens,
+        cost_per_hour=cost_per_hour, mixture=say.visible(steps.mixture.sentence()),
+    )  # fmt: skip
+
+
+def peak(shape: Shape, steps: Steps, device: torch.device) -> Memory:
+    """Return the memory of the run's largest micro-batch."""
+    _, group = largest(steps)
+    lengths = steps.lengths[group]
+    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
+    return estimate(
+        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
+        is_blocked=device.type == "cpu",
+    )  # fmt: skip
+
+
+def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, recipe: Recipe, overhead: int = 0) -> Choices:
+    """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
+
+    def most(*, checkpointing: bool) -> int:
+        return fitting_tokens(
+            replace(shape, checkpointing=checkpointing), limit, longest=int(steps.lengths.max()), overhead=overhead,
+            share=float(steps.supervised.sum() / steps.lengths.sum()), is_blocked=device.type == "cpu",
+        )  # fmt: skip
+
+    tokens = most(checkpointing=shape.checkpointing)
+    needs_it = not tokens and not shape.checkpointing
+    tokens = most(checkpointing=True) if needs_it else tokens
+    is_whole = recipe.method == "lora" or shape.parameters * BYTES_TRAINED <= ROOM * limit
+    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), "ddp" if is_whole else "fsdp2")
+
+
+def needs_checkpointing(model: Any, steps: Steps, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
+    micro-batch fits this way only.
+    """
+    if recipe.checkpointing != "auto":
+        return recipe.checkpointing
+    limit = USABLE * memory_limit(device)
+    without, with_it = (
+        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on), steps, device).total
+        for is_on in (False, True)
+    )
+    return with_it <= limit < without
+
+
+def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
+    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
+    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
+    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    errors = {
+        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
+        for key, value in planned.items()
+    }
+    return {"planned": planned, "real": real, "error": errors}
+
+
+def _overhead(memory: Memory, found: Calibration, *, is_cpu: bool) -> int:
+    """What was measured beyond what was computed; the growth has no weights in it."""
+    grown = found.grown_bytes * (_SCATTERED if is_cpu else 1.0)
+    return int(grown) - (memory.total - memory.weights)

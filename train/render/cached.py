@@ -1,0 +1,95 @@
+"""Rows rendered once per machine: what they became, or why they are refused, is kept in the cache of `train.cache`.
+
+The key is everything that decides it: the rows, the tokenizer, the template, the settings of the `Renderer`, the
+versions of the libraries and this room's own source. From the cache come the same ids, masks, cuts, skips and refusals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache as once
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.cache import Cache, Entry
+from train.errors import TrainError
+from train.render.example import Rendered
+from train.render.examples import Examples
+from train.render.renderer import Renderer
+
+if TYPE_CHECKING:
+    from train.data import Row
+
+_LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
+
+
+def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
+    """Return what ``renderer.examples`` returns, from the cache where it has it, and let the renderer know it.
+
+    ``digest`` is a SHA-256 of all that the rows say. Raises the TrainError that ``renderer.examples`` raises; a refusal
+    is kept too, unless the child of the template died, which it may not do again.
+    """
+    if cache is None or not rows:
+        return renderer.examples(rows)
+    key = _key(renderer, digest)
+    entry = cache.get(key)
+    if entry is not None:
+        rendered = _opened(entry)
+        renderer.learn(rows, rendered)
+        return rendered
+    deaths = renderer.conversations.template.num_deaths
+    try:
+        rendered = renderer.examples(rows)
+    except TrainError as error:
+        if renderer.conversations.template.num_deaths == deaths:
+            cache.put(key, {}, {"refusal": [error.code, error.message, error.hint, int(error.exit_code)]})
+        raise
+    examples = rendered.examples
+    if isinstance(examples, Examples):
+        kept = {"names": [list(one) for one in examples.names], "skipped": rendered.skipped, "cut": rendered.cut,
+                "silent": rendered.silent}  # fmt: skip
+        cache.put(key, examples.arrays, kept)
+        # The written arrays replace those in memory: mapped, they cost none.
+        if (entry := cache.get(key)) is not None:
+            rendered = _opened(entry)
+            renderer.learn(rows, rendered)
+    return rendered
+
+
+def _opened(entry: Entry) -> Rendered:
+    values: dict[str, Any] = entry.values
+    if "refusal" in values:
+        code, message, hint, exit_code = values["refusal"]
+        raise TrainError(code, message, hint, exit_code=exit_code)
+    return Rendered(Examples(entry.arrays, values["names"]), values["skipped"], values["cut"], values["silent"])
+
+
+def _key(renderer: Renderer, digest: str) -> str:
+    parts = {
+        "rows": digest,
+        "tokenizer and template": renderer.digest,
+        "objective": renderer.objective,
+        "max_length": renderer.max_length,
+        "on_too_long": renderer.on_too_long,
+        "allow_special_tokens": renderer.allow_special_tokens,
+        "code": _code(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@once
+def _code() -> str:
+    """A digest of all that renders: the source of this room and the versions of the libraries under it."""
+    hashed = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        hashed.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for name in _LIBRARIES:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "not installed as a package"
+        hashed.update(f"{name} {found}\n".encode())
+    return hashed.hexdigest()

@@ -1,0 +1,34 @@
+"""What is wrong with a template or with rows, as one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from train.errors import TrainError
+from train.render.spans import RowFault
+
+_MOST_NAMED = 10
+
+
+def bad_template(fault: RowFault) -> TrainError:
+    """Return what is wrong with a template that cannot train a plain question and answer."""
+    return TrainError(
+        "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
+        "mend chat_template in the model's folder, or take another base",
+    )  # fmt: skip
+
+
+def listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
+    """One error for all rows: each reason with its count and the first ids."""
+
+    def lines() -> Iterator[str]:
+        for (_, reason), ids in faults.items():
+            more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+            yield f"{len(ids)} record{'s' if len(ids) > 1 else ''}: {reason}: {', '.join(ids[:_MOST_NAMED])}{more}"
+
+    code = next(iter(faults))[0]
+    hints = {
+        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
+        "E925 too-long": "raise max_length, or set on_too_long to cut or skip; both are counted",
+    }
+    return TrainError(code, "\n  ".join(lines()), hints.get(code, "train preview shows a record token by token"))
