@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import traceback
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -38,7 +39,7 @@ _CONTEXT.set_forkserver_preload(
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
 EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
 Outcome = tuple[str, Any]
-"""("done", result), ("failed", code and message of a TrainError) or ("ended", exit code)."""
+"""("done", result), ("failed", code and message of a TrainError), ("ended", exit code) or ("broken", traceback)."""
 
 
 def train(
@@ -172,5 +173,7 @@ def _as_rank(
         end.send(("failed", (error.code, error.message)))
     except SystemExit as error:
         end.send(("ended", error.code))
+    except Exception:  # noqa: BLE001 - whatever it is, the test shall see it
+        end.send(("broken", traceback.format_exc()))
     # Nothing of the server is to be tidied up here, and ranks that failed must not wait for the others.
     os._exit(0)
