@@ -129,8 +129,8 @@ class Sharded:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
         fully_shard(model, mesh=mesh, reshard_after_forward=False)
-        # Named, not learnt: FSDP2 would take the order of the backward pass from every forward pass before it, also from
-        # those with which one rank measures and others do not, and ranks that gather different blocks wait for ever.
+        # Named, not learnt: FSDP2 takes the order of gathering from all forward passes before, also from those with
+        # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
         for before, block in pairwise([model, *self.blocks]):
             block.set_modules_to_backward_prefetch([before])
         model.set_modules_to_backward_prefetch(self.blocks[-1:])
