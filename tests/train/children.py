@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import socket
+import traceback
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -25,6 +26,7 @@ from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.cli import cli
 from train.errors import TrainError
 from train.loop import FitResult, ValidationScore, fit, trained_tensors
+from train.loss import nll_per_example
 from train.model import add_lora
 from train.ranks import ALONE, Ranks, Way, joined, write_shards
 from train.recipe import effective
@@ -37,8 +39,9 @@ _CONTEXT.set_forkserver_preload(
 )
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
 EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
+_PATIENCE = 60
 Outcome = tuple[str, Any]
-"""("done", result), ("failed", code and message of a TrainError) or ("ended", exit code)."""
+"""("done", result), ("failed", code and message of a TrainError), ("ended", exit code) or ("broken", traceback)."""
 
 
 def train(
@@ -83,6 +86,20 @@ def train_as_rank(
     with joined() as ranks:
         weights, result = train(run, changes, ranks=ranks, way=way, resume=resume, dtype=dtype)
         return {name: tensor.numpy() for name, tensor in weights.items()}, result
+
+
+def train_while_one_measures(run: Path) -> int:
+    """Train in shards, where the first rank alone computes something between steps; return the last step."""
+    with joined() as ranks:
+        model = make_model()
+
+        def validate(_step: int) -> ValidationScore:
+            if ranks.is_first:
+                nll_per_example(model, EXAMPLES[:2])
+            return ValidationScore(None, 1.0)
+
+        recipe = effective({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
+        return fit(model, EXAMPLES, recipe, run, validate=validate, ranks=ranks, way="fsdp").step
 
 
 def train_with_a_signal(run: Path, way: Way) -> int | None:
@@ -155,7 +172,7 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, per_node
         children.append(start(_as_rank, environment, theirs, function, arguments))
         theirs.close()
         ends.append(ours)
-    outcomes = [end.recv() if end.poll(60) else ("lost", None) for end in ends]
+    outcomes = [end.recv() if end.poll(_PATIENCE) else ("lost", None) for end in ends]
     for child in children:
         child.join(10)
         child.kill()
@@ -172,5 +189,7 @@ def _as_rank(
         end.send(("failed", (error.code, error.message)))
     except SystemExit as error:
         end.send(("ended", error.code))
+    except Exception:  # noqa: BLE001 - whatever it is, the test shall see it
+        end.send(("broken", traceback.format_exc()))
     # Nothing of the server is to be tidied up here, and ranks that failed must not wait for the others.
     os._exit(0)

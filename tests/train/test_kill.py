@@ -16,7 +16,7 @@ from train.checkpoint import MANIFEST, newest_verified
 
 KILLS = int(os.environ.get("PAIRSMITH_KILLS", "20"))
 """How often; every night 200."""
-STEPS_A_KILL = 4
+STEPS_A_KILL = 2
 CHANGES: dict[str, Any] = {
     "method": "lora", "lora": {"dropout": 0.2}, "batch_size": 4, "max_steps": KILLS * STEPS_A_KILL,
 }  # fmt: skip

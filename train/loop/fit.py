@@ -126,7 +126,7 @@ def fit(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )
         progress = Progress(len(steps))
-        while run.state.step < len(steps) and (code := stopped()) is None and run.state.guarded is None:
+        while run.state.step < len(steps) and stopped() is None and run.state.guarded is None:
             run.step(events, progress)
             run.look(events, validate, is_stopping=stopped() is not None)
         code = stopped()

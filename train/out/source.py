@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +107,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         torch.set_num_threads(recipe.threads)
     _, renderer = open_renderer(opened.path, recipe, folder=folder)
     tokenizer, reads = renderer.tokenizer, read_length(recipe.base, folder=folder)
-    words = tokenizer.backend_tokenizer.to_str() + renderer.template
-    if hashlib.sha256(words.encode()).hexdigest() != record["facts"]["tokenizer and template"]:
+    if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
     return Source(run, record, recipe, folder, report, opened, categories, reads, renderer, tuned, tuned_answers)

@@ -104,7 +104,8 @@ def joined() -> Iterator[Ranks]:
 
     CUDA ranks take the GPU of their LOCAL_RANK and reduce tensors with NCCL, all else goes over gloo. An error on any
     rank ends all: the first that fails says it, the others end quietly with its exit code or by torchrun's signal.
-    NCCL and several nodes were never run by us, only gloo on one machine.
+    NCCL and several machines were never run by us, only gloo on one. After a signal torchrun kills what has not ended
+    in 30 seconds; TORCH_ELASTIC_SHUTDOWN_TIMEOUT gives a long step and its checkpoint more.
 
     Raises TrainError "E941 no-device" where a node has more ranks than GPUs, "E949 bad-launch" where the environment
     tells of ranks but not all about them.

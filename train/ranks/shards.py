@@ -44,7 +44,6 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     Raises KeyError for a name that no file has, and ValueError for one of another shape.
     """
-    import torch.distributed as dist
     from torch.distributed.checkpoint.state_dict_loader import load
 
     reader = _storage("HuggingFaceStorageReader")(str(folder))
@@ -52,10 +51,11 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in tensors.items():
         if tuple(found[name].size) != tuple(tensor.shape):
             raise ValueError(f"{name} has the shape {tuple(found[name].size)}, not {tuple(tensor.shape)}")
+    is_alone = not any(hasattr(tensor, "full_tensor") for tensor in tensors.values())
     with warnings.catch_warnings():
-        # One process reads for itself, and knows it.
+        # A rank reads whole tensors for itself, and knows it; for shards all ranks read together.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        load(dict(tensors), storage_reader=reader, no_dist=not dist.is_initialized())
+        load(dict(tensors), storage_reader=reader, no_dist=is_alone)
 
 
 def _storage(name: str) -> type:

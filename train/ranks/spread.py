@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,6 +129,11 @@ class Sharded:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
         fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        # Named, not learnt: FSDP2 takes the order of gathering from all forward passes before, also from those with
+        # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
+        for before, block in pairwise([model, *self.blocks]):
+            block.set_modules_to_backward_prefetch([before])
+        model.set_modules_to_backward_prefetch(self.blocks[-1:])
         # The loss calls parts of the model, not its forward; to FSDP2 this method is a forward too.
         model.run_in_forward = MethodType(_call, model)
         register_fsdp_forward_method(model, "run_in_forward")

@@ -14,7 +14,7 @@ from train.compute import Meter
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
-from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights
+from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights, trained_tensors
 from train.model import load_base
 from train.plan import explained
 from train.predictions import Scored, write_whole
@@ -226,13 +226,19 @@ def _validation(model: Any, prepared: Prepared) -> Any:
 
 def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder: Path | None) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
-    if prepared.way == "ddp" or prepared.ranks.world == 1:
-        return model, _restore_best(model, run, result)
-    # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
-    fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
-    fresh = add_adapters(replace(prepared, model=fresh))
-    restore_weights(fresh, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
-    return fresh, _restore_best(fresh, run, result)
+    ranks, taken = prepared.ranks, result.step
+    if prepared.way != "ddp" and ranks.world > 1:
+        # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
+        fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
+        model = add_adapters(replace(prepared, model=fresh))
+        if ranks.is_first:
+            restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
+    if ranks.is_first:
+        taken = _restore_best(model, run, result)
+    # From the first, and not each from the disk, where one might find what another does not.
+    for weight in trained_tensors(model).values():
+        ranks.take_first(weight)
+    return model, taken
 
 
 def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
