@@ -106,7 +106,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
     _, renderer = open_renderer(opened.path, recipe, folder=folder)
-    tokenizer, reads = renderer.tokenizer, read_length(recipe.base, folder=folder)
+    reads = read_length(recipe.base, folder=folder)
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
