@@ -115,7 +115,7 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     placed = {} if batch.positions is None else {"position_ids": batch.positions}
     if has_plain_head(model):
         with packing(batch.packed):
-            hidden = _decoder(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+            hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         device = batch.ids.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -143,7 +143,7 @@ def has_plain_head(model: Any) -> bool:
 def _is_plain(model: Any) -> bool:
     inner = model.get_base_model() if is_lora(model) else model
     head = inner.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or _decoder(inner) is None:
+    if not isinstance(head, torch.nn.Linear) or decoder_of(inner) is None:
         return False
     vocabulary = head.weight.shape[0]
     ids = (
@@ -152,7 +152,7 @@ def _is_plain(model: Any) -> bool:
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = decoder_of(inner)(input_ids=ids, use_cache=False).last_hidden_state
         ours = functional.linear(
             hidden, head.weight.to(hidden.dtype), None if head.bias is None else head.bias.to(hidden.dtype)
         )
@@ -161,8 +161,9 @@ def _is_plain(model: Any) -> bool:
     return are_close(ours, theirs)
 
 
-def _decoder(inner: Any) -> Any:
-    """The model without its head."""
+def decoder_of(model: Any) -> Any:
+    """Return the model without its head, adapters included; None where it has no such part."""
+    inner = model.get_base_model() if is_lora(model) else model
     decoder = getattr(inner, inner.base_model_prefix, None)
     return decoder if decoder is not inner else None
 

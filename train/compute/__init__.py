@@ -7,8 +7,20 @@ from typing import Any
 from train.compute.attention import Packed, are_close, can_pack, pack, packing
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
+from train.compute.past import KeyValues, can_continue
 
-__all__ = ["Packed", "are_close", "can_pack", "fuse", "keep_freed_memory", "pack", "packing", "quicken"]
+__all__ = [
+    "KeyValues",
+    "Packed",
+    "are_close",
+    "can_continue",
+    "can_pack",
+    "fuse",
+    "keep_freed_memory",
+    "pack",
+    "packing",
+    "quicken",
+]
 
 
 def quicken(model: Any) -> Any:
