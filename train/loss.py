@@ -100,6 +100,9 @@ def linear_cross_entropy(
 
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
+    if not torch.is_grad_enabled():
+        # Else a weight that is trained at other times would have its gradient made here too.
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     # Autocast would cast the float32 softmax's inputs behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
         apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply

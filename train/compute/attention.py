@@ -24,7 +24,7 @@ from train.compute.branches import branch_blocks
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
-QUERIES = 256
+QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
 
 
