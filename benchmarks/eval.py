@@ -186,7 +186,9 @@ def table(task: str, dtype: str, num_examples: int, rounds: int) -> None:
     for side, runs in found.items():
         same = agreement(task, found["ours"][0]["scores"], runs[0]["scores"])
         ratio = seconds[side] / seconds["ours"]
-        print(f"| {task} {dtype} | {side} | {num_examples / seconds[side]:.1f} | {ratio:.1f} | {same:.0%} |", flush=True)
+        print(
+            f"| {task} {dtype} | {side} | {num_examples / seconds[side]:.1f} | {ratio:.1f} | {same:.0%} |", flush=True
+        )
         if dtype == "float32" and same < 1:
             raise SystemExit(f"{side}: {1 - same:.0%} of the scores are not ours")
 

@@ -14,8 +14,10 @@ import torch
 
 from train.batch import Batch, by_length
 from train.compute import can_continue, pack
+from train.data import Row
+from train.errors import TrainError
 from train.loss import nll_per_example, supervised_loss
-from train.render import Example
+from train.render import Example, Renderer, RowFault
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,24 @@ class Question:
 
     prompt: Sequence[int]
     options: Sequence[Sequence[int]]
+
+
+def questions(renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+    """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
+
+    Raises:
+        TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    """
+    found = []
+    for row, choices in asked:
+        try:
+            pairs = [renderer.option(row, choice) for choice in choices]
+            if any(prompt != pairs[0][0] for prompt, _ in pairs):
+                raise RowFault("the chat template writes the prompt otherwise for each choice")
+        except RowFault as fault:
+            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
+        found.append(Question(pairs[0][0], [option for _, option in pairs]))
+    return found
 
 
 def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:

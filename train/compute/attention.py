@@ -28,7 +28,6 @@ QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
 
 
-
 @dataclass(frozen=True)
 class Packed:
     """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device).
@@ -64,12 +63,11 @@ class _Reading(NamedTuple):
     past: Past | None
 
 
-_reading: ContextVar[_Reading] = ContextVar("reading", default=_Reading(None, None))
+_NOTHING = _Reading(None, None)
+_reading: ContextVar[_Reading] = ContextVar("reading", default=_NOTHING)
 
 
-def pack(
-    lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()
-) -> Packed:
+def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
     """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     return Packed(tuple(lengths), starts.to(device, non_blocking=True), tuple(map(tuple, branches)))
@@ -82,7 +80,7 @@ def packing(packed: Packed | None, past: Past | None = None) -> Iterator[None]:
     ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
     from there.
     """
-    token = _reading.set(_Reading(packed, past))
+    token = _reading.set(_NOTHING if packed is None and past is None else _Reading(packed, past))
     try:
         yield
     finally:
@@ -166,7 +164,7 @@ def _register() -> None:
 
     def mask(*arguments: Any, **named: Any) -> Any:
         # transformers would notice the packing by the positions, and build a dense mask for it.
-        return sdpa_mask(*arguments, **named) if _reading.get() == (None, None) else None
+        return sdpa_mask(*arguments, **named) if _reading.get() is _NOTHING else None
 
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, mask)

@@ -164,7 +164,7 @@ def _branched(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Read twelve tokens with two branches of two and three, and return the last two logits of each."""
     positions = torch.tensor([*range(12), 12, 13, 12, 13, 14], device=ids.device)[None]
     with packing(pack([17], ids.device, [(2, 3)])):
-        logits = model(input_ids=ids[None, :17], position_ids=positions, use_cache=False).logits[0]
+        logits: torch.Tensor = model(input_ids=ids[None, :17], position_ids=positions, use_cache=False).logits[0]
     return logits[[12, 13, 15, 16]]
 
 

@@ -44,9 +44,7 @@ def generate(
         decode = packed.decode if packed.can_decode(model) else padded.decode
         for group in by_length([len(prompts[place]) + limits[place] for place in able], batch_tokens):
             batch = [able[number] for number in group]
-            done = decode(
-                model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids)
-            )
+            done = decode(model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids))
             for place, (ids, is_stopped) in zip(batch, done, strict=True):
                 found[place] = Generated(ids, is_stopped)
     finally:

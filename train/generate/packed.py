@@ -47,9 +47,9 @@ def decode(
         answers.keep(order)
         ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
         with packing(None, past):
-            hidden = decoder(
-                input_ids=ids[:, None], position_ids=past.positions, use_cache=False
-            ).last_hidden_state[:, 0]
+            hidden = decoder(input_ids=ids[:, None], position_ids=past.positions, use_cache=False).last_hidden_state[
+                :, 0
+            ]
         past.grow()
 
 

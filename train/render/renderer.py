@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from train.errors import TrainError
@@ -47,6 +48,7 @@ class Renderer:
         # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
         self._examples: dict[int, tuple[Row, Example]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
+        self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self.conversations = Conversations(safe_template(self.template, tokens))
@@ -128,6 +130,31 @@ class Renderer:
             turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
             reference = row.messages[last_answer(row.messages)]["content"] or ""
             known = self._prompts[id(row)] = row, Prompt(row.id, self._encode(layout, [turn])[1].ids, reference)
+        return known[1]
+
+    def option(self, row: Row, text: str) -> tuple[list[int], list[int]]:
+        """Return what the last answer is generated from, and the tokens of ``text`` as that answer, without its end.
+
+        Raises RowFault (a TrainError), also where both together are longer than max_length.
+        """
+        known = self._options.get((id(row), text))
+        if known is None:
+            assert row.messages is not None, "raw text has no answer"
+            answer = {"role": "assistant", "content": text}
+            changed = replace(row, messages=[*row.messages[: last_answer(row.messages)], answer])
+            self._refuse_control(changed)
+            messages = prepared(changed.messages or [], self.template)
+            layout = self.conversations.layout(messages, row.tools)
+            turn = self.turns.find(messages, row.tools, layout, len(messages) - 1, is_last=True)
+            encoded, opening = self._encode(layout, [turn])
+            first = len(opening.ids)
+            spans = zip(encoded.ids[first:], encoded.offsets[first:], strict=True)
+            ids = [token for token, (begin, _) in spans if begin < turn.stop]
+            if not ids:
+                raise RowFault(f"the choice {text!r} has no token of its own")
+            if first + len(ids) > (self.max_length or first + len(ids)):
+                raise RowFault(f"with the choice {text!r} longer than max_length {self.max_length}", "E925 too-long")
+            known = self._options[id(row), text] = row, (opening.ids, ids)
         return known[1]
 
     def decode(self, ids: Sequence[int]) -> str:

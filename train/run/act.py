@@ -15,6 +15,7 @@ from train.plan import make_plan
 from train.predictions import Scored, write_whole
 from train.recipe import Recipe, recipe_toml
 from train.report import Report, Run, table
+from train.run.base_results import forget, key_of, recall, remember
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
@@ -29,12 +30,14 @@ def run_dataset(
     is_resumed: bool = False,
     is_forced: bool = False,
     is_dry: bool = False,
+    is_cached: bool = True,
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. Raises TrainError as `prepare`, `fit` and
+    where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured
+    although that was done before. Raises TrainError as `prepare`, `fit` and
     `publish` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
@@ -49,8 +52,7 @@ def run_dataset(
         say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
         return Exit.OK
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
-    say.talk(f"run {say.visible(run.name)}: measuring the base")
-    base = _measured(prepared.model, prepared, folder)
+    base = _measured_base(prepared, run, folder, is_cached=is_cached)
     model = add_adapters(prepared)
     say.talk("plan: " + _plan(model, prepared))
     result = _fitted(model, prepared, run, checkpoint, record)
@@ -67,6 +69,7 @@ def run_dataset(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
         run=_for_report(run, prepared, result, record), folder=run,
     )  # fmt: skip
+    forget(run)
     saved = save_tuned(model, prepared, report, run)
     write_run(
         run,
@@ -180,6 +183,17 @@ def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Score
     return evaluate_splits(
         model, prepared.renderer, prepared.dataset, prepared.categories, recipe, general=general_path(recipe, folder)
     )
+
+
+def _measured_base(prepared: Prepared, run: Path, folder: Path | None, *, is_cached: bool) -> list[Scored]:
+    """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
+    key = key_of(prepared, general_path(prepared.recipe, folder))
+    base = recall(run, key, is_cached=is_cached)
+    if base is None:
+        say.talk(f"run {say.visible(run.name)}: measuring the base")
+        base = _measured(prepared.model, prepared, folder)
+        remember(run, key, base, is_cached=is_cached)
+    return base
 
 
 def _plan(model: Any, prepared: Prepared) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
+from train.choices import questions
 from train.compute import can_pack
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
-from train.evaluate import CategorySpec, category_specs, readable_general
+from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
 from train.model import add_lora, eos_ids, find_base, load_base, pick_dtype, pick_threads
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Renderer
@@ -72,7 +73,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset.splits["train"])
-    _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    _check_evaluation(renderer, dataset, categories, general_path(recipe, folder))
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, tokenizer, renderer, steps, base_path, device)
@@ -151,9 +152,16 @@ def _examples(renderer: Renderer, rows: list[Row]) -> list[Example]:
     return rendered.examples
 
 
-def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> None:
+def _check_evaluation(
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
+) -> None:
     """Rows that could not be evaluated after the training must be known before it."""
-    if not sum(len(renderer.examples(dataset.splits[split]).examples) for split in ("validation", "test")):
+    kept = {
+        example.id for split in ("validation", "test") for example in renderer.examples(dataset.splits[split]).examples
+    }
+    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in kept]
+    questions(renderer, asked_by_choice(rows, categories))
+    if not kept:
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",
