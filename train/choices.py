@@ -63,7 +63,7 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
     model.eval()
     found: dict[int, list[float]] = {}
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
                 chosen = [questions[place] for place in group]
                 batch = _branched(chosen, device)

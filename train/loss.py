@@ -179,7 +179,7 @@ def nll_per_example(
     was_training = model.training
     model.eval()
     found: dict[int, Nll] = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         is_packed = can_pack(model)
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]

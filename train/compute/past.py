@@ -59,19 +59,22 @@ class KeyValues:
         values[self._rows, :, self.positions[:, 0]] = value[:, :, 0].to(values.dtype)
         asked = (query * scale).to(keys.dtype).view(num, groups, heads // groups, width)
         with torch.autocast(query.device.type, enabled=False):
-            # Heads of one group ask the same keys, so those are never repeated.
-            scores = asked @ keys[:num, :, : self._reach].transpose(2, 3)
-            share = torch.softmax(scores.masked_fill_(self._unseen(window), -torch.inf), -1)
+            # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes, in
+            # bfloat16, a third of the time of queries times keys.
+            scores = (keys[:num, :, : self._reach] @ asked.transpose(2, 3)).transpose(2, 3).contiguous()
+            share = torch.softmax(scores.add_(self._unseen(window, scores.dtype)), -1)
             return (share @ values[:num, :, : self._reach]).view(num, 1, heads, -1)
 
-    def _unseen(self, window: int | None) -> torch.Tensor:
-        """Return [B, 1, 1, M] of the places that a row has not filled, or that its window has left behind."""
+    def _unseen(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Return [B, 1, 1, M]: -inf where a row has not come to, or where its window has left behind, else 0."""
         if window not in self._hidden:
             place = torch.arange(self._reach, device=self.device)[None]
             hidden = place > self.positions
             if window is not None:
                 hidden |= place <= self.positions - window
-            self._hidden[window] = hidden[:, None, None]
+            self._hidden[window] = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(
+                hidden, -torch.inf
+            )[:, None, None]
         return self._hidden[window]
 
     def grow(self) -> None:
