@@ -10,8 +10,8 @@ functions that its tasks call (`generate_until`, `loglikelihood`), at batch size
 that format as a whole, ours computes in it as `train run` does.
 
 "generation" is 32 new tokens, "loss" the likelihood of a long answer, "choices" four answers of 2 to 12 tokens to each
-question, "letters" four of one token, which is the case that lm-evaluation-harness itself shares. "same" says of how many examples
-the scores are the same: the texts, the likelihoods (to 1e-4 of themselves, in bfloat16 to 1e-2), the likeliest choice.
+question, "letters" four of one token, which is the case that lm-evaluation-harness itself shares. "same" says of how
+many examples the scores are the same: texts, likelihoods (to 1e-4 of themselves, in bfloat16 to 1e-2), choices.
 In float32 that must be all, or the script fails; in bfloat16 greedy texts of a random model soon part.
 """
 

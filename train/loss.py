@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
-from train.compute import are_close, can_pack, packing
+from train.compute import are_close, can_pack, packing, reading_only
 from train.model import is_lora
 from train.render import Example
 
@@ -117,8 +117,9 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     inner = model.get_base_model() if is_lora(model) else model
     placed = {} if batch.positions is None else {"position_ids": batch.positions}
     if has_plain_head(model):
-        with packing(batch.packed):
-            hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+        decoder = decoder_of(inner)
+        with packing(batch.packed), reading_only(decoder, batch.rows):
+            hidden = decoder(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         device = batch.ids.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype

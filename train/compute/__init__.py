@@ -8,6 +8,7 @@ from train.compute.attention import Packed, are_close, can_pack, pack, packing
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
 from train.compute.past import KeyValues, can_continue
+from train.compute.rows import reading_only
 
 __all__ = [
     "KeyValues",
@@ -20,6 +21,7 @@ __all__ = [
     "pack",
     "packing",
     "quicken",
+    "reading_only",
 ]
 
 
