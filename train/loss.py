@@ -21,7 +21,7 @@ from train.compute import are_close, can_pack, packing, reading_only
 from train.model import is_lora
 from train.render import Example
 
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES, SCORING_CHUNK_BYTES = 256 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def linear_cross_entropy(
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
     if not torch.is_grad_enabled():
+        # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
+        chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
         # Else a weight that is trained at other times would have its gradient made here too.
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     # Autocast would cast the float32 softmax's inputs behind our back.
