@@ -1,7 +1,7 @@
 """What measuring a model costs on a CPU, beside lm-evaluation-harness on the same examples: CPU-seconds, one thread.
 
     pip install '.[bench]'
-    python benchmarks/eval.py [--tasks generation loss choices letters] [--dtypes float32 bfloat16] [--examples 48]
+    python benchmarks/eval.py [--tasks generation loss choices letters] [--dtypes float32 bfloat16] [--examples 64]
         [--rounds 3]
 
 Each measurement is a process of its own; ours and theirs take turns, and the median counts. All get the same model and
@@ -214,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
-    parser.add_argument("--examples", type=int, default=48)
+    parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", choices=SIDES, help="only this side, here, as a line of JSON")
     asked = parser.parse_args()
