@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from train import metrics
+from train.choices import option_nlls, questions
 from train.data import Dataset, Row
 from train.dynamics import Dynamic
 from train.errors import TrainError
@@ -21,6 +22,9 @@ from train.predictions import Scored, write_feedback, write_predictions
 from train.recipe import Recipe
 from train.render import Renderer, RowFault
 from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
+
+BY_LIKELIHOOD = "choice_logprob"
+"""The scorer for which nothing is generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,25 @@ class CategorySpec:
     is_default: bool
     contract: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def choices(self) -> Sequence[str]:
+        """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.name == BY_LIKELIHOOD else ()
+        return choices
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A greedy completion: its text, whether it ended by itself, and its length in tokens."""
+    """A greedy completion: its text, whether it ended by itself, and its length in tokens.
+
+    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
+    """
 
     id: str
     text: str
-    stopped: bool
+    stopped: bool | None
     num_new_tokens: int
+    logprobs: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,10 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
         try:
             metrics.discover()["contract"].check(contract)
             found[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if chosen == BY_LIKELIHOOD and not found[name].choices:
+                raise TrainError(
+                    "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
+                )
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
     return found
@@ -105,6 +123,28 @@ def predict(
     ]
 
 
+def asked_by_choice(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+    """Return the rows of which choices are compared, with their choices."""
+    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
+    return [(row, choices) for row, choices in each if choices]
+
+
+def choose(
+    model: Any, renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
+) -> list[Prediction]:
+    """Return for each row the likeliest of its choices, and the log-probabilities of all.
+
+    Raises:
+        TrainError: a row cannot be rendered with one of its choices.
+    """
+    nlls = option_nlls(model, questions(renderer, asked), batch_tokens=batch_tokens)
+    found = []
+    for (row, choices), each in zip(asked, nlls, strict=True):
+        likeliest = choices[min(range(len(each)), key=each.__getitem__)]
+        found.append(Prediction(row.id, likeliest, None, 0, tuple(-nll for nll in each)))
+    return found
+
+
 def score(
     rows: Sequence[Row],
     references: Mapping[str, str],
@@ -130,8 +170,10 @@ def score(
         spec = categories.get(row.category, default)
         scores: dict[str, float] = {}
         if prediction is not None:
-            scores = spec.metric.scores(prediction.text, reference, spec.options)
-            scores |= behaviour.scores(prediction.text, reference)
+            given = {"logprobs": prediction.logprobs} if prediction.logprobs else {}
+            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **given})
+            if prediction.stopped is not None:
+                scores |= behaviour.scores(prediction.text, reference)
             if spec.contract and (asked := _asked(row)) is not None:
                 scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": asked})
         found.append(
@@ -163,7 +205,9 @@ def evaluate_model(
     split: str,
     is_generating: bool = True,
 ) -> list[Scored]:
-    """Return what the model makes of ``rows``: likelihoods of all, and scored greedy answers where that is asked for.
+    """Return what the model makes of ``rows``: likelihoods of all, and scored answers where those are asked for.
+
+    An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
     Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
     as it says; a skipped one has no result, so the lengths tell how many there were.
@@ -181,8 +225,12 @@ def evaluate_model(
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
-            predictions = predict(
-                model, renderer, rows, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=recipe.eval.batch_tokens
+            asked, most = asked_by_choice(rows, categories), recipe.eval.batch_tokens
+            predictions = choose(model, renderer, asked, batch_tokens=most)
+            chosen = {row.id for row, _ in asked}
+            written = [row for row in rows if row.id not in chosen]
+            predictions += predict(
+                model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
             )
     return score(rows, references, predictions, nlls, categories, split=split)
 

@@ -9,7 +9,8 @@ from train.data import Row
 from train.errors import TrainError
 
 SPLIT = "general"
-_OURS = Path(__file__).with_name("general.txt")
+SHIPPED = Path(__file__).with_name("general.txt")
+"""The text that is taken where a recipe names none."""
 _LONGEST = 1000
 
 
@@ -22,7 +23,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
     Raises:
         TrainError: E944 bad-general-text with file and line.
     """
-    source = path or _OURS
+    source = path or SHIPPED
     try:
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

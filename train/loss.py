@@ -17,11 +17,11 @@ import torch
 from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
-from train.compute import are_close, can_pack, packing
+from train.compute import are_close, can_pack, packing, reading_only
 from train.model import head_weight, is_lora
 from train.render import Example
 
-CHUNK_BYTES = 256 << 20
+CHUNK_BYTES, SCORING_CHUNK_BYTES = 256 << 20, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ def linear_cross_entropy(
     ``weights`` [S], float32, multiply each token's NLL in the sum; None is 1 for all.
     ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
     """
+    if not torch.is_grad_enabled():
+        # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
+        chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
+        # Else a weight that is trained at other times would have its gradient made here too.
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     # Autocast would cast the float32 softmax's inputs behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
         apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply
@@ -126,8 +131,9 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     inner = model.get_base_model() if is_lora(model) else model
     placed = {} if batch.positions is None else {"position_ids": batch.positions}
     if has_plain_head(model):
-        with packing(batch.packed):
-            hidden = _decoder(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+        decoder = decoder_of(inner)
+        with packing(batch.packed), reading_only(decoder, batch.rows):
+            hidden = decoder(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         device = batch.ids.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -157,7 +163,7 @@ def _is_plain(model: Any) -> bool:
     inner = model.get_base_model() if is_lora(model) else model
     head = inner.get_output_embeddings()
     # Rows of new tokens are trained in a wrapper around the head.
-    if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or _decoder(inner) is None:
+    if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or decoder_of(inner) is None:
         return False
     weight, bias = head_weight(head), getattr(head, "bias", None)
     vocabulary = weight.shape[0]
@@ -167,15 +173,16 @@ def _is_plain(model: Any) -> bool:
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        hidden = _decoder(inner)(input_ids=ids, use_cache=False).last_hidden_state
+        hidden = decoder_of(inner)(input_ids=ids, use_cache=False).last_hidden_state
         ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
         theirs = inner(input_ids=ids, use_cache=False).logits
     model.train(was_training)
     return are_close(ours, theirs)
 
 
-def _decoder(inner: Any) -> Any:
-    """The model without its head."""
+def decoder_of(model: Any) -> Any:
+    """Return the model without its head, adapters included; None where it has no such part."""
+    inner = model.get_base_model() if is_lora(model) else model
     decoder = getattr(inner, inner.base_model_prefix, None)
     return decoder if decoder is not inner else None
 
@@ -188,7 +195,7 @@ def nll_per_example(
     was_training = model.training
     model.eval()
     found: dict[int, Nll] = {}
-    with torch.inference_mode():
+    with torch.no_grad():
         is_packed = can_pack(model)
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]

@@ -18,6 +18,12 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one measured, or leaves anything behind."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``bases(model kind, tokenizer kind)`` is a saved base, made once."""

@@ -218,3 +218,24 @@ def test_a_compiled_run_is_the_plain_one(
     finally:
         torch.compiler.set_stance("default")
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
+def test_only_what_is_read_of_the_last_layer_is_computed(kind: str, is_packed: bool, examples: list[Example]) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4)
+    model = quicken(GPT2LMHeadModel(config).eval() if kind == "gpt2" else make_model(kind))
+    batch = collate(examples, is_packed=is_packed)
+    _, expected = supervised_loss(model, batch)
+    seen: list[int] = []
+    if kind != "gpt2":
+        gated = model.model.layers[-1].mlp
+        gated.down_proj.register_forward_hook(lambda _module, given, _made: seen.append(given[0].numel() // 64))
+    with torch.no_grad():
+        _, found = supervised_loss(model, batch)
+    assert torch.allclose(found, expected, atol=1e-5)
+    # The packed row is read once, and so is the padded one; the head was tried before.
+    assert seen == ([] if kind == "gpt2" else [len(batch.rows)])
+    # Nothing stays behind.
+    assert torch.allclose(supervised_loss(model, batch)[1], expected, atol=1e-5)

@@ -7,10 +7,10 @@ import math
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tiny import louder, one_by_one
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from train.data import Row, open_dataset
@@ -28,29 +28,6 @@ from train.report import Run, recompute
 RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 12, "batch_tokens": 300}})
 
 
-def _louder(model: Any) -> Any:
-    """Random weights four times as large: the argmax is clear, and outputs differ from prompt to prompt."""
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.mul_(4)
-    return model.eval()
-
-
-def _one_by_one(model: Any, prompt: list[int], new: int, stop: list[int]) -> tuple[list[int], bool]:
-    """What transformers itself generates from one prompt."""
-    with torch.no_grad():
-        out = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            max_new_tokens=new,
-            do_sample=False,
-            eos_token_id=stop,
-            pad_token_id=0,
-        )[0].tolist()[len(prompt) :]
-    stopped = bool(out) and out[-1] in stop
-    return (out[:-1] if stopped else out), stopped
-
-
 def _prompts(vocabulary: int, num: int = 30) -> list[list[int]]:
     rng = random.Random(4)
     return [[rng.randrange(3, vocabulary) for _ in range(rng.randint(1, 40))] for _ in range(num)]
@@ -64,17 +41,17 @@ def test_batched_decoding_is_one_by_one_decoding(bases: Callable[..., Path], kin
         config = GPT2Config(
             vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=256, bos_token_id=None, eos_token_id=None
         )
-        model = _louder(GPT2LMHeadModel(config))
+        model = louder(GPT2LMHeadModel(config))
     else:
-        model = _louder(load_base(str(bases(kind)), device="cpu")[0])
+        model = louder(load_base(str(bases(kind)), device="cpu")[0])
     prompts, stop = _prompts(400), [7, *range(20, 50)]
     got = generate(model, prompts, max_new_tokens=16, stop_ids=stop, batch_tokens=batch_tokens)
-    assert [(one.ids, one.stopped) for one in got] == [_one_by_one(model, prompt, 16, stop) for prompt in prompts]
+    assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 16, stop) for prompt in prompts]
     assert len({tuple(one.ids) for one in got}) > 10, "the prompts must matter"
     assert 0 < sum(one.stopped for one in got) < len(got)
 
 
-def test_a_real_model_is_decoded_as_one_by_one(shared: Path) -> None:
+def test_a_real_model_is_decoded_asone_by_one(shared: Path) -> None:
     folder = shared / "models/stories260k"
     if not (folder / "config.json").exists():
         pytest.skip("needs the public model stories260k")
@@ -82,7 +59,7 @@ def test_a_real_model_is_decoded_as_one_by_one(shared: Path) -> None:
     starts = ["Once upon a time", "Tom and Lily", "The dog", "One day, a small girl named Mia went", "A"]
     prompts = [tokenizer(start)["input_ids"] for start in starts]
     got = generate(model, prompts, max_new_tokens=40, stop_ids=[2], batch_tokens=4096)
-    assert [(one.ids, one.stopped) for one in got] == [_one_by_one(model, prompt, 40, [2]) for prompt in prompts]
+    assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 40, [2]) for prompt in prompts]
     assert " " in tokenizer.decode(got[0].ids)
 
 
@@ -114,7 +91,7 @@ def test_likelihoods_are_those_of_plain_cross_entropy(bases: Callable[..., Path]
 
 def test_answers_are_generated_scored_and_kept_in_order(bases: Callable[..., Path], dataset: Path) -> None:
     model, tokenizer = load_base(str(bases()), device="cpu")
-    renderer = Renderer(_louder(model) and tokenizer, "sft", 256)
+    renderer = Renderer(louder(model) and tokenizer, "sft", 256)
     rows = open_dataset(dataset).splits["test"]
     said = predict(model, renderer, rows, max_new_tokens=12, batch_tokens=300)
     specs = category_specs({"cats": {"scorer": "exact"}, "dogs": {}})
@@ -123,7 +100,7 @@ def test_answers_are_generated_scored_and_kept_in_order(bases: Callable[..., Pat
     for one, prediction, row in zip(scored, said, rows, strict=True):
         prompt = renderer.prompt(row)
         assert prompt is not None
-        ids, stopped = _one_by_one(model, prompt.ids, 12, renderer.stop_ids)
+        ids, stopped = one_by_one(model, prompt.ids, 12, renderer.stop_ids)
         assert (prediction.text, prediction.stopped) == (one.text, one.stopped) == (renderer.decode(ids), stopped)
         assert row.messages is not None
         assert one.reference == row.messages[-1]["content"]
@@ -207,7 +184,7 @@ def test_a_run_is_published_and_can_be_computed_again(
     renderer = Renderer(tokenizer, "sft", 256)
     opened, specs = open_dataset(dataset), category_specs({"cats": {"scorer": "exact"}})
     base = evaluate_splits(model, renderer, opened, specs, RECIPE)
-    tuned = evaluate_splits(_louder(model), renderer, opened, specs, RECIPE)
+    tuned = evaluate_splits(louder(model), renderer, opened, specs, RECIPE)
     report = publish(
         base, tuned, dataset=opened, categories=specs, recipe=RECIPE, run=Run(id="r"), folder=tmp_path / "run"
     )

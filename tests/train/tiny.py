@@ -173,3 +173,26 @@ def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:
     return hashlib.sha256(
         save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
     ).hexdigest()
+
+
+def louder(model: Any) -> Any:
+    """Random weights four times as large: the argmax is clear, and outputs differ from prompt to prompt."""
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.mul_(4)
+    return model.eval()
+
+
+def one_by_one(model: Any, prompt: list[int], new: int, stop: list[int]) -> tuple[list[int], bool]:
+    """What transformers itself generates from one prompt."""
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=new,
+            do_sample=False,
+            eos_token_id=stop,
+            pad_token_id=0,
+        )[0].tolist()[len(prompt) :]
+    stopped = bool(out) and out[-1] in stop
+    return (out[:-1] if stopped else out), stopped

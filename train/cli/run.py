@@ -14,6 +14,7 @@ from train.cli import takes_a_recipe
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; default runs/DATE-a.")
 @click.option("--resume", is_flag=True, help="Go on with a stopped run from its newest whole checkpoint.")
 @click.option("--force", is_flag=True, help='Resume although facts changed; the run is recorded as "not exact".')
+@click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured on the same records.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 @click.option(
     "--report-to", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow", "trackio"]),
@@ -27,6 +28,7 @@ def command(
     out: Path | None,
     resume: bool,
     force: bool,
+    no_cache: bool,
     dry_run: bool,
     report_to: tuple[str, ...],
 ) -> int:
@@ -58,5 +60,5 @@ def command(
     recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
     return run_dataset(
         dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, report_to=report_to,
-        ranks=ranks,
+        is_cached=not no_cache, ranks=ranks,
     )  # fmt: skip

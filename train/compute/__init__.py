@@ -10,11 +10,15 @@ from train.compute.compiled import compile_layers, compiling
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
 from train.compute.meter import Meter, memory_limit
+from train.compute.past import KeyValues, can_continue
+from train.compute.rows import reading_only
 
 __all__ = [
+    "KeyValues",
     "Meter",
     "Packed",
     "are_close",
+    "can_continue",
     "can_pack",
     "checkpoint_activations",
     "compile_layers",
@@ -26,6 +30,7 @@ __all__ = [
     "pack",
     "packing",
     "quicken",
+    "reading_only",
 ]
 
 

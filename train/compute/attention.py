@@ -15,25 +15,30 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch.nn import functional
 
+from train.compute.branches import branch_blocks
+
 NAME = "pairsmith"
 """What transformers knows this attention by."""
-QUERIES = 256
+QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
-
-_packed: ContextVar[Packed | None] = ContextVar("packed", default=None)
 
 
 @dataclass(frozen=True)
 class Packed:
-    """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device)."""
+    """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device).
+
+    ``branches`` are, for each example, the lengths of the texts that its last tokens are: each goes on from what stands
+    before all of them, and sees none of the others.
+    """
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
+    branches: tuple[tuple[int, ...], ...] = ()
 
     @property
     def longest(self) -> int:
@@ -41,26 +46,52 @@ class Packed:
         return max(self.lengths)
 
 
-def pack(lengths: Sequence[int], device: torch.device | str = "cpu") -> Packed:
-    """Return the description of a row of examples of ``lengths``."""
+class Past(Protocol):
+    """What rows have read so far, a layer at a time."""
+
+    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Take the keys and values [K, N, D] of a packed row."""
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
+    ) -> torch.Tensor:
+        """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
+
+
+class _Reading(NamedTuple):
+    packed: Packed | None
+    past: Past | None
+
+
+_NOTHING = _Reading(None, None)
+_reading: ContextVar[_Reading] = ContextVar("reading", default=_NOTHING)
+
+
+def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
+    """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
     is_cuda = torch.device(device).type == "cuda"
-    return Packed(tuple(lengths), (starts.pin_memory() if is_cuda else starts).to(device, non_blocking=True))
+    where = (starts.pin_memory() if is_cuda else starts).to(device, non_blocking=True)
+    return Packed(tuple(lengths), where, tuple(map(tuple, branches)))
 
 
 @contextmanager
-def packing(packed: Packed | None) -> Iterator[None]:
-    """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does."""
-    token = _packed.set(packed)
+def packing(packed: Packed | None, past: Past | None = None) -> Iterator[None]:
+    """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
+
+    ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
+    from there.
+    """
+    token = _reading.set(_NOTHING if packed is None and past is None else _Reading(packed, past))
     try:
         yield
     finally:
-        _packed.reset(token)
+        _reading.reset(token)
 
 
 def packed_now() -> Packed | None:
     """Return what `packing` says here and now."""
-    return _packed.get()
+    return _reading.get().packed
 
 
 def can_pack(model: Any) -> bool:
@@ -123,8 +154,8 @@ def _register() -> None:
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
         scaling: float | None = None, sliding_window: int | None = None, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        packed = _packed.get()
-        if packed is None:
+        packed, past = _reading.get()
+        if packed is None and past is None:
             plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **others
             )
@@ -132,12 +163,17 @@ def _register() -> None:
         if others.get("softcap") is not None or others.get("s_aux") is not None:
             raise NotImplementedError("attention with soft caps or sinks")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if packed is None:
+            assert past is not None, "one of the two is there"
+            return past.attend(module.layer_idx, query, key, value, scale, sliding_window), None
+        if past is not None:
+            past.keep(module.layer_idx, key[0], value[0])
         mixed = _attend(query[0], key[0], value[0], packed, scale, sliding_window)
         return mixed.transpose(0, 1)[None], None
 
     def mask(*arguments: Any, **named: Any) -> Any:
         # transformers would notice the packing by the positions, and build a dense mask for it.
-        return None if _packed.get() is not None else sdpa_mask(*arguments, **named)
+        return sdpa_mask(*arguments, **named) if _reading.get() is _NOTHING else None
 
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, mask)
@@ -152,11 +188,11 @@ def _attend(
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     is_windowed = window is not None and window < packed.longest
     with torch.autocast(kind, enabled=False):
-        if kind == "cuda" and dtype != torch.float32 and (varlen := _varlen()):
+        if kind == "cuda" and dtype != torch.float32 and not packed.branches and (varlen := _varlen()):
             return varlen(query, key, value, packed, scale, window if is_windowed else None)
-        if kind == "cpu" or is_windowed:
+        if kind == "cpu" or is_windowed or packed.branches:
             apply: Callable[..., torch.Tensor] = _Blocks.apply
-            return apply(query, key, value, packed.lengths, scale, window if is_windowed else None)
+            return apply(query, key, value, _blocks(packed, window if is_windowed else None), scale)
         cut = [torch.split(tensor, list(packed.lengths), 1) for tensor in (query, key, value)]
         return torch.cat([_alone(q, k, v, scale) for q, k, v in zip(*cut, strict=True)], 1)
 
@@ -199,24 +235,22 @@ def _varlen() -> Callable[..., torch.Tensor] | None:
 
 
 class _Blocks(torch.autograd.Function):
-    """(queries [H, N, D], keys and values [K, N, D], lengths, scale, window) -> [H, N, D]; softmax in their format."""
+    """(queries [H, N, D], keys and values [K, N, D], blocks, scale) -> [H, N, D]; softmax in their format."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, lengths: tuple[int, ...], scale: float,
-        window: int | None,
-    ) -> torch.Tensor:  # fmt: skip
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blocks: list[Block], scale: float
+    ) -> torch.Tensor:
         heads, tokens, width = query.shape
         groups = len(key)
         # Heads of one group ask the same keys, so they are one matrix product.
         asked = (query * scale).view(groups, heads // groups, tokens, width)
         mixed = torch.empty(groups, heads // groups, tokens, value.shape[-1], dtype=query.dtype, device=query.device)
         weights = []
-        for first, start, stop in _blocks(lengths, window):
+        for first, start, stop, hidden in blocks:
             num, reach = stop - start, stop - first
             part = asked[:, :, start:stop].reshape(groups, -1, width)
             scores = (part @ key[:, first:stop].transpose(1, 2)).view(groups, -1, num, reach)
-            hidden = _hidden(num, reach, window)
             scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
             share = torch.softmax(scores, -1)
             mixed[:, :, start:stop] = (share.view(groups, -1, reach) @ value[:, first:stop]).view(
@@ -224,7 +258,7 @@ class _Blocks(torch.autograd.Function):
             )
             weights.append(share)
         ctx.save_for_backward(asked, key, value, mixed, *weights)
-        ctx.lengths, ctx.scale, ctx.window = lengths, scale, window
+        ctx.blocks, ctx.scale = blocks, scale
         return mixed.view(heads, tokens, -1)
 
     @staticmethod
@@ -235,7 +269,7 @@ class _Blocks(torch.autograd.Function):
         # d scores = weights * (d weights - delta): the row sums of a softmax's gradient (FlashAttention, section 3.1).
         delta = (d_mixed * mixed).sum(-1, keepdim=True)
         d_query, d_key, d_value = torch.empty_like(asked), torch.zeros_like(key), torch.zeros_like(value)
-        for share, (first, start, stop) in zip(weights, _blocks(ctx.lengths, ctx.window), strict=True):
+        for share, (first, start, stop, _) in zip(weights, ctx.blocks, strict=True):
             num, reach = stop - start, stop - first
             flat = share.view(groups, -1, reach)
             part = d_mixed[:, :, start:stop].reshape(groups, per_group * num, -1)
@@ -244,17 +278,26 @@ class _Blocks(torch.autograd.Function):
             d_scores = d_share.sub_(delta[:, :, start:stop]).mul_(share).view(groups, -1, reach)
             d_query[:, :, start:stop] = (d_scores @ key[:, first:stop]).view(groups, per_group, num, width)
             d_key[:, first:stop] += d_scores.transpose(1, 2) @ asked[:, :, start:stop].reshape(groups, -1, width)
-        return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None, None
+        return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None
 
 
-def _blocks(lengths: Sequence[int], window: int | None) -> Iterator[tuple[int, int, int]]:
-    """Give for each block of queries its first key, its first query, and where both end."""
+Block = tuple[int, int, int, torch.Tensor]
+"""Of a block of queries: its first key, its first query, where both end, and which of the last keys are hidden."""
+
+
+def _blocks(packed: Packed, window: int | None) -> list[Block]:
+    found: list[Block] = []
     begin = 0
-    for length in lengths:
-        for start in range(begin, begin + length, QUERIES):
+    for length, branches in zip(packed.lengths, packed.branches or ((),) * len(packed.lengths), strict=True):
+        trunk = length - sum(branches)
+        for start in range(begin, begin + trunk, QUERIES):
             first = begin if window is None else max(begin, start - window + 1)
-            yield first, start, min(start + QUERIES, begin + length)
+            stop = min(start + QUERIES, begin + trunk)
+            found.append((first, start, stop, _hidden(stop - start, stop - first, window)))
+        for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
+            found.append((begin, begin + start, begin + stop, hidden))
         begin += length
+    return found
 
 
 @lru_cache(maxsize=QUERIES * 2)

@@ -41,6 +41,11 @@ def _kind(module: Any) -> str | None:
     return "gated layers" if all(hasattr(module, part) for part in parts) else None
 
 
+def is_gated(module: Any) -> bool:
+    """Return whether ``module`` is a gated layer, which computes each token by itself."""
+    return _kind(module) == "gated layers"
+
+
 @torch.no_grad()
 def _is_the_same(module: Any, kind: str) -> bool:
     width = module.weight.shape[0] if kind == "norms" else module.gate_proj.in_features

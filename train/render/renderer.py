@@ -55,6 +55,7 @@ class Renderer:
         # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
         self._known: dict[int, tuple[Row, Examples, Mapping[str, int], int]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
+        self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
         tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self.conversations = Conversations(safe_template(self.template, tokens))
@@ -206,6 +207,28 @@ class Renderer:
         # A string of JSON is one of Jinja too.
         added = json.dumps(opening[len(text) :])
         return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
+
+    def option(self, row: Row, text: str) -> tuple[list[int], list[int]]:
+        """Return what the last answer is generated from, and the tokens of ``text`` as that answer, without its end.
+
+        Raises RowFault (a TrainError), also where both together are longer than max_length.
+        """
+        known = self._options.get((id(row), text))
+        if known is None:
+            assert row.messages is not None, "raw text has no answer"
+            answer = {"role": "assistant", "content": text}
+            changed = replace(row, messages=[*row.messages[: last_answer(row.messages)], answer])
+            located = self.located(changed)
+            encoded, opening = self._encode(located.layout, [located.turn])
+            first = len(opening.ids)
+            spans = zip(encoded.ids[first:], encoded.offsets[first:], strict=True)
+            ids = [token for token, (begin, _) in spans if begin < located.turn.stop]
+            if not ids:
+                raise RowFault(f"the choice {text!r} has no token of its own")
+            if first + len(ids) > (self.max_length or first + len(ids)):
+                raise RowFault(f"with the choice {text!r} longer than max_length {self.max_length}", "E925 too-long")
+            known = self._options[id(row), text] = row, (opening.ids, ids)
+        return known[1]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids: without control tokens, outer white space as it is."""

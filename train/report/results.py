@@ -259,7 +259,8 @@ def _bits_change(pairs: Pairs) -> Change | None:
 
 
 def _behaviour(pairs: Pairs) -> Behaviour | None:
-    sides = [[p[side] for p in pairs if p[0].text is not None and p[1].text is not None] for side in (0, 1)]
+    # A choice that was taken by likelihood is an answer, and was not written.
+    sides = [[p[side] for p in pairs if p[0].stopped is not None and p[1].stopped is not None] for side in (0, 1)]
     if not sides[0]:
         return None
 

@@ -21,6 +21,7 @@ from train.predictions import Scored, write_whole
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
 from train.report import Noise, Report, Run, table
+from train.run.base_results import forget, key_of, recall, remember
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
@@ -40,15 +41,16 @@ def run_dataset(
     is_forced: bool = False,
     is_dry: bool = False,
     report_to: Sequence[str] = (),
+    is_cached: bool = True,
     ranks: Ranks = ALONE,
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
-    where facts changed, ``is_dry`` stops before anything is written. ``report_to`` names trackers. Each of ``ranks``
-    calls this; the first writes. Raises TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950
-    run-exists" where ``run`` is in use.
+    where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured
+    although that was done before. ``report_to`` names trackers. Each of ``ranks`` calls this; the first writes. Raises
+    TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
         raise TrainError(
@@ -67,7 +69,7 @@ def run_dataset(
     record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
     ranks.barrier()
     try:
-        return _acted(prepared, run, checkpoint, record, folder, trackers)
+        return _acted(prepared, run, checkpoint, record, folder, trackers, is_cached=is_cached)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
@@ -75,12 +77,11 @@ def run_dataset(
 
 def _acted(
     prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], folder: Path | None,
-    trackers: Trackers,
+    trackers: Trackers, *, is_cached: bool,
 ) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
     ranks = prepared.ranks
-    say.talk(f"run {say.visible(run.name)}: measuring the base")
-    base = _measured(prepared.model, prepared, folder)
+    base = _measured_base(prepared, run, folder, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
@@ -131,6 +132,7 @@ def _finish(
         run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
         judged=judged,
     )  # fmt: skip
+    forget(run)
     saved = save_tuned(model, prepared, report, run)
     write_run(
         run,
@@ -290,6 +292,20 @@ def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Score
         )  # fmt: skip
     order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
     return together(prepared.ranks, scored, order)
+
+
+def _measured_base(prepared: Prepared, run: Path, folder: Path | None, *, is_cached: bool) -> list[Scored]:
+    """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
+    key = key_of(prepared, general_path(prepared.recipe, folder))
+    ranks = prepared.ranks
+    # The first decides for all: what is kept on one machine may be missing on another.
+    base: list[Scored] | None = ranks.from_first(recall(run, key, is_cached=is_cached) if ranks.is_first else None)
+    if base is None:
+        say.talk(f"run {say.visible(run.name)}: measuring the base")
+        base = _measured(prepared.model, prepared, folder)
+        if ranks.is_first:
+            remember(run, key, base, is_cached=is_cached)
+    return base
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
+from train.choices import questions
 from train.compute import can_pack, checkpoint_activations
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
-from train.evaluate import CategorySpec, category_specs, readable_general
+from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
 from train.judge import require_judge
 from train.model import (
     add_lora,
@@ -103,7 +104,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset)
-    measured = _check_evaluation(renderer, dataset, general_path(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, categories, general_path(recipe, folder))
     replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
@@ -221,9 +222,14 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     return examples
 
 
-def _check_evaluation(renderer: Renderer, dataset: Dataset, general: Path | None) -> list[Row]:
+def _check_evaluation(
+    renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
+) -> list[Row]:
     """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
-    if not sum(len(_rendered(renderer, dataset, split).examples) for split in ("validation", "test")):
+    kept = {example.id for split in ("validation", "test") for example in _rendered(renderer, dataset, split).examples}
+    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in kept]
+    questions(renderer, asked_by_choice(rows, categories))
+    if not kept:
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",

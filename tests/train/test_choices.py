@@ -1,0 +1,157 @@
+"""Options that share the reading of their question are as likely as each one read alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from tiny import KINDS, chat_row, louder, make_model, make_tokenizer, text_row
+from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+
+from train.choices import Question, option_nlls, questions
+from train.compute import attention, can_continue, quicken
+from train.errors import TrainError
+from train.evaluate import category_specs, evaluate_model
+from train.recipe import Recipe
+from train.render import Renderer
+
+SMALL = {
+    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
+CHOICES = ["red cat", "dog", "no"]
+
+
+def made(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "window":
+        return louder(MistralForCausalLM(MistralConfig(**SMALL, sliding_window=6, attn_implementation="sdpa")))
+    if kind == "capped":
+        return louder(Gemma2ForCausalLM(Gemma2Config(**SMALL, attn_implementation="eager")))
+    return louder(make_model(kind))
+
+
+def some_questions(num: int = 9) -> list[Question]:
+    rng = random.Random(5)
+
+    def ids(length: int) -> list[int]:
+        return [rng.randrange(3, 400) for _ in range(length)]
+
+    return [Question(ids(rng.randint(1, 40)), [ids(rng.randint(1, 9)) for _ in range(n % 5 + 1)]) for n in range(num)]
+
+
+def alone(model: Any, prompt: Any, option: Any) -> float:
+    with torch.no_grad():
+        log_p = model(torch.tensor([[*prompt, *option]])).logits[0].float().log_softmax(-1)
+    return -sum(float(log_p[len(prompt) + n - 1, token]) for n, token in enumerate(option))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "capped"])
+@pytest.mark.parametrize("batch_tokens", [1, 100, 10_000])
+def test_an_option_is_as_likely_as_when_it_is_read_alone(
+    kind: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "QUERIES", 16)
+    model = quicken(made(kind))
+    assert can_continue(model) == (kind != "capped")
+    found = option_nlls(model, some_questions(), batch_tokens=batch_tokens)
+    for question, nlls in zip(some_questions(), found, strict=True):
+        expected = [alone(model, question.prompt, option) for option in question.options]
+        assert nlls == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_a_question_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = quicken(made("qwen3"))
+    assert can_continue(model)
+    seen = []
+    embed = model.get_input_embeddings()
+    monkeypatch.setattr(
+        embed, "forward", lambda ids: seen.append(ids.numel()) or torch.nn.Embedding.forward(embed, ids)
+    )
+    option_nlls(model, [Question([5] * 30, [[6], [7, 8], [9] * 4])], batch_tokens=1000)
+    # The check of the head, made once for a model, and then the prompt with what follows but for the last tokens.
+    assert seen[-1] == 30 + 0 + 1 + 3
+
+
+def test_a_part_without_tokens_is_refused() -> None:
+    for question in (Question([], [[1]]), Question([1], [[2], []])):
+        with pytest.raises(ValueError, match="at least one token"):
+            option_nlls(None, [question], batch_tokens=100)
+    assert option_nlls(quicken(made("llama")), [], batch_tokens=100) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("has_control", [False, True])
+def test_a_choice_is_spelled_as_an_answer_without_its_end(kind: str, has_control: bool) -> None:
+    renderer = Renderer(make_tokenizer(kind), "sft", 256, allow_special_tokens=has_control)
+    row = chat_row("r", "the cat", "red cat", "who said no<|sep|>" if has_control else "who said no", "yes")
+    (question,) = questions(renderer, [(row, CHOICES)])
+    prompt = renderer.prompt(row)
+    assert prompt is not None
+    assert question.prompt == prompt.ids
+    assert [renderer.encoder.decode(option, has_control=True).strip() for option in question.options] == CHOICES
+    example = renderer.example(chat_row("r", *(m["content"] for m in (row.messages or [])[:3]), CHOICES[0]))
+    assert example.ids[: len(prompt.ids) + len(question.options[0])] == [*prompt.ids, *question.options[0]]
+
+
+def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
+    row = chat_row("r7", "who", "yes")
+    with pytest.raises(TrainError, match=r"record r7: the control token '<\|sep\|>'") as caught:
+        questions(Renderer(make_tokenizer(), "sft"), [(row, ["yes", "no<|sep|>"])])
+    assert caught.value.code == "E924 control-token-in-data"
+    short = len(Renderer(make_tokenizer(), "sft").example(row).ids)
+    with pytest.raises(TrainError, match="record r7: with the choice") as caught:
+        questions(Renderer(make_tokenizer(), "sft", short), [(row, ["yes", "the small dog ran far away"])])
+    assert caught.value.code == "E925 too-long"
+
+
+def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = quicken(made("qwen3"))
+    renderer = Renderer(make_tokenizer(), "sft", 256)
+    rows = [chat_row(f"r{n}", f"the {word}", CHOICES[n % 3]) for n, word in enumerate(["cat", "mat", "dog", "home"])]
+    rows += [chat_row("odd", "the mat", "maybe"), chat_row("free", "the dog", "no", category="other")]
+    rows.append(text_row("raw", "the small dog ran"))
+    specs = category_specs({"general": {"scorer": "choice_logprob", "options": {"choices": CHOICES}}})
+    found = {one.id: one for one in evaluate_model(model, renderer, rows, specs, RECIPE, split="test")}
+    for row in rows[:4]:
+        one, prompt = found[row.id], renderer.prompt(row)
+        assert prompt is not None
+        logprobs = [-alone(model, prompt.ids, renderer.option(row, choice)[1]) for choice in CHOICES]
+        best = CHOICES[logprobs.index(max(logprobs))]
+        per_byte = [value / len(choice) for value, choice in zip(logprobs, CHOICES, strict=True)]
+        right = CHOICES.index(one.reference)
+        assert (one.text, one.stopped, one.metric) == (best, None, "choice_logprob.accuracy")
+        assert one.score == float(best == one.reference)
+        assert dict(one.scores or {}) == pytest.approx(
+            {
+                "choice_logprob.accuracy": one.score,
+                "choice_logprob.above_chance": (one.score - 1 / 3) / (2 / 3),
+                "choice_logprob.logprob": logprobs[right],
+                "choice_logprob.accuracy_per_byte": float(per_byte.index(max(per_byte)) == right),
+                "choice_logprob.above_chance_per_byte": 1.0 if per_byte.index(max(per_byte)) == right else -0.5,
+                "choice_logprob.logprob_per_byte": per_byte[right],
+            },
+            rel=1e-5,
+        )
+    assert found["odd"].score is None
+    assert found["odd"].text in CHOICES
+    assert found["free"].stopped is not None
+    assert found["raw"].text is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs choices"),
+        ({"choices": ["yes"]}, "two texts or more"),
+        ({"choices": ["Yes", " yes"]}, "none of them twice"),
+        ({"choices": ["yes", " "]}, "not empty"),
+    ],
+)
+def test_choices_that_cannot_be_compared_are_known_before_training(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(TrainError, match=f"category 'orders': .*{told}") as caught:
+        category_specs({"orders": {"scorer": "choice_logprob", "options": options}})
+    assert caught.value.code == "E932 bad-metric-option"

@@ -1,0 +1,131 @@
+"""Prompts that are read end to end are continued as each alone would be, by models of many kinds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from tiny import louder, make_model, one_by_one
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from train.compute import KeyValues, can_continue, quicken
+from train.generate import generate, packed, padded
+from train.model import add_lora, base_weights
+from train.recipe import LoraRecipe
+
+SMALL = {
+    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+STOP = [7, *range(20, 50)]
+
+
+def made(kind: str) -> Any:
+    torch.manual_seed(0)
+    if kind == "window":
+        model = MistralForCausalLM(MistralConfig(**SMALL, head_dim=8, sliding_window=9, attn_implementation="sdpa"))
+    elif kind == "mixed windows":
+        layers = ["sliding_attention", "full_attention"]
+        model = Qwen2ForCausalLM(
+            Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=9, layer_types=layers)
+        )  # fmt: skip
+    elif kind == "learned positions":
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, eos_token_id=None))
+    else:
+        model = make_model(kind)
+    return louder(model)
+
+
+def prompts(num: int = 16) -> list[list[int]]:
+    rng = random.Random(3)
+    return [[rng.randrange(60, 400) for _ in range(rng.randint(1, 50))] for _ in range(num)]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "window", "mixed windows", "learned positions"])
+def test_each_continuation_is_that_of_its_prompt_alone(kind: str) -> None:
+    model = quicken(made(kind))
+    assert packed.can_decode(model)
+    got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)
+    expected = [one_by_one(model, prompt, 14, STOP) for prompt in prompts()]
+    assert [(one.ids, one.stopped) for one in got] == expected
+    # Rows must have left at different times, or nothing was moved.
+    assert len({len(one.ids) for one in got}) > 4
+
+
+def test_both_ways_of_decoding_agree() -> None:
+    model = quicken(made("llama"))
+    chosen, limits = prompts(), [3, 14] * 8
+    with torch.inference_mode():
+        assert packed.decode(model, chosen, limits, set(STOP)) == padded.decode(model, chosen, limits, set(STOP))
+
+
+@pytest.mark.parametrize("kind", ["capped", "dropping"])
+def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    if kind == "capped":
+        model: Any = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, attn_implementation="eager"))
+    else:
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
+    model = louder(model)
+    monkeypatch.setattr(packed, "decode", lambda *_: pytest.fail("it cannot"))
+    got = generate(model, prompts(5), max_new_tokens=6, stop_ids=STOP, batch_tokens=300)
+    assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
+
+
+def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
+    base = quicken(made("qwen3"))
+    alone = generate(base, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
+    tuned = add_lora(base, LoraRecipe(), dtype=torch.float32, seed=0)
+    with torch.no_grad():
+        for name, weights in tuned.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(std=1.0)
+    got = generate(tuned, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
+    expected = [one_by_one(tuned, prompt, 8, STOP) for prompt in prompts()]
+    assert [(one.ids, one.stopped) for one in got] == expected
+    assert got != alone
+    with base_weights(tuned):
+        assert generate(tuned, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500) == alone
+
+
+def test_bfloat16_reads_and_continues() -> None:
+    model = quicken(made("qwen3"))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
+    exact = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
+    # The first tokens agree where the likeliest one is clear, and it mostly is.
+    assert sum(a.ids[:1] == b.ids[:1] for a, b in zip(got, exact, strict=True)) > 12
+
+
+def test_a_model_whose_layers_have_no_number_is_not_continued() -> None:
+    model = made("llama")
+    for layer in model.model.layers:
+        del layer.self_attn.layer_idx
+    assert not can_continue(model)
+
+
+def test_rows_that_leave_give_their_place_to_the_last() -> None:
+    past = KeyValues([2, 1, 3, 1], 4)
+    keys = torch.arange(7.0).view(1, 7, 1)
+    past.keep(0, keys, -keys)
+    assert past.select([1, 3]) == [3, 1]
+    assert past.lengths == [1, 1]
+    one = torch.zeros(2, 1, 1, 1)
+    # One key each, and the new one of zero: both weigh the same under a query of zero.
+    mixed = past.attend(0, one, one, one, 1.0, None)
+    assert mixed.flatten().tolist() == [-6 / 2, -2 / 2]
+    past.grow()
+    assert past.lengths == [2, 2]
+    assert past.positions.tolist() == [[2], [2]]
+    assert past.attend(0, one, one, one, 1.0, 1).flatten().tolist() == [0, 0], "a window of one sees itself alone"

@@ -1,0 +1,127 @@
+"""How likely each of the answers is that a question offers: what they share, the question, is read once.
+
+B questions, N tokens of all of them and of their options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from train.batch import Batch, by_length
+from train.compute import can_continue, pack
+from train.data import Row
+from train.errors import TrainError
+from train.loss import nll_per_example, supervised_loss
+from train.render import Example, Renderer, RowFault
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the texts that may follow it, as token ids; none of them is empty."""
+
+    prompt: Sequence[int]
+    options: Sequence[Sequence[int]]
+
+
+def questions(renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+    """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
+
+    Raises:
+        TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    """
+    found = []
+    for row, choices in asked:
+        try:
+            pairs = [renderer.option(row, choice) for choice in choices]
+            if any(prompt != pairs[0][0] for prompt, _ in pairs):
+                raise RowFault("the chat template writes the prompt otherwise for each choice")
+        except RowFault as fault:
+            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
+        found.append(Question(pairs[0][0], [option for _, option in pairs]))
+    return found
+
+
+def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
+    """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
+
+    They are those of reading prompt and option alone, one by one.
+
+    Raises:
+        ValueError: a prompt or an option is empty.
+    """
+    if not all(question.prompt and all(question.options) for question in questions):
+        raise ValueError("a prompt and an option need at least one token")
+    if not can_continue(model):
+        return _one_by_one(model, questions, batch_tokens)
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    found: dict[int, list[float]] = {}
+    try:
+        with torch.no_grad():
+            for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
+                chosen = [questions[place] for place in group]
+                batch = _branched(chosen, device)
+                _, nll = supervised_loss(model, batch)
+                num_options = sum(len(question.options) for question in chosen)
+                sums = torch.zeros(num_options, dtype=torch.float64, device=device)
+                each = iter(sums.index_add_(0, batch.owners, nll.double()).tolist())
+                for place, question in zip(group, chosen, strict=True):
+                    found[place] = [next(each) for _ in question.options]
+    finally:
+        model.train(was_training)
+    return [found[place] for place in range(len(questions))]
+
+
+def _num_tokens(question: Question) -> int:
+    return len(question.prompt) + sum(len(option) - 1 for option in question.options)
+
+
+def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
+    """Lay out the questions end to end, each followed by its options without their last tokens, which predict none."""
+    ids: list[int] = []
+    positions: list[int] = []
+    rows: list[int] = []
+    for question in questions:
+        length = len(question.prompt)
+        last = len(ids) + length - 1
+        ids += question.prompt
+        positions += range(length)
+        for option in question.options:
+            # The first token of each is predicted by the same place, the last of the prompt.
+            rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
+            ids += option[:-1]
+            positions += range(length, length + len(option) - 1)
+    options = [option for question in questions for option in question.options]
+
+    def put(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(device)
+
+    return Batch(
+        ids=put([ids]),
+        rows=put(rows),
+        targets=put([token for option in options for token in option]),
+        owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
+        positions=put([positions]),
+        packed=pack(
+            [_num_tokens(question) for question in questions],
+            device,
+            [[len(option) - 1 for option in question.options] for question in questions],
+        ),
+    )
+
+
+def _one_by_one(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
+    """For models whose attention is their own: every option with a copy of its prompt."""
+    examples = [
+        Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
+        for question in questions
+        for option in question.options
+    ]
+    each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
+    return [[next(each).nll for _ in question.options] for question in questions]

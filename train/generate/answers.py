@@ -1,0 +1,36 @@
+"""The answers of a batch while they are written: which rows go on, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+class Answers:
+    """One answer for each of ``limits``, its most tokens; one of ``stop_ids`` ends an answer and is no part of it."""
+
+    def __init__(self, limits: Sequence[int], stop_ids: Collection[int]) -> None:
+        self._limits, self._stop_ids = limits, stop_ids
+        self._new: list[list[int]] = [[] for _ in limits]
+        self._stopped = [False] * len(limits)
+        self._live = list(range(len(limits)))
+
+    def take(self, tokens: Sequence[int]) -> list[int]:
+        """Add a token to the answer of each row and return the rows that go on."""
+        kept = []
+        for row, token in enumerate(tokens):
+            place = self._live[row]
+            if token in self._stop_ids:
+                self._stopped[place] = True
+                continue
+            self._new[place].append(token)
+            if len(self._new[place]) < self._limits[place]:
+                kept.append(row)
+        return kept
+
+    def keep(self, order: Sequence[int]) -> None:
+        """From now on the rows are these of the rows so far."""
+        self._live = [self._live[row] for row in order]
+
+    def done(self) -> list[tuple[list[int], bool]]:
+        """Return each answer's tokens and whether it was ended by a stop token."""
+        return list(zip(self._new, self._stopped, strict=True))

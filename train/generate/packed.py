@@ -1,0 +1,70 @@
+"""Decoding without padding: prompts are read end to end, and their rows then grow in one store of keys and values.
+
+B rows that are still written, N tokens of all prompts, H width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from train.compute import KeyValues, can_continue, pack, packing
+from train.generate.answers import Answers
+from train.loss import decoder_of, has_plain_head
+
+
+def can_decode(model: Any) -> bool:
+    """True where `decode` gives what the model itself gives; seen by trying, once for each model."""
+    return can_continue(model) and has_plain_head(model)
+
+
+def decode(
+    model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], stop_ids: set[int]
+) -> list[tuple[list[int], bool]]:
+    """Return the greedy continuation of each prompt, up to its limit, and whether a stop token ended it."""
+    decoder, head = decoder_of(model), _Head(model)
+    device = next(model.parameters()).device
+    lengths = [len(prompt) for prompt in prompts]
+    answers = Answers(limits, stop_ids)
+    longest = max(length + limit for length, limit in zip(lengths, limits, strict=True))
+    past = KeyValues(lengths, longest, device)
+    ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
+    ends = np.cumsum(lengths)
+    positions = torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)).to(device)
+    with packing(pack(lengths, device), past):
+        hidden = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False).last_hidden_state[0]
+    hidden = hidden[torch.from_numpy(ends - 1).to(device)]
+    while True:
+        tokens = head.likeliest(hidden)
+        kept = answers.take(tokens.tolist())
+        if not kept:
+            return answers.done()
+        order = past.select(kept)
+        answers.keep(order)
+        ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
+        with packing(None, past):
+            hidden = decoder(input_ids=ids[:, None], position_ids=past.positions, use_cache=False).last_hidden_state[
+                :, 0
+            ]
+        past.grow()
+
+
+class _Head:
+    """The model's plain head, its weights cast once and not at every step."""
+
+    def __init__(self, model: Any) -> None:
+        head = model.get_output_embeddings()
+        self._device = head.weight.device.type
+        is_cast = torch.is_autocast_enabled(self._device)
+        self._dtype = torch.get_autocast_dtype(self._device) if is_cast else head.weight.dtype
+        self._weight = head.weight.to(self._dtype)
+        self._bias = None if head.bias is None else head.bias.to(self._dtype)
+
+    def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the likeliest token [B] after each of ``hidden`` [B, H]."""
+        with torch.autocast(self._device, enabled=False):
+            return functional.linear(hidden.to(self._dtype), self._weight, self._bias).argmax(-1)
