@@ -123,8 +123,9 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
 def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part() -> None:
     fields = base_results._of_evaluation(Recipe())
     assert fields.keys() == {
-        "max_length", "on_too_long", "allow_special_tokens", "dtype", "device", "threads", "eval"
+        "max_length", "on_too_long", "allow_special_tokens", "new_tokens", "dtype", "device", "threads", "lora", "eval"
     }  # fmt: skip
+    assert fields["lora"].keys() == {"quantize"}
     assert fields["eval"].keys() == {"max_new_tokens", "batch_tokens"}
 
 

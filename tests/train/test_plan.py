@@ -228,6 +228,6 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
     monkeypatch.setattr(importlib.import_module("train.run.act"), "evaluate_splits", full)
-    done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast], standalone_mode=False)
+    done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
     assert done.exception.hint == "--set eval.batch_tokens=4096"

@@ -15,6 +15,7 @@ from torch.nn import functional
 from train.compute import KeyValues, can_continue, pack, packing
 from train.generate.answers import Answers
 from train.loss import decoder_of, has_plain_head
+from train.model import head_weight
 
 
 def can_decode(model: Any) -> bool:
@@ -58,11 +59,12 @@ class _Head:
 
     def __init__(self, model: Any) -> None:
         head = model.get_output_embeddings()
-        self._device = head.weight.device.type
+        weight, bias = head_weight(head), getattr(head, "bias", None)
+        self._device = weight.device.type
         is_cast = torch.is_autocast_enabled(self._device)
-        self._dtype = torch.get_autocast_dtype(self._device) if is_cast else head.weight.dtype
-        self._weight = head.weight.to(self._dtype)
-        self._bias = None if head.bias is None else head.bias.to(self._dtype)
+        self._dtype = torch.get_autocast_dtype(self._device) if is_cast else weight.dtype
+        self._weight = weight.to(self._dtype)
+        self._bias = None if bias is None else bias.to(self._dtype)
 
     def likeliest(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the likeliest token [B] after each of ``hidden`` [B, H]."""
