@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
 from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.loop import FitResult, ValidationScore, fit, restore_weights, trained_tensors
+from train.loss import supervised_loss
 from train.model import add_lora
 from train.recipe import LoraRecipe, Recipe, effective
 from train.render import Example, Renderer
@@ -151,6 +153,46 @@ def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="loss nan") as caught:
         fit(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"}), tmp_path)
     assert all(example.id in caught.value.message for example in EXAMPLES[:4])
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"max_steps": 7, "eval": {"every_steps": 4}, "checkpoint": {"every_steps": 3}}
+    model, result = _fit(tmp_path / "now", changes, validate=lambda _step: ValidationScore(None, 1.0))
+    monkeypatch.setattr(sys.modules[fit.__module__], "_num_ahead", lambda _device: 1)
+    late, other = _fit(tmp_path / "late", changes, validate=lambda _step: ValidationScore(None, 1.0))
+    assert _losses(tmp_path / "late") == _losses(tmp_path / "now")
+    assert sha256_of_tensors(trained_tensors(late)) == sha256_of_tensors(trained_tensors(model))
+    assert (other.step, other.loss, other.tokens) == (result.step, result.loss, result.tokens)
+    order = [
+        (one["event"], one.get("step"))
+        for one in map(json.loads, (tmp_path / "late" / "metrics.jsonl").read_text().splitlines())
+    ]
+    assert order.index(("eval", 4)) > order.index(("step", 4)), "a look waits for the steps before it"
+    assert order.index(("checkpoint", 3)) > order.index(("step", 3))
+
+
+@pytest.mark.parametrize("num_ahead", [0, 1])
+def test_a_step_that_is_not_finite_changes_no_weight(
+    num_ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = sys.modules[fit.__module__]
+    monkeypatch.setattr(place, "_num_ahead", lambda _device: num_ahead)
+    before: list[dict[str, torch.Tensor]] = []
+    model, score = make_model().requires_grad_(True), supervised_loss
+
+    def spoilt(inner: Any, batch: Any, *, scale: float) -> Any:
+        before.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        loss, nll = score(inner, batch, scale=scale)
+        return (loss * float("nan") if len(before) == 3 else loss), nll
+
+    monkeypatch.setattr(place, "supervised_loss", spoilt)
+    recipe = effective({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
+    with pytest.raises(TrainError, match="step 3: loss nan"):
+        fit(model, EXAMPLES[:8], recipe, tmp_path)
+    assert len(before) == 3 + num_ahead
+    assert not all(torch.equal(tensor, before[0][name]) for name, tensor in before[2].items()), "it did learn"
+    assert all(torch.equal(p, before[2][name]) for name, p in model.named_parameters())
     assert not list(tmp_path.glob("checkpoint-*"))
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import can_pack, compile_layers, compiling
-from train.dynamics import PART, Dynamic, Dynamics
+from train.dynamics import PART, Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, HandOn, Progress
 from train.loop.guard import Guard
 from train.loop.noise import noisy_embeddings
+from train.loop.results import FitResult, State, ValidationScore
 from train.loop.signals import GracefulStop
 from train.loss import has_plain_head, supervised_loss
 from train.model import computing
@@ -37,56 +39,17 @@ _MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
-class ValidationScore:
-    """What a look at the validation split said: macro-mean score (None where nothing is scored) and nats per token."""
+class _Done:
+    """A step that was taken and whose numbers may still be on their way."""
 
-    score: float | None
-    loss: float
-    by_category: dict[str, float] = field(default_factory=dict)
-
-    def is_better_than(self, other: ValidationScore | None) -> bool:
-        """Higher score, and on a tie (or without scores) lower loss."""
-        if other is None:
-            return True
-        if self.score is not None and other.score is not None and self.score != other.score:
-            return self.score > other.score
-        return self.loss < other.loss
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """How a run ended: after which step, the best validated step, and the exit code where a signal stopped it.
-
-    ``step_seconds`` are those of the steps alone, and ``step_tokens`` what they read: of this process, since a resume.
-    """
-
-    num_steps: int
     step: int
-    best_step: int | None
-    best: ValidationScore | None
-    loss: float
+    planned: Step
+    lr: float
     tokens: int
-    seconds: float
-    stopped: Exit | None
-    dynamics: Sequence[Dynamic] = ()
-    """How each training record was learnt, over the whole run."""
-    guarded: str | None = None
-    """Why the guard ended the run before its last step."""
-    step_seconds: float = 0.0
-    step_tokens: int = 0
-
-
-@dataclass
-class _State:
-    """What a checkpoint carries besides tensors."""
-
-    step: int = 0
-    tokens: int = 0
-    loss: float = math.nan
-    best_step: int | None = None
-    best: ValidationScore | None = None
-    looks: list[ValidationScore] = field(default_factory=list)
-    guarded: str | None = None
+    all_tokens: int
+    began: float
+    loss: torch.Tensor
+    norm: torch.Tensor
 
 
 def fit(
@@ -128,7 +91,8 @@ def fit(
         progress = Progress(len(steps))
         while run.state.step < len(steps) and stopped() is None and run.state.guarded is None:
             run.step(events, progress)
-            run.look(events, validate, is_stopping=stopped() is not None)
+            run.look(events, progress, validate, is_stopping=stopped() is not None)
+        run.settle(events, progress)
         code = stopped()
         if code is not None and run.saved != run.state.step:
             # It came while validation was looked at, after which nothing asked for a checkpoint.
@@ -186,7 +150,7 @@ class _Run:
             validation_steps(recipe, len(steps)),
             checkpoint_steps(recipe, len(steps)),
         )
-        self.state = _State()
+        self.state = State()
         self.saved = 0
         wants = self.device.type == "cuda" if recipe.compile == "auto" else recipe.compile
         self.is_compiled = wants and compile_layers(model) > 0
@@ -194,9 +158,17 @@ class _Run:
         self.round_to = max(1, steps.micro_batch_tokens // 4) if self.is_compiled else 1
         self.dynamics = Dynamics(steps.supervised.tolist(), device)
         self.step_seconds, self.step_tokens = 0.0, 0
+        self.broken = torch.zeros((), device=device)
+        """1 once a loss or a gradient was not finite."""
+        self.pending: deque[_Done] = deque()
+        self.settled = -math.inf
 
     def step(self, events: Events, progress: Progress) -> None:
-        """One optimizer step: gradients, checks, update, and its event."""
+        """One optimizer step: gradients, checks, update, and its event.
+
+        Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: that is
+        decided where the numbers are, and found out here when they arrive, on a GPU with the next step under way.
+        """
         began, state = time.monotonic(), self.state
         planned = self.steps[state.step]
         factor = lr_factor(self.recipe, state.step, len(self.steps))
@@ -207,33 +179,38 @@ class _Run:
         loss = self._gradients(planned)
         parameters = list(self.trained.values())
         self.spread.add_up(parameters)
-        total_norm = self.spread.norm(parameters)
-        norm = float(total_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._diverged(planned, loss, norm)
-        torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip or math.inf, total_norm)
+        norm = self.spread.norm(parameters)
+        self.broken = torch.maximum(self.broken, (~(loss.isfinite() & norm.isfinite())).float())
+        # What torch's GradScaler sets: the fused kernel reads it, and then leaves weights and moments as they are.
+        self.optimizer.found_inf = self.broken  # type: ignore[attr-defined]
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip or math.inf, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
-        state.step, state.tokens, state.loss = state.step + 1, state.tokens + tokens, loss
-        spent = time.monotonic() - began
-        self.step_seconds, self.step_tokens = self.step_seconds + spent, self.step_tokens + tokens
-        speed, left = progress.step(state.step, loss, tokens, spent)
-        events.write(
-            "step",
-            step=state.step,
-            of=len(self.steps),
-            epoch=planned.epoch,
-            loss=loss,
-            lr=self.lr * factor,
-            grad_norm=norm,
-            tokens=state.tokens,
-            supervised=planned.num_supervised,
-            tokens_per_second=round(speed, 1),
-            eta_seconds=round(left, 1),
-        )
+        state.step, state.tokens = state.step + 1, state.tokens + tokens
+        self.pending.append(_Done(state.step, planned, self.lr * factor, tokens, state.tokens, began, loss, norm))
+        self.settle(events, progress, num_left=_num_ahead(self.device))
 
-    def _gradients(self, planned: Step) -> float:
+    def settle(self, events: Events, progress: Progress, *, num_left: int = 0) -> None:
+        """Read the numbers of all steps but the last ``num_left``, check them, and write their events."""
+        while len(self.pending) > num_left:
+            done = self.pending.popleft()
+            loss, norm = float(done.loss), float(done.norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._diverged(done, loss, norm)
+            self.state.loss = loss
+            now = time.monotonic()
+            spent = now - max(done.began, self.settled)
+            self.settled = now
+            self.step_seconds, self.step_tokens = self.step_seconds + spent, self.step_tokens + done.tokens
+            speed, left = progress.step(done.step, loss, done.tokens, spent)
+            events.write(
+                "step", step=done.step, of=len(self.steps), epoch=done.planned.epoch, loss=loss, lr=done.lr,
+                grad_norm=norm, tokens=done.all_tokens, supervised=done.planned.num_supervised,
+                tokens_per_second=round(speed, 1), eta_seconds=round(left, 1),
+            )  # fmt: skip
+
+    def _gradients(self, planned: Step) -> torch.Tensor:
         """Compute this rank's share of the step and return the loss of the whole step."""
         total = torch.zeros((), device=self.device)
         seen = self.dynamics.of_step([place for group in planned.micro_batches for place in group])
@@ -255,7 +232,7 @@ class _Run:
             loss.backward()
             total += loss.detach()
         self.dynamics.take(seen.places, self.ranks.sum(seen.values))
-        return float(self.ranks.sum(total)) / self.spread.weight
+        return self.ranks.sum(total) / self.spread.weight
 
     def _turns(self, planned: Step) -> list[tuple[list[int], float]]:
         """This rank's micro-batches, each with its weight: 0 where it computes only since others wait for it."""
@@ -267,11 +244,19 @@ class _Run:
             turns += [([shortest], 0.0)] * (max(map(len, dealt)) - len(turns))
         return turns
 
-    def look(self, events: Events, validate: Callable[[int], ValidationScore] | None, *, is_stopping: bool) -> None:
+    def look(
+        self, events: Events, progress: Progress, validate: Callable[[int], ValidationScore] | None, *,
+        is_stopping: bool,
+    ) -> None:  # fmt: skip
         """Validate and checkpoint where the step asks for it; the last step always does, and so does a stop."""
         state, is_last = self.state, self.state.step == len(self.steps)
         is_best = False
-        if validate is not None and not is_stopping and (is_last or state.step % self.validate_every == 0):
+        is_looked_at = not is_stopping and (is_last or state.step % self.validate_every == 0)
+        is_saved = is_last or is_stopping or state.step % self.save_every == 0
+        if is_looked_at or is_saved:
+            # Neither a score nor a checkpoint of what is not finite.
+            self.settle(events, progress)
+        if validate is not None and is_looked_at:
             with self.spread.whole():
                 score = validate(state.step)
             if not math.isfinite(score.loss):
@@ -290,7 +275,7 @@ class _Run:
                 state.guarded = reason
                 events.write("guard", step=state.step, of=len(self.steps), reason=reason)
                 say.talk(f"stopped by the guard after step {state.step} of {len(self.steps)}: {reason}")
-        if is_last or is_stopping or is_best or state.guarded or state.step % self.save_every == 0:
+        if is_saved or is_best or state.guarded:
             self.save(events)
 
     def save(self, events: Events) -> None:
@@ -331,7 +316,7 @@ class _Run:
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
         looks = [ValidationScore(**look) for look in saved_state.pop("looks", [])]
-        self.state = _State(**saved_state, best=None if best is None else ValidationScore(**best), looks=looks)
+        self.state = State(**saved_state, best=None if best is None else ValidationScore(**best), looks=looks)
         self.saved = self.state.step
 
     def _optimizer_tensors(self) -> dict[str, torch.Tensor]:
@@ -341,14 +326,19 @@ class _Run:
             for key, value in self.optimizer.state[parameter].items()
         }
 
-    def _diverged(self, planned: Step, loss: float, norm: float) -> TrainError:
-        ids = [self.examples[place].id for group in planned.micro_batches for place in group]
+    def _diverged(self, done: _Done, loss: float, norm: float) -> TrainError:
+        ids = [self.examples[place].id for group in done.planned.micro_batches for place in group]
         named = ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
         return TrainError(
             "E930 diverged",
-            f"step {self.state.step + 1}: loss {loss}, gradient norm {norm}; the batch's records: {named}",
+            f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {named}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
+
+
+def _num_ahead(device: torch.device) -> int:
+    """Steps that may be under way before the numbers of an earlier one are read."""
+    return 1 if device.type == "cuda" else 0
 
 
 def trained_tensors(model: Any) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from train import say
 from train.recipe import GuardRecipe
 
 if TYPE_CHECKING:
-    from train.loop.fit import ValidationScore
+    from train.loop.results import ValidationScore
 
 _MOST_NAMED = 5
 
