@@ -80,13 +80,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     if ranks.world > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {ranks.world} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
-    dataset = open_dataset(dataset_path)
-    categories = category_specs(dataset.manifest.get("categories", {}))
-    require_judge(recipe, categories)
-    if not dataset.splits["train"]:
-        raise TrainError(
-            "E912 bad-dataset", f"{dataset_path}: no record to train on", "export a dataset with a train split"
-        )
+    dataset, categories = _opened(dataset_path, recipe)
     model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
     add_tokens(model, tokenizer, recipe.new_tokens)
     if recipe.new_tokens:
@@ -116,23 +110,18 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
     ranks.must_agree(facts)
     return Prepared(
-        dataset,
-        recipe,
-        objective,
-        categories,
-        model,
-        tokenizer,
-        renderer,
-        examples,
-        steps,
-        base_path,
-        device,
-        dtype,
-        threads,
-        facts,
-        ranks,
-        way,
-    )
+        dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
+        threads, facts, ranks, way,
+    )  # fmt: skip
+
+
+def _opened(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
+    dataset = open_dataset(path)
+    categories = category_specs(dataset.manifest.get("categories", {}))
+    require_judge(recipe, categories)
+    if not dataset.splits["train"]:
+        raise TrainError("E912 bad-dataset", f"{path}: no record to train on", "export a dataset with a train split")
+    return dataset, categories
 
 
 def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -> tuple[Dataset, Renderer]:
