@@ -111,7 +111,8 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         fit(tuned, examples, recipe, Path(name), validate=look, device=device, dtype=precision)
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}
-    spans = list(itertools.pairwise(looks))
+    # After the first look a checkpoint is written, which is no part of a step.
+    spans = list(itertools.pairwise(looks))[1:]
     return {
         "loss": [step["loss"] for step in steps.values()],
         "tokens": [steps[later]["tokens"] - steps[sooner]["tokens"] for (sooner, _), (later, _) in spans],
@@ -192,5 +193,5 @@ def trl(job: Job, variant: str, clock: Callable[[], float], attention: str = "sd
         trainer.train()
     lengths = [len(ids) for ids, _ in rows]
     tokens = [sum(lengths[start : start + size]) for start in range(0, len(lengths), size)]
-    # Our clock starts after the first step.
-    return {"loss": losses, "tokens": tokens[1:], "seconds": seconds[1:]}
+    # Our clock starts after the second step.
+    return {"loss": losses, "tokens": tokens[2:], "seconds": seconds[2:]}

@@ -81,6 +81,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGHUP, _stop)
     # Read once by the library of torch's threads: those that wait for work let others have the core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The bars of transformers would write over our own talk; tqdm reads this when it is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     # A reader such as `head` that closes the pipe ends us quietly.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,6 @@ def load_base(
     model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra" where a
     .gguf file needs the gguf package.
     """
-    # The bars of transformers would write over our own talk; tqdm reads this when it is imported, which is below.
-    os.environ.setdefault("TQDM_DISABLE", "1")
     # Imports torch.
     from train.compute import quicken
 
