@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 # The tests start some hundred programs, each of which would else compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test quick check format clean
+.PHONY: help run test quick nightly check format clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: check ## All checks and all tests
 
 quick: $(VENV)/installed-dev ## The tests that take no more than a few seconds each
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow"
+
+nightly: $(VENV)/installed-dev ## Kill a run at 200 random moments, and see each end with the same bits
+	@PAIRSMITH_KILLS=200 $(BIN)/python -m pytest tests/train/test_killed.py
 
 check: $(VENV)/installed-dev ## Lint, types and the arrows between the rooms
 	@$(BIN)/ruff check --quiet .
