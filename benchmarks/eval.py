@@ -30,7 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from train_cpu import made_model, made_rows
+from train_cpu import SHAPES
+from training import Job, made_model, made_rows
 
 HERE = Path(__file__).resolve()
 TASKS = ("generation", "loss", "choices", "letters")
@@ -64,7 +65,7 @@ def made_pairs(task: str, num_examples: int) -> list[Pair]:
 
     random = np.random.default_rng(1)
     found = []
-    for ids, num_prompt in made_rows("small", num_examples):
+    for ids, num_prompt in made_rows(Job(SHAPES["small"], rows_of_a_step=num_examples, num_steps=1)):
         context = spelled(ids[:num_prompt])
         if task in ("generation", "loss"):
             found.append((context, " " + spelled(ids[num_prompt:])))
@@ -79,7 +80,7 @@ def louder_model() -> Any:
     """Return the small model with heavier layers: as it is, it says its last token again and again."""
     import torch
 
-    model = made_model("small").eval()
+    model = made_model(Job(SHAPES["small"])).eval()
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if "_proj" in name:
