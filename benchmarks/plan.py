@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
+# The package beside this script is measured, installed or not.
+sys.path.insert(0, str(HERE.parent.parent))
 SHAPES = {
     "small": {"hidden_size": 256, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2,
               "intermediate_size": 768, "vocab_size": 32_000},

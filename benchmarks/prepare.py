@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
+# The package beside this script is measured, installed or not.
+sys.path.insert(0, str(HERE.parent.parent))
 WAYS = ("ours, first", "ours, cached", "TRL, first", "TRL, cached")
 
 
