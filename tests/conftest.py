@@ -13,6 +13,13 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Tests write under tmp_path only; those of the cache give it a folder there.
 os.environ["TRAIN_CACHE"] = "off"
 
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What programs keep for the next time is kept for this session only."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache-home"))
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

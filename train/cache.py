@@ -29,7 +29,7 @@ MOST_BYTES = 4 << 30
 _MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
 _OFF = ("off", "0", "no", "false")
 _LEFT_OVER, _DAY = ".tmp-", 86_400
-_TYPES = ("<i4", "<i8")
+_TYPES = ("<i4", "<i8", "<f8")
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,23 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err == ""
 
 
+def test_weights_and_records_without_a_trained_answer_come_from_the_cache_too(tmp_path: Path) -> None:
+    first, second, third, fourth = some_rows(4)
+    marked = [{**message, "weight": 0.25} if message["role"] == "assistant" else message for message in first.messages]
+    silent = [{**message, "train": False} if message["role"] == "assistant" else message for message in third.messages]
+    rows = [dataclasses.replace(first, messages=marked), dataclasses.replace(second, weight=2.0),
+            dataclasses.replace(third, messages=silent), dataclasses.replace(fourth, weight=0.0)]  # fmt: skip
+    alone = Renderer(make_tokenizer(), "chat", 256).examples(rows)
+    assert alone.silent == [third.id]
+    assert [example.weight / example.num_supervised for example in alone.examples] == [0.25, 2.0, 0.0]
+    for _ in range(2):
+        rendered = render_cached(Renderer(make_tokenizer(), "chat", 256), rows, "d", Cache(tmp_path / "c"))
+        assert isinstance(rendered.examples, Examples)
+        assert list(rendered.examples) == list(alone.examples)
+        assert rendered.examples.weights.tolist() == [example.weight for example in alone.examples]
+        assert rendered.silent == alone.silent
+
+
 def test_a_refusal_is_kept_too(tmp_path: Path) -> None:
     cache, rows = Cache(tmp_path / "c"), [chat_row("empty", "x", " ")]
     said = []
