@@ -8,7 +8,7 @@ from typing import Any
 
 from train.errors import TrainError
 from train.evaluate import predict
-from train.model import computing, load_base
+from train.model import add_tokens, computing, load_base
 from train.out.source import Source, check_finite
 from train.run.prepare import chosen_for_training
 
@@ -33,7 +33,10 @@ def with_adapter(base: Any, folder: Path) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         raise TrainError("E921 bad-model", f"{folder} cannot be loaded: {first}", "train it again") from error
-    if odd := sorted(saved ^ set(get_peft_model_state_dict(model))):
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # The rows of new tokens stand there twice where head and embedding are one.
+    placed = {found[name].data_ptr() for name in saved & found.keys()}
+    if odd := sorted(name for name in saved ^ found.keys() if name in saved or found[name].data_ptr() not in placed):
         raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "train it again")
     check_finite(model.named_parameters(), folder)
     return model.eval()
@@ -54,7 +57,8 @@ def tuned_model(source: Source) -> Any:
 def reload(source: Source, folder: Path) -> Any:
     """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
     if (folder / "adapter_config.json").is_file():
-        base, _ = load_base(source.recipe.base, device=source.recipe.device, folder=source.folder)
+        base, tokenizer = load_base(source.recipe.base, device=source.recipe.device, folder=source.folder)
+        add_tokens(base, tokenizer, source.recipe.new_tokens)
         return with_adapter(base, folder)
     return load_base(str(folder), device=source.recipe.device)[0]
 
