@@ -20,10 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from train_cpu import SHAPES
-from training import Job, made_model, made_rows
+from training import Job, alone, made_model, made_rows
 
 HERE = Path(__file__).resolve()
 TASKS = ("generation", "loss", "choices", "letters")
@@ -165,16 +162,7 @@ def one(side: str, task: str, dtype: str, num_examples: int) -> dict[str, Any]:
 
 def measured(side: str, task: str, dtype: str, num_examples: int) -> dict[str, Any]:
     """Run one measurement in a process of its own."""
-    command = [sys.executable, str(HERE), "--one", side, "--tasks", task, "--dtypes", dtype, "--examples",
-               str(num_examples)]  # fmt: skip
-    environment = os.environ | {
-        "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return alone(HERE, side, ["--tasks", task, "--dtypes", dtype, "--examples", str(num_examples)])
 
 
 def agreement(task: str, dtype: str, scores: list[Any], other: list[Any]) -> float:

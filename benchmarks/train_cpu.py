@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training import SIDES, Job, ours, trl
+from training import SIDES, Job, alone, ours, trl
 
 HERE = Path(__file__).resolve()
 SHAPES = {
@@ -38,16 +35,7 @@ ROWS_OF_A_STEP = {"small": 8, "big": 4}
 
 def measured(side: str, model: str, method: str, num_steps: int, dtype: str) -> dict[str, Any]:
     """Run one measurement in a process of its own."""
-    command = [sys.executable, str(HERE), "--one", side, "--models", model, "--methods", method, "--steps",
-               str(num_steps), "--dtype", dtype]  # fmt: skip
-    environment = os.environ | {
-        "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    return alone(HERE, side, ["--models", model, "--methods", method, "--steps", str(num_steps), "--dtype", dtype])
 
 
 def rows_of(model: str, method: str, num_steps: int, rounds: int, dtype: str, sides: list[str]) -> Iterator[str]:

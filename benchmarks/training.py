@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,6 +121,19 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         "tokens": [steps[later]["tokens"] - steps[sooner]["tokens"] for (sooner, _), (later, _) in spans],
         "seconds": [end - begin for (_, begin), (_, end) in spans],
     }
+
+
+def alone(script: Path, who: str, arguments: list[str]) -> dict[str, Any]:
+    """Run one measurement of ``script`` in a process of its own, on one thread, and return the line that it prints."""
+    environment = os.environ | {
+        "PYTHONPATH": str(script.parent.parent), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }  # fmt: skip
+    command = [sys.executable, str(script), "--one", who, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{who} failed:\n{done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def in_our_order(rows: list[Row]) -> list[Row]:

@@ -111,13 +111,18 @@ def open_cache() -> Cache | None:
         return None
     if told:
         return Cache(Path(told))
+    home = cache_home()
+    return Cache(home / "train") if home else None
+
+
+def cache_home() -> Path | None:
+    """Return the folder of all that is kept for the next time; None where the user has no home."""
     # The specification of XDG: a relative path in it is to be ignored.
-    home = os.environ.get("XDG_CACHE_HOME", "")
+    told = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        root = Path(home) if home.startswith("/") else Path.home() / ".cache"
+        return (Path(told) if told.startswith("/") else Path.home() / ".cache") / "pairsmith"
     except RuntimeError:
         return None
-    return Cache(root / "pairsmith" / "train")
 
 
 def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:

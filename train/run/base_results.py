@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from train import say
+from train.cache import cache_home
 from train.errors import TrainError
 from train.general import SHIPPED
 from train.metrics.json_schema import validator
@@ -46,10 +47,8 @@ _OF_TRAINING: dict[str, Any] = {
 
 
 def cache_folder() -> Path:
-    """Return the folder of kept results: pairsmith/base-results in XDG_CACHE_HOME, or else in ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification: a path that is not absolute does not count.
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "pairsmith" / "base-results"
+    """Return the folder of kept results, which may not be there: base-results in `train.cache.cache_home`."""
+    return (cache_home() or Path(os.devnull)) / "base-results"
 
 
 def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
