@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 MICRO_BATCH_TOKENS = 2048
 TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
-MOST_PADDING = 0.25
-"""The share of padding that a batch may have, unless it is asked for more."""
-_LITTLE = 1024
+_MOST_PADDING, _LITTLE = 0.25, 1024
+"""The share of padding that a batch may have, and the tokens up to which it does not matter."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +184,12 @@ def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
 
 
 def by_length(
-    lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False,
-    most_padding: float = MOST_PADDING,
-) -> list[list[int]]:  # fmt: skip
+    lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
+) -> list[list[int]]:
     """Group places 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
 
     A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
-    fewer). Packed batches have no padding; in others it is at most the share ``most_padding``.
+    fewer). Packed batches have no padding; in others it is at most a quarter.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     most_items = -(-len(order) // max(1, at_least))
@@ -201,7 +199,7 @@ def by_length(
         if groups:
             group = groups[-1]
             area = tokens + lengths[place] if is_packed else lengths[group[0]] * (len(group) + 1)
-            is_wasteful = tokens > _LITTLE and area - tokens - lengths[place] > most_padding * area
+            is_wasteful = tokens > _LITTLE and area - tokens - lengths[place] > _MOST_PADDING * area
             if area <= most_tokens and len(group) < most_items and not is_wasteful:
                 group.append(place)
                 tokens += lengths[place]

@@ -21,7 +21,7 @@ from train.compute import are_close, can_pack, packing, reading_only
 from train.model import head_weight, is_lora
 from train.render import Example
 
-CHUNK_BYTES, SCORING_CHUNK_BYTES = 256 << 20, 64 << 20
+CHUNK_BYTES, SCORING_CHUNK_BYTES = 256 << 20, 32 << 20
 
 
 @dataclass(frozen=True)

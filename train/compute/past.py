@@ -1,81 +1,98 @@
-"""What rows have read so far: keys and values of every layer in one right-padded store, without a copy a step.
+"""What rows have read so far: keys and values of every layer, kept without a copy a step.
 
 B rows, M tokens of the longest of them, H query heads, K key heads, D width of a head.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 from train.compute.attention import are_close, can_pack, pack, packing
 
+_TOKENS_OF_A_SPAN, _LIKE = 1024, 0.8
+
 
 class KeyValues:
     """Rows that were read end to end as one packed row and now grow by one token a step each.
 
-    Rows may leave; the last one then takes the place of one that left, so that nothing else is moved.
+    Rows may leave; the last one then takes the place of one that left, so that nothing else is moved. Give the rows
+    that may grow longest first: runs of like length then share a right-padded store (a "span"), whose longest row is
+    all that a step reads of it, and reading is what a step costs on a CPU.
     """
 
-    def __init__(self, lengths: Sequence[int], longest: int, device: torch.device | str = "cpu") -> None:
-        """``lengths`` of the packed row's examples; none will ever have more than ``longest`` tokens."""
+    def __init__(self, lengths: Sequence[int], most: Sequence[int], device: torch.device | str = "cpu") -> None:
+        """``lengths`` of the packed row's examples, and the ``most`` tokens that each will ever have, falling."""
         self.lengths = list(lengths)
-        self.longest, self.device = longest, device
-        self._layers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._hidden: dict[int | None, torch.Tensor] = {}
+        self.device = device
+        self._edges, self._most = _spans(most), most
+        self._layers: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._hidden: dict[tuple[int, int | None], torch.Tensor] = {}
         self._aim()
 
     def _aim(self) -> None:
         """Prepare what all layers of the next step share."""
+        num = len(self.lengths)
         self.positions = torch.tensor(self.lengths, device=self.device)[:, None]
-        self._rows = torch.arange(len(self.lengths), device=self.device)
-        self._reach = max(self.lengths, default=0) + 1
+        self._rows = [slice(first, min(stop, num)) for first, stop in pairwise(self._edges) if first < num]
+        self._numbers = torch.arange(num, device=self.device)
         self._hidden.clear()
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Take the keys and values [K, N, D] of a packed row."""
         key, value = _in_format(key), _in_format(value)
-        stores = tuple(
-            torch.zeros(len(self.lengths), len(t), self.longest, t.shape[-1], dtype=t.dtype, device=t.device)
-            for t in (key, value)
-        )
         begin = 0
-        for row, length in enumerate(self.lengths):
-            for store, given in zip(stores, (key, value), strict=True):
-                store[row, :, :length] = given[:, begin : begin + length]
-            begin += length
-        self._layers[layer] = stores[0], stores[1]
+        self._layers[layer] = []
+        for rows in self._rows:
+            stores = tuple(
+                t.new_zeros(rows.stop - rows.start, len(t), self._most[rows.start], t.shape[-1]) for t in (key, value)
+            )
+            for row, length in enumerate(self.lengths[rows]):
+                for store, given in zip(stores, (key, value), strict=True):
+                    store[row, :, :length] = given[:, begin : begin + length]
+                begin += length
+            self._layers[layer].append((stores[0], stores[1]))
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
     ) -> torch.Tensor:
         """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
-        keys, values = self._layers[layer]
         num, heads, _, width = query.shape
         groups = key.shape[1]
-        keys[self._rows, :, self.positions[:, 0]] = key[:, :, 0].to(keys.dtype)
-        values[self._rows, :, self.positions[:, 0]] = value[:, :, 0].to(values.dtype)
-        asked = (query * scale).to(keys.dtype).view(num, groups, heads // groups, width)
+        dtype = self._layers[layer][0][0].dtype
+        asked = (query * scale).to(dtype).view(num, groups, heads // groups, width).transpose(2, 3)
+        key, value = key[:, :, 0].to(dtype), value[:, :, 0].to(dtype)
+        mixed = []
         with torch.autocast(query.device.type, enabled=False):
-            # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes, in
-            # bfloat16, a third of the time of queries times keys.
-            scores = (keys[:num, :, : self._reach] @ asked.transpose(2, 3)).transpose(2, 3).contiguous()
-            share = torch.softmax(scores.add_(self._unseen(window, scores.dtype)), -1)
-            return (share @ values[:num, :, : self._reach]).view(num, 1, heads, -1)
+            for rows, (keys, values) in zip(self._rows, self._layers[layer], strict=False):
+                num = rows.stop - rows.start
+                place = self._numbers[:num], slice(None), self.positions[rows, 0]
+                keys[place], values[place] = key[rows], value[rows]
+                unseen = self._unseen(rows, window, dtype)
+                reach = unseen.shape[-1]
+                # Heads of one group ask the same keys, so those are never repeated. On a CPU keys times queries takes,
+                # in bfloat16, a third of the time of queries times keys.
+                scores = (keys[:num, :, :reach] @ asked[rows]).transpose(2, 3).contiguous()
+                mixed.append(torch.softmax(scores.add_(unseen), -1) @ values[:num, :, :reach])
+        return torch.cat(mixed).view(len(query), 1, heads, -1)
 
-    def _unseen(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """Return [B, 1, 1, M]: -inf where a row has not come to, or where its window has left behind, else 0."""
-        if window not in self._hidden:
-            place = torch.arange(self._reach, device=self.device)[None]
-            hidden = place > self.positions
+    def _unseen(self, rows: slice, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Return [rows, 1, 1, M]: -inf where a row has not come to, or where its window has left behind, else 0."""
+        key = rows.start, window
+        if key not in self._hidden:
+            positions = self.positions[rows]
+            place = torch.arange(max(self.lengths[rows]) + 1, device=self.device)[None]
+            hidden = place > positions
             if window is not None:
-                hidden |= place <= self.positions - window
-            self._hidden[window] = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(
+                hidden |= place <= positions - window
+            self._hidden[key] = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(
                 hidden, -torch.inf
             )[:, None, None]
-        return self._hidden[window]
+        return self._hidden[key]
 
     def grow(self) -> None:
         """End a step: each row has read the token that `attend` added."""
@@ -103,10 +120,27 @@ class KeyValues:
         return order
 
     def _move(self, source: int, target: int) -> None:
+        """Copy a row to a place before it, where there is room for at least as many tokens."""
         length = self.lengths[source]
-        for stores in self._layers.values():
-            for store in stores:
-                store[target, :, :length] = store[source, :, :length]
+        (from_span, from_row), (to_span, to_row) = self._find(source), self._find(target)
+        for spans in self._layers.values():
+            for given, store in zip(spans[from_span], spans[to_span], strict=True):
+                store[to_row, :, :length] = given[from_row, :, :length]
+
+    def _find(self, row: int) -> tuple[int, int]:
+        span = bisect_right(self._edges, row) - 1
+        return span, row - self._edges[span]
+
+
+def _spans(most: Sequence[int]) -> list[int]:
+    """Return the edges of runs of rows of like size; one of few tokens would cost more by its calls than it saves."""
+    edges = [0]
+    for row, tokens in enumerate(most):
+        longest = most[edges[-1]]
+        assert tokens <= longest, "rows come the longest first"
+        if tokens < _LIKE * longest and (row - edges[-1]) * longest >= _TOKENS_OF_A_SPAN:
+            edges.append(row)
+    return [*edges, len(most)]
 
 
 def _in_format(tensor: torch.Tensor) -> torch.Tensor:
@@ -147,7 +181,7 @@ def _try(model: Any) -> bool:
 def _read(model: Any, texts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Read all of each text but two tokens, then those one by one, and return the last logits [B, V]."""
     starts = [text[:-2] for text in texts]
-    past = KeyValues([len(text) for text in starts], 24, texts[0].device)
+    past = KeyValues([len(text) for text in starts], [24] * len(starts), texts[0].device)
     with packing(pack(past.lengths, past.device), past):
         model(input_ids=torch.cat(starts)[None], position_ids=_counted(starts), use_cache=False)
     logits = torch.empty(0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from train.batch import MOST_PADDING, by_length
+from train.batch import by_length
 from train.generate import packed, padded
 
 
@@ -44,8 +44,7 @@ def generate(
         is_packed = packed.can_decode(model)
         decode = packed.decode if is_packed else padded.decode
         lengths = [len(prompts[place]) + limits[place] for place in able]
-        # Packed, padding takes room in the store and hardly any time, and more rows in a step cost little.
-        for group in by_length(lengths, batch_tokens, most_padding=1.0 if is_packed else MOST_PADDING):
+        for group in by_length(lengths, batch_tokens, is_packed=is_packed):
             batch = [able[number] for number in group]
             done = decode(model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids))
             for place, (ids, is_stopped) in zip(batch, done, strict=True):
