@@ -14,7 +14,7 @@ import torch
 
 from train.compute.attention import are_close, can_pack, pack, packing
 
-_TOKENS_OF_A_SPAN, _LIKE = 1024, 0.8
+_TOKENS_OF_A_SPAN, _LIKE, _REACH = 1024, 0.8, 32
 
 
 class KeyValues:
@@ -85,7 +85,9 @@ class KeyValues:
         key = rows.start, window
         if key not in self._hidden:
             positions = self.positions[rows]
-            place = torch.arange(max(self.lengths[rows]) + 1, device=self.device)[None]
+            # In steps, because each new shape has its matrix products compiled anew on a CPU.
+            reach = min(-(-(max(self.lengths[rows]) + 1) // _REACH) * _REACH, self._most[rows.start])
+            place = torch.arange(reach, device=self.device)[None]
             hidden = place > positions
             if window is not None:
                 hidden |= place <= positions - window

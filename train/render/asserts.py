@@ -9,6 +9,7 @@ from itertools import groupby
 from train.render.encode import Encoded, Encoder
 from train.render.spans import Layout, Message, RowFault, says
 from train.render.turns import Turn
+from train.render.words import Ints
 
 
 def agree_with_marks(
@@ -25,7 +26,7 @@ def agree_with_marks(
             )
 
 
-def one_bos(encoder: Encoder, ids: Sequence[int], text: str) -> None:
+def one_bos(encoder: Encoder, ids: Sequence[int] | Ints, text: str) -> None:
     """Exactly one BOS, at the beginning, where the tokenizer adds one, and never two there; raises RowFault."""
     if encoder.bos is not None and list(ids[:2]) == [encoder.bos, encoder.bos]:
         raise RowFault("the chat template begins with two beginning-of-text tokens", "E922 bad-template")
@@ -33,7 +34,7 @@ def one_bos(encoder: Encoder, ids: Sequence[int], text: str) -> None:
         return
     # A model may use its BOS as a turn marker too; then the text itself has it more than once.
     written = max(1, text.count(encoder.tokenizer.bos_token)) if encoder.tokenizer.bos_token else 1
-    if ids[0] != encoder.bos or ids.count(encoder.bos) > written:
+    if ids[0] != encoder.bos or list(ids).count(encoder.bos) > written:
         raise RowFault("the record does not begin with exactly one beginning-of-text token")
 
 

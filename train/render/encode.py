@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from train.errors import TrainError
-from train.render.words import Words, can_part
+from train.render.words import Ints, Place, Words, can_part
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Encoded:
 class Placed:
     """Token ids of a text, and before which token each of the asked edges (places in the text) lies."""
 
-    ids: list[int]
+    ids: Ints
     edges: list[int]
     num_opening: int
     """Number of ids before the last answer."""
@@ -80,7 +81,7 @@ class Encoder:
         ``opens``: how many characters stand before the last answer. None where a token lies across an edge, where
         the ids of those characters alone do not begin the text's, or where tokens do not follow one another.
         """
-        found = (self._place_words if self.is_parting else self._place_whole)(texts, edges, opens)
+        found = (self._words.place if self.is_parting else self._place_whole)(texts, edges, opens)
         placed: list[Placed | None] = []
         for one in found:
             if one is None:
@@ -89,7 +90,9 @@ class Encoder:
             ids, places, num_opening = one
             bos = self._missing_bos(ids)
             num = len(bos)
-            placed.append(Placed([*bos, *ids] if bos else ids, [n + num for n in places], num_opening + num, bool(bos)))
+            if bos:
+                ids, places = np.append(np.array(bos, np.int32), ids), [n + num for n in places]
+            placed.append(Placed(ids, places, num_opening + num, bool(bos)))
         return placed
 
     @cached_property
@@ -101,16 +104,11 @@ class Encoder:
     def _words(self) -> Words:
         return Words(self._batch)
 
-    def _place_words(
-        self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
-    ) -> list[tuple[list[int], list[int], int] | None]:
-        return self._words.place(texts, edges, opens)
-
     def _place_whole(
         self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
-    ) -> list[tuple[list[int], list[int], int] | None]:
+    ) -> list[Place | None]:
         openings = self._batch([text[:length] for text, length in zip(texts, opens, strict=True)], has_offsets=False)
-        found: list[tuple[list[int], list[int], int] | None] = []
+        found: list[Place | None] = []
         for encoding, asked, opening in zip(self._batch(texts, has_offsets=True), edges, openings, strict=True):
             ids: list[int] = encoding.ids
             spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
@@ -119,7 +117,8 @@ class Encoder:
             places = np.searchsorted(starts, asked)
             is_joined = any(n and ends[n - 1] > edge for n, edge in zip(places.tolist(), asked, strict=True))
             is_prefix = ids[: len(opening.ids)] == opening.ids
-            found.append((ids, places.tolist(), len(opening.ids)) if is_plain and is_prefix and not is_joined else None)
+            is_whole = is_plain and is_prefix and not is_joined
+            found.append((np.array(ids, np.int32), places.tolist(), len(opening.ids)) if is_whole else None)
         return found
 
     def decode_many(self, sequences: Sequence[list[int]]) -> Iterator[str]:
@@ -134,8 +133,9 @@ class Encoder:
         encode = backend.encode_batch if has_offsets else backend.encode_batch_fast
         return list(encode(list(texts), add_special_tokens=False))
 
-    def _missing_bos(self, ids: Sequence[int]) -> list[int]:
-        return [self.bos] if self.is_adding_bos and self.bos is not None and ids[:1] != [self.bos] else []
+    def _missing_bos(self, ids: Sequence[int] | Ints) -> list[int]:
+        has_it = len(ids) > 0 and ids[0] == self.bos
+        return [self.bos] if self.is_adding_bos and self.bos is not None and not has_it else []
 
     def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
@@ -144,9 +144,16 @@ class Encoder:
         )
         return text
 
-    def num_control(self, ids: Sequence[int]) -> int:
+    def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
-        return sum(map(self.special_ids.__contains__, ids))
+        return int(np.count_nonzero(self._is_control[np.minimum(ids, len(self._is_control) - 1)]))
+
+    @cached_property
+    def _is_control(self) -> npt.NDArray[np.bool_]:
+        """Whether each id is a control token's; the last stands for all that are larger."""
+        table = np.zeros(max(self.special_ids, default=-1) + 2, np.bool_)
+        table[list(self.special_ids)] = True
+        return table
 
 
 def _parts(length: int, cuts: Sequence[int], plain: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:

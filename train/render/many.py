@@ -162,7 +162,7 @@ def _runs(tokens: Placed | None) -> list[list[int]]:
     if tokens is None or tokens.edges[0] == 0:
         return []
     edges = tokens.edges
-    runs = [tokens.ids[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+    runs = [tokens.ids[start:stop].tolist() for start, stop in zip(edges[::2], edges[1::2], strict=True)]
     return runs if all(runs) else []
 
 

@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate, chain
+from itertools import chain, pairwise
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
+_NO_CUT = re.compile(r" (?![!-~])|(?<![!-~]) ")
+"""A space that a text may not be cut before."""
 _MOST_WORDS = 1_000_000
 PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -30,81 +34,143 @@ PATTERNS = (
 )
 """Split patterns of Qwen 2 to 3 and of Llama 3; GPT-2's is built into ByteLevel."""
 
+Ints = npt.NDArray[np.integer]
+Place = tuple[Ints, list[int], int]
+
 
 class Words:
-    """The ids of words, read with ``encode`` (texts -> encodings without added tokens); ``place`` joins them."""
+    """The ids of words, read with ``encode`` (texts -> encodings without added tokens); ``place`` joins them.
+
+    A word is known by its key, which is cheap to get by ``str.split``: the word without the space that it begins with,
+    or with one more where it begins with none.
+    """
 
     def __init__(self, encode: Callable[..., list[Any]]) -> None:
         self.encode = encode
-        self.ids: dict[str, list[int]] = {}
-        self.spans: dict[str, list[tuple[int, int]]] = {}
+        self._forget()
 
-    def place(
-        self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
-    ) -> list[tuple[list[int], list[int], int] | None]:
+    def _forget(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.spans: dict[str, list[tuple[int, int]]] = {}
+        self._ids = np.empty(0, np.int32)
+        # Of each word where its ids begin, how many they are, and how many characters it has.
+        self._starts, self._sizes, self._lengths = (np.empty(0, np.int64) for _ in range(3))
+
+    def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Place | None]:
         """Return of each text its ids, the tokens that its edges lie before, and the number of ids of its first
         ``opens`` characters alone; None where a token lies across an edge or those ids do not begin the whole's.
         """
-        if len(self.ids) > _MOST_WORDS:
-            self.ids, self.spans = {}, {}
-        words = [_CUT.split(text) for text in texts]
-        ends = [list(accumulate(map(len, own))) for own in words]
-        # Which word each edge is in, and which the opening ends in.
-        homes = [[bisect_right(stops, edge) for edge in asked] for stops, asked in zip(ends, edges, strict=True)]
-        begun = [_begun(own, stops, length) for own, stops, length in zip(words, ends, opens, strict=True)]
-        self._learn(chain(chain.from_iterable(words), (text for _, text in begun)))
-        self._learn_spans(
-            own[home] for own, where in zip(words, homes, strict=True) for home in where if home < len(own)
-        )
-        found: list[tuple[list[int], list[int], int] | None] = []
-        for own, stops, asked, where, (first, text) in zip(words, ends, edges, homes, begun, strict=True):
-            each = list(map(self.ids.__getitem__, own))
-            before = [0, *accumulate(map(len, each))]
-            ids = list(chain.from_iterable(each))
-            places = [self._placed(own, stops, before, edge, home) for edge, home in zip(asked, where, strict=True)]
-            opening = self.ids[text]
-            is_prefix = ids[before[first] : before[first] + len(opening)] == opening
-            is_whole = is_prefix and all(place is not None for place in places)
-            found.append((ids, [place or 0 for place in places], before[first] + len(opening)) if is_whole else None)
+        if len(self.numbers) > _MOST_WORDS:
+            self._forget()
+        cut = [_keys(text) for text in texts]
+        keys = list(chain.from_iterable(cut))
+        self._learn(keys)
+        numbers = np.fromiter(map(self.numbers.__getitem__, keys), np.int64, len(keys))
+        # All texts end to end: which characters and ids each word begins with, and the first word of each text.
+        chars, tokens = _starts(self._lengths[numbers]), _starts(self._sizes[numbers])
+        firsts = _starts([len(own) for own in cut])
+        ids = self._read(numbers, tokens)
+        asked = [(number, edge) for number, own in enumerate(edges) for edge in own]
+        whole = self._before(keys, chars, tokens, asked, firsts)
+        begun = self._begun(keys, chars, opens, firsts)
+        self._learn([key for _, key in begun])
+        found: list[Place | None] = []
+        each = iter(whole)
+        for own, (first, key), (start, stop) in zip(edges, begun, pairwise(tokens[firsts].tolist()), strict=True):
+            places = [next(each) for _ in own]
+            number, before = self.numbers[key], int(tokens[first])
+            opening = self._ids[self._starts[number] :][: self._sizes[number]]
+            is_prefix = np.array_equal(ids[before : min(before + len(opening), stop)], opening)
+            is_whole = is_prefix and None not in places
+            placed = [place - start for place in places if place is not None]
+            found.append((ids[start:stop], placed, before + len(opening) - start) if is_whole else None)
         return found
 
-    def _placed(
-        self, words: Sequence[str], ends: Sequence[int], before: Sequence[int], edge: int, home: int
-    ) -> int | None:
-        """The token that an edge lies before; None where it lies within one."""
-        inner = edge - (ends[home - 1] if home else 0)
-        if home == len(words):
-            return before[home]
-        for number, (start, end) in enumerate(self.spans[words[home]]):
-            if start == end:
-                # Some tokenizers give a space no width, and then it belongs to neither side.
-                return None
-            if start >= inner:
-                return before[home] + number
-            if end > inner:
-                return None
-        return None
+    def _read(self, numbers: Ints, tokens: Ints) -> Ints:
+        """The ids of words end to end, whose own begin at ``tokens`` of them."""
+        moved = np.repeat(self._starts[numbers] - tokens[:-1], np.diff(tokens))
+        read: Ints = self._ids[moved + np.arange(tokens[-1])]
+        return read
 
-    def _learn(self, words: Iterable[str]) -> None:
-        new = list(set(words) - self.ids.keys())
-        for word, encoding in zip(new, self.encode(new, has_offsets=False), strict=True):
-            self.ids[word] = encoding.ids
+    def _before(
+        self, keys: Sequence[str], chars: Ints, tokens: Ints, asked: Sequence[tuple[int, int]], firsts: Ints
+    ) -> list[int | None]:
+        """The token that each edge (text, character) lies before; None where it lies within one."""
+        edges = np.array([edge for _, edge in asked], np.int64) + chars[firsts][[text for text, _ in asked]]
+        homes = np.searchsorted(chars[1:], edges, side="right")
+        inner = (edges - chars[homes]).tolist()
+        before: list[int | None] = tokens[homes].tolist()
+        within = [number for number, reach in enumerate(inner) if reach]
+        self._learn_spans(keys[homes[number]] for number in within)
+        for number in within:
+            order = _within(self.spans[keys[homes[number]]], inner[number])
+            first = before[number]
+            before[number] = None if order is None or first is None else first + order
+        return before
 
-    def _learn_spans(self, words: Iterable[str]) -> None:
-        new = list(set(words) - self.spans.keys())
-        for word, encoding in zip(new, self.encode(new, has_offsets=True), strict=True):
-            self.spans[word] = encoding.offsets
+    def _begun(self, keys: Sequence[str], chars: Ints, opens: Sequence[int], firsts: Ints) -> list[tuple[int, str]]:
+        """Of each text's first characters: the first word that is not whole in them, and the key of what is of it."""
+        ends = chars[firsts[:-1]] + np.array(opens, np.int64)
+        homes = np.searchsorted(chars[1:], ends, side="right")
+        found = []
+        for home, reach, first in zip(homes.tolist(), (ends - chars[homes]).tolist(), firsts.tolist(), strict=False):
+            rest = _word(keys[home])[:reach] if reach else ""
+            # A space is only cut off where something visible follows, which is not so at the end.
+            has_more = home > first and rest in ("", " ")
+            found.append((home - 1, _key(_word(keys[home - 1]) + rest)) if has_more else (home, _key(rest)))
+        return found
+
+    def _learn(self, keys: Iterable[str]) -> None:
+        new = list(set(keys) - self.numbers.keys())
+        if not new:
+            return
+        words = [_word(key) for key in new]
+        each = [encoding.ids for encoding in self.encode(words, has_offsets=False)]
+        self.numbers.update(zip(new, range(len(self.numbers), len(self.numbers) + len(new)), strict=True))
+        starts = _starts([len(ids) for ids in each])
+        self._starts = np.append(self._starts, starts[:-1] + len(self._ids))
+        self._sizes = np.append(self._sizes, np.diff(starts))
+        self._lengths = np.append(self._lengths, [len(word) for word in words])
+        self._ids = np.append(self._ids, np.fromiter(chain.from_iterable(each), np.int32, starts[-1]))
+
+    def _learn_spans(self, keys: Iterable[str]) -> None:
+        new = list(set(keys) - self.spans.keys())
+        for key, encoding in zip(new, self.encode([_word(key) for key in new], has_offsets=True), strict=True):
+            self.spans[key] = encoding.offsets
 
 
-def _begun(words: Sequence[str], ends: Sequence[int], length: int) -> tuple[int, str]:
-    """Of a text's first ``length`` characters: how many whole words begin it, and what is left of them."""
-    home = bisect_right(ends, length)
-    before = ends[home - 1] if home else 0
-    rest = words[home][: length - before] if home < len(words) else ""
-    if home and rest in ("", " "):
-        # A space is only cut off where something visible follows, which is not so at the end.
-        return home - 1, words[home - 1] + rest
-    return home, rest
+def _keys(text: str) -> list[str]:
+    """The keys of a text's words."""
+    if _NO_CUT.search(text):
+        return [_key(word) for word in _CUT.split(text)]
+    keys = text.split(" ")
+    keys[0] = " " + keys[0]
+    return keys
+
+
+def _key(word: str) -> str:
+    return word[1:] if word[:1] == " " and " " not in word[1:] else " " + word
+
+
+def _word(key: str) -> str:
+    return key[1:] if key[:1] == " " else " " + key
+
+
+def _starts(sizes: Sequence[int] | Ints) -> Ints:
+    return np.cumsum(np.append(0, sizes), dtype=np.int64)
+
+
+def _within(spans: Sequence[tuple[int, int]], edge: int) -> int | None:
+    """The token of a word that an edge lies before; None where it lies within one."""
+    for number, (start, end) in enumerate(spans):
+        if start == end:
+            # Some tokenizers give a space no width, and then it belongs to neither side.
+            return None
+        if start >= edge:
+            return number
+        if end > edge:
+            return None
+    return None
 
 
 def can_part(description: str) -> bool:
