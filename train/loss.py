@@ -9,7 +9,7 @@ B examples, T tokens, H width, V vocabulary, S supervised tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from train.compute import are_close, can_pack, packing, reading_only
 from train.model import head_weight, is_lora
 from train.render import Example
 
-CHUNK_BYTES, SCORING_CHUNK_BYTES = 256 << 20, 32 << 20
+CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -60,36 +60,62 @@ class _LinearCrossEntropy(torch.autograd.Function):
         nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
         step = max(16, chunk_bytes // (4 * w.shape[0]))
         for start in range(0, len(x), step):
-            part, wanted = x[start : start + step], targets[start : start + step, None]
-            logits = (part @ w.t()).float()
-            log_p = torch.log_softmax(logits if bias is None else logits + bias.detach().float(), -1)
-            nll[start : start + step] = -log_p.gather(1, wanted)[:, 0]
-            if not has_grad:
-                continue
+            chunk = slice(start, start + step)
+            part = x[chunk]
+            logits = part @ w.t()
             # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
-            d_logits = log_p.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
-            if weights is not None:
-                d_logits *= weights[start : start + step, None]
-            if needs_bias:
-                d_bias = _added(d_bias, d_logits.sum(0))
-            d_logits = d_logits.to(dtype)
+            d_logits = logits if has_grad else None
+            for own in _few_rows(logits):
+                these = slice(start + own.start, start + own.stop)
+                share, nll[these] = _shares(logits[own], bias, targets[these, None])
+                if d_logits is None:
+                    continue
+                share.scatter_add_(1, targets[these, None], torch.full_like(nll[these, None], -1))
+                if weights is not None:
+                    share *= weights[these, None]
+                if needs_bias:
+                    d_bias = _added(d_bias, share.sum(0))
+                d_logits[own] = share
+            if d_logits is None:
+                continue
             if d_hidden is not None:
-                torch.mm(d_logits, w, out=d_hidden[start : start + step])
+                torch.mm(d_logits, w, out=d_hidden[chunk])
             if needs_weight:
                 d_weight = _added(d_weight, d_logits.t() @ part)
         ctx.grads = tuple(
-            None if grad is None or given is None else grad.to(given.dtype).mul_(scale)
+            None if grad is None or given is None else grad.to(given.dtype)
             for grad, given in ((d_hidden, hidden), (d_weight, weight), (d_bias, bias))
         )
+        ctx.scale = scale
         ctx.mark_non_differentiable(nll)
         return _summed(nll, weights) * scale, nll
 
     @staticmethod
     def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # Made for this call alone, so they are scaled where they lie.
-        grads = tuple(None if grad is None else grad.mul_(d_loss) for grad in ctx.grads)
+        grads = tuple(None if grad is None else grad.mul_(d_loss * ctx.scale) for grad in ctx.grads)
         ctx.grads = (None, None, None)
         return (*grads, None, None, None, None, None)
+
+
+def _few_rows(logits: torch.Tensor) -> Iterator[slice]:
+    """Yield places of ``logits``: all at once, or on a CPU as many as stay in the cache of a core meanwhile."""
+    num = len(logits) if logits.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * logits.shape[1]))
+    for start in range(0, len(logits), num):
+        yield slice(start, min(start + num, len(logits)))
+
+
+def _shares(
+    logits: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return softmax [rows, V] of ``logits`` and the NLL [rows] of ``targets`` [rows, 1], both in float32.
+
+    The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum exactly; to
+    exponentiate a log-softmax would cost twice as much on a CPU.
+    """
+    exact = logits.float() if bias is None else logits.float() + bias.detach().float()
+    share = torch.softmax(exact, -1)
+    return share, exact.amax(-1) - share.amax(-1).log() - exact.gather(1, targets)[:, 0]
 
 
 def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
