@@ -54,6 +54,11 @@ class Scored:
     scores: Mapping[str, float] | None = None
 
     @property
+    def is_generated(self) -> bool:
+        """True where ``text`` was written by the model, and not chosen among texts or absent."""
+        return self.text is not None and self.stopped is not None
+
+    @property
     def score(self) -> float | None:
         """The record's one score in [0, 1], or None when it is unscored."""
         return (self.scores or {}).get(self.metric)

@@ -219,7 +219,8 @@ class _Run:
                 [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
                 round_to=self.round_to,
             )  # fmt: skip
-            lengths = [int(self.steps.lengths[place]) for place in group]
+            # With that of the example that fills a packed row up.
+            lengths = batch.packed.lengths if batch.packed else [int(self.steps.lengths[place]) for place in group]
             score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.weight)
             with (
                 computing(self.device, self.dtype),

@@ -68,7 +68,7 @@ def differing(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
 
     They are records of the validation split, or of test where validation has none.
     """
-    told = {one.id: one.text for one in source.answers if one.text is not None}
+    told = {one.id: one.text for one in source.answers if one.is_generated}
     splits = [[row for row in source.dataset.splits[split] if row.id in told] for split in ("validation", "test")]
     rows = chosen_for_training(splits[0] or splits[1], number)
     limits = source.recipe.eval

@@ -27,7 +27,7 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
     ``model`` is the base as it was measured. The rows are the same ones whatever their order, and fill about four
     batches, in which other rows stand beside one another than before.
     """
-    said = {one.id: one for one in base if one.text is not None}
+    said = {one.id: one for one in base if one.is_generated}
     rows = [row for split in ("validation", "test") for row in prepared.dataset.splits[split] if row.id in said]
     rows = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:MOST_ROWS]
     if not rows:
