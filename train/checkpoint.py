@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.errors import Exit, TrainError
-from train.ranks import ALONE, Ranks, is_sharded, read_shards, write_shards
-from train.ranks.shards import PREFIX
+from train.ranks import ALONE, PREFIX, Ranks, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch

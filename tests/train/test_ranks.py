@@ -26,8 +26,7 @@ from train.batch import Steps
 from train.checkpoint import check_facts, newest_verified
 from train.cli import cli
 from train.errors import TrainError
-from train.ranks import ALONE, Ranks, deal, joined, pick_way, seed_stream, token_costs
-from train.ranks.deal import attention_share
+from train.ranks import ALONE, Ranks, attention_share, deal, joined, pick_way, seed_stream, token_costs
 from train.recipe import effective
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,8 +29,7 @@ from train.loop.results import FitResult, State, ValidationScore
 from train.loop.signals import GracefulStop
 from train.loss import has_plain_head, supervised_loss
 from train.model import computing
-from train.ranks import ALONE, Ranks, Way, seed_stream, spread
-from train.ranks.deal import attention_share
+from train.ranks import ALONE, Ranks, Way, attention_share, seed_stream, spread
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay

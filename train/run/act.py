@@ -93,7 +93,7 @@ def _acted(
     guarded = _guarded_scores(prepared, base)
     with explained(plan, "training"):
         result = _fitted(model, prepared, run, checkpoint, record, trackers, guarded)
-    record["plan_accuracy"] = kept(plan, result, meter)
+    record["plan_accuracy"] = kept(plan, result, meter, model)
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -229,7 +229,7 @@ def _validation(model: Any, prepared: Prepared) -> Any:
 def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder: Path | None) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
     ranks, taken = prepared.ranks, result.step
-    if prepared.way != "ddp" and ranks.world > 1:
+    if prepared.is_sharded:
         # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
         fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
         model = add_adapters(replace(prepared, model=fresh))
@@ -328,7 +328,7 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         "best step": result.best_step,
         "batch": prepared.steps.batch_size,
         "dtype": prepared.recipe.dtype,
-        "threads": prepared.threads,
+        "threads": prepared.recipe.threads,
     }
     if prepared.ranks.world > 1:
         settings["ranks"] = prepared.facts["ranks"]

@@ -71,7 +71,7 @@ def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
         "recipe": _of_evaluation(prepared.recipe),
         "device": _device(prepared),
         "dtype": str(prepared.dtype),
-        "threads": prepared.threads,
+        "threads": prepared.recipe.threads,
         "code": _code(),
         "versions": versions(),
         "validator": _validator(),

@@ -34,7 +34,7 @@ from train.model import (
 )
 from train.model import num_parameters as count_parameters
 from train.plan import needs_checkpointing
-from train.ranks import ALONE, Ranks, Way, pick_way
+from train.ranks import ALONE, Ranks, Way, num_shards, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Examples, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
@@ -48,7 +48,7 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to begin; ``recipe`` has no "auto" left where the result or the evaluation depends on it."""
+    """A run that is ready to begin; in ``recipe`` dtype, threads and micro_batch_tokens are no longer "auto"."""
 
     dataset: Dataset
     recipe: Recipe
@@ -62,10 +62,19 @@ class Prepared:
     base_path: Path
     device: torch.device
     dtype: torch.dtype
-    threads: int
     facts: dict[str, Any]
     ranks: Ranks = ALONE
     way: Way = "ddp"
+
+    @property
+    def is_sharded(self) -> bool:
+        """True where training cuts the model into shards, which it then stays in."""
+        return self.ranks.world > 1 and self.way != "ddp"
+
+    @property
+    def shards(self) -> int:
+        """Into how many."""
+        return num_shards(self.way, self.ranks)
 
 
 def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, ranks: Ranks = ALONE) -> Prepared:
@@ -111,7 +120,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     ranks.must_agree(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
-        threads, facts, ranks, way,
+        facts, ranks, way,
     )  # fmt: skip
 
 
@@ -162,7 +171,9 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    if needs_checkpointing(model, prepared.steps, recipe, prepared.device, prepared.dtype):
+    if needs_checkpointing(
+        model, prepared.steps, recipe, prepared.device, prepared.dtype, shards=prepared.shards
+    ):  # fmt: skip
         if recipe.checkpointing == "auto":
             say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
         checkpoint_activations(model)
