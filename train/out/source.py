@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from train.data import Dataset, Row, open_dataset
 from train.errors import Exit, TrainError
 from train.evaluate import CategorySpec, category_specs
-from train.model import check_folder, find_base, read_length
+from train.model import check_folder, find_base
 from train.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.recipe import Recipe, load_recipe
 from train.render import Renderer
@@ -105,8 +105,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
-    _, renderer = open_renderer(opened.path, recipe, folder=folder)
-    reads = read_length(recipe.base, folder=folder)
+    renderer, reads = open_renderer(opened, recipe, folder=folder)
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))

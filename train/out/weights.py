@@ -8,7 +8,7 @@ from typing import Any
 
 from train.errors import TrainError
 from train.evaluate import predict
-from train.model import add_tokens, computing, load_base
+from train.model import computing, load_base
 from train.out.source import Source, check_finite
 from train.run.prepare import chosen_for_training
 
@@ -57,8 +57,8 @@ def tuned_model(source: Source) -> Any:
 def reload(source: Source, folder: Path) -> Any:
     """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
     if (folder / "adapter_config.json").is_file():
-        base, tokenizer = load_base(source.recipe.base, device=source.recipe.device, folder=source.folder)
-        add_tokens(base, tokenizer, source.recipe.new_tokens)
+        recipe = source.recipe
+        base, _ = load_base(recipe.base, device=recipe.device, folder=source.folder, new_tokens=recipe.new_tokens)
         return with_adapter(base, folder)
     return load_base(str(folder), device=source.recipe.device)[0]
 

@@ -231,7 +231,8 @@ def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder:
     ranks, taken = prepared.ranks, result.step
     if prepared.is_sharded:
         # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
-        fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
+        recipe = prepared.recipe
+        fresh, _ = load_base(recipe.base, device=recipe.device, folder=folder, new_tokens=recipe.new_tokens)
         model = add_adapters(replace(prepared, model=fresh))
         if ranks.is_first:
             restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))

@@ -21,12 +21,10 @@ from train.evaluate import CategorySpec, asked_by_choice, category_specs, readab
 from train.judge import require_judge
 from train.model import (
     add_lora,
-    add_tokens,
     eos_ids,
     find_base,
     load_base,
     load_tokenizer,
-    name_tokens,
     pick_dtype,
     pick_four_bits,
     pick_threads,
@@ -90,8 +88,10 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {ranks.world} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
     dataset, categories = _opened(dataset_path, recipe)
-    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
-    add_tokens(model, tokenizer, recipe.new_tokens)
+    model, tokenizer = load_base(
+        recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
+        new_tokens=recipe.new_tokens,
+    )  # fmt: skip
     if recipe.new_tokens:
         say.talk(f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too")
     num_parameters = count_parameters(model)
@@ -133,13 +133,16 @@ def _opened(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec
     return dataset, categories
 
 
-def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -> tuple[Dataset, Renderer]:
-    """Return a dataset and the renderer of its base, for a look at tokens; no weight is read."""
-    dataset = open_dataset(dataset_path)
-    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
-    name_tokens(tokenizer, recipe.new_tokens)
+def open_renderer(
+    dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
+) -> tuple[Renderer, int | None]:  # fmt: skip
+    """Return the renderer of a recipe's base, for a look at tokens, and how many positions the base has, if limited.
+
+    No weight is read.
+    """
+    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder, new_tokens=recipe.new_tokens)
     reads = read_length(recipe.base, folder=folder)
-    return dataset, _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids)
+    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
 
 def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
