@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from train.disk import sha256_of, sync
 from train.errors import Exit, TrainError
 from train.ranks import ALONE, PREFIX, Ranks, is_sharded, read_shards, write_shards
 
@@ -114,12 +114,12 @@ def save_checkpoint(
         manifest["sha256"] = _digest(manifest)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         _synced_entry(work / MANIFEST)
-        _sync_folder(work)
+        sync(work)
         if final.exists():
             # Only now: until here the new one may fail.
             _remove(final)
         work.rename(final)
-        _sync_folder(run)
+        sync(run)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         raise TrainError(
@@ -182,7 +182,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         file = path / name
         if not file.is_file():
             raise _damaged(file, "is missing")
-        if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
+        if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
             raise _damaged(file, "was cut or changed")
     progress = json.loads((path / "progress.json").read_bytes())
     return Checkpoint(path, step, progress, manifest["facts"])
@@ -205,9 +205,9 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
 
 
 def clear_leftovers(run: Path) -> None:
-    """Remove what an interrupted write or removal left behind; such folders never have a checkpoint's name."""
-    for path in run.glob("tmp-*"):
-        shutil.rmtree(path)
+    """Remove what an interrupted write or removal left behind; nothing of it has a checkpoint's name."""
+    for path in (*run.glob("tmp-*"), *run.glob(".*.tmp"), *run.glob(".*.old")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -274,22 +274,8 @@ def _check_space(run: Path, num_bytes: int) -> None:
 
 def _synced_entry(path: Path) -> dict[str, Any]:
     """fsync a file, then hash what the disk gives back."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _digest(value: Any) -> str:

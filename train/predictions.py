@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from train.disk import write_whole
 from train.dynamics import Dynamic
 from train.errors import Exit, TrainError
 
@@ -184,33 +183,6 @@ def write_feedback(
     return write_whole(
         folder / FEEDBACK, (_line(_feedback(before, after, learnt.get(before.id))) for before, after in pairs)
     )
-
-
-def write_whole(path: Path, chunks: Iterable[str]) -> Path:
-    """Replace ``path`` in one step by the concatenation of ``chunks`` in UTF-8, synced, and return it.
-
-    Raises:
-        TrainError: E936 write-failed, with the reason the system gave; the old file is then untouched.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise TrainError("E936 write-failed", f"{path}: {error}", "Is there room on the disk?") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path
 
 
 def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,9 @@ def test_a_checkpoint_under_another_name_is_damaged(tmp_path: Path) -> None:
 
 def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     _save(tmp_path, 1)
-    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / "tmp-2")
+    for name in ("tmp-2", ".adapter.77.tmp", ".adapter.77.old"):
+        shutil.copytree(tmp_path / "checkpoint-1", tmp_path / name)
+    (tmp_path / ".run.json.x1.tmp").touch()
     found, faults = newest_verified(tmp_path)
     assert found is not None
     assert (found.step, faults) == (1, [])
@@ -116,7 +119,7 @@ def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch:
     def fail(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(TrainError, match="No space left"):
         _save(tmp_path, 2)
     assert _names(tmp_path) == ["checkpoint-1"]

@@ -59,7 +59,7 @@ def command(
     if output is None:
         say.data(text.rstrip("\n"))
         return
-    from train.predictions import write_whole
+    from train.disk import write_whole
 
     write_whole(output, [text])
     say.talk(f"wrote {say.visible(str(output))}")

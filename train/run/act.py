@@ -11,13 +11,14 @@ from typing import Any
 from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.compute import Meter
+from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
 from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights, trained_tensors
 from train.model import load_base
 from train.plan import explained
-from train.predictions import Scored, write_whole
+from train.predictions import Scored
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
 from train.report import Noise, Report, Run, table
@@ -187,8 +188,9 @@ def _begin(
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }
     if prepared.ranks.is_first:
-        run.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(run)
+        with writing(run):
+            run.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(run)
         write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
         write_run(run, record)
     return record

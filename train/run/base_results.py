@@ -20,10 +20,11 @@ from typing import Any
 
 from train import say
 from train.cache import cache_home
+from train.disk import write_whole
 from train.errors import TrainError
 from train.general import SHIPPED
 from train.metrics.json_schema import validator
-from train.predictions import Scored, write_whole
+from train.predictions import Scored
 from train.recipe import Recipe
 from train.run.folder import versions
 from train.run.prepare import Prepared

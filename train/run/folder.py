@@ -13,8 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from train.disk import sha256_of, write_whole
 from train.errors import TrainError
-from train.predictions import write_whole
 
 RUN = "run.json"
 RECIPE = "recipe.toml"
@@ -96,8 +96,7 @@ def weights_digest(path: Path) -> str:
     """Return a SHA-256 over the names and digests of a base's weight files."""
     hashed = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            hashed.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        hashed.update(f"{file.name} {sha256_of(file)}\n".encode())
     return hashed.hexdigest()
 
 
