@@ -47,7 +47,7 @@ def _lines(text: str, source: Path) -> list[str]:
         try:
             document = json.loads(line)["text"]
             document.encode("utf-8")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainError(
                 "E944 bad-general-text",
                 f'{source}:{number}: not an object with a "text": {error}',

@@ -17,6 +17,7 @@ from train.cli import cli
 from train.data import open_dataset
 from train.errors import TrainError
 from train.predictions import Scored
+from train.ranks import Ranks
 from train.recipe import Recipe
 from train.run import act, base_results
 from train.run.base_results import cache_folder, entry_of, key_of, read_entry, write_entry
@@ -107,6 +108,7 @@ def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monke
         with monkeypatch.context() as changed:
             changed.setattr(base_results, name, lambda *_: "another")
             assert entry_of(key_of(prepared, None)) != entry_of(before), name
+    assert entry_of(key_of(replace(prepared, ranks=Ranks(0, 2, 2)), None)) != entry_of(before)
     prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
     assert entry_of(key_of(prepared, None)) != entry_of(before)
 

@@ -237,6 +237,9 @@ def test_the_general_slice_is_ours_or_a_file_and_faults_have_a_place(tmp_path: P
     lines.write_text('{"text": "fine"}\n{"txt": 1}\n', encoding="utf-8")
     with pytest.raises(TrainError, match=r"general.jsonl:2"):
         general_rows(lines)
+    lines.write_text('{"text": ' + "[" * 100_000)
+    with pytest.raises(TrainError, match=r"general.jsonl:1"):
+        general_rows(lines)
     lines.write_text("\n", encoding="utf-8")
     with pytest.raises(TrainError, match="no text"):
         general_rows(lines)

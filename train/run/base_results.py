@@ -56,7 +56,7 @@ def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
     """Return everything that a base's results depend on, as plain values; ``general`` is the recipe's text, found.
 
     Weights, config and end tokens of the base; tokenizer and template; the dataset with its scorers; the general text;
-    the recipe but for what only training sees; device, number format and threads; our code and all versions.
+    the recipe but for what only training sees; device, number format, threads and ranks; our code and all versions.
     """
     model, tokenizer, renderer = prepared.model, prepared.tokenizer, prepared.renderer
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
@@ -73,6 +73,8 @@ def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
         "device": _device(prepared),
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,
+        # They deal the rows into other batches.
+        "ranks": prepared.ranks.world,
         "code": _code(),
         "versions": versions(),
         "validator": _validator(),
