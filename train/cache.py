@@ -1,4 +1,4 @@
-"""A content-addressed cache of arrays: what was made from the same things is not made again.
+"""A content-addressed cache of arrays and values: what was made from the same things is not made again.
 
 An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
 SHA-256 of every part comes last, and one rename makes it the entry: it is whole or not there. An entry whose parts are

@@ -34,8 +34,6 @@ from train.recipe import Recipe
 from train.render import Example
 from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
 
-_MOST_NAMED = 20
-
 
 @dataclass(frozen=True)
 class _Done:
@@ -328,10 +326,9 @@ class _Run:
 
     def _diverged(self, done: _Done, loss: float, norm: float) -> TrainError:
         ids = [self.examples[place].id for group in done.planned.micro_batches for place in group]
-        named = ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
         return TrainError(
             "E930 diverged",
-            f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {named}",
+            f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {say.named(ids, 20)}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 

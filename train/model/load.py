@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from train import say
 from train.errors import Exit, TrainError
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
@@ -138,10 +139,8 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise TrainError(
-            "E921 bad-model", f"{path}: weights that the config asks for are not there: {shown}", "copy the model again"
-        )
+        raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
+                         + say.named(missing, 3), "copy the model again")  # fmt: skip
     return model, tokenizer
 
 

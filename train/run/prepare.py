@@ -41,8 +41,6 @@ from train.run.replay import replayed
 if TYPE_CHECKING:
     import torch
 
-_MOST_NAMED = 10
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -61,8 +59,20 @@ class Prepared:
     device: torch.device
     dtype: torch.dtype
     facts: dict[str, Any]
+    folder: Path | None = None
+    """That of the recipe file, which its paths are read from."""
     ranks: Ranks = ALONE
     way: Way = "ddp"
+
+    @property
+    def general(self) -> Path | None:
+        """The recipe's file of general text; None is the shipped one."""
+        return _general(self.recipe, self.folder)
+
+    @property
+    def looked_at(self) -> list[Row]:
+        """The validation records that the looks during training score."""
+        return chosen_for_training(self.dataset.splits["validation"], self.recipe.eval.during_training)
 
     @property
     def is_sharded(self) -> bool:
@@ -107,7 +117,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset)
-    measured = _check_evaluation(renderer, dataset, categories, general_path(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
@@ -120,7 +130,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     ranks.must_agree(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
-        facts, ranks, way,
+        facts, folder, ranks, way,
     )  # fmt: skip
 
 
@@ -202,21 +212,21 @@ def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _rendered(renderer, dataset, "train")
     if rendered.skipped:
-        ids = _named(rendered.skipped)
+        ids = say.named(rendered.skipped)
         say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
     if rendered.cut:
         say.talk(
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
-            + _named(list(rendered.cut))
+            + say.named(list(rendered.cut))
         )
     if rendered.silent:
         say.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
-                 + _named(rendered.silent))  # fmt: skip
+                 + say.named(rendered.silent))  # fmt: skip
     examples = rendered.examples
     # Flat arrays know their weights; a list is asked one by one.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
-        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {_named(weightless)}")
+        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {say.named(weightless)}")
         examples = [example for example in examples if example.weight]
     if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
@@ -241,8 +251,7 @@ def _check_evaluation(
     return readable_general(renderer, general)
 
 
-def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
-    """Return the recipe's file of general text, found from the recipe's folder; None is the shipped text."""
+def _general(recipe: Recipe, folder: Path | None) -> Path | None:
     return None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
 
 
@@ -276,17 +285,6 @@ def _memory(device: torch.device) -> int | None:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
-def _named(ids: list[str]) -> str:
-    return say.visible(", ".join(ids[:_MOST_NAMED])) + (
-        f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-    )
-
-
 def chosen_for_training(rows: list[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows, the same ones whatever their order and number, for the looks during training."""
     return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
-
-
-def shown_settings(recipe: Recipe) -> Mapping[str, Any]:
-    """Return the recipe as plain values."""
-    return recipe.model_dump(mode="json")
