@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,7 @@ def save_checkpoint(
     """
     final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
     are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
-    check_finite(tensors["weights"], f"step {step}")
+    check_finite(tensors["weights"].items(), f"step {step}")
     try:
         if ranks.is_first:
             _make_room(run, work, tensors)
@@ -130,20 +130,17 @@ def save_checkpoint(
     return final
 
 
-def check_finite(weights: Mapping[str, Any], where: str) -> None:
+def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
-    import torch
+    # Imports torch.
+    from train.compute import first_not_finite
 
-    for name, weight in weights.items():
-        # Whoever holds the part tells.
-        tensor = weight.to_local() if is_sharded(weight) else weight
-        # A sum of finite numbers may overflow, so it only says where to look closely.
-        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-            raise TrainError(
-                "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-                "the model is broken: lower lr, and go on from an older checkpoint or begin again",
-                exit_code=Exit.FAILED,
-            )  # fmt: skip
+    if (name := first_not_finite(weights)) is not None:
+        raise TrainError(
+            "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
+            "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+            exit_code=Exit.FAILED,
+        )  # fmt: skip
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:

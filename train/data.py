@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,6 +66,11 @@ def open_dataset(folder: Path) -> Dataset:
             splits[split] = []
     _unique_ids(splits)
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
+
+
+def sampled(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
+    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
 
 
 _EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"

@@ -101,6 +101,11 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     return found
 
 
+def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
+    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+
+
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
 ) -> list[Prediction]:
@@ -160,14 +165,13 @@ def score(
     """
     said = {prediction.id: prediction for prediction in predictions}
     likely = {nll.id: nll for nll in nlls}
-    default = CategorySpec(metrics.scorer(""), {}, is_default=True)
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     found = []
     for row in rows:
         if row.id not in likely:
             continue
         nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
-        spec = categories.get(row.category, default)
+        spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
             given = {"logprobs": prediction.logprobs} if prediction.logprobs else {}

@@ -21,6 +21,7 @@ from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
 from train.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.cli import cli
+from train.compute import first_not_finite
 from train.disk import whole_folder
 from train.errors import Exit, TrainError
 from train.loop import restore_weights
@@ -225,6 +226,7 @@ def test_weights_that_are_nan_make_no_checkpoint(tmp_path: Path) -> None:
     assert "step 1: b holds" in caught.value.message
     assert not list(tmp_path.iterdir())
     tensors["weights"]["b"] = torch.full((2,), 3e38)
+    assert first_not_finite([("a", torch.ones(2)), ("b", tensors["weights"]["b"])]) is None, "its sum is infinite"
     save_checkpoint(tmp_path, 1, tensors, {}, {}, keep=2)
 
 

@@ -350,4 +350,4 @@ def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
     """
     weights = trained_tensors(model)
     checkpoint.fill("weights", weights)
-    check_finite(weights, checkpoint.path.name)
+    check_finite(weights.items(), checkpoint.path.name)

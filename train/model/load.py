@@ -148,6 +148,8 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
     from transformers import GenerationConfig
 
+    from train.compute import first_not_finite
+
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TrainError(
@@ -162,7 +164,10 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
         raise TrainError("E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is no token",
                          "copy the model again")  # fmt: skip
-    _check_finite(model, path)
+    # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
+    if (name := first_not_finite(model.named_parameters())) is not None:
+        raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
+                         "copy the model again")  # fmt: skip
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
@@ -175,16 +180,6 @@ def _give_padding(tokenizer: Any) -> None:
     if tokenizer.pad_token_id is None:
         # Never trained and never seen: padding is on the side that attention does not reach, or masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-
-
-def _check_finite(model: Any, path: Path) -> None:
-    import torch
-
-    for name, weights in model.named_parameters():
-        # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
-        if weights.is_floating_point() and not torch.isfinite(weights.sum()):
-            raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
-                             "copy the model again")  # fmt: skip
 
 
 def eos_ids(model: Any) -> list[int]:

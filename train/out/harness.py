@@ -16,8 +16,7 @@ from typing import Any
 from train import say
 from train.data import Row
 from train.errors import TrainError
-from train.evaluate import CategorySpec
-from train.metrics import scorer
+from train.evaluate import spec_of
 from train.out.adapter import stop_texts
 from train.out.documents import (
     Document,
@@ -41,10 +40,9 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     rows = _rows(source)
     limit, stops = _limit(source, rows), stop_texts(source)
     group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.name)}"
-    default = CategorySpec(scorer(""), {}, is_default=True)
     told, tasks = {}, []
     for category in sorted({row.category for row in rows}):
-        spec, name = source.categories.get(category, default), f"{group}_{_slug(category)}"
+        spec, name = spec_of(source.categories, category), f"{group}_{_slug(category)}"
         chosen = [row for row in rows if row.category == category]
         told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
         alias = " ".join(say.visible(category).split()) or "(no category)"

@@ -12,8 +12,6 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from train.metrics.json_schema import validator
 from train.predictions import Scored
 from train.run.folder import versions
 from train.run.prepare import Prepared
+from train.versions import installed, sources
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
@@ -65,18 +64,10 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "threads": prepared.recipe.threads,
         # They deal the rows into other batches.
         "ranks": prepared.ranks.world,
-        "code": _code(),
+        "code": sources(Path(__file__).resolve().parent.parent),
         "versions": versions(),
-        "validator": _validator(),
+        "validator": f"{validator()} {installed(validator())}",
     }
-
-
-def _validator() -> str:
-    name = validator()
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return name
 
 
 def _device(prepared: Prepared) -> str:
@@ -86,16 +77,6 @@ def _device(prepared: Prepared) -> str:
         return torch.cuda.get_device_name(prepared.device)
     # Kernels differ with what the processor can, and so do the last digits.
     return f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-@cache
-def _code() -> str:
-    """Return a SHA-256 over the sources of this package: its version stays the same while it is worked on."""
-    root = Path(__file__).resolve().parent.parent
-    hashed = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        hashed.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return hashed.hexdigest()
 
 
 def _digest(text: str) -> str:

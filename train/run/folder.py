@@ -8,13 +8,13 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from train.disk import sha256_of, write_whole
 from train.errors import TrainError
+from train.versions import installed
 
 RUN = "run.json"
 RECIPE = "recipe.toml"
@@ -69,10 +69,7 @@ def versions() -> dict[str, str]:
     """Return the versions of everything that computes."""
     found = {"python": platform.python_version()}
     for name in ("pairsmith", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
+        found[name] = installed(name) or "not installed as a package"
     return found
 
 

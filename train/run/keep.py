@@ -20,7 +20,7 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
     them; nothing is written then.
     """
     final = run / ("adapter" if is_lora(model) else "model")
-    check_finite(trained_tensors(model), "the tuned model")
+    check_finite(trained_tensors(model).items(), "the tuned model")
     with whole_folder(final) as work:
         if is_lora(model):
             for config in model.peft_config.values():

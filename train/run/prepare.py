@@ -4,7 +4,6 @@ row.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
 from train.choices import questions
 from train.compute import can_pack, checkpoint_activations
-from train.data import Dataset, Row, open_dataset
+from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
 from train.judge import require_judge
@@ -72,7 +71,7 @@ class Prepared:
     @property
     def looked_at(self) -> list[Row]:
         """The validation records that the looks during training score."""
-        return chosen_for_training(self.dataset.splits["validation"], self.recipe.eval.during_training)
+        return sampled(self.dataset.splits["validation"], self.recipe.eval.during_training)
 
     @property
     def is_sharded(self) -> bool:
@@ -283,8 +282,3 @@ def _memory(device: torch.device) -> int | None:
     import torch
 
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-
-
-def chosen_for_training(rows: list[Row], most: int) -> list[Row]:
-    """Return at most ``most`` rows, the same ones whatever their order and number, for the looks during training."""
-    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
