@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST = "MANIFEST.json"
-PARTS = ("weights", "optimizer")
-FURTHER = ("dynamics",)
-"""Parts that a checkpoint may lack: those of earlier versions do, and no step depends on them."""
+_CUT, _WHOLE = ("weights", "optimizer"), "dynamics"
+"""Parts that may be in shards, and the one that never is."""
+PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _ROUNDING = ("ranks ", "threads ")
 _SPARE = 1.2
@@ -44,7 +44,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, part: str) -> dict[str, Any]:
-        """Return the tensors of one of PARTS or FURTHER, of a checkpoint that is not in shards, on the CPU."""
+        """Return the tensors of one of PARTS, of those that are not in shards, on the CPU."""
         # torch takes a second to import; looking at checkpoints does without.
         from safetensors.torch import load_file
 
@@ -72,10 +72,6 @@ class Checkpoint:
             for name, target in targets.items():
                 target.copy_(saved[name])
 
-    def has(self, part: str) -> bool:
-        """Whether the checkpoint has one of FURTHER."""
-        return (self.path / f"{part}.safetensors").is_file()
-
 
 def save_checkpoint(
     run: Path,
@@ -91,7 +87,7 @@ def save_checkpoint(
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Every one of ``ranks`` calls this:
+    ``tensors`` maps each of PARTS to named tensors. Every one of ``ranks`` calls this:
     the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
     while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
     """
@@ -103,11 +99,10 @@ def save_checkpoint(
             _make_room(run, work, tensors)
         if are_shards:
             ranks.barrier()
-            write_shards(work, {name: tensor for part in PARTS for name, tensor in tensors[part].items()})
+            write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
         if not ranks.is_first:
             return final
-        written = () if are_shards else PARTS
-        _write_parts(work, {part: tensors[part] for part in (*written, *FURTHER) if part in tensors})
+        _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
@@ -169,9 +164,10 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         is_sound = False
     if not is_sound:
         raise _damaged(path / MANIFEST, "is missing or changed")
-    names = set(manifest["files"]) - {"progress.json", *(f"{part}.safetensors" for part in FURTHER)}
+    always = {"progress.json", f"{_WHOLE}.safetensors"}
+    names = set(manifest["files"]) - always
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
-    if "progress.json" not in manifest["files"] or not (are_shards or names == {f"{p}.safetensors" for p in PARTS}):
+    if not (always <= set(manifest["files"]) and (are_shards or names == {f"{part}.safetensors" for part in _CUT})):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
     for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
         raise _damaged(path / stranger, "is not in the manifest")

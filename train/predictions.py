@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +61,25 @@ class Scored:
     def score(self) -> float | None:
         """The record's one score in [0, 1], or None when it is unscored."""
         return (self.scores or {}).get(self.metric)
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
+    (NaN without one); and each category's score.
+    """
+
+    score: float | None
+    loss: float
+    by_category: dict[str, float] = field(default_factory=dict)
+
+    def is_better_than(self, other: ValidationScore | None) -> bool:
+        """Higher score, and on a tie (or without scores) lower loss."""
+        if other is None:
+            return True
+        if self.score is not None and other.score is not None and self.score != other.score:
+            return self.score > other.score
+        return self.loss < other.loss
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from train import checkpoint as module
-from train.checkpoint import check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
+from train.checkpoint import PARTS, check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
 from train.errors import Exit, TrainError
 
 FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
@@ -21,7 +21,7 @@ FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python
 
 def _save(run: Path, step: int, *, keep: int = 2, always: list[int] | None = None) -> Path:
     run.mkdir(exist_ok=True)
-    tensors = {part: {"a": torch.full((8,), float(step))} for part in ("weights", "optimizer")}
+    tensors = {part: {"a": torch.full((8,), float(step))} for part in PARTS}
     return save_checkpoint(run, step, tensors, {"step": step}, FACTS, keep=keep, always=always or [])
 
 
@@ -41,7 +41,8 @@ def test_the_newest_are_kept_and_the_best_too(tmp_path: Path) -> None:
 
 def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     files = sorted(path.name for path in _save(tmp_path, 1).iterdir())
-    assert files == ["MANIFEST.json", "optimizer.safetensors", "progress.json", "weights.safetensors"]
+    safe = [f"{part}.safetensors" for part in ("dynamics", "optimizer", "weights")]
+    assert files == ["MANIFEST.json", safe[0], safe[1], "progress.json", safe[2]]
 
 
 def _flip(path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
         Row("skipped", "domain", "text", "d", None, None, "raw"),
     ]
     nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
-    said = [Prediction("b", "yes", True, 1), Prediction("a", " yes\n", False, 2)]
+    said = [Prediction("b", "yes", True), Prediction("a", " yes\n", False)]
     scored = score(
         rows, {"a": "yes", "b": "no"}, said, nlls, category_specs({"cats": {"scorer": "exact"}}), split="test"
     )
@@ -143,6 +143,7 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
     means = summary(scored)
     assert (means.loss, means.score, means.by_category) == (6 / 8, 0.5, {"cats": 0.5})
     assert summary([]).score is None
+    assert math.isnan(summary([]).loss)
 
 
 def test_categories_weigh_the_same_in_the_score_of_a_run() -> None:

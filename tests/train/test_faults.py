@@ -219,7 +219,7 @@ def test_a_log_whose_place_is_taken_is_said(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_nan_make_no_checkpoint(tmp_path: Path) -> None:
-    tensors = {"weights": {"a": torch.ones(4), "b": torch.tensor([1.0, float("nan")])}, "optimizer": {}}
+    tensors = {"weights": {"a": torch.ones(4), "b": torch.tensor([1.0, float("nan")])}, "optimizer": {}, "dynamics": {}}
     with pytest.raises(TrainError) as caught:
         save_checkpoint(tmp_path, 1, tensors, {}, {}, keep=2)
     assert (caught.value.code, caught.value.exit_code) == ("E934 not-finite", Exit.FAILED)
@@ -238,7 +238,7 @@ def test_a_nan_checkpoint_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         model.model.norm.weight[0] = float("nan")
     weights = {name: p.detach() for name, p in model.named_parameters()}
     monkeypatch.setattr("train.checkpoint.check_finite", lambda *_: None)
-    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}}, {}, {}, keep=2)
+    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
     with pytest.raises(TrainError, match=r"checkpoint-2: model.norm.weight holds numbers that are not finite"):
         restore_weights(model, open_checkpoint(tmp_path / "checkpoint-2", 2))
 

@@ -13,10 +13,11 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
 from train.batch import collate
 from train.checkpoint import open_checkpoint
 from train.compute import can_pack
-from train.loop import ValidationScore, fit, trained_tensors
+from train.loop import fit, trained_tensors
 from train.loop.noise import noisy_embeddings
 from train.loss import has_plain_head, nll_per_example, supervised_loss
 from train.model import add_lora
+from train.predictions import ValidationScore
 from train.recipe import effective
 from train.render import Renderer
 

@@ -14,7 +14,7 @@ from train import say
 from train.recipe import GuardRecipe
 
 if TYPE_CHECKING:
-    from train.loop.results import ValidationScore
+    from train.predictions import ValidationScore
 
 
 class Guard:

@@ -15,10 +15,10 @@ from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
-from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights, trained_tensors
+from train.loop import FitResult, Guard, fit, restore_weights, trained_tensors
 from train.model import load_base
 from train.plan import explained
-from train.predictions import Scored
+from train.predictions import Scored, ValidationScore
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
 from train.report import Noise, Run, table
@@ -30,6 +30,7 @@ from train.run.noise import noise_floor
 from train.run.planned import FEWEST_STEPS, kept, planned
 from train.run.prepare import Prepared, add_adapters, prepare
 from train.schedule import validation_steps
+from train.trackers import Trackers
 
 
 def run_dataset(
@@ -220,9 +221,7 @@ def _validation(model: Any, prepared: Prepared) -> Any:
         scored = evaluate_model(
             model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
         )
-        found = summary(together(prepared.ranks, scored, [row.id for row in rows]))
-        assert found.loss is not None, "every example has a trained token"
-        return ValidationScore(found.score, found.loss, found.by_category)
+        return summary(together(prepared.ranks, scored, [row.id for row in rows]))
 
     return validate
 
