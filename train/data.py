@@ -22,7 +22,6 @@ class Row:
     """One record as `curate export` wrote it: messages, or raw text."""
 
     id: str
-    kind: str
     category: str
     cluster: str
     messages: list[dict[str, Any]] | None
@@ -116,7 +115,7 @@ def read_row(line: bytes, place: str) -> Row:
     if weight is not None and not _is_weight(weight):
         _bad(place, f"weight must be a number from 0 to {MOST_WEIGHT}")
     return Row(
-        value["id"], value["kind"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
+        value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
         source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
     )  # fmt: skip
 

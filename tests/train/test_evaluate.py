@@ -114,7 +114,6 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
     rows = [
         Row(
             "a",
-            "chat",
             "cats",
             "a",
             [{"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}],
@@ -123,15 +122,14 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
         ),
         Row(
             "b",
-            "chat",
             "cats",
             "b",
             [{"role": "user", "content": "q"}, {"role": "assistant", "content": "no"}],
             None,
             None,
         ),
-        Row("c", "domain", "text", "c", None, None, "raw"),
-        Row("skipped", "domain", "text", "d", None, None, "raw"),
+        Row("c", "text", "c", None, None, "raw"),
+        Row("skipped", "text", "d", None, None, "raw"),
     ]
     nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
     said = [Prediction("b", "yes", True), Prediction("a", " yes\n", False)]

@@ -60,7 +60,7 @@ def proved_template(source: Source) -> GoTemplate:
         raise TrainError("E905 cannot-express", told, _INSTEAD)
     for messages in conversations():
         try:
-            _learn(template, source.renderer, Row("", "chat", "", "", [dict(one) for one in messages], None, None))
+            _learn(template, source.renderer, Row("", "", "", [dict(one) for one in messages], None, None))
         except RowFault:
             # A template may refuse what nobody of the data set had, and then no server sends it.
             continue
