@@ -64,6 +64,9 @@ class Cache:
 
     def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Write an entry; a disk that refuses it is said and stops nothing."""
+        if (self.folder / key).exists():
+            # Another process was quicker; the key says that it made the same.
+            return
         try:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
