@@ -82,8 +82,9 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     import torch
 
     from train.compute import quicken
-    from train.loop import ValidationScore, fit
+    from train.loop import fit
     from train.model import add_lora
+    from train.predictions import ValidationScore
     from train.recipe import Recipe
     from train.render import Example
 

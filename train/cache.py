@@ -1,4 +1,4 @@
-"""A content-addressed cache of arrays: what was made from the same things is not made again.
+"""A content-addressed cache of arrays and values: what was made from the same things is not made again.
 
 An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
 SHA-256 of every part comes last, and one rename makes it the entry: it is whole or not there. An entry whose parts are
@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +22,14 @@ from typing import Any
 import numpy as np
 
 from train import say
+from train.disk import whole_folder, writing
+from train.errors import TrainError
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
 _MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
 _OFF = ("off", "0", "no", "false")
-_LEFT_OVER, _DAY = ".tmp-", 86_400
+_DAY = 86_400
 _TYPES = ("<i4", "<i8", "<f8")
 
 
@@ -63,27 +64,24 @@ class Cache:
 
     def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Write an entry; a disk that refuses it is said and stops nothing."""
-        work: Path | None = None
+        if (self.folder / key).exists():
+            # Another process was quicker; the key says that it made the same.
+            return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            work = Path(tempfile.mkdtemp(prefix=_LEFT_OVER, dir=self.folder))
-            _write(work, key, arrays, values)
-            if (self.folder / key).exists():
-                # Another process was quicker; the key says that it made the same.
-                return
-            work.rename(self.folder / key)
-            _sync(self.folder)
-            self._prune(key)
-        except OSError as error:
-            say.talk(f"warning: nothing is kept in the cache {self.folder}: {error}")
-        finally:
-            if work is not None:
-                shutil.rmtree(work, ignore_errors=True)
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with whole_folder(self.folder / key) as work:
+                    # Of private records, also where the folder is one that others may look into.
+                    work.chmod(0o700)
+                    _write(work, key, arrays, values)
+                self._prune(key)
+        except TrainError as error:
+            say.talk(f"warning: nothing is kept in the cache: {error.message}")
 
     def _prune(self, newest: str) -> None:
         entries = []
         for place in self.folder.iterdir():
-            if place.name.startswith(_LEFT_OVER):
+            if place.name.startswith("."):
                 # Of a process that was killed, unless one is writing it right now.
                 if time.time() - place.stat().st_mtime > _DAY:
                     shutil.rmtree(place, ignore_errors=True)
@@ -131,20 +129,12 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
         flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
         assert flat.dtype.str in _TYPES, flat.dtype
         parts[name] = {"type": flat.dtype.str, "shape": list(flat.shape), "sha256": _sha256(flat)}
-        _keep(work / f"{name}.bin", flat.reshape(-1).view(np.uint8).data)
+        (work / f"{name}.bin").write_bytes(flat.reshape(-1).view(np.uint8).data)
     told = json.dumps(values).encode()
-    _keep(work / _VALUES, told)
+    (work / _VALUES).write_bytes(told)
     manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(told)}
     manifest["sha256"] = _digest(manifest)
-    _keep(work / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    _sync(work)
-
-
-def _keep(path: Path, data: bytes | memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
 
 
 def _read(place: Path, key: str) -> Entry:
@@ -180,12 +170,3 @@ def _sha256(data: Any) -> str:
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return _sha256(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder survive a power cut too."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

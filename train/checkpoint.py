@@ -11,25 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from train.disk import sha256_of, sync
 from train.errors import Exit, TrainError
-from train.ranks import ALONE, Ranks, is_sharded, read_shards, write_shards
-from train.ranks.shards import PREFIX
+from train.ranks import ALONE, PREFIX, Ranks, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch
 
 MANIFEST = "MANIFEST.json"
-PARTS = ("weights", "optimizer")
-FURTHER = ("dynamics",)
-"""Parts that a checkpoint may lack: those of earlier versions do, and no step depends on them."""
+_CUT, _WHOLE = ("weights", "optimizer"), "dynamics"
+"""Parts that may be in shards, and the one that never is."""
+PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
 _ROUNDING = ("ranks ", "threads ")
 _SPARE = 1.2
@@ -45,7 +44,7 @@ class Checkpoint:
     facts: dict[str, Any]
 
     def tensors(self, part: str) -> dict[str, Any]:
-        """Return the tensors of one of PARTS or FURTHER, of a checkpoint that is not in shards, on the CPU."""
+        """Return the tensors of one of PARTS, of those that are not in shards, on the CPU."""
         # torch takes a second to import; looking at checkpoints does without.
         from safetensors.torch import load_file
 
@@ -73,10 +72,6 @@ class Checkpoint:
             for name, target in targets.items():
                 target.copy_(saved[name])
 
-    def has(self, part: str) -> bool:
-        """Whether the checkpoint has one of FURTHER."""
-        return (self.path / f"{part}.safetensors").is_file()
-
 
 def save_checkpoint(
     run: Path,
@@ -92,35 +87,34 @@ def save_checkpoint(
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS, and what there is of FURTHER, to named tensors. Every one of ``ranks`` calls this:
+    ``tensors`` maps each of PARTS to named tensors. Every one of ``ranks`` calls this:
     the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
     while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
     """
     final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
     are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
-    check_finite(tensors["weights"], f"step {step}")
+    check_finite(tensors["weights"].items(), f"step {step}")
     try:
         if ranks.is_first:
             _make_room(run, work, tensors)
         if are_shards:
             ranks.barrier()
-            write_shards(work, {name: tensor for part in PARTS for name, tensor in tensors[part].items()})
+            write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
         if not ranks.is_first:
             return final
-        written = () if are_shards else PARTS
-        _write_parts(work, {part: tensors[part] for part in (*written, *FURTHER) if part in tensors})
+        _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
         manifest["sha256"] = _digest(manifest)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         _synced_entry(work / MANIFEST)
-        _sync_folder(work)
+        sync(work)
         if final.exists():
             # Only now: until here the new one may fail.
             _remove(final)
         work.rename(final)
-        _sync_folder(run)
+        sync(run)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         raise TrainError(
@@ -131,20 +125,17 @@ def save_checkpoint(
     return final
 
 
-def check_finite(weights: Mapping[str, Any], where: str) -> None:
+def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
     """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
-    import torch
+    # Imports torch.
+    from train.compute import first_not_finite
 
-    for name, weight in weights.items():
-        # Whoever holds the part tells.
-        tensor = weight.to_local() if is_sharded(weight) else weight
-        # A sum of finite numbers may overflow, so it only says where to look closely.
-        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
-            raise TrainError(
-                "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
-                "the model is broken: lower lr, and go on from an older checkpoint or begin again",
-                exit_code=Exit.FAILED,
-            )  # fmt: skip
+    if (name := first_not_finite(weights)) is not None:
+        raise TrainError(
+            "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
+            "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+            exit_code=Exit.FAILED,
+        )  # fmt: skip
 
 
 def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -173,9 +164,10 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         is_sound = False
     if not is_sound:
         raise _damaged(path / MANIFEST, "is missing or changed")
-    names = set(manifest["files"]) - {"progress.json", *(f"{part}.safetensors" for part in FURTHER)}
+    always = {"progress.json", f"{_WHOLE}.safetensors"}
+    names = set(manifest["files"]) - always
     are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
-    if "progress.json" not in manifest["files"] or not (are_shards or names == {f"{p}.safetensors" for p in PARTS}):
+    if not (always <= set(manifest["files"]) and (are_shards or names == {f"{part}.safetensors" for part in _CUT})):
         raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
     for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
         raise _damaged(path / stranger, "is not in the manifest")
@@ -183,7 +175,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
         file = path / name
         if not file.is_file():
             raise _damaged(file, "is missing")
-        if file.stat().st_size != entry["bytes"] or _sha256(file) != entry["sha256"]:
+        if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
             raise _damaged(file, "was cut or changed")
     progress = json.loads((path / "progress.json").read_bytes())
     return Checkpoint(path, step, progress, manifest["facts"])
@@ -206,9 +198,9 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
 
 
 def clear_leftovers(run: Path) -> None:
-    """Remove what an interrupted write or removal left behind; such folders never have a checkpoint's name."""
-    for path in run.glob("tmp-*"):
-        shutil.rmtree(path)
+    """Remove what an interrupted write or removal left behind; nothing of it has a checkpoint's name."""
+    for path in (*run.glob("tmp-*"), *run.glob(".*.tmp"), *run.glob(".*.old")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -275,22 +267,8 @@ def _check_space(run: Path, num_bytes: int) -> None:
 
 def _synced_entry(path: Path) -> dict[str, Any]:
     """fsync a file, then hash what the disk gives back."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"sha256": _sha256(path), "bytes": path.stat().st_size}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _digest(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +22,6 @@ class Row:
     """One record as `curate export` wrote it: messages, or raw text."""
 
     id: str
-    kind: str
     category: str
     cluster: str
     messages: list[dict[str, Any]] | None
@@ -68,6 +67,11 @@ def open_dataset(folder: Path) -> Dataset:
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
+def sampled(rows: Sequence[Row], most: int) -> list[Row]:
+    """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
+    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
+
+
 _EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"
 
 
@@ -111,7 +115,7 @@ def read_row(line: bytes, place: str) -> Row:
     if weight is not None and not _is_weight(weight):
         _bad(place, f"weight must be a number from 0 to {MOST_WEIGHT}")
     return Row(
-        value["id"], value["kind"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
+        value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
         source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
     )  # fmt: skip
 

@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-PART = "dynamics"
-"""The file of a checkpoint that carries what was gathered so far."""
 _LIKELY = math.log(2)
 
 

@@ -18,7 +18,7 @@ from train.generate import generate
 from train.loss import Nll, nll_per_example
 from train.metrics.json_schema import validator
 from train.model import computing, pick_dtype
-from train.predictions import Scored, write_feedback, write_predictions
+from train.predictions import Scored, ValidationScore, write_feedback, write_predictions
 from train.recipe import Recipe
 from train.render import Renderer, RowFault
 from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
@@ -48,7 +48,7 @@ class CategorySpec:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A greedy completion: its text, whether it ended by itself, and its length in tokens.
+    """A greedy completion: its text, and whether it ended by itself.
 
     Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
     """
@@ -56,17 +56,7 @@ class Prediction:
     id: str
     text: str
     stopped: bool | None
-    num_new_tokens: int
     logprobs: Sequence[float] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A model on some records: loss in nats a supervised token, macro mean score, and mean score by category."""
-
-    loss: float | None
-    score: float | None
-    by_category: dict[str, float]
 
 
 def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
@@ -101,6 +91,11 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     return found
 
 
+def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
+    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+
+
 def predict(
     model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
 ) -> list[Prediction]:
@@ -118,8 +113,7 @@ def predict(
         batch_tokens=batch_tokens,
     )
     return [
-        Prediction(prompt.id, renderer.decode(one.ids), one.stopped, len(one.ids))
-        for prompt, one in zip(prompts, done, strict=True)
+        Prediction(prompt.id, renderer.decode(one.ids), one.stopped) for prompt, one in zip(prompts, done, strict=True)
     ]
 
 
@@ -141,7 +135,7 @@ def choose(
     found = []
     for (row, choices), each in zip(asked, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        found.append(Prediction(row.id, likeliest, None, 0, tuple(-nll for nll in each)))
+        found.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
     return found
 
 
@@ -160,14 +154,13 @@ def score(
     """
     said = {prediction.id: prediction for prediction in predictions}
     likely = {nll.id: nll for nll in nlls}
-    default = CategorySpec(metrics.scorer(""), {}, is_default=True)
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
     found = []
     for row in rows:
         if row.id not in likely:
             continue
         nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
-        spec = categories.get(row.category, default)
+        spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
             given = {"logprobs": prediction.logprobs} if prediction.logprobs else {}
@@ -310,7 +303,7 @@ def publish(
     return report
 
 
-def summary(scored: Sequence[Scored]) -> Summary:
+def summary(scored: Sequence[Scored]) -> ValidationScore:
     """Return the means that a run watches while it trains; each category weighs the same in the score."""
     tokens = sum(one.num_tokens for one in scored)
     groups: dict[str, list[float]] = {}
@@ -318,8 +311,8 @@ def summary(scored: Sequence[Scored]) -> Summary:
         if one.score is not None:
             groups.setdefault(one.category, []).append(one.score)
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
-    return Summary(
-        loss=math.fsum(one.nll for one in scored) / tokens if tokens else None,
+    return ValidationScore(
+        loss=math.fsum(one.nll for one in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
     )

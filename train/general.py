@@ -33,7 +33,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
     for number, document in enumerate((document for document in documents if document.strip()), start=1):
         cluster = f"{SPLIT}-{number:04d}"
         for part, piece in enumerate(_pieces(document.strip()), start=1):
-            rows.append(Row(f"{cluster}-{part}", "domain", "", cluster, None, None, piece, source.name))
+            rows.append(Row(f"{cluster}-{part}", "", cluster, None, None, piece, source.name))
     if not rows:
         raise TrainError("E944 bad-general-text", f"{source}: no text in it", "Without eval.general ours is used.")
     return rows
@@ -47,7 +47,7 @@ def _lines(text: str, source: Path) -> list[str]:
         try:
             document = json.loads(line)["text"]
             document.encode("utf-8")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainError(
                 "E944 bad-general-text",
                 f'{source}:{number}: not an object with a "text": {error}',

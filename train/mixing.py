@@ -16,11 +16,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from train import say
 from train.errors import TrainError
 from train.recipe import MixingRecipe
 from train.render import Example
-
-_MOST_NAMED = 20
 
 
 class Mixture:
@@ -68,9 +67,7 @@ class Mixture:
         names = [*(name or "(no category)" for name in self.sizes), *(["replayed text"] if self.num_replayed else [])]
         wanted = [size for _, size in self._rings]
         order = sorted(range(len(names)), key=lambda place: (-wanted[place], names[place]))
-        shown = [f"{names[n]} {wanted[n]:,} of {had[n]:,}" for n in order[:_MOST_NAMED]]
-        more = f" and {len(order) - _MOST_NAMED} more categories" if len(order) > _MOST_NAMED else ""
-        return ", ".join(shown) + more
+        return say.named((f"{names[n]} {wanted[n]:,} of {had[n]:,}" for n in order), 20)
 
 
 def _ring(places: Sequence[int], seed: int, name: str | None) -> np.ndarray:
@@ -108,6 +105,6 @@ def _check_caps(caps: Mapping[str, int], known: Collection[str]) -> None:
     if unknown := sorted(caps.keys() - set(known)):
         raise TrainError(
             "E920 bad-recipe",
-            f"mixing.caps names {', '.join(unknown[:_MOST_NAMED])}, which no training record has as its category",
-            f"the categories are {', '.join(sorted(known)[:_MOST_NAMED])}",
+            f"mixing.caps names {say.named(unknown)}, which no training record has as its category",
+            f"the categories are {say.named(sorted(known), 20)}",
         )

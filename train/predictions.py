@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from train.disk import write_whole
 from train.dynamics import Dynamic
 from train.errors import Exit, TrainError
 
@@ -54,9 +53,33 @@ class Scored:
     scores: Mapping[str, float] | None = None
 
     @property
+    def is_generated(self) -> bool:
+        """True where ``text`` was written by the model, and not chosen among texts or absent."""
+        return self.text is not None and self.stopped is not None
+
+    @property
     def score(self) -> float | None:
         """The record's one score in [0, 1], or None when it is unscored."""
         return (self.scores or {}).get(self.metric)
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
+    (NaN without one); and each category's score.
+    """
+
+    score: float | None
+    loss: float
+    by_category: dict[str, float] = field(default_factory=dict)
+
+    def is_better_than(self, other: ValidationScore | None) -> bool:
+        """Higher score, and on a tie (or without scores) lower loss."""
+        if other is None:
+            return True
+        if self.score is not None and other.score is not None and self.score != other.score:
+            return self.score > other.score
+        return self.loss < other.loss
 
 
 def outcome(base: float | None, tuned: float | None) -> Outcome:
@@ -179,33 +202,6 @@ def write_feedback(
     return write_whole(
         folder / FEEDBACK, (_line(_feedback(before, after, learnt.get(before.id))) for before, after in pairs)
     )
-
-
-def write_whole(path: Path, chunks: Iterable[str]) -> Path:
-    """Replace ``path`` in one step by the concatenation of ``chunks`` in UTF-8, synced, and return it.
-
-    Raises:
-        TrainError: E936 write-failed, with the reason the system gave; the old file is then untouched.
-    """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise TrainError("E936 write-failed", f"{path}: {error}", "Is there room on the disk?") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-    return path
 
 
 def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str, Any]:

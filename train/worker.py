@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
 import subprocess
 import sys
@@ -64,11 +63,13 @@ class Worker:
         child = self._running[0]
         try:
             # In ASCII: a text may hold a lone surrogate, and a newline ends the question.
+            child.line.settimeout(seconds)
             child.line.sendall(json.dumps(value).encode("ascii") + b"\n", _QUIET)
-            answer = child.answers.readline() if select.select([child.line], [], [], seconds)[0] else b""
-        except (BrokenPipeError, ConnectionResetError):
+            answer = child.answers.readline()
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
             answer = b""
-        if not answer:
+        # Without its end it is torn: the child died of it.
+        if not answer.endswith(b"\n"):
             _end(self._running)
             return None
         return json.loads(answer)

@@ -25,9 +25,10 @@ from tiny import make_model, make_tokenizer, some_rows
 from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.cli import cli
 from train.errors import TrainError
-from train.loop import FitResult, ValidationScore, fit, trained_tensors
+from train.loop import FitResult, fit, trained_tensors
 from train.loss import nll_per_example
 from train.model import add_lora
+from train.predictions import ValidationScore
 from train.ranks import ALONE, Ranks, Way, joined, write_shards
 from train.recipe import effective
 from train.render import Example, Renderer

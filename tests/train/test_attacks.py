@@ -359,6 +359,13 @@ def test_a_worker_is_ended_and_begins_again_without_ending_us() -> None:
     assert [gone.ask("x" * 5_000_000) for _ in range(2)] == [None, None]
 
 
+@pytest.mark.parametrize("end", ["sys.exit()", "time.sleep(30)"])
+def test_an_answer_without_its_end_is_none(end: str) -> None:
+    torn = "import sys, time; ask = sys.stdin.readline; ask(); print(0, flush=True); ask(); "
+    torn += "print('[1,', end='', flush=True)"
+    assert Worker(["-c", f"{torn}; {end}"], greeting=0, seconds=0.2).ask(1) is None
+
+
 def _scored(**changes: Any) -> Scored:
     fields: dict[str, Any] = {
         "id": "a", "split": "test", "category": "c", "cluster": "k", "reference": "r", "nll": 1.0, "num_tokens": 2,

@@ -112,7 +112,7 @@ def test_control_tokens(case: dict[str, Any]) -> None:
     markers = ["<|endoftext|>", "<end_of_turn>", "<start_of_turn>", "[INST]", "[/INST]", "<s>", "</s>", "<|eot_id|>",
                "<|start_header_id|>", "<|end_header_id|>", "<|end|>", "<|assistant|>"]  # fmt: skip
     tokenizer.add_special_tokens({"additional_special_tokens": markers}, replace_extra_special_tokens=False)
-    row = Row(line["id"], "chat", "general", "k", line["messages"], None, None)
+    row = Row(line["id"], "general", "k", line["messages"], None, None)
     allowed = Renderer(tokenizer, "sft", 4096, allow_special_tokens=True)
     if case["id"] != "tokens.plain_role.jsonl":
         with pytest.raises(TrainError) as caught:
@@ -135,7 +135,7 @@ def test_masking(case: dict[str, Any], kind: str) -> None:
     sft, chat = Renderer(tokenizer, "sft"), Renderer(tokenizer, "chat")
     kept = []
     for line in rows:
-        row = Row(line["id"], "chat", "general", "k", line["messages"], None, None)
+        row = Row(line["id"], "general", "k", line["messages"], None, None)
         answers = [message["content"] for message in line["messages"] if message["role"] == "assistant"]
         if not answers or not answers[-1].strip():
             with pytest.raises(TrainError):

@@ -13,13 +13,15 @@ import pytest
 from click.testing import CliRunner
 from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from train.cache import cache_home
 from train.cli import cli
 from train.data import open_dataset
 from train.errors import TrainError
 from train.predictions import Scored
+from train.ranks import Ranks
 from train.recipe import Recipe
 from train.run import act, base_results
-from train.run.base_results import cache_folder, entry_of, key_of, read_entry, write_entry
+from train.run.base_results import key_of, name_of, recall, remember
 from train.run.prepare import prepare
 
 SCORED = [Scored("a", "test", "cats", "a", "yes", 1.5, 2, 3, "no", True, "exact", {"exact": 0.0}),
@@ -90,25 +92,25 @@ CHANGES: list[tuple[str, Change]] = [
 def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Change, base: Path, dataset: Path) -> None:
     def key(settings: Mapping[str, Any]) -> dict[str, Any]:
         recipe = Recipe.model_validate({"base": str(base), "dtype": "float32", "threads": 1, **settings})
-        general = recipe.eval.general
-        return key_of(prepare(dataset, recipe), Path(general) if general else None)
+        return key_of(prepare(dataset, recipe))
 
     before = key({})
     assert key({}) == before
     after = key(change(base, dataset))
     assert after[part] != before[part]
-    assert entry_of(after) != entry_of(before)
+    assert name_of(after) != name_of(before)
 
 
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
-    before = key_of(prepared, None)
-    for name in ("_code", "_device", "_validator", "versions"):
+    before = key_of(prepared)
+    for name in ("sources", "_device", "validator", "versions"):
         with monkeypatch.context() as changed:
             changed.setattr(base_results, name, lambda *_: "another")
-            assert entry_of(key_of(prepared, None)) != entry_of(before), name
+            assert name_of(key_of(prepared)) != name_of(before), name
+    assert name_of(key_of(replace(prepared, ranks=Ranks(0, 2, 2)))) != name_of(before)
     prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
-    assert entry_of(key_of(prepared, None)) != entry_of(before)
+    assert name_of(key_of(prepared)) != name_of(before)
 
 
 def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
@@ -117,11 +119,11 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
         "base": str(base), "method": "full", "lr": 0.1, "epochs": 3, "seed": 4, "batch_size": 3, "clip": 0.5,
         "lora": {"rank": 3}, "eval": {"margin": 0.1, "resamples": 100}, "checkpoint": {"keep": 5},
     })  # fmt: skip
-    assert key_of(prepare(dataset, other), None) == key_of(first, None)
+    assert key_of(prepare(dataset, other)) == key_of(first)
 
 
-def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part() -> None:
-    fields = base_results._of_evaluation(Recipe())
+def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part(base: Path, dataset: Path) -> None:
+    fields = key_of(prepare(dataset, Recipe(base=str(base))))["recipe"]
     assert fields.keys() == {
         "max_length", "on_too_long", "allow_special_tokens", "new_tokens", "dtype", "device", "threads", "lora", "eval"
     }  # fmt: skip
@@ -129,49 +131,53 @@ def test_a_field_of_the_recipe_that_nobody_thought_of_is_a_part() -> None:
     assert fields["eval"].keys() == {"max_new_tokens", "batch_tokens"}
 
 
-def test_results_come_back_as_they_were(tmp_path: Path) -> None:
+def _shared() -> Path:
+    home = cache_home()
+    assert home is not None
+    return home / "base-results"
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_results_come_back_as_they_were(tmp_path: Path, is_cached: bool) -> None:
     key = {"weights": "1", "recipe": {"a": [1, None]}}
-    write_entry(tmp_path / "entry", key, SCORED)
-    assert read_entry(tmp_path / "entry", key) == SCORED
-    assert read_entry(tmp_path / "none", key) is None
-    assert [path.name for path in tmp_path.iterdir()] == ["entry"], "and no leftover beside it"
+    remember(tmp_path / "run", key, SCORED, is_cached=is_cached)
+    assert recall(tmp_path / "run", key, is_cached=False) == SCORED
+    assert recall(tmp_path / "run", {"weights": "2"}, is_cached=True) is None
+    assert recall(tmp_path / "other", key, is_cached=False) is None
+    assert recall(tmp_path / "other", key, is_cached=True) == (SCORED if is_cached else None)
+    assert recall(tmp_path / "other", key, is_cached=False) == (SCORED if is_cached else None), "with a copy of its own"
+    base_results.forget(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    assert recall(tmp_path / "run", key, is_cached=False) is None
 
 
-@pytest.mark.parametrize("damage", ["byte", "cut", "empty", "key", "format", "folder"])
+@pytest.mark.parametrize("damage", ["byte", "cut", "other", "file"])
 def test_an_entry_that_is_not_what_it_says_is_passed_over_and_said(
     damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, key = tmp_path / "entry", {"weights": "1"}
-    write_entry(path, key, SCORED)
-    raw = path.read_bytes()
+    key, other = {"weights": "1"}, {"weights": "2"}
+    for one in (key, other):
+        remember(tmp_path, one, SCORED, is_cached=False)
+    entry = tmp_path / base_results.IN_RUN / name_of(key)
+    values = entry / "values.json"
     if damage == "byte":
-        path.write_bytes(raw.replace(b"1.5", b"1.6"))
-    elif damage in ("cut", "empty"):
-        path.write_bytes(raw[:-20] if damage == "cut" else b"")
-    elif damage == "key":
-        write_entry(path, {"weights": "2"}, SCORED)
-    elif damage == "format":
-        path.write_bytes(raw.replace(b'"format": 1', b'"format": 2'))
+        values.write_bytes(values.read_bytes().replace(b"1.5", b"1.6"))
+    elif damage == "cut":
+        values.write_bytes(values.read_bytes()[:-20])
+    elif damage == "other":
+        shutil.rmtree(entry)
+        shutil.copytree(entry.with_name(name_of(other)), entry)
     else:
-        path.unlink()
-        path.mkdir()
-    assert read_entry(path, key) is None
-    assert f"warning: kept results of the base in {path} are passed over" in capsys.readouterr().err
+        (entry / "manifest.json").unlink()
+    assert recall(tmp_path, key, is_cached=False) is None
+    assert f"warning: the cache entry {entry} is damaged" in capsys.readouterr().err
+    assert recall(tmp_path, other, is_cached=False) == SCORED
 
 
 def test_a_broken_model_is_not_remembered(tmp_path: Path) -> None:
-    write_entry(tmp_path / "entry", {}, [replace(SCORED[0], nll=float("nan"))])
+    remember(tmp_path / "run", {}, [replace(SCORED[0], nll=float("nan"))], is_cached=True)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_cache_keeps_what_was_used_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_results, "MOST_ENTRIES", 2)
-    keys = [{"weights": str(n)} for n in range(3)]
-    for number, key in enumerate(keys):
-        base_results.remember(tmp_path / f"run{number}", key, SCORED, is_cached=True)
-        if number == 1:
-            assert base_results.recall(tmp_path / "other", keys[0], is_cached=True) == SCORED
-    assert {path.name for path in cache_folder().iterdir()} == {entry_of(keys[0]).name, entry_of(keys[2]).name}
+    assert not _shared().exists()
 
 
 def _run(dataset: Path, base: Path, out: Path, *more: str) -> Any:
@@ -213,7 +219,7 @@ def test_going_on_with_a_run_never_measures_the_base_again(
     with monkeypatch.context() as broken:
         broken.setattr(act, "fit", fail)
         assert isinstance(_run(dataset, base, tmp_path / "r", "--no-cache").exception, TrainError)
-    assert not cache_folder().exists()
+    assert not _shared().exists()
     done = _run(dataset, base, tmp_path / "r", "--no-cache", "--resume")
     assert done.exception is None, done.exception
     assert f"are taken from {tmp_path / 'r' / base_results.IN_RUN}" in done.stderr
@@ -225,9 +231,20 @@ def test_a_cache_that_cannot_be_written_stops_no_run(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    base_results.remember(tmp_path / "run", {}, SCORED, is_cached=True)
-    assert "warning: the results of the base are not kept" in capsys.readouterr().err
-    assert base_results.recall(tmp_path / "run", {}, is_cached=True) == SCORED
+    remember(tmp_path / "run", {}, SCORED, is_cached=True)
+    assert "warning: nothing is kept in the cache" in capsys.readouterr().err
+    assert recall(tmp_path / "run", {}, is_cached=True) == SCORED
+    capsys.readouterr()
+    # A user without a home has no cache, which is nothing to warn of.
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", _homeless)
+    remember(tmp_path / "run2", {}, SCORED, is_cached=True)
+    assert capsys.readouterr().err == ""
+    assert recall(tmp_path / "run2", {}, is_cached=True) == SCORED
     # A relative folder is none, says the specification.
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
-    assert cache_folder() == Path.home() / ".cache/pairsmith/base-results"
+    assert cache_home() is None
+
+
+def _homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")

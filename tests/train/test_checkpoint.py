@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from train import checkpoint as module
-from train.checkpoint import check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
+from train.checkpoint import PARTS, check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
 from train.errors import Exit, TrainError
 
 FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
@@ -20,7 +21,7 @@ FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python
 
 def _save(run: Path, step: int, *, keep: int = 2, always: list[int] | None = None) -> Path:
     run.mkdir(exist_ok=True)
-    tensors = {part: {"a": torch.full((8,), float(step))} for part in ("weights", "optimizer")}
+    tensors = {part: {"a": torch.full((8,), float(step))} for part in PARTS}
     return save_checkpoint(run, step, tensors, {"step": step}, FACTS, keep=keep, always=always or [])
 
 
@@ -40,7 +41,8 @@ def test_the_newest_are_kept_and_the_best_too(tmp_path: Path) -> None:
 
 def test_nothing_in_it_is_a_pickle(tmp_path: Path) -> None:
     files = sorted(path.name for path in _save(tmp_path, 1).iterdir())
-    assert files == ["MANIFEST.json", "optimizer.safetensors", "progress.json", "weights.safetensors"]
+    safe = [f"{part}.safetensors" for part in ("dynamics", "optimizer", "weights")]
+    assert files == ["MANIFEST.json", safe[0], safe[1], "progress.json", safe[2]]
 
 
 def _flip(path: Path) -> None:
@@ -78,7 +80,9 @@ def test_a_checkpoint_under_another_name_is_damaged(tmp_path: Path) -> None:
 
 def test_what_an_interruption_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     _save(tmp_path, 1)
-    shutil.copytree(tmp_path / "checkpoint-1", tmp_path / "tmp-2")
+    for name in ("tmp-2", ".adapter.77.tmp", ".adapter.77.old"):
+        shutil.copytree(tmp_path / "checkpoint-1", tmp_path / name)
+    (tmp_path / ".run.json.x1.tmp").touch()
     found, faults = newest_verified(tmp_path)
     assert found is not None
     assert (found.step, faults) == (1, [])
@@ -116,7 +120,7 @@ def test_a_failing_write_leaves_the_old_checkpoints(tmp_path: Path, monkeypatch:
     def fail(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(TrainError, match="No space left"):
         _save(tmp_path, 2)
     assert _names(tmp_path) == ["checkpoint-1"]

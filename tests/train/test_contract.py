@@ -42,7 +42,7 @@ def test_a_contract_that_cannot_be_used_is_known_before_training(contract: dict[
 
 
 def row(name: str, *messages: dict[str, Any]) -> Row:
-    return Row(name, "chat", "orders", name, list(messages), None, None)
+    return Row(name, "orders", name, list(messages), None, None)
 
 
 def test_evaluation_measures_the_contract_beside_the_scorer() -> None:
@@ -56,7 +56,7 @@ def test_evaluation_measures_the_contract_beside_the_scorer() -> None:
     scored = score(
         rows,
         {one.id: "Rain [2]." for one in rows},
-        [Prediction(name, text, True, 3) for name, text in said.items()],
+        [Prediction(name, text, True) for name, text in said.items()],
         [Nll(one.id, 1.0, 2, 3) for one in rows],
         specs,
         split="test",

@@ -43,8 +43,13 @@ def test_cores_that_others_use_are_not_free(machine: Path, monkeypatch: pytest.M
     assert looked(machine, monkeypatch, {0: 100, 1: 100, 2: 100, 3: 0, 4: 0, 5: 100}) == 1
 
 
-def test_where_the_system_does_not_tell_all_are_free(machine: Path) -> None:
+def test_where_the_system_does_not_tell_all_are_free(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores.free_cores() == 4
+    for later in ({0: 0}, {}):
+        (machine / "stat").write_text(told({0: 0, 1: 0}, 100), encoding="ascii")
+        text = told(later, 200)
+        monkeypatch.setattr(cores.time, "sleep", lambda _s, text=text: (machine / "stat").write_text(text))
+        assert cores.free_cores() == 4, "a core went while we looked"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -86,19 +85,13 @@ def test_a_resumed_run_tells_the_same(tmp_path: Path) -> None:
     assert resumed.dynamics == whole.dynamics
 
 
-def test_a_checkpoint_of_an_earlier_version_is_taken_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkpoint_of_other_records_is_taken_by_force_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _fit(tmp_path / "whole", checkpoint={"every_steps": 2, "keep": 9})
-    folder = tmp_path / "whole" / "checkpoint-4"
-    (folder / "dynamics.safetensors").unlink()
-    manifest = json.loads((folder / "MANIFEST.json").read_text())
-    del manifest["files"]["dynamics.safetensors"], manifest["sha256"]
-    from train.checkpoint import _digest
-
-    manifest["sha256"] = _digest(manifest)
-    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
-    _, resumed = _fit(tmp_path / "again", checkpoint={"every_steps": 2, "keep": 9}, resume=open_checkpoint(folder, 4))
+    checkpoint = open_checkpoint(tmp_path / "whole" / "checkpoint-4", 4)
+    monkeypatch.setattr(Dynamics, "restore", lambda *_: False)
+    _, resumed = _fit(tmp_path / "again", checkpoint={"every_steps": 2, "keep": 9}, resume=checkpoint)
     assert "no learning dynamics" in capsys.readouterr().err
     assert max(one.epochs for one in resumed.dynamics) == 2
 

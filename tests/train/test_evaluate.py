@@ -114,7 +114,6 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
     rows = [
         Row(
             "a",
-            "chat",
             "cats",
             "a",
             [{"role": "user", "content": "q"}, {"role": "assistant", "content": "yes"}],
@@ -123,18 +122,17 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
         ),
         Row(
             "b",
-            "chat",
             "cats",
             "b",
             [{"role": "user", "content": "q"}, {"role": "assistant", "content": "no"}],
             None,
             None,
         ),
-        Row("c", "domain", "text", "c", None, None, "raw"),
-        Row("skipped", "domain", "text", "d", None, None, "raw"),
+        Row("c", "text", "c", None, None, "raw"),
+        Row("skipped", "text", "d", None, None, "raw"),
     ]
     nlls = [Nll("c", 3.0, 2, 3), Nll("a", 1.0, 2, 3), Nll("b", 2.0, 4, 2)]
-    said = [Prediction("b", "yes", True, 1), Prediction("a", " yes\n", False, 2)]
+    said = [Prediction("b", "yes", True), Prediction("a", " yes\n", False)]
     scored = score(
         rows, {"a": "yes", "b": "no"}, said, nlls, category_specs({"cats": {"scorer": "exact"}}), split="test"
     )
@@ -143,6 +141,7 @@ def test_a_right_answer_scores_one_and_raw_text_has_no_answer() -> None:
     means = summary(scored)
     assert (means.loss, means.score, means.by_category) == (6 / 8, 0.5, {"cats": 0.5})
     assert summary([]).score is None
+    assert math.isnan(summary([]).loss)
 
 
 def test_categories_weigh_the_same_in_the_score_of_a_run() -> None:
@@ -236,6 +235,9 @@ def test_the_general_slice_is_ours_or_a_file_and_faults_have_a_place(tmp_path: P
     lines = tmp_path / "general.jsonl"
     lines.write_text('{"text": "fine"}\n{"txt": 1}\n', encoding="utf-8")
     with pytest.raises(TrainError, match=r"general.jsonl:2"):
+        general_rows(lines)
+    lines.write_text('{"text": ' + "[" * 100_000)
+    with pytest.raises(TrainError, match=r"general.jsonl:1"):
         general_rows(lines)
     lines.write_text("\n", encoding="utf-8")
     with pytest.raises(TrainError, match="no text"):

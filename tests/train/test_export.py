@@ -341,6 +341,15 @@ def test_another_answer_is_a_failure_that_is_told(run: Path, tmp_path: Path) -> 
     assert "loaded again: 0 of 8" in done.stderr
 
 
+def test_an_answer_that_was_chosen_is_not_compared_with_a_written_one(bases: Bases, tmp_path: Path) -> None:
+    choices = {"scorer": "choice_logprob", "options": {"choices": ["yes", "no"]}}
+    dataset = make_dataset(tmp_path / "dataset" / "v1", categories={"who": {}, "choose": choices, "talk": {}})
+    run = make_run(dataset, bases(), tmp_path / "runs" / "one", "max_steps=2")
+    done = export(run, "merged", tmp_path / "m", "--check", "99")
+    assert done.return_value == Exit.OK
+    assert "loaded again: 9 of 9" in done.stderr, "of twelve, three were chosen"
+
+
 def test_a_full_fine_tune_has_no_adapter(full_run: Path, tmp_path: Path) -> None:
     error = _error("export", str(full_run), "--to", "adapter", "--output", str(tmp_path / "a"))
     assert (error.code, error.hint) == ("E905 cannot-express", "--to merged")

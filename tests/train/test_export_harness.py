@@ -213,7 +213,7 @@ def _likeliest(run: Path) -> dict[str, str]:
         if row.category == "choose":
             asked = (row.messages or [])[:-1]
             options = [
-                Row(text, "chat", row.category, "", [*asked, {"role": "assistant", "content": text}], None, None)
+                Row(text, row.category, "", [*asked, {"role": "assistant", "content": text}], None, None)
                 for text in ("yes", "no")
             ]
             nlls = nll_per_example(model, [source.renderer.whole(option) for option in options])

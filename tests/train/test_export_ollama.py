@@ -86,11 +86,11 @@ def test_the_go_template_makes_the_text_of_the_jinja_template(template: str, kin
     [
         (LLAMA_LIKE, chat_row("a", " blank ", "x"), "the template changes what the user says"),
         (_COUNTS, _LONG[0], "depends on more than the roles"),
-        (CHATML, Row("b", "chat", "", "b", [
+        (CHATML, Row("b", "", "b", [
             {"role": "user", "content": "one"}, {"role": "user", "content": "two"},
             {"role": "assistant", "content": "x"},
         ], None, None), "two messages of the user follow one another"),
-        (CHATML, Row("c", "chat", "", "c", [
+        (CHATML, Row("c", "", "c", [
             {"role": "user", "content": "one"}, {"role": "assistant", "content": "x"},
         ], [{"type": "function", "function": {"name": "f"}}], None), "it has tools"),
     ],

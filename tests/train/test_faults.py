@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,10 +16,13 @@ import pytest
 import torch
 from children import train
 from click.testing import CliRunner
+from safetensors import SafetensorError
 from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
 from train.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.cli import cli
+from train.compute import first_not_finite
+from train.disk import whole_folder
 from train.errors import Exit, TrainError
 from train.loop import restore_weights
 from train.run import act, keep
@@ -165,14 +169,64 @@ def test_a_log_that_cannot_be_written_ends_the_run_with_its_reason(small_disk: P
         train(small_disk, {"max_steps": 40, "checkpoint": {"every_steps": 100}})
 
 
+def test_a_folder_that_the_disk_refuses_leaves_the_old_one(tmp_path: Path) -> None:
+    final, (soft, hard) = tmp_path / "model", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with whole_folder(final) as work:
+        (work / "old").write_text("as it was")
+    # Their libraries say it in three ways: OSError, SafetensorError and plain Exception.
+    for save in (lambda work: (work / "a").write_bytes(bytes(9000)), make_model().save_pretrained,
+                 make_tokenizer().save_pretrained):  # fmt: skip
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+        try:
+            with pytest.raises(TrainError, match="File too large") as caught, whole_folder(final) as work:
+                save(work)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (caught.value.code, caught.value.exit_code) == ("E936 write-failed", Exit.MISSING)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["model", "model/old"]
+    with pytest.raises(RuntimeError, match="a bug"), whole_folder(final):
+        raise RuntimeError("a bug")
+
+
+def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
+    dataset: Path, bases: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = ["eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "max_steps=1"]
+    call = ["run", str(dataset), "--base", str(bases()), *(word for one in fast for word in ("--set", one)), "--out"]
+
+    def error(out: Path) -> TrainError:
+        found = CliRunner().invoke(cli, [*call, str(out)], standalone_mode=False).exception
+        assert isinstance(found, TrainError), found
+        assert (found.code, found.exit_code) == ("E936 write-failed", Exit.MISSING)
+        return found
+
+    (tmp_path / "file").touch()
+    assert "file/run" in error(tmp_path / "file" / "run").message
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("train.run.keep.save_adapter", full)
+    assert "No space left" in error(tmp_path / "run").message
+    assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
+
+
+def test_a_log_whose_place_is_taken_is_said(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(TrainError) as caught:
+        train(tmp_path, {"max_steps": 1})
+    assert (caught.value.code, caught.value.exit_code) == ("E936 write-failed", Exit.MISSING)
+
+
 def test_weights_that_are_nan_make_no_checkpoint(tmp_path: Path) -> None:
-    tensors = {"weights": {"a": torch.ones(4), "b": torch.tensor([1.0, float("nan")])}, "optimizer": {}}
+    tensors = {"weights": {"a": torch.ones(4), "b": torch.tensor([1.0, float("nan")])}, "optimizer": {}, "dynamics": {}}
     with pytest.raises(TrainError) as caught:
         save_checkpoint(tmp_path, 1, tensors, {}, {}, keep=2)
     assert (caught.value.code, caught.value.exit_code) == ("E934 not-finite", Exit.FAILED)
     assert "step 1: b holds" in caught.value.message
     assert not list(tmp_path.iterdir())
     tensors["weights"]["b"] = torch.full((2,), 3e38)
+    assert first_not_finite([("a", torch.ones(2)), ("b", tensors["weights"]["b"])]) is None, "its sum is infinite"
     save_checkpoint(tmp_path, 1, tensors, {}, {}, keep=2)
 
 
@@ -184,7 +238,7 @@ def test_a_nan_checkpoint_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
         model.model.norm.weight[0] = float("nan")
     weights = {name: p.detach() for name, p in model.named_parameters()}
     monkeypatch.setattr("train.checkpoint.check_finite", lambda *_: None)
-    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}}, {}, {}, keep=2)
+    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
     with pytest.raises(TrainError, match=r"checkpoint-2: model.norm.weight holds numbers that are not finite"):
         restore_weights(model, open_checkpoint(tmp_path / "checkpoint-2", 2))
 

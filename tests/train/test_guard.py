@@ -11,8 +11,9 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, write
 
 from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
-from train.loop import FitResult, ValidationScore, fit, trained_tensors
+from train.loop import FitResult, fit, trained_tensors
 from train.loop.guard import Guard
+from train.predictions import ValidationScore
 from train.recipe import GuardRecipe, Recipe, effective
 from train.render import Renderer
 from train.run import act, run_dataset

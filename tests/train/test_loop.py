@@ -16,9 +16,10 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
 
 from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
-from train.loop import FitResult, ValidationScore, fit, restore_weights, trained_tensors
+from train.loop import FitResult, fit, restore_weights, trained_tensors
 from train.loss import supervised_loss
 from train.model import add_lora
+from train.predictions import ValidationScore
 from train.recipe import LoraRecipe, Recipe, effective
 from train.render import Example, Renderer
 from train.schedule import lr_factor, peak_lr, warmup_steps

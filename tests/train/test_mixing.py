@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import some_rows, write_dataset
 
+from train import say
 from train.batch import Steps
 from train.errors import Exit, TrainError
 from train.mixing import Mixture, epoch_sizes
@@ -170,3 +171,8 @@ def test_a_replayed_file_stays_in_its_project(tmp_path: Path) -> None:
     assert load_recipe(file).mixing.caps == {"a b": 3}
     (tmp_path / "again.toml").write_text(recipe_toml(load_recipe(file)), encoding="utf-8")
     assert load_recipe(tmp_path / "again.toml") == load_recipe(file)
+
+
+def test_many_names_are_the_first_and_a_number() -> None:
+    assert [say.named("abcd", most) for most in (3, 4)] == ["a, b, c and 1 more", "a, b, c, d"]
+    assert say.named(n for n in ()) == ""

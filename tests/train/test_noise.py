@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
 from train.batch import collate
 from train.checkpoint import open_checkpoint
 from train.compute import can_pack
-from train.loop import ValidationScore, fit, trained_tensors
+from train.loop import fit, trained_tensors
 from train.loop.noise import noisy_embeddings
 from train.loss import has_plain_head, nll_per_example, supervised_loss
 from train.model import add_lora
+from train.predictions import ValidationScore
 from train.recipe import effective
 from train.render import Renderer
 
@@ -88,6 +90,13 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
     assert (again, later) == (loss, scores[1:])
     plain, _, _ = run("plain", 0.0)
     assert sha256_of_tensors(trained_tensors(plain)) != sha256_of_tensors(trained_tensors(noisy))
+
+
+def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if compiled: what counts is that rows are rounded up, by an example more than the step has.
+    monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
+    recipe = effective({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
+    assert fit(make_model(), EXAMPLES, recipe, tmp_path).step == 2
 
 
 def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:

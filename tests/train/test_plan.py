@@ -23,8 +23,11 @@ from train.loss import supervised_loss
 from train.model import add_lora
 from train.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
 from train.plan.memory import estimate, fitting_tokens, shape_of
+from train.ranks import Ranks
 from train.recipe import Recipe, effective
 from train.render import Renderer
+from train.run.planned import planned
+from train.run.prepare import add_adapters, prepare
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
 CPU = torch.device("cpu")
@@ -114,7 +117,9 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     asked = (model, steps, recipe, CPU, torch.float32)
     assert not needs_checkpointing(*asked)
     shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
-    without, with_it = (planning.make.peak(shape, steps, CPU).total for shape in shapes)
+    without, with_it = (
+        planning.make.peak(shape, steps, planning.make.largest(steps)[1], CPU).total for shape in shapes
+    )
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: (without + with_it) / 2 / 0.9)
     assert needs_checkpointing(*asked)
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: with_it / 2)
@@ -140,10 +145,31 @@ def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_whole(
+    dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = prepare(dataset, effective({"base": str(bases()), "method": "full", "batch_size": 8}))
+    model = add_adapters(alone)
+    whole = planned(model, alone, is_measured=True)
+    assert whole.seconds is not None
+    for way, ranks, shards in (("fsdp", Ranks(0, 8, 4), 8), ("hsdp", Ranks(0, 8, 4), 4), ("ddp", Ranks(0, 8, 4), 1)):
+        plan = planned(model, replace(alone, ranks=ranks, way=way), is_measured=True)
+        assert (plan.seconds is None) == (way != "ddp")
+        assert plan.memory.optimizer == whole.memory.optimizer // shards
+        assert plan.memory.weights <= whole.memory.weights
+    # Beside a shard there is room for activations that there is not beside the whole.
+    asked = (model, alone.steps, alone.recipe, CPU, torch.float32)
+    plan = planned(model, replace(alone, ranks=Ranks(0, 8, 8), way="fsdp"), is_measured=False)
+    monkeypatch.setattr(planning.make, "memory_limit", lambda _: plan.peak_bytes / 0.9)
+    assert not needs_checkpointing(*asked, shards=8)
+    assert plan.peak_bytes < make_plan(model, alone.examples, *asked[1:3], device=CPU, dtype=torch.float32,
+                                       threads=1).peak_bytes  # fmt: skip
+
+
 def test_sharing_follows_the_method_and_the_size() -> None:
     big = 4 * _planned().parameters
     assert _planned(memory_bytes=40 * big).choices.ranks == "ddp"
-    assert _planned(memory_bytes=big).choices.ranks == "fsdp2"
+    assert _planned(memory_bytes=big).choices.ranks == "fsdp"
     assert _planned(memory_bytes=big).fits is False
 
 

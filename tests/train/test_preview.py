@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from click.testing import CliRunner
 from tiny import KINDS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
 from train.cli import cli
-from train.errors import Exit
+from train.data import open_dataset
+from train.errors import Exit, TrainError
 from train.recipe import Recipe
 from train.render import Renderer
 from train.run import open_renderer, prepare
@@ -75,13 +77,13 @@ def test_a_look_and_a_run_have_the_same_template_tokens_and_stops(bases: Bases, 
         shutil.copytree(bases("llama", kind), base)
         (base / "generation_config.json").unlink()
         looked, trained = (
-            open_renderer(dataset, Recipe(base=str(base)))[1],
+            open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0],
             prepare(dataset, Recipe(base=str(base))).renderer,
         )
         for name in ("template", "stop_ids", "max_length", "objective", "served_template"):
             assert getattr(looked, name) == getattr(trained, name)
         (base / "model.safetensors").unlink()
-        assert open_renderer(dataset, Recipe(base=str(base)))[1].stop_ids == trained.stop_ids
+        assert open_renderer(open_dataset(dataset), Recipe(base=str(base)))[0].stop_ids == trained.stop_ids
 
 
 @pytest.mark.parametrize(
@@ -136,3 +138,15 @@ def test_an_answer_that_is_cut_is_named_though_the_recipe_cuts(bases: Bases, tmp
     lost = sum(whole.mask[60:])
     assert f"record long: its answer is cut by {lost} tokens" in shown.stderr
     assert f"long: 60 tokens, cut by {len(whole.ids) - 60}" in shown.stdout
+
+
+@pytest.mark.parametrize(("extra", "told"), [("adapter_config.json", "is an adapter"), (None, "has no config.json")])
+def test_a_base_without_a_config_is_told(
+    bases: Bases, dataset: Path, tmp_path: Path, extra: str | None, told: str
+) -> None:
+    folder = tmp_path / "adapter"
+    shutil.copytree(bases(), folder, ignore=shutil.ignore_patterns("config.json", "*.safetensors"))
+    if extra:
+        (folder / extra).write_text("{}", encoding="utf-8")
+    with pytest.raises(TrainError, match=told):
+        raise _preview(dataset, folder).exception

@@ -156,7 +156,7 @@ def test_control_tokens_in_data_are_refused_with_their_record(where: str) -> Non
 
 def test_rows_without_a_trained_token_are_refused_and_listed() -> None:
     renderer = Renderer(make_tokenizer(), "sft", 256)
-    asked = Row("asked", "chat", "c", "k", [{"role": "user", "content": "x"}], None, None)
+    asked = Row("asked", "c", "k", [{"role": "user", "content": "x"}], None, None)
     empty = chat_row("empty", "x", " ")
     with pytest.raises(TrainError) as caught:
         renderer.examples([asked, empty, *some_rows(2)])
@@ -192,7 +192,7 @@ def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
         {"role": "user", "content": "go"}, {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "42"}, {"role": "assistant", "content": "it is 42"},
     ]  # fmt: skip
-    row = Row("t", "chat", "c", "k", messages, [{"type": "function"}], None)
+    row = Row("t", "c", "k", messages, [{"type": "function"}], None)
     renderer = Renderer(tokenizer, "chat", 256)
     assert _trained(renderer, renderer.example(row)) == f'[call]{{"x": "<1>"}}{END}it is 42{END}'
     assert _trained(Renderer(tokenizer, "sft", 256), Renderer(tokenizer, "sft", 256).example(row)) == f"it is 42{END}"
@@ -201,7 +201,6 @@ def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
 def test_a_developer_is_the_system_where_the_template_knows_no_other() -> None:
     row = Row(
         "d",
-        "chat",
         "c",
         "k",
         [{"role": "developer", "content": "s"}, *(chat_row("m", "a", "b").messages or [])],

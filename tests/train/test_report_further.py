@@ -166,6 +166,15 @@ def test_the_noise_floor_decodes_fifty_rows_again_in_other_batches(
     assert (noise.num_changed, noise.num_flipped) == (0, 0)
 
 
+def test_chosen_answers_are_not_decoded_again(prepared: Any) -> None:
+    options = {"choices": ["the cat", "a dog"]}
+    prepared.categories = category_specs({"cats": {"scorer": "choice_logprob", "options": options}, "dogs": {}})
+    base = _measured(prepared)
+    noise = noise_floor(prepared.model, prepared, base)
+    assert noise is not None
+    assert (noise.n, noise.num_changed) == (sum(one.category == "dogs" for one in base), 0)
+
+
 def test_a_model_that_answers_otherwise_is_noticed(prepared: Any) -> None:
     base = _measured(prepared)
     noise = noise_floor(make_model("llama", seed=9), prepared, base)

@@ -19,7 +19,7 @@ from tiny import chat_row, some_rows, text_row, write_dataset
 
 from train.cli import cli
 from train.errors import Exit, TrainError
-from train.loop import ValidationScore
+from train.predictions import ValidationScore
 from train.recipe import Recipe, load_recipe
 from train.run import newest_run, next_run
 

@@ -14,6 +14,7 @@ from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from train.batch import collate
+from train.data import open_dataset
 from train.errors import Exit, TrainError
 from train.generate import generate
 from train.loop import fit
@@ -159,7 +160,8 @@ def test_a_run_with_new_tokens_answers_the_same_when_loaded_again(
             done = generate(model, [prompt.ids], max_new_tokens=6, stop_ids=renderer.stop_ids, batch_tokens=8192)[0]
             assert renderer.decode(done.ids) == said[row.id]["tuned"]["text"]
     assert any("<note>" in one["tuned"]["text"] for one in said.values()), "it has learnt to say the new token"
-    opened, shown = open_renderer(dataset, recipe)
+    opened = open_dataset(dataset)
+    shown, _ = open_renderer(opened, recipe)
     assert shown.example(opened.splits["train"][0]).ids == renderer.example(opened.splits["train"][0]).ids
 
 

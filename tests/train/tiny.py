@@ -110,12 +110,12 @@ def chat_row(record: str, *contents: str, category: str = "general", system: str
     """A row whose contents are user, assistant, user, assistant ..."""
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages += [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
-    return Row(record, "chat", category, record, messages, None, None)
+    return Row(record, category, record, messages, None, None)
 
 
 def text_row(record: str, text: str) -> Row:
     """A raw-text row."""
-    return Row(record, "domain", "general", record, None, None, text)
+    return Row(record, "general", record, None, None, text)
 
 
 def some_rows(number: int, *, prefix: str = "r", seed: int = 0) -> list[Row]:
@@ -141,7 +141,7 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
             json.dumps(
                 {
                     "id": row.id,
-                    "kind": row.kind,
+                    "kind": "chat" if row.text is None else "domain",
                     "category": row.category,
                     "cluster": row.cluster,
                     "messages": row.messages,

@@ -17,16 +17,13 @@ def command(is_json: bool) -> None:
     # torch takes a second to import, so only this command pays for it.
     import json
     import os
-    from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
-    versions = {}
-    for name in ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes", "gguf"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = ""
+    from train.versions import installed
+
+    names = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes", "gguf")
+    versions = {name: installed(name) for name in names}
     devices = [
         {
             "name": torch.cuda.get_device_name(index),

@@ -8,16 +8,17 @@ import click
 
 from train import say
 from train.cli import takes_a_recipe
+from train.launch import EMITTERS, PORT, Job
 
 
 @click.command("launch")
 @takes_a_recipe
-@click.option("--emit", required=True, type=click.Choice(["slurm", "sky", "k8s"]), help="What the file is for.")
+@click.option("--emit", required=True, type=click.Choice(list(EMITTERS)), help="What the file is for.")
 @click.option("--out", required=True, help="Folder of the run, which all nodes see; a stopped run goes on from it.")
 @click.option("--nodes", default=1, show_default=True, type=click.IntRange(1, 10_000), help="Machines.")
 @click.option("--gpus", default=8, show_default=True, type=click.IntRange(1, 64), help="GPUs of each machine.")
 @click.option("--name", help="Name of the job; that of the run's folder by default.")
-@click.option("--port", default=29_500, show_default=True, type=click.IntRange(1024, 65_535), help="Of the first node.")
+@click.option("--port", default=PORT, show_default=True, type=click.IntRange(1024, 65_535), help="Of the first node.")
 @click.option("--setup", default="", help="Shell command that each node runs first, such as: source venv/bin/activate.")
 @click.option("--time", "limit", default="", help="slurm: time limit, such as 24:00:00.")
 @click.option("--partition", default="", help="slurm: partition.")
@@ -39,7 +40,6 @@ def command(
     Example: train launch my-data/dataset/v1 --emit slurm --nodes 2 --gpus 8 --out runs/first --output first.sbatch
     """
     # pydantic takes a tenth of a second, which `train --help` need not pay.
-    from train.launch import EMITTERS, Job
     from train.recipe import load_recipe
 
     # A fault of the recipe is better said here than by a job that waited for an hour.
@@ -59,7 +59,7 @@ def command(
     if output is None:
         say.data(text.rstrip("\n"))
         return
-    from train.predictions import write_whole
+    from train.disk import write_whole
 
     write_whole(output, [text])
     say.talk(f"wrote {say.visible(str(output))}")

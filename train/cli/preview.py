@@ -46,12 +46,14 @@ def command(
     Example: train preview my-data/dataset/v1 --id ticket-17
     """
     # torch and transformers take seconds to import, so only this command pays for them.
+    from train.data import open_dataset
     from train.recipe import load_recipe
     from train.render import RowFault
     from train.run import open_renderer
 
     recipe = load_recipe(recipe_path, settings, {"base": base})
-    opened, renderer = open_renderer(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
+    opened = open_dataset(dataset)
+    renderer, _ = open_renderer(opened, recipe, folder=recipe_path.parent if recipe_path else None)
     rows = (
         [row for rows in opened.splits.values() for row in rows if row.id in ids]
         if ids

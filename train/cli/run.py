@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from train.cli import takes_a_recipe
+from train.trackers import TRACKERS
 
 
 @click.command("run")
@@ -17,7 +18,7 @@ from train.cli import takes_a_recipe
 @click.option("--no-cache", is_flag=True, help="Measure the base again, though it was measured on the same records.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 @click.option(
-    "--report-to", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow", "trackio"]),
+    "--report-to", multiple=True, type=click.Choice(TRACKERS),
     help="Hand each event on to this installed tracker too; may be given more than once.",
 )  # fmt: skip
 def command(

@@ -7,6 +7,7 @@ from typing import Any
 from train.compute.attention import Packed, are_close, can_pack, pack, packing
 from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
+from train.compute.finite import first_not_finite
 from train.compute.fused import fuse
 from train.compute.memory import keep_freed_memory
 from train.compute.meter import Meter, memory_limit
@@ -23,6 +24,7 @@ __all__ = [
     "checkpoint_activations",
     "compile_layers",
     "compiling",
+    "first_not_finite",
     "fuse",
     "is_checkpointing",
     "keep_freed_memory",

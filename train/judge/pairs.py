@@ -13,10 +13,11 @@ from pathlib import Path
 
 from train import say
 from train.data import Dataset, Row
+from train.disk import write_whole
 from train.errors import TrainError
 from train.evaluate import CategorySpec
 from train.judge.ask import INSTRUCTIONS, Judge, Question, Reply, Winner
-from train.predictions import Scored, write_whole
+from train.predictions import Scored
 from train.recipe import Recipe
 from train.report import Judged
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from train import say
+from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 
 _PLAIN_SECONDS = 10.0
@@ -34,15 +35,14 @@ class Events:
         self.hand_on = hand_on
         if path is None:
             return
-        kept: list[str] = []
-        if resumed_from and path.exists():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            kept = [line for line in text.split("\n") if _is_before(line, resumed_from)]
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        fresh.replace(path)
-        # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
-        self.file = path.open("ab", buffering=0)
+        with writing(path):
+            kept: list[str] = []
+            if resumed_from and path.exists():
+                text = path.read_text(encoding="utf-8", errors="replace")
+                kept = [line for line in text.split("\n") if _is_before(line, resumed_from)]
+            write_whole(path, [f"{line}\n" for line in kept])
+            # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
+            self.file = path.open("ab", buffering=0)
 
     def __enter__(self) -> Events:
         return self

@@ -20,22 +20,20 @@ from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import can_pack, compile_layers, compiling
-from train.dynamics import PART, Dynamics
+from train.dynamics import Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, HandOn, Progress
 from train.loop.guard import Guard
 from train.loop.noise import noisy_embeddings
-from train.loop.results import FitResult, State, ValidationScore
+from train.loop.results import FitResult, State
 from train.loop.signals import GracefulStop
 from train.loss import has_plain_head, supervised_loss
 from train.model import computing
-from train.ranks import ALONE, Ranks, Way, seed_stream, spread
-from train.ranks.deal import attention_share
+from train.predictions import ValidationScore
+from train.ranks import ALONE, Ranks, Way, attention_share, seed_stream, spread
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
-
-_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -78,35 +76,36 @@ def fit(
         run.load(resume)
     began = time.monotonic()
     log = run_dir / "metrics.jsonl" if ranks.is_first else None
-    with GracefulStop() as stop, Events(log, resumed_from=run.state.step, hand_on=hand_on) as events:
+    with GracefulStop() as stop, Events(log, resumed_from=run.state.step, hand_on=hand_on) as run.events:
 
         def stopped() -> Exit | None:
             """What a signal on any rank asks of all of them."""
             code = ranks.highest(stop.exit_code or 0)
             return Exit(code) if code else None
 
-        events.write(
+        run.events.write(
             "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
         )
-        progress = Progress(len(steps))
         while run.state.step < len(steps) and stopped() is None and run.state.guarded is None:
-            run.step(events, progress)
-            run.look(events, progress, validate, is_stopping=stopped() is not None)
-        run.settle(events, progress)
+            run.step()
+            run.look(validate, is_stopping=stopped() is not None)
+        run.settle()
         code = stopped()
         if code is not None and run.saved != run.state.step:
             # It came while validation was looked at, after which nothing asked for a checkpoint.
-            run.save(events)
+            run.save()
         # Whoever ends first makes torchrun stop the others, who may still be writing.
         ranks.barrier()
         seconds = time.monotonic() - began
         state = run.state
-        events.write("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=None if code is None else int(code), guarded=state.guarded)  # fmt: skip
+        run.events.write(
+            "end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
+            stopped=None if code is None else int(code), guarded=state.guarded,
+        )  # fmt: skip
         return FitResult(
-            len(steps), state.step, state.best_step, state.best, state.loss, state.tokens, seconds, code,
-            run.dynamics.by_record([(example.id, example.category) for example in examples]), state.guarded,
-            run.step_seconds, run.step_tokens,
+            **vars(state), num_steps=len(steps), seconds=seconds, stopped=code,
+            dynamics=run.dynamics.by_record([(example.id, example.category) for example in examples]),
+            step_seconds=run.step_seconds, step_tokens=run.step_tokens,
         )  # fmt: skip
 
 
@@ -162,8 +161,11 @@ class _Run:
         """1 once a loss or a gradient was not finite."""
         self.pending: deque[_Done] = deque()
         self.settled = -math.inf
+        self.progress = Progress(len(steps))
+        self.events: Events
+        """Opened when the run begins, since that cuts the log of the one it goes on with."""
 
-    def step(self, events: Events, progress: Progress) -> None:
+    def step(self) -> None:
         """One optimizer step: gradients, checks, update, and its event.
 
         Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: that is
@@ -189,9 +191,9 @@ class _Run:
         tokens = int(sum(self.steps.lengths[place] for group in planned.micro_batches for place in group))
         state.step, state.tokens = state.step + 1, state.tokens + tokens
         self.pending.append(_Done(state.step, planned, self.lr * factor, tokens, state.tokens, began, loss, norm))
-        self.settle(events, progress, num_left=_num_ahead(self.device))
+        self.settle(num_left=_num_ahead(self.device))
 
-    def settle(self, events: Events, progress: Progress, *, num_left: int = 0) -> None:
+    def settle(self, *, num_left: int = 0) -> None:
         """Read the numbers of all steps but the last ``num_left``, check them, and write their events."""
         while len(self.pending) > num_left:
             done = self.pending.popleft()
@@ -203,8 +205,8 @@ class _Run:
             spent = now - max(done.began, self.settled)
             self.settled = now
             self.step_seconds, self.step_tokens = self.step_seconds + spent, self.step_tokens + done.tokens
-            speed, left = progress.step(done.step, loss, done.tokens, spent)
-            events.write(
+            speed, left = self.progress.step(done.step, loss, done.tokens, spent)
+            self.events.write(
                 "step", step=done.step, of=len(self.steps), epoch=done.planned.epoch, loss=loss, lr=done.lr,
                 grad_norm=norm, tokens=done.all_tokens, supervised=done.planned.num_supervised,
                 tokens_per_second=round(speed, 1), eta_seconds=round(left, 1),
@@ -219,7 +221,8 @@ class _Run:
                 [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
                 round_to=self.round_to,
             )  # fmt: skip
-            lengths = [int(self.steps.lengths[place]) for place in group]
+            # With that of the example that fills a packed row up.
+            lengths = batch.packed.lengths if batch.packed else [int(self.steps.lengths[place]) for place in group]
             score = partial(supervised_loss, batch=batch, scale=weight * self.spread.weight / planned.weight)
             with (
                 computing(self.device, self.dtype),
@@ -244,10 +247,7 @@ class _Run:
             turns += [([shortest], 0.0)] * (max(map(len, dealt)) - len(turns))
         return turns
 
-    def look(
-        self, events: Events, progress: Progress, validate: Callable[[int], ValidationScore] | None, *,
-        is_stopping: bool,
-    ) -> None:  # fmt: skip
+    def look(self, validate: Callable[[int], ValidationScore] | None, *, is_stopping: bool) -> None:
         """Validate and checkpoint where the step asks for it; the last step always does, and so does a stop."""
         state, is_last = self.state, self.state.step == len(self.steps)
         is_best = False
@@ -255,7 +255,7 @@ class _Run:
         is_saved = is_last or is_stopping or state.step % self.save_every == 0
         if is_looked_at or is_saved:
             # Neither a score nor a checkpoint of what is not finite.
-            self.settle(events, progress)
+            self.settle()
         if validate is not None and is_looked_at:
             with self.spread.whole():
                 score = validate(state.step)
@@ -266,25 +266,25 @@ class _Run:
             is_best = self.guard.is_best(state.looks)
             if is_best:
                 state.best_step, state.best = state.step, score
-            events.write("eval", step=state.step, **asdict(score), best=is_best)
+            self.events.write("eval", step=state.step, **asdict(score), best=is_best)
             shown = "" if score.score is None else f"score {score.score:.4f}, "
             say.talk(
                 f"step {state.step}: validation {shown}loss {score.loss:.4f}" + (" (best so far)" if is_best else "")
             )
             if not is_last and (reason := self.guard.reason(state.looks)):
                 state.guarded = reason
-                events.write("guard", step=state.step, of=len(self.steps), reason=reason)
+                self.events.write("guard", step=state.step, of=len(self.steps), reason=reason)
                 say.talk(f"stopped by the guard after step {state.step} of {len(self.steps)}: {reason}")
         if is_saved or is_best or state.guarded:
-            self.save(events)
+            self.save()
 
-    def save(self, events: Events) -> None:
+    def save(self) -> None:
         """Write a checkpoint of everything that the next step depends on."""
         state = self.state
         tensors = {
             "weights": trained_tensors(self.model),
             "optimizer": self._optimizer_tensors(),
-            PART: self.dynamics.tensors(),
+            "dynamics": self.dynamics.tensors(),
         }
         always = [] if state.best_step is None else [state.best_step]
         path = save_checkpoint(
@@ -298,7 +298,7 @@ class _Run:
             ranks=self.ranks,
         )
         self.saved = state.step
-        events.write("checkpoint", step=state.step, path=path.name)
+        self.events.write("checkpoint", step=state.step, path=path.name)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Become the run that wrote ``checkpoint``."""
@@ -311,11 +311,11 @@ class _Run:
                 "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
             }
         checkpoint.fill("optimizer", self._optimizer_tensors())
-        if not (checkpoint.has(PART) and self.dynamics.restore(checkpoint.tensors(PART))):
+        if not self.dynamics.restore(checkpoint.tensors("dynamics")):
             say.talk(f"{checkpoint.path.name} holds no learning dynamics of these records: they begin with this step")
         saved_state = dict(checkpoint.progress)
         best = saved_state.pop("best")
-        looks = [ValidationScore(**look) for look in saved_state.pop("looks", [])]
+        looks = [ValidationScore(**look) for look in saved_state.pop("looks")]
         self.state = State(**saved_state, best=None if best is None else ValidationScore(**best), looks=looks)
         self.saved = self.state.step
 
@@ -328,10 +328,9 @@ class _Run:
 
     def _diverged(self, done: _Done, loss: float, norm: float) -> TrainError:
         ids = [self.examples[place].id for group in done.planned.micro_batches for place in group]
-        named = ", ".join(ids[:_MOST_NAMED]) + (f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else "")
         return TrainError(
             "E930 diverged",
-            f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {named}",
+            f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {say.named(ids, 20)}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 
@@ -353,4 +352,4 @@ def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
     """
     weights = trained_tensors(model)
     checkpoint.fill("weights", weights)
-    check_finite(weights, checkpoint.path.name)
+    check_finite(weights.items(), checkpoint.path.name)

@@ -14,9 +14,7 @@ from train import say
 from train.recipe import GuardRecipe
 
 if TYPE_CHECKING:
-    from train.loop.results import ValidationScore
-
-_MOST_NAMED = 5
+    from train.predictions import ValidationScore
 
 
 class Guard:
@@ -62,12 +60,9 @@ class Guard:
         if self.recipe.regress is not None and len(looks) >= patience:
             falls = [set(self.fallen(looks[: len(looks) - back])) for back in range(patience)]
             if always := sorted(set.intersection(*falls)):
-                named = ", ".join(always[:_MOST_NAMED])
-                more = f" and {len(always) - _MOST_NAMED} more" if len(always) > _MOST_NAMED else ""
                 what = "the base" if self.recipe.against == "base" else "their best"
-                return say.visible(
-                    f"{named}{more} scored more than {self.recipe.regress} below {what} in {patience} validations"
-                )
+                told = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
+                return say.visible(f"{say.named(always, 5)} {told}")
         if self.recipe.plateau and len(looks) > patience:
             best = looks[0]
             for look in looks[1:-patience]:

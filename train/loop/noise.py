@@ -18,7 +18,7 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
 
     ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
     the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
-    generator of the device, whose state checkpoints hold, so a resumed run draws the same.
+    generator of the device, which each step begins anew (`train.ranks.seed_stream`), so a resumed run draws the same.
     """
     if not alpha:
         yield

@@ -15,7 +15,7 @@ from train.model.load import (
 )
 from train.model.quantised import num_parameters
 from train.model.safety import check_folder, check_safetensors
-from train.model.tokens import add_tokens, grow, head_weight, name_tokens
+from train.model.tokens import add_tokens, grow, head_weight
 
 __all__ = [
     "add_lora",
@@ -31,7 +31,6 @@ __all__ = [
     "is_lora",
     "load_base",
     "load_tokenizer",
-    "name_tokens",
     "num_parameters",
     "pick_device",
     "pick_dtype",

@@ -35,9 +35,12 @@ def free_cores() -> int:
         return usable
     time.sleep(_LOOK_SECONDS)
     after = _idle_and_all()
+    if after is None or len(after) != len(before):
+        # Cores were switched off or on meanwhile.
+        return usable
     idle = sum(
         (later[0] - sooner[0]) / (later[1] - sooner[1])
-        for sooner, later in zip(before, after or (), strict=True)
+        for sooner, later in zip(before, after, strict=True)
         if later[1] > sooner[1]
     )
     return max(1, min(usable, round(idle)))

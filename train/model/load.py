@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from train import say
 from train.errors import Exit, TrainError
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
 from train.model.quantised import check_can_quantise, check_quantised, four_bit_arguments
 from train.model.safety import check_folder
+from train.model.tokens import add_tokens, name_tokens
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,20 +25,78 @@ SMALL_MODEL = 20_000_000
 
 
 def load_base(
-    name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None
-) -> tuple[Any, Any]:
+    name: str, *, device: str = "auto", folder: Path | None = None, four_bits: torch.dtype | None = None,
+    new_tokens: Sequence[str] = (),
+) -> tuple[Any, Any]:  # fmt: skip
     """Return (model in float32 on its device, fast tokenizer with a padding token) of a folder, .gguf file or hub id.
 
-    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. Code that a
-    model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940 missing-extra" where a
-    .gguf file needs the gguf package.
+    ``four_bits``: keep its matrices in 4 bits, with products in that format; see `check_can_quantise`. ``new_tokens``
+    are added to both. Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base",
+    or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     # Imports torch.
     from train.compute import quicken
 
     path = find_base(name, folder)
     where = pick_device(device)
-    if path.is_dir():
+    if path.is_file() and four_bits is not None:
+        raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
+                         "take the base as a folder in Hugging Face format")  # fmt: skip
+    path, arguments = _checked(path, needs="weights")
+    model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
+    if four_bits is not None:
+        check_quantised(model)
+    _prepare(model, tokenizer, path)
+    model = quicken(model if four_bits is not None else model.to(where))
+    add_tokens(model, tokenizer, new_tokens)
+    return model, tokenizer
+
+
+def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequence[str] = ()) -> tuple[Any, list[int]]:
+    """Return the tokenizer of a base as `load_base` does, and the end tokens that its config names; no weight is read.
+
+    A folder that holds a tokenizer alone will do. Code that a model brings is never run. Raises TrainError as
+    `load_base` does.
+    """
+    # transformers takes seconds to import; commands that need no tokenizer do without.
+    from transformers import AutoTokenizer
+
+    path, arguments = _checked(find_base(name, folder), needs="tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    except Exception as error:
+        # The border to libraries, as in `_load`.
+        raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
+    _give_padding(tokenizer)
+    name_tokens(tokenizer, new_tokens)
+    # As transformers does for a loaded model: what the config says holds where there is no generation config.
+    files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
+    ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
+    return tokenizer, [end for end in _as_list(ends) if type(end) is int]
+
+
+def read_length(name: str, *, folder: Path | None = None) -> int | None:
+    """Return how many positions a base has, None where its config names no limit; no weight is read.
+
+    Raises TrainError as `load_base` does.
+    """
+    from transformers import AutoConfig
+
+    path, arguments = _checked(find_base(name, folder), needs="config")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
+    except Exception as error:
+        # The border to libraries, as in `_load`.
+        raise _not_loaded(path, error, "is it the folder of a model, with its config.json?") from error
+    reads = getattr(config, "max_position_embeddings", None)
+    return reads if type(reads) is int else None
+
+
+def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
+    """Return the folder to load a found base from, looked at, and what transformers must be told for a .gguf file."""
+    if path.is_file():
+        return path.parent, _gguf(path)
+    if needs != "tokenizer":
         if (path / "adapter_config.json").exists():
             raise TrainError(
                 "E921 bad-model", f"{path} is an adapter, not a base", "train export merges an adapter into its base"
@@ -45,69 +105,10 @@ def load_base(
             raise TrainError(
                 "E921 bad-model", f"{path} has no config.json", "a base is a folder in Hugging Face format"
             )
-        check_folder(path)
+    check_folder(path, needs_weights=needs == "weights")
+    if needs != "tokenizer":
         _check_type(path)
-        arguments: dict[str, Any] = {}
-    elif four_bits is not None:
-        raise TrainError("E920 bad-recipe", f"{path}: lora.quantize needs whole weights, not those of a .gguf file",
-                         "take the base as a folder in Hugging Face format")  # fmt: skip
-    else:
-        arguments = _gguf(path)
-        path = path.parent
-    model, tokenizer = _load(path, arguments, {} if four_bits is None else four_bit_arguments(where, four_bits))
-    if four_bits is not None:
-        check_quantised(model)
-    _prepare(model, tokenizer, path)
-    return quicken(model if four_bits is not None else model.to(where)), tokenizer
-
-
-def load_tokenizer(name: str, *, folder: Path | None = None) -> tuple[Any, list[int]]:
-    """Return the tokenizer of a base as `load_base` does, and the end tokens that its config names; no weight is read.
-
-    Code that a model brings is never run. Raises TrainError "E921 bad-model", "E926 no-such-base", or "E940
-    missing-extra" where a .gguf file needs the gguf package.
-    """
-    # transformers takes seconds to import; commands that need no tokenizer do without.
-    from transformers import AutoTokenizer
-
-    path = find_base(name, folder)
-    arguments: dict[str, Any] = {}
-    if path.is_dir():
-        check_folder(path, needs_weights=False)
-    else:
-        arguments, path = _gguf(path), path.parent
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
-    _give_padding(tokenizer)
-    # As transformers does for a loaded model: what the config says holds where there is no generation config.
-    files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
-    ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
-    return tokenizer, [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
-
-
-def read_length(name: str, *, folder: Path | None = None) -> int | None:
-    """Return how many positions a base has, None where its config names no limit; no weight is read.
-
-    Raises TrainError as `load_tokenizer` does.
-    """
-    from transformers import AutoConfig
-
-    path = find_base(name, folder)
-    arguments: dict[str, Any] = {}
-    if path.is_dir():
-        _check_type(path)
-    else:
-        arguments, path = _gguf(path), path.parent
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
-    except Exception as error:
-        # The border to libraries, as in `_load`.
-        raise _not_loaded(path, error, "is it the folder of a model, with its config.json?") from error
-    reads = getattr(config, "max_position_embeddings", None)
-    return reads if type(reads) is int else None
+    return path, {}
 
 
 def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:
@@ -138,16 +139,16 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise TrainError(
-            "E921 bad-model", f"{path}: weights that the config asks for are not there: {shown}", "copy the model again"
-        )
+        raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
+                         + say.named(missing, 3), "copy the model again")  # fmt: skip
     return model, tokenizer
 
 
 def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
     from transformers import GenerationConfig
+
+    from train.compute import first_not_finite
 
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -160,11 +161,13 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
                          "copy the model again")  # fmt: skip
     _give_padding(tokenizer)
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
-    named = ends if isinstance(ends, list) else [] if ends is None else [ends]
-    if not all(type(end) is int and 0 <= end < rows for end in named):
+    if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
         raise TrainError("E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is no token",
                          "copy the model again")  # fmt: skip
-    _check_finite(model, path)
+    # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
+    if (name := first_not_finite(model.named_parameters())) is not None:
+        raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
+                         "copy the model again")  # fmt: skip
     model.generation_config = GenerationConfig(
         eos_token_id=ends if ends is not None else tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id, do_sample=False,
@@ -179,20 +182,14 @@ def _give_padding(tokenizer: Any) -> None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
 
 
-def _check_finite(model: Any, path: Path) -> None:
-    import torch
-
-    for name, weights in model.named_parameters():
-        # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
-        if weights.is_floating_point() and not torch.isfinite(weights.sum()):
-            raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
-                             "copy the model again")  # fmt: skip
-
-
 def eos_ids(model: Any) -> list[int]:
     """Return the end tokens that the model's own generation config names."""
-    ends = model.generation_config.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    return _as_list(model.generation_config.eos_token_id)
+
+
+def _as_list(ends: Any) -> list[Any]:
+    """End tokens as configs name them: none, one, or several."""
+    return list(ends) if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _check_type(path: Path) -> None:

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from train.checkpoint import check_finite
 from train.errors import TrainError
 from train.model import find_base
-from train.out.source import Source, Written, check_finite
+from train.out.source import Source, Written
 from train.report import model_card
 
 _PARTS = ("adapter_config.json", "adapter_model.safetensors")
@@ -29,7 +30,8 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
     # What is loaded again is looked at there, but that can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
-        check_finite(((name, file.get_tensor(name)) for name in file.keys()), source.tuned)  # noqa: SIM118 - no mapping
+        names = file.keys()
+        check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
     write_words(source, work)

@@ -10,7 +10,7 @@ from train import say
 from train.errors import Exit
 from train.out import adapter, harness, merged, ollama, vllm
 from train.out.folder import fresh_folder, shown_size, size_of
-from train.out.serve import named, served_otherwise
+from train.out.serve import served_otherwise
 from train.out.source import Source, Written
 from train.out.weights import differing, reload
 
@@ -46,7 +46,7 @@ def export_run(
         if model and (other := served_otherwise(source.renderer, source.rows())):
             say.talk(
                 f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
-                f" and training did not: {named(other)}"
+                f" and training did not: {say.named(other)}"
             )
         num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
     say.talk(f"written: {say.visible(str(output))} ({shown_size(size_of(output))})")
@@ -57,6 +57,6 @@ def export_run(
     if odd:
         is_exact = chosen == source.recipe.dtype == "float32"
         reason = "" if is_exact else f"; {chosen} rounds what {source.recipe.dtype} computed"
-        say.trouble("E943 answers-differ", f"other answers than the run recorded for {named(odd)}{reason}")
+        say.trouble("E943 answers-differ", f"other answers than the run recorded for {say.named(odd)}{reason}")
         return Exit.FAILED if is_exact else Exit.OK
     return Exit.OK

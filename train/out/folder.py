@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from train.errors import Exit, TrainError
+from train.disk import whole_folder
+from train.errors import TrainError
 
 MARK = "export.json"
 
@@ -26,27 +26,11 @@ def fresh_folder(final: Path, mark: dict[str, Any], *, is_forced: bool) -> Itera
         TrainError: E919 would-overwrite, E936 write-failed.
     """
     check_free(final, is_forced=is_forced)
-    work = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    try:
-        work.mkdir(parents=True)
+    with whole_folder(final) as work:
         yield work
         (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-        _sync(work)
         # Others may have come meanwhile.
         check_free(final, is_forced=is_forced)
-        if final.exists():
-            final.rename(old)
-        work.rename(final)
-    except OSError as error:
-        raise TrainError(
-            "E936 write-failed", f"{final}: {error}", "Is there room on the disk?", exit_code=Exit.MISSING
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if old.exists() and not final.exists():
-            old.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_free(final: Path, *, is_forced: bool) -> None:
@@ -75,10 +59,3 @@ def shown_size(num_bytes: int) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

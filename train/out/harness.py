@@ -16,8 +16,7 @@ from typing import Any
 from train import say
 from train.data import Row
 from train.errors import TrainError
-from train.evaluate import CategorySpec
-from train.metrics import scorer
+from train.evaluate import spec_of
 from train.out.adapter import stop_texts
 from train.out.documents import (
     Document,
@@ -27,7 +26,7 @@ from train.out.documents import (
     is_same_loss,
     loss_documents,
 )
-from train.out.serve import named, served_otherwise
+from train.out.serve import served_otherwise
 from train.out.source import Source, Written
 
 CODE = "scores.py"
@@ -41,10 +40,9 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     rows = _rows(source)
     limit, stops = _limit(source, rows), stop_texts(source)
     group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.name)}"
-    default = CategorySpec(scorer(""), {}, is_default=True)
     told, tasks = {}, []
     for category in sorted({row.category for row in rows}):
-        spec, name = source.categories.get(category, default), f"{group}_{_slug(category)}"
+        spec, name = spec_of(source.categories, category), f"{group}_{_slug(category)}"
         chosen = [row for row in rows if row.category == category]
         told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
         alias = " ".join(say.visible(category).split()) or "(no category)"
@@ -74,14 +72,16 @@ def _rows(source: Source) -> list[Row]:
     """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
     rows = source.dataset.splits["test"]
     if raw := [row.id for row in rows if not row.messages]:
-        say.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {named(raw)}")
+        say.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {say.named(raw)}")
     rows = [row for row in rows if row.messages]
     rendered = source.renderer.examples(rows)
     if rendered.skipped:
-        say.talk(f"warning: {len(rendered.skipped)} records over max_length are left out: {named(rendered.skipped)}")
+        say.talk(
+            f"warning: {len(rendered.skipped)} records over max_length are left out: {say.named(rendered.skipped)}"
+        )
     if rendered.cut:
         raise TrainError(
-            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {named(rendered.cut)}",
+            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {say.named(rendered.cut)}",
             "train with on_too_long = skip, or a larger max_length",
         )  # fmt: skip
     kept = {example.id: example.ids for example in rendered.examples}
@@ -93,7 +93,8 @@ def _rows(source: Source) -> list[Row]:
         odd += [row.id for row in rows if row.id not in odd and not is_same_loss(source.renderer, row, kept[row.id])]
     if odd:
         raise TrainError(
-            "E905 cannot-express", f"a program that gets text makes other tokens of {len(odd)} records: {named(odd)}",
+            "E905 cannot-express",
+            f"a program that gets text makes other tokens of {len(odd)} records: {say.named(odd)}",
             "control tokens in the data do that; train preview shows them",
         )  # fmt: skip
     return rows
@@ -142,7 +143,7 @@ def _choice_task(name: str, alias: str) -> dict[str, Any]:
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
     """The documents whose reference is a choice; the others have no right answer and are told."""
     if lost := [document["id"] for document in documents if not has_right_choice(document)]:
-        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {named(lost)}")
+        say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {say.named(lost)}")
     return [document for document in documents if has_right_choice(document)]
 
 

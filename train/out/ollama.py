@@ -10,7 +10,6 @@ from train.errors import TrainError
 from train.out import merged
 from train.out.adapter import stop_texts
 from train.out.gotemplate import GoTemplate, NotGoError, conversations
-from train.out.serve import named
 from train.out.source import Source, Written
 from train.render import Renderer, RowFault
 
@@ -57,11 +56,11 @@ def proved_template(source: Source) -> GoTemplate:
         except (RowFault, NotGoError) as fault:
             faults.setdefault(str(fault), []).append(row.id)
     if faults:
-        told = "; ".join(f"{len(ids)} conversations: {reason}: {named(ids)}" for reason, ids in faults.items())
+        told = "; ".join(f"{len(ids)} conversations: {reason}: {say.named(ids)}" for reason, ids in faults.items())
         raise TrainError("E905 cannot-express", told, _INSTEAD)
     for messages in conversations():
         try:
-            _learn(template, source.renderer, Row("", "chat", "", "", [dict(one) for one in messages], None, None))
+            _learn(template, source.renderer, Row("", "", "", [dict(one) for one in messages], None, None))
         except RowFault:
             # A template may refuse what nobody of the data set had, and then no server sends it.
             continue

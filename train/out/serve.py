@@ -10,8 +10,6 @@ from train.render import Renderer
 if TYPE_CHECKING:
     from train.data import Row
 
-_MOST_NAMED = 10
-
 
 def served(renderer: Renderer, row: Row) -> tuple[str, str]:
     """Return a record's prompt and its answer with the end token, as text that holds every token."""
@@ -35,10 +33,3 @@ def served_otherwise(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
         for row in rows
         if (prompt := renderer.prompt(row)) is not None and plain_ids(renderer, served(renderer, row)[0]) != prompt.ids
     ]
-
-
-def named(ids: Iterable[str]) -> str:
-    """Return ids in one line, the first ten and how many more."""
-    known = list(ids)
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    return ", ".join(known[:_MOST_NAMED]) + more

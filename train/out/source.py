@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.data import Dataset, Row, open_dataset
-from train.errors import Exit, TrainError
+from train.errors import TrainError
 from train.evaluate import CategorySpec, category_specs
-from train.model import check_folder, find_base, read_length
+from train.model import check_folder, find_base
 from train.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.recipe import Recipe, load_recipe
 from train.render import Renderer
@@ -105,8 +104,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
         raise _changed(run, f"the weights of the base {recipe.base}")
     if isinstance(recipe.threads, int):
         torch.set_num_threads(recipe.threads)
-    _, renderer = open_renderer(opened.path, recipe, folder=folder)
-    reads = read_length(recipe.base, folder=folder)
+    renderer, reads = open_renderer(opened, recipe, folder=folder)
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
@@ -155,15 +153,3 @@ def _same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
 
 def _changed(run: Path, what: str) -> TrainError:
     return TrainError("E952 run-changed", f"{run}: {what} changed since the run", "bring back what the run was made of")
-
-
-def check_finite(tensors: Iterable[tuple[str, Any]], where: Path) -> None:
-    """Refuse named tensors that are not finite; raises TrainError "E934 not-finite" (exit 1)."""
-    import torch
-
-    for name, weights in tensors:
-        if not torch.isfinite(weights).all():
-            raise TrainError(
-                "E934 not-finite", f"{where}: {name} holds NaN or infinity", "the run diverged; train it again",
-                exit_code=Exit.FAILED,
-            )  # fmt: skip

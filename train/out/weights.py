@@ -6,11 +6,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from train.checkpoint import check_finite
+from train.data import sampled
 from train.errors import TrainError
 from train.evaluate import predict
-from train.model import add_tokens, computing, load_base
-from train.out.source import Source, check_finite
-from train.run.prepare import chosen_for_training
+from train.model import computing, load_base
+from train.out.source import Source
 
 
 def with_adapter(base: Any, folder: Path) -> Any:
@@ -38,7 +39,7 @@ def with_adapter(base: Any, folder: Path) -> Any:
     placed = {found[name].data_ptr() for name in saved & found.keys()}
     if odd := sorted(name for name in saved ^ found.keys() if name in saved or found[name].data_ptr() not in placed):
         raise TrainError("E921 bad-model", f"{folder} does not fit the base: {', '.join(odd[:3])}", "train it again")
-    check_finite(model.named_parameters(), folder)
+    check_finite(model.named_parameters(), str(folder))
     return model.eval()
 
 
@@ -50,15 +51,15 @@ def tuned_model(source: Source) -> Any:
     if not source.is_lora:
         return load_base(str(source.tuned), device=source.recipe.device)[0]
     merged = reload(source, source.tuned).merge_and_unload()
-    check_finite(merged.named_parameters(), source.tuned)
+    check_finite(merged.named_parameters(), str(source.tuned))
     return merged
 
 
 def reload(source: Source, folder: Path) -> Any:
     """Return the model or the base with the adapter of ``folder``, loaded as others would load it."""
     if (folder / "adapter_config.json").is_file():
-        base, tokenizer = load_base(source.recipe.base, device=source.recipe.device, folder=source.folder)
-        add_tokens(base, tokenizer, source.recipe.new_tokens)
+        recipe = source.recipe
+        base, _ = load_base(recipe.base, device=recipe.device, folder=source.folder, new_tokens=recipe.new_tokens)
         return with_adapter(base, folder)
     return load_base(str(folder), device=source.recipe.device)[0]
 
@@ -68,9 +69,9 @@ def differing(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
 
     They are records of the validation split, or of test where validation has none.
     """
-    told = {one.id: one.text for one in source.answers if one.text is not None}
+    told = {one.id: one.text for one in source.answers if one.is_generated}
     splits = [[row for row in source.dataset.splits[split] if row.id in told] for split in ("validation", "test")]
-    rows = chosen_for_training(splits[0] or splits[1], number)
+    rows = sampled(splits[0] or splits[1], number)
     limits = source.recipe.eval
     with computing(next(model.parameters()).device, source.dtype):
         found = predict(

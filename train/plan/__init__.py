@@ -7,8 +7,7 @@ three steps on this machine.
 from __future__ import annotations
 
 from train.plan.make import GPUS, accuracy, make_plan, needs_checkpointing
-from train.plan.memory import Memory
 from train.plan.oom import explained
-from train.plan.plan import Choices, Plan
+from train.plan.plan import Plan
 
-__all__ = ["GPUS", "Choices", "Memory", "Plan", "accuracy", "explained", "make_plan", "needs_checkpointing"]
+__all__ = ["GPUS", "Plan", "accuracy", "explained", "make_plan", "needs_checkpointing"]

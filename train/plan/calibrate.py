@@ -36,22 +36,21 @@ def largest(steps: Steps) -> tuple[Step, list[int]]:
 
 
 def calibrate(
-    model: Any, examples: Sequence[Example], steps: Steps, device: torch.device, dtype: torch.dtype
+    model: Any, examples: Sequence[Example], steps: Steps, heaviest: Step, device: torch.device, dtype: torch.dtype
 ) -> Calibration:
     """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
 
-    The first pays for what the others find made, so their time counts. The second has the largest micro-batch of the
-    run: it finds a heap that has been used, as it will in the run.
+    The first pays for what the others find made, so their time counts. The second is ``heaviest``, which has the
+    largest micro-batch of the run: it finds a heap that has been used, as it will in the run.
     """
     first, last = steps[0], steps[len(steps) // 2]
-    heaviest, _ = largest(steps)
     timed = [heaviest] * (CALIBRATION_STEPS - 2) + [last]
     trained = [p for p in model.parameters() if p.requires_grad]
     was_training, devices = model.training, [device] if device.type == "cuda" else []
     model.train()
     with torch.random.fork_rng(devices):
         meter = Meter(device)
-        # Never steps: a rate of zero and no decay leave each weight bit for bit what it is.
+        # Steps that move nothing: a rate of zero and no decay leave each weight bit for bit what it is.
         optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
         _step(model, examples, steps, first, optimizer, device, dtype)
         began = time.monotonic()

@@ -13,8 +13,9 @@ from train.batch import Steps
 from train.compute import is_checkpointing, memory_limit
 from train.plan.calibrate import Calibration, calibrate, largest
 from train.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
+from train.plan.oom import explained
 from train.plan.plan import Choices, Plan
-from train.ranks.spread import BYTES_TRAINED, ROOM
+from train.ranks import ALONE, pick_way
 from train.recipe import Recipe
 from train.render import Example
 from train.schedule import peak_lr, warmup_steps
@@ -32,35 +33,43 @@ _SCATTERED = 1.1
 def make_plan(
     model: Any, examples: Sequence[Example], steps: Steps, recipe: Recipe, *, device: torch.device, dtype: torch.dtype,
     threads: int, is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None,
+    shards: int = 1,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
-    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time.
+    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time. ``shards`` are those
+    that the run will cut a model into, which is whole here. Raises TrainError "E947 out-of-memory" where the three
+    steps do not fit.
     """
-    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model))
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
     limit = memory_bytes or memory_limit(device)
-    memory = peak(shape, steps, device)
-    found = calibrate(model, examples, steps, device, dtype) if is_measured else None
-    if found is not None:
-        memory = replace(memory, overhead=_overhead(memory, found, is_cpu=device.type == "cpu"))
+    heaviest, group = largest(steps)
+    memory = peak(shape, steps, group, device)
     width = model.get_input_embeddings().weight.shape[1]
     run_tokens = steps.num_tokens()
-    return Plan(
+    plan = Plan(
         parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
         run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
         micro_batch_tokens=steps.micro_batch_tokens, lr=peak_lr(recipe, width, str(model.config.model_type)),
         warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choices(shape, steps, device, limit, recipe, memory.overhead), checkpointing=shape.checkpointing,
-        seconds=None if found is None else found.seconds_per_token * run_tokens,
+        choices=choices(shape, steps, device, limit, recipe), checkpointing=shape.checkpointing,
         cost_per_hour=cost_per_hour, mixture=say.visible(steps.mixture.sentence()),
+    )  # fmt: skip
+    if not is_measured:
+        return plan
+    with explained(plan, "calibration"):
+        found = calibrate(model, examples, steps, heaviest, device, dtype)
+    memory = replace(memory, overhead=_overhead(memory, found, is_cpu=device.type == "cpu"))
+    return replace(
+        plan, memory=memory, peak_bytes=memory.total, seconds=found.seconds_per_token * run_tokens,
+        choices=choices(shape, steps, device, limit, recipe, memory.overhead),
     )  # fmt: skip
 
 
-def peak(shape: Shape, steps: Steps, device: torch.device) -> Memory:
-    """Return the memory of the run's largest micro-batch."""
-    _, group = largest(steps)
+def peak(shape: Shape, steps: Steps, group: Sequence[int], device: torch.device) -> Memory:
+    """Return the memory of a micro-batch, the places ``group``."""
     lengths = steps.lengths[group]
     tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
     return estimate(
@@ -81,19 +90,21 @@ def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, recipe
     tokens = most(checkpointing=shape.checkpointing)
     needs_it = not tokens and not shape.checkpointing
     tokens = most(checkpointing=True) if needs_it else tokens
-    is_whole = recipe.method == "lora" or shape.parameters * BYTES_TRAINED <= ROOM * limit
-    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), "ddp" if is_whole else "fsdp2")
+    way = pick_way("auto", is_lora=recipe.method == "lora", trained=shape.parameters, memory=limit, ranks=ALONE)
+    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
 
 
-def needs_checkpointing(model: Any, steps: Steps, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> bool:
+def needs_checkpointing(
+    model: Any, steps: Steps, recipe: Recipe, device: torch.device, dtype: torch.dtype, *, shards: int = 1
+) -> bool:
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
-    micro-batch fits this way only.
+    micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """
     if recipe.checkpointing != "auto":
         return recipe.checkpointing
-    limit = USABLE * memory_limit(device)
+    limit, (_, group) = USABLE * memory_limit(device), largest(steps)
     without, with_it = (
-        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on), steps, device).total
+        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards), steps, group, device).total
         for is_on in (False, True)
     )
     return with_it <= limit < without

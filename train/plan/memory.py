@@ -37,6 +37,15 @@ class Shape:
     bytes_of_a_number: int
     has_head_gradient: bool
     checkpointing: bool
+    shards: int = 1
+    """Into how many parts weights, gradients and optimizer are cut."""
+
+    @property
+    def gathered(self) -> int:
+        """Parameters that a device has beside its shard: the embeddings', a layer's at work and the next one's."""
+        embeddings = self.vocabulary * self.width
+        whole = embeddings + min(2, self.layers) * (self.parameters - embeddings) // self.layers
+        return whole * (self.shards - 1) // self.shards
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.head + self.overhead
 
 
-def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: bool) -> Shape:
+def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointing: bool, shards: int = 1) -> Shape:
     """Return the shape of a model that is ready to train: adapters added, or every weight trainable."""
     config = getattr(model.config, "text_config", None) or model.config
     heads = int(config.num_attention_heads)
@@ -84,6 +93,7 @@ def shape_of(model: Any, recipe: Recipe, bytes_of_a_number: int, *, checkpointin
         bytes_of_a_number=bytes_of_a_number,
         has_head_gradient=head is not None and any(p.requires_grad for p in head.parameters()),
         checkpointing=checkpointing,
+        shards=shards,
     )
 
 
@@ -98,7 +108,7 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
     activations = thin if shape.checkpointing else layer * shape.layers
     activations += tokens * shape.width * (2 * _FLOAT + size)
     # Under autocast every matrix that is kept in float32 is there in the small format too.
-    copies = shape.matrices * size
+    copies = min(shape.matrices, shape.gathered or shape.matrices) * size
     rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
     # Logits, their softmax and its gradient in the small format.
     head = rows * shape.vocabulary * (2 * _FLOAT + size % _FLOAT) + supervised * shape.width * 2 * size
@@ -106,9 +116,9 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
         # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
         head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
     return Memory(
-        weights=shape.trained * _FLOAT + shape.frozen_bytes,
-        gradients=shape.trained * _FLOAT,
-        optimizer=shape.trained * _MOMENTS,
+        weights=(shape.trained * _FLOAT + shape.frozen_bytes) // shape.shards + shape.gathered * _FLOAT,
+        gradients=shape.trained * _FLOAT // shape.shards,
+        optimizer=shape.trained * _MOMENTS // shape.shards,
         activations=int(activations + copies),
         head=int(head),
     )

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from train.plan.memory import USABLE, Memory
+from train.ranks import Way
 
 CALIBRATION_STEPS = 3
 
@@ -17,8 +18,8 @@ class Choices:
     micro_batch_tokens: int
     """The largest power of two that fits, 0 where none does."""
     checkpointing: bool
-    ranks: str
-    """"ddp" or "fsdp2", should the run be shared between GPUs."""
+    ranks: Way
+    """How to share the run between GPUs."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Plan:
         size = f"up to {most:,} tokens fit{how}" if most else "none fits: take a smaller model or max_length, or lora"
         ranks = {
             "ddp": "DDP: what each GPU must hold fits beside the whole model",
-            "fsdp2": "FSDP2: weights, gradients and optimizer are too large for each GPU to hold them whole",
+            "fsdp": "FSDP2: weights, gradients and optimizer are too large for each GPU to hold them whole",
         }[choices.ranks]
         return [f"micro-batch {size}", f"several GPUs {ranks}"]
 

@@ -4,20 +4,21 @@ The only room that speaks to `torch.distributed`. A run of one process takes the
 are what they were, and it waits for nobody.
 """
 
-from train.ranks.deal import deal, token_costs
+from train.ranks.deal import attention_share, deal, token_costs
 from train.ranks.group import ALONE, Ranks, joined, seed_stream
-from train.ranks.shards import read_shards, write_shards
-from train.ranks.spread import Replicated, Sharded, Way, is_sharded, pick_way, spread
+from train.ranks.shards import PREFIX, read_shards, write_shards
+from train.ranks.spread import Way, is_sharded, num_shards, pick_way, spread
 
 __all__ = [
     "ALONE",
+    "PREFIX",
     "Ranks",
-    "Replicated",
-    "Sharded",
     "Way",
+    "attention_share",
     "deal",
     "is_sharded",
     "joined",
+    "num_shards",
     "pick_way",
     "read_shards",
     "seed_stream",

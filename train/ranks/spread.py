@@ -50,6 +50,11 @@ def pick_way(wanted: Way | Literal["auto"], *, is_lora: bool, trained: int, memo
     return "hsdp" if ranks.nodes > 1 and are_even else "fsdp"
 
 
+def num_shards(way: Way, ranks: Ranks) -> int:
+    """Return into how many parts ``way`` cuts a model."""
+    return 1 if way == "ddp" else ranks.world if way == "fsdp" else ranks.local_world
+
+
 def spread(model: Any, way: Way, ranks: Ranks, *, dtype: torch.dtype) -> Replicated | Sharded:
     """Spread ``model`` over ``ranks``; call it before an optimizer is made of its parameters."""
     return Replicated(model, ranks) if way == "ddp" or ranks.world == 1 else Sharded(model, way, ranks, dtype)

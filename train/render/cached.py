@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache as once
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from train.errors import TrainError
 from train.render.example import Rendered
 from train.render.examples import Examples
 from train.render.renderer import Renderer
+from train.versions import installed, sources
 
 if TYPE_CHECKING:
     from train.data import Row
@@ -75,21 +74,7 @@ def _key(renderer: Renderer, digest: str) -> str:
         "max_length": renderer.max_length,
         "on_too_long": renderer.on_too_long,
         "allow_special_tokens": renderer.allow_special_tokens,
-        "code": _code(),
+        "code": sources(Path(__file__).resolve().parent),
+        "libraries": [installed(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@once
-def _code() -> str:
-    """A digest of all that renders: the source of this room and the versions of the libraries under it."""
-    hashed = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        hashed.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    for name in _LIBRARIES:
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = "not installed as a package"
-        hashed.update(f"{name} {found}\n".encode())
-    return hashed.hexdigest()

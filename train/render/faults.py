@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from train import say
 from train.errors import TrainError
 from train.render.spans import RowFault
-
-_MOST_NAMED = 10
 
 
 def bad_template(fault: RowFault) -> TrainError:
@@ -23,8 +22,7 @@ def listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
 
     def lines() -> Iterator[str]:
         for (_, reason), ids in faults.items():
-            more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-            yield f"{len(ids)} record{'s' if len(ids) > 1 else ''}: {reason}: {', '.join(ids[:_MOST_NAMED])}{more}"
+            yield f"{len(ids)} record{'s' if len(ids) > 1 else ''}: {reason}: {say.named(ids)}"
 
     code = next(iter(faults))[0]
     hints = {

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from train.disk import write_whole
 from train.errors import TrainError
-from train.predictions import write_whole
 from train.report import charts, wording
 from train.report.model import Curve, EvalPoint, Report, StepPoint
 from train.say import visible

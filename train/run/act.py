@@ -11,24 +11,26 @@ from typing import Any
 from train import say
 from train.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
 from train.compute import Meter
+from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.judge import judge_answers
-from train.loop import FitResult, Guard, Trackers, ValidationScore, fit, restore_weights, trained_tensors
+from train.loop import FitResult, Guard, fit, restore_weights, trained_tensors
 from train.model import load_base
 from train.plan import explained
-from train.predictions import Scored, write_whole
+from train.predictions import Scored, ValidationScore
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
-from train.report import Noise, Report, Run, table
+from train.report import Noise, Run, table
 from train.run.base_results import forget, key_of, recall, remember
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.noise import noise_floor
 from train.run.planned import FEWEST_STEPS, kept, planned
-from train.run.prepare import Prepared, add_adapters, chosen_for_training, general_path, prepare, shown_settings
+from train.run.prepare import Prepared, add_adapters, prepare
 from train.schedule import validation_steps
+from train.trackers import Trackers
 
 
 def run_dataset(
@@ -66,22 +68,22 @@ def run_dataset(
         return Exit.OK
     # Whoever still looks at what is there must not see what is being written.
     ranks.barrier()
-    record = _begin(run, prepared, changed, folder, is_resumed=is_resumed)
+    record = _begin(run, prepared, changed, is_resumed=is_resumed)
     ranks.barrier()
     try:
-        return _acted(prepared, run, checkpoint, record, folder, trackers, is_cached=is_cached)
+        return _acted(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
 
 
 def _acted(
-    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], folder: Path | None,
-    trackers: Trackers, *, is_cached: bool,
+    prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
+    is_cached: bool,
 ) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
     ranks = prepared.ranks
-    base = _measured_base(prepared, run, folder, is_cached=is_cached)
+    base = _measured_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
@@ -93,7 +95,7 @@ def _acted(
     guarded = _guarded_scores(prepared, base)
     with explained(plan, "training"):
         result = _fitted(model, prepared, run, checkpoint, record, trackers, guarded)
-    record["plan_accuracy"] = kept(plan, result, meter)
+    record["plan_accuracy"] = kept(plan, result, meter, model)
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -102,9 +104,9 @@ def _acted(
         )
         ranks.barrier()
         return result.stopped
-    model, taken = _tuned(model, prepared, run, result, folder)
+    model, taken = _tuned(model, prepared, run, result)
     say.talk("measuring the tuned model")
-    tuned = _measured(model, prepared, folder)
+    tuned = _measured(model, prepared)
     if ranks.is_first:
         _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     ranks.barrier()
@@ -134,9 +136,10 @@ def _finish(
     )  # fmt: skip
     forget(run)
     saved = save_tuned(model, prepared, report, run)
+    verdicts = {one.category: one.verdict for one in report.main().categories}
     write_run(
         run,
-        record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": _results(report)},
+        record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
     )
     say.data(table(report, columns=say.columns()))
     say.talk(f"report: {say.visible(str(run / 'report.html'))}")
@@ -160,9 +163,7 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
     return checkpoint, changed
 
 
-def _begin(
-    run: Path, prepared: Prepared, changed: list[str], folder: Path | None, *, is_resumed: bool
-) -> dict[str, Any]:
+def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: bool) -> dict[str, Any]:
     """Make the run's folder with its recipe and run.json, and return what is in the latter."""
     earlier = read_run(run) if is_resumed else {}
     record = {
@@ -170,8 +171,8 @@ def _begin(
         "id": run.name,
         "status": "running",
         "created": earlier.get("created", now()),
-        "recipe": dict(shown_settings(prepared.recipe)),
-        "recipe_folder": str((folder or Path()).resolve()),
+        "recipe": prepared.recipe.model_dump(mode="json"),
+        "recipe_folder": str((prepared.folder or Path()).resolve()),
         "objective": prepared.objective,
         "examples": len(prepared.examples),
         "seed": prepared.recipe.seed,
@@ -187,8 +188,9 @@ def _begin(
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }
     if prepared.ranks.is_first:
-        run.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(run)
+        with writing(run):
+            run.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(run)
         write_whole(run / RECIPE, [recipe_toml(prepared.recipe)])
         write_run(run, record)
     return record
@@ -208,7 +210,7 @@ def _fitted(
 
 
 def _validation(model: Any, prepared: Prepared) -> Any:
-    rows = chosen_for_training(prepared.dataset.splits["validation"], prepared.recipe.eval.during_training)
+    rows = prepared.looked_at
     if not rows:
         say.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
@@ -219,19 +221,20 @@ def _validation(model: Any, prepared: Prepared) -> Any:
         scored = evaluate_model(
             model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
         )
-        found = summary(together(prepared.ranks, scored, [row.id for row in rows]))
-        assert found.loss is not None, "every example has a trained token"
-        return ValidationScore(found.score, found.loss, found.by_category)
+        return summary(together(prepared.ranks, scored, [row.id for row in rows]))
 
     return validate
 
 
-def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult, folder: Path | None) -> tuple[Any, int]:
+def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
     ranks, taken = prepared.ranks, result.step
-    if prepared.way != "ddp" and ranks.world > 1:
+    if prepared.is_sharded:
         # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
-        fresh, _ = load_base(prepared.recipe.base, device=prepared.recipe.device, folder=folder)
+        recipe = prepared.recipe
+        fresh, _ = load_base(
+            recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
+        )  # fmt: skip
         model = add_adapters(replace(prepared, model=fresh))
         if ranks.is_first:
             restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
@@ -249,10 +252,9 @@ def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
     """
     recipe = prepared.recipe
-    rows = chosen_for_training(prepared.dataset.splits["validation"], recipe.eval.during_training)
-    looked_at = {row.id for row in rows}
+    looked_at = {row.id for row in prepared.looked_at}
     scores = summary([one for one in base if one.split == "validation" and one.id in looked_at]).by_category
-    if recipe.guard.is_on and (not rows or (recipe.guard.regress is not None and not scores)):
+    if recipe.guard.is_on and (not looked_at or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
     num_steps, needed = len(prepared.steps), Guard(recipe.guard, scores).needs()
@@ -282,27 +284,27 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     return result.best_step
 
 
-def _measured(model: Any, prepared: Prepared, folder: Path | None) -> list[Scored]:
-    """Everything that the report needs of one model; the recipe's general text is found from the recipe's folder."""
+def _measured(model: Any, prepared: Prepared) -> list[Scored]:
+    """Everything that the report needs of one model."""
     recipe, dataset = prepared.recipe, prepared.dataset
     with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
         scored = evaluate_splits(
             model, prepared.renderer, own_part(prepared.ranks, dataset), prepared.categories, recipe,
-            general=general_path(recipe, folder),
+            general=prepared.general,
         )  # fmt: skip
     order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
     return together(prepared.ranks, scored, order)
 
 
-def _measured_base(prepared: Prepared, run: Path, folder: Path | None, *, is_cached: bool) -> list[Scored]:
+def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
     """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
-    key = key_of(prepared, general_path(prepared.recipe, folder))
+    key = key_of(prepared)
     ranks = prepared.ranks
     # The first decides for all: what is kept on one machine may be missing on another.
     base: list[Scored] | None = ranks.from_first(recall(run, key, is_cached=is_cached) if ranks.is_first else None)
     if base is None:
         say.talk(f"run {say.visible(run.name)}: measuring the base")
-        base = _measured(prepared.model, prepared, folder)
+        base = _measured(prepared.model, prepared)
         if ranks.is_first:
             remember(run, key, base, is_cached=is_cached)
     return base
@@ -328,7 +330,7 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         "best step": result.best_step,
         "batch": prepared.steps.batch_size,
         "dtype": prepared.recipe.dtype,
-        "threads": prepared.threads,
+        "threads": prepared.recipe.threads,
     }
     if prepared.ranks.world > 1:
         settings["ranks"] = prepared.facts["ranks"]
@@ -350,7 +352,3 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         versions=record["versions"],
         digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
     )
-
-
-def _results(report: Report) -> dict[str, str]:
-    return {one.category: one.verdict for one in report.main().categories}

@@ -1,7 +1,6 @@
 """What was measured of a base is kept and found again by everything that it depends on, so a base is measured once.
 
-An entry is a file named by the digest of its key. It holds the key whole, and the SHA-256 of what follows; one that
-does not fit its name, its key or its digest is passed over and said, never used.
+The entries lie in two caches as `train.cache` makes them: one of all runs, and one of each run until it is finished.
 """
 
 from __future__ import annotations
@@ -9,29 +8,25 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from train import say
-from train.cache import cache_home
-from train.errors import TrainError
+from train.cache import Cache, cache_home
+from train.disk import sha256_of
 from train.general import SHIPPED
 from train.metrics.json_schema import validator
-from train.predictions import Scored, write_whole
-from train.recipe import Recipe
+from train.predictions import Scored
 from train.run.folder import versions
 from train.run.prepare import Prepared
+from train.versions import installed, sources
 
-FORMAT = 1
-MOST_ENTRIES = 32
-"""Entries that stay in the cache; those that were used last."""
-IN_RUN = "base-results.jsonl"
+_MOST_BYTES = 256 << 20
+IN_RUN = "base-results"
 """The copy that a run keeps until it is finished, so that going on with it never measures the base again."""
 
 # What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
@@ -46,16 +41,11 @@ _OF_TRAINING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def cache_folder() -> Path:
-    """Return the folder of kept results, which may not be there: base-results in `train.cache.cache_home`."""
-    return (cache_home() or Path(os.devnull)) / "base-results"
-
-
-def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
-    """Return everything that a base's results depend on, as plain values; ``general`` is the recipe's text, found.
+def key_of(prepared: Prepared) -> dict[str, Any]:
+    """Return everything that a base's results depend on, as plain values.
 
     Weights, config and end tokens of the base; tokenizer and template; the dataset with its scorers; the general text;
-    the recipe but for what only training sees; device, number format and threads; our code and all versions.
+    the recipe but for what only training sees; device, number format, threads and ranks; our code and all versions.
     """
     model, tokenizer, renderer = prepared.model, prepared.tokenizer, prepared.renderer
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
@@ -66,28 +56,18 @@ def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
         "tokenizer and template": prepared.facts["tokenizer and template"],
         "special tokens": _digest(json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)),
         "dataset": prepared.dataset.digest,
-        "general": hashlib.sha256((general or SHIPPED).read_bytes()).hexdigest(),
+        "general": sha256_of(prepared.general or SHIPPED),
         "objective": prepared.objective,
-        "recipe": _of_evaluation(prepared.recipe),
+        "recipe": prepared.recipe.model_dump(mode="json", exclude=_OF_TRAINING),
         "device": _device(prepared),
         "dtype": str(prepared.dtype),
-        "threads": prepared.threads,
-        "code": _code(),
+        "threads": prepared.recipe.threads,
+        # They deal the rows into other batches.
+        "ranks": prepared.ranks.world,
+        "code": sources(Path(__file__).resolve().parent.parent),
         "versions": versions(),
-        "validator": _validator(),
+        "validator": f"{validator()} {installed(validator())}",
     }
-
-
-def _validator() -> str:
-    name = validator()
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return name
-
-
-def _of_evaluation(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=_OF_TRAINING)
 
 
 def _device(prepared: Prepared) -> str:
@@ -99,98 +79,46 @@ def _device(prepared: Prepared) -> str:
     return f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-@cache
-def _code() -> str:
-    """Return a SHA-256 over the sources of this package: its version stays the same while it is worked on."""
-    root = Path(__file__).resolve().parent.parent
-    hashed = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        hashed.update(f"{file.relative_to(root)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    return hashed.hexdigest()
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def entry_of(key: Mapping[str, Any]) -> Path:
-    """Return the file of the cache that results of ``key`` are kept in."""
-    return cache_folder() / f"{_digest(json.dumps(key, sort_keys=True))}.jsonl"
-
-
-def read_entry(path: Path, key: Mapping[str, Any]) -> list[Scored] | None:
-    """Return the results in ``path``, or None where there are none of ``key``; a damaged entry is said on stderr."""
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-        told = json.loads(head)
-        if told["format"] != FORMAT or told["key"] != json.loads(json.dumps(key)):
-            raise ValueError("it holds the results of something else")
-        if told["sha256"] != hashlib.sha256(body).hexdigest():
-            raise ValueError("its SHA-256 is not the one that it names")
-        return [Scored(**json.loads(line)) for line in body.splitlines()]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        say.talk(f"warning: kept results of the base in {path} are passed over: {error}")
-        return None
-
-
-def write_entry(path: Path, key: Mapping[str, Any], scored: Sequence[Scored]) -> None:
-    """Keep ``scored`` in ``path`` in one step; where that fails it is said, and the run goes on without.
-
-    Results that are not finite are not kept: the run will say what is broken.
-    """
-    if not all(math.isfinite(value) for one in scored for value in (one.nll, *(one.scores or {}).values())):
-        return
-    body = "".join(json.dumps(asdict(one)) + "\n" for one in scored)
-    head = {"format": FORMAT, "key": key, "sha256": hashlib.sha256(body.encode()).hexdigest()}
-    try:
-        write_whole(path, [json.dumps(head) + "\n", body])
-    except TrainError as error:
-        say.talk(f"warning: the results of the base are not kept: {error.message}")
+def name_of(key: Mapping[str, Any]) -> str:
+    """Return what results of ``key`` are kept under."""
+    return _digest(json.dumps(key, sort_keys=True))
 
 
 def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
     """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
-    entry = entry_of(key)
-    for path in (run / IN_RUN, entry) if is_cached else (run / IN_RUN,):
-        found = read_entry(path, key)
-        if found is not None:
-            say.talk(f"the base was measured before: {len(found)} results are taken from {path}")
-            if path == entry:
-                write_entry(run / IN_RUN, key, found)
-                _refresh(entry)
+    own, *shared = _caches(run, is_cached=is_cached)
+    for one in (own, *shared):
+        entry = one.get(name_of(key))
+        if entry is not None:
+            found = [Scored(**values) for values in entry.values["scored"]]
+            say.talk(f"the base was measured before: {len(found)} results are taken from {one.folder / name_of(key)}")
+            if one is not own:
+                own.put(name_of(key), {}, entry.values)
             return found
     return None
 
 
 def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
-    """Keep the base's results in the run's folder, and with ``is_cached`` for other runs too."""
-    write_entry(run / IN_RUN, key, scored)
-    if is_cached:
-        entry = entry_of(key)
-        try:
-            # What a model said of private records is for their owner alone.
-            entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            say.talk(f"warning: the results of the base are not kept: {error}")
-            return
-        write_entry(entry, key, scored)
-        _refresh(entry)
+    """Keep the base's results in the run's folder, and with ``is_cached`` for other runs too.
+
+    Results that are not finite are not kept: the run will say what is broken.
+    """
+    if not all(math.isfinite(value) for one in scored for value in (one.nll, *(one.scores or {}).values())):
+        return
+    for one in _caches(run, is_cached=is_cached):
+        one.put(name_of(key), {}, {"scored": [asdict(result) for result in scored]})
 
 
 def forget(run: Path) -> None:
     """Remove the run's own copy; its predictions say the same from now on."""
-    (run / IN_RUN).unlink(missing_ok=True)
+    shutil.rmtree(run / IN_RUN, ignore_errors=True)
 
 
-def _refresh(entry: Path) -> None:
-    """Make ``entry`` the newest of the cache, and remove all but the newest."""
-    try:
-        if entry.exists():
-            entry.touch()
-        entries = sorted(entry.parent.glob("*.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for path in entries[MOST_ENTRIES:]:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        say.talk(f"warning: the cache of base results is not cleaned: {error}")
+def _caches(run: Path, *, is_cached: bool) -> list[Cache]:
+    """The run's own copy, and with ``is_cached`` what all runs of this user share, where they have a home."""
+    home = cache_home() if is_cached else None
+    return [Cache(run / IN_RUN), *([] if home is None else [Cache(home / "base-results", most_bytes=_MOST_BYTES)])]

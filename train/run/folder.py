@@ -8,13 +8,13 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from train.disk import sha256_of, write_whole
 from train.errors import TrainError
-from train.predictions import write_whole
+from train.versions import installed
 
 RUN = "run.json"
 RECIPE = "recipe.toml"
@@ -69,10 +69,7 @@ def versions() -> dict[str, str]:
     """Return the versions of everything that computes."""
     found = {"python": platform.python_version()}
     for name in ("pairsmith", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
+        found[name] = installed(name) or "not installed as a package"
     return found
 
 
@@ -96,8 +93,7 @@ def weights_digest(path: Path) -> str:
     """Return a SHA-256 over the names and digests of a base's weight files."""
     hashed = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            hashed.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        hashed.update(f"{file.name} {sha256_of(file)}\n".encode())
     return hashed.hexdigest()
 
 

@@ -6,12 +6,11 @@ where two tokens are nearly as likely, rounding chooses. A gain below this floor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from train.evaluate import predict
-from train.metrics import scorer
+from train.data import sampled
+from train.evaluate import predict, spec_of
 from train.model import computing
 from train.predictions import RIGHT_FROM, Scored
 from train.report import Noise, noise_of
@@ -27,9 +26,9 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
     ``model`` is the base as it was measured. The rows are the same ones whatever their order, and fill about four
     batches, in which other rows stand beside one another than before.
     """
-    said = {one.id: one for one in base if one.text is not None}
+    said = {one.id: one for one in base if one.is_generated}
     rows = [row for split in ("validation", "test") for row in prepared.dataset.splits[split] if row.id in said]
-    rows = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:MOST_ROWS]
+    rows = sampled(rows, MOST_ROWS)
     if not rows:
         return None
     most = prepared.recipe.eval.max_new_tokens
@@ -42,9 +41,8 @@ def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise
     for one in again:
         before = said[one.id]
         num_changed += one.text != before.text
-        spec = prepared.categories.get(before.category)
-        metric, options = (spec.metric, spec.options) if spec else (scorer(""), {})
-        score = metric.scores(one.text, before.reference, options).get(before.metric)
+        spec = spec_of(prepared.categories, before.category)
+        score = spec.metric.scores(one.text, before.reference, spec.options).get(before.metric)
         if score is not None and before.score is not None:
             num_flipped += (score >= RIGHT_FROM) != (before.score >= RIGHT_FROM)
     return noise_of(len(again), num_changed, num_flipped)

@@ -7,7 +7,7 @@ from typing import Any
 from train import say
 from train.compute import Meter
 from train.loop import FitResult
-from train.plan import Plan, accuracy, explained, make_plan
+from train.plan import Plan, accuracy, make_plan
 from train.run.prepare import Prepared
 
 FEWEST_STEPS = 20
@@ -18,27 +18,25 @@ def planned(
     model: Any, prepared: Prepared, *, is_measured: bool, memory_bytes: int | None = None,
     cost_per_hour: float | None = None,
 ) -> Plan:  # fmt: skip
-    """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps.
+    """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
 
-    Raises TrainError "E947 out-of-memory" where these do not fit.
+    Where it will be in shards it is not: here it is whole yet, and may not fit beside its gradients and moments.
     """
-    given: dict[str, Any] = {
-        "device": prepared.device, "dtype": prepared.dtype, "threads": prepared.threads, "memory_bytes": memory_bytes,
-        "cost_per_hour": cost_per_hour,
-    }  # fmt: skip
-    plan = make_plan(model, prepared.examples, prepared.steps, prepared.recipe, **given)
-    if not is_measured:
-        return plan
-    with explained(plan, "calibration"):
-        return make_plan(model, prepared.examples, prepared.steps, prepared.recipe, is_measured=True, **given)
+    return make_plan(
+        model, prepared.examples, prepared.steps, prepared.recipe, device=prepared.device, dtype=prepared.dtype,
+        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
+    )  # fmt: skip
 
 
-def kept(plan: Plan, result: FitResult, meter: Meter) -> dict[str, Any]:
+def kept(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
     """Return planned against real and say it; the planned time is that of the tokens that were read here."""
     values = plan.values()
     if plan.seconds is not None:
         values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
-    found = accuracy(values, seconds=result.step_seconds, peak_bytes=plan.memory.weights + meter.grown())
+    # The meter began beside the whole model.
+    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    found = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
     real, error = found["real"], found["error"]
     told = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
     if error["seconds"] is not None:

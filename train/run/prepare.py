@@ -4,7 +4,6 @@ row.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +14,16 @@ from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
 from train.choices import questions
 from train.compute import can_pack, checkpoint_activations
-from train.data import Dataset, Row, open_dataset
+from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
 from train.judge import require_judge
 from train.model import (
     add_lora,
-    add_tokens,
     eos_ids,
     find_base,
     load_base,
     load_tokenizer,
-    name_tokens,
     pick_dtype,
     pick_four_bits,
     pick_threads,
@@ -34,7 +31,7 @@ from train.model import (
 )
 from train.model import num_parameters as count_parameters
 from train.plan import needs_checkpointing
-from train.ranks import ALONE, Ranks, Way, pick_way
+from train.ranks import ALONE, Ranks, Way, num_shards, pick_way
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Examples, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
@@ -43,12 +40,10 @@ from train.run.replay import replayed
 if TYPE_CHECKING:
     import torch
 
-_MOST_NAMED = 10
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to begin; ``recipe`` has no "auto" left where the result or the evaluation depends on it."""
+    """A run that is ready to begin; in ``recipe`` dtype, threads and micro_batch_tokens are no longer "auto"."""
 
     dataset: Dataset
     recipe: Recipe
@@ -62,10 +57,31 @@ class Prepared:
     base_path: Path
     device: torch.device
     dtype: torch.dtype
-    threads: int
     facts: dict[str, Any]
+    folder: Path | None = None
+    """That of the recipe file, which its paths are read from."""
     ranks: Ranks = ALONE
     way: Way = "ddp"
+
+    @property
+    def general(self) -> Path | None:
+        """The recipe's file of general text; None is the shipped one."""
+        return _general(self.recipe, self.folder)
+
+    @property
+    def looked_at(self) -> list[Row]:
+        """The validation records that the looks during training score."""
+        return sampled(self.dataset.splits["validation"], self.recipe.eval.during_training)
+
+    @property
+    def is_sharded(self) -> bool:
+        """True where training cuts the model into shards, which it then stays in."""
+        return self.ranks.world > 1 and self.way != "ddp"
+
+    @property
+    def shards(self) -> int:
+        """Into how many."""
+        return num_shards(self.way, self.ranks)
 
 
 def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, ranks: Ranks = ALONE) -> Prepared:
@@ -81,8 +97,10 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {ranks.world} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
     dataset, categories = _opened(dataset_path, recipe)
-    model, tokenizer = load_base(recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe))
-    add_tokens(model, tokenizer, recipe.new_tokens)
+    model, tokenizer = load_base(
+        recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
+        new_tokens=recipe.new_tokens,
+    )  # fmt: skip
     if recipe.new_tokens:
         say.talk(f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too")
     num_parameters = count_parameters(model)
@@ -98,7 +116,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     objective = _objective(recipe, dataset)
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset)
-    measured = _check_evaluation(renderer, dataset, categories, general_path(recipe, folder))
+    measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
     replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
@@ -111,7 +129,7 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     ranks.must_agree(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
-        threads, facts, ranks, way,
+        facts, folder, ranks, way,
     )  # fmt: skip
 
 
@@ -124,13 +142,16 @@ def _opened(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec
     return dataset, categories
 
 
-def open_renderer(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None) -> tuple[Dataset, Renderer]:
-    """Return a dataset and the renderer of its base, for a look at tokens; no weight is read."""
-    dataset = open_dataset(dataset_path)
-    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder)
-    name_tokens(tokenizer, recipe.new_tokens)
+def open_renderer(
+    dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
+) -> tuple[Renderer, int | None]:  # fmt: skip
+    """Return the renderer of a recipe's base, for a look at tokens, and how many positions the base has, if limited.
+
+    No weight is read.
+    """
+    tokenizer, stop_ids = load_tokenizer(recipe.base, folder=folder, new_tokens=recipe.new_tokens)
     reads = read_length(recipe.base, folder=folder)
-    return dataset, _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids)
+    return _renderer(tokenizer, recipe, _objective(recipe, dataset), reads, stop_ids), reads
 
 
 def make_renderer(model: Any, tokenizer: Any, recipe: Recipe, objective: Objective) -> Renderer:
@@ -162,7 +183,9 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    if needs_checkpointing(model, prepared.steps, recipe, prepared.device, prepared.dtype):
+    if needs_checkpointing(
+        model, prepared.steps, recipe, prepared.device, prepared.dtype, shards=prepared.shards
+    ):  # fmt: skip
         if recipe.checkpointing == "auto":
             say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
         checkpoint_activations(model)
@@ -188,21 +211,21 @@ def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     rendered = _rendered(renderer, dataset, "train")
     if rendered.skipped:
-        ids = _named(rendered.skipped)
+        ids = say.named(rendered.skipped)
         say.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
     if rendered.cut:
         say.talk(
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
-            + _named(list(rendered.cut))
+            + say.named(list(rendered.cut))
         )
     if rendered.silent:
         say.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
-                 + _named(rendered.silent))  # fmt: skip
+                 + say.named(rendered.silent))  # fmt: skip
     examples = rendered.examples
     # Flat arrays know their weights; a list is asked one by one.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
-        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {_named(weightless)}")
+        say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {say.named(weightless)}")
         examples = [example for example in examples if example.weight]
     if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
@@ -227,8 +250,7 @@ def _check_evaluation(
     return readable_general(renderer, general)
 
 
-def general_path(recipe: Recipe, folder: Path | None) -> Path | None:
-    """Return the recipe's file of general text, found from the recipe's folder; None is the shipped text."""
+def _general(recipe: Recipe, folder: Path | None) -> Path | None:
     return None if recipe.eval.general is None else (folder or Path()) / recipe.eval.general
 
 
@@ -260,19 +282,3 @@ def _memory(device: torch.device) -> int | None:
     import torch
 
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-
-
-def _named(ids: list[str]) -> str:
-    return say.visible(", ".join(ids[:_MOST_NAMED])) + (
-        f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
-    )
-
-
-def chosen_for_training(rows: list[Row], most: int) -> list[Row]:
-    """Return at most ``most`` rows, the same ones whatever their order and number, for the looks during training."""
-    return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
-
-
-def shown_settings(recipe: Recipe) -> Mapping[str, Any]:
-    """Return the recipe as plain values."""
-    return recipe.model_dump(mode="json")
