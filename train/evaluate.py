@@ -21,6 +21,7 @@ from train.model import computing, pick_dtype
 from train.predictions import Scored, write_feedback, write_predictions
 from train.recipe import Recipe
 from train.render import Renderer, RowFault
+from train.render.messages import last_answer
 from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
 
 BY_LIKELIHOOD = "choice_logprob"
@@ -357,11 +358,12 @@ def _asked(row: Row) -> str | None:
 
     None where no contract applies: the answer is to call tools.
     """
-    messages = row.messages or []
-    last = max((place for place, message in enumerate(messages) if message["role"] == "assistant"), default=0)
-    if not messages or messages[last].get("tool_calls"):
+    if row.messages is None:
         return None
-    return "\n\n".join(message["content"] for message in messages[:last] if message["content"] is not None)
+    last = last_answer(row.messages)
+    if row.messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)
 
 
 def _remarks(categories: Mapping[str, CategorySpec]) -> list[str]:

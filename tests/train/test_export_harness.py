@@ -148,6 +148,7 @@ def _likelihoods(model: Any, source: Source, context: str, texts: Sequence[str])
     return [-one.nll for one in nll_per_example(model, asked)]
 
 
+@pytest.mark.server
 def test_what_a_harness_cannot_score_is_said_and_marks_and_likely_choices_are_as_in_the_evaluation(
     bases: Bases, tmp_path: Path
 ) -> None:
@@ -164,6 +165,8 @@ def test_what_a_harness_cannot_score_is_said_and_marks_and_likely_choices_are_as
     stub = Stub(lambda _: (400, b""))
     judge = [f"eval.judge.url={stub.url}", "eval.judge.model=m", "eval.judge.also=nothing"]
     run = make_run(dataset, bases(), tmp_path / "r", "max_steps=4", "batch_size=4", *judge)
+    stub.server.shutdown()
+    stub.server.server_close()
     tasks = tmp_path / "t"
     done = export(run, "lm-eval", tasks)
     assert "warning: 1 records have no answer that may be trained and are left out: silent\n" in done.stderr
