@@ -47,6 +47,26 @@ def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("r.toml", "[eval]\nevery_steps = 4\n\n[checkpoint]\nevery_steps = 0\n", 5),
+        ("r.toml", "[eval.judge]\nurl = 7\n[eval]\nmargin = 0.1\n", 2),
+        ("r.toml", "[eval]\nevery_steps = 4\n[mixing]\nreplay_share = 2.0\n", 4),
+        ("r.toml", "eval = { every_steps = 4 }\ncheckpoint = { keep = 3, every_steps = 0 }\n", 2),
+        ("r.toml", "eval.every_steps = 4\ncheckpoint.every_steps = 0\n", 2),
+        ("r.toml", 'seed = 1\n[lora]\ninit = "orthogonal"\nrank = 3\n', 2),
+        ("r.yaml", "eval:\n  every_steps: 4\ncheckpoint:\n  every_steps: 0\n", 4),
+        ("r.yaml", "eval:\n  every_steps: 4\n  judge:\n    url: 7\n", 4),
+    ],
+)
+def test_a_fault_is_at_the_line_of_its_own_section(tmp_path: Path, name: str, text: str, line: int) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(TrainError) as caught:
+        load_recipe(tmp_path / name)
+    assert caught.value.message.startswith(f"{name}:{line}: ")
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [("1", 1), ("-7", -7), ("1e-4", 1e-4), ("0.5", 0.5), ("2.0", 2.0), ("true", True), ("null", None), ("~", None)]
     + [
