@@ -246,6 +246,17 @@ def test_nothing_is_written_over_but_an_earlier_export_by_force(run: Path, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"a", "mine"}
 
 
+def test_the_folder_one_stands_in_is_a_place_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    done = export(run, "adapter", Path(), "--check", "0")
+    monkeypatch.chdir(tmp_path)
+    assert done.stdout.strip() == str(here)
+    assert (here / MARK).is_file()
+    assert list(tmp_path.iterdir()) == [here]
+
+
 def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from train.out import adapter
 
