@@ -211,6 +211,16 @@ def test_the_numbers_are_those_of_the_records() -> None:
     )
 
 
+def test_a_cluster_in_two_categories_counts_once_in_the_test_of_their_mean() -> None:
+    sides = _joined(*(_sides(name, num=5, base=0.0, tuned=1.0) for name in "ab"))
+    shared = [[replace(one, cluster=one.id[-3:]) for one in side] for side in sides]
+    apart, together = (_report(*both).main().macro for both in (sides, shared))
+    assert apart is not None
+    assert together is not None
+    # Of all patterns of signs, two reach this mean.
+    assert (apart.p, together.p) == (2 / 2**10, 2 / 2**5)
+
+
 def test_a_category_that_got_worse_closes_the_gate() -> None:
     base, tuned = _joined(_sides("good"), _sides("bad", base=0.9, tuned=0.3))
     report = _report(base, tuned)

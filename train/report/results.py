@@ -219,6 +219,11 @@ def _draft(split: str, category: str, pairs: Pairs, rules: Rules) -> _Draft | No
 
 
 def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
+    """The mean over the scored categories, None without any.
+
+    Its test flips a cluster's parts in all categories together. Its interval draws each category's clusters by
+    themselves, so it is that of categories that share none.
+    """
     scored = [draft for draft in drafts if draft.is_score]
     if not scored:
         return None
@@ -241,13 +246,16 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
         ]
         low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
         estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
-    parts = [part for draft in scored for part in draft.weighted(len(scored)).values()]
+    parts: dict[str, float] = {}
+    for draft in scored:
+        for cluster, part in draft.weighted(len(scored)).items():
+            parts[cluster] = parts.get(cluster, 0.0) + part
     return Macro(
         num_categories=len(scored),
         base=estimates[0],
         tuned=estimates[1],
         difference=estimates[2],
-        p=stats.sign_flip(parts, seed=_seed(split, "macro")),
+        p=stats.sign_flip(list(parts.values()), seed=_seed(split, "macro")),
     )
 
 
