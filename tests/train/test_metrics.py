@@ -186,6 +186,7 @@ def test_a_schema_never_reaches_for_the_network_and_a_broken_one_is_refused() ->
         ("contains", {"mode": "some"}, "E932 bad-metric-option", ""),
         ("regex", {"pattern": "("}, "E932 bad-metric-option", ""),
         ("choice", {"choices": ["", "a"]}, "E932 bad-metric-option", ""),
+        ("choice", {"choices": "ab"}, "E932 bad-metric-option", "The default is []."),
     ],
 )
 def test_a_bad_scorer_is_refused_before_it_is_needed(name: str, options: dict[str, Any], code: str, said: str) -> None:

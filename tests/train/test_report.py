@@ -458,6 +458,14 @@ def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pyte
     assert cli.main(arguments, standalone_mode=False) == Exit.FAILED
 
 
+def test_compare_of_runs_without_a_record_says_so(tmp_path: Path) -> None:
+    write_report(_report(*_sides("a")), tmp_path)
+    (tmp_path / "predictions.jsonl").write_text("")
+    with pytest.raises(TrainError) as caught:
+        cli.main(["compare", str(tmp_path), str(tmp_path)], standalone_mode=False)
+    assert caught.value.code == "E937 nothing-to-report"
+
+
 def test_a_narrow_terminal_goes_without_the_metric_and_loses_no_verdict() -> None:
     report = _report(*_joined(_sides("reading tables", metric="json_schema.field_f1"), _sides("writing letters")))
     wide, narrow = table(report), table(report, columns=66)
