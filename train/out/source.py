@@ -14,7 +14,7 @@ from train.model import check_folder, find_base, read_length
 from train.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.recipe import Recipe, load_recipe
 from train.render import Renderer
-from train.report import CardFacts, Report, dataset_title, licenses, read_report
+from train.report import CardFacts, Report, card_facts, read_report
 from train.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
 from train.run.prepare import open_renderer
 
@@ -54,13 +54,7 @@ class Source:
     @property
     def facts(self) -> CardFacts:
         """What the model card says of the run."""
-        record, manifest = self.record, self.dataset.manifest
-        return CardFacts(
-            self.recipe.base, self.recipe.method, dataset_title(manifest, self.dataset.path.name), licenses(manifest),
-            self.dataset.digest, str(record["facts"]["base"]),
-            record.get("examples", len(self.dataset.splits["train"])), str(record["objective"]), int(record["steps"]),
-            self.recipe.seed, self.recipe.dtype,
-        )  # fmt: skip
+        return card_facts(self.record, self.dataset.manifest)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -122,10 +116,11 @@ def _finished(run: Path) -> dict[str, Any]:
         raise TrainError("E942 unfinished-run", told, "train run DATASET --resume --out goes on with a stopped one")
     facts = record.get("facts")
     known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+    counts = [record.get(name) for name in ("examples", "step")]
     if (
         not known
         or record.get("saved") not in ("adapter", "model")
-        or not isinstance(record.get("steps"), int)
+        or not all(isinstance(count, int) for count in counts)
         or not record.get("id")
     ):
         raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")

@@ -20,7 +20,7 @@ from train.plan import explained
 from train.predictions import Scored, write_whole
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
-from train.report import Noise, Report, Run, table
+from train.report import Noise, Report, Run, card_facts, table
 from train.run.base_results import forget, key_of, recall, remember
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
@@ -133,7 +133,8 @@ def _finish(
         judged=judged,
     )  # fmt: skip
     forget(run)
-    saved = save_tuned(model, prepared, report, run)
+    facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
+    saved = save_tuned(model, prepared, report, run, facts)
     write_run(
         run,
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": _results(report)},
@@ -173,7 +174,7 @@ def _begin(
         "recipe": dict(shown_settings(prepared.recipe)),
         "recipe_folder": str((folder or Path()).resolve()),
         "objective": prepared.objective,
-        "examples": len(prepared.examples),
+        "examples": sum(not example.is_replay for example in prepared.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),

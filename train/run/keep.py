@@ -9,11 +9,11 @@ from typing import Any
 from train.checkpoint import check_finite
 from train.loop import trained_tensors
 from train.model import is_lora, save_adapter
-from train.report import CardFacts, Report, dataset_title, licenses, model_card
+from train.report import CardFacts, Report, model_card
 from train.run.prepare import Prepared
 
 
-def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Path:
+def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
     """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
 
     Raises TrainError "E934 not-finite" for weights that are no numbers; nothing is written then.
@@ -38,18 +38,8 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
     prepared.tokenizer.chat_template = prepared.renderer.served_template
     prepared.tokenizer.save_pretrained(work)
     library = "peft" if is_lora(model) else "transformers"
-    (work / "README.md").write_text(model_card(report, _facts(prepared), run.name, library=library), encoding="utf-8")
+    (work / "README.md").write_text(model_card(report, facts, run.name, library=library), encoding="utf-8")
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)
     return final
-
-
-def _facts(prepared: Prepared) -> CardFacts:
-    recipe, manifest = prepared.recipe, prepared.dataset.manifest
-    num_records = sum(not example.is_replay for example in prepared.examples)
-    return CardFacts(
-        recipe.base, recipe.method, dataset_title(manifest, prepared.dataset.path.name), licenses(manifest),
-        prepared.dataset.digest, str(prepared.facts["base"]), num_records, prepared.objective, len(prepared.steps),
-        recipe.seed, recipe.dtype,
-    )  # fmt: skip
