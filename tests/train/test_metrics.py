@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from train.errors import TrainError
 from train.metrics import Metric, discover, json_schema, normalised, scorer, words
-from train.metrics.nll import bits_per_byte
 from train.metrics.rouge_l import lcs_length
 
 CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
@@ -204,8 +203,3 @@ def test_texts_are_normalised_as_the_definitions_say() -> None:
     assert normalised(" Ａ\u00a0b\n") == "A b"
     assert normalised("STRASSE", casefold=True) == normalised("straße", casefold=True)
     assert words("It's 東京, ok?") == ["its", "東", "京", "ok"]
-
-
-def test_bits_per_byte_of_a_uniform_guess_are_eight() -> None:
-    assert bits_per_byte([math.log(256) * 3, math.log(256) * 5], [3, 5]) == pytest.approx(8)
-    assert bits_per_byte([1.0], [0]) is None
