@@ -16,7 +16,6 @@ from train.errors import TrainError
 from train.general import SPLIT, general_rows
 from train.generate import generate
 from train.loss import Nll, nll_per_example
-from train.metrics.json_schema import validator
 from train.model import computing, pick_dtype
 from train.predictions import Scored, write_feedback, write_predictions
 from train.recipe import Recipe
@@ -300,7 +299,7 @@ def publish(
         default_metric=_default_metric(dataset, categories),
         margin=recipe.eval.margin,
         resamples=recipe.eval.resamples,
-        remarks=[*_skipped(base, dataset), *_remarks(categories)],
+        remarks=_skipped(base, dataset),
         noise=noise,
         judged=judged,
         data_map=data_map(dynamics),
@@ -364,14 +363,3 @@ def _asked(row: Row) -> str | None:
     if row.messages[last].get("tool_calls"):
         return None
     return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)
-
-
-def _remarks(categories: Mapping[str, CategorySpec]) -> list[str]:
-    """Say which validator of this machine decided ``json_schema.valid`` and ``contract.schema``."""
-    specs = categories.values()
-    found = []
-    if any(spec.metric.name == "json_schema" and spec.options.get("schema") for spec in specs):
-        found.append(f"json_schema.valid was decided by {validator()}.")
-    if any("schema" in spec.contract for spec in specs):
-        found.append(f"contract.schema was decided by {validator()}.")
-    return found

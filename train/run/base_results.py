@@ -14,7 +14,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from train import say
 from train.cache import cache_home
 from train.errors import TrainError
 from train.general import SHIPPED
-from train.metrics.json_schema import validator
 from train.predictions import Scored, write_whole
 from train.recipe import Recipe
 from train.run.folder import versions
@@ -74,16 +73,8 @@ def key_of(prepared: Prepared, general: Path | None) -> dict[str, Any]:
         "threads": prepared.threads,
         "code": _code(),
         "versions": versions(),
-        "validator": _validator(),
+        "validator": version("jsonschema"),
     }
-
-
-def _validator() -> str:
-    name = validator()
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return name
 
 
 def _of_evaluation(recipe: Recipe) -> dict[str, Any]:
