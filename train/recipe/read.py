@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
-from train.recipe.methods import SHIPPED_TEXT
 from train.recipe.model import Recipe
+from train.recipe.sections import SHIPPED_TEXT
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
