@@ -209,7 +209,7 @@ def test_hostile_texts_cannot_leave_their_place_in_a_card(run: Path) -> None:
 def test_vllm_gets_a_script_and_a_command(run: Path, tmp_path: Path) -> None:
     done = export(run, "vllm", tmp_path / "v")
     script = (tmp_path / "v" / "serve.sh").read_text()
-    assert 'exec vllm serve "$here/model" --chat-template "$here/model/chat_template.jinja"' in script
+    assert 'exec vllm serve "$here"/model --chat-template "$here"/model/chat_template.jinja --served' in script
     assert "--dtype float32 --max-model-len 256" in script
     assert (tmp_path / "v" / "serve.sh").stat().st_mode & 0o111
     assert done.stdout.startswith(f"vllm serve {tmp_path / 'v' / 'model'} --chat-template ")
