@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.data import Dataset, Row, open_dataset
 from train.errors import Exit, TrainError
@@ -18,9 +18,6 @@ from train.report import CardFacts, Report, card_facts, read_report
 from train.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
 from train.run.prepare import open_renderer
 
-if TYPE_CHECKING:
-    import torch
-
 
 @dataclass(frozen=True)
 class Source:
@@ -29,7 +26,6 @@ class Source:
     ``reads`` is how many positions the model has, None without a limit. No weight is loaded.
     """
 
-    run: Path
     record: dict[str, Any]
     recipe: Recipe
     folder: Path
@@ -55,13 +51,6 @@ class Source:
     def facts(self) -> CardFacts:
         """What the model card says of the run."""
         return card_facts(self.record, self.dataset.manifest)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format that the run computed in."""
-        import torch
-
-        return torch.bfloat16 if self.recipe.dtype == "bfloat16" else torch.float32
 
     def rows(self) -> list[Row]:
         """The records that were answered: validation, then test, without raw text."""
@@ -90,7 +79,9 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
 
     record = _finished(run)
     report = read_report(run)
-    _, tuned_answers = _finite(run)
+    sides = read_predictions(run / PREDICTIONS)
+    # Raises where one of them is not finite.
+    pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
     opened = _same_dataset(record, dataset)
     tuned = run / record["saved"]
@@ -104,7 +95,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
-    return Source(run, record, recipe, folder, report, opened, categories, reads, renderer, tuned, tuned_answers)
+    return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -125,12 +116,6 @@ def _finished(run: Path) -> dict[str, Any]:
     ):
         raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")
     return record
-
-
-def _finite(run: Path) -> tuple[list[Scored], list[Scored]]:
-    base, tuned = read_predictions(run / PREDICTIONS)
-    pair(base, tuned)
-    return base, tuned
 
 
 def _same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 
 from train.errors import TrainError
 from train.evaluate import predict
-from train.model import add_tokens, computing, load_base
+from train.model import add_tokens, computing, load_base, pick_dtype
 from train.out.source import Source, check_finite
 from train.run.prepare import chosen_for_training
 
@@ -72,7 +72,8 @@ def differing(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
     splits = [[row for row in source.dataset.splits[split] if row.id in told] for split in ("validation", "test")]
     rows = chosen_for_training(splits[0] or splits[1], number)
     limits = source.recipe.eval
-    with computing(next(model.parameters()).device, source.dtype):
+    device = next(model.parameters()).device
+    with computing(device, pick_dtype(source.recipe, device, 0)):
         found = predict(
             model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens
         )
