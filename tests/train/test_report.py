@@ -31,7 +31,6 @@ from train.report import (
     table,
     write_report,
 )
-from train.report.results import bits_per_byte
 from train.report.write import html, markdown
 from train.say import visible
 
@@ -219,11 +218,6 @@ def test_a_cluster_in_two_categories_counts_once_in_the_test_of_their_mean() -> 
     assert together is not None
     # Of all patterns of signs, two reach this mean.
     assert (apart.p, together.p) == (2 / 2**10, 2 / 2**5)
-
-
-def test_bits_per_byte_of_a_uniform_guess_are_eight() -> None:
-    assert bits_per_byte([math.log(256) * 3, math.log(256) * 5], [3, 5]) == pytest.approx(8)
-    assert bits_per_byte([1.0], [0]) is None
 
 
 def test_a_category_that_got_worse_closes_the_gate() -> None:

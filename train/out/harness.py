@@ -31,7 +31,7 @@ from train.out.documents import (
 from train.out.serve import named, served_otherwise
 from train.out.source import Source, Written
 from train.render import Renderer
-from train.report.wording import NO_CATEGORY
+from train.report import wording
 
 CODE = "scores.py"
 
@@ -73,7 +73,7 @@ def _tasks_of(
     renderer: Renderer, rows: Sequence[Row], spec: CategorySpec, name: str, stops: Sequence[str], limit: int
 ) -> Iterator[tuple[dict[str, Any], list[Document]]]:
     """The tasks of a category with their records."""
-    alias = " ".join(say.visible(rows[0].category).split()) or NO_CATEGORY
+    alias = wording.category(" ".join(say.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
     if spec.metric.name == METRIC:
         say.talk(f"{alias}: no task of answers, as a judge compares those of two models")
