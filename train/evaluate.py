@@ -16,11 +16,11 @@ from train.errors import TrainError
 from train.general import SPLIT, general_rows
 from train.generate import generate
 from train.loss import Nll, nll_per_example
-from train.metrics.json_schema import validator
 from train.model import computing, pick_dtype
 from train.predictions import Scored, ValidationScore, write_feedback, write_predictions
 from train.recipe import Recipe
 from train.render import Renderer, RowFault
+from train.render.messages import last_answer
 from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
 
 BY_LIKELIHOOD = "choice_logprob"
@@ -292,7 +292,7 @@ def publish(
         default_metric=_default_metric(dataset, categories),
         margin=recipe.eval.margin,
         resamples=recipe.eval.resamples,
-        remarks=[*_skipped(base, dataset), *_remarks(categories)],
+        remarks=_skipped(base, dataset),
         noise=noise,
         judged=judged,
         data_map=data_map(dynamics),
@@ -350,19 +350,9 @@ def _asked(row: Row) -> str | None:
 
     None where no contract applies: the answer is to call tools.
     """
-    messages = row.messages or []
-    last = max((place for place, message in enumerate(messages) if message["role"] == "assistant"), default=0)
-    if not messages or messages[last].get("tool_calls"):
+    if row.messages is None:
         return None
-    return "\n\n".join(message["content"] for message in messages[:last] if message["content"] is not None)
-
-
-def _remarks(categories: Mapping[str, CategorySpec]) -> list[str]:
-    """Say which validator of this machine decided ``json_schema.valid`` and ``contract.schema``."""
-    specs = categories.values()
-    found = []
-    if any(spec.metric.name == "json_schema" and spec.options.get("schema") for spec in specs):
-        found.append(f"json_schema.valid was decided by {validator()}.")
-    if any("schema" in spec.contract for spec in specs):
-        found.append(f"contract.schema was decided by {validator()}.")
-    return found
+    last = last_answer(row.messages)
+    if row.messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)

@@ -32,11 +32,11 @@ Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
 class Scored:
     """One record under one model.
 
-    ``text`` is the greedy completion, None where there is none (raw text, training records), or the likeliest of the
-    choices that were scored, and then ``stopped`` is None. ``nll`` is in
-    nats, summed over ``num_tokens`` supervised tokens that spell ``num_bytes`` UTF-8 bytes. ``metric`` is the name of
-    the score that stands for the record; where ``scores`` lacks it, the record is unscored. ``split`` is train,
-    validation, test, or general for the slice that forgetting is measured on.
+    ``text`` is the greedy completion. None: no text (raw text, training records). A choice taken by likelihood: its
+    text, and ``stopped`` is None. ``nll`` is in nats, summed over ``num_tokens`` supervised tokens that spell
+    ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks
+    it, the record is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is
+    measured on.
     """
 
     id: str

@@ -104,7 +104,7 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
     before = key_of(prepared)
-    for name in ("sources", "_device", "validator", "versions"):
+    for name in ("sources", "_device", "installed", "versions"):
         with monkeypatch.context() as changed:
             changed.setattr(base_results, name, lambda *_: "another")
             assert name_of(key_of(prepared)) != name_of(before), name

@@ -35,6 +35,10 @@ def test_a_rule_that_cannot_be_decided_leaves_the_verdict_open() -> None:
     assert found == {"contract.length": 1.0}
 
 
+def test_what_a_pattern_may_mean_one_day_is_no_warning() -> None:
+    assert discover()["contract"].scores("[2]", "", {"citations": "[[0-9]+"})["contract.kept"] == 1
+
+
 @pytest.mark.parametrize("contract", [{"citations": "("}, {"schema": {"type": 7}}, {"min_chars": "4"}, {"scheme": {}}])
 def test_a_contract_that_cannot_be_used_is_known_before_training(contract: dict[str, Any]) -> None:
     with pytest.raises(TrainError, match="category 'orders'"):

@@ -209,7 +209,7 @@ def test_hostile_texts_cannot_leave_their_place_in_a_card(run: Path) -> None:
 def test_vllm_gets_a_script_and_a_command(run: Path, tmp_path: Path) -> None:
     done = export(run, "vllm", tmp_path / "v")
     script = (tmp_path / "v" / "serve.sh").read_text()
-    assert 'exec vllm serve "$here/model" --chat-template "$here/model/chat_template.jinja"' in script
+    assert 'exec vllm serve "$here"/model --chat-template "$here"/model/chat_template.jinja --served' in script
     assert "--dtype float32 --max-model-len 256" in script
     assert (tmp_path / "v" / "serve.sh").stat().st_mode & 0o111
     assert done.stdout.startswith(f"vllm serve {tmp_path / 'v' / 'model'} --chat-template ")
@@ -244,6 +244,17 @@ def test_nothing_is_written_over_but_an_earlier_export_by_force(run: Path, tmp_p
     assert _error(*arguments, "--force").code == "E919 would-overwrite"
     assert (mine / "thesis.txt").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"a", "mine"}
+
+
+def test_the_folder_one_stands_in_is_a_place_too(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    done = export(run, "adapter", Path(), "--check", "0")
+    monkeypatch.chdir(tmp_path)
+    assert done.stdout.strip() == str(here)
+    assert (here / MARK).is_file()
+    assert list(tmp_path.iterdir()) == [here]
 
 
 def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from finished import HOSTILE, Bases, export, make_dataset, make_run
+from stub import Stub
 from tiny import chat_row, write_dataset
 
 from train.cli import cli
@@ -24,6 +25,7 @@ from train.data import Row
 from train.errors import TrainError
 from train.loss import nll_per_example
 from train.out import open_source
+from train.out.source import Source
 from train.out.weights import tuned_model
 from train.predictions import Scored, read_predictions
 from train.render import Example
@@ -114,26 +116,81 @@ def test_scores_of_the_task_folder_are_ours(run: Path, tasks: Path) -> None:
 
 def test_losses_of_the_task_folder_are_those_of_every_trained_answer(run: Path, tasks: Path) -> None:
     """By the likelihoods of our own model, asked for the two texts as a harness asks: space and answer, space alone."""
-    source, code, told = open_source(run), _code(tasks), _tests(run)
-    model = tuned_model(source)
-    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for document in _documents(tasks):
-        if "continuations" not in document:
-            continue
-        context = source.renderer.tokenizer(document["context"], add_special_tokens=False).input_ids
-        asked = []
-        for text in document["continuations"]:
-            ids = source.renderer.tokenizer(document["context"] + text, add_special_tokens=False).input_ids
-            assert ids[: len(context)] == context
-            mask = [False] * len(context) + [True] * (len(ids) - len(context))
-            asked.append(Example("", "", "", ids, mask, 1))
-        pair = [(-one.nll, False) for one in nll_per_example(model, asked)]
-        likelihood, num_bytes = code.loss(document, pair)["bits_per_byte"]
-        found[document["id"]][0] -= likelihood
-        found[document["id"]][1] += num_bytes
+    told, found = _tests(run), _losses(run, tasks)
     assert set(found) == set(told)
     for name, (nll, num_bytes) in found.items():
         assert (nll, num_bytes) == (pytest.approx(told[name].nll, abs=2e-4), told[name].num_bytes)
+
+
+def _losses(run: Path, tasks: Path) -> dict[str, list[float]]:
+    """The loss in nats and the bytes of each record, as a harness adds them up over its documents."""
+    source, code = open_source(run), _code(tasks)
+    model = tuned_model(source)
+    found: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for document in _documents(tasks):
+        if "continuations" in document:
+            pair = [(one, False) for one in _likelihoods(model, source, document["context"], document["continuations"])]
+            likelihood, num_bytes = code.loss(document, pair)["bits_per_byte"]
+            found[document["id"]][0] -= likelihood
+            found[document["id"]][1] += num_bytes
+    return found
+
+
+def _likelihoods(model: Any, source: Source, context: str, texts: Sequence[str]) -> list[float]:
+    """The log-likelihood of each text after ``context``, tokenized as a harness does."""
+    before = source.renderer.tokenizer(context, add_special_tokens=False).input_ids
+    asked = []
+    for text in texts:
+        ids = source.renderer.tokenizer(context + text, add_special_tokens=False).input_ids
+        assert ids[: len(before)] == before
+        mask = [False] * len(before) + [True] * (len(ids) - len(before))
+        asked.append(Example("", "", "", ids, mask, 1))
+    return [-one.nll for one in nll_per_example(model, asked)]
+
+
+@pytest.mark.server
+def test_what_a_harness_cannot_score_is_said_and_marks_and_likely_choices_are_as_in_the_evaluation(
+    bases: Bases, tmp_path: Path
+) -> None:
+    marked, silent = chat_row("marked", "who", "a dog", "who ran", "the red cat"), chat_row("silent", "who", "no")
+    for row in (marked, silent):
+        (row.messages or [])[1]["train"] = False
+    pick = [chat_row(f"p{n}", f"is it {word}", ("yes", "no")[n % 2], category="pick") for n, word in enumerate("abcd")]
+    pick.append(chat_row("odd", "is it e", "(no).", category="pick"))
+    test = [marked, silent, *pick, chat_row("open", "who", "a cat", category="open")]
+    train = [chat_row(f"t{n}", f"who {n}", "the cat") for n in range(4)]
+    scorers = {"general": {}, "open": {"scorer": "judge"}}
+    scorers["pick"] = {"scorer": "choice_logprob", "options": {"choices": ["yes", "no"]}}
+    dataset = write_dataset(tmp_path / "v1", {"train": train, "test": test}, categories=scorers, objective_hint="chat")
+    stub = Stub(lambda _: (400, b""))
+    judge = [f"eval.judge.url={stub.url}", "eval.judge.model=m", "eval.judge.also=nothing"]
+    run = make_run(dataset, bases(), tmp_path / "r", "max_steps=4", "batch_size=4", *judge)
+    stub.server.shutdown()
+    stub.server.server_close()
+    tasks = tmp_path / "t"
+    done = export(run, "lm-eval", tasks)
+    assert "warning: 1 records have no answer that may be trained and are left out: silent\n" in done.stderr
+    assert "open: no task of answers, as a judge compares those of two models" in done.stderr
+    assert "the reference of 1 records is none of the choices: odd" in done.stderr
+    told = _tests(run)
+    assert _losses(run, tasks) == {
+        name: [pytest.approx(one.nll, abs=2e-4), one.num_bytes] for name, one in told.items()
+    }
+    kinds = sorted((one["task_alias"], one["output_type"]) for one in _configs(tasks).values() if "output_type" in one)
+    loss = [(f"{name} (loss)", "multiple_choice") for name in ("general", "open", "pick")]
+    assert kinds == sorted([*loss, ("general", "generate_until"), ("pick (choices)", "multiple_choice")])
+    source = open_source(run)
+    model = tuned_model(source)
+    (path,) = tasks.glob("*_choices.jsonl")
+    documents = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one["id"] for one in documents] == ["p0", "p1", "p2", "p3"]
+    for document in documents:
+        likely = _likelihoods(model, source, document["context"], document["choices"])
+        one = told[document["id"]]
+        assert likely.index(max(likely)) == ["yes", "no"].index(one.text or "")
+        space = _likelihoods(model, source, document["context"], ["\n"])[0]
+        wanted = (one.scores or {})["choice_logprob.logprob"]
+        assert likely[document["gold"]] - space == pytest.approx(wanted, abs=2e-4)
 
 
 def _documents(tasks: Path) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
 from train.loop import FitResult, fit, trained_tensors
 from train.loop.guard import Guard
+from train.out import export_run, open_source
 from train.predictions import ValidationScore
 from train.recipe import GuardRecipe, Recipe, effective
 from train.render import Renderer
@@ -117,8 +118,15 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},
         "eval": {"every_steps": 1, "max_new_tokens": 4},
+        "mixing": {"replay": "text.txt"},
     })  # fmt: skip
-    assert run_dataset(dataset, recipe, tmp_path / "run") is Exit.OK
+    (tmp_path / "text.txt").write_text("the red cat sat on a mat")
+    assert run_dataset(dataset, recipe, tmp_path / "run", folder=tmp_path) is Exit.OK
+    export_run(open_source(tmp_path / "run"), "adapter", tmp_path / "out", num_compared=0)
+    kept, exported = ((folder / "README.md").read_text() for folder in (tmp_path / "run/adapter", tmp_path / "out"))
+    assert kept == exported
+    assert "(16 records, " in kept, "replayed text is no record"
+    assert "\n- 3 steps, " in kept
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
     assert record["guarded"] == "validation did not improve in 2 looks"

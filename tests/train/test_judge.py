@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,19 @@ def test_the_honest_judge_prefers_what_is_right(tmp_path: Path, stub: Any, capsy
     assert "sending 5 validation records" in told
     assert f"127.0.0.1:{server.server.server_address[1]}" in told
     assert not any("of test" in json.dumps(body) for body in server.seen)
+
+
+def test_a_broken_model_is_found_before_anything_is_sent(tmp_path: Path, stub: Any) -> None:
+    server, dataset = stub(_honest), _dataset(tmp_path)
+    base, tuned = _sides((1, 4))
+    tuned[3] = replace(tuned[3], nll=math.nan)
+    specs = category_specs(dataset.manifest["categories"])
+    with pytest.raises(TrainError) as caught:
+        judge_answers(
+            base, tuned, dataset=dataset, categories=specs, recipe=_recipe(server.url), folder=tmp_path / "run"
+        )
+    assert caught.value.code == "E934 not-finite"
+    assert server.seen == []
 
 
 def test_it_is_said_what_is_sent_before_it_is(tmp_path: Path, stub: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from train.cli import cli
 from train.data import read_row
 from train.errors import TrainError
 from train.model import load_base, load_tokenizer
-from train.render import Renderer, lengths_of
+from train.render import Renderer
 
 
 def row(name: str, *turns: str, **more: Any) -> dict[str, Any]:
@@ -98,8 +98,16 @@ def test_a_tokenizer_is_loaded_without_weights(tmp_path: Path, root: Path) -> No
         load_tokenizer(str(tmp_path))
 
 
-def test_a_length_without_a_limit_keeps_every_trained_token() -> None:
-    _, tokenizer = load_base("tiny-base", device="cpu")
-    example = Renderer(tokenizer, "sft").example(read_row(json.dumps(ROWS[0]).encode(), "a:1"))
-    assert lengths_of(example, None).supervised_left == example.num_supervised
-    assert lengths_of(example, 1).supervised_left == 0
+def test_a_length_without_a_limit_keeps_every_trained_token(tmp_path: Path) -> None:
+    (whole,) = lines(measured(tmp_path, ROWS[:1]))
+    assert whole["supervised_left"] == whole["supervised"] > 0
+    assert lines(measured(tmp_path, ROWS[:1], "--max-length", "1"))[0]["supervised_left"] == 0
+
+
+def test_difficulties_name_every_row_and_what_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in ROWS[:4]) + "{\n", encoding="utf-8")
+    found = lines(CliRunner().invoke(cli, ["ifd", str(path), "--model", "tiny-base"]))
+    assert [one["id"] for one in found] == ["one", "two", "text", "nobody", "row 5"]
+    assert [bool(one["fault"]) for one in found] == [False, False, False, True, True]
+    assert [one["ifd"] is None for one in found] == [False, False, False, True, True]

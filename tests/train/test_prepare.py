@@ -231,7 +231,7 @@ def test_a_plan_reads_the_cache_of_the_plan_before(
     dataset: Path, bases: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRAIN_CACHE", str(tmp_path / "c"))
-    call = ["plan", str(dataset), "--base", str(bases()), "--no-calibration", "--json"]
+    call = ["plan", str(dataset), "--base", str(bases()), "--no-measure", "--json"]
     said = [CliRunner().invoke(cli, call, standalone_mode=False) for _ in "ab"]
     assert said[0].exception is None, said[0].exception
     assert said[0].stdout == said[1].stdout

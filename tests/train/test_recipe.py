@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.errors import TrainError
-from train.recipe import Recipe, load_recipe, recipe_digest, recipe_toml
+from train.recipe import Recipe, effective, load_recipe, recipe_digest, recipe_toml
 from train.recipe.strict_yaml import read_yaml, scalar
 
 
@@ -44,6 +44,26 @@ def test_every_fault_is_listed_with_its_line(tmp_path: Path) -> None:
     assert "recipe.toml:4: lora.rank" in message
     assert "did you mean 'lora.rank'?" in message
     assert "--set seed=x: seed" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("r.toml", "[eval]\nevery_steps = 4\n\n[checkpoint]\nevery_steps = 0\n", 5),
+        ("r.toml", "[eval.judge]\nurl = 7\n[eval]\nmargin = 0.1\n", 2),
+        ("r.toml", "[eval]\nevery_steps = 4\n[mixing]\nreplay_share = 2.0\n", 4),
+        ("r.toml", "eval = { every_steps = 4 }\ncheckpoint = { keep = 3, every_steps = 0 }\n", 2),
+        ("r.toml", "eval.every_steps = 4\ncheckpoint.every_steps = 0\n", 2),
+        ("r.toml", 'seed = 1\n[lora]\ninit = "orthogonal"\nrank = 3\n', 2),
+        ("r.yaml", "eval:\n  every_steps: 4\ncheckpoint:\n  every_steps: 0\n", 4),
+        ("r.yaml", "eval:\n  every_steps: 4\n  judge:\n    url: 7\n", 4),
+    ],
+)
+def test_a_fault_is_at_the_line_of_its_own_section(tmp_path: Path, name: str, text: str, line: int) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(TrainError) as caught:
+        load_recipe(tmp_path / name)
+    assert caught.value.message.startswith(f"{name}:{line}: ")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +129,11 @@ def test_a_path_in_a_recipe_stays_in_its_project(tmp_path: Path, name: str) -> N
         load_recipe(file)
     file.write_text('[eval]\ngeneral = "texts/general.jsonl"\n', encoding="utf-8")
     assert load_recipe(file).eval.general == "texts/general.jsonl"
+
+
+def test_a_rubric_that_no_request_can_hold_is_refused() -> None:
+    with pytest.raises(TrainError, match=r"eval.judge.rubric must be a valid string"):
+        effective({"eval": {"judge": {"rubric": "better \ud800"}}})
 
 
 def test_two_sizes_of_a_step_contradict() -> None:

@@ -28,7 +28,6 @@ from train.report import (
     build_report,
     read_curve,
     read_report,
-    recompute,
     table,
     write_report,
 )
@@ -211,6 +210,16 @@ def test_the_numbers_are_those_of_the_records() -> None:
     )
 
 
+def test_a_cluster_in_two_categories_counts_once_in_the_test_of_their_mean() -> None:
+    sides = _joined(*(_sides(name, num=5, base=0.0, tuned=1.0) for name in "ab"))
+    shared = [[replace(one, cluster=one.id[-3:]) for one in side] for side in sides]
+    apart, together = (_report(*both).main().macro for both in (sides, shared))
+    assert apart is not None
+    assert together is not None
+    # Of all patterns of signs, two reach this mean.
+    assert (apart.p, together.p) == (2 / 2**10, 2 / 2**5)
+
+
 def test_a_category_that_got_worse_closes_the_gate() -> None:
     base, tuned = _joined(_sides("good"), _sides("bad", base=0.9, tuned=0.3))
     report = _report(base, tuned)
@@ -281,8 +290,8 @@ def test_a_report_can_be_computed_again_from_its_predictions(tmp_path: Path) -> 
     base, tuned = _joined(_sides("a"), _sides("b", metric="chrf"), _sides("a", split="validation"))
     report = _report(base, tuned)
     path = write_predictions(base, tuned, tmp_path)
-    assert recompute(path) == report.splits
     assert read_predictions(path) == (base, tuned)
+    assert _report(*read_predictions(path)).splits == report.splits
     shuffled = list(zip(base, tuned, strict=True))
     random.Random(3).shuffle(shuffled)
     again = _report([b for b, _ in shuffled], [t for _, t in shuffled])
@@ -446,6 +455,14 @@ def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pyte
     assert "2 records were evaluated by one of the runs only" in printed
     arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "regressed"]
     assert cli.main(arguments, standalone_mode=False) == Exit.FAILED
+
+
+def test_compare_of_runs_without_a_record_says_so(tmp_path: Path) -> None:
+    write_report(_report(*_sides("a")), tmp_path)
+    (tmp_path / "predictions.jsonl").write_text("")
+    with pytest.raises(TrainError) as caught:
+        cli.main(["compare", str(tmp_path), str(tmp_path)], standalone_mode=False)
+    assert caught.value.code == "E937 nothing-to-report"
 
 
 def test_a_narrow_terminal_goes_without_the_metric_and_loses_no_verdict() -> None:

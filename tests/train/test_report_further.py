@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from train.recipe import effective
 from train.render import Renderer
 from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
 from train.report.confusion import confusions
+from train.report.results import bits_per_byte
 from train.report.write import html, markdown
 from train.run import noise as noise_module
 from train.run.noise import noise_floor
@@ -252,3 +254,8 @@ def test_a_run_of_one_epoch_has_no_spread_to_draw() -> None:
     assert "seen in one epoch only" in page
     assert "Hardest to learn" in page
     assert "Most variable" not in page
+
+
+def test_bits_per_byte_of_a_uniform_guess_are_eight() -> None:
+    assert bits_per_byte([math.log(256) * 3, math.log(256) * 5], [3, 5]) == pytest.approx(8)
+    assert bits_per_byte([1.0], [0]) is None

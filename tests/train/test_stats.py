@@ -49,28 +49,6 @@ def test_wilson_refuses_what_is_no_share(successes: int, num: int) -> None:
         stats.wilson(successes, num)
 
 
-@pytest.mark.parametrize(
-    ("freedom", "quantile"),
-    [(1, 12.7062), (2, 4.3027), (4, 2.7764), (10, 2.2281), (30, 2.0423), (120, 1.9799), (1000, 1.9623)],
-)
-def test_t_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
-    assert stats.t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-5)
-
-
-def test_t_quantiles_are_those_of_scipy() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of this test")
-    for freedom, probability in itertools.product((1, 2, 3, 5, 17, 199, 200, 201, 5000), (0.75, 0.9, 0.975, 0.995)):
-        expected = float(scipy_stats.t.ppf(probability, freedom))
-        assert stats.t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-8)
-
-
-def test_t_interval_of_one_to_five() -> None:
-    half = 2.7764451 * math.sqrt(2.5 / 5)
-    assert stats.t_interval([1, 2, 3, 4, 5]) == pytest.approx((3 - half, 3 + half), abs=1e-6)
-    with pytest.raises(ValueError, match="spread"):
-        stats.t_interval([1.0])
-
-
 def test_the_bootstrap_has_the_published_standard_error() -> None:
     drawn = stats.bootstrap_ratios(MICE, [1.0] * 7, _names(7), seed=[1], replicates=20_000)
     # Efron and Tibshirani 1993, section 2: mean 86.86, standard error 23.36 in the limit of many replicates.
@@ -84,9 +62,12 @@ def test_bca_agrees_with_scipy() -> None:
     ours = stats.bootstrap(list(values), [1.0] * 80, _names(80), seed=[3], replicates=20_000)
     theirs = scipy_stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=3).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.004)
-    plain = stats.bootstrap(list(values), [1.0] * 80, _names(80), seed=[3], replicates=20_000, method="percentile")
-    assert ours.low > plain.low
-    assert ours.high > plain.high
+    drawn = stats.bootstrap_ratios(list(values), [1.0] * 80, _names(80), seed=[3], replicates=20_000)
+    assert all(corrected > plain for corrected, plain in zip(ours, np.quantile(drawn, (0.025, 0.975)), strict=True))
+
+
+def test_without_a_correction_the_percentiles_stay() -> None:
+    assert stats.bootstrap([1.0, 2.0], [1.0, 1.0], ["a", "a"], seed=[1]) == (1.5, 1.5)
 
 
 def test_a_bootstrap_is_the_same_each_time_and_needs_records() -> None:
@@ -239,7 +220,7 @@ def test_the_detectable_effect_is_found_in_four_of_five_runs() -> None:
 def test_verdicts(
     num: int, difference: float, interval: tuple[float, float], p: float, word: str, said: str, is_no_worse: bool
 ) -> None:
-    verdict = stats.judge(num, difference, stats.Interval(*interval), p)
+    verdict = stats.judge(num, difference, stats.Interval(*interval), p, num_clusters=num)
     assert verdict.word == word
     assert said in verdict.note
     assert verdict.is_no_worse == is_no_worse

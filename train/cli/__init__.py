@@ -12,30 +12,32 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from train import say
 from train.errors import Exit, TrainError
 
+if TYPE_CHECKING:
+    from train.render import Example, Renderer
+
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 class Verbs(click.Group):
-    """A group whose commands are the files of this folder; ``schema_.py`` is the verb ``schema``."""
+    """A group whose commands are the files of this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the alphabet."""
-        return sorted(module.name.rstrip("_").replace("_", "-") for module in pkgutil.iter_modules(__path__))
+        return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the verb's file and return its command, or None where there is no such verb."""
-        for module in pkgutil.iter_modules(__path__):
-            if module.name.rstrip("_").replace("_", "-") == name:
-                command: click.Command = importlib.import_module(f"{__name__}.{module.name}").command
-                return command
-        return None
+        if name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{name}").command
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -73,6 +75,26 @@ def takes_a_recipe(command: Verb) -> Verb:
     for give in reversed(shared):
         command = give(command)
     return command
+
+
+def rendered(line: bytes, place: str, renderer: Renderer) -> Example | tuple[str, str]:
+    """Return the uncut example of one row of an export, or the row's id and what is wrong with it.
+
+    A line without an id goes by its ``place``.
+    """
+    import json
+
+    from train.data import read_row
+
+    try:
+        return renderer.whole(read_row(line, place))
+    except TrainError as fault:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        name = value.get("id") if isinstance(value, dict) else None
+        return name if isinstance(name, str) and name else place, fault.message
 
 
 def main() -> NoReturn:

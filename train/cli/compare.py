@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +95,8 @@ def _key(one: Scored) -> tuple[object, ...]:
     return one.category, one.reference, one.metric, one.num_bytes
 
 
-def _remarks(counts: Iterable[Counts]) -> list[str]:
-    lone, changed = map(sum, zip(*((count.lone, count.changed) for count in counts), strict=True))
+def _remarks(counts: Collection[Counts]) -> list[str]:
+    lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
     found = []
     if lone:
         found.append(f"{lone} records were evaluated by one of the runs only; they are left out.")

@@ -45,7 +45,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     say.data(table(report, columns=say.columns()))
     if not dry_run:
         write_report(report, run)
-        say.talk(f"written: {say.visible(str(run / 'report.html'))}")
+        say.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)
 
 
@@ -55,6 +55,6 @@ def report_exit(regressed: list[str], fail_on: str | None) -> int:
     from train.errors import Exit
 
     if fail_on == "regressed" and regressed:
-        say.talk(f"regressed: {', '.join(say.visible(name) for name in regressed)}")
+        say.talk(f"regressed: {', '.join(regressed)}")
         return Exit.FAILED
     return Exit.OK

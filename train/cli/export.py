@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -40,7 +41,8 @@ def command(
     from train.out import export_run, open_source
     from train.out.folder import check_free
 
-    place = output or run / "export" / target
+    # Not resolve(): a link in the place of an export stays one, and is refused.
+    place = Path(os.path.abspath(output or run / "export" / target))  # noqa: PTH100
     # Before a model is loaded for nothing.
     check_free(place, is_forced=force)
     if target in ("adapter", "lm-eval") and dtype:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 
 from train import say
-
-if TYPE_CHECKING:
-    from train.render import Example, Renderer
+from train.cli import rendered
 
 _BLOCK = 256
 """Rows that are scored together; answers come out block by block."""
@@ -36,43 +33,21 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
 
     import torch
 
-    from train.ifd import difficulties
-    from train.model import eos_ids, load_base
+    from train.ifd import Difficulty, difficulties
+    from train.model import load_base
     from train.render import Renderer
 
     if threads:
         torch.set_num_threads(threads)
     model, tokenizer = load_base(name)
-    renderer = Renderer(tokenizer, "sft", stop_ids=eos_ids(model))
+    renderer = Renderer(tokenizer, "sft")
     for warning in renderer.warnings:
         say.talk(f"warning: {warning}")
-    for block in _blocks(rows, renderer):
-        examples = [one for one in block if not isinstance(one, dict)]
-        scored = iter(difficulties(model, examples, most_tokens=max_length))
+    lines = ((number, line) for number, line in enumerate(rows, 1) if line.strip())
+    while block := [rendered(line, f"row {number}", renderer) for number, line in islice(lines, _BLOCK)]:
+        scored = iter(difficulties(model, [one for one in block if not isinstance(one, tuple)], most_tokens=max_length))
         for one in block:
-            say.data(json.dumps(one if isinstance(one, dict) else asdict(next(scored)), ensure_ascii=False))
+            found = Difficulty(one[0], fault=one[1]) if isinstance(one, tuple) else next(scored)
+            say.data(json.dumps(asdict(found), ensure_ascii=False))
         # Whoever shows progress reads along.
         sys.stdout.flush()
-
-
-def _blocks(rows: Iterable[bytes], renderer: Renderer) -> Iterator[list[Example | dict[str, object]]]:
-    lines = ((number, line) for number, line in enumerate(rows, 1) if line.strip())
-    while block := list(islice(lines, _BLOCK)):
-        yield [_rendered(line, number, renderer) for number, line in block]
-
-
-def _rendered(line: bytes, number: int, renderer: Renderer) -> Example | dict[str, object]:
-    from dataclasses import asdict
-
-    from train.data import read_row
-    from train.errors import TrainError
-    from train.ifd import Difficulty
-
-    try:
-        row = read_row(line, f"row {number}")
-    except TrainError as fault:
-        return asdict(Difficulty(f"row {number}", fault=fault.message))
-    try:
-        return renderer.whole(row)
-    except TrainError as fault:
-        return asdict(Difficulty(row.id, fault=fault.message))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from train import say
+from train.cli import rendered
 
 if TYPE_CHECKING:
     from train.recipe import Objective
-    from train.render import Lengths, Renderer
+    from train.render import Example
 
 
 @click.command("measure")
@@ -38,41 +40,35 @@ def command(
     # transformers takes seconds to import, so only this command pays for it.
     import json
     import sys
-    from dataclasses import asdict
 
     from train.model import load_tokenizer
     from train.render import Renderer
 
-    tokenizer, stop_ids = load_tokenizer(model)
-    renderer = Renderer(tokenizer, objective, allow_special_tokens=allow_special_tokens, stop_ids=stop_ids)
+    renderer = Renderer(load_tokenizer(model)[0], objective, allow_special_tokens=allow_special_tokens)
     for warning in renderer.warnings:
         say.talk(f"warning: {warning}")
     name = Path(rows.name).name
     for number, line in enumerate(rows, 1):
         if line.strip():
-            say.data(json.dumps(asdict(_measured(line, f"{name}:{number}", renderer, max_length)), ensure_ascii=False))
+            found = _measured(rendered(line, f"{name}:{number}", renderer), max_length)
+            say.data(json.dumps(found, ensure_ascii=False))
             # Whoever sends the rows one by one waits for the answer to each.
             sys.stdout.flush()
 
 
-def _measured(line: bytes, place: str, renderer: Renderer, max_length: int | None) -> Lengths:
-    from train.data import read_row
-    from train.errors import TrainError
-    from train.render import Lengths, lengths_of
+def _measured(one: Example | tuple[str, str], max_length: int | None) -> dict[str, object]:
+    """A line of output; ``schemas/lengths.schema.json`` says what each number counts."""
+    name, fault, mask = (*one, []) if isinstance(one, tuple) else (one.id, "", one.mask)
+    runs = _runs(mask)
+    return {
+        "id": name, "tokens": len(mask), "supervised": sum(mask), "supervised_left": sum(mask[:max_length]),
+        "prompt_tokens": runs[0][0] if runs else len(mask), "runs": runs, "fault": fault,
+    }  # fmt: skip
 
-    try:
-        return lengths_of(renderer.whole(read_row(line, place)), max_length)
-    except TrainError as fault:
-        return Lengths(_name(line) or place, fault=fault.message)
 
-
-def _name(line: bytes) -> str:
-    """Return the id of a row that may not be one, "" where it has none."""
-    import json
-
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return ""
-    name = value.get("id") if isinstance(value, dict) else None
-    return name if isinstance(name, str) else ""
+def _runs(mask: Sequence[bool]) -> list[tuple[int, int]]:
+    """The [start, stop) of each run of trained tokens."""
+    edges = [
+        place for place, (before, here) in enumerate(zip([False, *mask], [*mask, False], strict=True)) if before != here
+    ]
+    return list(zip(edges[::2], edges[1::2], strict=True))

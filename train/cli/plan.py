@@ -18,14 +18,13 @@ from train.cli import takes_a_recipe
 @click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB", help="The same, by size.")
 @click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour of this machine.")
 @click.option(
-    "--calibration/--no-calibration", "--measure/--no-measure", "is_measured", default=True,
+    "--measure/--no-measure", "is_measured", default=True,
     help="Compute three steps here to correct memory and say how long the run takes.",
 )  # fmt: skip
-@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 def command(
     dataset: Path, recipe_path: Path | None, settings: tuple[str, ...], base: str | None, gpu: str | None,
-    memory: float | None, cost_per_hour: float | None, is_measured: bool, shape: str, is_json: bool,
+    memory: float | None, cost_per_hour: float | None, is_measured: bool, is_json: bool,
 ) -> None:  # fmt: skip
     """Say what a run on DATASET would do: steps, tokens, memory, minutes, money, and what fits.
 
@@ -45,7 +44,7 @@ def command(
     model = add_adapters(prepared)
 
     plan = planned(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
-    say.data(json.dumps(plan.values(), indent=1) if is_json or shape == "json" else "\n".join(plan.lines()))
+    say.data(json.dumps(plan.values(), indent=1) if is_json else "\n".join(plan.lines()))
 
 
 def _bytes(gpu: str | None, memory: float | None) -> int | None:

@@ -17,8 +17,9 @@ from train.disk import write_whole
 from train.errors import TrainError
 from train.evaluate import CategorySpec
 from train.judge.ask import INSTRUCTIONS, Judge, Question, Reply, Winner
-from train.predictions import Scored
+from train.predictions import Scored, pair
 from train.recipe import Recipe
+from train.render.messages import last_answer
 from train.report import Judged
 
 CACHE = "judge.jsonl"
@@ -71,13 +72,16 @@ def judge_answers(
 
     Each pair is shown in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one
     says so, both get 0.5. Words are kept in ``folder``/judge.jsonl by the digest of what was shown, without its text.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
     """
     options = recipe.eval.judge
     if options.url is None:
         return list(base), list(tuned), None
     judge = Judge(options)
-    others = {(one.split, one.id): one for one in tuned}
-    pairs = [(one, others[one.split, one.id]) for one in base]
+    # Raises for a broken model before anybody is paid to look at it.
+    pairs = pair(base, tuned)
     wanted = [p for p in pairs if _is_wanted(p, categories, options.also)]
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
@@ -98,7 +102,11 @@ def judge_answers(
     words |= {(p[0].split, p[0].id): _Word(0.5) for p in chosen if p[0].text == p[1].text}
     words |= {(p[0].split, p[0].id): _Word(None, reason="over max_records") for p in left}
     judged = _judged(judge, list(words.values()))
-    return [_with(one, words, 1.0) for one in base], [_with(one, words, 0.0) for one in tuned], judged
+    return (
+        [_with(one, words, is_tuned=False) for one in base],
+        [_with(one, words, is_tuned=True) for one in tuned],
+        judged,
+    )
 
 
 class _Asked:
@@ -150,8 +158,8 @@ def _questions(pair: _Pair, row: Row) -> Iterator[Question]:
 def _shown(row: Row) -> str:
     """Return all messages before the last answer, as the judge reads them."""
     messages = row.messages or []
-    last = max((place for place, message in enumerate(messages) if message["role"] == "assistant"), default=0)
-    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in messages[:last])
+    shown = messages[: last_answer(messages)]
+    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in shown)
 
 
 def _announce(judge: Judge, pairs: Sequence[_Pair], asked: _Asked, rows: Mapping[str, Row]) -> None:
@@ -181,11 +189,11 @@ def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> boo
     return spec is not None and spec.metric.name == METRIC
 
 
-def _with(one: Scored, words: Mapping[tuple[str, str], _Word], start: float) -> Scored:
+def _with(one: Scored, words: Mapping[tuple[str, str], _Word], *, is_tuned: bool) -> Scored:
     word = words.get((one.split, one.id))
     if word is None or word.tuned is None:
         return one
-    return replace(one, scores={**(one.scores or {}), METRIC: abs(start - word.tuned)})
+    return replace(one, scores={**(one.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
 
 
 def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:

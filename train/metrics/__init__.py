@@ -13,6 +13,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import string
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,12 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
         if name in _shelf or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
         parameters = inspect.signature(function).parameters.values()
-        options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        # A manifest has lists, so its author is told of lists.
+        options = {
+            p.name: list(p.default) if isinstance(p.default, tuple) else p.default
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
         full = name if primary is None else f"{name}.{primary}" if primary else ""
         _shelf[name] = Metric(name, full, text, cases, options, function)
         return function
@@ -145,13 +151,12 @@ _WORD = re.compile(
     r"|[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     r"\U00020000-\U0003ffff]+"
 )
-_ASCII_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 def words(text: str) -> list[str]:
     """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c for c in folded if c not in _ASCII_PUNCTUATION and unicodedata.category(c)[0] != "P")
+    kept = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
     return _WORD.findall(kept)
 
 
@@ -160,4 +165,4 @@ def _is_like(value: object, default: object) -> bool:
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, float):
         return isinstance(value, int | float)
-    return isinstance(value, list if isinstance(default, tuple) else type(default))
+    return isinstance(value, type(default))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from train.metrics import Scores, metric, normalised
+from train.metrics.choice import place_of
 
 _RIGHT = {"accuracy": 1.0, "above_chance": 1.0}
 _WRONG = {"accuracy": 0.0, "above_chance": -1.0}
@@ -50,10 +51,10 @@ def choice_logprob(
     known = [normalised(one, casefold=True) for one in choices]
     if choices and (len(known) < 2 or len(set(known)) < len(known)):
         raise ValueError("choices must be two texts or more, none of them twice")
-    wanted = normalised(reference, casefold=True)
-    if not logprobs or wanted not in known:
+    right = place_of(reference, choices)
+    if not logprobs or right is None:
         return {}
-    right, chance = known.index(wanted), 1 / len(known)
+    chance = 1 / len(known)
     sizes = [len(one.encode("utf-8", "surrogatepass")) for one in choices]
     found: dict[str, float] = {}
     for suffix, values in (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from collections import Counter
 from collections.abc import Sequence
 
 from train.metrics import metric
-
-_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 @metric(
@@ -60,9 +59,9 @@ def _split(text: str) -> list[str]:
     """Return the words with one punctuation mark split off the end, or else the start, of each."""
     found: list[str] = []
     for word in text.split():
-        if len(word) > 1 and word[-1] in _PUNCTUATION:
+        if len(word) > 1 and word[-1] in string.punctuation:
             found += [word[:-1], word[-1]]
-        elif len(word) > 1 and word[0] in _PUNCTUATION:
+        elif len(word) > 1 and word[0] in string.punctuation:
             found += [word[0], word[1:]]
         else:
             found.append(word)

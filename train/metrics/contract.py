@@ -11,6 +11,7 @@ from typing import Any
 
 from train.metrics import Scores, metric
 from train.metrics.json_schema import NotJsonError, fits, strict_loads
+from train.metrics.regex import fault_of
 from train.worker import Worker
 
 SECONDS = 1.0
@@ -124,10 +125,8 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 
 
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{pattern!r} is not a pattern: {error}") from error
+    if fault := fault_of(pattern):
+        raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     found = _CHILD.ask([pattern, text])
     if not isinstance(found, list):
         return None

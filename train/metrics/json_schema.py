@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from train.metrics import Scores, metric, normalised
@@ -99,11 +98,6 @@ def json_schema(
     return scores
 
 
-def validator() -> str:
-    """Return which validator decides ``valid`` on this machine; a report names it."""
-    return "jsonschema" if _has_library() else "own subset (type, enum, const, required, properties, items)"
-
-
 def _loads(text: str) -> Any:
     """Return the one value that ``text`` holds, as strict JSON.
 
@@ -169,58 +163,7 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:
     Raises:
         ValueError: it is no JSON Schema.
     """
-    if not _has_library():
-        return _fits_subset(value, schema)
     answer = _CHILD.ask([schema, value])
     if isinstance(answer, dict):
         raise ValueError(f"the schema cannot be used: {answer['fault']}")
     return None if answer is None else bool(answer)
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "object": dict,
-    "array": list,
-    "string": str,
-    "boolean": bool,
-    "null": type(None),
-    "integer": int,
-    "number": (int, float),
-}
-
-
-def _fits_subset(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Return whether ``value`` fits the keywords that `validator` names; all others count as met."""
-    kinds = schema.get("type", [])
-    if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
-        return False
-    if "enum" in schema and not any(_same(value, one) for one in schema["enum"]):
-        return False
-    if "const" in schema and not _same(value, schema["const"]):
-        return False
-    if isinstance(value, dict):
-        inner = schema.get("properties", {})
-        return all(name in value for name in schema.get("required", [])) and all(
-            _fits_subset(value[name], part)
-            for name, part in inner.items()
-            if name in value and isinstance(part, Mapping)
-        )
-    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
-        return all(_fits_subset(one, schema["items"]) for one in value)
-    return True
-
-
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if isinstance(value, float) and kind == "integer":
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
-
-
-def _same(first: Any, second: Any) -> bool:
-    return bool(first == second and isinstance(first, bool) == isinstance(second, bool))
-
-
-def _has_library() -> bool:
-    """Return whether jsonschema is on this machine; a GPU box with the train extra alone has none."""
-    return find_spec("jsonschema") is not None

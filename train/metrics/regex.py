@@ -51,7 +51,7 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
     for letter in flags:
         bits |= _FLAGS[letter]
     wanted = pattern or reference
-    fault = _fault_of(wanted, bits)
+    fault = fault_of(wanted, bits)
     if fault and pattern:
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
     if fault or not wanted:
@@ -60,7 +60,8 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
     return {"match": float(answer is True), "timeout": float(answer is None)}
 
 
-def _fault_of(pattern: str, bits: int) -> str:
+def fault_of(pattern: str, bits: int = 0) -> str:
+    """Return why ``pattern`` is none with the flags ``bits``, "" where it is one."""
     try:
         # A warning about what a pattern may mean one day belongs to its author, and the report is not the place.
         with warnings.catch_warnings(action="ignore"):

@@ -34,17 +34,19 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
-    write_words(source, work)
-    (work / "README.md").write_text(
-        model_card(source.report, source.facts, source.name, library="peft"), encoding="utf-8"
-    )
+    write_words(source, work, "peft")
     return Written(work)
 
 
-def write_words(source: Source, work: Path) -> None:
-    """Write what serves the same tokens as were trained: tokenizer, template, and the config that names the stops."""
+def write_words(source: Source, work: Path, library: str) -> None:
+    """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
+
+    ``library`` is what loads the folder: "peft" or "transformers".
+    """
     source.renderer.tokenizer.chat_template = source.renderer.served_template
     source.renderer.tokenizer.save_pretrained(work)
+    card = model_card(source.report, source.facts, source.name, library=library)
+    (work / "README.md").write_text(card, encoding="utf-8")
     (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
 
 

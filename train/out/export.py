@@ -49,7 +49,7 @@ def export_run(
                 f" and training did not: {say.named(other)}"
             )
         num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
-    say.talk(f"written: {say.visible(str(output))} ({shown_size(size_of(output))})")
+    say.talk(f"written: {output} ({shown_size(size_of(output))})")
     if written.command:
         say.data(say.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:

@@ -1,7 +1,7 @@
 """An lm-eval task folder: the test split as the renderer rendered it, scored by the same metrics and stops.
 
-A category gives a task of answers (generate_until), one of the loss (bits per byte of the reference), and where its
-scorer has choices one of multiple choice.
+A category gives a task of answers (generate_until) where its scorer looks at one, a task of the loss (bits per byte of
+the reference), and one of multiple choice where its scorer has choices.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from train import say
 from train.data import Row
 from train.errors import TrainError
-from train.evaluate import spec_of
+from train.evaluate import CategorySpec, spec_of
+from train.judge.pairs import METRIC
 from train.out.adapter import stop_texts
 from train.out.documents import (
     Document,
     answer_document,
     choices_of,
-    has_right_choice,
+    is_same_choice,
     is_same_loss,
     loss_documents,
 )
 from train.out.serve import served_otherwise
 from train.out.source import Source, Written
+from train.render import Renderer
+from train.report import wording
 
 CODE = "scores.py"
 
@@ -45,19 +48,15 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         spec, name = spec_of(source.categories, category), f"{group}_{_slug(category)}"
         chosen = [row for row in rows if row.category == category]
         told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
-        alias = " ".join(say.visible(category).split()) or "(no category)"
-        documents = [answer_document(source.renderer, row, spec) for row in chosen]
-        made = [(_answer_task(name, alias, spec.metric.primary, stops, limit), documents)]
-        if source.renderer.objective != "domain":
-            losses = [one for row in chosen for one in loss_documents(source.renderer, row)]
-            made.append((_loss_task(f"{name}_loss", alias), losses))
-        if choices_of(spec):
-            made.append((_choice_task(f"{name}_choices", alias), _with_right_choice(documents)))
-        for task, lines in made:
+        for task, lines in _tasks_of(source.renderer, chosen, spec, name, stops, limit):
             (work / f"{task['task']}.yaml").write_text(_yaml(task), encoding="utf-8")
             text = "".join(json.dumps(one) + "\n" for one in lines)
             (work / f"{task['task']}.jsonl").write_text(text, encoding="utf-8")
-        tasks += [task["task"] for task, _ in made]
+            tasks.append(task["task"])
+    if not tasks:
+        raise TrainError(
+            "E905 cannot-express", "no category has a score or a loss that a harness can compute", "train eval"
+        )
     if source.renderer.objective == "domain":
         say.talk("no loss tasks: the run trained whole texts, and a harness scores answers")
     (work / f"{group}.yaml").write_text(_yaml({"group": group, "task": tasks}), encoding="utf-8")
@@ -66,6 +65,22 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     # The prompts hold their own beginning-of-text token, where there is one.
     model = f"pretrained=MODEL,dtype={source.recipe.dtype},add_bos_token=False"
     return Written(None, f"lm-eval run --model hf --model_args {model} --include_path FOLDER --tasks {group}")
+
+
+def _tasks_of(
+    renderer: Renderer, rows: Sequence[Row], spec: CategorySpec, name: str, stops: Sequence[str], limit: int
+) -> Iterator[tuple[dict[str, Any], list[Document]]]:
+    """The tasks of a category with their records."""
+    alias = wording.category(" ".join(say.visible(rows[0].category).split()))
+    documents = [answer_document(renderer, row, spec) for row in rows]
+    if spec.metric.name == METRIC:
+        say.talk(f"{alias}: no task of answers, as a judge compares those of two models")
+    elif not spec.choices:
+        yield _answer_task(name, alias, spec.metric.primary, stops, limit), documents
+    if renderer.objective != "domain":
+        yield _loss_task(f"{name}_loss", alias), [one for row in rows for one in loss_documents(renderer, row)]
+    if choices_of(spec) and (right := _with_right_choice(documents)):
+        yield _choice_task(f"{name}_choices", alias), right
 
 
 def _rows(source: Source) -> list[Row]:
@@ -79,6 +94,9 @@ def _rows(source: Source) -> list[Row]:
         say.talk(
             f"warning: {len(rendered.skipped)} records over max_length are left out: {say.named(rendered.skipped)}"
         )
+    if rendered.silent:
+        told = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
+        say.talk(f"warning: {told}: {say.named(rendered.silent)}")
     if rendered.cut:
         raise TrainError(
             "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {say.named(rendered.cut)}",
@@ -91,6 +109,8 @@ def _rows(source: Source) -> list[Row]:
     odd = served_otherwise(source.renderer, rows)
     if source.renderer.objective != "domain":
         odd += [row.id for row in rows if row.id not in odd and not is_same_loss(source.renderer, row, kept[row.id])]
+    asked = [row for row in rows if row.id not in odd and row.category in source.categories]
+    odd += [row.id for row in asked if not is_same_choice(source.renderer, row, source.categories[row.category])]
     if odd:
         raise TrainError(
             "E905 cannot-express",
@@ -142,9 +162,9 @@ def _choice_task(name: str, alias: str) -> dict[str, Any]:
 
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
     """The documents whose reference is a choice; the others have no right answer and are told."""
-    if lost := [document["id"] for document in documents if not has_right_choice(document)]:
+    if lost := [document["id"] for document in documents if document["gold"] is None]:
         say.talk(f"warning: the reference of {len(lost)} records is none of the choices: {say.named(lost)}")
-    return [document for document in documents if has_right_choice(document)]
+    return [document for document in documents if document["gold"] is not None]
 
 
 def _common(name: str, alias: str) -> dict[str, Any]:

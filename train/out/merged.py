@@ -7,7 +7,6 @@ from pathlib import Path
 from train.out.adapter import write_words
 from train.out.source import Source, Written
 from train.out.weights import tuned_model
-from train.report import model_card
 
 
 def write(source: Source, work: Path, dtype: str) -> Written:
@@ -17,8 +16,5 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     # The loader's own generation config would name fewer stops than training had; ours is written last.
     model = tuned_model(source).to(getattr(torch, dtype))
     model.save_pretrained(work)
-    write_words(source, work)
-    (work / "README.md").write_text(
-        model_card(source.report, source.facts, source.name, library="transformers"), encoding="utf-8"
-    )
+    write_words(source, work, "transformers")
     return Written(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from train.data import Dataset, Row, open_dataset
 from train.errors import TrainError
@@ -13,12 +13,9 @@ from train.model import check_folder, find_base
 from train.predictions import PREDICTIONS, Scored, pair, read_predictions
 from train.recipe import Recipe, load_recipe
 from train.render import Renderer
-from train.report import CardFacts, Report, dataset_title, licenses, read_report
+from train.report import CardFacts, Report, card_facts, read_report
 from train.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
 from train.run.prepare import open_renderer
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,6 @@ class Source:
     ``reads`` is how many positions the model has, None without a limit. No weight is loaded.
     """
 
-    run: Path
     record: dict[str, Any]
     recipe: Recipe
     folder: Path
@@ -53,20 +49,7 @@ class Source:
     @property
     def facts(self) -> CardFacts:
         """What the model card says of the run."""
-        record, manifest = self.record, self.dataset.manifest
-        return CardFacts(
-            self.recipe.base, self.recipe.method, dataset_title(manifest, self.dataset.path.name), licenses(manifest),
-            self.dataset.digest, str(record["facts"]["base"]),
-            record.get("examples", len(self.dataset.splits["train"])), str(record["objective"]), int(record["steps"]),
-            self.recipe.seed, self.recipe.dtype,
-        )  # fmt: skip
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format that the run computed in."""
-        import torch
-
-        return torch.bfloat16 if self.recipe.dtype == "bfloat16" else torch.float32
+        return card_facts(self.record, self.dataset.manifest)
 
     def rows(self) -> list[Row]:
         """The records that were answered: validation, then test, without raw text."""
@@ -95,7 +78,9 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
 
     record = _finished(run)
     report = read_report(run)
-    _, tuned_answers = _finite(run)
+    sides = read_predictions(run / PREDICTIONS)
+    # Raises where one of them is not finite.
+    pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
     opened = _same_dataset(record, dataset)
     tuned = run / record["saved"]
@@ -108,7 +93,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     if renderer.digest != record["facts"]["tokenizer and template"]:
         raise _changed(run, "the tokenizer or the chat template of the base")
     categories = category_specs(opened.manifest.get("categories", {}))
-    return Source(run, record, recipe, folder, report, opened, categories, reads, renderer, tuned, tuned_answers)
+    return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
 
 
 def _finished(run: Path) -> dict[str, Any]:
@@ -120,20 +105,15 @@ def _finished(run: Path) -> dict[str, Any]:
         raise TrainError("E942 unfinished-run", told, "train run DATASET --resume --out goes on with a stopped one")
     facts = record.get("facts")
     known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+    counts = [record.get(name) for name in ("examples", "step")]
     if (
         not known
         or record.get("saved") not in ("adapter", "model")
-        or not isinstance(record.get("steps"), int)
+        or not all(isinstance(count, int) for count in counts)
         or not record.get("id")
     ):
         raise TrainError("E942 unfinished-run", f"{run / RUN} does not say what the run made", "train it again")
     return record
-
-
-def _finite(run: Path) -> tuple[list[Scored], list[Scored]]:
-    base, tuned = read_predictions(run / PREDICTIONS)
-    pair(base, tuned)
-    return base, tuned
 
 
 def _same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:

@@ -16,21 +16,19 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     merged.write(source, model, dtype)
     # A name that needs no quotes in any shell.
     name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
-    options = [f"--served-model-name {name}", f"--dtype {dtype}"]
-    if source.reads:
-        options.append(f"--max-model-len {source.reads}")
-    command = " ".join(["vllm serve FOLDER/model --chat-template FOLDER/model/chat_template.jinja", *options])
+    limit = f" --max-model-len {source.reads}" if source.reads else ""
+
+    def command(place: str) -> str:
+        template = f"{place}/model/chat_template.jinja"
+        return f"vllm serve {place}/model --chat-template {template} --served-model-name {name} --dtype {dtype}{limit}"
+
     script = work / "serve.sh"
     script.write_text(
         "#!/bin/sh\n"
         "# Serves the model beside this file; its stops are in model/generation_config.json. Greedy is temperature 0.\n"
         'here=$(cd "$(dirname "$0")" && pwd)\n'
-        f'exec {re.sub("FOLDER([^ ]*)", _quoted, command)} "$@"\n',
+        "exec " + command('"$here"') + ' "$@"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)
-    return Written(model, command)
-
-
-def _quoted(found: re.Match[str]) -> str:
-    return f'"$here{found[1]}"'
+    return Written(model, command("FOLDER"))

@@ -10,7 +10,7 @@ from train.checkpoint import check_finite
 from train.data import sampled
 from train.errors import TrainError
 from train.evaluate import predict
-from train.model import computing, load_base
+from train.model import computing, load_base, pick_dtype
 from train.out.source import Source
 
 
@@ -73,7 +73,8 @@ def differing(source: Source, model: Any, number: int) -> tuple[int, list[str]]:
     splits = [[row for row in source.dataset.splits[split] if row.id in told] for split in ("validation", "test")]
     rows = sampled(splits[0] or splits[1], number)
     limits = source.recipe.eval
-    with computing(next(model.parameters()).device, source.dtype):
+    device = next(model.parameters()).device
+    with computing(device, pick_dtype(source.recipe, device, 0)):
         found = predict(
             model, source.renderer, rows, max_new_tokens=limits.max_new_tokens, batch_tokens=limits.batch_tokens
         )

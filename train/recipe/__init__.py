@@ -1,9 +1,8 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
-from train.recipe.judge import JudgeRecipe
-from train.recipe.methods import SHIPPED_TEXT, GuardRecipe, LoraRecipe, MixingRecipe
 from train.recipe.model import CheckpointRecipe, EvalRecipe, Objective, Recipe
 from train.recipe.read import effective, load_recipe, read_values
+from train.recipe.sections import SHIPPED_TEXT, GuardRecipe, JudgeRecipe, LoraRecipe, MixingRecipe
 from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [

@@ -6,9 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from train.recipe.judge import JudgeRecipe
-from train.recipe.methods import GuardRecipe, LoraRecipe, MixingRecipe
-from train.recipe.section import Auto, Name, Section, Share, Steps
+from train.recipe.sections import (
+    Auto,
+    GuardRecipe,
+    JudgeRecipe,
+    LoraRecipe,
+    MixingRecipe,
+    Name,
+    Section,
+    Share,
+    Steps,
+)
 
 Objective = Literal["sft", "chat", "domain"]
 

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
-from train.recipe.methods import SHIPPED_TEXT
 from train.recipe.model import Recipe
+from train.recipe.sections import SHIPPED_TEXT
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
@@ -181,10 +181,19 @@ def _dotted(place: Sequence[int | str]) -> str:
 def _place(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
     if key in origin:
         return origin[key]
-    last = re.escape(key.rsplit(".", maxsplit=1)[-1])
-    found = re.search(rf"(?m)^[ \t{{,]*[\"']?{last}[\"']?[ \t]*[:=]", text) if key else None
-    name = path.name if path else origin.get("", "the recipe")
-    return f"{name}:{text.count(chr(10), 0, found.end()) + 1}" if found else name
+    name, end = path.name if path else origin.get("", "the recipe"), _end_of(key, text)
+    return f"{name}:{text.count(chr(10), 0, end) + 1}" if end else name
+
+
+def _end_of(key: str, text: str) -> int:
+    """Where a key ends in a file: as the header [a.b], else as "b" behind the end of "a"; 0 where it is not there."""
+    if not key:
+        return 0
+    section, _, last = key.rpartition(".")
+    start = _end_of(section, text)
+    found = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
+    found = found or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
+    return found.end() if found else start
 
 
 def _sentence(key: str, problem: Mapping[str, Any]) -> str:

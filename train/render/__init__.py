@@ -12,7 +12,6 @@ from __future__ import annotations
 from train.render.cached import render_cached
 from train.render.example import Example, Prompt, Rendered
 from train.render.examples import Examples
-from train.render.lengths import Lengths, lengths_of
 from train.render.renderer import DEFAULT_TEMPLATE, Renderer
 from train.render.spans import RowFault
 from train.render.turns import Located
@@ -21,12 +20,10 @@ __all__ = [
     "DEFAULT_TEMPLATE",
     "Example",
     "Examples",
-    "Lengths",
     "Located",
     "Prompt",
     "Rendered",
     "Renderer",
     "RowFault",
-    "lengths_of",
     "render_cached",
 ]

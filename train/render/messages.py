@@ -10,6 +10,7 @@ from train.render.spans import RowFault
 
 if TYPE_CHECKING:
     from train.data import Row
+    from train.recipe import Objective
 
 
 # What a message says about its training; no template and no model sees it.
@@ -46,6 +47,15 @@ def last_answer(messages: Sequence[dict[str, Any]]) -> int:
         if messages[turn]["role"] == "assistant":
             return turn
     raise RowFault("no message of the assistant, so nothing is trained")
+
+
+def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list[int]:
+    """Return the places of the answers that an objective trains: each one for "chat", else the last.
+
+    Raises RowFault where there is none.
+    """
+    last = last_answer(messages)
+    return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
 
 
 def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:

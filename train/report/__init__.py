@@ -1,16 +1,13 @@
 """The report of a run: numbers by category and what they can carry, as JSON, Markdown, one HTML file, a table."""
 
-from train.report.build import build_report, noise_of, recompute
-from train.report.card import CardFacts, dataset_title, licenses, model_card
+from train.report.build import build_report, noise_of
+from train.report.card import CardFacts, card_facts, model_card
 from train.report.data_map import data_map, read_data_map
 from train.report.model import Curve, EvalPoint, Judged, Noise, Report, Run, SplitResult, StepPoint
 from train.report.table import flip_lines, table
-from train.report.write import HTML, JSON, MARKDOWN, json_schema, read_curve, read_report, write_report
+from train.report.write import json_schema, read_curve, read_report, write_report
 
 __all__ = [
-    "HTML",
-    "JSON",
-    "MARKDOWN",
     "CardFacts",
     "Curve",
     "EvalPoint",
@@ -21,17 +18,15 @@ __all__ = [
     "SplitResult",
     "StepPoint",
     "build_report",
+    "card_facts",
     "data_map",
     "flip_lines",
     "json_schema",
     "noise_of",
-    "dataset_title",
-    "licenses",
     "model_card",
     "read_curve",
     "read_data_map",
     "read_report",
-    "recompute",
     "table",
     "write_report",
 ]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from train import stats
 from train.errors import TrainError
-from train.metrics.nll import bits_per_byte
-from train.predictions import Scored, outcome, pair, read_predictions
+from train.predictions import Scored, outcome, pair
 from train.report import wording
 from train.report.confusion import confusions
 from train.report.model import (
@@ -25,7 +23,7 @@ from train.report.model import (
     SplitResult,
     Worst,
 )
-from train.report.results import BITS_MARGIN, Pairs, Rules, bits, estimate, known, split_results
+from train.report.results import BITS_MARGIN, Pairs, Rules, bits, bits_per_byte, estimate, known, split_results
 
 SHOWN = 20
 FEWEST_DOCUMENTS = 10
@@ -83,22 +81,6 @@ def build_report(
         judged=judged,
         data_map=data_map,
     )
-
-
-def recompute(
-    path: Path,
-    *,
-    margin: float = stats.MARGIN,
-    fewest: int = stats.FEWEST,
-    resamples: int = stats.REPLICATES,
-    default_metric: Collection[str] = (),
-) -> list[SplitResult]:
-    """Return the results by split and category that a run's `predictions.jsonl` holds.
-
-    Raises:
-        TrainError: E935 bad-predictions, E934 not-finite.
-    """
-    return split_results(pair(*read_predictions(path)), default_metric, Rules(margin, fewest, resamples))
 
 
 def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
@@ -235,4 +217,4 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
 
 
 def _list(names: Iterable[str]) -> str:
-    return ", ".join(name or wording.NO_CATEGORY for name in names)
+    return ", ".join(map(wording.category, names))

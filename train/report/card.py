@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from train.report.model import Report
@@ -13,7 +14,10 @@ from train.say import visible
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says besides the report; ``licenses`` are those that the manifest's records name, "" for none."""
+    """What a card says besides the report; ``licenses`` are those that the manifest's records name, "" for none.
+
+    ``num_records`` counts no replayed text, and ``num_steps`` those that were made, which a guard may have ended.
+    """
 
     base: str
     method: str
@@ -47,15 +51,33 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
     return f"---\n{head}---\n\n" + render("card.md.j2", report, autoescape=False, name=name, facts=facts)
 
 
-def dataset_title(manifest: Mapping[str, Any], otherwise: str) -> str:
-    """Return what a manifest calls its data set: the title that its owner gave, else its name, else ``otherwise``."""
+def card_facts(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> CardFacts:
+    """Return what a card says of a run, from its run.json and the manifest of its data set."""
+    dataset, recipe = record["dataset"], record["recipe"]
+    return CardFacts(
+        base=str(recipe["base"]),
+        method=str(recipe["method"]),
+        dataset=_title(manifest, Path(str(dataset["path"])).name),
+        licenses=_licenses(manifest),
+        data_digest=str(dataset["sha256"]),
+        base_digest=str(record["facts"]["base"]),
+        num_records=int(record["examples"]),
+        objective=str(record["objective"]),
+        num_steps=int(record["step"]),
+        seed=int(recipe["seed"]),
+        dtype=str(recipe["dtype"]),
+    )
+
+
+def _title(manifest: Mapping[str, Any], otherwise: str) -> str:
+    """What a manifest calls its data set: the title that its owner gave, else its name, else ``otherwise``."""
     about = manifest.get("about")
     title = about.get("title") if isinstance(about, Mapping) else None
     return str(title or manifest.get("name") or otherwise)
 
 
-def licenses(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the different licences that a manifest's records are under, sorted; "" stands for records with none."""
+def _licenses(manifest: Mapping[str, Any]) -> list[str]:
+    """The different licences that a manifest's records are under, sorted; "" stands for records with none."""
     origins = manifest.get("provenance")
     found = [one for one in origins if isinstance(one, Mapping)] if isinstance(origins, list) else []
     return sorted({str(one.get("license") or "") for one in found})

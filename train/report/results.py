@@ -11,7 +11,6 @@ from zlib import crc32
 import numpy as np
 
 from train import stats
-from train.metrics.nll import bits_per_byte
 from train.predictions import Scored, outcome
 from train.report import wording
 from train.report.model import Behaviour, CategoryResult, Change, Estimate, Macro, SplitResult
@@ -87,6 +86,20 @@ def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, E
     return base, tuned, difference
 
 
+def bits_per_byte(nlls: Sequence[float], num_bytes: Sequence[int]) -> float | None:
+    """Return the code length of some texts in bits per UTF-8 byte, pooled; None when there is no byte.
+
+    ``nlls`` are negative log likelihoods in nats, summed over the supervised tokens of each text. Bytes, unlike
+    tokens, are the same for every tokenizer, so that two models can be compared: Gao et al. 2020, arXiv:2101.00027,
+    section 3.1.
+
+    Raises:
+        ValueError: the two sequences differ in length.
+    """
+    total = sum(size for _, size in zip(nlls, num_bytes, strict=True))
+    return math.fsum(nlls) / (math.log(2) * total) if total else None
+
+
 def estimate(value: float, interval: stats.Interval) -> Estimate:
     """Return a value and its interval as one part of a report."""
     return Estimate(value=value, low=interval.low, high=interval.high)
@@ -125,8 +138,7 @@ class _Draft:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         verdict = self._verdict(p_adjusted, num_clusters)
-        mde = self._detectable(num_clusters)
-        return CategoryResult(
+        result = CategoryResult(
             category=self.category,
             metric=self.metric,
             is_default_metric=is_default and self.is_score,
@@ -142,26 +154,16 @@ class _Draft:
             p_adjusted=p_adjusted,
             better=self.better,
             worse=self.worse,
-            minimum_detectable_effect=mde,
+            minimum_detectable_effect=self._detectable(num_clusters),
             verdict=verdict.word,
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
             bits_per_byte=_bits_change(self.pairs),
             other=self._other(),
             behaviour=_behaviour(self.pairs),
-            sentence=wording.sentence(
-                self.category or wording.NO_CATEGORY,
-                n,
-                self.base,
-                self.tuned,
-                self.difference,
-                p_adjusted,
-                verdict.note,
-                mde,
-                higher_is_better=self.is_score,
-                is_conclusive=verdict.word != "inconclusive",
-            ),
+            sentence="",
         )
+        return result.model_copy(update={"sentence": wording.sentence(result)})
 
     def weighted(self, num_categories: int) -> dict[str, float]:
         """Return each cluster's part in the mean difference over ``num_categories`` categories."""
@@ -219,6 +221,11 @@ def _draft(split: str, category: str, pairs: Pairs, rules: Rules) -> _Draft | No
 
 
 def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
+    """The mean over the scored categories, None without any.
+
+    Its test flips a cluster's parts in all categories together. Its interval draws each category's clusters by
+    themselves, so it is that of categories that share none.
+    """
     scored = [draft for draft in drafts if draft.is_score]
     if not scored:
         return None
@@ -241,13 +248,16 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
         ]
         low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
         estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
-    parts = [part for draft in scored for part in draft.weighted(len(scored)).values()]
+    parts: dict[str, float] = {}
+    for draft in scored:
+        for cluster, part in draft.weighted(len(scored)).items():
+            parts[cluster] = parts.get(cluster, 0.0) + part
     return Macro(
         num_categories=len(scored),
         base=estimates[0],
         tuned=estimates[1],
         difference=estimates[2],
-        p=stats.sign_flip(parts, seed=_seed(split, "macro")),
+        p=stats.sign_flip(list(parts.values()), seed=_seed(split, "macro")),
     )
 
 

@@ -66,7 +66,7 @@ def flip_lines(flips: Flips) -> list[str]:
         for one in some:
             name, category = (visible(text).replace("\n", " ") for text in (one.id, one.category))
             scores = f"{wording.number(one.score_base)} to {wording.number(one.score_tuned)}"
-            lines.append(f"  {word:6}  {name}  {category or wording.NO_CATEGORY}  {scores}")
+            lines.append(f"  {word:6}  {name}  {wording.category(category)}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
 
@@ -93,7 +93,7 @@ def _title(report: Report, sides: tuple[str, str]) -> str:
 
 def _row(one: CategoryResult) -> tuple[str, ...]:
     is_share = one.higher_is_better
-    name = visible(one.category).replace("\n", " ").replace("\t", " ") or wording.NO_CATEGORY
+    name = visible(wording.category(one.category)).replace("\n", " ").replace("\t", " ")
     return (
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
         str(one.n),

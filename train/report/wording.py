@@ -38,35 +38,30 @@ def spread(estimate: Estimate, *, is_share: bool = True, sign: bool = False) -> 
     return f"{low} to {high}"
 
 
-def sentence(
-    category: str,
-    n: int,
-    base: Estimate,
-    tuned: Estimate,
-    difference: Estimate,
-    p: float,
-    note: str,
-    mde: float | None,
-    *,
-    higher_is_better: bool,
-    is_conclusive: bool,
-) -> str:
+def category(name: str) -> str:
+    """Return what a category is called; the empty name gets one."""
+    return name or NO_CATEGORY
+
+
+def sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
-    before, after = (number(one.value, is_share=higher_is_better) for one in (base, tuned))
+    is_share, change = result.higher_is_better, result.difference
+    before, after = (number(one.value, is_share=is_share) for one in (result.base, result.tuned))
     if before == after:
         verb, route = "stayed at", after
     else:
-        verb, route = "rose" if tuned.value > base.value else "fell", f"from {before} to {after}"
-    unit = "" if higher_is_better else " bits per byte"
+        verb, route = "rose" if change.value > 0 else "fell", f"from {before} to {after}"
+    unit = "" if is_share else " bits per byte"
     numbers = (
-        f"n = {n}, {number(difference.value, is_share=higher_is_better, sign=True)}, "
-        f"95 % {spread(difference, is_share=higher_is_better, sign=True)}, {p_value(p)}"
+        f"n = {result.n}, {number(change.value, is_share=is_share, sign=True)}, "
+        f"95 % {spread(change, is_share=is_share, sign=True)}, {p_value(result.p_adjusted)}"
     )
-    text = f"{category} {verb} {route}{unit} ({numbers})"
-    if is_conclusive:
+    text = f"{category(result.category)} {verb} {route}{unit} ({numbers})"
+    if result.verdict != "inconclusive":
         return f"{text}."
-    power = f"; a change of {number(mde)} could have been shown" if mde is not None and higher_is_better else ""
-    return f"{text}: {note}{power}."
+    mde = result.minimum_detectable_effect
+    power = "" if mde is None else f"; a change of {number(mde)} could have been shown"
+    return f"{text}: {result.note}{power}."
 
 
 def macro_sentence(macro: Macro) -> str:

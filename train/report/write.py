@@ -116,6 +116,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         "spread": wording.spread,
         "p_value": wording.p_value,
         "label": wording.label,
+        "category": wording.category,
         "visible": visible,
         "percent": wording.percent,
         "md": _escaped,

@@ -21,7 +21,7 @@ from train.plan import explained
 from train.predictions import Scored, ValidationScore
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
-from train.report import Noise, Run, table
+from train.report import Noise, Run, card_facts, table
 from train.run.base_results import forget, key_of, recall, remember
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
@@ -135,7 +135,8 @@ def _finish(
         judged=judged,
     )  # fmt: skip
     forget(run)
-    saved = save_tuned(model, prepared, report, run)
+    facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
+    saved = save_tuned(model, prepared, report, run, facts)
     verdicts = {one.category: one.verdict for one in report.main().categories}
     write_run(
         run,
@@ -174,7 +175,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "recipe": prepared.recipe.model_dump(mode="json"),
         "recipe_folder": str((prepared.folder or Path()).resolve()),
         "objective": prepared.objective,
-        "examples": len(prepared.examples),
+        "examples": sum(not example.is_replay for example in prepared.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),

@@ -19,7 +19,6 @@ from train import say
 from train.cache import Cache, cache_home
 from train.disk import sha256_of
 from train.general import SHIPPED
-from train.metrics.json_schema import validator
 from train.predictions import Scored
 from train.run.folder import versions
 from train.run.prepare import Prepared
@@ -66,7 +65,7 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "ranks": prepared.ranks.world,
         "code": sources(Path(__file__).resolve().parent.parent),
         "versions": versions(),
-        "validator": f"{validator()} {installed(validator())}",
+        "validator": installed("jsonschema"),
     }
 
 

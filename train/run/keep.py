@@ -9,11 +9,11 @@ from train.checkpoint import check_finite
 from train.disk import whole_folder
 from train.loop import trained_tensors
 from train.model import is_lora, save_adapter
-from train.report import CardFacts, Report, dataset_title, licenses, model_card
+from train.report import CardFacts, Report, model_card
 from train.run.prepare import Prepared
 
 
-def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Path:
+def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
     """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
 
     Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
@@ -36,16 +36,6 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path) -> Pat
         # What was trained is what must be served, also where the base came without a template.
         prepared.tokenizer.chat_template = prepared.renderer.served_template
         prepared.tokenizer.save_pretrained(work)
-        card = model_card(report, _facts(prepared), run.name, library="peft" if is_lora(model) else "transformers")
+        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
         (work / "README.md").write_text(card, encoding="utf-8")
     return final
-
-
-def _facts(prepared: Prepared) -> CardFacts:
-    recipe, manifest = prepared.recipe, prepared.dataset.manifest
-    num_records = sum(not example.is_replay for example in prepared.examples)
-    return CardFacts(
-        recipe.base, recipe.method, dataset_title(manifest, prepared.dataset.path.name), licenses(manifest),
-        prepared.dataset.digest, str(prepared.facts["base"]), num_records, prepared.objective, len(prepared.steps),
-        recipe.seed, recipe.dtype,
-    )  # fmt: skip

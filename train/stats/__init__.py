@@ -5,7 +5,6 @@ whatever is drawn, flipped or counted here is a *cluster*, never a record: Mille
 """
 
 from train.stats.intervals import (
-    CONFIDENCE,
     REPLICATES,
     Interval,
     bootstrap,
@@ -13,16 +12,12 @@ from train.stats.intervals import (
     difference_interval,
     effective_size,
     mean_interval,
-    t_interval,
-    t_quantile,
     wilson,
 )
 from train.stats.significance import discordant, holm, mcnemar, paired_test, sign_flip
-from train.stats.verdict import ALPHA, FEWEST, MARGIN, Verdict, judge, minimum_detectable_effect
+from train.stats.verdict import FEWEST, MARGIN, Verdict, judge, minimum_detectable_effect
 
 __all__ = [
-    "ALPHA",
-    "CONFIDENCE",
     "FEWEST",
     "MARGIN",
     "REPLICATES",
@@ -40,7 +35,5 @@ __all__ = [
     "minimum_detectable_effect",
     "paired_test",
     "sign_flip",
-    "t_interval",
-    "t_quantile",
     "wilson",
 ]

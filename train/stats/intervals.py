@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,54 +43,6 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
-def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Return Student's interval of the mean of independent values.
-
-    Raises:
-        ValueError: there are fewer than two values.
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.size < 2:
-        raise ValueError("the spread of one value is not known")
-    half = t_quantile(0.5 + confidence / 2, sample.size - 1) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
-    return Interval(float(sample.mean()) - half, float(sample.mean()) + half)
-
-
-def t_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile (above the median) of Student's t distribution with whole degrees of ``freedom``.
-
-    Exact sums for up to 200 degrees, then the expansion around the normal quantile: Abramowitz and Stegun 1964, 26.7.3,
-    26.7.4 and 26.7.5. Correct to 1e-9.
-    """
-    if freedom > 200:
-        x = NormalDist().inv_cdf(probability)
-        terms = (
-            (x**3 + x) / 4,
-            (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-            (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-            (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
-        )
-        return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_inside(middle, freedom) < 2 * probability - 1 else (low, middle)
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
-
-
-def _t_inside(angle: float, freedom: int) -> float:
-    """Return the probability of |t| < sqrt(freedom) tan(angle)."""
-    cosine = math.cos(angle)
-    odd = freedom % 2
-    term, total = (cosine, cosine) if odd else (1.0, 1.0)
-    for k in range(3 if odd else 2, freedom - 1, 2):
-        term *= (k - 1) / k * cosine * cosine
-        total += term
-    if not odd:
-        return math.sin(angle) * total
-    return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
-
-
 def bootstrap_ratios(
     numerators: Sequence[float],
     denominators: Sequence[float],
@@ -121,51 +73,39 @@ def bootstrap(
     clusters: Sequence[str],
     *,
     seed: Sequence[int],
-    method: Literal["bca", "percentile"] = "bca",
     replicates: int = REPLICATES,
-    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """Return the cluster bootstrap interval of sum(numerators) / sum(denominators).
+    """Return the BCa cluster bootstrap interval of sum(numerators) / sum(denominators).
 
-    ``bca`` corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined
-    (all replicates on one side), the plain percentiles are returned.
+    BCa corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined (all
+    replicates on one side), the plain percentiles are returned.
 
     Raises:
         ValueError: there is no record, or the sequences differ in length.
     """
     drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
-    tail = (1 - confidence) / 2
-    if method == "percentile":
-        return Interval(*(float(x) for x in np.quantile(drawn, (tail, 1 - tail))))
     sums = _by_cluster(clusters, numerators, denominators)
     total = sums.sum(axis=0)
     estimate = total[0] / total[1]
     # A draw that meets the estimate counts half; rounding must not decide on which side it is.
     close = np.isclose(drawn, estimate, rtol=1e-12, atol=1e-15)
     below = float(((drawn < estimate) & ~close).mean() + close.mean() / 2)
-    if not 0 < below < 1 or len(sums) < 2:
-        return bootstrap(
-            numerators,
-            denominators,
-            clusters,
-            seed=seed,
-            method="percentile",
-            replicates=replicates,
-            confidence=confidence,
-        )
-    rest = total - sums
-    jackknife = rest[:, 0] / rest[:, 1]
-    pull = jackknife.mean() - jackknife
-    spread = float((pull**2).sum())
-    acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 1e-30 else 0.0
-    normal = NormalDist()
-    bias = normal.inv_cdf(below)
+    tails = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
+    if 0 < below < 1 and len(sums) >= 2:
+        rest = total - sums
+        jackknife = rest[:, 0] / rest[:, 1]
+        pull = jackknife.mean() - jackknife
+        spread = float((pull**2).sum())
+        acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 1e-30 else 0.0
+        normal = NormalDist()
+        bias = normal.inv_cdf(below)
 
-    def corrected(probability: float) -> float:
-        z = bias + normal.inv_cdf(probability)
-        return normal.cdf(bias + z / (1 - acceleration * z))
+        def corrected(probability: float) -> float:
+            z = bias + normal.inv_cdf(probability)
+            return normal.cdf(bias + z / (1 - acceleration * z))
 
-    return Interval(*(float(x) for x in np.quantile(drawn, (corrected(tail), corrected(1 - tail)))))
+        tails = (corrected(tails[0]), corrected(tails[1]))
+    return Interval(*(float(x) for x in np.quantile(drawn, tails)))
 
 
 def effective_size(values: Sequence[float], clusters: Sequence[str]) -> float:
@@ -205,7 +145,8 @@ def mean_interval(
     if _is_even(values, clusters):
         return wilson(min(1.0, max(0.0, mean)) * groups, groups)
     if groups == len(values) >= _MANY:
-        low, high = t_interval(values)
+        half = _t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
+        low, high = mean - half, mean + half
     else:
         low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
     return Interval(max(0.0, low), min(1.0, high))
@@ -234,6 +175,21 @@ def difference_interval(
     difference = math.fsum(differences) / len(differences)
     others = wilson(0, len(set(clusters))).high
     return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
+
+
+def _t_quantile(freedom: int) -> float:
+    """The quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of `_MANY` - 1 or more.
+
+    The expansion around the normal quantile, correct to 1e-11 there: Abramowitz and Stegun 1964, 26.7.5.
+    """
+    x = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
+    )
+    return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
 
 
 def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:

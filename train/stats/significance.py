@@ -29,11 +29,11 @@ def mcnemar(better: int, worse: int) -> float:
     return min(1.0, float(2 * total / 2**num))
 
 
-def sign_flip(sums: Sequence[float], *, seed: Sequence[int], draws: int = _DRAWS) -> float:
+def sign_flip(sums: Sequence[float], *, seed: Sequence[int]) -> float:
     """Return the two-sided p value of a sum of independent differences whose signs, were there no effect, are coins.
 
     ``sums`` are the differences summed by cluster. All sign patterns are tried for up to 15 of them that are not zero,
-    else ``draws`` seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
+    else 9999 seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
     Applications in Genetics and Molecular Biology 9:39.
     """
     values = np.asarray([value for value in sums if value != 0.0])
@@ -45,14 +45,14 @@ def sign_flip(sums: Sequence[float], *, seed: Sequence[int], draws: int = _DRAWS
         patterns = (np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1
         return float((np.abs((1 - 2 * patterns) @ values) >= observed).mean())
     rng = np.random.default_rng(seed)
-    hits, left = 0, draws
+    hits, left = 0, _DRAWS
     step = max(1, 4_000_000 // values.size)
     while left:
         now = min(step, left)
         signs = 1 - 2 * rng.integers(0, 2, size=(now, values.size), dtype=np.int8)
         hits += int((np.abs(signs @ values) >= observed).sum())
         left -= now
-    return (hits + 1) / (draws + 1)
+    return (hits + 1) / (_DRAWS + 1)
 
 
 def paired_test(

@@ -11,9 +11,9 @@ from train.stats.intervals import Interval
 
 MARGIN = 0.02
 """The loss of score that counts as none (absolute); for bits per byte it is a share, 1 % (see `report`)."""
-ALPHA = 0.05
 FEWEST = 30
 """Records below which a category is not judged."""
+_ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
 
@@ -33,15 +33,14 @@ def judge(
     interval: Interval,
     p_adjusted: float,
     *,
+    num_clusters: int,
     margin: float = MARGIN,
     fewest: int = FEWEST,
-    alpha: float = ALPHA,
-    num_clusters: int | None = None,
     margin_text: str = "",
 ) -> Verdict:
     """Return the verdict on a category of ``num`` records whose score, higher being better, changed by ``difference``.
 
-    *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below ``alpha``; a loss must
+    *Improved* and *regressed* need an interval on one side of zero and an adjusted p value below 0.05; a loss must
     also be at least ``margin``. Everything else is *inconclusive*, which is not the same as unchanged: only where the
     interval ends above ``-margin`` a loss that matters is ruled out (non-inferiority: Piaggio et al. 2012, JAMA
     308:2594). Records that repeat one another count once towards ``fewest``.
@@ -49,13 +48,13 @@ def judge(
     """
     is_no_worse = interval.low > -margin
     loss = margin_text or f"{margin:g}"
-    count = num if num_clusters is None else min(num, num_clusters)
+    count = min(num, num_clusters)
     if count < fewest:
         what = f"n = {num}" if count == num else f"{count} clusters"
         return Verdict("inconclusive", f"too few to judge ({what}; it takes {fewest})", is_no_worse)
-    if p_adjusted < alpha and interval.low > 0:
+    if p_adjusted < _ALPHA and interval.low > 0:
         return Verdict("improved", "better beyond chance", is_no_worse)
-    if p_adjusted < alpha and interval.high < 0:
+    if p_adjusted < _ALPHA and interval.high < 0:
         if difference <= -margin:
             return Verdict("regressed", "worse beyond chance", is_no_worse)
         return Verdict("inconclusive", f"worse beyond chance, but by less than the margin of {loss}", is_no_worse)
@@ -64,10 +63,8 @@ def judge(
     return Verdict("inconclusive", f"no change shown; a loss of {loss} or more is not ruled out", is_no_worse)
 
 
-def minimum_detectable_effect(
-    mean_square: float, num: int, *, alpha: float = ALPHA, power: float = 0.8
-) -> float | None:
-    """Return the smallest mean difference that ``num`` independent pairs would show in ``power`` of all runs.
+def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
+    """Return the smallest mean difference that ``num`` independent pairs would show in 80 % of all runs.
 
     ``mean_square`` is the mean squared difference of a pair; for 0/1 scores the share of pairs that changed. Solves
     n = (z_alpha + z_power)^2 (d - e^2) / e^2 for e, the paired sample size of Connor 1987, Biometrics 43:207, in its
@@ -76,5 +73,5 @@ def minimum_detectable_effect(
     if mean_square <= 0 or num < 1:
         return None
     normal = NormalDist()
-    factor = (normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)) ** 2
+    factor = (normal.inv_cdf(1 - _ALPHA / 2) + normal.inv_cdf(_POWER)) ** 2
     return math.sqrt(factor * mean_square / (num + factor))

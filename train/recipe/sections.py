@@ -1,15 +1,34 @@
-"""The sections that say how a model is tuned: adapters, the mixture of an epoch, and when to stop early."""
+"""The sections of a recipe that say how a model is tuned and who judges it, and what every section shares."""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from train.recipe.section import Name, Section, Share
-
+Auto = Literal["auto"]
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
+
+
+def _printable(text: str) -> str:
+    """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
+    found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if found is not None:
+        raise ValueError(f"must have no control character, but has U+{ord(found):04X}")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_printable)]
+
+
+class Section(BaseModel):
+    """Strict: unknown keys are refused, types are never coerced, NaN and infinity are no numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class LoraRecipe(Section):
@@ -96,3 +115,38 @@ class GuardRecipe(Section):
     def is_on(self) -> bool:
         """True where something may stop the run."""
         return self.regress is not None or self.plateau
+
+
+class JudgeRecipe(Section):
+    """A model behind an OpenAI-compatible endpoint that compares answers; off, and nothing is sent, without a url."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[!-~]*)?$", max_length=2048)] | None = Field(
+        default=None,
+        description='Where the judge is, such as "http://localhost:8000/v1"; records are sent there, so the default is '
+        "none.",
+    )
+    model: Name = Field(default="", max_length=512, description="The judge's name there; needed with a url.")
+    api_key_env: Annotated[str, Field(pattern=r"^PAIRSMITH_[A-Z0-9_]{1,100}$")] | None = Field(
+        default=None,
+        description="The environment variable that holds the key, such as PAIRSMITH_JUDGE_KEY; a recipe never holds "
+        "one. Names begin with PAIRSMITH_, so that the recipe of somebody else reads no other secret.",
+    )
+    also: Literal["nothing", "validation", "all"] = Field(
+        default="validation",
+        description='Records of categories with the scorer "judge" are always sent. Of the others: "nothing", those of '
+        '"validation", or "all", test records included.',
+    )
+    max_records: int = Field(default=200, ge=1, le=1_000_000, description="Most records that are sent.")
+    rubric: str = Field(
+        default="Prefer the answer that does what the prompt asks, is correct, and agrees with the reference.",
+        max_length=20_000,
+        description="What makes an answer the better one, in words for the judge.",
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | Auto = Field(
+        default=0.0, description='Sampling temperature; "auto" leaves it to the endpoint.'
+    )
+    timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
+    retries: int = Field(
+        default=2, ge=0, le=20, description="Further tries after no answer, a 429 or a server's error; with a pause."
+    )
+    max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")
