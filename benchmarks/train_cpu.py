@@ -5,7 +5,9 @@
 
 Each measurement is a process of its own; ours and TRL's take turns, and the median counts. All see the same rows in
 the same order: 8 (big: 4) a step, lengths log-normal, a quarter of the tokens supervised, so the losses must agree too.
-"loss" is the largest difference to the first row of the table, in nats, over all steps.
+"loss" is the largest difference to the first row of the table, in nats, over all steps. "of peak" is the useful work
+(`useful_flops`: no padding, nothing twice, the head of supervised tokens) as a share of what a large product of two
+matrices does a CPU-second, measured in the same process just before and just after.
 
 TRL as it comes pads, checkpoints and scores every position; what "best" and "compact" are says `training.py`.
 """
@@ -21,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training import SIDES, Job, alone, ours, trl
+from training import SIDES, Job, alone, gemm_peak, ours, trl, useful_flops
 
 HERE = Path(__file__).resolve()
 SHAPES = {
@@ -51,10 +53,10 @@ def rows_of(model: str, method: str, num_steps: int, rounds: int, dtype: str, si
     first = found[sides[0]][0]["loss"]
     for side, runs in found.items():
         away = max(abs(a - b) for a, b in zip(first, runs[0]["loss"], strict=True))
-        memory = statistics.median(one["memory"] for one in runs)
+        memory, share = (statistics.median(one[key] for one in runs) for key in ("memory", "of_peak"))
         yield (
             f"| {model} {method} {dtype} | {side} | {speed[side]:,.0f} | {speed[sides[0]] / speed[side]:.1f} | "
-            f"{away:.1e} | {memory:,.0f} |"
+            f"{share:.0%} | {away:.1e} | {memory:,.0f} |"
         )
 
 
@@ -78,12 +80,15 @@ def main() -> None:
             dtype=asked.dtype,
         )  # fmt: skip
         clock = time.process_time
+        before = gemm_peak(job.dtype)
         result = ours(job, clock) if asked.one == "ours" else trl(job, asked.one.removeprefix("trl-"), clock)
+        speed = sum(result["tokens"]) / sum(result["seconds"])
+        result["of_peak"] = useful_flops(job) * speed / statistics.fmean((before, gemm_peak(job.dtype)))
         result["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(result))
         return
-    print("| run | side | tokens per CPU-second | ours over it | loss | peak MB |", flush=True)
-    print("|---|---|---:|---:|---:|---:|", flush=True)
+    print("| run | side | tokens per CPU-second | ours over it | of peak | loss | peak MB |", flush=True)
+    print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for model in asked.models:
         for method in asked.methods:
             for line in rows_of(model, method, asked.steps, asked.rounds, asked.dtype, asked.sides):

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training import Job, made_model, made_rows, ours, trl
+from training import Job, made_model, ours, trl, useful_flops
 
 HERE = Path(__file__).resolve()
 QWEN = {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8,
@@ -56,28 +56,6 @@ def job_of(model: str, method: str, num_steps: int, *, is_dry: bool) -> Job:
         shape, kind=kind, rows_of_a_step=64, num_steps=num_steps, method=method, device="cuda",
         recipe={"micro_batch_tokens": 16_384},
     )  # fmt: skip
-
-
-def useful_flops(job: Job) -> float:
-    """Return the floating-point operations that a step of the job is worth in the mean.
-
-    A multiplication and an addition count two. Forward and both gradients are three products; frozen weights need two.
-    """
-    shape, rows = job.shape, made_rows(job)
-    hidden, layers, width = shape["hidden_size"], shape["num_hidden_layers"], shape["head_dim"]
-    asked, known = shape["num_attention_heads"] * width, shape["num_key_value_heads"] * width
-    maps = [(hidden, asked), (hidden, known), (hidden, known), (asked, hidden)]
-    maps += [(hidden, shape["intermediate_size"])] * 3
-    body = layers * sum(one * other for one, other in maps)
-    adapters = layers * sum(16 * (one + other) for one, other in maps) if job.method == "lora" else 0
-    head = hidden * shape["vocab_size"]
-    passes = 4 if job.method == "lora" else 6
-    tokens = sum(len(ids) for ids, _ in rows)
-    supervised = sum(len(ids) - prompt for ids, prompt in rows)
-    # Scores and their use, half of the square, forward and twice backward.
-    attention = sum(len(ids) ** 2 for ids, _ in rows) * 2 * asked * layers * 3
-    total = passes * (body * tokens + head * supervised) + 6 * adapters * tokens + attention
-    return total / job.num_steps
 
 
 def register_varlen() -> str:
@@ -171,8 +149,7 @@ def rows_of(asked: argparse.Namespace, model: str, method: str) -> Iterator[str]
         first = first or found
         speed = sum(found["tokens"]) / sum(found["seconds"])
         ratio = sum(first["tokens"]) / sum(first["seconds"]) / speed
-        mean_tokens = sum(len(ids) for ids, _ in made_rows(job)) / job.num_steps
-        share = "" if asked.dry_run else f"{flops / mean_tokens * speed / asked.peak / 1e12:.1%}"
+        share = "" if asked.dry_run else f"{flops * speed / asked.peak / 1e12:.1%}"
         away = max(abs(one - other) for one, other in zip(first["loss"], found["loss"], strict=True))
         verdict = "agrees" if away <= AGREE[job.dtype] else "DIFFERS"
         memory = "" if asked.dry_run else f"{found['peak'] / 2**30:.1f}"

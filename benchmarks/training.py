@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +74,42 @@ def made_model(job: Job) -> Any:
         job.kind, **job.shape, max_position_embeddings=2048, pad_token_id=0, eos_token_id=2, bos_token_id=None
     )
     return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+
+def useful_flops(job: Job) -> float:
+    """Return the floating-point operations that a token of the job is worth in the mean.
+
+    A multiplication and an addition count two. Forward and both gradients are three products; frozen weights need two.
+    """
+    shape, rows = job.shape, made_rows(job)
+    hidden, layers, width = shape["hidden_size"], shape["num_hidden_layers"], shape["head_dim"]
+    asked, known = shape["num_attention_heads"] * width, shape["num_key_value_heads"] * width
+    maps = [(hidden, asked), (hidden, known), (hidden, known), (asked, hidden)]
+    maps += [(hidden, shape["intermediate_size"])] * 3
+    body = layers * sum(one * other for one, other in maps)
+    adapters = layers * sum(16 * (one + other) for one, other in maps) if job.method == "lora" else 0
+    head = hidden * shape["vocab_size"]
+    passes = 4 if job.method == "lora" else 6
+    tokens = sum(len(ids) for ids, _ in rows)
+    supervised = sum(len(ids) - prompt for ids, prompt in rows)
+    # Scores and their use, half of the square, forward and twice backward.
+    attention = sum(len(ids) ** 2 for ids, _ in rows) * 2 * asked * layers * 3
+    total = passes * (body * tokens + head * supervised) + 6 * adapters * tokens + attention
+    return total / tokens
+
+
+def gemm_peak(dtype: str) -> float:
+    """Return the floating-point operations a CPU-second of a product of 2,048 by 2,048 by 2,048, the median of five."""
+    import torch
+
+    one, other = (torch.ones(2048, 2048, dtype=getattr(torch, dtype)) for _ in range(2))
+    torch.mm(one, other)
+    seconds = []
+    for _ in range(5):
+        began = time.process_time()
+        torch.mm(one, other)
+        seconds.append(time.process_time() - began)
+    return 2 * 2048**3 / statistics.median(seconds)
 
 
 def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str, Any]:
