@@ -102,7 +102,8 @@ class Encoder:
 
     @cached_property
     def _words(self) -> Words:
-        return Words(self._batch)
+        added = self.tokenizer.added_tokens_decoder.values()
+        return Words(self._batch, [token.content for token in added if not token.normalized])
 
     def _place_whole(
         self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]

@@ -9,6 +9,9 @@ that stands between two visible ASCII characters, if
 - the normaliser is none or NFC, which joins nothing across ASCII;
 - no added token holds white space or reaches for that beside it, so none lies across a cut.
 
+It may also be cut on both sides of an added token that is found before the text is normalised: a tokenizer finds those
+first, the leftmost and longest, and reads what is between them apart.
+
 Everything else is read whole.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -24,8 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
-_NO_CUT = re.compile(r" (?![!-~])|(?<![!-~]) ")
-"""A space that a text may not be cut before."""
 _MOST_WORDS = 1_000_000
 PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
@@ -38,23 +39,41 @@ Ints = npt.NDArray[np.integer]
 Place = tuple[Ints, list[int], int]
 
 
+class _Numbers(dict[str, int]):
+    """The number of each key, given when it is first asked for; ``new`` are those that were given lately."""
+
+    def __init__(self) -> None:
+        self.new: list[str] = []
+
+    def __missing__(self, key: str) -> int:
+        self[key] = number = len(self)
+        self.new.append(key)
+        return number
+
+
 class Words:
     """The ids of words, read with ``encode`` (texts -> encodings without added tokens); ``place`` joins them.
+
+    ``apart`` are the added tokens that a text is cut beside.
 
     A word is known by its key, which is cheap to get by ``str.split``: the word without the space that it begins with,
     or with one more where it begins with none.
     """
 
-    def __init__(self, encode: Callable[..., list[Any]]) -> None:
+    def __init__(self, encode: Callable[..., list[Any]], apart: Collection[str]) -> None:
         self.encode = encode
+        longest_first = sorted(apart, key=len, reverse=True)
+        self._apart = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
         self._forget()
 
     def _forget(self) -> None:
-        self.numbers: dict[str, int] = {}
+        self.numbers = _Numbers()
         self.spans: dict[str, list[tuple[int, int]]] = {}
         self._ids = np.empty(0, np.int32)
         # Of each word where its ids begin, how many they are, and how many characters it has.
         self._starts, self._sizes, self._lengths = (np.empty(0, np.int64) for _ in range(3))
+        # 2 for words that a text is cut before anyhow; else 1 for each side of the cut that is visible.
+        self._begins, self._ends = np.empty(0, np.int8), np.empty(0, np.int8)
 
     def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Place | None]:
         """Return of each text its ids, the tokens that its edges lie before, and the number of ids of its first
@@ -62,29 +81,47 @@ class Words:
         """
         if len(self.numbers) > _MOST_WORDS:
             self._forget()
-        cut = [_keys(text) for text in texts]
-        keys = list(chain.from_iterable(cut))
-        self._learn(keys)
-        numbers = np.fromiter(map(self.numbers.__getitem__, keys), np.int64, len(keys))
-        # All texts end to end: which characters and ids each word begins with, and the first word of each text.
+        # All texts end to end: which characters and ids each word begins with.
+        keys, numbers, firsts = self._numbered(texts)
         chars, tokens = _starts(self._lengths[numbers]), _starts(self._sizes[numbers])
-        firsts = _starts([len(own) for own in cut])
         ids = self._read(numbers, tokens)
         asked = [(number, edge) for number, own in enumerate(edges) for edge in own]
         whole = self._before(keys, chars, tokens, asked, firsts)
         begun = self._begun(keys, chars, opens, firsts)
-        self._learn([key for _, key in begun])
+        opened = [self.numbers[key] for _, key in begun]
+        self._learn()
         found: list[Place | None] = []
         each = iter(whole)
-        for own, (first, key), (start, stop) in zip(edges, begun, pairwise(tokens[firsts].tolist()), strict=True):
-            places = [next(each) for _ in own]
-            number, before = self.numbers[key], int(tokens[first])
+        bounds = pairwise(tokens[firsts].tolist())
+        for own, (first, _), number, (start, stop) in zip(edges, begun, opened, bounds, strict=True):
+            places, before = [next(each) for _ in own], int(tokens[first])
             opening = self._ids[self._starts[number] :][: self._sizes[number]]
             is_prefix = np.array_equal(ids[before : min(before + len(opening), stop)], opening)
             is_whole = is_prefix and None not in places
             placed = [place - start for place in places if place is not None]
             found.append((ids[start:stop], placed, before + len(opening) - start) if is_whole else None)
         return found
+
+    def _numbered(self, texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
+        """The keys of all texts' words, their numbers, and the first word of each text."""
+        cut = [self._keys(text) for text in texts]
+        while True:
+            keys, firsts = list(chain.from_iterable(cut)), _starts([len(own) for own in cut])
+            numbers = np.fromiter(map(self.numbers.__getitem__, keys), np.int64, len(keys))
+            self._learn()
+            joined = self._ends[numbers[:-1]] + self._begins[numbers[1:]] < 2
+            if not (odd := np.unique(np.searchsorted(firsts, np.flatnonzero(joined), side="right") - 1)).size:
+                return keys, numbers, firsts
+            for text in odd.tolist():
+                cut[text] = self._keys(texts[text], _CUT.split)
+
+    def _keys(self, text: str, cut: Callable[[str], list[str]] | None = None) -> list[str]:
+        """The keys of a text's words; without ``cut`` it may be cut before each of its spaces."""
+        keys: list[str] = []
+        for part in self._apart.split(text):
+            first, *rest = cut(part) if cut else part.split(" ")
+            keys += (" " + first, *map(_key, rest)) if cut else (" " + first, *rest)
+        return keys
 
     def _read(self, numbers: Ints, tokens: Ints) -> Ints:
         """The ids of words end to end, whose own begin at ``tokens`` of them."""
@@ -120,32 +157,26 @@ class Words:
             found.append((home - 1, _key(_word(keys[home - 1]) + rest)) if has_more else (home, _key(rest)))
         return found
 
-    def _learn(self, keys: Iterable[str]) -> None:
-        new = list(set(keys) - self.numbers.keys())
-        if not new:
+    def _learn(self) -> None:
+        """Read the words that were numbered since the last time."""
+        if not (new := self.numbers.new):
             return
         words = [_word(key) for key in new]
         each = [encoding.ids for encoding in self.encode(words, has_offsets=False)]
-        self.numbers.update(zip(new, range(len(self.numbers), len(self.numbers) + len(new)), strict=True))
         starts = _starts([len(ids) for ids in each])
         self._starts = np.append(self._starts, starts[:-1] + len(self._ids))
         self._sizes = np.append(self._sizes, np.diff(starts))
         self._lengths = np.append(self._lengths, [len(word) for word in words])
+        begins = [2 if key[:1] == " " else int("!" <= key[:1] <= "~") for key in new]
+        self._begins = np.append(self._begins, np.array(begins, np.int8))
+        self._ends = np.append(self._ends, np.array(["!" <= word[-1:] <= "~" for word in words], np.int8))
         self._ids = np.append(self._ids, np.fromiter(chain.from_iterable(each), np.int32, starts[-1]))
+        self.numbers.new = []
 
     def _learn_spans(self, keys: Iterable[str]) -> None:
         new = list(set(keys) - self.spans.keys())
         for key, encoding in zip(new, self.encode([_word(key) for key in new], has_offsets=True), strict=True):
             self.spans[key] = encoding.offsets
-
-
-def _keys(text: str) -> list[str]:
-    """The keys of a text's words."""
-    if _NO_CUT.search(text):
-        return [_key(word) for word in _CUT.split(text)]
-    keys = text.split(" ")
-    keys[0] = " " + keys[0]
-    return keys
 
 
 def _key(word: str) -> str:
