@@ -221,6 +221,8 @@ def collate(
     # torch is slow to import, and plans and previews do without.
     import torch
 
+    from train.compute import pack, to_device
+
     lengths = np.array([len(example.ids) for example in examples])
     width = int(lengths.max())
     begins = np.cumsum(lengths) - lengths if is_packed else np.arange(len(examples)) * width
@@ -233,17 +235,12 @@ def collate(
     owners = np.repeat(np.arange(len(examples)), [len(places) for places in trained])
 
     def put(array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        # From pinned memory the copy runs beside the computation, which a step ahead of it is still busy with.
-        is_cuda = torch.device(device).type == "cuda"
-        return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
+        return to_device(torch.from_numpy(array), device)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
     weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
     if not is_packed:
         return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
-    from train.compute import pack
-
     if tail := total - int(lengths.sum()):
         lengths, begins = np.append(lengths, tail), np.append(begins, total - tail)
     positions = np.arange(total) - np.repeat(begins, lengths)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from train.batch import Batch, by_length
-from train.compute import can_continue, pack
+from train.compute import can_continue, evaluating, pack
 from train.data import Row
 from train.errors import TrainError
-from train.loss import nll_per_example, supervised_loss
+from train.loss import batch_nlls, nll_per_example
 from train.render import Example, Renderer, RowFault
 
 
@@ -59,22 +59,14 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
     if not can_continue(model):
         return _one_by_one(model, questions, batch_tokens)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     found: dict[int, list[float]] = {}
-    try:
-        with torch.no_grad():
-            for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
-                chosen = [questions[place] for place in group]
-                batch = _branched(chosen, device)
-                _, nll = supervised_loss(model, batch)
-                num_options = sum(len(question.options) for question in chosen)
-                sums = torch.zeros(num_options, dtype=torch.float64, device=device)
-                each = iter(sums.index_add_(0, batch.owners, nll.double()).tolist())
-                for place, question in zip(group, chosen, strict=True):
-                    found[place] = [next(each) for _ in question.options]
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
+            chosen = [questions[place] for place in group]
+            num_options = sum(len(question.options) for question in chosen)
+            each = iter(batch_nlls(model, _branched(chosen, device), num_options))
+            for place, question in zip(group, chosen, strict=True):
+                found[place] = [next(each) for _ in question.options]
     return [found[place] for place in range(len(questions))]
 
 

@@ -15,12 +15,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import functional
 
 from train.compute.branches import branch_blocks
+from train.compute.tensors import to_device, working_dtype
+from train.compute.wrapped import evaluating, inner_of
+
+if TYPE_CHECKING:
+    from train.compute.past import KeyValues
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
@@ -46,21 +51,9 @@ class Packed:
         return max(self.lengths)
 
 
-class Past(Protocol):
-    """What rows have read so far, a layer at a time."""
-
-    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Take the keys and values [K, N, D] of a packed row."""
-
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
-    ) -> torch.Tensor:
-        """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
-
-
 class _Reading(NamedTuple):
     packed: Packed | None
-    past: Past | None
+    past: KeyValues | None
 
 
 _NOTHING = _Reading(None, None)
@@ -70,13 +63,11 @@ _reading: ContextVar[_Reading] = ContextVar("reading", default=_NOTHING)
 def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
     """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
     starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    is_cuda = torch.device(device).type == "cuda"
-    where = (starts.pin_memory() if is_cuda else starts).to(device, non_blocking=True)
-    return Packed(tuple(lengths), where, tuple(map(tuple, branches)))
+    return Packed(tuple(lengths), to_device(starts, device), tuple(map(tuple, branches)))
 
 
 @contextmanager
-def packing(packed: Packed | None, past: Past | None = None) -> Iterator[None]:
+def packing(packed: Packed | None, past: KeyValues | None = None) -> Iterator[None]:
     """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
 
     ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
@@ -99,7 +90,7 @@ def can_pack(model: Any) -> bool:
 
     Where it does, the model uses this attention from now on; else it stays as it was. Adapters change nothing about it.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     if "_can_pack" not in vars(inner):
         inner._can_pack = _try(inner)
     return bool(inner._can_pack)
@@ -113,11 +104,9 @@ def _try(model: Any) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(40, device=device)[None] * 7919 % min(config.vocab_size, 1000)
     lengths = (13, 20, 7)
-    was_training = model.training
-    model.eval()
     try:
         model.set_attn_implementation(NAME)
-        with torch.no_grad():
+        with evaluating(model):
             alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
             positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
             with packing(pack(lengths, device)):
@@ -126,8 +115,6 @@ def _try(model: Any) -> bool:
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         # A model that takes no positions, or attends in a way of its own.
         is_same = False
-    finally:
-        model.train(was_training)
     if not is_same:
         model.set_attn_implementation(before)
     return is_same
@@ -183,8 +170,7 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
 ) -> torch.Tensor:
     """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D]."""
-    kind = query.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    kind, dtype = query.device.type, working_dtype(query)
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     is_windowed = window is not None and window < packed.longest
     with torch.autocast(kind, enabled=False):
@@ -299,7 +285,9 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
         for start in range(begin, begin + trunk, QUERIES):
             first = begin if window is None else max(begin, start - window + 1)
             stop = min(start + QUERIES, begin + trunk)
-            found.append((first, start, stop, _hidden(stop - start, stop - first, window)))
+            num = stop - start
+            hidden = _later(num) if window is None else _out_of_reach(num, stop - first, window)
+            found.append((first, start, stop, hidden))
         for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
             found.append((begin, begin + start, begin + stop, hidden))
         begin += length
@@ -307,10 +295,10 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
 
 
 @lru_cache(maxsize=QUERIES * 2)
-def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
-    """Return which keys the queries of a block may not see: without a window [num, num], of its last keys alone."""
-    if window is None:
-        return _later(num)
+def _out_of_reach(num: int, reach: int, window: int) -> torch.Tensor:
+    """Return which of its ``reach`` keys each of a block's ``num`` queries may not see: later ones, and those too far
+    back.
+    """
     query = torch.arange(reach - num, reach)[:, None]
     key = torch.arange(reach)[None]
     return (key > query) | (key <= query - window)
@@ -324,4 +312,5 @@ def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor
 
 @lru_cache(maxsize=QUERIES)
 def _later(num: int) -> torch.Tensor:
+    """Return which of its last ``num`` keys each of a block's ``num`` queries may not see."""
     return torch.ones(num, num, dtype=torch.bool).triu(1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute import KeyValues, can_continue, pack, packing, reading_only
+from train.compute import KeyValues, can_continue, pack, packing, reading_only, working_dtype
 from train.generate.answers import Answers
 from train.loss import decoder_of, has_plain_head
 from train.model import head_weight
@@ -64,8 +64,7 @@ class _Head:
         head = model.get_output_embeddings()
         weight, bias = head_weight(head), getattr(head, "bias", None)
         self._device = weight.device.type
-        is_cast = torch.is_autocast_enabled(self._device)
-        self._dtype = torch.get_autocast_dtype(self._device) if is_cast else weight.dtype
+        self._dtype = working_dtype(weight)
         self._weight = weight.to(self._dtype)
         self._bias = None if bias is None else bias.to(self._dtype)
 

@@ -13,7 +13,7 @@ from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
 from train.choices import questions
-from train.compute import can_pack, checkpoint_activations
+from train.compute import can_pack, checkpoint_activations, memory_limit
 from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
@@ -107,8 +107,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     device = next(model.parameters()).device
     threads = pick_threads(recipe, num_parameters, ranks.local_world)
     dtype = pick_dtype(recipe, device, num_parameters)
-    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=_memory(device),
-                   ranks=ranks)  # fmt: skip
+    memory = memory_limit(device) if device.type == "cuda" else None
+    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, ranks=ranks)
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
     if recipe.micro_batch_tokens == "auto":
@@ -276,9 +276,3 @@ def _facts(
         "device": device.type,
         "versions": versions(),
     }
-
-
-def _memory(device: torch.device) -> int | None:
-    import torch
-
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
