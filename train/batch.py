@@ -49,15 +49,13 @@ class Step:
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
-    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a
-    row end to end begin.
+    id, its example and, unless all are 1, its weight. ``packed`` tells how the examples of a row end to end lie.
     """
 
     ids: torch.Tensor
     rows: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
-    positions: torch.Tensor | None = None
     packed: Packed | None = None
     weights: torch.Tensor | None = None
 
@@ -241,11 +239,9 @@ def collate(
     weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
     if not is_packed:
         return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
-    if tail := total - int(lengths.sum()):
-        lengths, begins = np.append(lengths, tail), np.append(begins, total - tail)
-    positions = np.arange(total) - np.repeat(begins, lengths)
-    packed = pack(lengths.tolist(), device)
-    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=packed, weights=weights)
+    tail = total - int(lengths.sum())
+    packed = pack([*lengths.tolist(), tail] if tail else lengths.tolist(), device)
+    return Batch(put(ids[None]), *parts, packed=packed, weights=weights)
 
 
 def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:

@@ -77,18 +77,14 @@ def _num_tokens(question: Question) -> int:
 def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
     """Lay out the questions end to end, each followed by its options without their last tokens, which predict none."""
     ids: list[int] = []
-    positions: list[int] = []
     rows: list[int] = []
     for question in questions:
-        length = len(question.prompt)
-        last = len(ids) + length - 1
         ids += question.prompt
-        positions += range(length)
+        last = len(ids) - 1
         for option in question.options:
             # The first token of each is predicted by the same place, the last of the prompt.
             rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
             ids += option[:-1]
-            positions += range(length, length + len(option) - 1)
     options = [option for question in questions for option in question.options]
 
     def put(values: Any) -> torch.Tensor:
@@ -99,7 +95,6 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
         rows=put(rows),
         targets=put([token for option in options for token in option]),
         owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
-        positions=put([positions]),
         packed=pack(
             [_num_tokens(question) for question in questions],
             device,

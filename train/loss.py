@@ -155,7 +155,7 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
     """
     inner = inner_of(model)
-    placed = {} if batch.positions is None else {"position_ids": batch.positions}
+    placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
     if has_plain_head(model):
         decoder = decoder_of(inner)
         with packing(batch.packed), reading_only(decoder, batch.rows):

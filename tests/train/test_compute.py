@@ -123,7 +123,7 @@ def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None
     assert torch.allclose(torch.cat(alone), together, atol=1e-5)
     batch = collate(examples, is_packed=True)
     with packing(pack([batch.ids.shape[1]])):
-        mixed = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False).logits[0, batch.rows]
+        mixed = model(input_ids=batch.ids, position_ids=batch.packed.positions, use_cache=False).logits[0, batch.rows]
     nll = functional.cross_entropy(mixed, batch.targets, reduction="none")
     assert not torch.allclose(nll, together, atol=1e-2), "as one example they would"
 

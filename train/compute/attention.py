@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -35,7 +36,8 @@ QUERIES = 128
 
 @dataclass(frozen=True)
 class Packed:
-    """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device).
+    """How long the examples of a row are, in its order; on its device, where each begins ([number + 1], int32) and the
+    position of each token in its own example ([1, N]).
 
     ``branches`` are, for each example, the lengths of the texts that its last tokens are: each goes on from what stands
     before all of them, and sees none of the others.
@@ -43,6 +45,7 @@ class Packed:
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
+    positions: torch.Tensor
     branches: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -62,8 +65,24 @@ _reading: ContextVar[_Reading] = ContextVar("reading", default=_NOTHING)
 
 def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
     """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
-    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    return Packed(tuple(lengths), to_device(starts, device), tuple(map(tuple, branches)))
+    sizes = np.asarray(lengths, dtype=np.int64)
+    starts = np.concatenate([[0], sizes.cumsum()])
+    positions = _branched(lengths, branches) if branches else np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
+    return Packed(
+        tuple(lengths),
+        to_device(torch.from_numpy(starts.astype(np.int32)), device),
+        to_device(torch.from_numpy(positions)[None], device),
+        tuple(map(tuple, branches)),
+    )
+
+
+def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.ndarray:
+    """Positions of examples whose branches each go on from what stands before all of them."""
+    counted = []
+    for length, parts in zip(lengths, branches, strict=True):
+        trunk = length - sum(parts)
+        counted += [np.arange(trunk), *(np.arange(trunk, trunk + part) for part in parts)]
+    return np.concatenate(counted)
 
 
 @contextmanager
@@ -108,9 +127,9 @@ def _try(model: Any) -> bool:
         model.set_attn_implementation(NAME)
         with evaluating(model):
             alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
-            positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-            with packing(pack(lengths, device)):
-                together = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+            packed = pack(lengths, device)
+            with packing(packed):
+                together = model(input_ids=ids, position_ids=packed.positions, use_cache=False).logits
         is_same = are_close(alone, together)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         # A model that takes no positions, or attends in a way of its own.

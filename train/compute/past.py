@@ -177,8 +177,9 @@ def _read(model: Any, texts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Read all of each text but two tokens, then those one by one, and return the last logits [B, V]."""
     starts = [text[:-2] for text in texts]
     past = KeyValues([len(text) for text in starts], [24] * len(starts), texts[0].device)
-    with packing(pack(past.lengths, past.device), past):
-        model(input_ids=torch.cat(starts)[None], position_ids=_counted(starts), use_cache=False)
+    packed = pack(past.lengths, past.device)
+    with packing(packed, past):
+        model(input_ids=torch.cat(starts)[None], position_ids=packed.positions, use_cache=False)
     logits = torch.empty(0)
     for step in (-2, -1):
         ids = torch.stack([text[step] for text in texts])[:, None]
@@ -194,11 +195,7 @@ def _parts(ids: torch.Tensor) -> list[torch.Tensor]:
 
 def _branched(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Read twelve tokens with two branches of two and three, and return the last two logits of each."""
-    positions = torch.tensor([*range(12), 12, 13, 12, 13, 14], device=ids.device)[None]
-    with packing(pack([17], ids.device, [(2, 3)])):
-        logits: torch.Tensor = model(input_ids=ids[None, :17], position_ids=positions, use_cache=False).logits[0]
+    packed = pack([17], ids.device, [(2, 3)])
+    with packing(packed):
+        logits: torch.Tensor = model(input_ids=ids[None, :17], position_ids=packed.positions, use_cache=False).logits[0]
     return logits[[12, 13, 15, 16]]
-
-
-def _counted(texts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([torch.arange(len(text), device=text.device) for text in texts])[None]

@@ -36,11 +36,10 @@ def decode(
     answers = Answers(limits, stop_ids)
     past = KeyValues(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
     ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
-    ends = np.cumsum(lengths)
-    last = torch.from_numpy(ends - 1).to(device)
-    positions = torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)).to(device)
-    with packing(pack(lengths, device), past), reading_only(decoder, last):
-        hidden = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False).last_hidden_state[0]
+    packed = pack(lengths, device)
+    last = packed.starts[1:].long() - 1
+    with packing(packed, past), reading_only(decoder, last):
+        hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
     hidden = hidden[last]
     while True:
         tokens = head.likeliest(hidden)
