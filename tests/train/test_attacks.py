@@ -422,13 +422,13 @@ def test_damaged_files_of_a_run_have_a_reason(raw: bytes, tmp_path: Path) -> Non
 
 def test_what_cannot_be_evaluated_is_known_before_the_training(bases: Callable[..., Path], tmp_path: Path) -> None:
     rows = {"train": some_rows(4, prefix="t")}
-    recipe = load_recipe(None, ["device=cpu"], {"base": str(bases())})
+    recipe = load_recipe(None, ["device=cpu"], str(bases()))
     with pytest.raises(TrainError) as caught:
         prepare(write_dataset(tmp_path / "v1", rows), recipe)
     assert caught.value.code == "E937 nothing-to-report"
     dataset = write_dataset(tmp_path / "v2", rows | {"test": some_rows(2, prefix="x")})
     (tmp_path / "general.txt").write_text("one\n\nand <|im_end|> two", encoding="utf-8")
-    recipe = load_recipe(None, ["device=cpu", "eval.general=general.txt"], {"base": str(bases())})
+    recipe = load_recipe(None, ["device=cpu", "eval.general=general.txt"], str(bases()))
     with pytest.raises(TrainError, match="general-0002-1") as caught:
         prepare(dataset, recipe, folder=tmp_path)
     assert caught.value.code == "E924 control-token-in-data"
