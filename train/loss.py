@@ -175,12 +175,17 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 def has_plain_head(model: Any) -> bool:
     """True where logits = hidden @ weight.T + bias, seen by trying: soft caps, scales and adapted heads are not.
 
-    The answer is kept on the model, since its architecture does not change.
+    The answer is kept on the model, since its architecture does not change; see `try_head`.
     """
+    try_head(model)
+    return bool(model._has_plain_head)
+
+
+def try_head(model: Any) -> None:
+    """Find out what `has_plain_head` says of ``model`` from now on: while it is whole, and nothing disturbs it."""
     # Not getattr: peft passes that on to the base, whose head may be plain where an adapted one is not.
     if "_has_plain_head" not in vars(model):
         model._has_plain_head = _is_plain(model)
-    return bool(model._has_plain_head)
 
 
 def _is_plain(model: Any) -> bool:

@@ -15,7 +15,7 @@ from train.checkpoint import open_checkpoint
 from train.compute import can_pack
 from train.loop import fit, trained_tensors
 from train.loop.noise import noisy_embeddings
-from train.loss import has_plain_head, nll_per_example, supervised_loss
+from train.loss import has_plain_head, nll_per_example, supervised_loss, try_head
 from train.model import add_lora
 from train.predictions import ValidationScore
 from train.recipe import effective
@@ -82,6 +82,7 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
 
         changed = recipe.model_copy(update={"neftune": alpha})
         result = fit(model, EXAMPLES, changed, tmp_path / name, validate=validate, **options)
+        assert has_plain_head(model), "what a model can do is judged without noise"
         return model, scored, [result.loss]
 
     noisy, scores, loss = run("whole", 5.0)
@@ -103,8 +104,8 @@ def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:
     model = make_model()
     assert can_pack(model)
     batch = collate(EXAMPLES[:5], is_packed=True)
+    try_head(model)
     torch.manual_seed(0)
     with noisy_embeddings(model, LENGTHS, 5.0):
         noisy, _ = supervised_loss(model, batch)
-    assert has_plain_head(model), "what a model can do is judged without noise"
     assert noisy.item() != supervised_loss(model, batch)[0].item()

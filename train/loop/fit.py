@@ -27,7 +27,7 @@ from train.loop.guard import Guard
 from train.loop.noise import noisy_embeddings
 from train.loop.results import FitResult, State
 from train.loop.signals import GracefulStop
-from train.loss import has_plain_head, supervised_loss
+from train.loss import supervised_loss, try_head
 from train.model import computing
 from train.predictions import ValidationScore
 from train.ranks import ALONE, Ranks, Way, attention_share, seed_stream, spread
@@ -131,8 +131,8 @@ class _Run:
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
         self.ranks, self.attention = ranks, attention_share(model)
         with computing(device, dtype):
-            # Seen by trying, for which the model must be whole.
-            has_plain_head(model)
+            # Before the model is cut into shards, and without the noise of training.
+            try_head(model)
         self.spread = spread(model, way, ranks, dtype=dtype)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
