@@ -61,14 +61,15 @@ class Batch:
 
 
 class Steps:
-    """All optimizer steps of a run over ``examples``; ``len()`` is their number, ``[n]`` the n-th from 0.
+    """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
+    from 0.
 
     ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
     """
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
-        self.recipe, self.is_packed = recipe, is_packed
+        self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
         if isinstance(examples, Examples):
             self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import make_model, make_tokenizer, some_rows, steps_of
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
@@ -214,7 +214,7 @@ def test_a_compiled_run_is_the_plain_one(
             recipe = Recipe(method="full", compile=is_on, max_steps=3, batch_size=4, micro_batch_tokens=128)
             model = make_model("llama").requires_grad_(True)
             (tmp_path / str(is_on)).mkdir()
-            losses.append(fit(model, examples, recipe, tmp_path / str(is_on)).loss)
+            losses.append(fit(model, steps_of(model, examples, recipe), tmp_path / str(is_on)).loss)
     finally:
         torch.compiler.set_stance("default")
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
 from train.batch import collate
 from train.checkpoint import open_checkpoint
@@ -81,7 +81,7 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
             return ValidationScore(None, twice[0])
 
         changed = recipe.model_copy(update={"neftune": alpha})
-        result = fit(model, EXAMPLES, changed, tmp_path / name, validate=validate, **options)
+        result = fit(model, steps_of(model, EXAMPLES, changed), tmp_path / name, validate=validate, **options)
         assert has_plain_head(model), "what a model can do is judged without noise"
         return model, scored, [result.loss]
 
@@ -97,7 +97,8 @@ def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkey
     # As if compiled: what counts is that rows are rounded up, by an example more than the step has.
     monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
     recipe = effective({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
-    assert fit(make_model(), EXAMPLES, recipe, tmp_path).step == 2
+    model = make_model()
+    assert fit(model, steps_of(model, EXAMPLES, recipe), tmp_path).step == 2
 
 
 def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:

@@ -14,7 +14,11 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from train.batch import Steps
+from train.compute import can_pack
 from train.data import Row
+from train.recipe import Recipe
+from train.render import Example
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
@@ -166,6 +170,11 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
     } | manifest
     (folder / "manifest.json").write_text(json.dumps(value), encoding="utf-8")
     return folder
+
+
+def steps_of(model: Any, examples: Sequence[Example], recipe: Recipe) -> Steps:
+    """The steps that a run makes of examples for ``model``."""
+    return Steps(examples, recipe, is_packed=can_pack(model))
 
 
 def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:

@@ -171,7 +171,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "recipe": prepared.recipe.model_dump(mode="json"),
         "recipe_folder": str((prepared.folder or Path()).resolve()),
         "objective": prepared.objective,
-        "examples": sum(not example.is_replay for example in prepared.examples),
+        "examples": sum(not example.is_replay for example in prepared.steps.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),
@@ -200,7 +200,7 @@ def _fitted(
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
-            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+            model, prepared.steps, run, validate=_validation(model, prepared), facts=prepared.facts,
             resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=prepared.ranks, way=prepared.way,
             hand_on=trackers.hand_on, base=base,
         )  # fmt: skip

@@ -52,7 +52,6 @@ class Prepared:
     model: Any
     tokenizer: Any
     renderer: Renderer
-    examples: Sequence[Example]
     steps: Steps
     base_path: Path
     device: torch.device
@@ -128,8 +127,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
     ranks.must_agree(facts)
     return Prepared(
-        dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
-        facts, folder, ranks, way,
+        dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
+        folder, ranks, way,
     )  # fmt: skip
 
 
@@ -183,9 +182,7 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    if needs_checkpointing(
-        model, prepared.steps, recipe, prepared.device, prepared.dtype, shards=prepared.shards
-    ):  # fmt: skip
+    if needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards):
         if recipe.checkpointing == "auto":
             say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
         checkpoint_activations(model)
