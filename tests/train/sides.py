@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from train.predictions import Scored
-from train.report import (
-    Report,
-    Run,
-    build_report,
-)
+from train.report import Report, Run, build_report
 
 
 def sides_of(

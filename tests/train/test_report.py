@@ -15,14 +15,7 @@ from sides import joined, report_of, sides_of
 from train.cli import cli
 from train.errors import Exit, TrainError
 from train.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
-from train.report import (
-    EvalPoint,
-    Report,
-    read_curve,
-    read_report,
-    table,
-    write_report,
-)
+from train.report import EvalPoint, Report, read_curve, read_report, table, write_report
 
 
 def test_the_numbers_are_those_of_the_records() -> None:

@@ -12,16 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sides import joined, report_of, sides_of
 
-from train.report import (
-    Curve,
-    EvalPoint,
-    Run,
-    StepPoint,
-    build_report,
-    read_report,
-    table,
-    write_report,
-)
+from train.report import Curve, EvalPoint, Run, StepPoint, build_report, read_report, table, write_report
 from train.report.write import html, markdown
 from train.say import visible
 
@@ -46,8 +37,6 @@ HOSTILE = [
     "",
     " ",
 ]
-
-
 KNOWN_TAGS = {
     "html",
     "head",
