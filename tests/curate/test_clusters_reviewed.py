@@ -63,6 +63,9 @@ def test_texts_that_go_round_in_circles_take_no_time():
     assert time.process_time() - started < 1
 
 
+# --- going through them
+
+
 def reviewing(workspace, by="ana"):
     clusters = find_clusters(workspace)
     return Review(clusters, read_staged(workspace.root, by, clusters)[0])
@@ -141,6 +144,9 @@ def test_a_review_resumes_where_it_stood(make_workspace):
     assert (again.kind, again.cluster.name) == (review.kind, review.cluster.name)
     empty = reviewing(make_workspace([FAMILY[-1]], name="other")).resumed(review)
     assert empty.cluster is None
+
+
+# --- the command
 
 
 def run(*arguments):

@@ -68,6 +68,8 @@ def test_one_fold_at_a_time(tmp_path, monkeypatch):
     (tmp_path / compact.CLAIM).unlink()
 
 
+# Worlds: people decide, each on what they happen to have seen, and now and then somebody folds.
+
 ADDS = {"n1": {"id": "n1", "instruction": "x", "output": "y"}, "n2": {"instruction": "p", "output": "q"}}
 VALUES = st.sampled_from(["x", "y", "é"])
 

@@ -19,6 +19,9 @@ from curate.workshop.drafts import Draft, Drafts, changes, rebased, safe_name
 LINES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([1, 1.0, True, "x", "y", [1], {"a": None}]))
 
 
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "name",
     ["../../etc/passwd", "", ".", "..", "a/b", "a\0b", "CON", "x" * 600, "é", "\x1b[2J", "A", " a", "~", "\ud800"],
@@ -38,6 +41,9 @@ def test_plain_ids_name_their_file() -> None:
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_different_names_have_different_files(one: str, other: str) -> None:
     assert (safe_name(one) == safe_name(other)) == (one == other)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_draft_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -111,6 +117,9 @@ def test_a_kill_leaves_the_old_draft_or_the_new_one(tmp_path: Path) -> None:
         assert found is not None
         assert found.line["n"] >= last
         assert len(found.line["text"]) == 50_000
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------
 
 
 def test_changes_are_told_by_top_level_key() -> None:

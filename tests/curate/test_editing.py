@@ -40,6 +40,9 @@ def record_in(root: Path, name: str) -> dict[str, Any]:
     return dict(next(state.record.data for state in open_workspace(root).states() if state.record.id == name))
 
 
+# -- a record under edit ----------------------------------------------------------------------------------------------
+
+
 def test_an_edit_is_one_decision_on_the_keys_that_changed(make_workspace: Any, hold: Any) -> None:
     workspace = make_workspace()
     edit = open_edit(hold(workspace), "r003")
@@ -269,6 +272,9 @@ def test_a_draft_that_cannot_be_written_is_an_error(make_workspace: Any, hold: A
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(CurateError, match="No space left"):
         edit.keep()
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

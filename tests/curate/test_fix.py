@@ -23,6 +23,9 @@ CHAT = load_shape("chat")
 DOMAIN = load_shape("domain")
 
 
+# --- the shelf -------------------------------------------------------------------------------------------------------
+
+
 def test_the_shelf_holds_safe_fixes_before_others() -> None:
     assert [(fix.name, fix.is_safe) for fix in discover()] == [
         ("mojibake", True), ("nfc", True), ("trim", True),
@@ -91,6 +94,8 @@ def _damaged(text: str) -> set[str]:
             continue
     return found
 
+
+# --- bytes and lines -------------------------------------------------------------------------------------------------
 
 MESSY = (
     b'\xef\xbb\xbf{"instruction":"One.",  "output":"1"}\r\n'
@@ -171,6 +176,9 @@ def test_a_file_that_is_not_lines_of_text_stays(tmp_path: Path) -> None:
 def test_a_line_too_long_to_read_passes_through(tmp_path: Path) -> None:
     long = b'{"instruction": "' + b"x" * (16 * 1024 * 1024) + b' ", "output": "y "}\n'
     assert fixed(tmp_path, line("1 ") + long + line("2 ")) == line("1") + long + line("2")
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
 def test_texts_of_every_shape_are_fixed_and_names_are_not(tmp_path: Path) -> None:

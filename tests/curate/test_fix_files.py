@@ -19,6 +19,8 @@ from curate.door.splice import respelled, strings
 from curate.fix import fix_file
 from curate.record import CurateError
 
+# --- properties ------------------------------------------------------------------------------------------------------
+
 ODD = st.text(
     st.sampled_from(
         list(' \t\n\r"\\/abZ0\u00a0\u0301\u0308é\u200b\u202e\x1b\x07\x9b[31m☕😀Ã©â€™\u1112\u1161\ufb01\ufeff')
@@ -116,6 +118,9 @@ def _parsed(raw: bytes) -> Any:
         return None
 
 
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
 def test_a_file_without_work_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(line("1"))
@@ -156,6 +161,9 @@ def test_what_somebody_appends_meanwhile_is_not_lost(tmp_path: Path) -> None:
         Rewrite(path, mend).write()
     assert path.read_bytes() == line("1") + line("2") + line("3")
     assert [left.name for left in tmp_path.iterdir()] == ["data.jsonl"]
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
 
 
 def test_diff_shows_what_cannot_be_seen_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,9 @@ from curate.workspace.publish import export_dataset, plan
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
 
 
+# --- preview
+
+
 def test_a_preview_is_what_an_export_plans(make_workspace):
     workspace = make_workspace()
     seen = seen_of(workspace)
@@ -58,6 +61,9 @@ def test_without_a_seed_there_is_no_preview(make_workspace):
         preview(basis, basis.workspace.settings.split)
     assert caught.value.code == "E909 no-seed"
     assert preview(basis, SplitSettings(seed=3)).totals["train"] > 30
+
+
+# --- leaks
 
 
 def leaking(make_workspace):
@@ -107,6 +113,9 @@ def test_what_a_dataset_holds_is_not_moved(make_workspace):
     assert caught.value.code == "E916 unknown-record"
     with pytest.raises(CurateError):
         seen_of(workspace, {"nobody": "drop"})
+
+
+# --- trying settings out
 
 
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 2), st.integers(-120, 120))
@@ -176,6 +185,9 @@ def test_a_frozen_test_set_is_seen_by_a_trial(make_workspace):
     after = division.with_golden()
     after.change(ratios=(0.0, 0.0, 1.0))
     assert tried(after).seen.golden_change.added == []
+
+
+# --- writing it down
 
 
 TOML = """\

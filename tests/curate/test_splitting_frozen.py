@@ -17,6 +17,8 @@ from curate.workspace import open_workspace
 from curate.workspace.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
 from curate.workspace.publish import export_dataset, plan
 
+# --- the frozen test set
+
 
 def frozen(make_workspace):
     workspace = make_workspace(settings=EASY)
