@@ -128,3 +128,9 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
 def make_report() -> Callable[..., dict[str, Any]]:
     """Return the function that makes a report."""
     return report_of
+
+
+@pytest.fixture
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in ``tmp_path``, as commands that write beside them do."""
+    monkeypatch.chdir(tmp_path)
