@@ -100,16 +100,10 @@ def plant(root, *events, name="eve/forged.log"):
     return path
 
 
-# A journal that cannot be read, or not all of it.
-
-
 def newer(path):
     payload = b'{"v":99}'
     with path.open("ab") as file:
         file.write(b"%08x %b\n" % (zlib.crc32(payload), payload))
-
-
-# Forged journals.
 
 
 def states(workshop):

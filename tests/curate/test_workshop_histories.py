@@ -177,6 +177,9 @@ def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(roo
     assert time.process_time() - began < 4
 
 
+# Forged journals.
+
+
 def check_forged(root, events, seed=0):
     """The forged journal is read to its end, the same in any order and by all who look."""
     mixed = events[:]

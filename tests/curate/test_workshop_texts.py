@@ -160,6 +160,9 @@ def test_records_without_an_id_and_repeated_ones(tmp_path):
     assert fresh(root) == seen
 
 
+# A journal that cannot be read, or not all of it.
+
+
 def test_a_newer_event_hides_nothing_else_and_is_told_once(root):
     with opened(root) as workshop, opened(root, "bo") as bo, opened(root, "zoe") as zoe:
         heard = []
