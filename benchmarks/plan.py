@@ -75,11 +75,11 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     ]  # fmt: skip
     steps = Steps(examples, recipe, is_packed=can_pack(model))
     given: dict[str, Any] = {"device": torch.device("cpu"), "dtype": dtype, "threads": 1}
-    computed = make_plan(model, examples, steps, recipe, **given)
-    corrected = make_plan(model, examples, steps, recipe, is_measured=True, **given)
+    computed = make_plan(model, steps, **given)
+    corrected = make_plan(model, steps, is_measured=True, **given)
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(given["device"])
-        result = fit(model, examples, recipe, Path(folder), dtype=dtype)
+        result = fit(model, steps, Path(folder), dtype=dtype)
         grown = meter.grown() + corrected.memory.weights
     told = accuracy(corrected.values(), seconds=result.step_seconds, peak_bytes=grown)
     return told | {"computed": computed.peak_bytes / grown - 1, "overhead": corrected.memory.overhead}

@@ -119,7 +119,8 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     """
     import torch
 
-    from train.compute import quicken
+    from train.batch import Steps
+    from train.compute import can_pack, quicken
     from train.loop import fit
     from train.model import add_lora
     from train.predictions import ValidationScore
@@ -150,7 +151,8 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         return ValidationScore(None, float(step))
 
     with tempfile.TemporaryDirectory() as name:
-        fit(tuned, examples, recipe, Path(name), validate=look, device=device, dtype=precision)
+        planned = Steps(examples, recipe, is_packed=can_pack(tuned))
+        fit(tuned, planned, Path(name), validate=look, device=device, dtype=precision)
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}
     # After the first look a checkpoint is written, which is no part of a step.

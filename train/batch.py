@@ -49,28 +49,27 @@ class Step:
 @dataclass(frozen=True)
 class Batch:
     """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
-    id, its example and, unless all are 1, its weight. ``packed`` and ``positions`` [1, N] tell where the examples of a
-    row end to end begin.
+    id, its example and, unless all are 1, its weight. ``packed`` tells how the examples of a row end to end lie.
     """
 
     ids: torch.Tensor
     rows: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
-    positions: torch.Tensor | None = None
     packed: Packed | None = None
     weights: torch.Tensor | None = None
 
 
 class Steps:
-    """All optimizer steps of a run over ``examples``; ``len()`` is their number, ``[n]`` the n-th from 0.
+    """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
+    from 0.
 
     ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
     """
 
     def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
         assert examples, "a run needs at least one example"
-        self.recipe, self.is_packed = recipe, is_packed
+        self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
         if isinstance(examples, Examples):
             self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
         else:
@@ -221,6 +220,8 @@ def collate(
     # torch is slow to import, and plans and previews do without.
     import torch
 
+    from train.compute import pack, to_device
+
     lengths = np.array([len(example.ids) for example in examples])
     width = int(lengths.max())
     begins = np.cumsum(lengths) - lengths if is_packed else np.arange(len(examples)) * width
@@ -233,22 +234,15 @@ def collate(
     owners = np.repeat(np.arange(len(examples)), [len(places) for places in trained])
 
     def put(array: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
-        # From pinned memory the copy runs beside the computation, which a step ahead of it is still busy with.
-        is_cuda = torch.device(device).type == "cuda"
-        return (tensor.pin_memory() if is_cuda else tensor).to(device, non_blocking=True)
+        return to_device(torch.from_numpy(array), device)
 
     parts = (put(targets - 1), put(ids[targets]), put(owners))
     weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
     if not is_packed:
         return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
-    from train.compute import pack
-
-    if tail := total - int(lengths.sum()):
-        lengths, begins = np.append(lengths, tail), np.append(begins, total - tail)
-    positions = np.arange(total) - np.repeat(begins, lengths)
-    packed = pack(lengths.tolist(), device)
-    return Batch(put(ids[None]), *parts, positions=put(positions[None]), packed=packed, weights=weights)
+    tail = total - int(lengths.sum())
+    packed = pack([*lengths.tolist(), tail] if tail else lengths.tolist(), device)
+    return Batch(put(ids[None]), *parts, packed=packed, weights=weights)
 
 
 def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from train.batch import Batch, by_length
-from train.compute import can_continue, pack
+from train.compute import can_continue, evaluating, pack
 from train.data import Row
 from train.errors import TrainError
-from train.loss import nll_per_example, supervised_loss
+from train.loss import batch_nlls, nll_per_example
 from train.render import Example, Renderer, RowFault
 
 
@@ -59,22 +59,14 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
     if not can_continue(model):
         return _one_by_one(model, questions, batch_tokens)
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     found: dict[int, list[float]] = {}
-    try:
-        with torch.no_grad():
-            for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
-                chosen = [questions[place] for place in group]
-                batch = _branched(chosen, device)
-                _, nll = supervised_loss(model, batch)
-                num_options = sum(len(question.options) for question in chosen)
-                sums = torch.zeros(num_options, dtype=torch.float64, device=device)
-                each = iter(sums.index_add_(0, batch.owners, nll.double()).tolist())
-                for place, question in zip(group, chosen, strict=True):
-                    found[place] = [next(each) for _ in question.options]
-    finally:
-        model.train(was_training)
+    with evaluating(model):
+        for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
+            chosen = [questions[place] for place in group]
+            num_options = sum(len(question.options) for question in chosen)
+            each = iter(batch_nlls(model, _branched(chosen, device), num_options))
+            for place, question in zip(group, chosen, strict=True):
+                found[place] = [next(each) for _ in question.options]
     return [found[place] for place in range(len(questions))]
 
 
@@ -85,18 +77,14 @@ def _num_tokens(question: Question) -> int:
 def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
     """Lay out the questions end to end, each followed by its options without their last tokens, which predict none."""
     ids: list[int] = []
-    positions: list[int] = []
     rows: list[int] = []
     for question in questions:
-        length = len(question.prompt)
-        last = len(ids) + length - 1
         ids += question.prompt
-        positions += range(length)
+        last = len(ids) - 1
         for option in question.options:
             # The first token of each is predicted by the same place, the last of the prompt.
             rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
             ids += option[:-1]
-            positions += range(length, length + len(option) - 1)
     options = [option for question in questions for option in question.options]
 
     def put(values: Any) -> torch.Tensor:
@@ -107,7 +95,6 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
         rows=put(rows),
         targets=put([token for option in options for token in option]),
         owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
-        positions=put([positions]),
         packed=pack(
             [_num_tokens(question) for question in questions],
             device,

@@ -14,12 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ConfigDict, with_config
+
 if TYPE_CHECKING:
     import torch
 
 _LIKELY = math.log(2)
 
 
+# Where a report or a file is read, as strictly as the rest of a report (`train.report.model`).
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass(frozen=True, slots=True)
 class Dynamic:
     """How one training record was learnt.

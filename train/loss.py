@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from train.batch import Batch, by_length, collate
-from train.compute import are_close, can_pack, packing, reading_only
-from train.model import head_weight, is_lora
+from train.compute import are_close, can_pack, evaluating, inner_of, packing, reading_only, working_dtype
+from train.model import head_weight
 from train.render import Example
 
 CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
@@ -154,19 +154,17 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 
     Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
     """
-    inner = model.get_base_model() if is_lora(model) else model
-    placed = {} if batch.positions is None else {"position_ids": batch.positions}
+    inner = inner_of(model)
+    placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
     if has_plain_head(model):
         decoder = decoder_of(inner)
         with packing(batch.packed), reading_only(decoder, batch.rows):
             hidden = decoder(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
-        device = batch.ids.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         rows = hidden.flatten(0, 1)[batch.rows]
         return linear_cross_entropy(
             rows, head_weight(head), getattr(head, "bias", None), batch.targets,
-            weights=batch.weights, scale=scale, dtype=dtype,
+            weights=batch.weights, scale=scale, dtype=working_dtype(hidden),
         )  # fmt: skip
     with packing(batch.packed):
         logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
@@ -177,16 +175,21 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
 def has_plain_head(model: Any) -> bool:
     """True where logits = hidden @ weight.T + bias, seen by trying: soft caps, scales and adapted heads are not.
 
-    The answer is kept on the model, since its architecture does not change.
+    The answer is kept on the model, since its architecture does not change; see `try_head`.
     """
-    # Not getattr: peft passes that on to the base, whose head may be plain where an adapted one is not.
-    if "_has_plain_head" not in vars(model):
-        model._has_plain_head = _is_plain(model)
+    try_head(model)
     return bool(model._has_plain_head)
 
 
+def try_head(model: Any) -> None:
+    """Find out what `has_plain_head` says of ``model`` from now on: while it is whole, and nothing disturbs it."""
+    # Not getattr: peft passes that on to the base, whose head may be plain where an adapted one is not.
+    if "_has_plain_head" not in vars(model):
+        model._has_plain_head = _is_plain(model)
+
+
 def _is_plain(model: Any) -> bool:
-    inner = model.get_base_model() if is_lora(model) else model
+    inner = inner_of(model)
     head = inner.get_output_embeddings()
     # Rows of new tokens are trained in a wrapper around the head.
     if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or decoder_of(inner) is None:
@@ -196,21 +199,26 @@ def _is_plain(model: Any) -> bool:
     ids = (torch.arange(24, device=weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[
         None
     ]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model):
         hidden = decoder_of(inner)(input_ids=ids, use_cache=False).last_hidden_state
         ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
         theirs = inner(input_ids=ids, use_cache=False).logits
-    model.train(was_training)
     return are_close(ours, theirs)
 
 
 def decoder_of(model: Any) -> Any:
     """Return the model without its head, adapters included; None where it has no such part."""
-    inner = model.get_base_model() if is_lora(model) else model
+    inner = inner_of(model)
     decoder = getattr(inner, inner.base_model_prefix, None)
     return decoder if decoder is not inner else None
+
+
+def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
+    """Return the NLL in nats of each owner of a batch's supervised tokens, 0 to ``num_owners`` - 1, in sum."""
+    _, nll = supervised_loss(model, batch)
+    sums = torch.zeros(num_owners, dtype=torch.float64, device=nll.device)
+    found: list[float] = sums.index_add_(0, batch.owners, nll.double()).tolist()
+    return found
 
 
 def nll_per_example(
@@ -218,19 +226,12 @@ def nll_per_example(
 ) -> list[Nll]:
     """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
     where = device or next(model.parameters()).device
-    was_training = model.training
-    model.eval()
     found: dict[int, Nll] = {}
-    with torch.no_grad():
+    with evaluating(model):
         is_packed = can_pack(model)
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]
             batch = collate(chosen, where, is_packed=is_packed)
-            _, nll = supervised_loss(model, batch)
-            sums = torch.zeros(len(chosen), dtype=torch.float64, device=nll.device).index_add_(
-                0, batch.owners, nll.double()
-            )
-            for place, example, total in zip(group, chosen, sums.tolist(), strict=True):
+            for place, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
                 found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
-    model.train(was_training)
     return [found[place] for place in range(len(examples))]

@@ -36,14 +36,13 @@ class Mixture:
             # The examples of a mapped file are not made for it.
             return
         groups: dict[str, list[int]] = {}
+        replay: list[int] = []
         for place, example in enumerate(examples):
-            if not example.is_replay:
-                groups.setdefault(example.category, []).append(place)
+            (replay if example.is_replay else groups.setdefault(example.category, [])).append(place)
         _check_caps(recipe.caps, groups.keys())
         counts = {name: len(groups[name]) for name in sorted(groups)}
         self.sizes = epoch_sizes(counts, recipe.temperature, recipe.caps)
         rings = [(_ring(groups[name], seed, name), size) for name, size in self.sizes.items()]
-        replay = [place for place, example in enumerate(examples) if example.is_replay]
         share = recipe.replay_share / (1 - recipe.replay_share)
         self.num_replayed = max(1, round(sum(self.sizes.values()) * share)) if replay else 0
         self._rings = [*rings, (_ring(replay, seed, None), self.num_replayed)] if replay else rings

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+import fake_trainer
 import pytest
+from troubled import SETTINGS as MESSY_SETTINGS
 
 from curate.workspace import Workspace, open_workspace
+from curate.workspace.detached import read_process
+
+if TYPE_CHECKING:
+    from curate.workshop import Workshop
 
 MakeWorkspace = Callable[..., Workspace]
 QUESTIONS = """
@@ -128,3 +137,45 @@ def report_of(digest: str = "", verdict: str = "regressed") -> dict[str, Any]:
 def make_report() -> Callable[..., dict[str, Any]]:
     """Return the function that makes a report."""
     return report_of
+
+
+@pytest.fixture
+def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in ``tmp_path``, as commands that write beside them do."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def messy(make_workspace: MakeWorkspace, root: Path) -> Workspace:
+    """A workspace with the lines of samples/messy.jsonl, which have a fault of every kind."""
+    workspace = make_workspace([], MESSY_SETTINGS)
+    shutil.copy(root / "samples/messy.jsonl", workspace.root / "data/a.jsonl")
+    return open_workspace(workspace.root)
+
+
+@pytest.fixture
+def shop(messy: Workspace) -> Iterator[Workshop]:
+    """A workshop on `messy`."""
+    # Screens and workshops need what commands do without.
+    from curate.workshop import open_workshop
+
+    with open_workshop(messy.root, "ana") as workshop:
+        workshop.load()
+        yield workshop
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Put the trainer that trains nothing in the way of the real one."""
+    monkeypatch.setenv("PYTHONPATH", fake_trainer.install(tmp_path / "fake"))
+    return fake_trainer
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[None]:
+    """End what a test has left running."""
+    yield
+    for path in tmp_path.rglob("process.json"):
+        process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
+        if process and process.is_alive:
+            process.send(signal.SIGKILL)

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import signal
@@ -29,26 +28,6 @@ from curate.workshop.runs import (
 from curate.workspace.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
 
 SECONDS = 30
-
-
-@pytest.fixture
-def trainer(tmp_path, monkeypatch):
-    """Put the trainer that trains nothing in the way of the real one."""
-    spec = importlib.util.spec_from_file_location("fake_trainer", Path(__file__).parent / "fake_trainer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setenv("PYTHONPATH", module.install(tmp_path / "fake"))
-    return module
-
-
-@pytest.fixture
-def ended(tmp_path):
-    """End what a test has left running."""
-    yield
-    for path in tmp_path.rglob("process.json"):
-        process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
-        if process and process.is_alive:
-            process.send(signal.SIGKILL)
 
 
 def until(condition):

@@ -1,66 +1,22 @@
-"""Previewing a division, writing it down, and the test set that was frozen."""
+"""Previewing a division, and writing it down."""
 
 from __future__ import annotations
 
-import json
-import os
 import tomllib
 
 import pytest
-from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from split_plans import EASY, add, fresh, run, seen_of
 
-from curate.cli import cli
-from curate.export import frozen_digest, read_manifest
-from curate.record import SPLITS, CurateError, Record, Source
+from curate.record import SPLITS, CurateError
 from curate.settings import SplitSettings, read_settings
-from curate.workshop.splitting import (
-    Division,
-    leaks_of,
-    preview,
-    ratios_of,
-    read_basis,
-    save_settings,
-    shifted,
-    write,
-)
+from curate.workshop.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
 from curate.workspace import open_workspace
-from curate.workspace.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
+from curate.workspace.golden import freeze
 from curate.workspace.publish import export_dataset, plan
 
-EASY = '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
-
-
-def seen_of(workspace, fixes=None, **more):
-    basis = read_basis(workspace)
-    return preview(basis, workspace.settings.split.model_copy(update=more), fixes)
-
-
-def add(workspace, *lines):
-    path = workspace.root / "data" / "more.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return open_workspace(workspace.root)
-
-
-def fresh(number):
-    return {
-        "id": f"new{number:03}",
-        "instruction": f"Compare number{number} with digit{number * 17} and letter{number * 23} please.",
-        "output": f"reply{number} is unlike reply{number * 29} in part{number * 31}.",
-        "category": "billing",
-    }
-
-
-def another_answer_to(workspace, name, new):
-    line = next(dict(record.data) for record in workspace.records() if record.id == name)
-    line.pop("split", None)
-    return {**line, "id": new, "output": "Quite another answer, which nobody has given before to anyone."}
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli, [str(one) for one in arguments])
 
 
 # --- preview
@@ -324,172 +280,3 @@ def test_the_command_fixes_leaks(make_workspace):
     assert list(open_workspace(workspace.root).dropped()) == ["exam"]
     assert run("split", workspace.root, "--fix", "exam", "eat").exit_code == 2
     assert run("split", workspace.root, "--save").exit_code == 2
-
-
-# --- the frozen test set
-
-
-def frozen(make_workspace):
-    workspace = make_workspace(settings=EASY)
-    export_dataset(workspace)
-    workspace = open_workspace(workspace.root)
-    freeze(workspace.root, [one.id for one in plan(workspace).by_split["test"]], workspace.pins(), "ana")
-    return workspace
-
-
-def test_a_frozen_test_set_has_the_digest_of_the_manifest(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    assert golden.sha256 == read_manifest(workspace.latest_dataset()).frozen_test == frozen_digest(golden.ids)
-    assert [(turn.what, turn.by, turn.records) for turn in golden.history] == [("freeze", "ana", len(golden.ids))]
-
-
-def test_nobody_joins_a_frozen_test_set(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    lines = [
-        *map(fresh, range(40)),
-        another_answer_to(workspace, golden.ids[0], "joiner"),
-        {**fresh(99), "split": "test"},
-    ]
-    grown = add(workspace, *lines)
-    seen = seen_of(grown, ratios=(0.0, 0.0, 1.0))
-    assert sorted(one.id for one in seen.by_split["test"]) == golden.ids
-    assert {*seen.assignment.held_back} == {"joiner", "new099"}
-    told = [one.message for one in seen.assignment.findings if "frozen" in one.message]
-    assert told == ["held back, because the test set is frozen and they would join it: 2 (joiner, new099)"]
-    assert sum(sum(row.counts.values()) for row in seen.assignment.drift) == len(seen.assignment.splits) == 100
-    assert seen.golden_change.added == []
-    # Without the list they would all be in test.
-    unfreeze(workspace.root, "to see", "ana")
-    loose = seen_of(open_workspace(grown.root), ratios=(0.0, 0.0, 1.0))
-    assert len(loose.golden_change.added) == 42
-
-
-def test_an_export_keeps_the_frozen_test_set(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    grown = add(workspace, *map(fresh, range(40)), another_answer_to(workspace, golden.ids[0], "joiner"))
-    export, planned = export_dataset(grown)
-    assert (export.is_new, export.manifest.frozen_test) == (True, golden.sha256)
-    assert planned.assignment.splits == seen_of(grown).assignment.splits
-    assert [(one.id, one.code) for one in planned.dropped] == [("joiner", "P501")]
-
-
-def test_the_list_holds_records_of_no_dataset(make_workspace):
-    workspace = make_workspace()
-    names = [f"r{number:03}" for number in range(0, 60, 10)]
-    freeze(workspace.root, names, {}, "ana")
-    seen = seen_of(workspace, ratios=(1.0, 0.0, 0.0))
-    assert sorted(one.id for one in seen.by_split["test"]) == names
-
-
-def test_a_listed_record_that_is_marked_elsewhere_stays_and_is_told(make_workspace):
-    workspace = make_workspace([{**fresh(number), "split": "train"} for number in range(9)])
-    freeze(workspace.root, ["new003"], {}, "ana")
-    seen = seen_of(workspace)
-    assert [one.id for one in seen.by_split["test"]] == ["new003"]
-    told = [one.message for one in seen.assignment.findings if one.record == "new003"]
-    assert told == ["marked train, but the frozen test set has it in test, which holds"]
-
-
-def test_freezing_refuses_what_would_break_a_dataset(make_workspace):
-    workspace = make_workspace(settings=EASY)
-    export_dataset(workspace)
-    pins = open_workspace(workspace.root).pins()
-    test = [name for name, place in pins.items() if place == "test"]
-    train = next(name for name, place in pins.items() if place == "train")
-    for names in ([], test[1:], [*test, train]):
-        with pytest.raises(CurateError) as caught:
-            freeze(workspace.root, names, pins, "ana")
-        assert caught.value.code == "E975 frozen-test"
-    assert read_golden(workspace.root) is None
-
-
-def test_it_changes_only_by_an_unfreezing_with_a_reason(make_workspace):
-    workspace = frozen(make_workspace)
-    golden = read_golden(workspace.root)
-    with pytest.raises(CurateError, match="are frozen"):
-        freeze(workspace.root, [*golden.ids, "more"], {}, "ana")
-    assert freeze(workspace.root, golden.ids, {}, "ana") == golden
-    with pytest.raises(CurateError, match="reason"):
-        unfreeze(workspace.root, "  ", "ana")
-    unfreeze(workspace.root, "two were wrong", "bo")
-    with pytest.raises(CurateError, match="no test set is frozen"):
-        unfreeze(workspace.root, "again", "bo")
-    again = freeze(workspace.root, [*golden.ids, "more"], {}, "ana", "grew")
-    assert [(turn.what, turn.by, turn.reason) for turn in again.history] == [
-        ("freeze", "ana", ""), ("unfreeze", "bo", "two were wrong"), ("freeze", "ana", "grew"),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda told: told["ids"].pop(), lambda told: told["ids"].append(told["ids"][0]),
-     lambda told: told.update(sha256="0" * 64), lambda told: told.update(more=1), lambda told: told.pop("history")],
-)  # fmt: skip
-def test_a_list_changed_by_hand_is_refused(make_workspace, spoil):
-    workspace = frozen(make_workspace)
-    path = workspace.root / FILE_NAME
-    told = json.loads(path.read_text())
-    spoil(told)
-    path.write_text(json.dumps(told))
-    with pytest.raises(CurateError) as caught:
-        seen_of(workspace)
-    assert caught.value.code == "E975 frozen-test"
-
-
-def test_a_list_that_leads_elsewhere_is_refused(make_workspace, tmp_path):
-    workspace = make_workspace()
-    (tmp_path / "outside.json").write_text("{}")
-    (workspace.root / FILE_NAME).symlink_to(tmp_path / "outside.json")
-    with pytest.raises(CurateError) as caught:
-        read_golden(workspace.root)
-    assert caught.value.code == "E914 outside-workspace"
-
-
-def test_the_command_freezes_and_unfreezes(make_workspace, monkeypatch):
-    monkeypatch.setenv("CURATE_ANNOTATOR", "ana")
-    workspace = make_workspace()
-    said = run("split", workspace.root, "--freeze", "--dry-run")
-    assert "would freeze" in said.stderr
-    assert not (workspace.root / FILE_NAME).exists()
-    run("split", workspace.root, "--freeze", "--apply")
-    golden = read_golden(workspace.root)
-    assert sorted(one.id for one in open_workspace(workspace.root).records() if one.split == "test") == golden.ids
-    said = run("split", workspace.root)
-    assert f"a test set of {len(golden.ids)} records is frozen; this one has the same" in said.stderr
-    assert run("split", workspace.root, "--unfreeze", "").exception.code == "E975 frozen-test"
-    said = run("split", workspace.root, "--unfreeze", "wrong answers")
-    assert "unfroze" in said.stderr
-    assert not read_golden(workspace.root).is_frozen
-
-
-def record(name, category="billing", **more):
-    return Record(id=name, kind="instruction", source=Source("data/a.jsonl", 1), data={}, category=category, **more)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.integers(0, 8), min_size=1, max_size=30), st.data(), st.integers(0, 50))
-def test_a_frozen_test_split_is_the_list_whatever_comes(tmp_path_factory, groups, data, seed):
-    root = tmp_path_factory.getbasetemp() / f"golden{os.getpid()}"
-    root.mkdir(exist_ok=True)
-    (root / FILE_NAME).unlink(missing_ok=True)
-    records = [record(f"r{number:03}", f"c{number % 3}") for number in range(len(groups))]
-    clusters = {one.id: f"k{group}" for one, group in zip(records, groups, strict=True)}
-    listed = data.draw(st.sets(st.sampled_from([one.id for one in records]), min_size=1))
-    others = [one.id for one in records if one.id not in listed]
-    pins = (
-        data.draw(st.dictionaries(st.sampled_from(others), st.sampled_from(["train", "validation"]))) if others else {}
-    )
-    freeze(root, listed, pins, "ana")
-    found = divide(root, records, clusters, SplitSettings(seed=seed, ratios=(0.2, 0.2, 0.6)), pins)
-    assert {name for name, place in found.splits.items() if place == "test"} == listed
-    assert all(found.splits[name] == place for name, place in pins.items())
-    assert sorted([*found.splits, *found.held_back]) == sorted(one.id for one in records)
-    for one in records:
-        mates = {found.splits[r.id] for r in records if clusters[r.id] == clusters[one.id] and r.id in found.splits}
-        if one.id not in pins and one.id not in listed and one.id in found.splits:
-            assert len(mates) == 1
-    counted = {name: sum(row.counts[name] for row in found.drift) for name in SPLITS}
-    assert counted == {name: sum(place == name for place in found.splits.values()) for name in SPLITS}

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import make_model, make_tokenizer, some_rows, steps_of
 
 from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.cli import cli
@@ -56,7 +56,7 @@ def train(
     model = make_model()
     if recipe.method == "lora":
         model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
-    result = fit(model, EXAMPLES, recipe, run, ranks=ranks, way=way, resume=resume, **options)
+    result = fit(model, steps_of(model, EXAMPLES, recipe), run, ranks=ranks, way=way, resume=resume, **options)
     weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
     return weights, result
 
@@ -100,7 +100,7 @@ def train_while_one_measures(run: Path) -> int:
             return ValidationScore(None, 1.0)
 
         recipe = effective({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
-        return fit(model, EXAMPLES, recipe, run, validate=validate, ranks=ranks, way="fsdp").step
+        return fit(model, steps_of(model, EXAMPLES, recipe), run, validate=validate, ranks=ranks, way="fsdp").step
 
 
 def train_with_a_signal(run: Path, way: Way) -> int | None:

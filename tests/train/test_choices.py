@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import KINDS, chat_row, louder, make_model, make_tokenizer, text_row
+from tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from train.choices import Question, option_nlls, questions
@@ -17,10 +17,6 @@ from train.evaluate import category_specs, evaluate_model
 from train.recipe import Recipe
 from train.render import Renderer
 
-SMALL = {
-    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None,
-}  # fmt: skip
 RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
 CHOICES = ["red cat", "dog", "no"]
 
@@ -28,9 +24,9 @@ CHOICES = ["red cat", "dog", "no"]
 def made(kind: str) -> Any:
     torch.manual_seed(0)
     if kind == "window":
-        return louder(MistralForCausalLM(MistralConfig(**SMALL, sliding_window=6, attn_implementation="sdpa")))
+        return louder(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6, attn_implementation="sdpa")))
     if kind == "capped":
-        return louder(Gemma2ForCausalLM(Gemma2Config(**SMALL, attn_implementation="eager")))
+        return louder(Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_implementation="eager")))
     return louder(make_model(kind))
 
 

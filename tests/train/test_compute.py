@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
@@ -31,11 +31,6 @@ from train.loss import supervised_loss
 from train.model import add_lora
 from train.recipe import LoraRecipe, Recipe
 from train.render import Example, Renderer
-
-SMALL = {
-    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +118,7 @@ def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None
     assert torch.allclose(torch.cat(alone), together, atol=1e-5)
     batch = collate(examples, is_packed=True)
     with packing(pack([batch.ids.shape[1]])):
-        mixed = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False).logits[0, batch.rows]
+        mixed = model(input_ids=batch.ids, position_ids=batch.packed.positions, use_cache=False).logits[0, batch.rows]
     nll = functional.cross_entropy(mixed, batch.targets, reduction="none")
     assert not torch.allclose(nll, together, atol=1e-2), "as one example they would"
 
@@ -155,7 +150,7 @@ def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int],
 
 def test_a_model_with_a_window_packs_what_it_sees(examples: list[Example]) -> None:
     torch.manual_seed(0)
-    model = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=6, attn_implementation="sdpa"))
+    model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6, attn_implementation="sdpa"))
     expected, wanted = gradients(model, examples, is_packed=False)
     assert can_pack(model)
     loss, found = gradients(model, examples, is_packed=True)
@@ -164,7 +159,7 @@ def test_a_model_with_a_window_packs_what_it_sees(examples: list[Example]) -> No
 
 
 def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
-    capped = Gemma2ForCausalLM(Gemma2Config(**SMALL, attn_implementation="eager"))
+    capped = Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_implementation="eager"))
     dropping = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     for model in (capped, dropping):
         before = model.config._attn_implementation
@@ -178,7 +173,7 @@ def test_layers_are_fused_where_they_stay_the_same() -> None:
     assert fuse(model) == {"norms": 5, "gated layers": 2}
     assert fuse(model) == {"norms": 0, "gated layers": 0}, "they are already"
     # Its norms scale by 1 + weight.
-    assert fuse(Gemma2ForCausalLM(Gemma2Config(**SMALL)))["norms"] == 0
+    assert fuse(Gemma2ForCausalLM(Gemma2Config(**SHAPE)))["norms"] == 0
 
 
 def test_half_the_precision_is_near(examples: list[Example]) -> None:
@@ -214,7 +209,7 @@ def test_a_compiled_run_is_the_plain_one(
             recipe = Recipe(method="full", compile=is_on, max_steps=3, batch_size=4, micro_batch_tokens=128)
             model = make_model("llama").requires_grad_(True)
             (tmp_path / str(is_on)).mkdir()
-            losses.append(fit(model, examples, recipe, tmp_path / str(is_on)).loss)
+            losses.append(fit(model, steps_of(model, examples, recipe), tmp_path / str(is_on)).loss)
     finally:
         torch.compiler.set_stance("default")
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

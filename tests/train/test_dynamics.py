@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import make_model, make_tokenizer, some_rows, steps_of
 
 from train.checkpoint import open_checkpoint
 from train.dynamics import Dynamics
@@ -27,7 +27,7 @@ def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
     recipe = effective({"batch_size": 8, "epochs": 3, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
-    return model, fit(model, EXAMPLES, recipe, run, resume=resume)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, resume=resume)
 
 
 def test_a_frozen_run_sees_what_a_forward_pass_of_each_record_sees(tmp_path: Path) -> None:

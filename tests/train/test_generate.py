@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import louder, make_model, one_by_one
+from tiny import SHAPE, louder, make_model, one_by_one
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -25,21 +25,17 @@ from train.generate import generate, packed, padded
 from train.model import add_lora, base_weights
 from train.recipe import LoraRecipe
 
-SMALL = {
-    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": None,
-}  # fmt: skip
 STOP = [7, *range(20, 50)]
 
 
 def made(kind: str) -> Any:
     torch.manual_seed(0)
     if kind == "window":
-        model = MistralForCausalLM(MistralConfig(**SMALL, head_dim=8, sliding_window=9, attn_implementation="sdpa"))
+        model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=9, attn_implementation="sdpa"))
     elif kind == "mixed windows":
         layers = ["sliding_attention", "full_attention"]
         model = Qwen2ForCausalLM(
-            Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=9, layer_types=layers)
+            Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=9, layer_types=layers)
         )  # fmt: skip
     elif kind == "learned positions":
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, eos_token_id=None))
@@ -81,7 +77,7 @@ def test_both_ways_of_decoding_agree() -> None:
 def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     if kind == "capped":
-        model: Any = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, attn_implementation="eager"))
+        model: Any = Gemma2ForCausalLM(Gemma2Config(**SHAPE, attn_implementation="eager"))
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     model = louder(model)

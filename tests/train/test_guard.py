@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, write_dataset
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 
 from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
@@ -35,7 +35,9 @@ def _fit(run: Path, scores: list[tuple[float, float]], guard: dict[str, Any], **
         "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
     })  # fmt: skip
     model = make_model()
-    return model, fit(model, EXAMPLES, recipe, run, validate=lambda step: looks[step // 2 - 1], base=BASE, **options)
+    return model, fit(
+        model, steps_of(model, EXAMPLES, recipe), run, validate=lambda step: looks[step // 2 - 1], base=BASE, **options
+    )
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:

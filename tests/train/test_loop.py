@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
 from train.checkpoint import newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
@@ -33,7 +33,7 @@ def _fit(run: Path, changes: dict[str, Any], **options: Any) -> tuple[Any, FitRe
     model = make_model()
     if recipe.method == "lora":
         model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
-    return model, fit(model, EXAMPLES, recipe, run, **options)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, **options)
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
             parameter.register_hook(lambda g, key=key, seen=seen: seen.__setitem__(key, seen.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        fit(model, EXAMPLES, effective({**sizes, "method": "full", **more}), run)
+        fit(model, steps_of(model, EXAMPLES, effective({**sizes, "method": "full", **more})), run)
         gradients.append((seen, _losses(run)[1]))
     (whole, loss), (split, other) = gradients
     assert other == pytest.approx(loss, abs=1e-6)
@@ -110,7 +110,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
 
     model = make_model()
     recipe = effective({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
-    result = fit(model, EXAMPLES, recipe, tmp_path, validate=validate)
+    result = fit(model, steps_of(model, EXAMPLES, recipe), tmp_path, validate=validate)
     assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
         "checkpoint-12",
@@ -152,7 +152,7 @@ def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     with pytest.raises(TrainError, match="loss nan") as caught:
-        fit(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"}), tmp_path)
+        fit(model, steps_of(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"})), tmp_path)
     assert all(example.id in caught.value.message for example in EXAMPLES[:4])
     assert not list(tmp_path.glob("checkpoint-*"))
 
@@ -190,7 +190,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(
     monkeypatch.setattr(place, "supervised_loss", spoilt)
     recipe = effective({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
     with pytest.raises(TrainError, match="step 3: loss nan"):
-        fit(model, EXAMPLES[:8], recipe, tmp_path)
+        fit(model, steps_of(model, EXAMPLES[:8], recipe), tmp_path)
     assert len(before) == 3 + num_ahead
     assert not all(torch.equal(tensor, before[0][name]) for name, tensor in before[2].items()), "it did learn"
     assert all(torch.equal(p, before[2][name]) for name, p in model.named_parameters())
@@ -262,7 +262,7 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
     tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
     kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
     assert kinds == {torch.float32}
-    fit(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4}), tmp_path, dtype=torch.bfloat16)
+    fit(tuned, steps_of(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4})), tmp_path, dtype=torch.bfloat16)
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
     }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, write_dataset
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -87,7 +87,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
     recipe = effective({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
-    fit(tuned, EXAMPLES, recipe, tmp_path)
+    fit(tuned, steps_of(tuned, EXAMPLES, recipe), tmp_path)
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
     save_adapter(tuned, tmp_path / "adapter")
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
@@ -126,7 +126,8 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
     for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
         (tmp_path / name).mkdir()
         tuned = add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=3)
-        fit(tuned, EXAMPLES, recipe, tmp_path / name, resume=None if resume is None else open_checkpoint(resume, 2))
+        steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else open_checkpoint(resume, 2)
+        fit(tuned, steps, tmp_path / name, resume=checkpoint)
         save_adapter(tuned, tmp_path / name / "adapter")
         found.append((sha256_of_tensors(trained_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip

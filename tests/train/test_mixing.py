@@ -130,9 +130,8 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     said = capsys.readouterr().err
     assert "1 of 3 replayed texts are what eval.general measures" in said
     assert "1 of 3 replayed texts are over max_length" in said
-    assert [example.id for example in prepared.examples if example.is_replay] == ["replay-general-0001-1"]
-    plan = make_plan(add_adapters(prepared), prepared.examples, prepared.steps, prepared.recipe,
-                     device=prepared.device, dtype=prepared.dtype, threads=1)  # fmt: skip
+    assert [example.id for example in prepared.steps.examples if example.is_replay] == ["replay-general-0001-1"]
+    plan = make_plan(add_adapters(prepared), prepared.steps, device=prepared.device, dtype=prepared.dtype, threads=1)
     assert plan.records == 16
     assert plan.mixture == "dogs 10 of 10, cats 4 of 10, replayed text 2 of 1"
     assert "an epoch mixes dogs 10 of 10" in plan.sentence()

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows
+from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
 from train.batch import collate
 from train.checkpoint import open_checkpoint
 from train.compute import can_pack
 from train.loop import fit, trained_tensors
 from train.loop.noise import noisy_embeddings
-from train.loss import has_plain_head, nll_per_example, supervised_loss
+from train.loss import has_plain_head, nll_per_example, supervised_loss, try_head
 from train.model import add_lora
 from train.predictions import ValidationScore
 from train.recipe import effective
@@ -81,7 +81,8 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
             return ValidationScore(None, twice[0])
 
         changed = recipe.model_copy(update={"neftune": alpha})
-        result = fit(model, EXAMPLES, changed, tmp_path / name, validate=validate, **options)
+        result = fit(model, steps_of(model, EXAMPLES, changed), tmp_path / name, validate=validate, **options)
+        assert has_plain_head(model), "what a model can do is judged without noise"
         return model, scored, [result.loss]
 
     noisy, scores, loss = run("whole", 5.0)
@@ -96,15 +97,16 @@ def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkey
     # As if compiled: what counts is that rows are rounded up, by an example more than the step has.
     monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
     recipe = effective({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
-    assert fit(make_model(), EXAMPLES, recipe, tmp_path).step == 2
+    model = make_model()
+    assert fit(model, steps_of(model, EXAMPLES, recipe), tmp_path).step == 2
 
 
 def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:
     model = make_model()
     assert can_pack(model)
     batch = collate(EXAMPLES[:5], is_packed=True)
+    try_head(model)
     torch.manual_seed(0)
     with noisy_embeddings(model, LENGTHS, 5.0):
         noisy, _ = supervised_loss(model, batch)
-    assert has_plain_head(model), "what a model can do is judged without noise"
     assert noisy.item() != supervised_loss(model, batch)[0].item()

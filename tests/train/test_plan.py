@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from tiny import make_model, make_tokenizer, some_rows
+from tiny import make_model, make_tokenizer, some_rows, steps_of
 
 from train import plan as planning
 from train.batch import Steps, collate
@@ -36,8 +36,8 @@ CPU = torch.device("cpu")
 def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
     recipe = recipe or effective({"method": "full", "batch_size": 8, "epochs": 2})
     model = quicken(make_model("llama")).requires_grad_(True)
-    steps = Steps(EXAMPLES, recipe, is_packed=can_pack(model))
-    return make_plan(model, EXAMPLES, steps, recipe, device=CPU, dtype=torch.float32, threads=1, **more)
+    steps = steps_of(model, EXAMPLES, recipe)
+    return make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, **more)
 
 
 def test_counts_and_state_are_exact() -> None:
@@ -114,7 +114,7 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     recipe = effective({"method": "full", "batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     steps = Steps(EXAMPLES, recipe)
-    asked = (model, steps, recipe, CPU, torch.float32)
+    asked = (model, steps, CPU, torch.float32)
     assert not needs_checkpointing(*asked)
     shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
     without, with_it = (
@@ -126,7 +126,7 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
         fixed = effective({"method": "full", "checkpointing": told})
-        assert needs_checkpointing(model, steps, fixed, CPU, torch.float32) is told
+        assert needs_checkpointing(model, Steps(EXAMPLES, fixed), CPU, torch.float32) is told
 
 
 def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
@@ -134,10 +134,8 @@ def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
     model = make_model("llama").requires_grad_(True)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
-    steps = Steps(EXAMPLES, recipe, is_packed=can_pack(model))
-    plan = make_plan(
-        model, EXAMPLES, steps, recipe, device=CPU, dtype=torch.float32, threads=1, is_measured=True, cost_per_hour=36.0
-    )
+    steps = steps_of(model, EXAMPLES, recipe)
+    plan = make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, is_measured=True, cost_per_hour=36.0)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     assert torch.equal(state, torch.get_rng_state())
     assert plan.seconds is not None
@@ -158,12 +156,11 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
         assert plan.memory.optimizer == whole.memory.optimizer // shards
         assert plan.memory.weights <= whole.memory.weights
     # Beside a shard there is room for activations that there is not beside the whole.
-    asked = (model, alone.steps, alone.recipe, CPU, torch.float32)
+    asked = (model, alone.steps, CPU, torch.float32)
     plan = planned(model, replace(alone, ranks=Ranks(0, 8, 8), way="fsdp"), is_measured=False)
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: plan.peak_bytes / 0.9)
     assert not needs_checkpointing(*asked, shards=8)
-    assert plan.peak_bytes < make_plan(model, alone.examples, *asked[1:3], device=CPU, dtype=torch.float32,
-                                       threads=1).peak_bytes  # fmt: skip
+    assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
 
 
 def test_sharing_follows_the_method_and_the_size() -> None:

@@ -60,7 +60,7 @@ def test_ids_and_marks_are_those_of_training_for_any_template(kind: str, bases: 
     rows = some_rows(3)
     dataset = write_dataset(tmp_path / "v1", {"train": rows, "validation": some_rows(1, prefix="v")})
     shown = _preview(dataset, bases("llama", kind), "--ids", "-n", "3")
-    examples = prepare(dataset, Recipe(base=str(bases("llama", kind)))).examples
+    examples = prepare(dataset, Recipe(base=str(bases("llama", kind)))).steps.examples
     told = [(int(number), mark == "trained") for number, mark, _, _ in _lines(shown)]
     assert told == [pair for one in examples for pair in zip(one.ids, one.mask, strict=True)]
     said = [text for _, _, role, text in _lines(shown) if role == "assistant"]

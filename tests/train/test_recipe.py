@@ -16,7 +16,7 @@ from train.recipe.strict_yaml import read_yaml, scalar
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text('seed = 1\nepochs = 5\nbase = "a"\n[lora]\nrank = 4\nalpha = 8\n', encoding="utf-8")
-    recipe = load_recipe(file, ["epochs=7", "lora.rank=2", "betas=[0.9, 0.95]"], {"base": "b"})
+    recipe = load_recipe(file, ["epochs=7", "lora.rank=2", "betas=[0.9, 0.95]"], "b")
     assert (recipe.seed, recipe.epochs, recipe.base) == (1, 7, "b")
     assert (recipe.lora.rank, recipe.lora.alpha, recipe.betas) == (2, 8, [0.9, 0.95])
     assert load_recipe(None) == Recipe()

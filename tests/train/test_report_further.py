@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sides import joined
 from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 
 from train.cli import cli
@@ -41,10 +42,6 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
             name = f"{category}-{split}-{number}"
             side.append(Scored(name, split, category, name, reference, 3.0, 2, 7, text, True, "exact", score))
     return sides
-
-
-def _joined(*parts: Any) -> tuple[list[Scored], list[Scored]]:
-    return [one for base, _ in parts for one in base], [one for _, tuned in parts for one in tuned]
 
 
 def test_confusion_counts_as_numpy_does() -> None:
@@ -86,7 +83,7 @@ def test_answers_are_no_labels(answers: list[tuple[str, str, str]]) -> None:
 def test_a_label_that_only_test_records_carry_is_counted_and_not_named() -> None:
     validation = _labelled("validation", [(label, label, label) for label in LABELS] * 5)
     test = _labelled("test", [("billing", "other", "billing")] * 8 + [("secret", "secret", "secret")] * 3)
-    report = build_report(*_joined(validation, test), run=Run(id="r"))
+    report = build_report(*joined(validation, test), run=Run(id="r"))
     (found,) = report.confusion
     assert (found.split, found.num_left_out) == ("test", 3)
     assert sum(map(sum, found.tuned)) == 8

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
-from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
+from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from train.batch import collate
@@ -89,7 +89,8 @@ def test_only_new_rows_are_trained_and_the_fast_head_sees_them(tmp_path: Path, k
     assert len(names) == (1 if kind == "qwen3" else 2), "tied rows are one parameter"
     base = nll_per_example(tuned, examples)
     assert has_plain_head(tuned)
-    fit(tuned, examples, effective({"batch_size": 12, "max_steps": 8, "lr": 1e-2, "warmup": 0}), tmp_path)
+    recipe = effective({"batch_size": 12, "max_steps": 8, "lr": 1e-2, "warmup": 0})
+    fit(tuned, steps_of(tuned, examples, recipe), tmp_path)
     after = nll_per_example(tuned, examples)
     assert sum(one.nll for one in after) < sum(one.nll for one in base)
     with base_weights(tuned):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import chat_row, make_model, make_tokenizer, some_rows, text_row, write_dataset
+from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from torch.nn import functional
 
 from train.batch import Steps, collate
@@ -107,7 +107,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
         run = tmp_path / name
         run.mkdir()
         recipe = effective({"batch_size": 32, "max_steps": 1, "clip": 0.0, "method": "full", **more})
-        losses.append(fit(model, examples, recipe, run).loss)
+        losses.append(fit(model, steps_of(model, examples, recipe), run).loss)
         seen.append(sums)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert all(torch.allclose(seen[0][key], seen[1][key], atol=1e-6) for key in seen[0])
@@ -199,7 +199,7 @@ def test_weights_come_through_the_files_of_a_dataset(
     folder = write_dataset(tmp_path / "v1", {"train": rows, "validation": some_rows(2, prefix="v")})
     assert [row.weight for row in open_dataset(folder).splits["train"]] == [row.weight for row in rows]
     prepared = prepare(folder, effective({"base": str(bases()), "objective": "chat", "device": "cpu"}))
-    assert [example.id for example in prepared.examples] == [f"r{n}" for n in range(6)]
+    assert [example.id for example in prepared.steps.examples] == [f"r{n}" for n in range(6)]
     said = capsys.readouterr().err
     assert "1 records have no answer to train (train false or weight 0): m" in said
     assert "1 records of weight 0 are not trained: zero" in said

@@ -14,7 +14,11 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from train.batch import Steps
+from train.compute import can_pack
 from train.data import Row
+from train.recipe import Recipe
+from train.render import Example
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"
@@ -27,6 +31,12 @@ LLAMA_LIKE = (
     "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}<|sep|>\n\n{{ m.content | trim }}<|im_end|>"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant<|sep|>\n\n{% endif %}"
 )
+SHAPE: dict[str, Any] = {
+    "vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 2,
+    "bos_token_id": None,
+}  # fmt: skip
+"""Of a tiny model of any kind."""
 KINDS = ("marked", "unmarked", "bos", "pad-is-eos", "adds-eos", "no-template")
 _WORDS = [
     "the",
@@ -89,21 +99,9 @@ def make_tokenizer(kind: str = "marked") -> PreTrainedTokenizerFast:
 def make_model(kind: str = "qwen3", *, seed: int = 0) -> Any:
     """Random weights: "qwen3" has tied embeddings, "llama" a head of its own and a wider group of keys."""
     torch.manual_seed(seed)
-    common = {
-        "vocab_size": 400,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "pad_token_id": 0,
-        "eos_token_id": 2,
-        "bos_token_id": None,
-    }
     if kind == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**common, head_dim=8, tie_word_embeddings=True))
-    return LlamaForCausalLM(LlamaConfig(**common, tie_word_embeddings=False))
+        return Qwen3ForCausalLM(Qwen3Config(**SHAPE, tie_word_embeddings=True))
+    return LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=False))
 
 
 def chat_row(record: str, *contents: str, category: str = "general", system: str | None = None) -> Row:
@@ -166,6 +164,11 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
     } | manifest
     (folder / "manifest.json").write_text(json.dumps(value), encoding="utf-8")
     return folder
+
+
+def steps_of(model: Any, examples: Sequence[Example], recipe: Recipe) -> Steps:
+    """The steps that a run makes of examples for ``model``."""
+    return Steps(examples, recipe, is_packed=can_pack(model))
 
 
 def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def command(
     from train.recipe import load_recipe
 
     # A fault of the recipe is better said here than by a job that waited for an hour.
-    load_recipe(recipe_path, settings, {"base": base})
+    load_recipe(recipe_path, settings, base)
     given = {"--recipe": None if recipe_path is None else str(recipe_path), "--base": base}
     arguments = [str(dataset)]
     arguments += [part for key, value in given.items() if value is not None for part in (key, value)]
@@ -62,4 +62,4 @@ def command(
     from train.disk import write_whole
 
     write_whole(output, [text])
-    say.talk(f"wrote {say.visible(str(output))}")
+    say.talk(f"wrote {output}")

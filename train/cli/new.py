@@ -32,5 +32,4 @@ def command(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
         raise click.UsageError(f"{say.visible(str(file))} is there already; --force overwrites it") from None
     except OSError as error:
         raise click.UsageError(f"{say.visible(str(file))}: {error.strerror}") from None
-    name = say.visible(str(file))
-    say.talk(f"wrote {name}; use it with: train run DATASET --recipe {name}")
+    say.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")

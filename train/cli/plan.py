@@ -39,7 +39,7 @@ def command(
     from train.run.prepare import add_adapters
 
     size = _bytes(gpu, memory)
-    recipe = load_recipe(recipe_path, settings, {"base": base})
+    recipe = load_recipe(recipe_path, settings, base)
     prepared = prepare(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
     model = add_adapters(prepared)
 

@@ -51,7 +51,7 @@ def command(
     from train.render import RowFault
     from train.run import open_renderer
 
-    recipe = load_recipe(recipe_path, settings, {"base": base})
+    recipe = load_recipe(recipe_path, settings, base)
     opened = open_dataset(dataset)
     renderer, _ = open_renderer(opened, recipe, folder=recipe_path.parent if recipe_path else None)
     rows = (

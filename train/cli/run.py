@@ -58,7 +58,7 @@ def command(
         # The run's own recipe; its relative paths are still those of the file that it came from.
         recipe_path = run / RECIPE
         folder = recipe_folder(run)
-    recipe = load_recipe(recipe_path, settings, {"base": base}, is_own=is_own)
+    recipe = load_recipe(recipe_path, settings, base, is_own=is_own)
     return run_dataset(
         dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, report_to=report_to,
         is_cached=not no_cache, ranks=ranks,

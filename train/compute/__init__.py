@@ -13,6 +13,8 @@ from train.compute.memory import keep_freed_memory
 from train.compute.meter import Meter, memory_limit
 from train.compute.past import KeyValues, can_continue
 from train.compute.rows import reading_only
+from train.compute.tensors import to_device, working_dtype
+from train.compute.wrapped import evaluating, inner_of
 
 __all__ = [
     "KeyValues",
@@ -24,8 +26,10 @@ __all__ = [
     "checkpoint_activations",
     "compile_layers",
     "compiling",
+    "evaluating",
     "first_not_finite",
     "fuse",
+    "inner_of",
     "is_checkpointing",
     "keep_freed_memory",
     "memory_limit",
@@ -33,6 +37,8 @@ __all__ = [
     "packing",
     "quicken",
     "reading_only",
+    "to_device",
+    "working_dtype",
 ]
 
 

@@ -15,12 +15,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from train.compute.branches import branch_blocks
+from train.compute.tensors import to_device, working_dtype
+from train.compute.wrapped import evaluating, inner_of
+
+if TYPE_CHECKING:
+    from train.compute.past import KeyValues
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
@@ -30,7 +36,8 @@ QUERIES = 128
 
 @dataclass(frozen=True)
 class Packed:
-    """How long the examples of a row are, in its order, and where each begins ([number + 1], int32, its device).
+    """How long the examples of a row are, in its order; on its device, where each begins ([number + 1], int32) and the
+    position of each token in its own example ([1, N]).
 
     ``branches`` are, for each example, the lengths of the texts that its last tokens are: each goes on from what stands
     before all of them, and sees none of the others.
@@ -38,6 +45,7 @@ class Packed:
 
     lengths: tuple[int, ...]
     starts: torch.Tensor
+    positions: torch.Tensor
     branches: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -46,21 +54,9 @@ class Packed:
         return max(self.lengths)
 
 
-class Past(Protocol):
-    """What rows have read so far, a layer at a time."""
-
-    def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Take the keys and values [K, N, D] of a packed row."""
-
-    def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, window: int | None
-    ) -> torch.Tensor:
-        """Add one token to each of B rows and return what it sees, [B, 1, H, D]."""
-
-
 class _Reading(NamedTuple):
     packed: Packed | None
-    past: Past | None
+    past: KeyValues | None
 
 
 _NOTHING = _Reading(None, None)
@@ -69,14 +65,28 @@ _reading: ContextVar[_Reading] = ContextVar("reading", default=_NOTHING)
 
 def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: Sequence[Sequence[int]] = ()) -> Packed:
     """Return the description of a row of examples of ``lengths``, which end in ``branches`` where they have some."""
-    starts = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-    is_cuda = torch.device(device).type == "cuda"
-    where = (starts.pin_memory() if is_cuda else starts).to(device, non_blocking=True)
-    return Packed(tuple(lengths), where, tuple(map(tuple, branches)))
+    sizes = np.asarray(lengths, dtype=np.int64)
+    starts = np.concatenate([[0], sizes.cumsum()])
+    positions = _branched(lengths, branches) if branches else np.arange(starts[-1]) - np.repeat(starts[:-1], sizes)
+    return Packed(
+        tuple(lengths),
+        to_device(torch.from_numpy(starts.astype(np.int32)), device),
+        to_device(torch.from_numpy(positions)[None], device),
+        tuple(map(tuple, branches)),
+    )
+
+
+def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.ndarray:
+    """Positions of examples whose branches each go on from what stands before all of them."""
+    counted = []
+    for length, parts in zip(lengths, branches, strict=True):
+        trunk = length - sum(parts)
+        counted += [np.arange(trunk), *(np.arange(trunk, trunk + part) for part in parts)]
+    return np.concatenate(counted)
 
 
 @contextmanager
-def packing(packed: Packed | None, past: Past | None = None) -> Iterator[None]:
+def packing(packed: Packed | None, past: KeyValues | None = None) -> Iterator[None]:
     """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
 
     ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
@@ -99,7 +109,7 @@ def can_pack(model: Any) -> bool:
 
     Where it does, the model uses this attention from now on; else it stays as it was. Adapters change nothing about it.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     if "_can_pack" not in vars(inner):
         inner._can_pack = _try(inner)
     return bool(inner._can_pack)
@@ -113,21 +123,17 @@ def _try(model: Any) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(40, device=device)[None] * 7919 % min(config.vocab_size, 1000)
     lengths = (13, 20, 7)
-    was_training = model.training
-    model.eval()
     try:
         model.set_attn_implementation(NAME)
-        with torch.no_grad():
+        with evaluating(model):
             alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
-            positions = torch.cat([torch.arange(length, device=device) for length in lengths])[None]
-            with packing(pack(lengths, device)):
-                together = model(input_ids=ids, position_ids=positions, use_cache=False).logits
+            packed = pack(lengths, device)
+            with packing(packed):
+                together = model(input_ids=ids, position_ids=packed.positions, use_cache=False).logits
         is_same = are_close(alone, together)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         # A model that takes no positions, or attends in a way of its own.
         is_same = False
-    finally:
-        model.train(was_training)
     if not is_same:
         model.set_attn_implementation(before)
     return is_same
@@ -183,8 +189,7 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
 ) -> torch.Tensor:
     """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D]."""
-    kind = query.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+    kind, dtype = query.device.type, working_dtype(query)
     query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     is_windowed = window is not None and window < packed.longest
     with torch.autocast(kind, enabled=False):
@@ -299,7 +304,9 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
         for start in range(begin, begin + trunk, QUERIES):
             first = begin if window is None else max(begin, start - window + 1)
             stop = min(start + QUERIES, begin + trunk)
-            found.append((first, start, stop, _hidden(stop - start, stop - first, window)))
+            num = stop - start
+            hidden = _later(num) if window is None else _out_of_reach(num, stop - first, window)
+            found.append((first, start, stop, hidden))
         for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
             found.append((begin, begin + start, begin + stop, hidden))
         begin += length
@@ -307,10 +314,10 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
 
 
 @lru_cache(maxsize=QUERIES * 2)
-def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
-    """Return which keys the queries of a block may not see: without a window [num, num], of its last keys alone."""
-    if window is None:
-        return _later(num)
+def _out_of_reach(num: int, reach: int, window: int) -> torch.Tensor:
+    """Return which of its ``reach`` keys each of a block's ``num`` queries may not see: later ones, and those too far
+    back.
+    """
     query = torch.arange(reach - num, reach)[:, None]
     key = torch.arange(reach)[None]
     return (key > query) | (key <= query - window)
@@ -324,4 +331,5 @@ def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor
 
 @lru_cache(maxsize=QUERIES)
 def _later(num: int) -> torch.Tensor:
+    """Return which of its last ``num`` keys each of a block's ``num`` queries may not see."""
     return torch.ones(num, num, dtype=torch.bool).triu(1)

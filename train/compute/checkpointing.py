@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from train.compute.attention import packed_now, packing
+from train.compute.wrapped import inner_of
 
 
 def checkpoint_activations(model: Any) -> None:
@@ -17,7 +18,7 @@ def checkpoint_activations(model: Any) -> None:
     Not reentrant, so that it needs no gradient of the inputs, of which frozen embeddings have none.
     """
     arguments = {"use_reentrant": False, "context_fn": _contexts}
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
     enable(arguments)
@@ -26,8 +27,7 @@ def checkpoint_activations(model: Any) -> None:
 
 def is_checkpointing(model: Any) -> bool:
     """True for a model that `checkpoint_activations` has had."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "_is_checkpointing" in vars(inner)
+    return "_is_checkpointing" in vars(inner_of(model))
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

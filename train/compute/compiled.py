@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from train.compute.wrapped import inner_of
+
 _MOST_SHAPES = 64
 """Shapes that a layer is compiled for; torch's own limit is 8, after which it runs the layer plainly for good."""
 
@@ -21,7 +23,7 @@ def compile_layers(model: Any, *, backend: str = "inductor") -> int:
 
     It takes effect inside `compiling` only. No name in the model's state changes.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     # What transformers never puts on two devices is one layer.
     names = set(getattr(inner, "_no_split_modules", None) or ())
     layers = [module for module in inner.modules() if type(module).__name__ in names]

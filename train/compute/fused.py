@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from train.compute.attention import are_close
+from train.compute.tensors import working_dtype
 
 
 def fuse(model: Any) -> dict[str, int]:
@@ -55,8 +56,7 @@ def _is_the_same(module: Any, kind: str) -> bool:
 
 
 def _norm(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    device = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_states.dtype
+    dtype = working_dtype(hidden_states)
     normed: torch.Tensor = _RmsNorm.apply(hidden_states, self.weight, self.variance_epsilon, dtype)  # type: ignore[no-untyped-call]
     return normed
 

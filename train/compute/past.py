@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from train.compute.attention import are_close, can_pack, pack, packing
+from train.compute.tensors import working_dtype
+from train.compute.wrapped import evaluating, inner_of
 
 _TOKENS_OF_A_SPAN, _LIKE, _REACH = 1024, 0.8, 32
 
@@ -44,7 +46,7 @@ class KeyValues:
 
     def keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Take the keys and values [K, N, D] of a packed row."""
-        key, value = _in_format(key), _in_format(value)
+        key, value = (tensor.to(working_dtype(tensor)) for tensor in (key, value))
         begin = 0
         self._layers[layer] = []
         for rows in self._rows:
@@ -145,17 +147,12 @@ def _spans(most: Sequence[int]) -> list[int]:
     return [*edges, len(most)]
 
 
-def _in_format(tensor: torch.Tensor) -> torch.Tensor:
-    kind = tensor.device.type
-    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
-
-
 def can_continue(model: Any) -> bool:
     """True where `KeyValues` and branches give what reading each text alone gives, seen by trying; kept on the model.
 
     Adapters change nothing about it.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_of(model)
     if "_can_continue" not in vars(inner):
         inner._can_continue = can_pack(inner) and _try(inner)
     return bool(inner._can_continue)
@@ -165,10 +162,8 @@ def _try(model: Any) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(33, device=device) * 7919 % min(model.config.vocab_size, 1000)
     texts = ids.split((12, 3, 18))
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluating(model):
             alone = [model(input_ids=text[None], use_cache=False).logits[0] for text in texts]
             steps = [_read(model, texts), _branched(model, ids)]
             joined = [model(input_ids=part[None], use_cache=False).logits[0, -2:] for part in _parts(ids)]
@@ -176,16 +171,15 @@ def _try(model: Any) -> bool:
     except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError):
         # A model whose layers have no number, or share what they keep.
         return False
-    finally:
-        model.train(was_training)
 
 
 def _read(model: Any, texts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Read all of each text but two tokens, then those one by one, and return the last logits [B, V]."""
     starts = [text[:-2] for text in texts]
     past = KeyValues([len(text) for text in starts], [24] * len(starts), texts[0].device)
-    with packing(pack(past.lengths, past.device), past):
-        model(input_ids=torch.cat(starts)[None], position_ids=_counted(starts), use_cache=False)
+    packed = pack(past.lengths, past.device)
+    with packing(packed, past):
+        model(input_ids=torch.cat(starts)[None], position_ids=packed.positions, use_cache=False)
     logits = torch.empty(0)
     for step in (-2, -1):
         ids = torch.stack([text[step] for text in texts])[:, None]
@@ -201,11 +195,7 @@ def _parts(ids: torch.Tensor) -> list[torch.Tensor]:
 
 def _branched(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Read twelve tokens with two branches of two and three, and return the last two logits of each."""
-    positions = torch.tensor([*range(12), 12, 13, 12, 13, 14], device=ids.device)[None]
-    with packing(pack([17], ids.device, [(2, 3)])):
-        logits: torch.Tensor = model(input_ids=ids[None, :17], position_ids=positions, use_cache=False).logits[0]
+    packed = pack([17], ids.device, [(2, 3)])
+    with packing(packed):
+        logits: torch.Tensor = model(input_ids=ids[None, :17], position_ids=packed.positions, use_cache=False).logits[0]
     return logits[[12, 13, 15, 16]]
-
-
-def _counted(texts: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([torch.arange(len(text), device=text.device) for text in texts])[None]

@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from train.batch import by_length
+from train.compute import evaluating
 from train.generate import packed, padded
 
 
@@ -20,7 +19,6 @@ class Generated:
     stopped: bool
 
 
-@torch.no_grad()
 def generate(
     model: Any, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, stop_ids: Collection[int], batch_tokens: int
 ) -> list[Generated]:
@@ -38,9 +36,7 @@ def generate(
     limits = [min(max_new_tokens, _room(model) - len(prompt)) for prompt in prompts]
     found = [Generated([], False) for _ in prompts]
     able = [place for place, limit in enumerate(limits) if limit > 0]
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         is_packed = packed.can_decode(model)
         decode = packed.decode if is_packed else padded.decode
         lengths = [len(prompts[place]) + limits[place] for place in able]
@@ -49,8 +45,6 @@ def generate(
             done = decode(model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids))
             for place, (ids, is_stopped) in zip(batch, done, strict=True):
                 found[place] = Generated(ids, is_stopped)
-    finally:
-        model.train(was_training)
     return found
 
 

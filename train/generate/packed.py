@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute import KeyValues, can_continue, pack, packing, reading_only
+from train.compute import KeyValues, can_continue, pack, packing, reading_only, working_dtype
 from train.generate.answers import Answers
 from train.loss import decoder_of, has_plain_head
 from train.model import head_weight
@@ -36,11 +36,10 @@ def decode(
     answers = Answers(limits, stop_ids)
     past = KeyValues(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
     ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
-    ends = np.cumsum(lengths)
-    last = torch.from_numpy(ends - 1).to(device)
-    positions = torch.from_numpy(np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)).to(device)
-    with packing(pack(lengths, device), past), reading_only(decoder, last):
-        hidden = decoder(input_ids=ids[None], position_ids=positions[None], use_cache=False).last_hidden_state[0]
+    packed = pack(lengths, device)
+    last = packed.starts[1:].long() - 1
+    with packing(packed, past), reading_only(decoder, last):
+        hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
     hidden = hidden[last]
     while True:
         tokens = head.likeliest(hidden)
@@ -64,8 +63,7 @@ class _Head:
         head = model.get_output_embeddings()
         weight, bias = head_weight(head), getattr(head, "bias", None)
         self._device = weight.device.type
-        is_cast = torch.is_autocast_enabled(self._device)
-        self._dtype = torch.get_autocast_dtype(self._device) if is_cast else weight.dtype
+        self._dtype = working_dtype(weight)
         self._weight = weight.to(self._dtype)
         self._bias = None if bias is None else bias.to(self._dtype)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from train.compute import inner_of
 from train.generate.answers import Answers
 
 
@@ -45,8 +46,7 @@ def decode(
 
 def _arguments(model: Any, cache: Any) -> dict[str, Any]:
     """Return the cache by its name in this version of transformers, and "last position only" where known."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    names = inspect.signature(inner.forward).parameters
+    names = inspect.signature(inner_of(model).forward).parameters
     arguments: dict[str, Any] = {"cache" if "cache" in names else "past_key_values": cache}
     if "logits_to_keep" in names:
         arguments["logits_to_keep"] = 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 from train import say
 from train.batch import Step, Steps, collate
 from train.checkpoint import Checkpoint, check_finite, save_checkpoint
-from train.compute import can_pack, compile_layers, compiling
+from train.compute import compile_layers, compiling
 from train.dynamics import Dynamics
 from train.errors import Exit, TrainError
 from train.loop.events import Events, HandOn, Progress
@@ -27,12 +27,10 @@ from train.loop.guard import Guard
 from train.loop.noise import noisy_embeddings
 from train.loop.results import FitResult, State
 from train.loop.signals import GracefulStop
-from train.loss import has_plain_head, supervised_loss
+from train.loss import supervised_loss, try_head
 from train.model import computing
 from train.predictions import ValidationScore
 from train.ranks import ALONE, Ranks, Way, attention_share, seed_stream, spread
-from train.recipe import Recipe
-from train.render import Example
 from train.schedule import betas, checkpoint_steps, lr_factor, peak_lr, validation_steps, weight_decay
 
 
@@ -51,12 +49,12 @@ class _Done:
 
 
 def fit(
-    model: Any, examples: Sequence[Example], recipe: Recipe, run_dir: Path, *,
+    model: Any, steps: Steps, run_dir: Path, *,
     validate: Callable[[int], ValidationScore] | None = None, facts: Mapping[str, Any] | None = None,
     resume: Checkpoint | None = None, device: torch.device | None = None, dtype: torch.dtype = torch.float32,
     ranks: Ranks = ALONE, way: Way = "ddp", hand_on: HandOn | None = None, base: Mapping[str, float] | None = None,
 ) -> FitResult:  # fmt: skip
-    """Train ``model``'s trainable parameters on ``examples`` and return how it ended.
+    """Train ``model``'s trainable parameters by ``steps`` and return how it ended.
 
     ``validate`` gets the step and returns a score; the best step's checkpoint is always kept. ``facts`` go into each
     checkpoint; ``resume`` is a verified one to go on from, bit for bit on the CPU. ``base`` has the base's validation
@@ -67,11 +65,8 @@ def fit(
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
-    steps = Steps(examples, recipe, is_packed=can_pack(model))
-    guard = Guard(recipe.guard, base or {})
-    run = _Run(
-        model, examples, steps, recipe, run_dir, facts or {}, device or torch.device("cpu"), dtype, ranks, way, guard
-    )
+    guard = Guard(steps.recipe.guard, base or {})
+    run = _Run(model, steps, run_dir, facts or {}, device or torch.device("cpu"), dtype, ranks, way, guard)
     if resume is not None:
         run.load(resume)
     began = time.monotonic()
@@ -84,7 +79,7 @@ def fit(
             return Exit(code) if code else None
 
         run.events.write(
-            "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(examples), lr=run.lr
+            "resume" if resume else "start", step=run.state.step, of=len(steps), examples=len(steps.examples), lr=run.lr
         )
         while run.state.step < len(steps) and stopped() is None and run.state.guarded is None:
             run.step()
@@ -104,7 +99,7 @@ def fit(
         )  # fmt: skip
         return FitResult(
             **vars(state), num_steps=len(steps), seconds=seconds, stopped=code,
-            dynamics=run.dynamics.by_record([(example.id, example.category) for example in examples]),
+            dynamics=run.dynamics.by_record([(example.id, example.category) for example in steps.examples]),
             step_seconds=run.step_seconds, step_tokens=run.step_tokens,
         )  # fmt: skip
 
@@ -115,9 +110,7 @@ class _Run:
     def __init__(
         self,
         model: Any,
-        examples: Sequence[Example],
         steps: Steps,
-        recipe: Recipe,
         run_dir: Path,
         facts: Mapping[str, Any],
         device: torch.device,
@@ -127,12 +120,13 @@ class _Run:
         guard: Guard,
     ) -> None:
         self.guard = guard
-        self.model, self.examples, self.steps, self.recipe = model, examples, steps, recipe
+        self.model, self.steps = model, steps
+        recipe = self.recipe = steps.recipe
         self.run_dir, self.facts, self.device, self.dtype = run_dir, facts, device, dtype
         self.ranks, self.attention = ranks, attention_share(model)
         with computing(device, dtype):
-            # Seen by trying, for which the model must be whole.
-            has_plain_head(model)
+            # Before the model is cut into shards, and without the noise of training.
+            try_head(model)
         self.spread = spread(model, way, ranks, dtype=dtype)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.lr = peak_lr(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
@@ -218,7 +212,7 @@ class _Run:
         seen = self.dynamics.of_step([place for group in planned.micro_batches for place in group])
         for group, weight in self._turns(planned):
             batch = collate(
-                [self.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
+                [self.steps.examples[place] for place in group], self.device, is_packed=self.steps.is_packed,
                 round_to=self.round_to,
             )  # fmt: skip
             # With that of the example that fills a packed row up.
@@ -327,7 +321,7 @@ class _Run:
         }
 
     def _diverged(self, done: _Done, loss: float, norm: float) -> TrainError:
-        ids = [self.examples[place].id for group in done.planned.micro_batches for place in group]
+        ids = [self.steps.examples[place].id for group in done.planned.micro_batches for place in group]
         return TrainError(
             "E930 diverged",
             f"step {done.step}: loss {loss}, gradient norm {norm}; the batch's records: {say.named(ids, 20)}",

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from train.loss import has_plain_head
-
 
 @contextmanager
 def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterator[None]:
@@ -19,13 +17,11 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
     ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
     the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
     generator of the device, which each step begins anew (`train.ranks.seed_stream`), so a resumed run draws the same.
+    How the head computes must be known before (`train.loss.try_head`): with noise it looks like another model's.
     """
     if not alpha:
         yield
         return
-
-    # The loss tries once how the head computes; with noise it would see another model and leave the fast path.
-    has_plain_head(model)
 
     def add(_module: Any, _given: Any, embedded: torch.Tensor) -> torch.Tensor:
         return embedded + _noise(embedded, lengths, alpha)

@@ -1,7 +1,7 @@
 """What a run will do, said before it does it: exact counts, memory by arithmetic, and both time and memory corrected by
 three steps on this machine.
 
-    make_plan(model, examples, steps, recipe, device=..., dtype=..., threads=1, is_measured=True).lines()
+    make_plan(model, steps, device=..., dtype=..., threads=1, is_measured=True).lines()
 """
 
 from __future__ import annotations

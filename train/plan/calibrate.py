@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from train.compute import Meter
 from train.loss import supervised_loss
 from train.model import computing
 from train.plan.plan import CALIBRATION_STEPS
-from train.render import Example
 
 _LOOKED_AT = 200
 
@@ -35,9 +33,7 @@ def largest(steps: Steps) -> tuple[Step, list[int]]:
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
-def calibrate(
-    model: Any, examples: Sequence[Example], steps: Steps, heaviest: Step, device: torch.device, dtype: torch.dtype
-) -> Calibration:
+def calibrate(model: Any, steps: Steps, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
     """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
 
     The first pays for what the others find made, so their time counts. The second is ``heaviest``, which has the
@@ -52,10 +48,10 @@ def calibrate(
         meter = Meter(device)
         # Steps that move nothing: a rate of zero and no decay leave each weight bit for bit what it is.
         optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
-        _step(model, examples, steps, first, optimizer, device, dtype)
+        _step(model, steps, first, optimizer, device, dtype)
         began = time.monotonic()
         for step in timed:
-            _step(model, examples, steps, step, optimizer, device, dtype)
+            _step(model, steps, step, optimizer, device, dtype)
         spent = time.monotonic() - began
         grown = meter.grown()
     model.train(was_training)
@@ -64,11 +60,10 @@ def calibrate(
 
 
 def _step(
-    model: Any, examples: Sequence[Example], steps: Steps, step: Step, optimizer: torch.optim.Optimizer,
-    device: torch.device, dtype: torch.dtype,
-) -> None:  # fmt: skip
+    model: Any, steps: Steps, step: Step, optimizer: torch.optim.Optimizer, device: torch.device, dtype: torch.dtype
+) -> None:
     for group in step.micro_batches:
-        batch = collate([examples[place] for place in group], device, is_packed=steps.is_packed)
+        batch = collate([steps.examples[place] for place in group], device, is_packed=steps.is_packed)
         with computing(device, dtype):
             loss, _ = supervised_loss(model, batch, scale=1 / step.weight)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -16,8 +16,6 @@ from train.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, s
 from train.plan.oom import explained
 from train.plan.plan import Choices, Plan
 from train.ranks import ALONE, pick_way
-from train.recipe import Recipe
-from train.render import Example
 from train.schedule import peak_lr, warmup_steps
 
 # Memory of GPUs by name, in GB as their makers count it.
@@ -31,9 +29,8 @@ _SCATTERED = 1.1
 
 
 def make_plan(
-    model: Any, examples: Sequence[Example], steps: Steps, recipe: Recipe, *, device: torch.device, dtype: torch.dtype,
-    threads: int, is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None,
-    shards: int = 1,
+    model: Any, steps: Steps, *, device: torch.device, dtype: torch.dtype, threads: int, is_measured: bool = False,
+    memory_bytes: int | None = None, cost_per_hour: float | None = None, shards: int = 1,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
@@ -41,6 +38,7 @@ def make_plan(
     that the run will cut a model into, which is whole here. Raises TrainError "E947 out-of-memory" where the three
     steps do not fit.
     """
+    recipe = steps.recipe
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
     limit = memory_bytes or memory_limit(device)
     heaviest, group = largest(steps)
@@ -54,17 +52,17 @@ def make_plan(
         micro_batch_tokens=steps.micro_batch_tokens, lr=peak_lr(recipe, width, str(model.config.model_type)),
         warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choices(shape, steps, device, limit, recipe), checkpointing=shape.checkpointing,
+        choices=choices(shape, steps, device, limit), checkpointing=shape.checkpointing,
         cost_per_hour=cost_per_hour, mixture=say.visible(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
     with explained(plan, "calibration"):
-        found = calibrate(model, examples, steps, heaviest, device, dtype)
+        found = calibrate(model, steps, heaviest, device, dtype)
     memory = replace(memory, overhead=_overhead(memory, found, is_cpu=device.type == "cpu"))
     return replace(
         plan, memory=memory, peak_bytes=memory.total, seconds=found.seconds_per_token * run_tokens,
-        choices=choices(shape, steps, device, limit, recipe, memory.overhead),
+        choices=choices(shape, steps, device, limit, memory.overhead),
     )  # fmt: skip
 
 
@@ -78,7 +76,7 @@ def peak(shape: Shape, steps: Steps, group: Sequence[int], device: torch.device)
     )  # fmt: skip
 
 
-def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, recipe: Recipe, overhead: int = 0) -> Choices:
+def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, overhead: int = 0) -> Choices:
     """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
 
     def most(*, checkpointing: bool) -> int:
@@ -90,16 +88,15 @@ def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, recipe
     tokens = most(checkpointing=shape.checkpointing)
     needs_it = not tokens and not shape.checkpointing
     tokens = most(checkpointing=True) if needs_it else tokens
-    way = pick_way("auto", is_lora=recipe.method == "lora", trained=shape.parameters, memory=limit, ranks=ALONE)
+    way = pick_way("auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, ranks=ALONE)
     return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
 
 
-def needs_checkpointing(
-    model: Any, steps: Steps, recipe: Recipe, device: torch.device, dtype: torch.dtype, *, shards: int = 1
-) -> bool:
+def needs_checkpointing(model: Any, steps: Steps, device: torch.device, dtype: torch.dtype, *, shards: int = 1) -> bool:
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
     micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """
+    recipe = steps.recipe
     if recipe.checkpointing != "auto":
         return recipe.checkpointing
     limit, (_, group) = USABLE * memory_limit(device), largest(steps)

@@ -61,11 +61,11 @@ _ARGUMENTS = {
 
 
 def load_recipe(
-    path: Path | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None, *, is_own: bool = False
+    path: Path | None, settings: Sequence[str] = (), base: str | None = None, *, is_own: bool = False
 ) -> Recipe:
-    """Return the recipe: defaults, then the file, then ``key=value`` settings, then flags; later wins.
+    """Return the recipe: defaults, then the file, then ``key=value`` settings, then ``base``; later wins.
 
-    ``settings`` are texts such as "lora.rank=8"; ``flags`` maps dotted names to values, None meaning "not given".
+    ``settings`` are texts such as "lora.rank=8"; ``base`` is what --base gives.
     ``is_own`` says that ``path`` is what a run wrote of itself, whose paths were judged when it began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
@@ -79,10 +79,8 @@ def load_recipe(
             )
         _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
         origin[key.strip()] = f"--set {setting}"
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _put(values, key, value)
-            origin[key] = f"--{key}"
+    if base is not None:
+        values["base"], origin["base"] = base, "--base"
     return effective(values, path, origin, is_own=is_own)
 
 

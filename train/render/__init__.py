@@ -12,8 +12,8 @@ from __future__ import annotations
 from train.render.cached import render_cached
 from train.render.example import Example, Prompt, Rendered
 from train.render.examples import Examples
+from train.render.faults import RowFault
 from train.render.renderer import DEFAULT_TEMPLATE, Renderer
-from train.render.spans import RowFault
 from train.render.turns import Located
 
 __all__ = [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from train.render.encode import Encoded, Encoder
-from train.render.spans import Layout, Message, RowFault, says
+from train.render.faults import RowFault
+from train.render.spans import Layout, Message, says
 from train.render.turns import Turn
 from train.render.words import Ints
 

@@ -1,4 +1,4 @@
-"""What is wrong with a template or with rows, as one error."""
+"""What is wrong with a row, and with a template or with rows as one error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from collections.abc import Iterator, Mapping
 
 from train import say
 from train.errors import TrainError
-from train.render.spans import RowFault
+
+
+class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
+    """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
+
+    def __init__(self, reason: str, code: str = "E923 bad-rows") -> None:
+        super().__init__(code, reason)
+        self.reason = reason
+
+
+class Silent(RowFault):
+    """No answer of a record may be trained; such records are set aside and counted."""
 
 
 def bad_template(fault: RowFault) -> TrainError:

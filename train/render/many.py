@@ -15,8 +15,9 @@ from train.recipe import Objective
 from train.render import asserts
 from train.render.encode import Encoder, Placed
 from train.render.examples import Made
-from train.render.messages import all_texts, prepared
-from train.render.spans import Conversations, Layout, Message, RowFault, says
+from train.render.faults import RowFault
+from train.render.messages import all_texts, answers_of, prepared
+from train.render.spans import Conversations, Layout, Message, says
 from train.render.template import MARK_END, MARK_START
 from train.render.turns import Turn, Turns
 
@@ -79,9 +80,7 @@ class Many:
             messages = prepared(row.messages, self.template.source)
         except RowFault:
             return None
-        last = len(messages) - 1
-        is_chat = self.objective == "chat"
-        answers = [n for n, message in enumerate(messages) if message["role"] == "assistant"] if is_chat else [last]
+        answers = answers_of(messages, self.objective)
         if any(message.get("tool_calls") for message in messages):
             return None
         if any(not messages[n]["content"].strip() for n in answers):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from train.render.spans import RowFault
+from train.render.faults import RowFault, Silent
 
 if TYPE_CHECKING:
     from train.data import Row
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
-
-
-class Silent(RowFault):
-    """No answer of a record may be trained; such records are set aside and counted."""
 
 
 def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:

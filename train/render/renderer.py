@@ -17,11 +17,11 @@ from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
 from train.render.examples import Examples, Made, made
-from train.render.faults import bad_template, listed
+from train.render.faults import RowFault, Silent, bad_template, listed
 from train.render.many import Many
-from train.render.messages import Silent, all_texts, answer_weights, last_answer, prepared, refuse_marks
+from train.render.messages import all_texts, answer_weights, answers_of, last_answer, prepared, refuse_marks
 from train.render.sandbox import safe_template
-from train.render.spans import Conversations, Layout, RowFault
+from train.render.spans import Conversations, Layout
 from train.render.turns import Located, Turn, Turns
 
 if TYPE_CHECKING:
@@ -268,13 +268,10 @@ class Renderer:
             return self._raw(row), None, None
         messages = prepared(row.messages, self.template)
         layout = self.conversations.layout(messages, row.tools)
-        last = len(messages) - 1
-        answers = (
-            [n for n, m in enumerate(messages) if m["role"] == "assistant"] if self.objective == "chat" else [last]
-        )
+        answers = answers_of(messages, self.objective)
         if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
             raise RowFault("an answer is empty, so only its end would be trained")
-        turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == last) for n in answers]
+        turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == answers[-1]) for n in answers]
         asserts.agree_with_marks(self.conversations.marked(messages, row.tools), turns, layout, answers)
         encoded, opening = self._encode(layout, turns)
         if self.objective == "domain":

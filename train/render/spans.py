@@ -14,19 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.errors import TrainError
+from train.render.faults import RowFault
 from train.render.sandbox import RenderFault, SafeTemplate
 from train.render.template import MARK_END, MARK_START, marked_spans
 
 Message = Mapping[str, Any]
-
-
-class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
-    """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
-
-    def __init__(self, reason: str, code: str = "E923 bad-rows") -> None:
-        super().__init__(code, reason)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,6 @@ class Layout:
 
     text: str
     contents: list[tuple[int, int] | None]
-    has_tool_calls: bool
 
 
 class Conversations:
@@ -63,7 +54,7 @@ class Conversations:
             self._alone(text, messages, tools, turn) if message["content"] else None
             for turn, message in enumerate(messages)
         ]
-        return Layout(text, contents, has_calls)
+        return Layout(text, contents)
 
     def marked(self, messages: Sequence[Message], tools: Any) -> list[tuple[int, int]] | None:
         """Return the [start, end) of the template's {% generation %} blocks, or None where it has none."""
@@ -78,7 +69,7 @@ class Conversations:
     def plain_layout(self, text: str, messages: Sequence[Message]) -> Layout | None:
         """Return the layout of a rendered conversation without tools; None where only more renders would tell."""
         contents = _walk(text, self._pieces(messages, None, is_plain=True), messages)
-        return None if contents is None else Layout(text, contents, has_tool_calls=False)
+        return None if contents is None else Layout(text, contents)
 
     def _pieces(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
         """The template's own text before, between and after the contents."""

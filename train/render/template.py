@@ -53,9 +53,7 @@ class ChatTemplate:
     """A compiled template with the words that chat templates expect (raise_exception, tojson), but no clock or dice."""
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
-        self.source = source
         self.tokens = dict(tokens)
-        self.has_generation = "endgeneration" in source
         self.sandbox = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
         self.sandbox.globals["raise_exception"] = _raise
         self.sandbox.filters["tojson"] = _to_json

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.render.spans import Conversations, Layout, Message, RowFault
+from train.render.faults import RowFault
+from train.render.spans import Conversations, Layout, Message
 
 
 @dataclass(frozen=True)

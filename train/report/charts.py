@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.report.model import CategoryResult, Confusion, Curve, DataMap, Estimate, Learnt
+from train.dynamics import Dynamic
+from train.report.model import CategoryResult, Confusion, Curve, DataMap, Estimate
 
 SPAN = 170.0
 CURVE_WIDTH, CURVE_HEIGHT = 640.0, 220.0
@@ -127,7 +128,7 @@ def shade(share: float) -> int:
     return min(SHADES - 1, int(share * SHADES))
 
 
-def _numbers(one: Learnt) -> tuple[float, float, float]:
+def _numbers(one: Dynamic) -> tuple[float, float, float]:
     return one.confidence, one.variability or 0.0, one.correctness
 
 

@@ -7,21 +7,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zlib import crc32
 
+from pydantic import TypeAdapter
+
 from train.dynamics import Dynamic
 from train.errors import TrainError
 from train.predictions import LEARNT
-from train.report.model import DataMap, Learnt
+from train.report.model import DataMap
 
 MOST_POINTS = 600
 SHOWN = 10
+_DYNAMIC = TypeAdapter(Dynamic)
 
 
 def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
     """Return the map of the records that were trained on, None where there is none."""
-    learnt = [Learnt(**{name: getattr(one, name) for name in ("id", "category", *LEARNT)}) for one in dynamics]
+    learnt = sorted(dynamics, key=lambda one: one.id)
     if not learnt:
         return None
-    learnt.sort(key=lambda one: one.id)
     varied = [one for one in learnt if one.variability]
     return DataMap(
         n=len(learnt),
@@ -46,7 +48,7 @@ def read_data_map(path: Path) -> DataMap | None:
                 number += 1
                 row = json.loads(line)
                 if row["split"] == "train" and "epochs" in row:
-                    found.append(Dynamic(**{name: row[name] for name in ("id", "category", *LEARNT)}))
+                    found.append(_DYNAMIC.validate_python({name: row[name] for name in ("id", "category", *LEARNT)}))
         return data_map(found)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
@@ -57,7 +59,7 @@ def read_data_map(path: Path) -> DataMap | None:
         ) from error
 
 
-def _sample(learnt: Sequence[Learnt]) -> list[Learnt]:
+def _sample(learnt: Sequence[Dynamic]) -> list[Dynamic]:
     """Return at most as many as a picture can show, the same ones each time, in the order of ``learnt``."""
     order = sorted(range(len(learnt)), key=lambda place: crc32(learnt[place].id.encode("utf-8", "surrogatepass")))
     return [learnt[place] for place in sorted(order[:MOST_POINTS])]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from train.dynamics import Dynamic
 from train.stats.verdict import Word
 
 
@@ -212,26 +213,15 @@ class Judged(_Part):
     sentence: str
 
 
-class Learnt(_Part):
-    """How one training record was learnt; see `train.dynamics.Dynamic`."""
-
-    id: str
-    category: str
-    epochs: int
-    confidence: float
-    variability: float | None
-    correctness: float
-
-
 class DataMap(_Part):
     """How the training records were learnt: Swayamdipta et al. 2020, arXiv:2009.10795."""
 
     n: int
-    points: list[Learnt]
+    points: list[Dynamic]
     """All of them, or an even sample of what a picture can show."""
-    hardest: list[Learnt]
+    hardest: list[Dynamic]
     """Those with the lowest confidence."""
-    most_variable: list[Learnt]
+    most_variable: list[Dynamic]
 
 
 class Run(_Part):

@@ -64,7 +64,7 @@ def run_dataset(
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
         say.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
-        say.talk(f"dry run: nothing was written; the run would be {say.visible(str(run))}")
+        say.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
     # Whoever still looks at what is there must not see what is being written.
     ranks.barrier()
@@ -99,9 +99,7 @@ def _acted(
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
-        say.talk(
-            f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {say.visible(str(run))}"
-        )
+        say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {run}")
         ranks.barrier()
         return result.stopped
     model, taken = _tuned(model, prepared, run, result)
@@ -143,7 +141,7 @@ def _finish(
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
     )
     say.data(table(report, columns=say.columns()))
-    say.talk(f"report: {say.visible(str(run / 'report.html'))}")
+    say.talk(f"report: {run / 'report.html'}")
 
 
 def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
@@ -151,16 +149,14 @@ def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpo
     read_run(run)
     checkpoint, faults = newest_verified(run)
     for fault in faults:
-        say.talk(f"warning: {say.visible(fault)}; it is passed over")
+        say.talk(f"warning: {fault}; it is passed over")
     if checkpoint is None and faults:
         raise TrainError("E951 checkpoint-damaged", f"{run} has no checkpoint that is whole", "begin a new run")
     if checkpoint is None:
-        say.talk(f"{say.visible(str(run))} has no checkpoint yet; the run begins again")
+        say.talk(f"{run} has no checkpoint yet; the run begins again")
         return None, []
     changed = check_facts(checkpoint, prepared.facts, is_forced=is_forced)
-    say.talk(
-        f"resuming from {checkpoint.path.name}" + (say.visible(f", not exact: {'; '.join(changed)}") if changed else "")
-    )
+    say.talk(f"resuming from {checkpoint.path.name}" + (f", not exact: {'; '.join(changed)}" if changed else ""))
     return checkpoint, changed
 
 
@@ -175,7 +171,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         "recipe": prepared.recipe.model_dump(mode="json"),
         "recipe_folder": str((prepared.folder or Path()).resolve()),
         "objective": prepared.objective,
-        "examples": sum(not example.is_replay for example in prepared.examples),
+        "examples": sum(not example.is_replay for example in prepared.steps.examples),
         "seed": prepared.recipe.seed,
         "dataset": {
             "path": str(prepared.dataset.path),
@@ -204,7 +200,7 @@ def _fitted(
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
-            model, prepared.examples, prepared.recipe, run, validate=_validation(model, prepared), facts=prepared.facts,
+            model, prepared.steps, run, validate=_validation(model, prepared), facts=prepared.facts,
             resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=prepared.ranks, way=prepared.way,
             hand_on=trackers.hand_on, base=base,
         )  # fmt: skip
@@ -276,9 +272,7 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     try:
         best = open_checkpoint(run / f"checkpoint-{result.best_step}", result.best_step)
     except TrainError as error:
-        say.talk(
-            f"warning: {say.visible(error.message)}, so the last step's weights are taken instead of the best one's"
-        )
+        say.talk(f"warning: {error.message}, so the last step's weights are taken instead of the best one's")
         return result.step
     restore_weights(model, best)
     say.talk(f"step {result.best_step} was the best on validation; its weights are taken")
@@ -304,7 +298,7 @@ def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Sc
     # The first decides for all: what is kept on one machine may be missing on another.
     base: list[Scored] | None = ranks.from_first(recall(run, key, is_cached=is_cached) if ranks.is_first else None)
     if base is None:
-        say.talk(f"run {say.visible(run.name)}: measuring the base")
+        say.talk(f"run {run.name}: measuring the base")
         base = _measured(prepared.model, prepared)
         if ranks.is_first:
             remember(run, key, base, is_cached=is_cached)

@@ -23,7 +23,7 @@ def planned(
     Where it will be in shards it is not: here it is whole yet, and may not fit beside its gradients and moments.
     """
     return make_plan(
-        model, prepared.examples, prepared.steps, prepared.recipe, device=prepared.device, dtype=prepared.dtype,
+        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
         threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
         memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from train import say
 from train.batch import MICRO_BATCH_TOKENS, Steps
 from train.cache import open_cache
 from train.choices import questions
-from train.compute import can_pack, checkpoint_activations
+from train.compute import can_pack, checkpoint_activations, memory_limit
 from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
@@ -52,7 +52,6 @@ class Prepared:
     model: Any
     tokenizer: Any
     renderer: Renderer
-    examples: Sequence[Example]
     steps: Steps
     base_path: Path
     device: torch.device
@@ -107,8 +106,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     device = next(model.parameters()).device
     threads = pick_threads(recipe, num_parameters, ranks.local_world)
     dtype = pick_dtype(recipe, device, num_parameters)
-    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=_memory(device),
-                   ranks=ranks)  # fmt: skip
+    memory = memory_limit(device) if device.type == "cuda" else None
+    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, ranks=ranks)
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
     if recipe.micro_batch_tokens == "auto":
@@ -128,8 +127,8 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
     ranks.must_agree(facts)
     return Prepared(
-        dataset, recipe, objective, categories, model, tokenizer, renderer, examples, steps, base_path, device, dtype,
-        facts, folder, ranks, way,
+        dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
+        folder, ranks, way,
     )  # fmt: skip
 
 
@@ -183,9 +182,7 @@ def add_adapters(prepared: Prepared) -> Any:
     else:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    if needs_checkpointing(
-        model, prepared.steps, recipe, prepared.device, prepared.dtype, shards=prepared.shards
-    ):  # fmt: skip
+    if needs_checkpointing(model, prepared.steps, prepared.device, prepared.dtype, shards=prepared.shards):
         if recipe.checkpointing == "auto":
             say.talk("activations are computed again in the backward pass: the plan does not fit in memory otherwise")
         checkpoint_activations(model)
@@ -276,9 +273,3 @@ def _facts(
         "device": device.type,
         "versions": versions(),
     }
-
-
-def _memory(device: torch.device) -> int | None:
-    import torch
-
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None

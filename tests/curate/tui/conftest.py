@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import TWO_QUESTIONS
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
@@ -220,28 +221,11 @@ def pty_session() -> Iterator[Callable[..., PtySession]]:
         session.close()
 
 
-LABEL_SETTINGS = """
-[split]
-seed = 1
-[label]
-overlap = 1.0
-guide = "guide.md"
-[[label.questions]]
-name = "topic"
-ask = "What is it about?"
-values = ["billing", "returns", "shipping", "account"]
-guide = {returns = "they want to send it back"}
-[[label.questions]]
-name = "quality"
-values = ["good", "ok", "poor"]
-"""
-
-
 @pytest.fixture
 def label_workspace(make_workspace: Callable[..., Workspace]) -> Callable[..., Workspace]:
     """Return a function that makes a workspace with two questions; ``changes`` are made in its settings."""
 
-    def make(*changes: tuple[str, str], settings: str = LABEL_SETTINGS, records: Any = None) -> Workspace:
+    def make(*changes: tuple[str, str], settings: str = TWO_QUESTIONS, records: Any = None) -> Workspace:
         for old, new in changes:
             assert old in settings
             settings = settings.replace(old, new)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from asking import FREE, MANY
 from textual.widgets import Input
 
 from curate.journal import Decision
@@ -8,15 +9,6 @@ from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
 from curate.workshop import open_workshop
 from curate.workspace import open_workspace
-
-MANY = f"""
-[split]
-seed = 1
-[[label.questions]]
-name = "intent"
-values = {[f"intent {number:02}" for number in range(25)]}
-"""
-FREE = '[split]\nseed = 1\n[[label.questions]]\nname = "why"\n'
 
 
 def answers(workspace, question="topic", by="ana"):

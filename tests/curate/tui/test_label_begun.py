@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from asking import FREE, MANY
 from textual.widgets import Input
 
 from curate.journal import Decision
@@ -12,15 +13,6 @@ from curate.label import Suggestions
 from curate.record import CurateError
 from curate.workshop import Workshop, open_workshop
 from curate.workshop.labelling import prepared
-
-MANY = f"""
-[split]
-seed = 1
-[[label.questions]]
-name = "intent"
-values = {[f"intent {number:02}" for number in range(25)]}
-"""
-FREE = '[split]\nseed = 1\n[[label.questions]]\nname = "why"\n'
 
 
 def asides(app, question, by="ana"):

@@ -1,9 +1,6 @@
-import importlib.util
 import json
-import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from textual.widgets import Static
@@ -12,30 +9,9 @@ from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.chart import chart
 from curate.workshop.runs import Errand, begin, look, runs_of
 from curate.workspace import open_workspace
-from curate.workspace.detached import read_process
 from curate.workspace.publish import export_dataset
 
 NOW = "2026-11-25T10:00:00.000Z"
-
-
-@pytest.fixture
-def trainer(tmp_path, monkeypatch):
-    """Put the trainer that trains nothing in the way of the real one."""
-    spec = importlib.util.spec_from_file_location("fake_trainer", Path(__file__).parents[1] / "fake_trainer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setenv("PYTHONPATH", module.install(tmp_path / "fake"))
-    return module
-
-
-@pytest.fixture
-def ended(tmp_path):
-    """End what a test has left running."""
-    yield
-    for path in tmp_path.rglob("process.json"):
-        process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
-        if process and process.is_alive:
-            process.send(signal.SIGKILL)
 
 
 async def until(pilot, condition, seconds=60):

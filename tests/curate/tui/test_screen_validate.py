@@ -1,5 +1,4 @@
 import json
-import shutil
 import time
 
 import pytest
@@ -10,16 +9,6 @@ from curate.tui.dialogs import Ask
 from curate.workshop import open_workshop
 from curate.workshop.problems import book_of
 from curate.workspace import open_workspace
-
-SIX = ("extract", "classify", "rewrite", "answer", "summarise", "redirect")
-SETTINGS = "[split]\nseed = 1\n" + "".join(f"[categories.{name}]\n" for name in SIX)
-
-
-@pytest.fixture
-def messy(make_workspace, root):
-    workspace = make_workspace([], SETTINGS)
-    shutil.copy(root / "samples/messy.jsonl", workspace.root / "data/a.jsonl")
-    return open_workspace(workspace.root)
 
 
 async def until(pilot, condition, seconds=60):

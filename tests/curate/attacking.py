@@ -1,0 +1,110 @@
+"""Workspaces under attack, decisions, and forged journals, for tests of the workshop."""
+
+import json
+import uuid
+import zlib
+
+import pytest
+
+from curate.journal import EVENTS, Decision, frame
+from curate.record import CurateError
+from curate.workshop import open_workshop
+from curate.workspace import open_workspace
+
+LINES = [
+    {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
+    {"id": "b", "instruction": "Name a colour.", "output": "Blue.", "category": "name"},
+    {"instruction": "Say hello.", "output": "Hello."},
+    {"instruction": "Say hello.", "output": "Hello."},
+]
+
+
+def made(root, lines=LINES):
+    (root / "data").mkdir(parents=True)
+    (root / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
+    write(root, lines)
+    return root
+
+
+def write(root, lines, name="a"):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (root / f"data/{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def opened(root, by="ana"):
+    workshop = open_workshop(root, by)
+    workshop.load()
+    return workshop
+
+
+def edit(name, **changes):
+    return Decision("edit", name, fields={"changes": changes})
+
+
+def drop(name, reason="x"):
+    return Decision("drop", name, fields={"reason": reason})
+
+
+def label(name, value, question="q"):
+    return Decision("label", name, fields={"question": question, "value": value})
+
+
+def add(name, **line):
+    return Decision("add", name, fields={"record": {"instruction": "Say bye.", "output": "Bye."} | line})
+
+
+def code_of(call, *args):
+    with pytest.raises(CurateError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+def done(call, *args, but=()):
+    """Whether it worked; it may also fail with one of the codes in ``but``."""
+    try:
+        call(*args)
+    except CurateError as error:
+        if error.code not in but:
+            raise
+        return False
+    return True
+
+
+def fresh(root):
+    """What whoever opens the folder now sees of each record."""
+    return {state.record.id: facts(state) for state in open_workspace(root).states()}
+
+
+def facts(state):
+    return dict(state.record.data), state.dropped, state.record.split, dict(state.record.labels), state.record.category
+
+
+def events_of(root):
+    return [line for path in sorted(root.glob("journal/*/*.log")) for line in path.read_bytes().splitlines()]
+
+
+def forged(name, parents=(), *, session=None, seq=1, by="eve", event=None, op="drop", **fields):
+    number = event or uuid.uuid4().hex
+    return EVENTS.validate_python(
+        {"v": 1, "event": number, "act": number, "at": "2026-01-01T00:00:00Z", "by": by, "seq": seq, "op": op,
+         "session": session or uuid.uuid4().hex, "id": name, "parents": list(parents),
+         **(fields or ({"reason": "forged"} if op == "drop" else {}))}
+    )  # fmt: skip
+
+
+def plant(root, *events, name="eve/forged.log"):
+    path = root / "journal" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(b"".join(frame(event) for event in events))
+    return path
+
+
+def newer(path):
+    payload = b'{"v":99}'
+    with path.open("ab") as file:
+        file.write(b"%08x %b\n" % (zlib.crc32(payload), payload))
+
+
+def states(workshop):
+    return {state.record.id: state for state in workshop.decided()}

@@ -1,0 +1,230 @@
+"""Folding whatever comes: others at work, random histories, lines spelled in odd ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from folding import KEYS, edit, everything, make, plain, states_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curate.journal import Decision, Sitting
+from curate.record import CurateError
+from curate.workspace import Workspace, open_workspace
+from curate.workspace.compact import fold_journal
+from curate.workspace.fold import fold
+from curate.workspace.foldable import plan_fold
+
+
+def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
+    from curate.workspace import compact
+
+    workspace = make(tmp_path).apply([edit("a", output="five")])
+    data = tmp_path / "data/a.jsonl"
+    changed = data.read_bytes().replace(b"Add 2", b"Add 4")
+    real = compact.plan_fold
+
+    def planned(workspace):
+        plan = real(workspace)
+        data.write_bytes(changed)
+        return plan
+
+    monkeypatch.setattr(compact, "plan_fold", planned)
+    with pytest.raises(CurateError, match="changed by somebody"):
+        fold_journal(workspace)
+    assert data.read_bytes() == changed
+    monkeypatch.undo()
+    fold_journal(open_workspace(tmp_path))
+    assert data.read_bytes().startswith(b'{"id": "a", "instruction":"Add 4 and 3.",   "output":"five"')
+
+
+def test_one_fold_at_a_time(tmp_path, monkeypatch):
+    from curate.workspace import compact
+    from curate.workspace.claim import claimed
+
+    workspace = make(tmp_path).apply([edit("a", output="five")])
+    with (
+        claimed(tmp_path / compact.CLAIM, "folding the journal"),
+        pytest.raises(CurateError, match="has to wait") as caught,
+    ):
+        fold_journal(workspace)
+    assert caught.value.code == "E981 in-use"
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(compact, "plan_fold", lambda workspace: os._exit(0))
+        fold_journal(workspace)
+    os.waitpid(child, 0)
+    assert (tmp_path / compact.CLAIM).exists()
+    assert fold_journal(workspace).num_folded == 1
+    for claim in (b"", b"{}", b'{"host": "elsewhere", "pid": 1, "what": "x"}'):
+        (tmp_path / compact.CLAIM).write_bytes(claim)
+        with pytest.raises(CurateError, match=r"process 1 on elsewhere|somebody"):
+            fold_journal(workspace)
+    (tmp_path / compact.CLAIM).unlink()
+
+
+# Worlds: people decide, each on what they happen to have seen, and now and then somebody folds.
+
+ADDS = {"n1": {"id": "n1", "instruction": "x", "output": "y"}, "n2": {"instruction": "p", "output": "q"}}
+VALUES = st.sampled_from(["x", "y", "é"])
+
+
+@st.composite
+def turns(draw):
+    """Return what happens: who, on which record by number, what, and how much of the others' work they had seen."""
+    ops = ["edit", "edit", "drop", "restore", "assign", "label", "resolve", "add", "undo", "fold", "fold"]
+    return [
+        (
+            draw(st.sampled_from(["ana", "bo"])), draw(st.integers(0, 6)), draw(st.sampled_from(ops)),
+            draw(st.sampled_from(KEYS)), draw(VALUES), draw(st.sampled_from([0, 0, 0, 1, 2])),
+        )
+        for _ in range(draw(st.integers(1, 12)))
+    ]  # fmt: skip
+
+
+def fields_of(op: str, key: str, value: str, name: str, own: list) -> dict:
+    return {
+        "edit": lambda: {"changes": {key: value if key == "output" or value != "y" else None}},
+        "drop": lambda: {"reason": value}, "restore": dict,
+        "assign": lambda: {"split": "train" if value == "x" else "test"},
+        "label": lambda: {"question": "category", "value": value}, "resolve": lambda: {"question": "q", "value": value},
+        "add": lambda: {"record": ADDS[name]}, "undo": lambda: {"of": own[-1].event},
+    }[op]()  # fmt: skip
+
+
+@settings(max_examples=int(os.environ.get("CURATE_FOLD_EXAMPLES", "150")), deadline=None,
+          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@given(turns())
+def test_a_world_that_folds_is_the_world_that_does_not(world):
+    root = Path(tempfile.mkdtemp(prefix="curate-fold-"))
+    try:
+        base = make(root / "ws")
+        run_world(root / "ws", base, world)
+    finally:
+        shutil.rmtree(root)
+
+
+def run_world(root: Path, base: Workspace, world: list) -> None:
+    shape, records = base.shape, base.records()
+    names = [*(record.id for record in records), "n1", "n2"]
+    seen = [fold(records, [], shape)]
+    undone_folded, folded = False, set()
+    for by, number, op, key, value, behind in world:
+        if op == "fold":
+            if open_workspace(root)._fold.conflicts:
+                with pytest.raises(CurateError, match="L403"):
+                    fold_journal(open_workspace(root))
+            else:
+                fold_journal(open_workspace(root))
+                folded = {event.event for event in everything(root)}
+        else:
+            name = names[number]
+            state = seen[-1 - min(behind, len(seen) - 1)].states.get(name)
+            own = [event for event in everything(root) if event.id == name and event.by == by]
+            is_add = op == "add" and name in ADDS and name not in seen[-1].states
+            if not is_add and (op == "add" or state is None or (op == "undo" and not own)):
+                continue
+            fields = fields_of(op, key, value, name, own)
+            undone_folded = undone_folded or (op == "undo" and fields["of"] in folded)
+            with Sitting(root, by) as sitting:
+                sitting.append([Decision(op, name, () if is_add else state.parents(), fields)])
+            seen.append(fold(records, everything(root), shape))
+        assert_same(open_workspace(root), seen[-1], undone_folded)
+
+
+def assert_same(workspace: Workspace, wanted, undone_folded: bool) -> None:
+    found = states_of(workspace)
+    if undone_folded:
+        # What was folded is not taken back but shown as a contradiction; nothing more can be said.
+        assert found.keys() >= wanted.states.keys()
+        return
+    assert {(one.record, one.facet) for one in workspace._fold.conflicts} == {
+        (one.record, one.facet) for one in wanted.conflicts
+    }
+    odd = {one.record for one in wanted.conflicts}
+    # Of two that contradict one another what was folded holds; else the order decides. All else is the same.
+    assert {name: plain(state) for name, state in found.items() if name not in odd} == {
+        name: plain(state) for name, state in wanted.states.items() if name not in odd
+    }
+
+
+def test_a_plan_writes_nothing(tmp_path):
+    workspace = make(tmp_path).apply([edit("a", output="five")])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    plan = plan_fold(workspace)
+    assert plan.num_folded == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+PIECE = st.sampled_from(["a", "é", "\n", '"', "\\", "😀", " "])
+TEXT = st.text(PIECE, max_size=3)
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | TEXT,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
+    max_leaves=4,
+)
+OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
+)
+def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes, removed, indent, is_ascii, is_tight):
+    from curate.workspace.respelled import respelled
+
+    text = json.dumps(old, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (" , ", " :  "), indent=indent)
+    raw = b"  " + text.replace("\n", "").encode() + b" "
+    line = {**old, **changes}
+    for place in removed:
+        line.pop(next(iter(list(old)[place : place + 1]), None), None)
+    made = respelled(raw, line, is_ascii=is_ascii)
+    assert json.loads(made) == line
+    assert list(json.loads(made)) == list(line)
+    assert respelled(raw, old, is_ascii=is_ascii) == raw
+    assert not is_ascii or made.isascii()
+
+
+JSONL = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs" / "jsonl"
+FREE = {
+    "type": "object",
+    "required": ["instruction", "output"],
+    "properties": {"instruction": {"type": "string"}, "output": {"type": "string"}},
+    "x-record": {"id": "/id", "prompt": "/instruction", "completion": "/output"},
+}
+
+
+@pytest.mark.skipif(not JSONL.is_dir(), reason="needs ../shared/badinputs, which is not here")
+@pytest.mark.parametrize(
+    "name", ["number_spelling", "key_order_and_space", "crlf", "bom", "no_final_newline", "unicode_line_separators"]
+)
+def test_lines_spelled_in_odd_ways_stay_so(tmp_path, name):
+    path = JSONL / f"{name}.jsonl"
+    if not path.is_file():
+        pytest.skip(f"the shared material has no {path.name}")
+    raw = path.read_bytes()
+    make(tmp_path, [raw])
+    (tmp_path / "free.json").write_text(json.dumps(FREE), encoding="utf-8")
+    (tmp_path / "curate.toml").write_text('schema = "free.json"\n[split]\nseed = 1\n', encoding="utf-8")
+    (tmp_path / "data/b.jsonl").write_bytes(b'{"id": "other", "instruction": "x", "output": "y"}\n')
+    workspace = open_workspace(tmp_path).apply([edit("other", output="z")])
+    fold_journal(workspace)
+    data = tmp_path / "data/a.jsonl"
+    assert data.read_bytes() == raw
+    # And where such a line is edited, all of it but the edited value stays, and so do the other lines.
+    first = workspace.records()[0]
+    open_workspace(tmp_path).apply([edit(first.id, output="edited")])
+    fold_journal(open_workspace(tmp_path))
+    spellings = [json.dumps(first.data["output"], ensure_ascii=is_ascii).encode() for is_ascii in (True, False)]
+    old = next(spelling for spelling in spellings if spelling in raw)
+    edited = data.read_bytes()
+    if not first.has_own_id:
+        edited = edited.replace(b'"id": "%b", ' % first.id.encode(), b"").replace(
+            b'"id":"%b",' % first.id.encode(), b""
+        )
+    assert edited in {raw.replace(old, b'"edited"', number) for number in range(1, 4)}

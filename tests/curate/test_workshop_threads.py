@@ -1,0 +1,289 @@
+"""The workshop in several threads and sittings: listeners, waiting, and nothing lost between two looks."""
+
+import contextlib
+import getpass
+import threading
+import uuid
+
+import pytest
+from attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
+
+from curate.workshop import open_workshop
+
+
+@pytest.fixture
+def root(tmp_path):
+    return made(tmp_path / "ws")
+
+
+# Who listens.
+
+
+def test_a_listener_that_raises_keeps_nobody_from_hearing(root):
+    heard = []
+
+    def broken(*_):
+        raise LookupError("a screen is broken")
+
+    with opened(root) as workshop:
+        workshop.subscribe(lambda ids, _: heard.append(ids))
+        workshop.subscribe(broken)
+        workshop.subscribe(lambda ids, _: heard.append(ids))
+        for call in (lambda: workshop.apply([drop("a")]), workshop.undo, workshop.redo):
+            with pytest.raises(LookupError):
+                call()
+        assert heard == [{"a"}] * 6
+        assert workshop.state("a").dropped == "x"
+    assert fresh(root)["a"][1] == "x"
+
+
+def test_who_has_stopped_listening_may_stop_again(root):
+    with opened(root) as workshop:
+        heard = []
+        ends = []
+        ends.append(workshop.subscribe(lambda *_: ends[0]()))
+        workshop.subscribe(lambda ids, _: heard.append(ids))
+        workshop.apply([drop("a")])
+        ends[0]()
+        workshop.apply([])
+        assert heard == [{"a"}]
+
+
+def test_a_listener_may_wait_for_another_thread(root):
+    with opened(root) as workshop:
+        answers = []
+
+        def ask(*_):
+            thread = threading.Thread(target=lambda: answers.append(workshop.state("b").dropped))
+            thread.start()
+            thread.join(5)
+
+        workshop.subscribe(ask)
+        workshop.apply([drop("a")])
+        workshop.undo()
+        workshop.redo()
+        plant(root, forged("b"))
+        workshop.refresh()
+        write(root, LINES[1:])
+        workshop.reload()
+        assert answers == [None, None, None, "forged", "forged"]
+
+
+# Several threads.
+
+
+def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
+    names = ("a", "b")
+    faults = []
+    with opened(root) as ana, opened(root, "bo") as bo:
+
+        def decide(workshop, question):
+            for number in range(40):
+                workshop.apply([label(name, number, question) for name in names])
+
+        def look(workshop):
+            for _ in range(40):
+                workshop.refresh()
+                workshop.state("a")
+                workshop.findings()
+                workshop.catalog.frame(["status"])
+
+        def read(workshop):
+            for _ in range(5):
+                workshop.reload()
+                workshop.is_current()
+
+        def guarded(call, *what):
+            with contextlib.ExitStack() as stack:
+                stack.push(lambda kind, fault, trace: faults.append(fault) if fault else None)
+                call(*what)
+
+        work = [
+            (decide, ana, "one"),
+            (decide, ana, "two"),
+            (decide, bo, "one"),
+            (look, ana),
+            (look, bo),
+            (read, ana),
+            (read, bo),
+        ]
+        threads = [threading.Thread(target=guarded, args=one, daemon=True) for one in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        assert faults == []
+        ana.refresh()
+        bo.refresh()
+        wanted = {"one": {"ana": 39, "bo": 39}, "two": {"ana": 39}}
+        for workshop in (ana, bo):
+            assert workshop.num_decisions == 240
+            assert {
+                name: {q: dict(by) for q, by in workshop.state(name).answers.items()} for name in names
+            } == dict.fromkeys(names, wanted)
+            assert workshop.conflicts() == []
+        for _ in range(80):
+            assert ana.undo().kept == []
+        assert ana.undo() is None
+        assert dict(ana.state("a").answers) == {"one": {"bo": 39}}
+
+
+def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch):
+    from curate.workshop import tail
+
+    found = tail.open_catalog
+    with opened(root) as workshop, opened(root, "bo") as bo:
+
+        def slow(*args, **kwargs):
+            catalog = found(*args, **kwargs)
+            workshop.apply([drop("a")])
+            bo.apply([drop("b")])
+            return catalog
+
+        monkeypatch.setattr(tail, "open_catalog", slow)
+        workshop.reload()
+        assert (workshop.state("a").dropped, workshop.state("b").dropped) == ("x", "x")
+        assert [event.id for act in workshop.standing() for event in act] == ["a"]
+
+
+def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
+    with opened(root) as workshop:
+        asked, heard = [], []
+        workshop.subscribe(lambda ids, _: heard.append((ids, workshop.catalog is catalog)))
+        write(root, LINES[1:])
+        catalog = workshop.catalog
+
+        def within(exchange):
+            plant(root, forged("b"))
+            newer(plant(root, name="eve/newer.log"))
+            assert workshop.catalog is catalog
+            asked.append(exchange())
+            assert workshop.catalog is not catalog
+            return asked[0]
+
+        assert workshop.reload(within=within) == {"b"}
+        assert (asked, heard) == ([{"b"}], [({"b"}, False)])
+        assert code_of(workshop.refresh) == "E913 unknown-event"
+        assert workshop.refresh() == set()
+
+
+def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
+    from curate.workshop.problems import book_of
+
+    with opened(root) as workshop:
+        book = book_of(workshop)
+        write(root, [LINES[0] | {"output": ""}, *LINES[1:]])
+        workshop.reload()
+        assert book.search().statuses()
+        write(root, LINES)
+        workshop.reload()
+        assert book.found is None
+        book.search()
+        assert book.found is not None
+        workshop.apply([edit("a", output="five")])
+        assert book.found is not None
+
+
+def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
+    from curate.workshop.nearest import Nearest
+
+    lines = [{"id": f"r{n}", "instruction": f"Say the number {n} aloud.", "output": f"Number {n}."} for n in range(50)]
+    root = made(tmp_path / "ws", lines)
+    with opened(root) as workshop:
+        nearest = Nearest(workshop)
+        assert nearest.find(lines[49], 1)[0].id == "r49"
+        workshop.apply([edit("r3", output="Three.")])
+        write(root, lines[45:])
+        workshop.reload()
+        found = nearest.find(lines[49], 5)
+        assert found[0].id == "r49"
+        assert {one.id for one in found} <= {line["id"] for line in lines[45:]}
+
+
+def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
+    from curate.workshop import Workshop
+    from curate.workshop.nearest import Nearest
+
+    found = Workshop.num_decisions
+    with opened(root) as workshop, opened(root, "bo") as bo:
+        nearest = Nearest(workshop)
+        nearest.prepare()
+        text = "Purple elephants walk slowly over the green hill at noon and sleep by the river at night."
+        workshop.apply([edit("a", output=text)])
+        bo.apply([drop("b")])
+
+        def late(self):
+            number = found.fget(self)
+            self.refresh()
+            return number
+
+        monkeypatch.setattr(Workshop, "num_decisions", property(late))
+        line = {"instruction": "Tell me of animals.", "output": text}
+        assert [one.id for one in nearest.find(line, 1)] == ["a"]
+
+
+def test_who_has_no_name_is_told_how_to_give_one(root, monkeypatch):
+    monkeypatch.delenv("CURATE_ANNOTATOR", raising=False)
+
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    assert code_of(open_workshop, root) == "E902 bad-settings"
+    with open_workshop(root, "ana") as workshop:
+        assert workshop.by == "ana"
+
+
+# The same annotator twice.
+
+
+def test_two_sittings_of_one_annotator_share_their_acts(root):
+    with opened(root) as one, opened(root) as two:
+        one.apply([drop("a")])
+        assert two.undo() is None
+        two.refresh()
+        assert two.undo().kept == []
+        one.refresh()
+        assert one.state("a").dropped is None
+        assert one.undo() is None
+        assert one.redo().kept == []
+        two.refresh()
+        assert (two.state("a").dropped, two.redo()) == ("x", None)
+
+
+def test_an_act_taken_back_twice_at_once_is_done_again_once(root):
+    for _ in range(8):
+        # Which of the two has an effect is decided by their numbers, which are random.
+        with opened(root) as one, opened(root) as two:
+            one.apply([drop("a"), drop("b")])
+            two.refresh()
+            one.undo()
+            two.undo()
+            one.refresh()
+            two.refresh()
+            assert one.state("a").dropped is None
+            assert (two.redo().kept, two.redo()) == ([], None)
+            one.refresh()
+            assert one.redo() is None
+            assert {found.state(name).dropped for found in (one, two) for name in "ab"} == {"x"}
+            assert one.undo().kept == []
+            assert one.undo() is None
+        assert (fresh(root)["a"][1], fresh(root)["b"][1]) == (None, None)
+
+
+def test_an_act_that_is_seen_in_two_looks_is_one_act(root):
+    numbers = [uuid.uuid4().hex for _ in range(4)]
+    session, act = uuid.uuid4().hex, uuid.uuid4().hex
+    events = [
+        forged("ab"[n % 2], session=session, seq=n + 1, by="ana", event=number).model_copy(update={"act": act})
+        for n, number in enumerate(numbers)
+    ]
+    with opened(root) as workshop:
+        plant(root, *events[:3])
+        workshop.refresh()
+        plant(root, *events[3:])
+        workshop.refresh()
+        assert [len(one) for one in workshop.standing()] == [4]
+        workshop.undo()
+        assert (workshop.state("a").dropped, workshop.state("b").dropped, workshop.undo()) == (None, None, None)

@@ -1,0 +1,246 @@
+"""What is around the screens: tabs, chords, keys, undo, what others decide, and a polite no."""
+
+from __future__ import annotations
+
+import pytest
+from probing import probe
+
+from curate.journal import Decision
+from curate.tui.fields import SafeInput
+from curate.tui.frame_table import FrameTable
+from curate.tui.help import marked_up
+from curate.workshop import open_workshop
+from curate.workspace import open_workspace
+
+
+def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive, settled) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        assert probe(pilot).told == ["ready", ("arrive", {})]
+        pilot.app.go("probe", record="r001")
+        assert probe(pilot).told[-1] == ("arrive", {"record": "r001"})
+        await pilot.press("escape")
+        await settled(pilot)
+        assert pilot.app.current_mode == "home"
+        await pilot.press("]")
+        await settled(pilot)
+        assert pilot.app.current_mode == "probe"
+        await pilot.press("left_square_bracket")
+        await settled(pilot)
+        assert pilot.app.current_mode == "home"
+
+    drive(make_app(workspace), story)
+
+
+def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_text, settled) -> None:
+    async def story(pilot):
+        await pilot.press("g")
+        await pilot.pause(0.1)
+        assert "first row" not in screen_text(pilot.app)
+        await pilot.pause(0.4)
+        assert "p  Probe" in screen_text(pilot.app)
+        await pilot.press("x")
+        await settled(pilot)
+        assert "first row" not in screen_text(pilot.app)
+        assert "Nothing is bound to that" in screen_text(pilot.app)
+        assert pilot.app.current_mode == "home"
+
+    drive(make_app(workspace), story)
+
+
+def test_gg_goes_to_the_first_row_and_letters_type_where_one_types(workspace, make_app, drive, settled) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        table, field = pilot.app.screen.query_one(FrameTable), pilot.app.screen.query_one(SafeInput)
+        await pilot.press("G")
+        assert table.cursor == 2
+        await pilot.press("g", "g")
+        await settled(pilot)
+        assert table.cursor == 0
+        field.focus()
+        await pilot.press("g", "g", "q", "d", "u", "question_mark", "left_square_bracket")
+        assert field.value == "ggqdu?["
+        assert pilot.app.is_running
+
+    drive(make_app(workspace), story)
+
+
+def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("space", "space", "d")
+        await settled(pilot)
+        assert probe(pilot).told[-1] == ("changed", {"r000", "r001"})
+        assert "journal ok  #2" in screen_text(pilot.app)
+        assert len(open_workspace(workspace.root).dropped()) == 2
+        await pilot.press("u")
+        await settled(pilot)
+        assert "taken back: 2 x drop of r000, r001" in screen_text(pilot.app)
+        assert not open_workspace(workspace.root).dropped()
+        await pilot.press("U")
+        await settled(pilot)
+
+    drive(make_app(workspace), story)
+    assert open_workspace(workspace.root).dropped() == {"r000": "[/b] asked", "r001": "[/b] asked"}
+
+
+def test_undo_takes_back_what_an_earlier_sitting_did(workspace, make_app, drive) -> None:
+    with open_workshop(workspace.root, "ana") as before:
+        before.load()
+        before.apply([Decision("drop", "r005", fields={"reason": "old"})])
+
+    async def story(pilot):
+        await pilot.press("u")
+
+    drive(make_app(workspace, by="ana"), story)
+    assert not open_workspace(workspace.root).dropped()
+
+
+def test_nothing_to_undo_is_said(workspace, make_app, drive, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("u")
+        assert "nothing to undo" in screen_text(pilot.app)
+        await pilot.press("U")
+        assert "nothing to redo" in screen_text(pilot.app)
+
+    drive(make_app(workspace), story)
+
+
+def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        with open_workshop(workspace.root, "bo") as other:
+            other.load()
+            other.apply([Decision("drop", "r007", fields={"reason": "bo"})])
+        for _ in range(40):
+            await pilot.pause(0.05)
+            if ("changed", {"r007"}) in probe(pilot).told:
+                break
+        assert ("changed", {"r007"}) in probe(pilot).told
+        assert "others decided on 1 record" in screen_text(pilot.app)
+        await pilot.press("g", "h")
+        await settled(pilot)
+
+    drive(make_app(workspace, poll=0.1), story)
+
+
+def test_what_is_saved_in_a_thread_is_ones_own(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("f")
+        assert "journal ! not saved" in screen_text(pilot.app)
+        pilot.app.tell("before")
+        drop = [Decision("drop", "r003", fields={"reason": "x"})]
+        pilot.app.background(lambda: pilot.app.workshop.apply(drop), lambda _: None, group="write.many")
+        await settled(pilot)
+        assert probe(pilot).told[-1] == ("changed", {"r003"})
+        assert "before" in screen_text(pilot.app)
+        assert "journal ok  #1" in screen_text(pilot.app)
+
+    drive(make_app(workspace), story)
+
+
+def test_a_hidden_screen_hears_of_changes_when_it_is_shown(workspace, make_app, drive, settled) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        screen = probe(pilot)
+        await pilot.press("g", "h")
+        await settled(pilot)
+        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.workshop.apply([Decision("drop", "r004", fields={"reason": "x"})])
+        assert ("changed", {"r003"}) not in screen.told
+        await pilot.press("g", "p")
+        await settled(pilot)
+        assert ("changed", {"r003", "r004"}) in screen.told
+        assert screen.told.count("ready") == 1
+
+    drive(make_app(workspace), story)
+
+
+def test_an_error_ends_nothing_and_is_shown_as_it_is(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("f")
+        seen = screen_text(pilot.app)
+        assert "! error E906 write-failed: the disk [/b] is full␛[2J Make room." in seen
+        assert "journal ! not saved" in seen
+        await pilot.press("d")
+        await settled(pilot)
+        assert "journal ok" in screen_text(pilot.app), "the next decision that is saved takes the warning away"
+
+    drive(make_app(workspace), story)
+
+
+def test_help_lists_every_binding_with_its_id(workspace, make_app, drive, settled) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        text = str(pilot.app.screen.query("#pages Static").first().content)
+        for name in ("probe.drop", "probe.fail", "table.mark", "app.undo", "app.quit", "app.log"):
+            assert name in text
+        assert "Press d to drop [/b]." in text
+        assert "g p Probe" in text
+        await pilot.press("escape")
+        await pilot.pause()
+        assert pilot.app.screen is pilot.app.present()
+
+    drive(make_app(workspace), story)
+
+
+def test_help_text_flows_and_keeps_its_lists() -> None:
+    text = marked_up("# Head\nOne line\nof two `x`.\n\n- first\n  goes on\n- second\n")
+    assert text.plain == "Head\nOne line of two x.\n\n- first goes on\n- second"
+    assert [text.plain[span.start : span.end].strip() for span in text.spans if span.style == "key"] == ["x"]
+
+
+def test_the_command_log_shows_what_was_decided_and_run(workspace, make_app, drive, settled) -> None:
+    async def story(pilot):
+        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "[/foo]\x1b"})])
+        pilot.app.ran("curate split ws --apply", "60 records")
+        await pilot.press("@")
+        await pilot.pause()
+        text = str(pilot.app.screen.query("#pages Static").first().content)
+        assert "ana  drop    r003  [/foo]␛" in text
+        assert "curate split ws --apply  60 records" in text
+
+    drive(make_app(workspace), story)
+
+
+@pytest.mark.parametrize("key", [":", "ctrl+p"])
+def test_the_palette_runs_every_action_of_the_screen(workspace, make_app, drive, settled, key) -> None:
+    async def story(pilot):
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press(key)
+        await settled(pilot)
+        await pilot.press(*"drop")
+        await pilot.pause(0.5)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.pause(0.2)
+
+    drive(make_app(workspace), story)
+    assert open_workspace(workspace.root).dropped() == {"r000": "[/b] asked"}
+
+
+def test_copying_goes_through_the_terminal(workspace, make_app, drive, settled, screen_text) -> None:
+    async def story(pilot):
+        await pilot.press("y")
+        await pilot.press("g", "p")
+        await settled(pilot)
+        await pilot.press("y")
+        assert pilot.app.clipboard == "curate list ws"
+        assert "copied the command: curate list ws" in screen_text(pilot.app)
+        await pilot.press("Y")
+        assert pilot.app.clipboard == '{"id": 1}'
+
+    drive(make_app(workspace), story)
