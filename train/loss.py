@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from train.batch import Batch, by_length, collate
+from train.batch import Batch, by_length, collate, few_lengths
 from train.compute import are_close, can_pack, evaluating, inner_of, packing, reading_only, working_dtype
 from train.model import head_weight
 from train.render import Example
@@ -231,7 +231,7 @@ def nll_per_example(
         is_packed = can_pack(model)
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]
-            batch = collate(chosen, where, is_packed=is_packed)
+            batch = collate(chosen, where, is_packed=is_packed, round_to=few_lengths(torch.device(where)))
             for place, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
                 found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
     return [found[place] for place in range(len(examples))]

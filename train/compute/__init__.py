@@ -9,7 +9,7 @@ from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
 from train.compute.finite import first_not_finite
 from train.compute.fused import fuse
-from train.compute.memory import keep_freed_memory
+from train.compute.memory import keep_few_kernels, keep_freed_memory
 from train.compute.meter import Meter, memory_limit
 from train.compute.past import KeyValues, can_continue
 from train.compute.rows import reading_only
@@ -46,6 +46,7 @@ def quicken(model: Any) -> Any:
     """Return ``model``, made fast for where it stands; call it before adapters are added, and once is enough."""
     if next(model.parameters()).device.type == "cpu":
         keep_freed_memory()
+        keep_few_kernels()
         fuse(model)
     can_pack(model)
     return model

@@ -32,6 +32,8 @@ NAME = "pairsmith"
 """What transformers knows this attention by."""
 QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
+FILLED = 32
+"""What the queries of a block are filled up to a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -252,10 +254,10 @@ class _Blocks(torch.autograd.Function):
         asked = (query * scale).view(groups, heads // groups, tokens, width)
         mixed = torch.empty(groups, heads // groups, tokens, value.shape[-1], dtype=query.dtype, device=query.device)
         weights = []
-        for first, start, stop, hidden in blocks:
-            num, reach = stop - start, stop - first
-            part = asked[:, :, start:stop].reshape(groups, -1, width)
-            turned = key[:, first:stop].transpose(1, 2)
+        for first, start, stop, wide, hidden in blocks:
+            num, reach = wide - start, wide - first
+            part = asked[:, :, start:wide].reshape(groups, -1, width)
+            turned = key[:, first:wide].transpose(1, 2)
             if hidden.shape[1] == reach:
                 # Added within the product: to mask what it gave costs a third of the whole block.
                 unseen = _added(hidden, heads // groups, part.dtype).to(part.device)
@@ -264,9 +266,11 @@ class _Blocks(torch.autograd.Function):
                 scores = (part @ turned).view(groups, -1, num, reach)
                 scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
             share = torch.softmax(scores, -1)
-            mixed[:, :, start:stop] = (share.view(groups, -1, reach) @ value[:, first:stop]).view(
-                groups, -1, num, value.shape[-1]
-            )
+            if wide > stop:
+                # Queries of the next example, which are asked again in its own block.
+                share[:, :, stop - start :] = 0
+            made = (share.view(groups, -1, reach) @ value[:, first:wide]).view(groups, -1, num, value.shape[-1])
+            mixed[:, :, start:stop] = made[:, :, : stop - start]
             weights.append(share)
         ctx.save_for_backward(asked, key, value, mixed, *weights)
         ctx.blocks, ctx.scale = blocks, scale
@@ -280,35 +284,40 @@ class _Blocks(torch.autograd.Function):
         # d scores = weights * (d weights - delta): the row sums of a softmax's gradient (FlashAttention, section 3.1).
         delta = (d_mixed * mixed).sum(-1, keepdim=True)
         d_query, d_key, d_value = torch.empty_like(asked), torch.zeros_like(key), torch.zeros_like(value)
-        for share, (first, start, stop, _) in zip(weights, ctx.blocks, strict=True):
-            num, reach = stop - start, stop - first
+        for share, (first, start, stop, wide, _) in zip(weights, ctx.blocks, strict=True):
+            num, reach = wide - start, wide - first
             flat = share.view(groups, -1, reach)
-            part = d_mixed[:, :, start:stop].reshape(groups, per_group * num, -1)
-            d_value[:, first:stop] += flat.transpose(1, 2) @ part
-            d_share = (part @ value[:, first:stop].transpose(1, 2)).view(groups, per_group, num, reach)
-            d_scores = d_share.sub_(delta[:, :, start:stop]).mul_(share).view(groups, -1, reach)
-            d_query[:, :, start:stop] = (d_scores @ key[:, first:stop]).view(groups, per_group, num, width)
-            d_key[:, first:stop] += d_scores.transpose(1, 2) @ asked[:, :, start:stop].reshape(groups, -1, width)
+            part = d_mixed[:, :, start:wide].reshape(groups, per_group * num, -1)
+            d_value[:, first:wide] += flat.transpose(1, 2) @ part
+            d_share = (part @ value[:, first:wide].transpose(1, 2)).view(groups, per_group, num, reach)
+            d_scores = d_share.sub_(delta[:, :, start:wide]).mul_(share).view(groups, -1, reach)
+            d_part = (d_scores @ key[:, first:wide]).view(groups, per_group, num, width)
+            d_query[:, :, start:stop] = d_part[:, :, : stop - start]
+            d_key[:, first:wide] += d_scores.transpose(1, 2) @ asked[:, :, start:wide].reshape(groups, -1, width)
         return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None
 
 
-Block = tuple[int, int, int, torch.Tensor]
-"""Of a block of queries: its first key, its first query, where both end, and which of the last keys are hidden."""
+Block = tuple[int, int, int, int, torch.Tensor]
+"""Of a block of queries: its first key, its first query, where they end, where what is computed ends, and which of the
+last keys are hidden. The kernels of a CPU are compiled anew for each shape, so a block is filled up to few of them.
+"""
 
 
 def _blocks(packed: Packed, window: int | None) -> list[Block]:
     found: list[Block] = []
-    begin = 0
+    begin, tokens = 0, sum(packed.lengths)
     for length, branches in zip(packed.lengths, packed.branches or ((),) * len(packed.lengths), strict=True):
         trunk = length - sum(branches)
         for start in range(begin, begin + trunk, QUERIES):
             first = begin if window is None else max(begin, start - window + 1)
             stop = min(start + QUERIES, begin + trunk)
-            num = stop - start
-            hidden = _later(num) if window is None else _out_of_reach(num, stop - first, window)
-            found.append((first, start, stop, hidden))
+            if window is None:
+                wide = min(start - (start - stop) // FILLED * FILLED, tokens)
+                found.append((first, start, stop, wide, _later(wide - start)))
+            else:
+                found.append((first, start, stop, stop, _out_of_reach(stop - start, stop - first, window)))
         for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
-            found.append((begin, begin + start, begin + stop, hidden))
+            found.append((begin, begin + start, begin + stop, begin + stop, hidden))
         begin += length
     return found
 

@@ -1,8 +1,9 @@
-"""Keep memory that was freed, instead of giving it back to the system and asking for it again at the next step."""
+"""What a long run on a CPU does with memory: freed tensors are kept for the next step, compiled kernels are not."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 # From malloc.h of glibc; the numbers are part of its interface.
@@ -24,3 +25,12 @@ def keep_freed_memory() -> bool:
         # Another C library, such as musl's.
         return False
     return all(mallopt(*setting) for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)))
+
+
+def keep_few_kernels() -> None:
+    """Let oneDNN keep 256 compiled kernels instead of 1,024, unless the environment says how many.
+
+    Each takes half a megabyte, and most are of a shape that does not come again. It listens only until it is first
+    used.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from train import say
-from train.batch import Step, Steps, collate
+from train.batch import Step, Steps, collate, few_lengths
 from train.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.compute import compile_layers, compiling
 from train.dynamics import Dynamics
@@ -148,7 +148,7 @@ class _Run:
         wants = self.device.type == "cuda" if recipe.compile == "auto" else recipe.compile
         self.is_compiled = wants and compile_layers(model) > 0
         # Few shapes to compile for, and little to fill up.
-        self.round_to = max(1, steps.micro_batch_tokens // 4) if self.is_compiled else 1
+        self.round_to = max(1, steps.micro_batch_tokens // 4) if self.is_compiled else few_lengths(self.device)
         self.dynamics = Dynamics(steps.supervised.tolist(), device)
         self.step_seconds, self.step_tokens = 0.0, 0
         self.broken = torch.zeros((), device=device)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from train.batch import Step, Steps, collate
+from train.batch import Step, Steps, collate, few_lengths
 from train.compute import Meter
 from train.loss import supervised_loss
 from train.model import computing
@@ -63,7 +63,9 @@ def _step(
     model: Any, steps: Steps, step: Step, optimizer: torch.optim.Optimizer, device: torch.device, dtype: torch.dtype
 ) -> None:
     for group in step.micro_batches:
-        batch = collate([steps.examples[place] for place in group], device, is_packed=steps.is_packed)
+        batch = collate(
+            [steps.examples[place] for place in group], device, is_packed=steps.is_packed, round_to=few_lengths(device)
+        )
         with computing(device, dtype):
             loss, _ = supervised_loss(model, batch, scale=1 / step.weight)
         loss.backward()  # type: ignore[no-untyped-call]

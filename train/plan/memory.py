@@ -110,8 +110,9 @@ def estimate(shape: Shape, *, tokens: int, longest: int, supervised: int, is_blo
     # Under autocast every matrix that is kept in float32 is there in the small format too.
     copies = min(shape.matrices, shape.gathered or shape.matrices) * size
     rows = min(supervised, max(16, CHUNK_BYTES // (_FLOAT * shape.vocabulary)))
-    # Logits, their softmax and its gradient in the small format.
-    head = rows * shape.vocabulary * (2 * _FLOAT + size % _FLOAT) + supervised * shape.width * 2 * size
+    # Logits, which become their own gradient; their softmax is there for a few rows at a time, or else for all.
+    wide = 0 if is_blocked else 2 * _FLOAT + size % _FLOAT - size
+    head = rows * shape.vocabulary * (size + wide) + supervised * shape.width * 2 * size
     if shape.has_head_gradient:
         # The gradient of the chunks, and that of tied embeddings beside it until both are added up.
         head += shape.vocabulary * shape.width * (2 * _FLOAT + size % _FLOAT)
