@@ -188,7 +188,7 @@ def by_length(
     """Group places 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
 
     A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
-    fewer). Packed batches have no padding; in others it is at most a quarter.
+    fewer). Packed batches have no padding; in larger others it is at most a quarter.
     """
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     most_items = -(-len(order) // max(1, at_least))

@@ -110,12 +110,13 @@ def _shares(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return softmax [rows, V] of ``logits`` and the NLL [rows] of ``targets`` [rows, 1], both in float32.
 
-    The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum exactly; to
+    The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum; to
     exponentiate a log-softmax would cost twice as much on a CPU.
     """
     exact = logits.float() if bias is None else logits.float() + bias.detach().float()
     share = torch.softmax(exact, -1)
-    return share, exact.amax(-1) - share.amax(-1).log() - exact.gather(1, targets)[:, 0]
+    # The two logits first: their difference is small where the target is likely, and so is its rounding.
+    return share, (exact.amax(-1) - exact.gather(1, targets)[:, 0]) - share.amax(-1).log()
 
 
 def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:

@@ -258,7 +258,7 @@ class _Blocks(torch.autograd.Function):
             num, reach = wide - start, wide - first
             part = asked[:, :, start:wide].reshape(groups, -1, width)
             turned = key[:, first:wide].transpose(1, 2)
-            if hidden.shape[1] == reach:
+            if hidden.shape == (reach, reach):
                 # Added within the product: to mask what it gave costs a third of the whole block.
                 unseen = _added(hidden, heads // groups, part.dtype).to(part.device)
                 scores = torch.baddbmm(unseen, part, turned).view(groups, -1, num, reach)
@@ -267,7 +267,8 @@ class _Blocks(torch.autograd.Function):
                 scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
             share = torch.softmax(scores, -1)
             if wide > stop:
-                # Queries of the next example, which are asked again in its own block.
+                # Queries of what comes next, which are asked again in a block of their own. (What is not finite there
+                # shows here too; then the model is broken.)
                 share[:, :, stop - start :] = 0
             made = (share.view(groups, -1, reach) @ value[:, first:wide]).view(groups, -1, num, value.shape[-1])
             mixed[:, :, start:stop] = made[:, :, : stop - start]
@@ -332,7 +333,7 @@ def _out_of_reach(num: int, reach: int, window: int) -> torch.Tensor:
     return (key > query) | (key <= query - window)
 
 
-@lru_cache(maxsize=QUERIES * 2)
+@lru_cache(maxsize=QUERIES)
 def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor:
     """Return what to add to scores [times * queries, keys] so that ``hidden`` ones have no share."""
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf).repeat(times, 1)

@@ -1,4 +1,4 @@
-"""What a long run on a CPU does with memory: freed tensors are kept for the next step, compiled kernels are not."""
+"""What a long run on a CPU keeps in memory: what tensors left, for the next step, and not too many compiled kernels."""
 
 from __future__ import annotations
 
@@ -33,4 +33,6 @@ def keep_few_kernels() -> None:
     Each takes half a megabyte, and most are of a shape that does not come again. It listens only until it is first
     used.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    # It knows the older name too.
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")

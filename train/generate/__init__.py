@@ -24,7 +24,7 @@ def generate(
 ) -> list[Generated]:
     """Return the greedy continuation of each prompt, in the order of ``prompts``.
 
-    A batch holds as many prompts of like length as ``batch_tokens`` allow, because cache costs tokens, not rows. A
+    A batch holds as many prompts, the longest first, as ``batch_tokens`` allow, because cache costs tokens, not rows. A
     prompt is never cut. Where prompt and new tokens together would pass the positions that the model has, fewer tokens
     are generated, down to none; such a completion has not ``stopped``. The model is put into evaluation mode meanwhile.
 

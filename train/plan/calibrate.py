@@ -36,11 +36,10 @@ def largest(steps: Steps) -> tuple[Step, list[int]]:
 def calibrate(model: Any, steps: Steps, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
     """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
 
-    The first pays for what the others find made, so their time counts. The second is ``heaviest``, which has the
-    largest micro-batch of the run: it finds a heap that has been used, as it will in the run.
+    ``heaviest`` comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for what
+    the others find made, so their time counts.
     """
-    first, last = steps[0], steps[len(steps) // 2]
-    timed = [heaviest] * (CALIBRATION_STEPS - 2) + [last]
+    timed = [steps[number * len(steps) // 2] for number in range(CALIBRATION_STEPS - 1)]
     trained = [p for p in model.parameters() if p.requires_grad]
     was_training, devices = model.training, [device] if device.type == "cuda" else []
     model.train()
@@ -48,7 +47,7 @@ def calibrate(model: Any, steps: Steps, heaviest: Step, device: torch.device, dt
         meter = Meter(device)
         # Steps that move nothing: a rate of zero and no decay leave each weight bit for bit what it is.
         optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
-        _step(model, steps, first, optimizer, device, dtype)
+        _step(model, steps, heaviest, optimizer, device, dtype)
         began = time.monotonic()
         for step in timed:
             _step(model, steps, step, optimizer, device, dtype)

@@ -370,7 +370,7 @@ def _without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            # Thawed objects are old ones: else the next new object has all of them looked through after all.
+            # Puts them among the old objects at once; else the next new one has all of them looked through after all.
             gc.freeze()
             gc.unfreeze()
             gc.enable()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -27,7 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
-_MOST_WORDS = 1_000_000
+_MOST_WORDS, _MOST_CHARACTERS, _SHORT = 1_000_000, 16_000_000, 64
+"""What is remembered: so many words of so many characters in all, and the places of tokens in words that are short (a
+text without spaces is one word, which does not come again).
+"""
 PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -57,7 +60,7 @@ class Words:
     ``apart`` are the added tokens that a text is cut beside.
 
     A word is known by its key, which is cheap to get by ``str.split``: the word without the space that it begins with,
-    or with one more where it begins with none.
+    or with one more where it begins with none or has another.
     """
 
     def __init__(self, encode: Callable[..., list[Any]], apart: Collection[str]) -> None:
@@ -69,17 +72,18 @@ class Words:
     def _forget(self) -> None:
         self.numbers = _Numbers()
         self.spans: dict[str, list[tuple[int, int]]] = {}
-        self._ids = np.empty(0, np.int32)
+        self._ids, self._num_characters = np.empty(0, np.int32), 0
         # Of each word where its ids begin, how many they are, and how many characters it has.
         self._starts, self._sizes, self._lengths = (np.empty(0, np.int64) for _ in range(3))
-        # 2 for words that a text is cut before anyhow; else 1 for each side of the cut that is visible.
+        # A cut between two words is right where what the first adds behind it and the second before it is 2 or more:
+        # each visible side adds 1, and 2 a word that a text is cut before anyhow.
         self._begins, self._ends = np.empty(0, np.int8), np.empty(0, np.int8)
 
     def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Place | None]:
         """Return of each text its ids, the tokens that its edges lie before, and the number of ids of its first
         ``opens`` characters alone; None where a token lies across an edge or those ids do not begin the whole's.
         """
-        if len(self.numbers) > _MOST_WORDS:
+        if len(self.numbers) > _MOST_WORDS or self._num_characters > _MOST_CHARACTERS:
             self._forget()
         # All texts end to end: which characters and ids each word begins with.
         keys, numbers, firsts = self._numbered(texts)
@@ -103,7 +107,10 @@ class Words:
         return found
 
     def _numbered(self, texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
-        """The keys of all texts' words, their numbers, and the first word of each text."""
+        """The keys of all texts' words, their numbers, and the first word of each text.
+
+        Each text is cut before every space first, which is quick and mostly right; where it was not, once more.
+        """
         cut = [self._keys(text) for text in texts]
         while True:
             keys, firsts = list(chain.from_iterable(cut)), _starts([len(own) for own in cut])
@@ -116,7 +123,7 @@ class Words:
                 cut[text] = self._keys(texts[text], _CUT.split)
 
     def _keys(self, text: str, cut: Callable[[str], list[str]] | None = None) -> list[str]:
-        """The keys of a text's words; without ``cut`` it may be cut before each of its spaces."""
+        """The keys of a text's words, which ``cut`` finds between added tokens, or else every space."""
         keys: list[str] = []
         for part in self._apart.split(text):
             first, *rest = cut(part) if cut else part.split(" ")
@@ -138,9 +145,9 @@ class Words:
         inner = (edges - chars[homes]).tolist()
         before: list[int | None] = tokens[homes].tolist()
         within = [number for number, reach in enumerate(inner) if reach]
-        self._learn_spans(keys[homes[number]] for number in within)
+        spans = self._spans({keys[homes[number]] for number in within})
         for number in within:
-            order = _within(self.spans[keys[homes[number]]], inner[number])
+            order = _within(spans[keys[homes[number]]], inner[number])
             first = before[number]
             before[number] = None if order is None or first is None else first + order
         return before
@@ -162,7 +169,12 @@ class Words:
         if not (new := self.numbers.new):
             return
         words = [_word(key) for key in new]
-        each = [encoding.ids for encoding in self.encode(words, has_offsets=False)]
+        try:
+            each = [encoding.ids for encoding in self.encode(words, has_offsets=False)]
+        except BaseException:
+            # They have numbers and no ids.
+            self._forget()
+            raise
         starts = _starts([len(ids) for ids in each])
         self._starts = np.append(self._starts, starts[:-1] + len(self._ids))
         self._sizes = np.append(self._sizes, np.diff(starts))
@@ -170,20 +182,28 @@ class Words:
         begins = [2 if key[:1] == " " else int("!" <= key[:1] <= "~") for key in new]
         self._begins = np.append(self._begins, np.array(begins, np.int8))
         self._ends = np.append(self._ends, np.array(["!" <= word[-1:] <= "~" for word in words], np.int8))
+        self._num_characters += sum(map(len, words))
         self._ids = np.append(self._ids, np.fromiter(chain.from_iterable(each), np.int32, starts[-1]))
         self.numbers.new = []
 
-    def _learn_spans(self, keys: Iterable[str]) -> None:
-        new = list(set(keys) - self.spans.keys())
+    def _spans(self, keys: Collection[str]) -> dict[str, list[tuple[int, int]]]:
+        """The place of each token in these words."""
+        found = {key: self.spans[key] for key in keys if key in self.spans}
+        new = [key for key in keys if key not in found]
         for key, encoding in zip(new, self.encode([_word(key) for key in new], has_offsets=True), strict=True):
-            self.spans[key] = encoding.offsets
+            found[key] = encoding.offsets
+            if len(key) <= _SHORT:
+                self.spans[key] = found[key]
+        return found
 
 
 def _key(word: str) -> str:
+    """What a word is known by."""
     return word[1:] if word[:1] == " " and " " not in word[1:] else " " + word
 
 
 def _word(key: str) -> str:
+    """The word that is known by ``key``."""
     return key[1:] if key[:1] == " " else " " + key
 
 
