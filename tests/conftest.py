@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,14 @@ os.environ["TRAIN_CACHE"] = "off"
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What programs keep for the next time is kept for this session only."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache-home"))
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay() -> Iterator[None]:
+    """A command that a test runs in this process ends by SIGPIPE from then on; the servers of later tests must not."""
+    kept = signal.getsignal(signal.SIGPIPE)
+    yield
+    signal.signal(signal.SIGPIPE, kept)
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from train.data import open_dataset
 from train.errors import TrainError
 from train.evaluate import category_specs
 from train.judge import ask, judge_answers, require_judge
-from train.judge.ask import Judge, Question, read_reply
+from train.judge.ask import Judge, Question, Reply, read_reply
 from train.predictions import Scored, read_predictions
 from train.recipe import Recipe, effective, load_recipe, recipe_toml
 from train.report import build_report, read_report
@@ -288,6 +290,22 @@ def test_nothing_is_asked_twice_and_the_cache_holds_no_text(
     assert len(server.seen) == 2 * num - 1
     _judged(tmp_path, server.url, rubric="Prefer the shorter one.")
     assert len(server.seen) == 3 * num - 1
+
+
+def test_an_endpoint_that_hangs_up_does_not_end_the_command_that_asks(
+    tmp_path: Path, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked: list[bool] = []
+
+    def ask(_self: Any, _question: Any) -> Reply:
+        blocked.append(signal.SIGPIPE in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return Reply(None, "no connection", is_down=True)
+
+    monkeypatch.setattr(Judge, "ask", ask)
+    with contextlib.suppress(TrainError):
+        _judged(tmp_path, stub(_honest).url)
+    assert blocked
+    assert all(blocked)
 
 
 def test_a_category_with_the_scorer_judge_is_judged_by_it_and_others_are_not(tmp_path: Path, stub: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,7 +90,10 @@ def judge_answers(
     asked = _Asked(judge, _read_cache(folder / CACHE))
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
     _announce(judge, open_pairs, asked, rows)
-    pool = ThreadPoolExecutor(options.max_concurrency)
+    # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
+    pool = ThreadPoolExecutor(
+        options.max_concurrency, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE})
+    )
     try:
         found = list(pool.map(lambda p: asked.pair(p, rows[p[0].id]), open_pairs))
     finally:
