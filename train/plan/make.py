@@ -23,8 +23,8 @@ GPUS = {
     "t4": 16, "l4": 24, "a10": 24, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "v100": 32, "a100-40": 40, "l40s": 48,
     "a6000": 48, "a100": 80, "h100": 80, "h200": 141, "b200": 180,
 }  # fmt: skip
-# A CPU's heap that has served many steps lies scattered, and in bfloat16 more kernels are compiled than in three of
-# them: `benchmarks/plan.py` saw about a tenth and 96 MiB more than three steps show.
+# In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
+# `benchmarks/plan.py` saw about a tenth and 96 MiB more than three steps show.
 _SCATTERED, _LATER_KERNELS = 1.1, 96 << 20
 
 
@@ -120,7 +120,7 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
 
 def _overhead(memory: Memory, found: Calibration, device: torch.device, dtype: torch.dtype) -> int:
     """What was measured beyond what was computed; the growth has no weights in it."""
-    grown = found.grown_bytes * (_SCATTERED if device.type == "cpu" else 1.0)
+    grown = found.grown_bytes
     if device.type == "cpu" and dtype == torch.bfloat16:
-        grown += _LATER_KERNELS
-    return int(grown) - (memory.total - memory.weights)
+        grown = int(grown * _SCATTERED) + _LATER_KERNELS
+    return grown - (memory.total - memory.weights)
