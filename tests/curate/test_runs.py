@@ -314,8 +314,8 @@ def test_a_foreground_run_can_be_seen_meanwhile(make_workspace, trainer, ended):
     workspace = make_workspace()
     command = [sys.executable, "-P", "-m", "curate", "train", str(workspace.root)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        (run,) = until(lambda: [one for one in runs_of(workspace) if one.about])
-        assert run.standing == "running"
+        # What it is about is on the disk a moment before its process is written down.
+        (run,) = until(lambda: [one for one in runs_of(workspace) if one.about and one.standing == "running"])
         assert ask_to_stop(run.folder)
         assert child.wait(SECONDS) == 143
     assert look(run.folder).standing == "stopped"
