@@ -179,3 +179,21 @@ def ended(tmp_path: Path) -> Iterator[None]:
         process = read_process(path.parent.with_name(path.parent.name.removeprefix(".")))
         if process and process.is_alive:
             process.send(signal.SIGKILL)
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[..., Workshop]]:
+    """Return a function that opens a workspace as a workshop, which is closed in the end."""
+    from curate.workshop import open_workshop
+
+    held: list[Workshop] = []
+
+    def opened(workspace: Workspace, by: str = "ana") -> Workshop:
+        workshop = open_workshop(workspace.root, by)
+        workshop.load()
+        held.append(workshop)
+        return workshop
+
+    yield opened
+    for workshop in held:
+        workshop.close()

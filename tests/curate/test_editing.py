@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,8 @@ import pytest
 
 from curate.journal import Decision
 from curate.record import CurateError
-from curate.workshop import Workshop, open_workshop
 from curate.workshop.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
-from curate.workspace import Workspace, open_workspace
-
-
-@pytest.fixture
-def hold() -> Iterator[Callable[..., Workshop]]:
-    """Return a function that opens a workspace as a workshop, which is closed in the end."""
-    held: list[Workshop] = []
-
-    def opened(workspace: Workspace, by: str = "ana") -> Workshop:
-        workshop = open_workshop(workspace.root, by)
-        workshop.load()
-        held.append(workshop)
-        return workshop
-
-    yield opened
-    for workshop in held:
-        workshop.close()
+from curate.workspace import open_workspace
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:

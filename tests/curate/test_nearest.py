@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,8 @@ import pytest
 
 from curate.dedupe.found import PRESETS
 from curate.journal import Decision
-from curate.workshop import Workshop, nearest, open_workshop
+from curate.workshop import nearest
 from curate.workshop.nearest import Nearest, index_of, width_for
-from curate.workspace import Workspace
-
-
-@pytest.fixture
-def hold() -> Iterator[Callable[..., Workshop]]:
-    """Return a function that opens a workspace as a workshop, which is closed in the end."""
-    held: list[Workshop] = []
-
-    def opened(workspace: Workspace, by: str = "ana") -> Workshop:
-        workshop = open_workshop(workspace.root, by)
-        workshop.load()
-        held.append(workshop)
-        return workshop
-
-    yield opened
-    for workshop in held:
-        workshop.close()
 
 
 def text(chance: random.Random, num_words: int) -> str:
