@@ -55,15 +55,31 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse an unknown verb with the nearest known ones."""
-        from difflib import get_close_matches
-
+        """Refuse what is no verb: a file with the commands that read it, a name with the nearest verbs."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = get_close_matches(args[0], self.list_commands(ctx), n=2)
-            hint = f" Did you mean {' or '.join(repr(verb) for verb in near)}?" if near else ""
-            raise click.UsageError(error.message + hint, ctx) from error
+            raise click.UsageError(_no_verb(args[0], self.list_commands(ctx)), ctx) from error
+
+
+def _no_verb(name: str, verbs: list[str]) -> str:
+    """Return the message for a first word that is neither a verb nor a folder."""
+    from difflib import get_close_matches
+    from shlex import quote
+
+    if Path(name).exists():
+        stem = quote(Path(name).stem or "my-data")
+        file = quote(name)
+        return (
+            f"{name!r} is a file, and the terminal UI opens a folder. Check the file with `curate validate {file}`, "
+            f"or make a workspace from it with `curate init {stem} --from {file}`."
+        )
+    if near := get_close_matches(name, verbs, n=2):
+        return f"No such command {name!r}. Did you mean {' or '.join(repr(verb) for verb in near)}?"
+    return (
+        f"There is no command and no folder {name!r}. Make a workspace there with `curate init {quote(name)}`, "
+        "or see the commands with `curate --help`."
+    )
 
 
 def _verbs() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,11 @@ import click
 
 from curate import say
 from curate.record import Exit
+from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.export import Export
+    from curate.exporters import RowsBySplit, Written
     from curate.workspace import Workspace
 
 
@@ -47,12 +50,15 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     if not made.is_new:
         say.talk(f"nothing has changed since {made.manifest.name}, which is used again")
     say.data(say.visible(str(made.path)))
-    if form != "dataset":
-        _convert(workspace, made, form, out)
-    return Exit.OK
+    return Exit.OK if form == "dataset" else _convert(workspace, made, form, out)
 
 
-def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) -> None:
+def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) -> int:
+    """Write the dataset in another format, and say what that format cannot hold.
+
+    Raises:
+        CurateError: as `export_rows` does.
+    """
     from curate.exporters import export_rows
     from curate.workspace import inside
 
@@ -65,5 +71,19 @@ def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) ->
         say.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
     for note in written.notes:
         say.talk(say.one_line(note))
+    for category, number in _lost_categories(rows, written).items():
+        name = say.one_line(category, 40)
+        say.talk(f"warning: category {name} is missing from {form}: all of its {counted(number, 'record')} are skipped")
     for path in written.paths:
         say.data(say.visible(str(path)))
+    if not written.num_rows:
+        say.talk(f"no record can be written as {form}")
+        return Exit.FINDINGS
+    return Exit.OK
+
+
+def _lost_categories(rows: RowsBySplit, written: Written) -> dict[str, int]:
+    """Return the categories of which the format holds no record, each with how many records it had."""
+    had = Counter(row["category"] for part in rows.values() for row in part)
+    skipped = Counter(one.row["category"] for one in written.skipped)
+    return {name: number for name, number in had.items() if skipped[name] == number}

@@ -187,8 +187,8 @@ _ROWS = (
         "S124",
         "not-json-lines",
         "error",
-        "The file is one document spread over lines (pretty-printed JSON, a JSON array, a web page), not one "
-        "JSON object a line. `curate import FILE` converts JSON documents.",
+        "The file is a table (.csv, .tsv) or one document spread over lines (pretty-printed JSON, a JSON array, a web "
+        "page), not one JSON object a line. `curate init DIR --from FILE` and `curate import` convert tables and JSON.",
         bad=b'[\n  {"id": "a"}\n]\n',
     ),
     Fault(

@@ -24,6 +24,7 @@ _MARKER = re.compile(
     rb"(?:<{7,32}|\|{7,32}|>{7,32})(?: .*)?|={7,32}(?: .*)?|(?:%{7,32}|\+{7,32}|-{7,32}|\\{7,32}) .*", re.DOTALL
 )
 _DOCUMENT_STARTS = (b"[", b"{")
+_TABLES = {".csv": "a CSV table", ".tsv": "a TSV table", ".tab": "a TSV table"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,11 @@ class Reader:
                     start, text = offset + len(_BOM), text[len(_BOM) :]
                     if not text and not is_ended:
                         break
+                if table := _table_as(self.path, text):
+                    yield self._not_lines(handle, f"{table} of {{}} lines")
+                    return
                 if _is_document(text):
-                    yield self._document(handle)
+                    yield self._not_lines(handle, "one JSON document over {} lines")
                     return
             yield number, start, text, is_ended
             number += 1
@@ -150,16 +154,12 @@ class Reader:
         if number == 1:
             yield door_finding("S121", "the file holds no line", self.name)
 
-    def _document(self, handle: int) -> Finding:
+    def _not_lines(self, handle: int, what: str) -> Finding:
+        """Return the one finding of a file that is something else: ``what``, with a place for its number of lines."""
         self.num_lines = sum(1 for _ in _split(handle, Span(0, os.fstat(handle).st_size, 1)))
-        return door_finding(
-            "S124",
-            f"one JSON document over {self.num_lines:,} lines, not JSON Lines; none of them was read as a record",
-            self.name,
-            1,
-            1,
-            fix="Convert it with `curate import`.",
-        )
+        fix = "Make a workspace from it with `curate init DIR --from FILE`, or add it to one with `curate import`."
+        message = f"{what.format(f'{self.num_lines:,}')}, not JSON Lines; none of them was read as a record"
+        return door_finding("S124", message, self.name, 1, 1, fix=fix)
 
     def _finding(self, fault: DoorFault, line: int) -> Finding:
         return door_finding(fault.code, fault.message, self.name, line, fault.column, fix=fault.fix)
@@ -200,8 +200,9 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
     try:
         refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
         _, first, _ = next(_split(handle, None), (0, b"", True))
-        if first and _is_document(first.removeprefix(_BOM)):
-            raise DoorFault("S124", "one JSON document over many lines", 1)
+        text = (first or b"").removeprefix(_BOM)
+        if _table_as(path, text) or _is_document(text):
+            raise DoorFault("S124", "one document over many lines", 1)
         size = os.fstat(handle).st_size
         cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
         parts, line = [], 1
@@ -285,6 +286,11 @@ def _refuse_type(raw: bytes, value: Json) -> NoReturn:
     is_rows = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
     fix = "Convert the JSON array with `curate import`." if is_rows else "Make each line one JSON object."
     raise DoorFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
+
+
+def _table_as(path: Path, first: bytes) -> str:
+    """Return what table the file is by its suffix, "" where it is none or its first line could be a record."""
+    return _TABLES.get(path.suffix.lower(), "") if first.strip() and not first.lstrip().startswith(b"{") else ""
 
 
 def _is_document(raw: bytes) -> bool:

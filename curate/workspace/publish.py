@@ -130,7 +130,12 @@ def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
     require_clean(verdict)
     planned = plan(workspace)
     if not any(planned.by_split.values()):
-        raise CurateError("E917 nothing-to-export", f"{workspace.root} has no record that could be exported")
+        raise CurateError(
+            "E917 nothing-to-export",
+            f"{workspace.root} has no record that could be exported",
+            "See why with `curate list --status all`.",
+            exit_code=Exit.FINDINGS,
+        )
     planned = without_leaks(workspace, planned)
     rows: dict[Split, list[Row]] = {
         name: [

@@ -57,7 +57,7 @@ def run(options: Options) -> Exit:
             explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
         say.talk(line)
-    if not verdict.num_records and verdict.num_errors:
+    if not verdict.num_records and "S102" in verdict.counts:
         say.talk(f"no line is a record of the shape {say.one_line(shape.name)}; --schema names another")
         say.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")
     return Exit.FINDINGS if verdict.num_failing and not options.exit_zero else Exit.OK

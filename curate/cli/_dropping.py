@@ -1,0 +1,76 @@
+"""What `curate drop` and `curate restore` share: words to records and a workspace, and one act saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from curate import say
+from curate.record import Json
+from curate.table import counted
+
+_SHOWN = 5
+"""Ids that a message names."""
+
+
+def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
+    """Split the words of a call into record ids, each once, and the workspace: the last word where it is one.
+
+    Raises:
+        click.UsageError: there is no id.
+    """
+    from curate.settings import FILE_NAME
+
+    *ids, last = words or [""]
+    root = Path(last)
+    if not last or not (root / FILE_NAME).is_file():
+        ids, root = list(words), Path()
+    if not ids:
+        raise click.UsageError("name at least one record by its id; `curate list` shows the ids.")
+    return list(dict.fromkeys(ids)), root
+
+
+def save_act(
+    op: Literal["drop", "restore"],
+    words: Sequence[str],
+    fields: Mapping[str, Json],
+    *,
+    by: str,
+    dry_run: bool,
+) -> None:
+    """Save one decision for each record that it changes, as one act, and say what was done and what was so already.
+
+    Raises:
+        CurateError: E916 for an id that no record has, and what `Workshop.apply` raises: nothing is saved then.
+    """
+    from curate.journal import Decision
+    from curate.workshop import open_workshop
+
+    ids, root = ids_and_root(words)
+    verb, opposite = ("dropped", "restore") if op == "drop" else ("restored", "drop")
+    with open_workshop(root, by) as workshop:
+        workshop.load()
+        states = {name: workshop.state(name) for name in ids}
+        # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
+        changing = [
+            name for name, state in states.items() if (state.dropped is None if op == "drop" else not state.is_wanted)
+        ]
+        if changing and not dry_run:
+            workshop.apply([Decision(op, name, fields=fields) for name in changing])
+    unchanged = [name for name in ids if name not in set(changing)]
+    if unchanged:
+        say.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")
+    if changing:
+        say.data(f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({_named(changing)})")
+    if dry_run or not changing:
+        say.talk("nothing was written")
+    else:
+        say.talk(f"`curate undo` takes it back, and so does `curate {opposite}`")
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
+    return ", ".join(say.one_line(name, 60) for name in ids[:_SHOWN]) + more

@@ -1,0 +1,23 @@
+"""`curate restore`: take dropped records in again."""
+
+from __future__ import annotations
+
+import click
+
+from curate.cli._dropping import save_act
+from curate.record import Exit
+
+
+@click.command("restore")
+@click.argument("words", metavar="ID... [DIR]", nargs=-1)
+@click.option("--by", default="", metavar="NAME", help="Who decides; else CURATE_ANNOTATOR or the user's name.")
+@click.option("--dry-run", is_flag=True, help="Say what would be restored, and write nothing.")
+def command(words: tuple[str, ...], by: str, dry_run: bool) -> int:
+    """Take dropped records in again, by their ids, as one decision that `curate undo` takes back.
+
+    Also for records that an export leaves out as repeats: a record that somebody restored is never left out by a rule.
+
+    Example: curate restore r012 my-data
+    """
+    save_act("restore", words, {}, by=by, dry_run=dry_run)
+    return Exit.OK
