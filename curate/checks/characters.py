@@ -14,8 +14,15 @@ from curate.settings import Settings
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
 _CONTROL_SIGN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r[^\n]|\r\Z")
 
+# Noncharacters stand for nothing, ever (Unicode 16, section 23.7); the last two of each plane are among them.
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
+    f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
+)
+# A circle, square or key around the character before: what is read is not what stands there.
+_ENCLOSING = "\u0488\u0489\u20dd-\u20e0\u20e2\u20e4\ua670-\ua672"
 _SUSPECT = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff"
+    f"[{_NONCHARACTERS}{_ENCLOSING}]"
+    "|[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff"
     "\uffa0\ufff0-\ufffb\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     "|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
     "|[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{5,}"
@@ -44,6 +51,7 @@ _JOINING = re.compile(
         {"instruction": "Add.", "output": "rm -rf /\rls -l"},
         {"instruction": "Add.", "output": "A\u009b2JB"},
         {"instruction": "Add.", "output": "safe\b\b\b\bevil"},
+        {"id": "r\u001b[2J1", "instruction": "Add.", "output": "5"},
     ],
 )
 def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -52,7 +60,7 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
     They steer terminals (colours, clipboard, window title), end strings early in other programs, and are noise to a
     model. Mostly the rest of a captured terminal or a binary file: remove them.
     """
-    for pointer, text in texts(record):
+    for pointer, text in _with_id(record):
         found = Counter(match.group() for match in _CONTROL.finditer(text))
         if found:
             yield Problem(f"contains {_listed(found)}", pointer)
@@ -88,6 +96,10 @@ def control_characters(record: Record, settings: Settings) -> Iterator[Problem]:
         {"instruction": "Add.", "output": "a\u00a0b\u202fc"},
         {"instruction": "Add.", "output": "Z" + "\u0301" * 23},
         {"instruction": "Add.", "output": "😀" + "\ufe01\ufe05\ufe0a"},
+        {"instruction": "Add.", "output": "end\uffff of text"},
+        {"instruction": "Add.", "output": "end\ufdd0 of text"},
+        {"instruction": "Add.", "output": "p\u20dda\u20ddy"},
+        {"id": "r\u200b1", "instruction": "Add.", "output": "5"},
     ],
 )
 def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -98,9 +110,16 @@ def bidi_or_invisible(record: Record, settings: Settings) -> Iterator[Problem]:
     emoji and in Arabic or Indic scripts, flags, direction marks in right-to-left text, fixed blanks beside digits or
     punctuation.
     """
-    for pointer, text in texts(record):
+    for pointer, text in _with_id(record):
         if not text.isascii() and (found := Counter(text[start] for start, _ in hidden(text))):
             yield Problem(f"contains {_listed(found)}", pointer)
+
+
+def _with_id(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a record, its id first: reports and commands name the record by it."""
+    if record.has_own_id:
+        yield "/id", record.id
+    yield from texts(record)
 
 
 def hidden(text: str) -> Iterator[tuple[int, int]]:
@@ -169,4 +188,5 @@ def _name(character: str) -> str:
         return {0: "null", 7: "bell", 8: "backspace", 13: "carriage return", 27: "escape"}.get(
             code, "control character"
         )
-    return unicodedata.name(character, "invisible character").lower()
+    is_noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return unicodedata.name(character, "noncharacter" if is_noncharacter else "invisible character").lower()

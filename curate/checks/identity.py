@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterator
 
 from curate.checks import Place, Repeats, Sketch, dataset_check
@@ -38,14 +39,14 @@ _BLANK_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def skeleton(name: str) -> str:
-    """Return ``name`` with every known look-alike letter replaced by the Latin one it resembles.
+    """Return ``name`` as a reader remembers it: known look-alike letters as the Latin ones, without case and blanks.
 
     A small own table in the manner of Unicode Technical Standard 39; invisible format characters count for nothing.
     """
     if name.isascii():
-        return name
+        return "".join(name.split()).lower()
     folded = unicodedata.normalize("NFKC", name).translate(_LOOKALIKES)
-    return "".join(c for c in folded if not _is_invisible(c))
+    return "".join(c for c in folded if not c.isspace() and not _is_invisible(c)).casefold()
 
 
 def _is_invisible(character: str) -> bool:
@@ -105,23 +106,22 @@ class _Alike:
 
     def __init__(self) -> None:
         self._folds = Repeats()
-        self._spellings: dict[int, int] = {}
+        self._spellings = array("q")
 
     def see(self, spelled: str, folded: str, sketch: Sketch) -> None:
-        """Take note of one record; only spellings that the fold changes take memory of their own."""
-        index = self._folds.add(hash(folded), sketch)
-        if spelled != folded:
-            self._spellings[index] = hash(spelled)
+        """Take note of one record."""
+        self._folds.add(hash(folded), sketch)
+        self._spellings.append(hash(spelled))
 
     def finish(self, message: str, fold: Callable[[str], str]) -> Iterator[Place]:
         """Yield the first record of each further spelling; ``{}`` in the message becomes the place of the first of all.
 
         A spelling that comes again is a repeated id, which S104 reports.
         """
-        known: dict[int, set[int | None]] = {}
+        known: dict[int, set[int]] = {}
         for index, first in self._folds.pairs():
-            spellings = known.setdefault(first, {self._spellings.get(first)})
-            if (spelling := self._spellings.get(index)) not in spellings:
+            spellings = known.setdefault(first, {self._spellings[first]})
+            if (spelling := self._spellings[index]) not in spellings:
                 spellings.add(spelling)
                 place = self._folds.place(index, first, message.format(self._folds.spot(first)), "/id")
                 yield _grouped(place, fold)
@@ -181,12 +181,18 @@ class IdNormalForm:
             {"id": "r1", "instruction": "Add 2.", "output": "5"},
             {"id": "r\uff11", "instruction": "Add 1.", "output": "1"},
         ],
+        [
+            {"id": "r1", "instruction": "Add 2.", "output": "5"},
+            {"id": "R 1", "instruction": "Add 1.", "output": "1"},
+        ],
     ],
 )
 class ConfusableId:
-    """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character.
+    """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character, or
+    only blanks and the case of letters differ.
 
-    Whoever reads a report or a review list takes one record for the other. Write ids in one script, best in ASCII.
+    Whoever reads a report or a review list takes one record for the other, and so do some file systems. Write ids in
+    one script, best in ASCII, and in one case.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -200,5 +206,5 @@ class ConfusableId:
 
     def finish(self) -> Iterator[Place]:
         """Yield each record whose id an earlier one looks like."""
-        message = "this id looks like the one at {} but has other characters in it"
+        message = "this id looks like the one at {} but differs in characters, case or blanks"
         yield from self._alike.finish(message, lambda name: skeleton(_composed(name)))

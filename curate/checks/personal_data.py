@@ -52,7 +52,11 @@ _IBAN_LENGTHS = {
 
 _SSN = re.compile(r"(?<![\w-])(\d{3})-(\d{2})-(\d{4})(?![\w-])")
 _IPV4 = re.compile(r"(?<![\w.-])(?<![vV])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}(?![\w:])")
+# Eight groups are an address whatever they begin with. Shortened by ::, only those of today's public range, 2000::/3 (RFC
+# 4291, section 2.4), are told from code such as a::b; `ipaddress` judges the rest, such as where :: may stand.
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])"
+)
 _PUBLIC_SERVICES = frozenset(
     {"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"}  # name servers
 )
@@ -199,6 +203,9 @@ def _is_dialled(digits: str) -> bool:
 _DIGIT = re.compile("[0-9]")
 _SEVEN_DIGITS = re.compile(r"[0-9](?:[ ./()-]{0,4}[0-9]){6}")
 _FOUR_PARTS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_WIDE = re.compile("[\uff10-\uff19]{2}|\uff20|[\uff21-\uff3a\uff41-\uff5a]{3}")
+"""Letters and digits of East Asian width, which read as their ASCII twins do."""
+_NARROW = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _LETTERS_THEN_DIGITS = re.compile(r"[0-9][0-9](?<=[A-Za-z]{2}[0-9]{2})")
 
 
@@ -213,6 +220,9 @@ def find(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _spans(text: str) -> Iterator[tuple[str, int, int]]:
+    if not text.isascii() and _WIDE.search(text):
+        # One character for one, so that places stay the same.
+        text = text.translate(_NARROW)
     if "@" in text:
         yield from (("e-mail address", *span) for span in _emails(text))
     if not _DIGIT.search(text):
@@ -223,7 +233,7 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
         yield from (("phone number", *span) for span in _phones(text))
     if _LETTERS_THEN_DIGITS.search(text):
         yield from (("IBAN", *span) for span in _ibans(text))
-    if (text.count(".") >= 3 and _FOUR_PARTS.search(text)) or text.count(":") >= 7:
+    if (text.count(".") >= 3 and _FOUR_PARTS.search(text)) or text.count(":") >= 3:
         yield from (("IP address", *span) for span in _addresses(text))
 
 
@@ -231,7 +241,7 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
     "X701",
     "personal-data",
     severity="warning",
-    signs=(_EMAIL, _CARD, _IBAN, _SSN, _IPV4, _IPV6, _ABROAD, _AMERICAN, _SAID_TO_BE, _LABELLED, ESCAPED),
+    signs=(_EMAIL, _CARD, _IBAN, _SSN, _IPV4, _IPV6, _ABROAD, _AMERICAN, _SAID_TO_BE, _LABELLED, _WIDE, ESCAPED),
     good=[
         {
             "instruction": "Where do I write?",
@@ -244,6 +254,7 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
         {"instruction": "How many?", "output": "They sold 1 500 000 mobile phones; call 123-345-3883."},
         {"instruction": "Which card?", "output": "The one that ends in 1234; 4111 1111 1111 1112 is no card number."},
         {"instruction": "Which host?", "output": "192.168.0.10, 192.0.2.44 or version 2.10.3.1"},
+        {"instruction": "Which host?", "output": "2001:db8::1, fe80::1 or std::vector at 20:15:30"},
         {"instruction": "How many?", "output": "Between 1990-2000 they sold 1,234,567,890,123 of 078-00-1120."},
         {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 33 has a wrong check digit."},
         {"instruction": "Which call?", "output": r'{"body": "Hi,\nsupport@parcels.shop"}'},
@@ -254,6 +265,9 @@ def _spans(text: str) -> Iterator[tuple[str, int, int]]:
         {"instruction": "IBAN?", "output": "GB82 WEST 1234 5698 7654 32 please"},
         {"instruction": "SSN?", "output": "ssn 078-05-1120"},
         {"instruction": "Which host?", "output": "Log in from 86.121.97.248."},
+        {"instruction": "Which host?", "output": "Log in from 2a02:8071:b88:1::5."},
+        {"instruction": "Which host?", "output": "Log in from ８６．１２１．９７．２４８."},
+        {"instruction": "Where do I write?", "output": "To ana.kovac＠parcels．shop"},
         {"instruction": "Call?", "output": "Call +44 20 7183 8750 or (212) 664-7665."},
         {"instruction": "Call?", "output": "My phone number is 0494 92 82 32."},
         {"instruction": "Which call?", "output": r'{"body": "Number:\n4111 1111 1111 1111"}'},

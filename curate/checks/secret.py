@@ -60,10 +60,13 @@ _ASSIGNED = re.compile(
 _MAY_ASSIGN = re.compile(r"(?:passw|passp|secret|token|key)[a-z]*[\"']?[ \t]*[:=]")
 _PLACEHOLDER = re.compile(
     r"your|my[_-]?(?:pass|secret|key|token|api)|change[_-]?me|placeholder|dummy|sample|redacted|insert|replace|enter|todo|x{4,}|\*{3,}|\.{3,}"
-    r"|(?:0?123456789?|abcdef(?:gh)?){2}|<|\$\{|\{\{|%\(|password|qwerty|foobar"
+    r"|<|\$\{|\{\{|%\(|password|qwerty|foobar"
     r"|\A\[[A-Z]+_[0-9]+\]\Z",  # what `curate redact` leaves
     re.I,
 )
+# Nobody types a counted-out placeholder of this length, and a script that makes up keys does.
+_SEQUENCE = re.compile(r"(?:0?123456789?|abcdef(?:gh)?){2}", re.I)
+_LONGEST_SEQUENCE = 40
 _NAME = re.compile(r"\A[A-Za-z_][a-z_]*(?:[._-][A-Za-z_]+)*\Z|://|\A[./~]")
 _MIN_BITS = 3.0
 
@@ -116,9 +119,9 @@ def _assigned(text: str) -> Iterator[tuple[str, int, int]]:
 
 def _is_random(value: str) -> bool:
     body = re.split(r"[_-]", value, maxsplit=1)[-1] if value[:1].isalpha() else value
-    return entropy(body or value) >= min(_MIN_BITS, math.log2(max(2, len(body))) - 0.5) and not _PLACEHOLDER.search(
-        value
-    )
+    if _PLACEHOLDER.search(value) or (len(body) < _LONGEST_SEQUENCE and _SEQUENCE.search(value)):
+        return False
+    return entropy(body or value) >= min(_MIN_BITS, math.log2(max(2, len(body))) - 0.5)
 
 
 def _num_classes(value: str) -> int:
@@ -143,6 +146,7 @@ def _is_jwt_header(token: str) -> bool:
     signs=(*(pattern for _, _, pattern in _KEYS), _PRIVATE_KEY, _JWT, _ASSIGNED, ESCAPED),
     good=[
         {"instruction": "Log in.", "output": 'Set api_key = "YOUR_API_KEY_HERE" and password = getpass.getpass().'},
+        {"instruction": "Token?", "output": "sk-proj-1234567890123456789012"},
         {"instruction": "Token?", "output": "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},
         {
             "instruction": "PEM?",
@@ -167,6 +171,7 @@ def _is_jwt_header(token: str) -> bool:
         },
         {"instruction": "Which call?", "output": r'{"body": "Key:\nAKIAIOSFODNN7EXAMPLE"}'},
         {"instruction": "Which call?", "output": r'{"body": "password = \"tR7!kQz29bLm\""}'},
+        {"instruction": "Key?", "output": "Use sk-proj-" + "0123456789" * 6},
         {"instruction": "Key?", "output": "Use AIza" + "SyD3k9Qw7Zx2Vb5Nm8Lp1Rt4Ys6Ua0Hc_Gf"},
     ],
 )

@@ -77,6 +77,10 @@ def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
     return schema, uri, project
 
 
+_REASONS = {"S107": "schema-number", "S110": "schema-depth"}
+"""What is wrong with a schema that is JSON for everybody else."""
+
+
 def _read(project: Project, path: Path, uri: str) -> Json:
     if path.exists() and not path.is_file():
         raise CurateError("E904 no-such-file", f"the schema {one_line(str(path))} is not a regular file")
@@ -91,9 +95,11 @@ def _read(project: Project, path: Path, uri: str) -> Json:
     try:
         schema = strict_loads(raw)
     except DoorFault as fault:
-        reason = "schema-depth" if fault.code == "S110" else "schema-not-json"
+        # No record holds an integer of more than 64 bits, so that a larger bound bounds nothing.
+        fix = fault.fix if fault.code != "S107" else "Records hold integers of 64 bits at most: leave the bound out."
         line, column = _line_and_column(raw, fault.column - 1)
-        raise bad_schema(path, reason, f"line {line}, column {column}: {fault.message}", fault.fix) from fault
+        reason = _REASONS.get(fault.code, "schema-not-json")
+        raise bad_schema(path, reason, f"line {line}, column {column}: {fault.message}", fix) from fault
     if not isinstance(schema, dict | bool):
         raise bad_schema(path, "schema-invalid", "a schema is an object, true or false")
     project.documents[uri] = schema

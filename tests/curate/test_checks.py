@@ -307,7 +307,7 @@ def test_repeats_agree_with_a_plain_definition(keys: list[int]) -> None:
 
 @given(st.text(max_size=20))
 def test_a_skeleton_is_stable(name: str) -> None:
-    assert skeleton(name) == name or not name.isascii()
+    assert skeleton(f" {name.swapcase()} ") == skeleton(name) or not name.isascii()
 
 
 def hostile(shared: Path, folder: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -92,3 +92,17 @@ def test_a_format_that_can_hold_no_record_exits_with_1(make_workspace):
     said = call("export", make_workspace(chat_lines("calls", 30, has_calls=True), CHATS).root, "--to", "alpaca")
     assert said.exit_code == 1
     assert "no record can be written as alpaca" in said.stderr
+
+
+def test_a_bound_that_is_too_large_is_told_as_that(in_own_folder):
+    schema = {
+        "type": "object",
+        "properties": {"instruction": {"type": "string"}, "output": {"type": "string"}, "n": {"maximum": 2**63}},
+        "x-record": {"prompt": "/instruction", "completion": "/output"},
+    }
+    Path("s.json").write_text(json.dumps(schema))
+    Path("a.jsonl").write_text('{"instruction": "q", "output": "a", "n": 3}\n')
+    said = call("validate", "a.jsonl", "--schema", "s.json")
+    assert said.exit_code == 2
+    assert "schema-number" in said.stderr
+    assert "leave the bound out" in said.stderr

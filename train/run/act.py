@@ -99,7 +99,8 @@ def _acted(
     if result.stopped is not None:
         if ranks.is_first:
             write_run(run, record | _ending(result, "stopped"))
-        say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with --resume --out {run}")
+        on = f"`train run {prepared.dataset.path} --resume --out {run}`"
+        say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
         ranks.barrier()
         return result.stopped
     model, taken = _tuned(model, prepared, run, result)

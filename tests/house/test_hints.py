@@ -1,0 +1,91 @@
+"""A command that is quoted to a user exists, and has the options that the quotation names."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from curate.cli import cli as curate_cli
+from train.cli import cli as train_cli
+
+_QUOTED = re.compile(r"`((?:curate|train) [^`]*)`")
+_GROUPS = {"curate": curate_cli, "train": train_cli}
+_PLACEHOLDER = "X"
+"""Stands where a message puts a value."""
+
+
+def quoted(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield each quoted command with the place it stands at: in texts of the code, docstrings too, and in documents."""
+    for path in [*(root / "curate").rglob("*.py"), *(root / "train").rglob("*.py")]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else _PLACEHOLDER for part in node.values]
+                text = "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+                text = node.value
+            else:
+                continue
+            for command in _QUOTED.findall(text):
+                yield f"{path.relative_to(root)}:{node.lineno}", command
+    for path in [root / "README.md", root / "samples/README.md", *(root / "benchmarks").glob("*.md")]:
+        for command in _QUOTED.findall(path.read_text(encoding="utf-8")):
+            yield str(path.relative_to(root)), command
+
+
+def faults(command: str) -> list[str]:
+    """Return what a quoted command names that does not exist."""
+    program, *words = shlex.split(command.replace("\n", " "), comments=False)
+    # What follows -- goes to `train run`.
+    own, _, handed_on = (part.split() for part in " ".join(words).partition(" -- "))
+    group: click.Group = _GROUPS[program]
+    context = click.Context(group)
+    verb = own[0] if own else ""
+    found = group.get_command(context, verb)
+    if found is None:
+        # A folder in place of a verb opens the terminal UI; an option is of the program itself.
+        is_folder = program == "curate" and (verb in ("my-data", "tour") or verb.isupper())
+        return [] if is_folder or verb == "" or verb.startswith("-") else [f"{program} {verb}"]
+    lacking = [f"{program} {verb} {option}" for option in _options(own[1:]) if option not in _known(found)]
+    run = train_cli.get_command(context, "run")
+    assert run is not None
+    return lacking + [f"train run {option}" for option in _options(handed_on) if option not in _known(run)]
+
+
+def _options(words: list[str]) -> list[str]:
+    return [word.split("=")[0].rstrip(".,;") for word in words if re.match(r"--[a-z]", word)]
+
+
+def _known(command: click.Command) -> set[str]:
+    names = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    if isinstance(command, click.Group):
+        for name in command.commands:
+            names |= _known(command.commands[name])
+    return names | {"--help"}
+
+
+def test_a_quoted_command_can_be_typed(root: Path) -> None:
+    commands = list(quoted(root))
+    assert len(commands) > 100
+    assert not [f"{place}: {fault}" for place, command in commands for fault in faults(command)]
+
+
+@pytest.mark.parametrize(
+    "command", ["curate split --apply", "curate X", "curate my-data", "curate train w -- --set a=1"]
+)
+def test_what_exists_passes(command: str) -> None:
+    assert faults(command) == []
+
+
+@pytest.mark.parametrize(
+    "command", ["curate splice", "curate leaks --mop a=b", "curate train w -- --seet a=1", "train go"]
+)
+def test_what_does_not_exist_is_found(command: str) -> None:
+    assert len(faults(command)) == 1
