@@ -52,8 +52,8 @@ _IBAN_LENGTHS = {
 
 _SSN = re.compile(r"(?<![\w-])(\d{3})-(\d{2})-(\d{4})(?![\w-])")
 _IPV4 = re.compile(r"(?<![\w.-])(?<![vV])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)")
-# Eight groups are an address whatever they begin with. Shortened by ::, only those of today's public range, 2000::/3 (RFC
-# 4291, section 2.4), are told from code such as a::b; `ipaddress` judges the rest, such as where :: may stand.
+# Eight groups are an address whatever they begin with. Shortened by ::, only those of today's public range (2000::/3 of
+# RFC 4291, section 2.4) are told from code such as a::b; `ipaddress` judges the rest, such as where :: may stand.
 _IPV6 = re.compile(
     r"(?<![\w:.])(?:(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}|[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])"
 )
