@@ -30,6 +30,8 @@ _PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
 MOST_WEIGHT = 1000
 """Most that a record, or an answer in it, may count beside others while training."""
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+UNCATEGORISED = "uncategorised"
+"""What records without a category are exported and scored under."""
 
 
 class Exit(IntEnum):

@@ -14,12 +14,10 @@ from typing import Any
 import orjson
 
 from curate.export.manifest import FILE_NAME, FileEntry, Manifest, SplitCounts, read_manifest
-from curate.record import SPLITS, CurateError, Json, Record, Split
+from curate.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split
 from curate.store import make_folder, publish_folder, write_atomic
 
 DROPPED_FILE = "dropped.jsonl"
-UNCATEGORISED = "uncategorised"
-"""What records without a category are scored under."""
 
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
 _ANSWER_KEYS = (*_MESSAGE_KEYS, "train", "weight")
@@ -175,7 +173,6 @@ __all__ = [
     "FILE_NAME",
     "Manifest",
     "Row",
-    "UNCATEGORISED",
     "frozen_digest",
     "latest",
     "read_manifest",

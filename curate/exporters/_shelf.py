@@ -25,6 +25,10 @@ ExportRow = Mapping[str, Any]
 RowsBySplit = Mapping[Split, Sequence[ExportRow]]
 
 SKIPPED_FILE = "skipped.jsonl"
+_JOINED = (("instruction", "input"), ("context", "question"))
+"""Keys of a line whose texts are one prompt."""
+_NAMES = ("id", "category")
+"""Keys whose value may stand in what is said by chance."""
 
 
 class CannotExpressError(ValueError):
@@ -69,6 +73,8 @@ class Exporter:
     name: str
     help: str
     run: Write
+    keeps: tuple[str, ...] | None = ()
+    """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
 
     def write(self, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> list[Path]:
         """Write the rows below ``folder`` and return the files, ``skipped.jsonl`` among them when a row stayed out."""
@@ -78,8 +84,8 @@ class Exporter:
 _exporters: dict[str, Exporter] = {}
 
 
-def exporter(name: str) -> Callable[[Write], Write]:
-    """Put a function that writes rows on the shelf; its docstring is the help text.
+def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
+    """Put a function that writes rows on the shelf; its docstring is the help text. ``keeps`` as in `Exporter`.
 
     Raises:
         ValueError: the name is taken.
@@ -88,7 +94,7 @@ def exporter(name: str) -> Callable[[Write], Write]:
     def put(write: Write) -> Write:
         if name in _exporters:
             raise ValueError(f"two exporters claim the name {name!r}")
-        _exporters[name] = Exporter(name, inspect.getdoc(write) or "", write)
+        _exporters[name] = Exporter(name, inspect.getdoc(write) or "", write, keeps)
         return write
 
     return put
@@ -124,6 +130,7 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
             f"Formats are dataset, {', '.join(known)}.",
         )
     written = known[name].run(rows_by_split, folder, manifest)
+    written.notes.extend(_losses(known[name], rows_by_split, written))
     if not written.skipped:
         return written
     path = folder / SKIPPED_FILE
@@ -135,6 +142,49 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         ),
     )
     return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
+
+
+def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> list[str]:
+    """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
+    if form.keeps is None:
+        return []
+    skipped = {id(one.row) for one in written.skipped}
+    rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
+    counts = Counter(key for row in rows for key in set(_keys_beside(row)) if key not in form.keeps)
+    joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
+    notes = []
+    if counts:
+        named = ", ".join(f"{key} ({number:,})" for key, number in sorted(counts.items()))
+        notes.append(
+            f"{form.name} has no place for these keys of records, so an import does not bring them back: {named}."
+        )
+    if joined:
+        notes.append(
+            f"{form.name} joins an instruction and its input, or a context and its question: {joined:,} records."
+        )
+    return notes
+
+
+def _keys_beside(row: ExportRow) -> Iterator[str]:
+    """Yield the keys under which a row says more than the texts, roles and calls that every format writes."""
+    yield "split"
+    line = row.get("line") or {"id": row["id"], "category": row["category"]}
+    messages = row["messages"] or ()
+    said = [str(message.get("content") or "") for message in messages] + [row["text"] or ""]
+    for key, value in line.items():
+        # Any other key of a line may be what is said, under the name that the workspace's schema has for it.
+        is_said = key in ("messages", "tools") or (isinstance(value, str) and any(value in text for text in said))
+        if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
+            yield key
+    for message in messages:
+        yield from (key for key in ("name", "tool_call_id") if message.get(key))
+        if message["role"] == "developer":
+            yield "developer"
+
+
+def _is_joined(row: ExportRow) -> bool:
+    line = row.get("line") or {}
+    return any(line.get(first) and line.get(second) for first, second in _JOINED)
 
 
 def write_lines(

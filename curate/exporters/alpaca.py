@@ -10,7 +10,7 @@ from curate.exporters._turns import instruction_and_input, messages_of, own_line
 from curate.record import Json
 
 
-@exporter("alpaca")
+@exporter("alpaca", keeps=("input",))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
     written = write_lines(rows_by_split, folder, _line)

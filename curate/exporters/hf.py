@@ -12,7 +12,7 @@ from curate.record import Json, missing_extra
 from curate.store import write_atomic
 
 
-@exporter("hf")
+@exporter("hf", keeps=None)
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
     """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub]."""
     try:

@@ -16,7 +16,7 @@ from curate.record import Json
 from curate.store import write_atomic
 
 
-@exporter("hub")
+@exporter("hub", keeps=None)
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
     """A folder for the Hub: data/SPLIT.parquet, README.md with the card, croissant.json, and the manifest."""
     filled = {split: rows for split, rows in rows_by_split.items() if rows}

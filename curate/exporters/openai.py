@@ -10,7 +10,7 @@ from curate.exporters._turns import parted, weighed_messages, with_arguments_as_
 from curate.record import Json
 
 
-@exporter("openai")
+@exporter("openai", keeps=("name", "tool_call_id", "developer"))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out."""
     return write_lines(rows_by_split, folder, line)

@@ -12,7 +12,7 @@ from curate.record import Json
 from curate.store import write_atomic
 
 
-@exporter("parquet")
+@exporter("parquet", keeps=None)
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text."""
     # polars takes longer to import than all of the command line.

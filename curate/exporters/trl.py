@@ -10,13 +10,13 @@ from curate.exporters._turns import messages_of, parted, plain_turns, with_argum
 from curate.record import Json
 
 
-@exporter("trl")
+@exporter("trl", keeps=("name", "tool_call_id", "developer"))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
     return _beside_text(rows_by_split, folder, _pair)
 
 
-@exporter("trl-conversational")
+@exporter("trl-conversational", keeps=("name", "tool_call_id", "developer"))
 def write_conversations(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
     return _beside_text(rows_by_split, folder, _conversation)

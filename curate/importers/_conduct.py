@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from curate.importers._bytes import head_of
+from curate.importers._fields import split_of
 from curate.importers._shelf import (
     Container,
     Draft,
@@ -131,8 +132,9 @@ def convert(
             draft = plan.format.read(row.value, plan.mapping)
             if draft.kind not in shipped:
                 shipped[draft.kind] = load_shape(draft.kind)
+            split = row.split or (split_of(plan.path.stem) if plan.format.is_named_by_split else "")
             line = _line_of(
-                _completed(draft, row, category), shape, shipped[draft.kind], Source(str(plan.path), row.line)
+                _completed(draft, split, category), shape, shipped[draft.kind], Source(str(plan.path), row.line)
             )
             yield Imported(orjson.dumps(line), line, row.line)
         except RowError as fault:
@@ -196,20 +198,23 @@ def _native(row: Row, shape: ShapeView, category: str, *, is_line: bool) -> Impo
     return Imported(row.raw if is_line else orjson.dumps(row.value), row.value, row.line)
 
 
-def _completed(draft: Draft, row: Row, category: str) -> Draft:
-    """Add the split that the file was filed under and the asked-for category, where the row has none itself."""
-    line = dict(draft.line)
-    if row.split and "split" not in line:
-        line["split"] = row.split
-    if category and not line.get("category"):
-        line["category"] = category
+def _completed(draft: Draft, split: str, category: str) -> Draft:
+    """Add the split that the row was filed under and the asked-for category, where the row has none itself."""
+    line = _with_defaults(draft.line, split, category)
     if draft.extra:
         line["meta"] = dict(line.get("meta") or {}) | {"extra": draft.extra}
-    return Draft(draft.kind, line)
+    return Draft(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
+
+
+def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str, Json]:
+    given = {"split": split} if split and "split" not in line else {}
+    return line | given | ({"category": category} if category and not line.get("category") else {})
 
 
 def _line_of(draft: Draft, shape: ShapeView, own: ShapeView, source: Source) -> dict[str, Json]:
     """Return the draft in the workspace's shape; what that shape says less well is repeated in ``meta.extra``."""
+    if draft.own is not None and shape.is_valid(draft.own):
+        return draft.own
     if not own.is_valid(draft.line):
         raise RowError(_objections(own, draft.line))
     if shape.name == own.name:

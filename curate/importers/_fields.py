@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, get_args
 
 from curate.importers._shelf import RowError
-from curate.record import SPLITS, Json
+from curate.record import SPLITS, Json, Kind
 
 SPLIT_NAMES = {
     "train": "train",
@@ -17,6 +18,23 @@ SPLIT_NAMES = {
     "dev": "validation",
     "test": "test",
 }
+
+
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|valid|val|dev|test)(?:[^a-z]|$)")
+
+
+def split_of(name: str) -> str:
+    """Return the split that the name of a file or part says, "" where it says none."""
+    found = _SPLIT.search(name.lower())
+    return SPLIT_NAMES[found.group(1)] if found else ""
+
+
+_OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
+
+
+def is_own(row: dict[str, Json]) -> bool:
+    """Whether ``row`` is of a dataset that we exported; its messages alone would pass for another format."""
+    return row.keys() >= _OWN and row["kind"] in get_args(Kind)
 
 
 def take_common(row: dict[str, Json], used: Collection[str]) -> tuple[dict[str, Json], dict[str, Json]]:

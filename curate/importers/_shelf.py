@@ -96,6 +96,8 @@ class Draft:
     kind: Kind
     line: dict[str, Json]
     extra: dict[str, Json] = field(default_factory=dict)
+    own: dict[str, Json] | None = None
+    """The line of a workspace that the row carries; it is taken as it is where the shape allows it."""
 
 
 Recognise = Callable[[Sequence[dict[str, Json]]], float]
@@ -117,6 +119,8 @@ class Importer:
     read: Read
     samples: Sequence[dict[str, Json]]
     guess: Callable[[Sequence[dict[str, Json]]], dict[str, str]] | None = None
+    is_named_by_split: bool = False
+    """Whether a file of this format is called by the split of its rows, such as ``train.parquet``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ def importer(
     recognise: Recognise,
     samples: Sequence[dict[str, Json]],
     guess: Callable[[Sequence[dict[str, Json]]], dict[str, str]] | None = None,
+    is_named_by_split: bool = False,
 ) -> Callable[[Read], Read]:
     """Put a function that reads one row on the shelf; its docstring is the help text, and ``samples`` its proof.
 
@@ -150,7 +155,8 @@ def importer(
     def put(read: Read) -> Read:
         if name in _importers:
             raise ValueError(f"two importers claim the name {name!r}")
-        _importers[name] = Importer(name, inspect.getdoc(read) or "", recognise, read, samples, guess)
+        doc = inspect.getdoc(read) or ""
+        _importers[name] = Importer(name, doc, recognise, read, samples, guess, is_named_by_split)
         return read
 
     return put

@@ -1,19 +1,18 @@
-"""Folders of the Hugging Face kind: saved with `save_to_disk`, or laid out as on the hub with data/*.parquet."""
+"""Folders: saved with `save_to_disk`, laid out as on the hub with data/*.parquet, or a dataset of ours."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from curate.importers import Rejected, Row, container
-from curate.importers._fields import SPLIT_NAMES
+from curate.importers._fields import split_of
+from curate.importers._shelf import Rows
 from curate.importers._values import jsonable
+from curate.importers.jsonl import rows as jsonl_rows
 from curate.importers.parquet import rows as parquet_rows
-from curate.record import CurateError, missing_extra
-
-_SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|valid|val|dev|test)(?:[^a-z]|$)")
+from curate.record import SPLITS, CurateError, missing_extra
 
 
 def _fits(path: Path, _head: bytes) -> bool:
@@ -22,7 +21,11 @@ def _fits(path: Path, _head: bytes) -> bool:
 
 @container("hf", fits=_fits, priority=2)
 def rows(path: Path) -> Iterator[Row | Rejected]:
-    """A saved `datasets` folder or a hub folder of Parquet files; the split is taken from the name of its part."""
+    """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
+    parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
+    if parts and (path / "manifest.json").is_file():
+        yield from _parts(path, parts, jsonl_rows)
+        return
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         yield from _saved(path)
         return
@@ -33,21 +36,21 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
             f"{path}: a folder without dataset_dict.json, state.json or Parquet files",
             "Name the files themselves, a folder made by save_to_disk, or one with data/*.parquet.",
         )
+    yield from _parts(path, files, parquet_rows)
+
+
+def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[Row | Rejected]:
+    """Yield the rows of several files one after the other, counted through, each with the split of its file."""
     number = 0
     for file in files:
-        split = _split_of(str(file.relative_to(path)))
-        for row in parquet_rows(file):
+        split = split_of(str(file.relative_to(path)))
+        for row in rows_of(file):
             number += 1
             yield (
                 Row(row.value, number, row.raw, split)
                 if isinstance(row, Row)
                 else Rejected(number, row.code, f"{file.name}: {row.reason}", row.raw)
             )
-
-
-def _split_of(name: str) -> str:
-    found = _SPLIT.search(name.lower())
-    return SPLIT_NAMES[found.group(1)] if found else ""
 
 
 def _saved(path: Path) -> Iterator[Row | Rejected]:
@@ -64,7 +67,7 @@ def _saved(path: Path) -> Iterator[Row | Rejected]:
         ) from error
     number = 0
     for name, part in loaded.items() if isinstance(loaded, dict) else [("", loaded)]:
-        split = _split_of(name)
+        split = split_of(name)
         names = {column: feature.names for column, feature in part.features.items() if hasattr(feature, "names")}
         for values in part:
             number += 1

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.importers import Draft, importer
-from curate.importers._fields import share, take_common
+from curate.importers._fields import is_own, share, take_common
 from curate.importers._messages import argument_kinds, is_messages, read_messages, read_tools
 from curate.record import Json
 
 
 def _recognise(rows: Sequence[dict[str, Json]]) -> float:
-    return share(rows, lambda row: is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]))
+    def fits(row: dict[str, Json]) -> bool:
+        return is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]) and not is_own(row)
+
+    return share(rows, fits)
 
 
 @importer(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from curate.importers import Rejected, Row, container
 from curate.importers._bytes import head_of
-from curate.record import CurateError
+from curate.importers._fields import split_of
+from curate.record import UNCATEGORISED, CurateError
+from curate.spreadsheet import COLUMNS, unguarded
 
 MAX_CELL = 16 * 1024 * 1024
 """The largest cell, in characters."""
@@ -46,18 +48,31 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     dialect = _dialect(path)
     header: list[str] = []
+    is_own = False
     for line, cells, raw, fault in _records(path, *dialect):
         if fault:
             yield Rejected(line, "S103" if "UTF-8" in fault else "S101", fault, raw)
         elif not header:
             has_names = all(_NAME.fullmatch(cell) for cell in cells) and len(set(cells)) == len(cells)
+            is_own = tuple(cells) == COLUMNS
             header = cells if has_names else [f"column_{number}" for number in range(1, len(cells) + 1)]
             if not has_names:
                 yield _row(path, header, cells, line, raw)
         elif len(cells) != len(header):
             yield Rejected(line, "S101", f"the row has {len(cells)} cells, the first has {len(header)}", raw)
+        elif is_own:
+            yield _own_row(path, cells, line, raw)
         else:
             yield _row(path, header, cells, line, raw)
+
+
+def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> Row:
+    """Return a row of a file that `curate export --to csv` wrote, without the marks that it put into the cells."""
+    values = {name: unguarded(cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+    if values["category"] == UNCATEGORISED:
+        values["category"] = ""
+    needed = ("instruction", "output")
+    return Row({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
 
 
 def _row(path: Path, header: list[str], cells: list[str], line: int, raw: bytes) -> Row:

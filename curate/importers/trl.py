@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.importers import Draft, RowError, importer
-from curate.importers._fields import json_name, share, take_common
+from curate.importers._fields import is_own, json_name, share, take_common
 from curate.importers._messages import argument_kinds, is_messages, read_messages, read_tools
 from curate.importers.openai_chat import chat_draft
 from curate.record import Json
@@ -25,7 +25,7 @@ def _recognise_pairs(rows: Sequence[dict[str, Json]]) -> float:
 def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
     # Without tool calls the file is an OpenAI file just as well, and is read the same way.
     has_objects = any(dict in argument_kinds(row["messages"]) for row in rows if is_messages(row.get("messages")))
-    return share(rows, lambda row: is_messages(row.get("messages"))) * (1.0 if has_objects else 0.9)
+    return share(rows, lambda row: is_messages(row.get("messages")) and not is_own(row)) * (1.0 if has_objects else 0.9)
 
 
 @importer(

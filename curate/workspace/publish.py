@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from curate.dedupe import Duplicates
-from curate.export import UNCATEGORISED, Dropped, Export, Row, row_of, write_dataset
+from curate.export import Dropped, Export, Row, row_of, write_dataset
 from curate.git import GitError, ask_git
-from curate.record import SPLITS, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
+from curate.record import SPLITS, UNCATEGORISED, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
 from curate.settings import SplitSettings
 from curate.split import Assignment
 from curate.table import counted

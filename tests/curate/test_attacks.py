@@ -21,12 +21,12 @@ from curate.checks.identity import skeleton
 from curate.checks.personal_data import _phones
 from curate.checks.special_tokens import special_token_in_text
 from curate.checks.truncated import truncated
-from curate.exporters.csv import guarded
 from curate.intake import take_in
 from curate.record import CurateError, Source, normalised
 from curate.say import markdown_cell
 from curate.settings import Settings, read_settings
 from curate.shape import load_shape
+from curate.spreadsheet import guarded
 from curate.store import write_atomic
 from curate.validate import Verdict, validate
 

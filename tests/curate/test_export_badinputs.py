@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from curate.exporters import export_rows, exporters
-from curate.exporters.csv import guarded
 from curate.say import markdown_cell
+from curate.spreadsheet import guarded
 
 _FORMULA = re.compile('^[ "]*[=+\\-@\t\r＝＋－＠]')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
