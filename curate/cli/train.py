@@ -34,8 +34,9 @@ class _WithRecipeOptions(click.Command):
 @click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["regressed"]), help="Exit 1 when a category got worse.")
 @click.option("--detach", is_flag=True, help="Start the training as a process of its own, print its folder and end.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say the plan; write nothing.")
 @click.pass_context
-def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool) -> int:
+def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, dry_run: bool) -> int:
     """Validate the records, export them, train on them, and show base against tuned, category by category.
 
     What follows -- goes to `train run` as it is. Its exit code is passed on when it fails. With --detach the run lives
@@ -48,14 +49,20 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool) -
     from curate.trainer import require_trainer
     from curate.workspace.opened import open_and_tell
     from curate.workspace.results import told_records
-    from curate.workspace.training import run_folder, train
+    from curate.workspace.training import DRY_RUN, run_folder, train
 
     if detach and fail_on:
         raise click.UsageError("--fail-on waits for the run's end, and --detach does not: use `curate runs --follow`")
     options: list[str] = ctx.meta[_OPTIONS]
+    if dry_run and DRY_RUN not in options:
+        options = [*options, DRY_RUN]
+    if detach and DRY_RUN in options:
+        raise click.UsageError("--dry-run starts nothing that could live on: leave --detach out")
     require_trainer("training", "take the dataset to a machine that has it")
     workspace = open_and_tell(root)
     folder = run_folder(workspace, options)
+    if DRY_RUN in options:
+        return _rehearse(workspace, folder, options)
     dataset = _dataset(workspace, folder, options)
     if detach:
         return _detached(workspace, dataset, folder, options)
@@ -77,8 +84,21 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool) -
     return Exit.OK
 
 
-def _dataset(workspace: Workspace, folder: Path, options: list[str]) -> Path:
-    """Export what is to be trained on, and say so; a run that is resumed has its own."""
+def _rehearse(workspace: Workspace, folder: Path, options: list[str]) -> int:
+    """Have the trainer check everything and say its plan, on a dataset that is thrown away."""
+    from tempfile import TemporaryDirectory
+
+    from curate.workspace.training import train
+
+    with TemporaryDirectory(prefix="curate-") as name:
+        return train(workspace, _dataset(workspace, folder, options, Path(name)), folder, options)
+
+
+def _dataset(workspace: Workspace, folder: Path, options: list[str], into: Path | None = None) -> Path:
+    """Export what is to be trained on, and say so; a run that is resumed has its own.
+
+    ``into`` is a folder in place of the workspace's datasets.
+    """
     from curate.workspace.opened import tell_plan
     from curate.workspace.publish import export_dataset
     from curate.workspace.training import resumed_dataset
@@ -87,8 +107,11 @@ def _dataset(workspace: Workspace, folder: Path, options: list[str]) -> Path:
         path = resumed_dataset(folder)
         say.talk(f"dataset: {say.visible(str(path))} (the one that the run was begun on)")
         return path
-    made, planned = export_dataset(workspace)
+    made, planned = export_dataset(workspace, into)
     tell_plan(planned)
+    if into is not None:
+        say.talk("dry run: no dataset is written")
+        return made.path
     say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
     return made.path
 

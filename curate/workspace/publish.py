@@ -119,8 +119,10 @@ def without_leaks(workspace: Workspace, planned: Plan) -> Plan:
     return replace(planned, leaks=found)
 
 
-def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
+def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Export, Plan]:
     """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
+
+    ``into`` is a folder of datasets in place of the workspace's own, for one that is thrown away.
 
     Raises:
         CurateError: E907 while error findings or leaks of a benchmark remain, E909 without a seed, E906 when writing
@@ -145,7 +147,8 @@ def export_dataset(workspace: Workspace) -> tuple[Export, Plan]:
         for name, records in planned.by_split.items()
     }
     about = _about(workspace, verdict, planned, rows)
-    return write_dataset(inside(workspace.root, workspace.root / DATASETS), rows, planned.dropped, about), planned
+    datasets = into or inside(workspace.root, workspace.root / DATASETS)
+    return write_dataset(datasets, rows, planned.dropped, about), planned
 
 
 def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:

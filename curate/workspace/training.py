@@ -17,6 +17,8 @@ from curate.workspace import RUNS, Workspace, inside
 from curate.workspace.detached import Process, berth_of, note, settle, start
 
 RUN_FILE = "run.json"
+DRY_RUN = "--dry-run"
+"""The trainer's option for a run that writes nothing."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -74,7 +76,7 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
     """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
 
     Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
-    on, and it is waited for. Others see it by the folder meanwhile.
+    on, and it is waited for. Others see it by the folder meanwhile; of a dry run there is none.
 
     Raises:
         CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace.
@@ -86,13 +88,16 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
         child.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
+    is_dry = DRY_RUN in options
     try:
-        note(child.pid, folder)
+        if not is_dry:
+            note(child.pid, folder)
         code = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        settle(folder)
+        if not is_dry:
+            settle(folder)
     return code if code >= 0 else 128 - code
 
 

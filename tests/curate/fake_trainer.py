@@ -41,6 +41,9 @@ def main(words: list[str]) -> int:
         return 0
     if os.environ.get("FAKE_FAIL"):
         return talk("error[E920 no-base]: there is no such model")
+    if "--dry-run" in words:
+        # A real one reads the dataset before it says its plan.
+        return 0 if (Path(words[1]) / "manifest.json").is_file() else talk("error[E912 bad-dataset]: no manifest")
     return run(Path(words[1]), Path(words[words.index("--out") + 1]), is_resumed="--resume" in words)
 
 

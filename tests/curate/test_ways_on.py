@@ -106,3 +106,11 @@ def test_a_bound_that_is_too_large_is_told_as_that(in_own_folder):
     assert said.exit_code == 2
     assert "schema-number" in said.stderr
     assert "leave the bound out" in said.stderr
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--", "--dry-run"]])
+def test_a_dry_run_of_training_writes_nothing(make_workspace, trainer, words):
+    root = make_workspace().root
+    before = sorted(root.rglob("*"))
+    assert call("train", root, *words).exit_code == 0
+    assert sorted(root.rglob("*")) == before
