@@ -22,24 +22,43 @@ if TYPE_CHECKING:
     from curate.dedupe.stages import Stages
 
 
-def preferred(records: Sequence[Record], keep: Keep, pinned: Collection[str] = ()) -> list[Record]:
-    """Return ``records`` in the order in which they are to be kept: ``pinned`` ids, then the first or the longest."""
+def preference(
+    records: Sequence[Record], keep: Keep, pinned: Collection[str] = (), wanted: Collection[str] = ()
+) -> list[int]:
+    """Return the rows of ``records`` in the order in which they are to be kept: ``pinned`` first.
+
+    Next come ``wanted`` ones, which stay anyhow and so put no pinned one out, where it is certain that they go into the
+    next dataset: they are pinned, or say their split themselves. Within each rank the first or the longest comes first.
+    An export of this order pins what it retains, and the order of that then retains the same.
+    """
     is_longest = keep == "longest"
-    return sorted(records, key=lambda record: (record.id not in pinned, -_size(record) if is_longest else 0))
+
+    def rank(record: Record) -> int:
+        is_pinned = record.id in pinned
+        if record.id in wanted:
+            return 1 if is_pinned or record.split else 2
+        return 0 if is_pinned else 2
+
+    keys = [(rank(record), -_size(record) if is_longest else 0) for record in records]
+    return sorted(range(len(records)), key=keys.__getitem__)
 
 
 def find_duplicates(
     records: Sequence[Record],
     settings: DedupeSettings,
     *,
+    order: Sequence[int] | None = None,
+    wanted: Collection[str] = (),
     is_compiled: bool | None = None,
     stages: Stages | None = None,
     watch: Watch | None = None,
 ) -> Duplicates:
     """Find exact and near duplicates, conflicts and clusters among ``records``.
 
-    Of an exact group and of a near pair the first in order is kept; see `preferred`. A record is a near duplicate only
-    of a record that is itself kept, so nothing goes because of something that is gone. ``is_compiled`` None uses the
+    Of an exact group and of a near pair the first in ``order`` is kept, rows of ``records`` as `preference` returns
+    them (None: as they come), and ``wanted`` ids in any case. A record is a duplicate only of a record that is itself
+    kept, so nothing goes because of something that is gone. What is compared, and what finished stages are good for,
+    does not depend on the order. ``is_compiled`` None uses the
     compiled loops where numba is installed and the data is large enough to repay loading. Stages that are finished are
     kept where ``stages`` says, and ``watch`` is told how far it has come.
 
@@ -47,6 +66,8 @@ def find_duplicates(
         CurateError: E910 when two records have the same id, because the result could not say which is meant.
     """
     # numpy is loaded only by commands that compare.
+    import numpy as np
+
     from curate.dedupe.corpus import digest_of, gather
     from curate.dedupe.find import find
     from curate.dedupe.near import NUMPY, kernels_for
@@ -69,7 +90,8 @@ def find_duplicates(
 
     about = (method.unit, kernels is NUMPY, digest_of(records)) if stages.folder else ()
     corpus, _ = stages.corpus(about, read)
-    return find(corpus, method, kernels, stages, watch)
+    rows = None if order is None else np.array(order, np.int64)
+    return find(corpus, method, kernels, stages, watch, rows, wanted)
 
 
 def find_in_stream(
@@ -142,5 +164,5 @@ __all__ = [
     "find_duplicates",
     "find_in_stream",
     "method_of",
-    "preferred",
+    "preference",
 ]

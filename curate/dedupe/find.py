@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.components import components
 from curate.dedupe.corpus import Corpus
-from curate.dedupe.found import TIES, Conflict, Duplicate, Duplicates, Edges, Method
-from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, links
+from curate.dedupe.found import TIES, Conflict, Duplicates, Edges, Method
+from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, Scores, links
 from curate.dedupe.near import Near, Texts, cut_of, firsts
+from curate.dedupe.selection import Repetition
 from curate.dedupe.shingles import Spans
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import FIELDS, Field
@@ -26,45 +28,63 @@ Watch = Callable[[str, int, int], None]
 """Told how far a stage has come: its name, how much is done, of how much."""
 
 
-def find(corpus: Corpus, method: Method, kernels: Kernels, stages: Stages, watch: Watch) -> Duplicates:
-    """Compare the records of ``corpus``, of which earlier ones are kept; see `curate.dedupe.find_duplicates`."""
+def find(
+    corpus: Corpus,
+    method: Method,
+    kernels: Kernels,
+    stages: Stages,
+    watch: Watch,
+    order: Indices | None = None,
+    wanted: Collection[str] = (),
+) -> Duplicates:
+    """Compare the records of ``corpus``; ``order`` and ``wanted`` as in `resolve`."""
     first_of = firsts(corpus.columns.exact)
     among = corpus.take(np.flatnonzero(first_of == np.arange(len(corpus))))
     near = {
         name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
         for name in FIELDS
     }
-    return resolve(corpus.ids, first_of, near, method)
+    return resolve(corpus.ids, first_of, near, method, order, wanted)
 
 
-def resolve(ids: Sequence[str], first_of: Indices, near: Mapping[Field, Near], method: Method) -> Duplicates:
+def resolve(
+    ids: Sequence[str],
+    first_of: Indices,
+    near: Mapping[Field, Near],
+    method: Method,
+    order: Indices | None = None,
+    wanted: Collection[str] = (),
+) -> Duplicates:
     """Decide what goes, what stays and what belongs together, of records that are called ``ids``.
 
     ``first_of`` has the first record of the same content; ``near`` compares those that are the first of theirs.
+    ``order`` has the rows, the most preferred first (None: as they come). ``wanted`` records never go.
     """
+    order = np.arange(len(ids)) if order is None else order
     is_first = first_of == np.arange(len(ids))
     unique, exact = np.flatnonzero(is_first), np.flatnonzero(~is_first)
-    pairs = {
-        row: Duplicate(ids[row], ids[first], 1.0, "exact")
-        for row, first in zip(exact.tolist(), first_of[exact].tolist(), strict=True)
-    }
-    among = [ids[row] for row in unique.tolist()]
-    gone = np.zeros(len(among), bool)
-    for left, right, score in _droppable(near):
-        if not gone[left] and not gone[right]:
-            gone[right] = True
-            pairs[int(unique[right])] = Duplicate(among[right], among[left], score, "near")
+    left, right, scores = _droppable(near)
+    repetition = Repetition(ids, first_of, unique[left], unique[right], scores)
+    is_retained = repetition.retained(order, wanted)
     edges = _edges(near, unique, exact, first_of)
+    position = np.empty(len(order), np.int64)
+    position[order] = np.arange(len(order))
+    # Of one content the most preferred record speaks for all, and for nothing where none of them stays.
+    speaker = np.full(len(ids), -1)
+    retained = order[is_retained[order]][::-1]
+    speaker[first_of[retained]] = retained
+    clusters = _clusters(ids, components(len(ids), edges.left, edges.right))
     return Duplicates(
-        pairs=[pairs[row] for row in sorted(pairs)],
-        conflicts=_conflicts(among, near, gone),
-        clusters=_clusters(ids, components(len(ids), edges.left, edges.right)),
+        pairs=repetition.duplicates(order, is_retained, wanted),
+        conflicts=_conflicts(ids, near, speaker[unique], position),
+        clusters={ids[row]: clusters[ids[row]] for row in order.tolist()},
         method=method,
         num_records=len(ids),
         num_boilerplate=sum(len(part.cut.popular) for part in near.values()),
         num_skipped=sum(part.links.num_skipped for part in near.values()),
         bars=tuple(near["record"].links.bars.tolist()),
-        edges=edges,
+        edges=replace(edges, left=position[edges.left], right=position[edges.right]),
+        repetition=repetition,
     )
 
 
@@ -112,18 +132,13 @@ def _bands(texts: Texts, cut: Cut, kernels: Kernels, seen: Callable[[int], None]
     return found
 
 
-def _droppable(near: Mapping[Field, Near]) -> list[tuple[int, int, float]]:
-    """Return (kept, dropped, score) of the pairs that are alike as a whole, in the prompt and in the completion.
-
-    The nearest pairs of each record to be dropped come first.
-    """
+def _droppable(near: Mapping[Field, Near]) -> tuple[Indices, Indices, Scores]:
+    """Return the pairs that are alike as a whole, in the prompt and in the completion, with their score."""
     left, right, scores = near["record"].pairs()
     is_dropped = near["prompt"].alike(left, right)
-    kept = np.flatnonzero(is_dropped)
-    is_dropped[kept] = near["completion"].alike(left[kept], right[kept])
-    left, right, scores = left[is_dropped], right[is_dropped], scores[is_dropped]
-    order = np.lexsort((left, -scores, right))
-    return list(zip(left[order].tolist(), right[order].tolist(), scores[order].tolist(), strict=True))
+    rest = np.flatnonzero(is_dropped)
+    is_dropped[rest] = near["completion"].alike(left[rest], right[rest])
+    return left[is_dropped], right[is_dropped], scores[is_dropped]
 
 
 def _edges(near: Mapping[Field, Near], unique: Indices, exact: Indices, first_of: Indices) -> Edges:
@@ -136,22 +151,34 @@ def _edges(near: Mapping[Field, Near], unique: Indices, exact: Indices, first_of
     return Edges(left, right, scores, ties)
 
 
-def _conflicts(among: Sequence[str], near: Mapping[Field, Near], gone: NDArray[np.bool_]) -> list[Conflict]:
-    """Return each record once that asks like another and is answered otherwise, with the nearest such other."""
+def _conflicts(
+    ids: Sequence[str], near: Mapping[Field, Near], speaker: Indices, position: Indices
+) -> list[Conflict]:
+    """Return each record once that asks like another and is answered otherwise, with the nearest such other.
+
+    ``speaker`` has the row that speaks for each text that was compared, -1 where nobody does; ``position`` that row's
+    place in the order of preference.
+    """
     asked, whole = near["prompt"].pairs(is_with_equals=True), near["record"].pairs()
     one, two, scores = (np.concatenate(side) for side in zip(asked, whole, strict=True))
     by_whole = np.arange(len(one)) >= len(asked[0])
-    is_open = ~gone[one] & ~gone[two]
+    is_open = (speaker[one] >= 0) & (speaker[two] >= 0)
     is_open[is_open] = ~near["completion"].alike(one[is_open], two[is_open])
-    one, two, scores, by_whole = one[is_open], two[is_open], scores[is_open], by_whole[is_open]
+    scores, by_whole = scores[is_open], by_whole[is_open]
+    one, two = position[speaker[one[is_open]]], position[speaker[two[is_open]]]
     first, second = np.minimum(one, two), np.maximum(one, two)
     # Of the nearest, the one that was come upon first.
     order = np.lexsort((np.arange(len(first)), -scores, second))
     order = order[np.unique(second[order], return_index=True)[1]]
+    row_at = np.argsort(position)
     return [
-        Conflict(among[right], among[left], score, "record" if is_whole else "prompt")
+        Conflict(ids[right], ids[left], score, "record" if is_whole else "prompt")
         for left, right, score, is_whole in zip(
-            first[order].tolist(), second[order].tolist(), scores[order].tolist(), by_whole[order].tolist(), strict=True
+            row_at[first[order]].tolist(),
+            row_at[second[order]].tolist(),
+            scores[order].tolist(),
+            by_whole[order].tolist(),
+            strict=True,
         )
     ]
 

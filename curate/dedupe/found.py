@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from curate.dedupe.selection import Repetition
+
 Keep = Literal["first", "longest"]
 Tie = Literal["exact", "record", "prompt", "completion"]
 TIES: tuple[Tie, ...] = ("exact", "record", "prompt", "completion")
@@ -96,6 +98,8 @@ class Duplicates:
     bars: tuple[int, ...]
     """Pairs of different whole texts that were compared, by similarity: twelve bars from 0.4 to 1."""
     edges: Edges = field(compare=False, repr=False)
+    """Between places in the order of preference, which is that of ``clusters``."""
+    repetition: Repetition = field(compare=False, repr=False)
 
     @property
     def edit_rate(self) -> float:

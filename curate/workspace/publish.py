@@ -22,7 +22,7 @@ from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
 from curate.workspace.golden import divide
 from curate.workspace.leaks import contaminated, leaking
-from curate.workspace.repeats import CODES, find_repeats
+from curate.workspace.repeats import CODES, find_repeats, reason_of
 from curate.workspace.scoring import scoring
 
 _REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
@@ -63,16 +63,17 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
     repeats = find_repeats(workspace)
     everyone = {state.record.id: state.record for state in workspace.states()}
     dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]
-    for pair in repeats.left_out():
-        how = "repeats" if pair.kind == "exact" else "nearly repeats"
-        dropped.append(_dropped(everyone[pair.record], CODES[pair.kind], f"{how} {pair.kept}", pair.kept, pair.score))
     staying = repeats.staying()
     asked = settings or workspace.settings.split
     assignment = divide(workspace.root, staying, repeats.found.clusters, asked, repeats.pins)
-    held = set(assignment.held_back)
-    dropped += [_dropped(record, "P501", "would leak between splits") for record in staying if record.id in held]
+    for name, pair in repeats.outside(assignment.splits).items():
+        record = everyone[name]
+        if pair is None:
+            dropped.append(_dropped(record, "P501", "would leak between splits"))
+        else:
+            dropped.append(_dropped(record, CODES[pair.kind], reason_of(pair), pair.kept, pair.score))
     order = {name: number for number, name in enumerate(everyone)}
-    kept = [record for record in staying if record.id not in held]
+    kept = [record for record in staying if record.id in assignment.splits]
     return Plan(
         sorted(kept, key=lambda record: order[record.id]),
         repeats.found,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curate.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preferred
+from curate.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
 from curate.record import Record, Split
 from curate.settings import DedupeSettings
 from curate.workspace import Workspace
@@ -42,6 +42,18 @@ class Repeats:
         gone = {pair.record for pair in self.left_out()}
         return [record for record in self.records if record.id not in gone]
 
+    def outside(self, dataset: Collection[str]) -> dict[str, Duplicate | None]:
+        """Return the records that are not among those of ``dataset``, each with the nearest one there that it repeats.
+
+        None stands for those that repeat none there, because what they repeat is itself held back from it.
+        """
+        pairs = {pair.record: pair for pair in self.left_out() if pair.kept in dataset}
+        names = [record.id for record in self.records if record.id not in dataset]
+        # Mostly nothing is held back, and then the nearest retained record is in the dataset.
+        if rest := {name for name in names if name not in pairs}:
+            pairs |= self.found.repetition.nearest(rest, dataset)
+        return {name: pairs.get(name) for name in names}
+
 
 def find_repeats(
     workspace: Workspace,
@@ -62,11 +74,13 @@ def find_repeats(
     pins = workspace.pins()
     num_bytes = sum(path.stat().st_size for path in workspace.files()) if is_staged else 0
     stages = stages_in(workspace.root, num_bytes)
-    records = preferred(workspace.records(), keep, pins)
-    found = find_duplicates(records, settings or workspace.settings.dedupe, stages=stages, watch=watch)
-    return Repeats(records, found, pins, workspace.wanted(), stages)
+    records, wanted = workspace.records(), workspace.wanted()
+    order = preference(records, keep, pins, wanted)
+    settings = settings or workspace.settings.dedupe
+    found = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
+    return Repeats([records[row] for row in order], found, pins, wanted, stages)
 
 
 def reason_of(pair: Duplicate) -> str:
-    """Return why a repeat is left out, in the words that an export reads its finding back from."""
-    return f"{CODES[pair.kind]}: repeats {pair.kept} ({pair.score:.2f})"
+    """Return in words why a repeat is left out."""
+    return f"{'repeats' if pair.kind == 'exact' else 'nearly repeats'} {pair.kept}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe import Method, boilerplate, find_duplicates, minhash, preferred
+from curate.dedupe import Method, boilerplate, find_duplicates, minhash, preference
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.clean import clean
 from curate.dedupe.fast import compiled
@@ -163,8 +163,9 @@ def test_longest_is_kept_on_request():
     text = " ".join(words(random.Random(7), 60))
     records = [pair("short", text, text), pair("long", text, text + " and more")]
     assert find_duplicates(records, SHORT).pairs[0].kept == "short"
-    assert find_duplicates(preferred(records, "longest"), SHORT).pairs[0].kept == "long"
-    assert [one.id for one in preferred(records, "longest", {"short"})] == ["short", "long"]
+    assert find_duplicates(records, SHORT, order=preference(records, "longest")).pairs[0].kept == "long"
+    assert preference(records, "longest") == [1, 0]
+    assert preference(records, "longest", {"short"}) == [0, 1]
 
 
 def test_repeated_ids_are_refused():
