@@ -84,16 +84,22 @@ def frame(event: AnyEvent) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(payload), payload)
 
 
-def annotator() -> str:
-    """Return who decides: the variable CURATE_ANNOTATOR, else the name of the user.
+def annotator(name: str = "") -> str:
+    """Return who decides: ``name``, else the variable CURATE_ANNOTATOR, else the name of the user.
 
     Raises:
-        CurateError: E902 when neither is known, as in a container whose user has no name.
+        CurateError: E902 when none is known, as in a container whose user has no name, or when it is no text.
     """
     try:
-        return os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
+        by = name or os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
+        by.encode()
     except (KeyError, OSError) as error:
         raise CurateError("E902 bad-settings", "there is no name of an annotator", "Set CURATE_ANNOTATOR.") from error
+    except UnicodeEncodeError as error:
+        # So it is where the environment holds bytes that are no UTF-8.
+        message = f"{by!r} is no name of an annotator: it is no text"
+        raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
+    return by
 
 
 class Sitting:

@@ -151,9 +151,7 @@ def _edges(near: Mapping[Field, Near], unique: Indices, exact: Indices, first_of
     return Edges(left, right, scores, ties)
 
 
-def _conflicts(
-    ids: Sequence[str], near: Mapping[Field, Near], speaker: Indices, position: Indices
-) -> list[Conflict]:
+def _conflicts(ids: Sequence[str], near: Mapping[Field, Near], speaker: Indices, position: Indices) -> list[Conflict]:
     """Return each record once that asks like another and is answered otherwise, with the nearest such other.
 
     ``speaker`` has the row that speaks for each text that was compared, -1 where nobody does; ``position`` that row's

@@ -13,11 +13,12 @@ from threading import Lock, RLock
 from curate.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
 from curate.label import Blind
 from curate.record import CurateError, Finding
-from curate.workshop.acts import Act, Acts, Undone, on_present
+from curate.workshop.acts import Act, Acts, Undone
 from curate.workshop.catalog import Catalog
 from curate.workshop.tail import FILES_CHANGED, Ledger
 from curate.workspace import State, Workspace, inside, open_workspace
 from curate.workspace.fold import Conflict
+from curate.workspace.rules import require_valid
 
 Listener = Callable[[set[str], bool], None]
 """Hears which records changed, and whether it is by what this workshop itself has decided or taken back."""
@@ -143,10 +144,13 @@ class Workshop:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
         Raises:
-            CurateError: E906 when they are not saved; E916, E972 and E974 as `on_present`: nothing is saved then.
+            CurateError: E906 when they are not saved; E916 and E972 as `require_valid`, E974 when a line cannot be read
+                any more: nothing is saved then.
         """
         with self._lock:
-            events, changed = self._save(on_present(decisions, self._ledger, self.workspace.shape))
+            ledger = self._ledger
+            valid = require_valid(decisions, ledger.hold, ledger.parents, self.workspace.shape)
+            events, changed = self._save(valid)
         self._tell(changed, is_ours=True)
         return events
 
@@ -311,13 +315,7 @@ def open_workshop(root: Path, by: str = "") -> Workshop:
     Raises:
         CurateError: as `open_workspace`; E902 for a name that is no text.
     """
-    by = by or annotator()
-    try:
-        by.encode()
-    except UnicodeEncodeError as error:
-        # So it is where the environment holds bytes that are no UTF-8.
-        message = f"{by!r} is no name of an annotator: it is no text"
-        raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
+    by = annotator(by)
     return Workshop(open_workspace(root), by)
 
 

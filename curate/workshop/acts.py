@@ -1,22 +1,15 @@
-"""What one annotator does, act by act: what may be saved together, and which act `undo` and `redo` take next."""
+"""What one annotator does, act by act, and which act `undo` and `redo` take next."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from curate.door import strict_loads
-from curate.journal import AnyEvent, Decision, Undo
-from curate.record import CurateError, Json, Source, canonical
+from curate.journal import AnyEvent, Undo
 from curate.say import one_line
-from curate.shape import Shape
 from curate.table import counted
-
-if TYPE_CHECKING:
-    from curate.workshop.tail import Ledger
 
 _SHOWN = 3
 """Records of an act that are named."""
@@ -147,68 +140,6 @@ def told(events: Sequence[AnyEvent]) -> str:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return ", ".join(one_line(name, 40) for name in names[:_SHOWN]) + more
-
-
-def on_present(decisions: Sequence[Decision], ledger: Ledger, shape: Shape) -> list[Decision]:
-    """Return ``decisions`` as one act on the present states of their records, each after the one before it.
-
-    Raises:
-        CurateError: E916 when a record is not there, or is to be added and is; E972 when something is no JSON, or the
-            schema refuses a line, or a line names another record; E974 when a line cannot be read any more.
-    """
-    lines: dict[str, Mapping[str, Json]] = {}
-    found = []
-    for decision in decisions:
-        name = decision.id
-        _require_json(decision)
-        state = ledger.hold(name)
-        present = lines.get(name, state.record.data if state else None)
-        if (present is None) != (decision.op == "add"):
-            told = "there is no record" if present is None else "there already is a record"
-            raise CurateError("E916 unknown-record", f"{told} {one_line(name, 60)!r}", "Nothing was saved.")
-        line = _line(decision, present or {})
-        if line is not None:
-            _require_fit(line, present, name, shape)
-            lines[name] = line
-        found.append(replace(decision, parents=state.parents() if state else ledger.parents(name)))
-    return found
-
-
-def _line(decision: Decision, present: Mapping[str, Json]) -> dict[str, Json] | None:
-    """Return the line that ``decision`` makes, None where it makes none."""
-    if decision.op == "add":
-        return dict(decision.fields["record"])
-    if decision.op != "edit":
-        return None
-    changes = decision.fields["changes"]
-    return {key: value for key, value in {**present, **changes}.items() if value is not None or key not in changes}
-
-
-def _require_fit(line: dict[str, Json], present: Mapping[str, Json] | None, name: str, shape: Shape) -> None:
-    """Refuse a line that the schema refuses, and one with the id of another record: an id names its record for good."""
-    if not shape.is_valid(line):
-        problem = next(iter(shape.problems(line)), None)
-        raise _unfit(
-            name, f"{problem.pointer or 'the line'} {problem.message}" if problem else "it is no line of the schema"
-        )
-    made = shape.record(line, Source("", 0))
-    before = shape.record(present, Source("", 0)) if present is not None else None
-    is_kept = before is not None and before.has_own_id and made.has_own_id and made.id == before.id
-    if not is_kept and ((before is not None and before.has_own_id) or (made.has_own_id and made.id != name)):
-        raise _unfit(name, "the id names the record for good")
-
-
-def _require_json(decision: Decision) -> None:
-    """Refuse what could not be read again, such as NaN or half of a surrogate pair."""
-    try:
-        for part in (decision.id, *decision.fields.values()):
-            strict_loads(canonical(part))
-    except (ValueError, RecursionError) as error:
-        raise _unfit(decision.id, f"{decision.op}: {error}") from error
-
-
-def _unfit(name: str, why: str) -> CurateError:
-    return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Mend it and save again.")
 
 
 def _remove(stack: list[Act], act: Act) -> bool:

@@ -15,6 +15,7 @@ from curate.workspace import State, Workspace
 from curate.workspace.blind import as_seen, blind_in
 from curate.workspace.fold import Fold, Step, folded, steps
 from curate.workspace.kept import folded_files, kept_by_record, read_folded
+from curate.workspace.order import heads_of
 
 FILES_CHANGED = "E974 files-changed"
 _SHOWN = 3
@@ -168,10 +169,7 @@ class Ledger:
         state = self.state(name)
         if state is not None:
             return state.parents()
-        events = self._events.get(name, [])
-        seen = {parent for event in events for parent in event.parents}
-        heads = self._kept[name].heads() if name in self._kept else ()
-        return [*heads, *(event.event for event in events if event.event not in seen)]
+        return heads_of(self._events.get(name, []), self._kept.get(name))
 
     def decided(self) -> list[State]:
         """Return the states of all records that somebody has decided on and that are there."""

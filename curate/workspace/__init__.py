@@ -30,7 +30,9 @@ from curate.validate import (
 from curate.workspace.decided import decided, examine_decided
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
+from curate.workspace.order import heads_of
 from curate.workspace.paths import data_files, inside
+from curate.workspace.rules import require_valid
 
 DATASETS = "dataset"
 RUNS = "runs"
@@ -141,24 +143,23 @@ class Workspace:
         return read_pins(folder) if folder else {}
 
     def apply(self, decisions: Sequence[Decision], *, by: str = "") -> Workspace:
-        """Save ``decisions`` in a new journal segment and return the workspace as they leave it.
+        """Save ``decisions`` in a new journal segment, as one act, and return the workspace as they leave it.
 
         Each names the state it was made on, which is filled in here.
 
         Raises:
-            CurateError: E906 when they cannot be saved; E916 when a record is not there.
+            CurateError: E906 when they cannot be saved; E902 for a name that is no text; E916 and E972 as
+                `require_valid`: nothing is saved then.
         """
         inside(self.root, self.root / "journal")
-        states = dict(self._fold.states)
-        numbered = []
-        for decision in decisions:
-            state = states.get(decision.id)
-            if state is None and decision.op != "add":
-                raise CurateError("E916 unknown-record", f"there is no record {decision.id!r} in {self.root}")
-            numbered.append(replace(decision, parents=state.parents() if state else ()))
-        with Sitting(self.root, by or annotator()) as sitting:
-            sitting.append(numbered)
+        valid = require_valid(decisions, self._fold.states.get, self._heads, self.shape)
+        with Sitting(self.root, annotator(by)) as sitting:
+            sitting.append(valid)
         return open_workspace(self.root)
+
+    def _heads(self, name: str) -> Sequence[str]:
+        """Return the last events on a record that is not there."""
+        return heads_of((event for event in self._journal[0] if event.id == name), self.kept.get(name))
 
     @cached_property
     def _lines(self) -> tuple[list[Record], list[Finding]]:

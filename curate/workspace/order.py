@@ -139,6 +139,14 @@ def _rank(event: AnyEvent) -> tuple[str, int, str]:
     return event.session, event.seq, event.event
 
 
+def heads_of(events: Iterable[AnyEvent], kept: Kept | None = None) -> list[str]:
+    """Return the last events on a record, of those in the journal and those that were folded."""
+    events = list(events)
+    seen = {parent for event in events for parent in event.parents}
+    folded = kept.heads() if kept else ()
+    return [*folded, *(event.event for event in events if event.event not in seen)]
+
+
 def by_record(events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
     """Return the events by the record they are on."""
     found: dict[str, list[AnyEvent]] = defaultdict(list)

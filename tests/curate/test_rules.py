@@ -1,0 +1,105 @@
+"""One set of rules for writing: what a workspace refuses, a workshop refuses for the same reason, and the reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from curate.journal import Decision, segments
+from curate.record import CurateError
+from curate.workshop import open_workshop
+from curate.workspace import Workspace, open_workspace
+
+Apply = Callable[[Sequence[Decision]], object]
+LINES = [
+    {"id": "a", "instruction": "What is two and three?", "output": "five"},
+    {"id": "b", "instruction": "What is two and two?", "output": "four"},
+]
+LINE = {"id": "c", "instruction": "What is one and one?", "output": "two"}
+
+
+@pytest.fixture
+def workspace(make_workspace: Callable[..., Workspace]) -> Workspace:
+    return make_workspace(LINES)
+
+
+@pytest.fixture(params=["workspace", "workshop"])
+def apply(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[Apply]:
+    """Return what saves decisions: the function of a workspace, or that of a workshop."""
+    if request.param == "workspace":
+        yield lambda decisions: open_workspace(workspace.root).apply(decisions, by="ana")
+        return
+    with open_workshop(workspace.root, "ana") as workshop:
+        workshop.load()
+        yield workshop.apply
+
+
+def edit(name: str, **changes: object) -> Decision:
+    return Decision("edit", name, fields={"changes": changes})
+
+
+REFUSED = {
+    "a line that the schema refuses": ([edit("a", output=5)], "E972"),
+    "a key that the schema asks for is taken away": ([edit("a", output=None)], "E972"),
+    "a new line that the schema refuses": ([Decision("add", "c", fields={"record": {"id": "c"}})], "E972"),
+    "another id": ([edit("a", id="b")], "E972"),
+    "a new line with the id of another record": ([Decision("add", "c", fields={"record": LINE | {"id": "d"}})], "E972"),
+    "a record that is there already": ([Decision("add", "a", fields={"record": LINE | {"id": "a"}})], "E916"),
+    "a record that is not there": ([Decision("drop", "x", fields={"reason": "wrong"})], "E916"),
+    "half of a surrogate pair": ([Decision("drop", "a", fields={"reason": "\ud83d"})], "E972"),
+    "no number": ([Decision("label", "a", fields={"question": "quality", "value": float("nan")})], "E972"),
+    "the second of two": ([edit("a", output="5"), edit("a", output=[])], "E972"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_both_refuse_alike_and_save_nothing(apply: Apply, workspace: Workspace, case: str) -> None:
+    decisions, code = REFUSED[case]
+    with pytest.raises(CurateError) as caught:
+        apply(decisions)
+    assert caught.value.code.split()[0] == code
+    assert segments(workspace.root) == []
+
+
+ALLOWED = {
+    "an edit": [edit("a", output="5")],
+    "an edit of an edit": [edit("a", output="5", meta={"x": 1}), edit("a", meta=None)],
+    "a new record that is edited and dropped": [
+        Decision("add", "c", fields={"record": LINE}), edit("c", output="2"),
+        Decision("drop", "c", fields={"reason": ""}),
+    ],
+    "an answer to a question that nobody asks": [
+        Decision("label", "a", fields={"question": "colour", "value": {"any": [1, None]}})
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ALLOWED)
+def test_both_save_the_same(apply: Apply, workspace: Workspace, case: str) -> None:
+    apply(ALLOWED[case])
+    after = open_workspace(workspace.root)
+    assert after.findings() == []
+    (states,) = [{state.record.id: state for state in after.states()}]
+    for decision in ALLOWED[case]:
+        assert len(states[decision.id].heads) == 1
+
+
+def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: Workspace) -> None:
+    """The new addition has seen the old one and what took it back: there is no conflict."""
+    add = Decision("add", "c", fields={"record": LINE})
+    with open_workshop(workspace.root, "ana") as workshop:
+        workshop.load()
+        workshop.apply([add])
+        workshop.undo()
+    after = open_workspace(workspace.root).apply([add], by="bo")
+    assert [state.record.id for state in after.states()] == ["a", "b", "c"]
+    assert after.findings() == []
+
+
+@pytest.mark.parametrize("opened", [lambda root: open_workspace(root), lambda root: open_workshop(root)])
+def test_both_refuse_a_name_that_is_no_text(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, opened) -> None:
+    monkeypatch.setenv("CURATE_ANNOTATOR", "an\udcffa")
+    with pytest.raises(CurateError) as caught:
+        opened(workspace.root).apply([Decision("drop", "a", fields={"reason": "x"})])
+    assert caught.value.code == "E902 bad-settings"
