@@ -6,11 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 
 from curate.record import Json, Split
 
+VERSIONS: Mapping[str, int] = {"drop": 2}
+"""The version in which events of a kind are written; 1 for all others.
+
+A version is that of the meaning of one kind of event, so that a journal without drops can be read by programs that know
+only version 1. They refuse a line of a version or kind that they do not know (E913), and read nothing of the workspace.
+"""
+
 _HEX = r"^[0-9a-f]{32}$"
+_FIELDS = frozenset({"code", "of", "score"})
+"""What a drop has since version 2."""
+_NO_FIELDS: dict[str, Any] = {"not": {"anyOf": [{"required": [name]} for name in sorted(_FIELDS)]}}
 
 
 class _Event(BaseModel):
@@ -39,10 +57,34 @@ class _Event(BaseModel):
 
 
 class Drop(_Event):
-    """Leave the record out."""
+    """Leave the record out.
 
+    In version 2 the reason is text for people, and what a program asks is in the other fields. Version 1 had the reason
+    alone, also where a rule had made the drop: "D301: repeats ID (1.00)".
+    """
+
+    model_config = ConfigDict(json_schema_extra={"if": {"properties": {"v": {"const": 1}}}, "then": _NO_FIELDS})
+
+    v: int = Field(ge=1, le=2)
     op: Literal["drop"]
     reason: str
+    code: str = Field("", pattern=r"^([A-Z][0-9]{3})?$")
+    """The finding of the rule that leaves it out; empty for a person's own words."""
+    of: str = Field("", description="The record that stays instead; empty where there is none.")
+    score: float | None = Field(None, ge=0, le=1)
+    """How alike the two records are."""
+
+    @model_validator(mode="after")
+    def _fields_are_of_version_2(self) -> Drop:
+        if self.v == 1 and not _FIELDS.isdisjoint(self.model_fields_set):
+            raise ValueError("a drop of version 1 has only a reason")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not said, so that a line of version 1 is written as it was read."""
+        line: dict[str, Any] = serialize(self)
+        return {key: value for key, value in line.items() if key not in _FIELDS or value not in ("", None)}
 
 
 class Restore(_Event):

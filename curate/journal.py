@@ -26,7 +26,20 @@ from typing import Literal, Self
 
 from pydantic import ValidationError
 
-from curate.events import EVENTS, Add, AnyEvent, Assign, Decision, Drop, Edit, Label, Resolve, Restore, Undo
+from curate.events import (
+    EVENTS,
+    VERSIONS,
+    Add,
+    AnyEvent,
+    Assign,
+    Decision,
+    Drop,
+    Edit,
+    Label,
+    Resolve,
+    Restore,
+    Undo,
+)
 from curate.record import CurateError, canonical
 from curate.say import one_line
 from curate.store import Segment, is_held
@@ -143,7 +156,7 @@ class Sitting:
         events = [
             EVENTS.validate_python(
                 {
-                    "v": 1,
+                    "v": VERSIONS.get(decision.op, 1),
                     "event": numbers[place],
                     "act": act,
                     "at": at,
@@ -300,9 +313,11 @@ def _event(payload: bytes, place: str) -> AnyEvent:
     try:
         return EVENTS.validate_json(payload)
     except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
         raise CurateError(
             "E913 unknown-event",
-            f"{place}: {error.errors()[0]['msg']}",
+            f"{place}: {where + ': ' if where else ''}{fault['msg']}",
             "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
         ) from error
 

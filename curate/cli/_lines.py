@@ -258,7 +258,8 @@ def _show_item(workshop: Workshop, item: Item, size: int) -> None:
 def _spelled(side: Side) -> str:
     from curate.workshop.labelling import spelled_value
 
-    return say.one_line("(as if nobody had)" if side.value is None else spelled_value(side.value), 300)
+    value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
+    return say.one_line(value, 300)
 
 
 def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:

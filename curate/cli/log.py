@@ -262,8 +262,12 @@ def _what(event: AnyEvent, *, show_values: bool) -> str:
         return f"{say.one_line(told['question'], 20)} = {'taken back' if told['value'] is None else value}"
     if event.op == "edit":
         return say.one_line(", ".join(told["changes"]), 30)
-    # A reason can quote the data as well, but without it the log says nothing.
-    return say.one_line(str(told.get("reason", told.get("split", ""))), 2000)
+    if event.op == "drop":
+        from curate.workspace.exclusion import exclusion_by
+
+        # A reason can quote the data as well, but without it the log says nothing.
+        return say.one_line(str(exclusion_by(event)), 2000)
+    return say.one_line(str(told.get("split", "")), 2000)
 
 
 def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str, Json]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ConfigDict
 
 from curate.export.manifest import FILE_NAME, FileEntry, Manifest, SplitCounts, read_manifest
 from curate.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split
@@ -28,13 +29,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record that is not in the dataset: the code of the reason, and for a repeat the record it repeats."""
+    """A record that is not in the dataset: a line of dropped.jsonl."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     id: str
     code: str
+    """The finding of the rule that leaves it out, or "decision" for a person's own words."""
     reason: str
+    """Text for people."""
     kept: str
+    """The record that stays instead, as of a repeat; empty where there is none."""
     score: float
+    """How alike the two are, from 0 to 1; 0 where they were not compared."""
     file: str
     line: int
 

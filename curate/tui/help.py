@@ -112,7 +112,9 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     what = event.model_dump(mode="json")
     match event.op:
         case "drop":
-            told = what["reason"]
+            from curate.workspace.exclusion import exclusion_by
+
+            told = str(exclusion_by(event))
         case "assign":
             told = f"-> {what['split']}"
         case "label" | "resolve":

@@ -28,6 +28,7 @@ from curate.validate import (
     validate,
 )
 from curate.workspace.decided import decided, examine_decided
+from curate.workspace.exclusion import Exclusion, read_rule
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
 from curate.workspace.order import heads_of
@@ -70,8 +71,17 @@ class Workspace:
         return list(self._fold.states.values())
 
     def dropped(self) -> dict[str, str]:
-        """Return the reason for each record that a decision leaves out, by id."""
+        """Return why each record is out that a decision leaves out, in words, by id."""
         return {name: state.dropped for name, state in self._fold.states.items() if state.dropped is not None}
+
+    def exclusions(self) -> dict[str, Exclusion]:
+        """Return why each record is out that a decision leaves out, by id: a rule with its finding, or words."""
+        states = self._fold.states
+        return {
+            name: read_rule(state.exclusion, name, states.__contains__)
+            for name, state in states.items()
+            if state.exclusion is not None
+        }
 
     def wanted(self) -> set[str]:
         """Return the records that someone restored, which no automatic rule may leave out."""

@@ -1,4 +1,4 @@
-"""The JSON Schemas that are made from models: curate.toml, journal lines, what folds keep, dataset manifests.
+"""The JSON Schemas that are made from models: curate.toml, journal lines, what folds keep, datasets.
 
 `schemas/` holds what this returns, byte for byte, so that programs in any language can check the files.
 """
@@ -12,7 +12,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType
 
-from curate import events
+from pydantic import TypeAdapter
+
+from curate import events, export
 from curate.export import manifest
 from curate.record import CurateError, Json
 from curate.settings import model as settings
@@ -37,11 +39,16 @@ def _dataset() -> Json:
     return manifest.Manifest.model_json_schema(by_alias=True)
 
 
+def _dropped() -> Json:
+    return TypeAdapter(export.Dropped).json_schema()
+
+
 _MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
     "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
     "folded": (_folded, kept, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
     "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
+    "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
 }
 
 NAMES = tuple(_MADE)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from curate.journal import ASIDES, Add, AnyEvent, Undo
 from curate.record import Finding, Json, Record, Source, canonical
 from curate.shape import Shape
+from curate.workspace.exclusion import Exclusion, exclusion_of
 from curate.workspace.order import Facet, Kept, by_record, ordered
 from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Step, Trail
 
@@ -26,12 +27,13 @@ _NONE: Mapping[str, Json] = MappingProxyType({})
 class State:
     """A record as decisions have left it.
 
-    It is out for the reason ``dropped``, if any; ``is_wanted`` once someone restored it. ``record.labels`` has what is
+    It is out because of ``exclusion``, if any; ``is_wanted`` once someone restored it. ``record.labels`` has what is
     agreed on each question: what was resolved, else what all or most annotators answered, else what the line says.
     """
 
     record: Record
-    dropped: str | None = None
+    exclusion: Exclusion | None = None
+    """As it was written; `Workspace.exclusions` says which of version 1 a rule has made."""
     is_wanted: bool = False
     answers: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NONE)
     """By question, what each annotator answered."""
@@ -39,6 +41,11 @@ class State:
     """By question, what was settled whatever the answers are."""
     heads: tuple[str, ...] = ()
     """The last events on the record."""
+
+    @property
+    def dropped(self) -> str | None:
+        """Why it is out, in words; None while it is in."""
+        return None if self.exclusion is None else str(self.exclusion)
 
     def parents(self) -> tuple[str, ...]:
         """Return what a decision on this state names as its parents."""
@@ -203,8 +210,8 @@ def _state(record: Record | None, trail: Trail, shape: Shape) -> State | None:
     seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(trail, shape):
         seen = replace(seen, category=agreed[CATEGORY])
-    dropped, is_wanted = facts.get(STATUS) or (None, False)
-    return State(seen, dropped, is_wanted, answers, resolved, trail.heads)
+    status = facts.get(STATUS) or [None, False]
+    return State(seen, exclusion_of(status), status[1], answers, resolved, trail.heads)
 
 
 def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:

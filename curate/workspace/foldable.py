@@ -246,7 +246,8 @@ def _gist(state: State) -> bytes:
     """Return all that a state says, but for its line."""
     record = state.record
     answers = {question: dict(some) for question, some in state.answers.items()}
-    said = [state.dropped, state.is_wanted, answers, dict(state.resolved), sorted(state.heads)]
+    excluded = state.exclusion.status() if state.exclusion else None
+    said = [excluded, state.is_wanted, answers, dict(state.resolved), sorted(state.heads)]
     return canonical([*said, record.split, dict(record.labels), record.category])
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.journal import FOLDER
 from curate.record import CurateError, Json
+from curate.workspace.exclusion import is_typed
 from curate.workspace.order import Held, Kept
 
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -68,7 +69,8 @@ class Folded(_Part):
 
     digest: str = Field(pattern=_SHA256)
     """SHA-256 of all the bytes of this file that follow the line of this member."""
-    v: Annotated[int, Field(ge=1, le=1)]
+    v: Annotated[int, Field(ge=1, le=2)]
+    """2 where a drop of version 2 of the journal is among the facts, else 1."""
     number: int = Field(ge=1)
     segments: list[FoldedFile]
     """The segments that this fold took up; they lie in ``journal/retired/<number>/`` afterwards."""
@@ -133,9 +135,11 @@ def folded_bytes(
     number: int, segments: Sequence[FoldedFile], files: Sequence[RecordFile], records: Mapping[str, FoldedRecord]
 ) -> bytes:
     """Return the file of a fold, one record a line so that a comparison of two versions can be read."""
+    facts = (fact for one in records.values() for fact in one.facts)
+    has_typed_drops = any(fact.facet == ["status"] and is_typed(fact.value) for fact in facts)
     told = (f"{_json(name)}:{_json(one.model_dump(exclude_defaults=True))}" for name, one in records.items())
     body = (
-        f'"v":1,"number":{number},\n'
+        f'"v":{2 if has_typed_drops else 1},"number":{number},\n'
         f'"segments":[{_joined(_json(one.model_dump()) for one in segments)}],\n'
         f'"files":[{_joined(_json(one.model_dump()) for one in files)}],\n'
         f'"records":{{{_joined(told)}}}}}\n'

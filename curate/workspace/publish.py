@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +19,12 @@ from curate.split import Assignment
 from curate.table import counted
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
+from curate.workspace.exclusion import Exclusion
 from curate.workspace.golden import divide
 from curate.workspace.leaks import contaminated, leaking
-from curate.workspace.repeats import CODES, find_repeats, reason_of
+from curate.workspace.repeats import excluded_by, find_repeats
 from curate.workspace.scoring import scoring
 
-_REPEAT = re.compile(r"(D30[12]): repeats (.*) \((\d\.\d\d)\)", re.DOTALL)
 _SHOWN = 5
 
 
@@ -62,7 +61,7 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     repeats = find_repeats(workspace)
     everyone = {state.record.id: state.record for state in workspace.states()}
-    dropped = [_by_decision(everyone[name], reason) for name, reason in workspace.dropped().items()]
+    dropped = [_excluded(everyone[name], exclusion) for name, exclusion in workspace.exclusions().items()]
     staying = repeats.staying()
     asked = settings or workspace.settings.split
     assignment = divide(workspace.root, staying, repeats.found.clusters, asked, repeats.pins)
@@ -71,7 +70,7 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
         if pair is None:
             dropped.append(_dropped(record, "P501", "would leak between splits"))
         else:
-            dropped.append(_dropped(record, CODES[pair.kind], reason_of(pair), pair.kept, pair.score))
+            dropped.append(_excluded(record, excluded_by(pair)))
     order = {name: number for number, name in enumerate(everyone)}
     kept = [record for record in staying if record.id in assignment.splits]
     return Plan(
@@ -199,11 +198,8 @@ def _git(root: Path) -> dict[str, Json] | None:
     return {"commit": commit, "is_dirty": bool(changes)}
 
 
-def _by_decision(record: Record, reason: str) -> Dropped:
-    """Read the code back from the reason that `curate dedupe --apply` gives; any other is a person's decision."""
-    if found := _REPEAT.fullmatch(reason):
-        return _dropped(record, found[1], reason, found[2], float(found[3]))
-    return _dropped(record, "decision", reason)
+def _excluded(record: Record, excluded: Exclusion) -> Dropped:
+    return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
 
 
 def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:

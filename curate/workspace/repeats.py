@@ -11,6 +11,7 @@ from curate.record import Record, Split
 from curate.settings import DedupeSettings
 from curate.workspace import Workspace
 from curate.workspace.cache import stages_in
+from curate.workspace.exclusion import Exclusion
 
 if TYPE_CHECKING:
     from curate.dedupe.find import Watch
@@ -81,6 +82,7 @@ def find_repeats(
     return Repeats([records[row] for row in order], found, pins, wanted, stages)
 
 
-def reason_of(pair: Duplicate) -> str:
-    """Return in words why a repeat is left out."""
-    return f"{'repeats' if pair.kind == 'exact' else 'nearly repeats'} {pair.kept}"
+def excluded_by(pair: Duplicate) -> Exclusion:
+    """Return why a repeat is left out by rule."""
+    how = "repeats" if pair.kind == "exact" else "nearly repeats"
+    return Exclusion(f"{how} {pair.kept}", CODES[pair.kind], pair.kept, pair.score)

@@ -16,6 +16,7 @@ from typing import Any
 
 from curate.journal import Add, AnyEvent, Assign, Drop, Edit, Label, Resolve, Restore, Undo
 from curate.record import Json, canonical
+from curate.workspace.exclusion import Exclusion, exclusion_by
 from curate.workspace.order import Facet, Held, Kept, Seen
 
 RECORD: Facet = ("record",)
@@ -175,7 +176,7 @@ class Trail:
         for facet in [facet for facet, sides in self._sides.items() if sides == [place]]:
             if facet == RECORD:
                 # The record has a line by now. To take back that it was added is to leave it out.
-                self._touch(step, STATUS, ["its addition was taken back", False], seen)
+                self._touch(step, STATUS, Exclusion("its addition was taken back", version=1).status(), seen)
             else:
                 self._touch(step, facet, _TAKEN_BACK, seen, unseen=1 << place)
 
@@ -240,7 +241,7 @@ def touched(event: AnyEvent) -> dict[Facet, Json]:
     if isinstance(event, Add):
         return {RECORD: event.record}
     if isinstance(event, Drop):
-        return {STATUS: [event.reason, False]}
+        return {STATUS: exclusion_by(event).status()}
     if isinstance(event, Restore):
         return {STATUS: [None, True]}
     if isinstance(event, Assign):

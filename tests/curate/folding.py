@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curate.journal import Decision, read_journal
 from curate.workspace import Workspace, open_workspace
+from curate.workspace.exclusion import Exclusion
 from curate.workspace.fold import State
 from curate.workspace.retired import retired_events
 
@@ -40,13 +41,13 @@ def plain(state: State) -> State:
     """Return a state without what a fold is free to change: where its line is, and an id that a line did not say."""
     data = {key: value for key, value in state.record.data.items() if key != "id"}
     record = replace(state.record, source=replace(state.record.source, file="", line=0), data=data, has_own_id=True)
-    dropped = state.dropped
+    exclusion = state.exclusion
     if len(state.heads) > 1:
         # Of two reasons for leaving a record out, given apart, either one will do; and so will either category where
         # one person has written it into the line and another has answered the question.
-        dropped = "some reason" if state.dropped else None
+        exclusion = Exclusion("some reason") if state.exclusion else None
         record = replace(record, category="some category" if "category" in state.answers else record.category)
-    return replace(state, record=record, dropped=dropped, heads=tuple(sorted(state.heads)))
+    return replace(state, record=record, exclusion=exclusion, heads=tuple(sorted(state.heads)))
 
 
 def edit(name: str, **changes) -> Decision:

@@ -57,8 +57,8 @@ def test_keep_drops_what_repeats_the_two_and_no_other_conflict(make_workspace):
     assert {record.id for record in after.records()} == {"copy", "third", "alone"}
     reasons = after.dropped()
     assert reasons["first"] == "D301: repeats copy (1.00)"
-    assert reasons["near"].startswith("D302: repeats copy (0.9")
-    assert reasons["other"].startswith("is like copy (0.")
+    assert reasons["near"].startswith("D302: nearly repeats copy (0.9")
+    assert reasons["other"].startswith("is like copy, which was kept (0.")
     # The conflict that nobody looked at comes again, and the rest does not.
     assert [{*some} for some in names(find_clusters(after).open)] == [{"copy", "third"}]
 

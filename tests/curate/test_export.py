@@ -134,7 +134,7 @@ def test_repeats_are_left_out_listed_and_counted(make_workspace):
 
 def test_a_restored_repeat_stays(make_workspace):
     workspace = add_lines(make_workspace(), [REPEAT]).apply(
-        [Decision("drop", "x1", fields={"reason": "D301: repeats r001 (1.00)"})]
+        [Decision("drop", "x1", fields={"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0})]
     )
     made, _ = export_dataset(workspace)
     (dropped,) = rows_of(made.path, "dropped")

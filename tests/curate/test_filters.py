@@ -22,11 +22,12 @@ from curate.workshop.filters import FIELDS, GUIDE, Filter, parse_filter
 from curate.workshop.patterns import unfit, weight
 from curate.workshop.terms import Between, Exact, Pattern, Term, Word
 from curate.workspace import State
+from curate.workspace.exclusion import Exclusion
 
 
 def state(number: int = 0, *, dropped: str | None = None, answers: dict[str, Any] | None = None, **said: Any) -> State:
     record = Record(f"r{number}", "instruction", Source("data/a.jsonl", number + 1), {}, "Refund me.", "Sent, late.")
-    return State(replace(record, **said), dropped, answers=answers or {})
+    return State(replace(record, **said), Exclusion(dropped) if dropped is not None else None, answers=answers or {})
 
 
 STATES = [

@@ -187,6 +187,6 @@ def test_events_are_strict():
         "reason": "x",
     }
     assert isinstance(EVENTS.validate_python(good), Drop)
-    for bad in ({"seq": "1"}, {"op": "merge"}, {"split": "train"}, {"by": ""}, {"event": "x"}, {"v": 2}):
+    for bad in ({"seq": "1"}, {"op": "merge"}, {"split": "train"}, {"by": ""}, {"event": "x"}, {"v": 3}, {"of": "r"}):
         with pytest.raises(ValueError, match="validation error"):
             EVENTS.validate_python({**good, **bad})

@@ -97,7 +97,9 @@ def test_people_who_worked_apart_are_told(decided: Workspace) -> None:
 
 
 def test_an_edit_that_the_schema_refuses_is_told(decided: Workspace) -> None:
-    decided.apply([Decision("edit", "r003", fields={"changes": {"output": 7}})], by="ana")
+    with Sitting(decided.root, "ana") as sitting:
+        # The schema was another one when it was saved.
+        sitting.append([Decision("edit", "r003", fields={"changes": {"output": 7}})])
     told = run("r003").stdout
     assert "(not applied: it changes nothing, or the schema refuses the line that it makes)" in told
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from curate.journal import Decision, read_journal
+from curate.journal import Decision, Sitting, read_journal
 from curate.record import CurateError
 from curate.workspace import open_workspace
 from curate.workspace.fold import fold
@@ -123,7 +123,14 @@ def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
     name = workspace.records()[2].id
     edited = workspace.apply([Decision("edit", name, fields={"changes": {"output": "Hi."}})])
     assert [record.completion for record in edited.records() if record.id == name] == ["Hi."]
-    broken = edited.apply([Decision("edit", name, fields={"changes": {"output": 5}})])
+    with pytest.raises(CurateError) as caught:
+        edited.apply([Decision("edit", name, fields={"changes": {"output": 5}})])
+    assert caught.value.code == "E972 unfit-line"
+    (state,) = [state for state in edited.states() if state.record.id == name]
+    with Sitting(tmp_path, "ana") as sitting:
+        # An earlier version saved it, or the schema was another one then.
+        sitting.append([Decision("edit", name, state.parents(), {"changes": {"output": 5}})])
+    broken = open_workspace(tmp_path)
     assert [record.completion for record in broken.records() if record.id == name] == ["Hi."]
     assert [(finding.code, finding.record, finding.line) for finding in broken.findings()] == [("S102", name, 3)]
     assert broken.verdict().num_errors == 1

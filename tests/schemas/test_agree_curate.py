@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from curate.export import Dropped
 from curate.export.manifest import Manifest
 from curate.journal import EVENTS
 from curate.record import SPLITS
@@ -23,6 +24,7 @@ MODELS = {
     "journal": EVENTS,
     "dataset": TypeAdapter(Manifest),
     "folded": TypeAdapter(Folded),
+    "dropped": TypeAdapter(Dropped),
 }
 
 HEX32 = st.text("0123456789abcdef", min_size=32, max_size=32)
@@ -49,8 +51,12 @@ def event(op: str, **fields: st.SearchStrategy) -> st.SearchStrategy:
     return st.fixed_dictionaries({**HEAD, "op": st.just(op), **fields})
 
 
+DROP_2 = st.fixed_dictionaries(
+    {**HEAD, "v": st.just(2), "op": st.just("drop"), "reason": WORD},
+    optional={"code": st.sampled_from(["", "D301"]), "of": WORD, "score": st.none() | st.floats(0, 1)},
+)
 EVENT = st.one_of(
-    event("drop", reason=WORD), event("restore"), event("assign", split=st.sampled_from(SPLITS)),
+    event("drop", reason=WORD), DROP_2, event("restore"), event("assign", split=st.sampled_from(SPLITS)),
     event("label", question=WORD, value=JSON), event("edit", changes=OBJECT), event("add", record=OBJECT),
     event("resolve", question=WORD, value=JSON), event("undo", of=HEX32),
 )  # fmt: skip
@@ -85,7 +91,7 @@ MANIFEST = st.fixed_dictionaries({
 })  # fmt: skip
 FOLDED_FILE = {"path": WORD, "sha256": HEX64}
 FOLDED = st.fixed_dictionaries({
-    "digest": HEX64, "v": st.just(1), "number": st.integers(1, 99),
+    "digest": HEX64, "v": st.sampled_from([1, 2]), "number": st.integers(1, 99),
     "segments": st.lists(st.fixed_dictionaries(FOLDED_FILE), max_size=2),
     "files": st.lists(st.fixed_dictionaries({
         **FOLDED_FILE, "every": st.integers(1, 99), "marks": st.sampled_from(["", "0123abcd", "0123abcd89ef4567"]),
@@ -98,7 +104,10 @@ FOLDED = st.fixed_dictionaries({
         }), max_size=2),
     }, optional={"apart": some(st.lists(HEX32, max_size=2))})),
 })  # fmt: skip
-VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST, "folded": FOLDED}
+DROPPED = st.fixed_dictionaries({
+    "id": WORD, "code": WORD, "reason": WORD, "kept": WORD, "score": st.floats(0, 1), "file": WORD, "line": COUNT,
+})  # fmt: skip
+VALUES = {"workspace": SETTINGS, "journal": EVENT, "dataset": MANIFEST, "folded": FOLDED, "dropped": DROPPED}
 
 WRONG = st.sampled_from([None, True, -1, 0, 1.5, "", "x", "x\n", [], {}, ["x"], {"x": 1}, 10**20])
 

@@ -235,15 +235,10 @@ def _compared(
 
 
 def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
-    from curate.journal import Decision
-    from curate.workspace.repeats import reason_of
+    from curate.workspace.repeats import excluded_by
 
     wanted = workspace.wanted()
-    decisions = [
-        Decision("drop", pair.record, fields={"reason": reason_of(pair)})
-        for pair in found.pairs
-        if pair.record not in wanted
-    ]
+    decisions = [excluded_by(pair).decision(pair.record) for pair in found.pairs if pair.record not in wanted]
     spared = len(found.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from curate.dedupe import Duplicate
 from curate.journal import Decision
 from curate.record import CurateError
 from curate.shape import Shape
 from curate.workshop.clusters.found import Cluster, Clusters
 from curate.workshop.clusters.merge import Merge, merged
 from curate.workspace import State
-from curate.workspace.repeats import CODES
+from curate.workspace.exclusion import Exclusion
+from curate.workspace.repeats import excluded_by
 
 What = Literal["keep", "merge", "drop", "leave"]
 WHATS: tuple[What, ...] = ("keep", "merge", "drop", "leave")
@@ -125,15 +127,13 @@ def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str],
             merges.append(merge)
             decisions += merge.decisions
         decisions += [
-            Decision("drop", name, fields={"reason": reasons[choice.cluster, name]})
-            for name in choice.gone
-            if state(name).dropped is None
+            reasons[choice.cluster, name].decision(name) for name in choice.gone if state(name).dropped is None
         ]
     return Act(decisions, merges, late)
 
 
-def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], str]:
-    """Return why each record goes, in the words that an export reads its finding back from."""
+def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Exclusion]:
+    """Return why each record goes, by its cluster and id."""
     # numpy comes with it.
     from curate.dedupe.alike import likeness
 
@@ -141,12 +141,10 @@ def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, s
     records = [(cluster.member(kept).record, cluster.member(name).record) for cluster, kept, name in pairs]
     reasons = {}
     for (cluster, kept, name), like in zip(pairs, likeness(records, clusters.settings), strict=True):
-        if like.is_exact:
-            reason = f"{CODES['exact']}: repeats {kept} (1.00)"
-        elif cluster.member(name).family == cluster.member(kept).family:
-            reason = f"{CODES['near']}: repeats {kept} ({like.score:.2f})"
+        if like.is_exact or cluster.member(name).family == cluster.member(kept).family:
+            reason = excluded_by(Duplicate(name, kept, like.score, "exact" if like.is_exact else "near"))
         else:
             # No finding: somebody has decided between two that say different things.
-            reason = f"is like {kept} ({like.score:.2f}), which was kept"
+            reason = Exclusion(f"is like {kept}, which was kept", of=kept, score=like.score)
         reasons[cluster.name, name] = reason
     return reasons

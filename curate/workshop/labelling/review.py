@@ -7,7 +7,7 @@ settling is to decide once more, having seen both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,9 @@ from curate.record import Json, canonical
 from curate.workshop.labelling.blind import blind_of
 from curate.workshop.labelling.desk import Desk
 from curate.workspace import State
+from curate.workspace.exclusion import exclusion_of, read_rule
 from curate.workspace.fold import Conflict
+from curate.workspace.trail import STATUS
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent
@@ -31,6 +33,8 @@ class Side:
 
     value: Json
     people: tuple[str, ...] = ()
+    text: str = ""
+    """Whether the record is in, and why not, in words; empty for other values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,10 @@ def waiting(workshop: Workshop, desk: Desk) -> Waiting:
         if conflict.facet[0] == "answer" and conflict.facet[2] != workshop.by:
             others_own.append(conflict)
             continue
-        sides = tuple(Side(value, (_who(event),)) for event, value in conflict.sides)
+        is_status = conflict.facet == STATUS
+        sides = tuple(
+            Side(value, (_who(event),), _status_text(value) if is_status else "") for event, value in conflict.sides
+        )
         found.append((row, Item(conflict.record, _question(conflict), conflict, sides)))
     return Waiting(
         [item for _, item in sorted(found, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
@@ -105,10 +112,10 @@ def settle(workshop: Workshop, item: Item, side: Side) -> list[AnyEvent]:
     Raises:
         CurateError: E906 when it is not saved; E972 when the schema refuses the line that it makes.
     """
-    return workshop.apply(_decisions(item, side))
+    return workshop.apply(_decisions(item, side, lambda name: workshop.catalog.find(name) is not None))
 
 
-def _decisions(item: Item, side: Side) -> list[Decision]:
+def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[Decision]:
     value = side.value
     if item.conflict is None:
         return [Decision("resolve", item.record, fields={"question": item.question, "value": value})]
@@ -122,10 +129,10 @@ def _decisions(item: Item, side: Side) -> list[Decision]:
     if kind == "split" and value is not None:
         return [Decision("assign", item.record, fields={"split": value})]
     if kind == "status":
-        reason = value[0] if value else None
-        if reason is None:
+        excluded = exclusion_of(value)
+        if excluded is None:
             return [Decision("restore", item.record)]
-        return [Decision("drop", item.record, fields={"reason": reason})]
+        return [read_rule(excluded, item.record, exists).decision(item.record)]
     # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
     others = [event for event, other in item.conflict.sides if event and canonical(other) != canonical(value)]
     return [Decision("undo", item.record, fields={"of": event.event}) for event in others]
@@ -141,6 +148,13 @@ def _sides(state: State, question: str, given: Sequence[Json], values: dict[str,
     known = {canonical(value) for value in given}
     sides += [Side(value) for value in values.get(question, []) if canonical(value) not in known]
     return tuple(sides)
+
+
+def _status_text(value: Json) -> str:
+    excluded = exclusion_of(value)
+    if excluded is not None:
+        return f"out: {excluded}"
+    return "in" if value else ""
 
 
 def _question(conflict: Conflict) -> str:

@@ -17,6 +17,7 @@ from curate.record import SPLITS, CurateError, Finding, Record, Split
 from curate.settings import SplitSettings
 from curate.split import Assignment, Drift
 from curate.workspace import Workspace
+from curate.workspace.exclusion import Exclusion
 from curate.workspace.golden import Change, Golden, change_of, divide, read_golden
 from curate.workspace.repeats import Repeats, find_repeats
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")
-LEAKED = "P505: other splits give it away"
+LEAKED = Exclusion("other splits give it away", code="P505")
 """Why a record that leaks is dropped."""
 
 
@@ -156,7 +157,7 @@ class Preview:
     def decisions(self) -> list[Decision]:
         """Return what fixes this division in the journal: the split of each record that has another or none yet."""
         own = {record.id: record.split for record in self.basis.staying}
-        drops = [Decision("drop", name, fields={"reason": LEAKED}) for name, fix in self.fixes.items() if fix == "drop"]
+        drops = [LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
         return drops + [
             Decision("assign", name, fields={"split": place})
             for name, place in self.assignment.splits.items()

@@ -16,6 +16,7 @@ from curate.record import Record, Source
 from curate.workshop.catalog import open_catalog
 from curate.workshop.filters import parse_filter
 from curate.workspace import State, Workspace, open_workspace
+from curate.workspace.exclusion import Exclusion
 
 # What decisions make of it.
 
@@ -32,7 +33,7 @@ def test_it_follows_decisions(workspace):
         Decision("edit", "r001", fields={"changes": {"output": "Refund", "category": None}}),
         Decision("label", "r007", fields={"question": "quality", "value": "good"}),
         Decision("assign", "r007", fields={"split": "test"}),
-        Decision("add", "new", fields={"record": line(99, category="billing")}),
+        Decision("add", "new", fields={"record": {**line(99, category="billing"), "id": "new"}}),
     )
     states = {state.record.id: state for state in after.states()}
     catalog.update({name: states[name] for name in ("r000", "r001", "r007", "new")})
@@ -55,7 +56,7 @@ def test_many_decisions_are_no_other_than_few(make_workspace):
     catalog = open_catalog(made)
     states = made.states()
     for number, state in enumerate(states):
-        catalog.update({state.record.id: replace(state, dropped="asked" if number % 2 else None)})
+        catalog.update({state.record.id: replace(state, exclusion=Exclusion("asked") if number % 2 else None)})
         if number % 300 == 0:
             catalog.select(parse_filter("status:dropped"))
     catalog.update({"r001": states[1]})
@@ -84,7 +85,7 @@ def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
         name = names[number % len(names)]
         old = states.get(name) or State(Record(name, "chat", Source("journal of bo", 1), {}, "Refund", "answer"))
         new = {
-            "drop": replace(old, dropped="x"),
+            "drop": replace(old, exclusion=Exclusion("x")),
             "edit": replace(old, record=replace(old.record, prompt="refund x", category="billing")),
             "label": replace(old, answers={"quality": {"bo": "good"}}),
             "split": replace(old, record=replace(old.record, split="test")),
@@ -121,7 +122,12 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
     states = {state.record.id: state for state in workspace.states()}
     billed = replace(states["r001"].record, category="billing")
     added = State(replace(billed, id="new"))
-    changes = {"r002": replace(states["r002"], dropped="x"), "r001": State(billed), "new": added, "no": None}
+    changes = {
+        "r002": replace(states["r002"], exclusion=Exclusion("x")),
+        "r001": State(billed),
+        "new": added,
+        "no": None,
+    }
     catalog.update(changes)
     names = [*changes, "r007", "nowhere"]
     assert [catalog.name(row) for row in catalog.renew(rows, where, names)] == ["r007", "r000", "r001", "new"]
@@ -134,7 +140,7 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
 
 def test_findings_give_the_status(workspace):
     catalog = open_catalog(workspace)
-    catalog.update({"r007": State(next(iter(workspace.records())), dropped="asked")})
+    catalog.update({"r007": State(next(iter(workspace.records())), exclusion=Exclusion("asked"))})
     catalog.update({"new": State(Record("new", "chat", Source("journal of ana", 4), {}))})
     path = str(workspace.root / "data" / "b.jsonl")
     found = [
@@ -183,7 +189,7 @@ def test_rows_are_put_in_order(workspace):
         assert sorted(keys, reverse=True) == [keys[row] for row in catalog.order(every, by, is_descending=True)]
     assert catalog.order(every, "file", is_descending=True).to_list() == list(range(9))[::-1]
     catalog.judge({"r000": "error", "r001": "warning"})
-    catalog.update({"r002": replace(workspace.states()[2], dropped="asked")})
+    catalog.update({"r002": replace(workspace.states()[2], exclusion=Exclusion("asked"))})
     assert catalog.order(every, "status").to_list() == [3, 4, 5, 6, 7, 8, 1, 0, 2]
     some = catalog.select(parse_filter("category:billing"))
     assert catalog.order(some, "id", is_descending=True).to_list() == some.to_list()[::-1]
@@ -195,7 +201,7 @@ def test_columns_are_given_as_decisions_have_left_them(workspace):
     catalog = open_catalog(workspace)
     first, second, *_ = workspace.states()
     added = State(Record("new", "chat", Source("journal of ana", 4), {}, "hi", "ho", category="Z"))
-    changed = replace(second, dropped="x", answers={"quality": {"ana": "bad"}})
+    changed = replace(second, exclusion=Exclusion("x"), answers={"quality": {"ana": "bad"}})
     catalog.update({"r001": changed, "new": added, "never": None})
     frame = catalog.frame(["id", "category", "status", "prompt", "labels", "line"])
     rows = catalog.rows(catalog.select(parse_filter("")))

@@ -72,7 +72,7 @@ def test_keep_and_write(workspace, make_app, drive, settled, screen_text):
         await pilot.press("W")
         await settled(pilot)
         assert list(dropped(workspace)) == ["ex-871"]
-        assert dropped(workspace)["ex-871"].startswith("D302: repeats ex-7714 (0.")
+        assert dropped(workspace)["ex-871"].startswith("D302: nearly repeats ex-7714 (0.")
         assert "LEAK" not in screen_text(pilot.app)
 
     drive(make_app(workspace), story)

@@ -102,7 +102,7 @@ def sides_text(item: Item) -> Text:
     """Return how an item can be settled, and who decided so."""
     text = Text.assemble(shown(item.told, 200, "strong"))
     for key, side in zip(KEYS, item.sides, strict=False):
-        value = "(as if nobody had)" if side.value is None else spelled_value(side.value)
+        value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
         text.append("\n ").append(key, "key").append(" ").append_text(shown(value, 60))
         if side.people:
             text.append("   ").append_text(shown(", ".join(side.people), 60, "muted"))

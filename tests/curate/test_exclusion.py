@@ -1,0 +1,193 @@
+"""Why a record is left out, from the command or the API to the journal, the folds and the dataset."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from curate.cli import cli
+from curate.journal import Decision, Drop, frame, pieces, read_frames, read_journal, segments
+from curate.record import CurateError
+from curate.workshop import open_workshop
+from curate.workshop.labelling import Desk, settle, waiting
+from curate.workspace import Workspace, open_workspace
+from curate.workspace.publish import export_dataset
+
+OLD = Path(__file__).parent / "journal"
+REPEAT = {
+    "id": "x1",
+    "instruction": "  please tell ITEM1 apart from thing7 and from part13 today.",
+    "output": "answer1 says that stuff3 differs1 a lot5.",
+    "category": "billing",
+}
+Make = Callable[..., Workspace]
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def dropped_by(root: Path) -> dict[str, tuple[str, str, float, str]]:
+    """Export and return code, record that stays, similarity and reason of each record that is not in the dataset."""
+    made, _ = export_dataset(open_workspace(root))
+    lines = [json.loads(line) for line in (made.path / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["id"]: (line["code"], line["kept"], line["score"], line["reason"]) for line in lines}
+
+
+def payloads(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(piece.payload or b"") for path in segments(root) for piece in pieces(path.read_bytes())]
+
+
+@pytest.mark.parametrize("reason", ["D301: repeats nobody (1.00)", "D301: repeats r001 (1.00)", "D302"])
+def test_what_a_person_types_is_a_reason_and_nothing_else(make_workspace: Make, reason: str) -> None:
+    root = make_workspace().root
+    assert run("drop", "r002", root, "--reason", reason).exit_code == 0
+    assert dropped_by(root) == {"r002": ("decision", "", 0.0, reason)}
+
+
+def test_a_rule_says_its_finding_in_fields(make_workspace: Make) -> None:
+    lines = [{**REPEAT, "id": "x0"}, REPEAT, {**REPEAT, "id": "x2", "output": REPEAT["output"] + " more"}]
+    root = make_workspace(lines).root
+    shown = dropped_by(root)
+    shutil.rmtree(root / "dataset")
+    assert run("dedupe", root, "--apply", "keep-first").exit_code == 0
+    events = {event.id: event for event in read_journal(root)[0] if isinstance(event, Drop)}
+    assert (events["x1"].code, events["x1"].of, events["x1"].score) == ("D301", "x0", 1.0)
+    assert (events["x2"].code, events["x2"].of) == ("D302", "x0")
+    assert 0.7 <= (events["x2"].score or 0) < 1
+    # The decision says of each record what an export would have said.
+    assert dropped_by(root) == shown
+    assert {name: told[:2] for name, told in shown.items()} == {"x1": ("D301", "x0"), "x2": ("D302", "x0")}
+    assert "drop: D301: repeats x0 (1.00)" in run("log", root, "x1").stdout
+    assert "[dropped: D301: repeats x0 (1.00)]" in run("list", root, "--status", "dropped").stdout
+
+
+def test_a_choice_between_different_answers_is_a_decision(make_workspace: Make) -> None:
+    other = {**REPEAT, "id": "x2", "output": "No, this is quite another answer to the very same question."}
+    root = make_workspace([REPEAT, other]).root
+    assert run("dedupe", root, "--keep", "x1", "x2").exit_code == 0
+    code, kept, score, reason = dropped_by(root)["x2"]
+    assert (code, kept, reason) == ("decision", "x1", "is like x1, which was kept")
+    assert 0 < score < 1
+
+
+def test_only_drops_are_of_version_2(make_workspace: Make) -> None:
+    root = make_workspace([REPEAT, {**REPEAT, "id": "x2"}]).root
+    workspace = open_workspace(root).apply([Decision("drop", "x1", fields={"reason": "wrong"})])
+    workspace = workspace.apply([Decision("restore", "x1"), Decision("assign", "x2", fields={"split": "train"})])
+    assert run("dedupe", root, "--drop", "x2").exit_code == 0
+    versions = [(line["op"], line["v"]) for line in payloads(root)]
+    assert sorted(versions) == [("assign", 1), ("drop", 2), ("drop", 2), ("restore", 1)]
+    by_hand, by_rule = (
+        line for name in ("x1", "x2") for line in payloads(root) if (line["op"], line["id"]) == ("drop", name)
+    )
+    assert {"code", "of", "score"}.isdisjoint(by_hand)
+    assert (by_rule["code"], by_rule["of"], by_rule["score"]) == ("D301", "x1", 1.0)
+
+
+def changed(root: Path, **changes: object) -> Path:
+    """Put a line into the journal that differs from its first one by ``changes``, with the checksum that it needs."""
+    (path,) = segments(root)
+    line = json.loads(next(pieces(path.read_bytes())).payload or b"") | changes
+
+    class Line:
+        def model_dump(self, mode: str) -> dict[str, object]:
+            return line
+
+    path.write_bytes(frame(Line()))  # type: ignore[arg-type]
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"v": 3}, {"v": 1, "code": "D301"}, {"v": 1, "of": "r001"}, {"v": 1, "score": 1.0}, {"code": "d301"},
+     {"score": 1.5}, {"op": "forget"}],
+)  # fmt: skip
+def test_a_line_of_another_version_is_refused_by_its_place(make_workspace: Make, changes: dict[str, object]) -> None:
+    root = make_workspace().root
+    open_workspace(root).apply([Decision("drop", "r001", fields={"reason": "x"})])
+    path = changed(root, **changes)
+    with pytest.raises(CurateError) as caught:
+        open_workspace(root).records()
+    assert caught.value.code == "E913 unknown-event"
+    assert f"{path}:1" in caught.value.message
+    assert "pgrade" in caught.value.hint
+
+
+@pytest.fixture(params=["version-1", "version-1-folded"])
+def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a copy of a workspace that version 1 of the journal has written, before and after `curate fold`."""
+    return Path(shutil.copytree(OLD / request.param, tmp_path / "old"))
+
+
+FROM_1 = {
+    "copy": ("D301", "kept", 1.0, "D301: repeats kept (1.00)"),
+    "near": ("D302", "kept", 0.87, "D302: repeats kept (0.87)"),
+    # It names nobody who is there, or itself, or has a score that no exact repeat has.
+    "forged": ("decision", "", 0.0, "D301: repeats nobody (1.00)"),
+    "itself": ("decision", "", 0.0, "D302: repeats itself (0.90)"),
+    "spelled": ("decision", "", 0.0, "D301: repeats kept (0.99)"),
+    "words": ("decision", "", 0.0, "off topic"),
+}
+
+
+def test_a_journal_of_version_1_is_read_by_the_form_of_its_texts(old: Path) -> None:
+    assert dropped_by(old) == FROM_1
+    assert run("list", old, "--status", "dropped").stdout.count("[dropped: ") == len(FROM_1)
+    assert "near: D302: repeats kept (0.87)" in run("log", old).stdout
+
+
+def test_a_rule_of_version_1_that_names_who_is_gone_is_a_persons_words(old: Path) -> None:
+    path = old / "data" / "a.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"id": "kept"' not in line), encoding="utf-8")
+    assert dropped_by(old)["copy"] == ("decision", "", 0.0, "D301: repeats kept (1.00)")
+
+
+def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
+    open_workspace(old).apply([Decision("drop", "other", fields={"reason": "D301: repeats kept (1.00)"})], by="cem")
+    before = dropped_by(old)
+    assert before == FROM_1 | {"other": ("decision", "", 0.0, "D301: repeats kept (1.00)")}
+    assert run("fold", old).exit_code == 0
+    assert not segments(old)
+    assert dropped_by(old) == before
+    assert [path.name for path in (old / "dataset").iterdir()] == ["v1"]
+    newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
+    assert json.loads(newest.read_bytes())["v"] == 2
+
+
+def test_a_fold_without_drops_of_version_2_stays_readable_for_version_1(old: Path) -> None:
+    open_workspace(old).apply([Decision("restore", "words")], by="cem")
+    assert run("fold", old).exit_code == 0
+    newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
+    assert json.loads(newest.read_bytes())["v"] == 1
+
+
+def test_lines_are_written_as_they_were_read(old: Path) -> None:
+    for path in sorted((old / "journal").rglob("*.log")):
+        content = path.read_bytes()
+        assert b"".join(frame(event) for event in read_frames(content, path)) == content
+
+
+@pytest.mark.parametrize("reason", ["D301: repeats r001 (1.00)", "off topic"])
+def test_a_conflict_is_settled_with_the_fields_of_its_side(make_workspace: Make, reason: str) -> None:
+    """One has dropped by rule, the other has restored; who settles it decides once more, and the rule stays one."""
+    root = make_workspace(settings='[split]\nseed = 1\n[[label.questions]]\nname = "q"\nvalues = ["a"]\n').root
+    is_rule = reason.startswith("D301")
+    fields: dict[str, Any] = {"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0}
+    before = open_workspace(root)
+    before.apply([Decision("drop", "r002", fields=fields if is_rule else {"reason": reason})], by="ana")
+    before.apply([Decision("restore", "r002")], by="bo")
+    with open_workshop(root, "cem") as workshop:
+        workshop.load()
+        (item,) = waiting(workshop, Desk(workshop)).items
+        side = next(side for side in item.sides if side.people == ("ana",))
+        settle(workshop, item, side)
+    wanted = ("D301", "r001", 1.0, "repeats r001") if is_rule else ("decision", "", 0.0, reason)
+    assert dropped_by(root) == {"r002": wanted}
