@@ -82,6 +82,7 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     if not exam or not pool:
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
+    from curate.leaks.common import Common
     from curate.leaks.evidence import TRIED, gather
     from curate.leaks.pairs import LEVELS, Comparison
 
@@ -92,10 +93,15 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     def order(one: Overlap) -> tuple[int, int, float]:
         return LEVELS.index(one.level), one.part != "record", -one.coverage * one.num_words
 
+    suspected = [(pair, overlaps) for pair in evidence.candidates if (overlaps := comparison.overlaps(*pair))]
+    unsure = {number for (number, _), overlaps in suspected if any(one.level != "verbatim" for one in overlaps)}
+    common = Common([exam[number] for number in sorted(unsure)], exam, pool, settings.max_prompts)
     found: dict[int, list[Leak]] = {}
-    for number, other in evidence.candidates:
-        if overlaps := sorted(comparison.overlaps(number, other), key=order):
-            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(overlaps)))
+    for (number, other), overlaps in suspected:
+        if number in unsure:
+            overlaps = comparison.overlaps(number, other, common)
+        if overlaps:
+            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(sorted(overlaps, key=order))))
     ranked = [sorted(found[number], key=lambda leak: order(leak.worst)) for number in sorted(found)]
     leaks = [
         replace(first, also=tuple(leak for leak in others[: TRIED - 1] if leak.severity == "error"))
