@@ -17,7 +17,7 @@ from curate.leaks.words import chunks, hashed, joined, runs_in, runs_of, wholes_
 from curate.record import Record
 
 _MOST_RECORDS = 10_000
-"""Records among which phrases are counted; of more, every so manieth."""
+"""Records among which phrases are counted; of more, one in so many."""
 _IN_A_THOUSAND = 1
 """A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``."""
 
@@ -41,7 +41,7 @@ class Common:
         starts = runs.starts[is_common]
         np.add.at(edges, starts, 1)
         np.add.at(edges, starts + size, -1)
-        return (np.cumsum(edges[:-1]) > 0).tolist()
+        return [count > 0 for count in np.cumsum(edges[:-1]).tolist()]
 
     def _common(self, size: int) -> Hashes:
         if size not in self._known:

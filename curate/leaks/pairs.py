@@ -20,8 +20,6 @@ NEAR = 0.5
 """Share of a text's words, templates and common phrases left out, from which a pair is near."""
 NEAR_SHORT = 0.75
 """The same for a text with fewer than twice ``ngram`` words, in which one turn of phrase is half of it."""
-PARTIAL = 0.5
-"""The share from which a pair of which the exam's text is that short is partial."""
 SAME_NUMBERS = 0.9
 """Share of a text's numbers that must stand there too: with other numbers, it asks for something else."""
 TRACE = 4
@@ -38,8 +36,8 @@ Words = Sequence[str | None]
 class Overlap:
     """How much of one part of an exam record stands in one pool record.
 
-    ``coverage`` is the share of the part's words (templates and, of near and partial ones, common phrases left out) that
-    stand there at least 4 in a row, ``run`` the longest passage of theirs in common, ``num_words`` all words of it.
+    ``coverage`` is the share of the part's words (templates and common phrases left out) that stand there at least 4 in
+    a row, ``run`` the longest passage of theirs in common, ``num_words`` the words of the part, with all of them.
     """
 
     part: Part
@@ -143,17 +141,14 @@ class Comparison:
     def _level(
         self, part: Part, run: int, coverage: float, num_words: int, unit: int, *, is_same: bool
     ) -> Level | None:
-        least, long = self._short * unit, self._long * unit
-        if part == "completion":
-            # Answers to different questions follow the same steps.
-            is_near, is_partial = coverage >= NEAR_SHORT and run >= long, run >= long
-        elif num_words < 2 * long:
-            is_near, is_partial = coverage >= NEAR_SHORT and run >= least, coverage >= PARTIAL and run >= least
-        else:
-            is_near, is_partial = coverage >= NEAR and run >= least, run >= long
+        long = self._long * unit
+        # Answers to different questions follow the same steps, and in a short text a turn of phrase is half of it.
+        is_strict = part == "completion" or num_words < 2 * long
+        least = long if part == "completion" else self._short * unit
+        is_near = run >= least and coverage >= (NEAR_SHORT if is_strict else NEAR)
         if is_near and is_same:
             return "near"
-        return "partial" if is_partial or is_near else None
+        return "partial" if is_near or run >= long else None
 
     def _whole(self, exam: int, found: Sequence[Overlap], theirs: Sequence[list[str]]) -> list[Overlap]:
         """Return the overlap of the record as a whole: equal, however short, or found in both of its parts."""
