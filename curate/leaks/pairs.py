@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from curate.checks.leaks import Level
-from curate.leaks.common import Common
 from curate.leaks.evidence import PARTS, Evidence, asked_of
+from curate.leaks.phrases import CommonPhrases
 from curate.leaks.words import is_by_character, words_of
 from curate.record import Record
 
@@ -68,7 +68,7 @@ class Comparison:
         self._long, self._short = long, short
         self._latest: tuple[int, list[_Text]] = (-1, [])
 
-    def overlaps(self, exam: int, pool: int, common: Common | None = None) -> list[Overlap]:
+    def overlaps(self, exam: int, pool: int, common: CommonPhrases | None = None) -> list[Overlap]:
         """Return what the pair has in common, by part, and as a whole where prompt and completion are both found.
 
         The phrases of ``common`` count for nothing.
@@ -95,7 +95,7 @@ class Comparison:
         return self._latest[1]
 
     def _overlap(
-        self, exam: int, part: Part, text: _Text, theirs: Sequence[list[str]], common: Common | None
+        self, exam: int, part: Part, text: _Text, theirs: Sequence[list[str]], common: CommonPhrases | None
     ) -> Overlap | None:
         words, free, unit = text.words, text.free, text.unit
         least = unit * (self._long if part == "completion" else self._short)

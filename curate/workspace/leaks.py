@@ -9,16 +9,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curate.checks import discover
+from curate.checks import Place, discover
 from curate.checks.leaks import Shared
 from curate.leaks import Leak, Leaks, find_leaks
 from curate.leaks.reading import Reading, read_any
-from curate.record import SPLITS, CurateError, Finding, Record, Severity, Split, is_named
+from curate.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Split, is_named
+from curate.say import spelled
 from curate.settings import LeakSettings, Settings, SplitSettings
+from curate.shape import Shape
 from curate.split import Assignment
-from curate.validate import select_checks
+from curate.validate import place_name, read_records, select_checks
 from curate.workspace import Workspace
-from curate.workspace.golden import divide, read_golden
+from curate.workspace.golden import FILE_NAME, divide, read_golden
 from curate.workspace.paths import data_files
 
 _CODES = ("P501", "P504", "P505")
@@ -28,13 +30,15 @@ _CODES = ("P501", "P504", "P505")
 class Compared:
     """One exam against what is trained on: a split, or a benchmark with how its file was read.
 
-    ``severities`` are those of the pairs of ``leaks``, in order, and ``findings`` what a validation says of them.
+    ``severities`` are those of the pairs of ``leaks``, in order, ``findings`` what a validation says of them, and
+    ``others`` the file and line of each finding's other record.
     """
 
     exam: str
     leaks: Leaks
     severities: Sequence[Severity]
     findings: Sequence[Finding]
+    others: Sequence[tuple[str, int]]
     num_excused: int = 0
     """Pairs that the settings, or their record, do not want to hear of; they are not among ``leaks``."""
     split: Split | None = None
@@ -62,52 +66,46 @@ class Judge:
         self, exam: str, leaks: Leaks, *, split: Split | None = None, reading: Reading | None = None
     ) -> Compared:
         """Return the pairs of ``leaks`` with what is to be said of them."""
-        pairs = [(leak, self._findings(leak, split)) for leak in leaks.leaks]
-        wanted = [(leak, findings) for leak, findings in pairs if findings]
-        findings = [finding for _, some in wanted for finding in some]
+        pairs = [(leak, self._said_of(leak, split)) for leak in leaks.leaks]
+        wanted = [(leak, said) for leak, said in pairs if said]
+        found = [one for _, said in wanted for one in said]
         if split is None:
             # A training record may give away several records of a benchmark; one is enough to refuse it.
-            worst = sorted(findings, key=lambda one: one.severity != "error")
-            first = {(one.file, one.line): one for one in reversed(worst)}
-            findings = sorted(first.values(), key=lambda one: (one.file, one.line))
+            worst = sorted(found, key=lambda one: one[0].severity != "error")
+            first = {(one.file, one.line): (one, other) for one, other in reversed(worst)}
+            found = sorted(first.values(), key=lambda one: (one[0].file, one[0].line))
         return Compared(
             exam,
             replace(leaks, leaks=[leak for leak, _ in wanted]),
-            [some[0].severity for _, some in wanted],
-            findings,
+            [said[0][0].severity for _, said in wanted],
+            [finding for finding, _ in found],
+            [other for _, other in found],
             len(pairs) - len(wanted),
             split,
             reading,
         )
 
-    def _findings(self, leak: Leak, split: Split | None) -> list[Finding]:
+    def _said_of(self, leak: Leak, split: Split | None) -> list[tuple[Finding, tuple[str, int]]]:
         if split is not None:
             return self._said(leak, leak.exam, leak.source, split)
         return [said for each in (leak, *leak.also) for said in self._said(each, each.source, each.exam, "")]
 
-    def _said(self, leak: Leak, at: Record, other: Record, split: str) -> list[Finding]:
-        worst = leak.worst
-        spot = f"{other.source.file}:{other.source.line}"
-        shared = Shared(worst.level, worst.part, worst.coverage, worst.run, spot, split)
-        rules = self._selection.rules(at.source.file, at.category)
-        return [
-            Finding(
-                code,
-                check.name,
-                rules.severities[code],
-                problem.message,
-                at.source.file,
-                at.source.line,
-                column=1,
-                record=at.id,
-                pointer=problem.pointer,
-            )
-            for code in _CODES
-            if (check := discover()[code]).on_pair is not None
-            and code not in rules.unwanted
-            and not is_named(code, check.name, self._ignored(at))
-            for problem in check.on_pair(shared, self._settings)
-        ]
+    def _said(self, leak: Leak, at: Record, other: Record, split: str) -> list[tuple[Finding, tuple[str, int]]]:
+        worst, source = leak.worst, at.source
+        there = other.source.file, other.source.line
+        shared = Shared(worst.level, worst.part, worst.coverage, worst.run, f"{there[0]}:{there[1]}", split)
+        rules = self._selection.rules(source.file, at.category)
+        found = []
+        for code in _CODES:
+            check = discover()[code]
+            assert check.on_pair is not None
+            if code not in rules.unwanted and not is_named(code, check.name, self._ignored(at)):
+                severity = rules.severities[code]
+                found += [
+                    Finding(code, check.name, severity, problem.message, source.file, source.line, 1, at.id)
+                    for problem in check.on_pair(shared, self._settings)
+                ]
+        return [(finding, there) for finding in found]
 
 
 def judge_of(workspace: Workspace) -> Judge:
@@ -235,3 +233,73 @@ def by_own_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
     for record in records:
         parts[record.split or "train"].append(record)
     return parts
+
+
+def compare_all(workspace: Workspace, by_split: Mapping[Split, Sequence[Record]]) -> list[Compared]:
+    """Compare the splits with one another, and what is trained on with the benchmarks of ``workspace``.
+
+    Raises:
+        CurateError: as `compare_benchmarks`.
+    """
+    leaks = workspace.settings.leaks
+    splits = compare_splits(by_split, leaks, judge_of(workspace))
+    return [*compare_benchmarks(workspace, by_split["train"], leaks), *splits]
+
+
+Pairs = list[tuple[Finding, Place]]
+"""Findings with both of their places, for a validation."""
+
+
+def leaks_in(workspace: Workspace, *, has_exam: bool) -> Pairs:
+    """Return what validation says of the leaks of ``workspace``: what its next export would refuse or tell of.
+
+    Records whose split nothing fixes never leak, because a division keeps them together; so nothing is compared where
+    no benchmark is named, and neither a record (``has_exam``) nor the last dataset nor a frozen list fixes an exam.
+    What keeps a division from being made is an error finding of its own, for an export would be refused.
+    """
+    judge = judge_of(workspace)
+    is_fixed = has_exam or workspace.latest_dataset() is not None or (workspace.root / FILE_NAME).exists()
+    if not judge.is_wanted(*_CODES) or not (is_fixed or workspace.settings.leaks.against):
+        return []
+    # It brings the search for repeats with it.
+    from curate.workspace.publish import plan
+
+    try:
+        if workspace.settings.split.seed is not None:
+            compared = plan(workspace).compared
+        else:
+            compared = compare_all(workspace, by_own_split(workspace.records()))
+    except CurateError as error:
+        # Two records with one id are found anyway.
+        if error.code.startswith("E910") or not judge.is_wanted("P501"):
+            return []
+        problem = f"leaks cannot be looked for: {error.code}: {error.message}"
+        return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), Place(Problem(problem)))]
+    return _with_places(compared, workspace.files(), workspace.root)
+
+
+def leaks_between(
+    files: Sequence[Path], shape: Shape, settings: Settings, root: Path | None, dropped: Collection[str]
+) -> Pairs:
+    """Return what validation says of leaks between the splits that the lines of ``files`` say they are in."""
+    judge = Judge(settings, lambda record: shape.ignored(record.data))
+    if shape.view is None or not judge.is_wanted("P501", "P505"):
+        return []
+    records = [record for record in read_records(files, shape, root=root) if isinstance(record, Record)]
+    staying = [record for record in records if record.id not in dropped]
+    return _with_places(compare_splits(by_own_split(staying), settings.leaks, judge), files, root)
+
+
+def _with_places(compared: Sequence[Compared], files: Sequence[Path], root: Path | None) -> Pairs:
+    """Return the findings of comparisons, with files called as they are in a validation of ``files``."""
+    called = {spelled(place_name(path, root)): spelled(str(path)) for path in files}
+    return [
+        (
+            replace(finding, file=called.get(finding.file, finding.file)),
+            Place(
+                Problem(""), called.get(finding.file, finding.file), finding.line, other=(called.get(file, file), line)
+            ),
+        )
+        for one in compared
+        for finding, (file, line) in zip(one.findings, one.others, strict=True)
+    ]

@@ -22,7 +22,7 @@ _IN_A_THOUSAND = 1
 """A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``."""
 
 
-class Common:
+class CommonPhrases:
     """Which phrases are common, for texts that were named when it was made."""
 
     def __init__(self, suspects: Sequence[Record], exam: Sequence[Record], pool: Sequence[Record], most: int) -> None:
