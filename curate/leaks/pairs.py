@@ -99,11 +99,12 @@ class Comparison:
     ) -> Overlap | None:
         words, free, unit = text.words, text.free, text.unit
         least = unit * (self._long if part == "completion" else self._short)
-        if part == "completion" and (len(words) < least or self._is_extract(exam, text)):
+        num_free = sum(word is not None for word in free)
+        # An answer that many give says nothing about what was asked.
+        if part == "completion" and (num_free < least or self._is_extract(exam, text)):
             return None
         if self._is_equal(exam, part, words, theirs, is_short=len(words) < least):
             return Overlap(part, "verbatim", 1.0, len(words), len(words), " ".join(words))
-        num_free = sum(word is not None for word in free)
         if num_free < least:
             return None
         run, end, best = max((*_longest_run(free, their, self._short), place) for place, their in enumerate(theirs))

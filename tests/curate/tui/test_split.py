@@ -180,11 +180,11 @@ def test_the_screen_counts_what_the_command_counts(
 
     from curate.cli.leaks import command
 
-    passage = " ".join(f"page{number}" for number in range(20))
+    passage = " ".join(f"page{number}" for number in range(14))
     more = [
         {"id": "taught", "instruction": "Who?", "output": f"{passage} {LONG[:20]}", "split": "train"},
-        {"id": "asked", "instruction": f"{passage} Is it so, and if not, what else may be the case with it?",
-         "output": "No.", "split": "test"},
+        {"id": "asked", "output": "No.", "split": "test",
+         "instruction": f"{passage} Is it so, and if not, what else may be the case, who says so, and when?"},
     ]  # fmt: skip
     workspace = make_workspace([*LEAKING, *more])
     said = CliRunner().invoke(command, [str(workspace.root)], standalone_mode=False)
