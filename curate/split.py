@@ -8,8 +8,8 @@ others arrive.
 
 What the last dataset says holds (``pins``): a record stays in its split for good, and a new record that joins a unit
 goes where the unit is, also into the frozen test set, because anywhere else it would leak. Where a unit has records in
-several splits (two clusters that have grown together) nobody moves; new records of it are held back, and finding P501
-says so.
+several splits (two clusters that have grown together) nobody moves; new records of it are held back, and finding P503
+says so. Whether such records give one another away is not asked here, but of the division as a whole.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Assignment:
     units: dict[str, str]
     """Smallest id of each record's unit: its cluster joined with its group."""
     held_back: list[str]
-    """Records that may go nowhere without a leak; see the P501 findings."""
+    """Records that may go nowhere without a leak; see the P503 findings."""
     findings: list[Finding]
     drift: list[Drift]
 
@@ -82,7 +82,7 @@ def split(
         splits.update(known)
         if len(places) > 1:
             held_back += new
-            findings.append(_leak(unit, known, places, new))
+            findings.append(_torn(unit, known, places, new))
         else:
             place = places[0] if places else _fall(unit[0], settings)
             splits.update(dict.fromkeys(new, place))
@@ -152,16 +152,16 @@ def _fall(first: Record, settings: SplitSettings) -> Split:
     return [name for name, share in zip(SPLITS, settings.ratios, strict=True) if share > 0][-1]
 
 
-def _leak(unit: Sequence[Record], known: Mapping[str, Split], places: Sequence[Split], new: Sequence[str]) -> Finding:
+def _torn(unit: Sequence[Record], known: Mapping[str, Split], places: Sequence[Split], new: Sequence[str]) -> Finding:
     shown = next(record for record in unit if record.id in known and known[record.id] != places[0])
     other = next(record for record in unit if known.get(record.id) == places[0])
     place = f"{other.source.file}:{other.source.line}"
     held = f"; new records like them that are held back: {len(new)}" if new else ""
     return _finding(
-        "P501",
-        "split-leak",
+        "P503",
+        "stale-split",
         shown,
-        f"{known[shown.id]} record repeats {places[0]} record {other.id} ({place}){held}",
+        f"{known[shown.id]} record belongs together with {places[0]} record {other.id} ({place}){held}",
         "Nobody was moved. Take one of the two out of the data.",
     )
 

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """Write dataset/vN: a file for each split, what was left out, and a manifest with the digest of each.
 
-    Refused while the data has errors. Repeats are left out, and nothing is left out without being listed in
-    dropped.jsonl. Where nothing has changed since the last dataset, that one is named and nothing is written.
+    Refused while the data has errors or an exam is given away. Repeats are left out, and nothing is left out without
+    being listed in dropped.jsonl. Where nothing has changed since the last dataset, that one is named and nothing is
+    written.
 
     Example: curate export my-data --to trl
     """
     from curate.exporters import exporters
     from curate.workspace.opened import open_and_tell, tell_plan
-    from curate.workspace.publish import export_dataset, plan, require_clean, without_leaks
+    from curate.workspace.publish import export_dataset, plan, require_clean, require_no_leaks
 
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
@@ -42,7 +43,9 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     workspace = open_and_tell(root)
     if dry_run:
         require_clean(workspace.verdict())
-        tell_plan(without_leaks(workspace, plan(workspace)))
+        planned = plan(workspace)
+        require_no_leaks(planned)
+        tell_plan(planned)
         say.talk("nothing was written")
         return Exit.OK
     made, planned = export_dataset(workspace)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
-from curate.record import SPLITS, CurateError, Exit, Json, Record, Split
+from curate.record import CurateError, Exit, Json, Record, Severity
 from curate.table import counted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from curate.leaks.reading import Reading
     from curate.settings import LeakSettings
     from curate.workspace import Workspace
-    from curate.workspace.leaks import Compared
+    from curate.workspace.leaks import Compared, Judge
 
 _SHOWN = 20
 _LEVELS = ("verbatim", "near", "partial")
@@ -36,7 +36,11 @@ _LEVELS = ("verbatim", "near", "partial")
 @click.option("--ngram", type=click.IntRange(3, 64), help="Words in a row that two long texts must share.")
 @click.option("--max-prompts", type=click.IntRange(1), help="A passage in more prompts than this is a template.")
 @click.option(
-    "--fail-on", type=click.Choice([*_LEVELS, "never"]), default="near", show_default=True, help="Exit 1 from here on."
+    "--fail-on",
+    type=click.Choice(["error", "warning", "never"]),
+    default="error",
+    show_default=True,
+    help="What makes it exit 1: errors are what an export refuses.",
 )
 @click.option("--explain", is_flag=True, help="Print every pair with the passage that both share.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
@@ -53,8 +57,9 @@ def command(
     """Find exam records that the training records give away: between splits, and against benchmarks.
 
     PATH is a workspace or record files. Each exam record is shown with the training record that gives the most of it
-    away. Passages that stand in many prompts are templates and no evidence. Without --against a workspace is compared
-    with the files that [leaks].against names, and its splits with one another.
+    away: one that is known whole or nearly is an error, a passage in common a warning. Passages that stand in many
+    prompts are templates and no evidence. Without --against a workspace is compared with the files that [leaks].against
+    names, and its splits with one another; then it exits 1 where `curate export` refuses because of leaks.
 
     Example: curate leaks my-data --against benchmark.jsonl --explain
     """
@@ -68,8 +73,8 @@ def command(
             say.data(line)
     else:
         _print_json(compared, form, explain)
-    failing = _LEVELS[: _LEVELS.index(fail_on) + 1] if fail_on != "never" else ()
-    is_failed = any(leak.worst.level in failing for one in compared for leak in one.leaks.leaks)
+    failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
+    is_failed = any(severity in failing for one in compared for severity in one.severities)
     return Exit.FINDINGS if is_failed else Exit.OK
 
 
@@ -84,20 +89,27 @@ def _mapping(text: str) -> Mapping[str, str] | None:
 def _in_workspace(
     roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
 ) -> list[Compared]:
-    from curate.workspace.leaks import benchmark_files, compare_splits
+    from curate.workspace.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
     from curate.workspace.opened import open_and_tell
     from curate.workspace.publish import plan
 
     workspace = open_and_tell(roots[0])
-    settings = workspace.settings.leaks.model_copy(update=dict(asked))
-    by_split = _by_split(workspace.records())
+    judge, settings = judge_of(workspace), workspace.settings.leaks.model_copy(update=dict(asked))
+    if not judge.is_wanted("P501", "P504", "P505"):
+        raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
     if workspace.settings.split.seed is not None:
-        by_split = plan(workspace).by_split
+        planned = plan(workspace, settings)
+        by_split, compared = planned.by_split, list(planned.compared)
         say.talk("records are divided as the next dataset would have them, with repeats left out")
-    files = list(against) or benchmark_files(workspace)
-    compared = _with_benchmarks(files, by_split["train"], settings, mapping, workspace)
-    if not against:
-        compared += compare_splits(by_split, settings)
+    else:
+        by_split = by_own_split(workspace.records())
+        compared = [] if against else compare_benchmarks(workspace, by_split["train"], settings)
+        compared += compare_splits(by_split, settings, judge)
+    if against:
+        return _with_benchmarks(against, by_split["train"], settings, mapping, judge, workspace)
+    for one in compared:
+        if one.reading:
+            _tell(one.exam, one.reading)
     if not compared:
         raise _nothing(f"{roots[0]} has one split only and names no benchmark")
     return compared
@@ -107,30 +119,22 @@ def _in_files(
     files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
 ) -> list[Compared]:
     from curate.leaks.reading import read_any
-    from curate.settings import LeakSettings
-    from curate.workspace.leaks import compare_splits
+    from curate.settings import LeakSettings, Settings
+    from curate.workspace.leaks import Judge, by_own_split, compare_splits
 
-    settings = LeakSettings.model_validate(asked)
+    settings, judge = LeakSettings.model_validate(asked), Judge(Settings())
     records: list[Record] = []
     for path in files:
         reading = read_any(path)
-        _tell(path, reading)
+        _tell(str(path), reading)
         records += reading.records
-    by_split = _by_split(records)
+    by_split = by_own_split(records)
     if against:
-        return _with_benchmarks(against, by_split["train"], settings, mapping)
-    compared = compare_splits(by_split, settings)
+        return _with_benchmarks(against, by_split["train"], settings, mapping, judge)
+    compared = compare_splits(by_split, settings, judge)
     if not compared:
         raise _nothing("the records of these files are all of one split")
     return compared
-
-
-def _by_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
-    """Divide records by their split; what has none is trained on."""
-    parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
-    for record in records:
-        parts[record.split or "train"].append(record)
-    return parts
 
 
 def _with_benchmarks(
@@ -138,27 +142,25 @@ def _with_benchmarks(
     trained: Sequence[Record],
     settings: LeakSettings,
     mapping: Mapping[str, str] | None,
+    judge: Judge,
     workspace: Workspace | None = None,
 ) -> list[Compared]:
-    from curate.leaks import find_leaks
     from curate.leaks.reading import read_any
-    from curate.workspace.leaks import Compared
+    from curate.workspace.leaks import compare_file
 
     compared = []
     for path in files:
         shape, root = (workspace.shape, workspace.root) if workspace else (None, None)
         reading = read_any(path, shape, mapping=mapping, root=root)
-        _tell(path, reading)
-        compared.append(
-            Compared(reading.records[0].source.file, find_leaks(reading.records, trained, settings), reading=reading)
-        )
+        _tell(str(path), reading)
+        compared.append(compare_file(reading, trained, settings, judge))
     return compared
 
 
-def _tell(path: Path, reading: Reading) -> None:
+def _tell(name: str, reading: Reading) -> None:
     unread = f"; {counted(reading.num_unread, 'row')} could not be read" if reading.num_unread else ""
     read = counted(len(reading.records), "record")
-    say.talk(f"{say.one_line(str(path))}: {read}, read as {say.one_line(reading.told, 60)}{unread}")
+    say.talk(f"{say.one_line(name)}: {read}, read as {say.one_line(reading.told, 60)}{unread}")
 
 
 def _nothing(reason: str) -> CurateError:
@@ -177,6 +179,8 @@ def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
         counts = ", ".join(f"{number:,} {level}" for level, number in found.counts().items())
         sizes = f"{counted(found.num_exam, 'record')} against {counted(found.num_pool, 'training record')}"
         lines.append(f"{say.one_line(name)}: {sizes}: {counts}")
+        if one.num_excused:
+            lines.append(f"not counted, as the settings or the records ask: {counted(one.num_excused, 'pair')}")
         if found.num_templates:
             lines.append(f"no evidence, for too many prompts have them: {counted(found.num_templates, 'passage')}")
         leaks = sorted(found.leaks, key=lambda leak: _LEVELS.index(leak.worst.level))
@@ -207,7 +211,11 @@ def _spot(record: Record) -> str:
 def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
     import json
 
-    leaks = [_object(one, leak, explain) for one in compared for leak in one.leaks.leaks]
+    leaks = [
+        _object(one, leak, severity, explain)
+        for one in compared
+        for leak, severity in zip(one.leaks.leaks, one.severities, strict=True)
+    ]
     if form == "jsonl":
         for leak in leaks:
             say.data(json.dumps(leak))
@@ -220,13 +228,15 @@ def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
             "templates": one.leaks.num_templates,
             "unread": one.reading.num_unread if one.reading else 0,
             "counts": one.leaks.counts(),
+            "errors": one.num_errors,
+            "excused": one.num_excused,
         }
         for one in compared
     ]
     say.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
 
 
-def _object(one: Compared, leak: Leak, explain: bool) -> dict[str, Json]:
+def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
     parts = [
         {
             "part": part.part,
@@ -241,7 +251,7 @@ def _object(one: Compared, leak: Leak, explain: bool) -> dict[str, Json]:
     return {
         "exam": one.exam,
         "level": leak.worst.level,
-        "severity": leak.severity,
+        "severity": severity,
         "record": _place(leak.exam),
         "source": _place(leak.source),
         "parts": parts,

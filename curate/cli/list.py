@@ -103,7 +103,7 @@ def _let_through(
 
     learning = Learning(workspace)
     learning.renew({name for term in wanted.terms for name in term.columns()})
-    findings = workspace.verdict(limit=sys.maxsize).findings if wanted.needs_findings else ()
+    findings = workspace.verdict(limit=sys.maxsize, has_leaks=True).findings if wanted.needs_findings else ()
     known = judged(findings, workspace)
     found: list[State] = []
     for start in range(0, len(states), _BLOCK):

@@ -13,9 +13,10 @@ from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.settings import SplitSettings
-    from curate.split import Assignment
     from curate.workshop.splitting import Fix, Preview
     from curate.workspace import Workspace
+
+_SHOWN = 5
 
 
 @click.command()
@@ -48,8 +49,8 @@ def command(
     """Show how many records of each category fall into each split, how near the ratios that is, and what leaks.
 
     Records that repeat one another stay together. A record that is in the last dataset keeps its split, and adding
-    records moves nobody. A frozen test split neither loses nor gains records: golden.json lists them. Exits 1 when
-    there is a leak between splits.
+    records moves nobody, and records that would give one another away stay together. A frozen test split neither loses
+    nor gains records: golden.json lists them. Exits 1 when a leak remains, which is when `curate export` refuses.
 
     Example: curate split my-data --ratios 80/10/10
     """
@@ -63,8 +64,8 @@ def command(
     if unfreeze is not None:
         _unfreeze(workspace, unfreeze, dry_run)
     asked = _asked(workspace.settings.split, ratios, seed, stratify, group)
-    seen = preview(read_basis(workspace), asked, _fixes(fixes))
-    for line in _report(seen.assignment):
+    seen = preview(read_basis(workspace), asked, _fixes(fixes), is_compared=True)
+    for line in _report(seen):
         say.data(line)
     if is_applied:
         _apply(workspace, seen, dry_run, is_saved=is_saved)
@@ -79,7 +80,7 @@ def command(
             else "the same"
         )
         say.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {told}")
-    return Exit.FINDINGS if seen.torn else Exit.OK
+    return Exit.FINDINGS if any(finding.severity == "error" for finding in seen.leaks) else Exit.OK
 
 
 def _fixes(asked: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
@@ -144,9 +145,10 @@ def _asked(
     return settings.model_copy(update=asked)
 
 
-def _report(assignment: Assignment) -> list[str]:
+def _report(seen: Preview) -> list[str]:
     from curate.table import table
 
+    assignment = seen.assignment
     rows = [
         [say.one_line(row.category or "(none)", 30), *(f"{row.counts[of]:,} ({row.got[of]:.0%})" for of in SPLITS)]
         for row in assignment.drift
@@ -159,7 +161,12 @@ def _report(assignment: Assignment) -> list[str]:
     lines = list(table(["category", *SPLITS], rows))
     if assignment.held_back:
         lines.append(f"held back, because they would leak: {len(assignment.held_back):,}")
-    for finding in assignment.findings:
+    # Errors first: they are few, and an export waits for them.
+    leaks = sorted(seen.leaks, key=lambda one: one.severity != "error")
+    for finding in [*leaks[:_SHOWN], *assignment.findings]:
         place = f"{say.visible(finding.file)}:{finding.line}: " if finding.file else ""
-        lines.append(f"{place}{finding.code} {finding.name}: {say.one_line(finding.message)}")
+        severity = f"{finding.severity} " if finding in leaks else ""
+        lines.append(f"{place}{severity}{finding.code} {finding.name}: {say.one_line(finding.message)}")
+    if len(leaks) > _SHOWN:
+        lines.append(f"{len(leaks) - _SHOWN:,} more like these; see `curate leaks`")
     return lines

@@ -73,17 +73,23 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     left.
 
     *verbatim*: a part of the exam record stands there whole; *near*: at least half of its words do, in passages of 4
-    and more, one of them at least ``short_ngram`` words long; *partial*: a passage of at least ``ngram`` words does. In
-    a text with fewer than twice ``ngram`` words a turn of phrase is half of it, so there near begins at three quarters
-    of its words, and partial at half of them. Prompt, completion and text are looked at one by one; a completion gives
-    nothing away by fewer than ``ngram`` words in a row, and a prompt shorter than ``short_ngram`` only when it is equal
-    and has at most ``max_prompts`` different answers. All of this leaves out the words that stand in templates.
+    and more, one of them at least ``short_ngram`` words long, and nine tenths of its numbers; of a prompt of several
+    lines also most of the first and of the last one, for a passage may have many questions; *partial*: a passage of at
+    least ``ngram`` words does, or as many words as of a near one but not its numbers or its first or last line.
+
+    In a text with fewer than twice ``ngram`` words a turn of phrase is half of it, so there near begins at three
+    quarters of its words, as it does for completions. Prompt, completion and text are looked at one by one; a
+    completion gives nothing away by fewer than ``ngram`` words in a row, nor where most of it stands in its own prompt,
+    and a prompt shorter than ``short_ngram`` only when it is equal and has at most ``max_prompts`` different answers.
+    All of this leaves out the words that stand in templates, and what is not equal also those of phrases that many
+    prompts have.
     """
     if not exam or not pool:
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
     from curate.leaks.evidence import TRIED, gather
     from curate.leaks.pairs import LEVELS, Comparison
+    from curate.leaks.phrases import CommonPhrases
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
     evidence = gather(exam, pool, short, settings.max_prompts)
@@ -92,10 +98,14 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     def order(one: Overlap) -> tuple[int, int, float]:
         return LEVELS.index(one.level), one.part != "record", -one.coverage * one.num_words
 
+    suspected = [(pair, overlaps) for pair in evidence.candidates if (overlaps := comparison.overlaps(*pair))]
+    unsure = {number for (number, _), overlaps in suspected if any(one.level != "verbatim" for one in overlaps)}
+    common = CommonPhrases([exam[number] for number in sorted(unsure)], exam, pool, settings.max_prompts)
     found: dict[int, list[Leak]] = {}
-    for number, other in evidence.candidates:
-        if overlaps := sorted(comparison.overlaps(number, other), key=order):
-            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(overlaps)))
+    for (number, other), suspicion in suspected:
+        overlaps = comparison.overlaps(number, other, common) if number in unsure else suspicion
+        if overlaps:
+            found.setdefault(number, []).append(Leak(exam[number], pool[other], tuple(sorted(overlaps, key=order))))
     ranked = [sorted(found[number], key=lambda leak: order(leak.worst)) for number in sorted(found)]
     leaks = [
         replace(first, also=tuple(leak for leak in others[: TRIED - 1] if leak.severity == "error"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from curate.checks import Place
 from curate.door import Reader, crlf_finding, locate
 from curate.record import Finding, Record
 from curate.say import spelled
@@ -39,7 +40,13 @@ __all__ = [
 
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
 """Examines files, shared out to some number of workers, and gives the results in reading order."""
+Paired = Callable[[bool], Sequence[tuple[Finding, Place]]]
+"""Finds what is wrong with pairs of records, given whether any record is in an exam."""
 _MOST_RAW = 32 * 1024 * 1024
+
+
+def _no_pairs(_has_exam: bool) -> Sequence[tuple[Finding, Place]]:
+    return ()
 
 
 def validate(
@@ -55,6 +62,7 @@ def validate(
     baseline: Baseline | None = None,
     changes: Mapping[str, LineSet] | None = None,
     joined: Sequence[Finding] = (),
+    paired: Paired = _no_pairs,
     has_lengths: bool = False,
     engine: Engine = examine_all,
 ) -> Verdict:
@@ -65,7 +73,8 @@ def validate(
     holds is forgiven; it remembers what was seen, so it serves one run. With ``changes`` (see `changed_lines`) only
     those lines are looked at; dataset checks still see every record, and report what touches such a line or no line
     at all. ``joined`` are findings made elsewhere, such as of a merge: they are held to the same rules; those of length
-    checks are among them if ``has_lengths``.
+    checks are among them if ``has_lengths``. So are those of ``paired``, which is told whether a record says that it is
+    in a test or validation split.
 
     Memory does not grow with the number of findings; at most ``limit`` are kept. The verdict does not depend on
     ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
@@ -91,6 +100,8 @@ def validate(
     across.finish(tally)
     for finding in joined:
         across.add(tally, finding)
+    for finding, place in paired(across.has_exam):
+        across.add(tally, finding, place)
     return replace(
         _summed(total, selection),
         findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, root),

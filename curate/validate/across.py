@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.checks import Place
 from curate.door import FAULTS
-from curate.record import Finding, Problem, is_named
+from curate.record import SPLITS, Finding, Problem, is_named
 from curate.say import spelled
 from curate.settings import Settings
 from curate.validate import fingerprint
@@ -41,6 +41,8 @@ class Across:
         self._baseline = baseline
         self._names = {spelled(str(path)): place_name(path, root) for path in files}
         self._changes = None if changes is None else {spelled(path): lines for path, lines in changes.items()}
+        self.has_exam = False
+        """Whether a record says that it is in a test or validation split."""
         self._excused: dict[tuple[str, int], frozenset[str]] = {}
         self._places = Places() if baseline or selection.is_by_category else None
 
@@ -50,6 +52,7 @@ class Across:
         for _, seer in self._seers:
             for sketch in result.sketches:
                 seer.see(sketch)
+        self.has_exam = self.has_exam or any(sketch.split in SPLITS[1:] for sketch in result.sketches)
         if self._places is not None:
             self._places.add(result.sketches, result.prints)
 

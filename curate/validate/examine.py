@@ -78,7 +78,7 @@ class Examiner:
         self._is_shape_all = self._are_ids_all = False
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
         self._sieves: dict[int, Sieve] = {}
-        self._needs_sketches = bool(selection.dataset_checks or selection.length_checks or selection.doubt_checks)
+        self._needs_sketches = bool(selection.sketched_checks)
         # Once enough errors are kept, a line seen before is only counted; a broken export often repeats one line.
         self._memo: dict[bytes, dict[str, int]] = {}
         self._hits: dict[bytes, int] = {}
@@ -95,8 +95,8 @@ class Examiner:
         self._rules = self.selection.rules(self._name, "")
         is_more = bool(self.dropped or self.selection.is_by_category or self._sieve(self._rules).num_checks)
         self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
-        across = [*self.selection.dataset_checks, *self.selection.length_checks, *self.selection.doubt_checks]
-        self._are_ids_all = not is_more and self.baseline is None and all(check.is_about_ids for check in across)
+        is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
+        self._are_ids_all = not is_more and self.baseline is None and is_about_ids
         changed = None if self.changes is None else self.changes.get(str(path), NO_LINES)
         hits = self._hits
         for line in reader.lines():

@@ -43,6 +43,12 @@ class Selection:
     _known: dict[tuple[str, str | None], Rules] = field(default_factory=dict)
 
     @property
+    def sketched_checks(self) -> list[Check]:
+        """The checks that must know of every record."""
+        pairs = [check for check in discover().values() if check.on_pair and check.code not in self.everywhere.unwanted]
+        return [*self.dataset_checks, *self.length_checks, *self.doubt_checks, *pairs]
+
+    @property
     def is_by_category(self) -> bool:
         """Whether a category has rules of its own."""
         return bool(self._categories)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from curate.checks import Place
 from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
 from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
@@ -100,8 +101,10 @@ class Workspace:
             remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({shown})")
         return remarks
 
-    def verdict(self, *, limit: int = 1000) -> Verdict:
+    def verdict(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
         """Validate the record files, less the dropped records, and add what could not be applied from the journal.
+
+        With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
 
         The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
 
@@ -121,6 +124,7 @@ class Workspace:
             root=self.root,
             baseline=read_baseline(known, without=UNREADABLE) if known else None,
             joined=joined,
+            paired=self.leaks if has_leaks else lambda _: (),
             engine=partial(examine_decided, decided=decided(self.states())),
         )
         return verdict.with_findings(self._fold.findings)
@@ -137,6 +141,13 @@ class Workspace:
         from curate.workspace.doubts import doubtful
 
         return doubtful(self.records(), files, self.shape, self.settings, self.root)[0]
+
+    def leaks(self, has_exam: bool) -> Sequence[tuple[Finding, Place]]:
+        """Return what is known of exams by what is trained on, with both places, as `curate.validate.validate` asks."""
+        # It brings the search for repeats with it.
+        from curate.workspace.leaks import leaks_in
+
+        return leaks_in(self, has_exam=has_exam)
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""

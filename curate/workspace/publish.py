@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +14,13 @@ from curate.dedupe import Duplicates
 from curate.export import Dropped, Export, Row, row_of, write_dataset
 from curate.git import GitError, ask_git
 from curate.record import SPLITS, UNCATEGORISED, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
-from curate.settings import SplitSettings
+from curate.settings import LeakSettings
 from curate.split import Assignment
 from curate.table import counted
 from curate.validate import Verdict
 from curate.workspace import DATASETS, Workspace, inside
 from curate.workspace.exclusion import Exclusion
-from curate.workspace.golden import divide
-from curate.workspace.leaks import contaminated, leaking
+from curate.workspace.leaks import Compared, compare_benchmarks, divide_apart, parts_of
 from curate.workspace.repeats import excluded_by, find_repeats
 from curate.workspace.scoring import scoring
 
@@ -36,35 +35,38 @@ class Plan:
     duplicates: Duplicates
     assignment: Assignment
     dropped: list[Dropped]
-    leaks: Sequence[Finding] = ()
-    """What `without_leaks` has seen and let pass."""
+    compared: Sequence[Compared]
+    """What its splits share, and what is trained on with the workspace's benchmarks."""
 
     @property
     def by_split(self) -> dict[Split, list[Record]]:
         """The records of each split, in order."""
-        parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
-        for record in self.records:
-            if record.id in self.assignment.splits:
-                parts[self.assignment.splits[record.id]].append(record)
-        return parts
+        return parts_of(self.records, self.assignment)
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """What there is to be said of ``compared``."""
+        return [finding for one in self.compared for finding in one.findings]
 
 
-def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
+def plan(workspace: Workspace, leaks: LeakSettings | None = None) -> Plan:
     """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
 
-    ``settings`` stand in for the workspace's own.
+    ``leaks`` stand in for the workspace's own settings.
 
     Raises:
         CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
-            changed; E975 when the frozen test set was.
+            changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
     """
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     repeats = find_repeats(workspace)
     everyone = {state.record.id: state.record for state in workspace.states()}
     dropped = [_excluded(everyone[name], exclusion) for name, exclusion in workspace.exclusions().items()]
     staying = repeats.staying()
-    asked = settings or workspace.settings.split
-    assignment = divide(workspace.root, staying, repeats.found.clusters, asked, repeats.pins)
+    chosen = leaks or workspace.settings.leaks
+    clusters, settings = repeats.found.clusters, workspace.settings.split
+    assignment, compared = divide_apart(workspace, staying, clusters, settings, repeats.pins, chosen)
+    compared = [*compare_benchmarks(workspace, parts_of(staying, assignment)["train"], chosen), *compared]
     for name, pair in repeats.outside(assignment.splits).items():
         record = everyone[name]
         if pair is None:
@@ -78,6 +80,7 @@ def plan(workspace: Workspace, settings: SplitSettings | None = None) -> Plan:
         repeats.found,
         assignment,
         sorted(dropped, key=lambda one: order[one.id]),
+        compared,
     )
 
 
@@ -105,18 +108,15 @@ def _dirty(found: Sequence[Finding], told: str, number: int, hint: str, limits: 
     return CurateError("E907 dirty-data", message, hint, exit_code=Exit.FINDINGS)
 
 
-def without_leaks(workspace: Workspace, planned: Plan) -> Plan:
-    """Return ``planned`` with the warnings about what its splits share; refuse it where it gives a benchmark away.
+def require_no_leaks(planned: Plan) -> None:
+    """Refuse a plan of which an exam is given away.
 
     Raises:
-        CurateError: E907 with the first pairs, E908 and E964 when a benchmark cannot be read or is not there.
+        CurateError: E907 with the first pairs; exit code 1.
     """
-    by_split = planned.by_split
-    found = [*contaminated(workspace, by_split["train"]), *leaking(workspace, by_split)]
-    if errors := [finding for finding in found if finding.severity == "error"]:
-        hint = "See the pairs with `curate leaks`, drop the records, or take the benchmark out of [leaks].against."
+    if errors := [finding for finding in planned.leaks if finding.severity == "error"]:
+        hint = "See the pairs with `curate leaks`, and drop one of the two; `curate split --fix` can move one as well."
         raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
-    return replace(planned, leaks=found)
 
 
 def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Export, Plan]:
@@ -125,8 +125,7 @@ def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Expo
     ``into`` is a folder of datasets in place of the workspace's own, for one that is thrown away.
 
     Raises:
-        CurateError: E907 while error findings or leaks of a benchmark remain, E909 without a seed, E906 when writing
-            fails.
+        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
     """
     verdict = workspace.verdict()
     require_clean(verdict)
@@ -138,7 +137,7 @@ def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Expo
             "See why with `curate list --status all`.",
             exit_code=Exit.FINDINGS,
         )
-    planned = without_leaks(workspace, planned)
+    require_no_leaks(planned)
     rows: dict[Split, list[Row]] = {
         name: [
             row_of(record, planned.assignment.units[record.id], record.source.file, workspace.settings.about.license)

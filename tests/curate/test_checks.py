@@ -265,8 +265,6 @@ def test_raw_text_and_grounded_records_are_read_too() -> None:
     assert [problem.pointer for problem in problems(CHECKS["Q201"], grounded)] == ["/answer"]
     assert [place.line for place in places(CHECKS["D301"], [raw, {"text": "other"}, raw])] == [3]
     assert places(CHECKS["D303"], [raw, {"text": "other"}]) == []
-    assert places(CHECKS["P501"], [{**raw, "split": "train"}, {**raw, "split": "test"}])
-    assert not places(CHECKS["P501"], [{**raw, "split": "train"}, {"text": "other", "split": "test"}])
 
 
 def test_texts_have_escaped_pointers_and_leave_names_out() -> None:

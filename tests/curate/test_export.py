@@ -170,7 +170,8 @@ def test_records_keep_their_split_and_exported_ones_win_over_copies(make_workspa
 
 def test_a_bridge_between_splits_is_held_back(make_workspace):
     common = [f"w{n}" for n in range(60)]
-    one, two = [f"u{n}" for n in range(15)], [f"v{n}" for n in range(15)]
+    # With other numbers they are other questions: they are alike, and neither gives the other away.
+    one, two = [f"1{n:02}" for n in range(15)], [f"2{n:02}" for n in range(15)]
     left, right, bridge = (" ".join(common + tail) for tail in (one, two, one[:8] + two[:8]))
     lines = [{"id": "a", "instruction": left, "output": "one", "split": "train"},
              {"id": "b", "instruction": right, "output": "two", "split": "test"}]  # fmt: skip
@@ -180,7 +181,8 @@ def test_a_bridge_between_splits_is_held_back(make_workspace):
     made, planned = export_dataset(add_lines(workspace, [{"id": "c", "instruction": bridge, "output": "three"}]))
     assert read_pins(made.path) == {"a": "train", "b": "test"}
     assert made.manifest.drops == {"P501": 1}
-    assert made.manifest.findings["P501"] == 1
+    assert made.manifest.findings["P503"] == 1
+    assert "P501" not in made.manifest.findings
     assert [one.id for one in planned.dropped] == ["c"]
 
 

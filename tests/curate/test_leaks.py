@@ -82,6 +82,45 @@ def test_a_long_answer_alone_is_a_leak_and_a_short_one_is_none() -> None:
     assert verdict(record("e", text(1, 30), "Yes."), record("p", text(2, 30), "Yes.")) is None
 
 
+def test_an_answer_that_many_give_is_no_leak_and_neither_is_one_that_its_own_prompt_holds() -> None:
+    thanks, page = text(6, 15), text(7, 40)
+    pool = [record(f"p{n}", text(100 + n, 30), thanks) for n in range(SETTINGS.max_prompts + 1)]
+    assert verdict(record("e", text(1, 30), thanks), *pool) is None
+    extract = " ".join(page.split()[5:25])
+    found = leak(record("e", f"{text(1, 9)}\n{page}", extract), record("p", f"{text(2, 9)}\n{page}", text(3, 9)))
+    assert found
+    assert [(one.part, one.level) for one in found.overlaps] == [("prompt", "partial")]
+
+
+def test_with_other_numbers_or_of_the_same_page_it_is_another_question() -> None:
+    asked = text(1, 30)
+    same, other = f"{asked} 17 {text(2, 10)}", f"{asked} 18 {text(2, 10)}"
+    assert verdict(record("e", same), record("p", other)) == ("partial", "prompt", "p")
+    assert verdict(record("e", same), record("p", f"{asked} 17 more {text(2, 10)}")) == ("near", "prompt", "p")
+    page = text(3, 60)
+    assert verdict(record("e", f"{text(4, 8)}\n{page}"), record("p", f"{text(5, 8)}\n{page}")) == (
+        "partial", "prompt", "p",
+    )  # fmt: skip
+    assert verdict(record("e", f"{text(4, 8)}\n{page}"), record("p", f"{page}\n{text(4, 8)}")) == (
+        "near", "prompt", "p",
+    )  # fmt: skip
+
+
+def test_what_is_put_together_from_common_phrases_is_no_leak() -> None:
+    # No eight words in a row are those of many, yet every four are.
+    phrases = [text(200 + n, 4) for n in range(8)]
+    rng = random.Random(3)
+    made = [" ".join(rng.sample(phrases, 6)) for _ in range(60)]
+    pool = [record(f"p{n}", f"{one} {text(400 + n, 5)}", text(500 + n, 9)) for n, one in enumerate(made)]
+    exam = [record(f"e{n}", f"{one} {text(600 + n, 5)}", text(700 + n, 9)) for n, one in enumerate(made)]
+    assert [one.severity for one in find_leaks(exam, pool, SETTINGS).leaks if one.severity == "error"] == []
+    (known,) = [
+        one for one in find_leaks([*exam, record("known", pool[7].prompt)], pool, SETTINGS).leaks
+        if one.severity == "error"
+    ]  # fmt: skip
+    assert (known.exam.id, known.source.id, known.worst.level) == ("known", "p7", "verbatim")
+
+
 def test_short_prompts_leak_when_they_are_equal() -> None:
     assert verdict(record("e", "Who wrote Emma?"), record("p", "who wrote  Emma", "Jane Austen")) == (
         "verbatim", "prompt", "p",

@@ -63,11 +63,12 @@ def test_two_files_are_compared_and_the_pair_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("level", "fail_on", "code"),
     [
-        ("near", "near", 1),
-        ("near", "verbatim", 0),
-        ("partial", "near", 0),
-        ("partial", "partial", 1),
+        ("near", "error", 1),
+        ("near", "warning", 1),
         ("near", "never", 0),
+        ("partial", "error", 0),
+        ("partial", "warning", 1),
+        ("partial", "never", 0),
     ],
 )
 def test_the_level_decides_how_it_ends(tmp_path: Path, level: str, fail_on: str, code: int) -> None:
@@ -104,7 +105,7 @@ def test_json_holds_counts_and_every_part(tmp_path: Path) -> None:
     assert document["exams"] == [
         {
             "exam": str(exam), "records": 2, "trained": 1, "templates": 0, "unread": 0,
-            "counts": {"verbatim": 1, "near": 0, "partial": 0},
+            "counts": {"verbatim": 1, "near": 0, "partial": 0}, "errors": 1, "excused": 0,
         }
     ]  # fmt: skip
     (leak,) = document["leaks"]
@@ -244,12 +245,13 @@ def test_a_benchmark_may_be_named_where_it_is_no_matter(
 
 
 def test_what_the_splits_share_is_told_and_counted_in_the_manifest(workspace: Callable[..., Any]) -> None:
-    quoting = line("Translate what follows.", f"{' '.join(f'w{n}' for n in range(60))} {ASKED}", split="train")
-    made, planned = export_dataset(workspace([quoting, line(ASKED, split="test", id="t1")]))
+    page = " ".join(f"page{n}" for n in range(15))
+    asking = line("Who?", f"{page} {' '.join(f'w{n}' for n in range(60))}", split="train")
+    made, planned = export_dataset(workspace([asking, line(f"{page} {OTHER}", split="test", id="t1")]))
     (finding,) = planned.leaks
     assert (finding.code, finding.severity, finding.line, finding.record) == ("P505", "warning", 42, "t1")
     assert finding.message == (
-        "is in test, and data/a.jsonl:41 gives it away (verbatim: 100% of its prompt, 21 words in a row)"
+        "is in test, and data/a.jsonl:41 has a passage of it (partial: 43% of its prompt, 15 words in a row)"
     )
     assert made.manifest.findings["P505"] == 1
 

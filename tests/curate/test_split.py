@@ -110,9 +110,10 @@ def test_clusters_that_have_grown_together_are_a_leak():
     found = split(records, dict.fromkeys(["one", "two", "bridge"], "k"), SEEDED, {"one": "train", "two": "test"})
     assert found.splits == {"one": "train", "two": "test"}
     assert found.held_back == ["bridge"]
-    leak = next(one for one in found.findings if one.code == "P501")
+    leak = next(one for one in found.findings if one.code == "P503")
     assert (leak.record, leak.line) == ("two", 1)
-    assert "repeats train record one" in leak.message
+    assert "belongs together with train record one" in leak.message
+    assert leak.severity == "warning"
 
 
 def test_lasts_over_what_a_record_says():

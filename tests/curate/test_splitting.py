@@ -82,7 +82,7 @@ def test_leaks_name_both_records_and_their_splits(make_workspace):
     (pair,) = report.pairs
     assert (pair.leak.exam.id, pair.split, pair.leak.source.id, pair.source_split) == ("exam", "test", "known", "train")
     assert pair.is_error
-    assert report.counts() == {("verbatim", "prompt"): 1}
+    assert report.counts() == {("verbatim", "prompt", "error"): 1}
     assert report.benchmarks == []
 
 
@@ -97,7 +97,7 @@ def test_a_fix_ends_a_leak(make_workspace, fix):
     done = write(workspace, fixed, is_saved=False)
     assert (done.num_assigned, done.num_dropped) == ((1, 0) if fix == "move" else (0, 1))
     after = open_workspace(workspace.root)
-    assert after.dropped() == ({} if fix == "move" else {"exam": "P505: other splits give it away"})
+    assert after.dropped() == ({} if fix == "move" else {"exam": "P501: other splits give it away"})
     assert all(record.split == "train" for record in after.records())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from curate.record import CurateError, Exit, Finding
 from curate.table import counted
 
 if TYPE_CHECKING:
+    from curate.checks import Place
     from curate.shape import Shape
     from curate.validate import Baseline, Engine, Verdict
 
@@ -88,6 +90,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         baseline=baseline,
         changes=changed_lines(inputs.files, options.since) if options.since else None,
         joined=joined,
+        paired=partial(_leaks, inputs, shape, dropped),
         has_lengths=options.model is not None,
         engine=as_decided or engine,
     )
@@ -162,6 +165,17 @@ def _doubts(inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Find
     if told:
         say.talk(f"L405: {told}")
     return found
+
+
+def _leaks(inputs: Inputs, shape: Shape, dropped: Collection[str], has_exam: bool) -> Sequence[tuple[Finding, Place]]:
+    """Return what an exam has in common with what is trained on: as an export has it for a whole workspace."""
+    from curate.workspace.leaks import leaks_between
+
+    if inputs.root and inputs.is_whole and not inputs.name:
+        from curate.workspace import open_workspace
+
+        return replace(open_workspace(inputs.root), settings=inputs.settings).leaks(has_exam)
+    return leaks_between(inputs.files, shape, inputs.settings, inputs.folder, dropped) if has_exam else ()
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:

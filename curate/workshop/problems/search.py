@@ -206,5 +206,6 @@ def _verdict(
         root=workspace.root,
         baseline=baseline,
         joined=[*unmerged_findings(files, workspace.root), *workspace.doubts(files)],
+        paired=workspace.leaks,
         engine=partial(examine_decided, decided=job.decided, on_span=on_span),
     )

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from curate.settings import SplitSettings
-from curate.workshop.splitting.leaking import LeakReport
+from curate.workshop.splitting.leaking import LeakReport, leaks_of
 from curate.workshop.splitting.preview import FIXES, Basis, Fix, Preview, preview
 from curate.workspace.golden import read_golden
 
 _Found = tuple[Preview, Preview | None]
+_Compared = tuple[LeakReport, Preview | None]
 
 
 class Division:
@@ -72,6 +73,24 @@ class Division:
         """Hold what a job of `compute` returned."""
         self.seen, self.saved = found
         self.leaks = None
+
+    def compare(self, seen: Preview) -> Callable[[], _Compared]:
+        """Return a job that compares the splits of ``seen``, and those of the saved settings unless they were."""
+        saved = self.saved
+
+        def job() -> _Compared:
+            report = leaks_of(seen)
+            if saved is None or saved.compared is not None:
+                return report, saved
+            is_same = saved.settings == seen.settings and not seen.fixes
+            return report, report.seen if is_same else leaks_of(saved).seen
+
+        return job
+
+    def take_leaks(self, found: _Compared) -> None:
+        """Hold what a job of `compare` returned, with the division that it is about."""
+        self.leaks, self.saved = found
+        self.seen = self.leaks.seen
 
     def next_fix(self, name: str) -> Fix | None:
         """Choose the next fix for a record that leaks, of those that are possible: move, drop, none."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from curate.record import Finding, Split
-from curate.workshop.splitting.preview import Fix, Preview
-from curate.workspace.leaks import compare_splits, contaminated
+from curate.record import Finding, Severity, Split
+from curate.workshop.splitting.preview import Fix, Preview, preview
 
 if TYPE_CHECKING:
     from curate.leaks import Leak
@@ -24,26 +23,37 @@ class Shared:
     leak: Leak
     split: Split
     source_split: Split
+    severity: Severity
 
     @property
     def is_error(self) -> bool:
-        """Whether the exam record is known whole or nearly, not only in parts."""
-        return self.leak.severity == "error"
+        """Whether the pair is in the way of an export."""
+        return self.severity == "error"
 
 
 @dataclass(frozen=True, slots=True)
 class LeakReport:
-    """All that leaks: the worst pairs first, and what is trained on that a benchmark asks."""
+    """All that leaks: the worst pairs first, and what is trained on that a benchmark asks.
 
+    ``seen`` is the division that they are of: that of an export, in which all that could leak is in one split.
+    """
+
+    seen: Preview
     pairs: Sequence[Shared]
     benchmarks: Sequence[Finding]
     num_templates: int
     """Passages that were no evidence, because they stand in too many prompts."""
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return the number of pairs by level and by the part of the record that is known."""
-        found = Counter((one.leak.worst.level, str(one.leak.worst.part)) for one in self.pairs)
-        return dict(sorted(found.items(), key=lambda item: (LEVELS.index(item[0][0]), item[0][1])))
+    @property
+    def num_errors(self) -> int:
+        """How many pairs and benchmark records are in the way of an export."""
+        found = [*(one.severity for one in self.pairs), *(one.severity for one in self.benchmarks)]
+        return sum(severity == "error" for severity in found)
+
+    def counts(self) -> dict[tuple[str, str, Severity], int]:
+        """Return the number of pairs by level, by the part of the record that is known, and by severity."""
+        found = Counter((one.leak.worst.level, str(one.leak.worst.part), one.severity) for one in self.pairs)
+        return dict(sorted(found.items(), key=lambda item: (LEVELS.index(item[0][0]), item[0][1:])))
 
     def fixes(self, wanted: Fix, seen: Preview) -> dict[str, Fix]:
         """Return a fix for each exam record that is known; where none can be moved, ``move`` leaves it as it is."""
@@ -57,16 +67,16 @@ def leaks_of(seen: Preview) -> LeakReport:
     Raises:
         CurateError: E908 and E964 when a benchmark cannot be read or is not there.
     """
-    workspace = seen.basis.workspace
-    by_split: Mapping[Split, Sequence[object]] = seen.by_split
-    compared = compare_splits(seen.by_split, workspace.settings.leaks)
+    if seen.compared is None:
+        seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
+    compared = seen.compared or ()
     splits = seen.assignment.splits
     pairs = [
-        Shared(leak, one.split, splits[leak.source.id])
+        Shared(leak, one.split, splits[leak.source.id], severity)
         for one in compared
         if one.split is not None
-        for leak in one.leaks.leaks
+        for leak, severity in zip(one.leaks.leaks, one.severities, strict=True)
     ]
     pairs.sort(key=lambda one: (LEVELS.index(one.leak.worst.level), -one.leak.worst.coverage))
-    benchmarks = contaminated(workspace, seen.by_split["train"]) if by_split["train"] else []
-    return LeakReport(pairs, benchmarks, sum(one.leaks.num_templates for one in compared))
+    benchmarks = [finding for one in compared if one.split is None for finding in one.findings]
+    return LeakReport(seen, pairs, benchmarks, sum(one.leaks.num_templates for one in compared if one.split))

@@ -19,6 +19,7 @@ from curate.split import Assignment, Drift
 from curate.workspace import Workspace
 from curate.workspace.exclusion import Exclusion
 from curate.workspace.golden import Change, Golden, change_of, divide, read_golden
+from curate.workspace.leaks import Compared, compare_benchmarks, divide_apart, parts_of
 from curate.workspace.repeats import Repeats, find_repeats
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")
-LEAKED = Exclusion("other splits give it away", code="P505")
+LEAKED = Exclusion("other splits give it away", code="P501")
 """Why a record that leaks is dropped."""
 
 
@@ -80,15 +81,16 @@ class Preview:
     settings: SplitSettings
     assignment: Assignment
     fixes: Mapping[str, Fix] = field(default_factory=dict)
+    compared: Sequence[Compared] | None = None
+    """What its splits share, and what is trained on with the benchmarks; None where that was not asked for.
+
+    Only then is all that gives one another away in one split, as an export has it.
+    """
 
     @cached_property
     def by_split(self) -> dict[Split, list[Record]]:
         """The records of each split."""
-        parts: dict[Split, list[Record]] = {name: [] for name in SPLITS}
-        for record in self.basis.staying:
-            if record.id in self.assignment.splits:
-                parts[self.assignment.splits[record.id]].append(record)
-        return parts
+        return parts_of(self.basis.staying, self.assignment)
 
     @property
     def rows(self) -> list[Drift]:
@@ -140,9 +142,9 @@ class Preview:
         return change_of(golden, [record.id for record in self.by_split["test"]]) if golden else None
 
     @property
-    def torn(self) -> list[Finding]:
-        """The P501 findings: records that repeat one another and are fixed in different splits."""
-        return [finding for finding in self.assignment.findings if finding.code == "P501"]
+    def leaks(self) -> list[Finding]:
+        """What there is to be said of ``compared``."""
+        return [finding for one in self.compared or () for finding in one.findings]
 
     @cached_property
     def _held_units(self) -> set[str]:
@@ -176,12 +178,16 @@ def read_basis(workspace: Workspace, watch: Watch | None = None) -> Basis:
     return Basis(workspace, find_repeats(workspace, watch=watch), golden)
 
 
-def preview(basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | None = None) -> Preview:
+def preview(
+    basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | None = None, *, is_compared: bool = False
+) -> Preview:
     """Divide the records by ``settings``; of ``fixes``, what is to be moved goes to train with all that is tied to it.
+
+    With ``is_compared`` the splits are compared, which takes a while, and the division is the one of an export.
 
     Raises:
         CurateError: E909 without a seed; E902 when the group key is no JSON pointer; E916 for a fix of a record that is
-            not there, or that cannot be moved.
+            not there, or that cannot be moved; E908 and E964 when a benchmark cannot be read or is not there.
     """
     fixes = dict(fixes or {})
     known = {record.id for record in basis.staying}
@@ -197,8 +203,14 @@ def preview(basis: Basis, settings: SplitSettings, fixes: Mapping[str, Fix] | No
             raise CurateError("E916 unknown-record", told, "Records never change their split. Drop it instead.")
         units = {assignment.units[name] for name in moves}
         moved = [one.moved_to("train") if assignment.units[one.id] in units else one for one in staying]
-        assignment = _divided(basis, moved, settings)
-    return Preview(basis, settings, assignment, fixes)
+        assignment, staying = _divided(basis, moved, settings), moved
+    if not is_compared:
+        return Preview(basis, settings, assignment, fixes)
+    workspace, repeats = basis.workspace, basis.repeats
+    leaks = workspace.settings.leaks
+    assignment, compared = divide_apart(workspace, staying, repeats.found.clusters, settings, repeats.pins, leaks)
+    trained = parts_of(staying, assignment)["train"]
+    return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(workspace, trained, leaks), *compared])
 
 
 def shifted(ratios: tuple[float, float, float], place: int, points: int) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from curate.journal import Decision
 from curate.record import CurateError, Json
 from curate.settings import FILE_NAME, SplitSettings, origins
 from curate.store import write_atomic
-from curate.workshop.splitting.preview import Preview
+from curate.workshop.splitting.preview import Preview, preview
 from curate.workspace import inside
 
 KEYS = ("ratios", "seed", "stratify", "group")
@@ -41,10 +41,14 @@ class Written:
 def write(holder: Applies, seen: Preview, *, is_saved: bool) -> Written:
     """Write the decisions of ``seen`` as one act, and its settings where ``is_saved``; the settings come first.
 
+    What is written is the division of an export: where the splits of ``seen`` were not compared, they are now.
+
     Raises:
         CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
     """
     root = seen.basis.workspace.root
+    if seen.compared is None:
+        seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
     keys = save_settings(root, seen.settings) if is_saved else []
     decisions = seen.decisions()
     if decisions:

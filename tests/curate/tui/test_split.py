@@ -55,7 +55,7 @@ async def press(pilot, settled, *keys):
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_looks(make_workspace, make_app, drive, settled, compared, snapshot, size):
-    workspace = make_workspace(settings=EASY)
+    workspace = make_workspace(settings=EASY.replace('"P5", ', ""))
 
     async def story(pilot):
         await arrive(pilot, settled)
@@ -157,6 +157,8 @@ def test_a_leak_is_shown_fixed_and_written(make_workspace, make_app, drive, sett
 def test_a_leak_of_a_dataset_can_only_be_dropped(make_workspace, make_app, drive, settled, compared, screen_text):
     workspace = make_workspace(LEAKING, EASY)
     export_dataset(workspace)
+    # Only who ignores leaks can write such a dataset.
+    (workspace.root / "curate.toml").write_text(EASY.replace('"P5", ', ""), encoding="utf-8")
 
     async def story(pilot):
         await arrive(pilot, settled)
@@ -166,7 +168,36 @@ def test_a_leak_of_a_dataset_can_only_be_dropped(make_workspace, make_app, drive
         command = pilot.app.present().equal_command()
         assert command.endswith("--fix exam drop --apply --save")
         await press(pilot, settled, "W")
-        assert open_workspace(workspace.root).dropped() == {"exam": "P505: other splits give it away"}
+        assert open_workspace(workspace.root).dropped() == {"exam": "P501: other splits give it away"}
+
+    drive(make_app(workspace), story)
+
+
+def test_the_screen_counts_what_the_command_counts(
+    make_workspace, make_app, drive, settled, compared, screen_text, tmp_path
+):
+    from click.testing import CliRunner
+
+    from curate.cli.leaks import command
+
+    passage = " ".join(f"page{number}" for number in range(14))
+    more = [
+        {"id": "taught", "instruction": "Who?", "output": f"{passage} {LONG[:20]}", "split": "train"},
+        {"id": "asked", "output": "No.", "split": "test",
+         "instruction": f"{passage} Is it so, and if not, what else may be the case, who says so, and when?"},
+    ]  # fmt: skip
+    workspace = make_workspace([*LEAKING, *more])
+    said = CliRunner().invoke(command, [str(workspace.root)], standalone_mode=False)
+    assert "1 verbatim, 0 near, 1 partial" in said.stdout
+    assert said.return_value == 1
+
+    async def story(pilot):
+        await arrive(pilot, settled)
+        await compared(pilot)
+        seen = screen_text(pilot.app)
+        assert "verbatim prompt 1  ! error" in seen
+        assert "partial prompt 1  ~ warn" in seen
+        assert seen.count("! error") == 1
 
     drive(make_app(workspace), story)
 

@@ -35,7 +35,6 @@ from curate.workshop.splitting import (
     LeakReport,
     Preview,
     Written,
-    leaks_of,
     read_basis,
     write,
 )
@@ -63,8 +62,10 @@ into the journal, as one act; `u` takes back the splits, not the settings. A rec
 assigned, keeps its split whatever the settings say. A *frozen* test set (`t`) neither loses nor gains records;
 unfreezing it asks for a reason, which is kept in `golden.json`.
 
-Leaks are pairs of an exam record and the training record that gives it away. `f` chooses a fix for one, `F` for all
-that are known whole or nearly; `L` shows both records side by side. Tokens are an estimate.
+Leaks are pairs of an exam record and the training record that gives it away. Records that would leak are kept together,
+so errors are pairs whose splits were fixed before; an export is refused while there are any. A warning is a passage in
+common, and is exported. `f` chooses a fix for one, `F` for all errors; `L` shows both records side by side. Tokens are
+an estimate.
 """
     BINDINGS: ClassVar[list[Any]] = [
         Binding("tab", "field(1)", "Field", id="split.next_field"),
@@ -184,12 +185,12 @@ that are known whole or nearly; `L` shows both records side by side. Tokens are 
         if seen is None or not division.is_current:
             return
 
-        def done(report: LeakReport) -> None:
+        def done(found: tuple[LeakReport, Preview | None]) -> None:
             if division.seen is seen:
-                division.leaks = report
+                division.take_leaks(found)
                 self._draw(division, is_running=False)
 
-        self.app.background(lambda: leaks_of(seen), done, group="split.leaks")
+        self.app.background(division.compare(seen), done, group="split.leaks")
 
     # Drawing.
 
@@ -263,7 +264,7 @@ that are known whole or nearly; `L` shows both records side by side. Tokens are 
         self._preview()
 
     def action_fix_all(self) -> None:
-        """Fix all leaks that are known whole or nearly, or take all fixes back."""
+        """Fix all leaks that are errors, or take all fixes back."""
         if self._division is None:
             return
         if self._division.fixes:

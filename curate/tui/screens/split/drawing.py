@@ -82,20 +82,21 @@ def elsewhere_of(seen: Preview, saved: Preview) -> Iterator[tuple[str, Split | N
 def leaks_text(report: LeakReport | None, seen: Preview, *, is_running: bool) -> Text:
     """Return how many leaks of which kind there are."""
     text = Text("LEAKAGE CHECK", "strong", no_wrap=True, end="")
-    torn = len(seen.torn)
-    text.append_text(Text.assemble("\n repeats across splits ", _judged(torn, is_error=True)))
     if report is None:
         text.append("\n comparing the splits ..." if is_running else "\n not compared; l compares", "muted")
         return text
     if not report.pairs:
         text.append_text(Text.assemble("\n texts in common ", _judged(0, is_error=False)))
     counts = list(report.counts().items())
-    for (level, part), number in counts[:_MOST_KINDS]:
-        text.append_text(Text.assemble(f"\n {level} {part} ", _judged(number, is_error=level != "partial")))
+    for (level, part, severity), number in counts[:_MOST_KINDS]:
+        text.append_text(Text.assemble(f"\n {level} {part} ", _judged(number, is_error=severity == "error")))
     if rest := sum(number for _, number in counts[_MOST_KINDS:]):
         text.append(f"\n other parts {rest:,}")
     if report.benchmarks:
-        text.append_text(Text.assemble("\n benchmarks given away ", _judged(len(report.benchmarks), is_error=True)))
+        is_error = any(one.severity == "error" for one in report.benchmarks)
+        number = sum(one.severity == "error" for one in report.benchmarks) if is_error else len(report.benchmarks)
+        told = "benchmarks given away" if is_error else "passages of benchmarks"
+        text.append_text(Text.assemble(f"\n {told} ", _judged(number, is_error=is_error)))
     if report.num_templates:
         text.append(f"\n templates, no evidence {report.num_templates:,}", "muted")
     return text
