@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_COOKIE = "curate_token"
 _FOREIGN = re.compile(r"""<link[^>]*href=["']https://[^>]*>""")
 # Nothing is loaded from elsewhere. Styles and scripts stand in textual-serve's own page.
 _POLICY = (
@@ -62,6 +61,8 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
             address = f"[{host}]" if ":" in host else host
             super().__init__(command, host=host, port=port, title="curate", public_url=f"http://{address}:{port}")
             self.token = token
+            # A browser sends a cookie to every port of its host: those of two servers must not have one name.
+            self.cookie = f"{port}_curate_token"
             names = {"127.0.0.1", "localhost", "[::1]", address}
             self.hosts = {f"{name}:{port}" for name in names}
             self.origins = {f"http://{name}" for name in self.hosts}
@@ -89,9 +90,9 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 if request.path == "/" and _is_same(request.query.get("token", ""), self.token):
                     # The token leaves the address bar and the history as soon as it has been used.
                     found = web.HTTPFound("/")
-                    found.set_cookie(_COOKIE, self.token, httponly=True, samesite="Strict", path="/")
+                    found.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict", path="/")
                     raise found
-                if not _is_same(request.cookies.get(_COOKIE, ""), self.token):
+                if not _is_same(request.cookies.get(self.cookie, ""), self.token):
                     raise web.HTTPUnauthorized(text="open the link with the token that `curate serve` has printed\n")
                 # A WebSocket has no origin only where no browser opened it; such a caller has to know the token too.
                 response: web.StreamResponse = await handler(request)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
+from curate.file_guard import inside
 from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
 from curate.merge import unmerged_findings
 from curate.record import CurateError, Finding, Record, Split
@@ -30,7 +31,7 @@ from curate.validate import (
 from curate.workspace.decided import decided, examine_decided
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
-from curate.workspace.paths import data_files, inside
+from curate.workspace.paths import data_files
 
 DATASETS = "dataset"
 RUNS = "runs"
