@@ -16,7 +16,8 @@ from curate.validate import validate
 EVERY = 10**9
 """So many findings are kept that each line is looked at."""
 WORDS = [
-    "", "a", "Say it.", "train", "test", "x" * 300, "caf\u00e9", 'a: "b"', "tab\t", "\u4e2d\u6587", "true", "back\\slash",
+    "", "a", "Say it.", "train", "test", "x" * 300, "caf\u00e9",
+    'a: "b"', "tab\t", "\u4e2d\u6587", "true", "back\\slash",
 ]  # fmt: skip
 NAMES = ["id", "instruction", "output", "category", "split", "weight", "meta", "x-ignore", "labels", "foo", "a: "]
 VALUES = [
@@ -24,7 +25,8 @@ VALUES = [
     [{"a": "x"}, {"a": "y"}], [{"a": "x"}, {"a": "x"}], {"a": "x"},
 ]  # fmt: skip
 BROKEN = [
-    b"NaN", b"-Infinity", b"01", b"1.", b"tru", b"'x'", b"{", b"[", b"]", b'"a', b"\x00", b"\x01", b"\\", b",,", b"\xff",
+    b"NaN", b"-Infinity", b"01", b"1.", b"tru", b"'x'", b"{", b"[", b"]", b'"a', b"\x00", b"\x01", b"\\", b",,",
+    b"\xff",
     b"\xe4\xb8", b'"\\ud800"', b"9" * 30, b"[" * 70, b":", b'"', b'{"a":1,"a":2}',
 ]  # fmt: skip
 STARTS = [
