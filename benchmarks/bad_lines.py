@@ -32,9 +32,7 @@ KINDS: dict[str, Callable[[int], str]] = {
     "blank": lambda _: "",
     "a key is missing": lambda n: f'{{"id": "row {n}", "instruction": "Say it."}}',
     "another type": lambda n: f'{{"id": "row {n}", "instruction": {n}, "output": "It is {n}."}}',
-    "an unknown key": lambda n: (
-        f'{{"id": "row {n}", "instruction": "Say it.", "output": "It is {n}.", "more": "{n:05}"}}'
-    ),
+    "an unknown key": lambda n: f'{{"id": "row {n}", "instruction": "Say it.", "output": "It.", "more": "{n:05}"}}',
     "Latin-1": lambda n: f'{{"id": "r{n}", "instruction": "caf\udce9", "output": "It."}}',
 }
 

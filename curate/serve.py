@@ -49,6 +49,11 @@ def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") ->
         ) from error
 
 
+def _cookie_of(port: int) -> str:
+    """Return a name for the cookie of one server: a browser sends cookies to every port of their host."""
+    return f"{port}_curate_token"
+
+
 def guarded(command: str, *, host: str, port: int, token: str) -> Any:
     """Return textual-serve's server for ``command`` with the guard before every request."""
     from aiohttp import web
@@ -61,8 +66,6 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
             address = f"[{host}]" if ":" in host else host
             super().__init__(command, host=host, port=port, title="curate", public_url=f"http://{address}:{port}")
             self.token = token
-            # A browser sends a cookie to every port of its host: those of two servers must not have one name.
-            self.cookie = f"{port}_curate_token"
             names = {"127.0.0.1", "localhost", "[::1]", address}
             self.hosts = {f"{name}:{port}" for name in names}
             self.origins = {f"http://{name}" for name in self.hosts}
@@ -90,9 +93,9 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 if request.path == "/" and _is_same(request.query.get("token", ""), self.token):
                     # The token leaves the address bar and the history as soon as it has been used.
                     found = web.HTTPFound("/")
-                    found.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict", path="/")
+                    found.set_cookie(_cookie_of(port), self.token, httponly=True, samesite="Strict", path="/")
                     raise found
-                if not _is_same(request.cookies.get(self.cookie, ""), self.token):
+                if not _is_same(request.cookies.get(_cookie_of(port), ""), self.token):
                     raise web.HTTPUnauthorized(text="open the link with the token that `curate serve` has printed\n")
                 # A WebSocket has no origin only where no browser opened it; such a caller has to know the token too.
                 response: web.StreamResponse = await handler(request)
