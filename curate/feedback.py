@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curate.door import DoorFault, Entry, read_entries, strict_loads
+from curate.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.places import shipped
 from curate.record import CurateError, Finding, Json, Record
 from curate.say import one_line
@@ -84,9 +85,10 @@ def read_results(folder: Path) -> Results:
     """
     path = folder / REPORT_FILE
     try:
-        report = strict_loads(path.read_bytes())
+        report = strict_loads(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:
-        raise CurateError("E918 bad-report", f"{path}: {error}", "Evaluate the run again with `train eval`.") from error
+        hint = hint_of(error, "Evaluate the run again with `train eval`.")
+        raise CurateError("E918 bad-report", f"{path}: {error}", hint) from error
     except DoorFault as fault:
         raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
     schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
@@ -117,7 +119,7 @@ def read_learnt(folder: Path) -> dict[str, Learnt]:
 
     path, number, found = folder / FEEDBACK_FILE, 0, {}
     try:
-        with path.open("rb") as lines:
+        with open_file(path) as lines:
             for line in lines:
                 number += 1
                 row = orjson.loads(line)
@@ -144,7 +146,7 @@ def judge(results: Results, manifest: Path | None) -> list[Finding]:
     """Return R601 when the run saw another dataset than ``manifest`` tells of, and R602 for each category that fell."""
     findings = []
     seen = (results.report["run"].get("digests") or {}).get("dataset", "")
-    if manifest is not None and seen != hashlib.sha256(manifest.read_bytes()).hexdigest():
+    if manifest is not None and seen != hashlib.sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
         findings.append(
             _finding(
                 results,

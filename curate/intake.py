@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from curate.file_guard import open_file
 from curate.importers import Imported, Plan, Rejected, ShapeView, convert, plan_import
 from curate.record import CurateError
 from curate.say import spelled
@@ -109,7 +110,7 @@ def _free_quarantine(wanted: Path, source: str) -> Path:
 
 def _source_of(quarantine: Path) -> str:
     """Return the file whose rows a quarantine file holds, "" where somebody has edited it past recognition."""
-    with quarantine.open("rb") as handle:
+    with open_file(quarantine) as handle:
         first = handle.readline()
     try:
         entry = orjson.loads(first)
@@ -152,7 +153,7 @@ def _stem(name: str) -> str:
 def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
     """Whether ``chunks`` joined are the bytes of the file; all are taken, so that what they count is complete."""
     is_same = True
-    with path.open("rb") as handle:
+    with open_file(path) as handle:
         for chunk in chunks:
             is_same = is_same and handle.read(len(chunk)) == chunk
         return is_same and not handle.read(1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import stat
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
@@ -40,6 +39,7 @@ from curate.events import (
     Restore,
     Undo,
 )
+from curate.file_guard import MOST_SEGMENT, hint_of, inside, read_file
 from curate.record import CurateError, canonical
 from curate.say import one_line
 from curate.store import Segment, is_held
@@ -201,11 +201,14 @@ def segments(root: Path) -> list[Path]:
     """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there.
 
     Raises:
-        CurateError: E980 when a folder of it may not be read; a glob would take that for an empty one.
+        CurateError: E914 when the journal leads out of ``root``; E980 when it is no folder or one of it may not be
+            read: a glob would take that for an empty one.
     """
-    folder = root / FOLDER
+    folder = inside(root, root / FOLDER)
+    if not folder.exists():
+        return []
     try:
-        folders = [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []
+        folders = [place for place in folder.iterdir() if place.is_dir()]
         return sorted(path for place in folders for path in place.iterdir() if path.suffix == ".log")
     except OSError as error:
         raise _unreadable(Path(error.filename or folder), error) from error
@@ -217,28 +220,32 @@ def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
     The order of the events is that of file names and lines; it means nothing, see `curate.workspace`.
 
     Raises:
-        CurateError: E913 when a whole line is not an event that this version knows; E980 when a segment cannot be read.
+        CurateError: E913 when a whole line is not an event that this version knows; E914 and E980 as `segments`, and
+            E980 when a segment cannot be read.
     """
     events: dict[str, AnyEvent] = {}
     damages: list[Damage] = []
     for path in segments(root):
         # One that is gone meanwhile was retired by `curate fold`, and what it has kept is read after the journal.
-        for event in read_frames(read_segment(path) or b"", path, damages):
+        for event in read_frames(read_segment(path, root) or b"", path, damages):
             events.setdefault(event.event, event)
     return list(events.values()), damages
 
 
-def read_segment(path: Path) -> bytes | None:
+def read_segment(path: Path, root: Path) -> bytes | None:
     """Return the bytes of a segment, less an unfinished last line where somebody is writing it; None if it is gone.
 
     Raises:
-        CurateError: E980 when it cannot be read, or is no regular file.
+        CurateError: E980 when it cannot be read, or is no regular file of the journal of ``root``.
     """
+    journal = root / FOLDER
     try:
-        whole = _bytes_of(path)
+        whole = read_file(path, journal, most=MOST_SEGMENT)
         if whole and not whole.endswith(b"\n"):
             # Asked after reading: if nobody holds it now, who wrote the half line has since finished it, or died.
-            whole = whole[: whole.rfind(b"\n") + 1] if is_held(path) else _bytes_of(path)
+            if is_held(path):
+                return whole[: whole.rfind(b"\n") + 1]
+            whole = read_file(path, journal, most=MOST_SEGMENT)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -247,7 +254,8 @@ def read_segment(path: Path) -> bytes | None:
 
 
 def _unreadable(path: Path, error: OSError) -> CurateError:
-    hint = "Decisions would be missing without it. Ask its owner for the right to read it, or mend the path."
+    what = hint_of(error, "Ask its owner for the right to read it, or mend the path.")
+    hint = f"Decisions would be missing without it. {what}"
     return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
 
 
@@ -320,15 +328,6 @@ def _event(payload: bytes, place: str) -> AnyEvent:
             f"{place}: {where + ': ' if where else ''}{fault['msg']}",
             "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
         ) from error
-
-
-def _bytes_of(path: Path) -> bytes:
-    # A pipe must not make us wait, and a link leads to what is no part of the journal.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError("no regular file")
-        return file.read()
 
 
 def _folder_name(by: str) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_COOKIE = "curate_token"
 _FOREIGN = re.compile(r"""<link[^>]*href=["']https://[^>]*>""")
 # Nothing is loaded from elsewhere. Styles and scripts stand in textual-serve's own page.
 _POLICY = (
@@ -48,6 +47,11 @@ def serve(arguments: Sequence[str], *, host: str, port: int, token: str = "") ->
         raise CurateError(
             "E973 cannot-serve", f"{host}:{port}: {error.strerror or error}", "Choose another with --port."
         ) from error
+
+
+def _cookie_of(port: int) -> str:
+    """Return a name for the cookie of one server: a browser sends cookies to every port of their host."""
+    return f"{port}_curate_token"
 
 
 def guarded(command: str, *, host: str, port: int, token: str) -> Any:
@@ -89,9 +93,9 @@ def guarded(command: str, *, host: str, port: int, token: str) -> Any:
                 if request.path == "/" and _is_same(request.query.get("token", ""), self.token):
                     # The token leaves the address bar and the history as soon as it has been used.
                     found = web.HTTPFound("/")
-                    found.set_cookie(_COOKIE, self.token, httponly=True, samesite="Strict", path="/")
+                    found.set_cookie(_cookie_of(port), self.token, httponly=True, samesite="Strict", path="/")
                     raise found
-                if not _is_same(request.cookies.get(_COOKIE, ""), self.token):
+                if not _is_same(request.cookies.get(_cookie_of(port), ""), self.token):
                     raise web.HTTPUnauthorized(text="open the link with the token that `curate serve` has printed\n")
                 # A WebSocket has no origin only where no browser opened it; such a caller has to know the token too.
                 response: web.StreamResponse = await handler(request)

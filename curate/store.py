@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from curate.file_guard import open_descriptor, open_file
 from curate.record import CurateError, Exit
 from curate.say import one_line
 
@@ -47,7 +48,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes], *, is_new: bool = False, m
     temporary = Path(name)
     try:
         digest = _write_all(handle, chunks)
-        with temporary.open("rb") as file:
+        with open_file(temporary) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise OSError("what was read back is not what was written")
         # mkstemp makes files private; a data set is as readable as the user's umask says.
@@ -225,7 +226,7 @@ def is_held(path: Path) -> bool:
     Raises:
         OSError: the file is gone, or may not be read.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    handle = open_descriptor(path)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -305,7 +306,7 @@ class Scratch:
         """
         try:
             for path in self._temporary.iterdir():
-                with path.open("rb") as file:
+                with open_file(path) as file:
                     os.fsync(file.fileno())
             if self.folder.exists():
                 self.discard()

@@ -24,6 +24,7 @@ import numpy as np
 from train import say
 from train.disk import whole_folder, writing
 from train.errors import TrainError
+from train.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
@@ -138,7 +139,7 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
 
 
 def _read(place: Path, key: str) -> Entry:
-    manifest = json.loads((place / _MANIFEST).read_bytes())
+    manifest = json.loads(read_file(place / _MANIFEST, most=MOST_STATE))
     told = manifest.pop("sha256")
     if told != _digest(manifest):
         raise ValueError("the manifest's own SHA-256 is another")
@@ -154,11 +155,12 @@ def _read(place: Path, key: str) -> Entry:
         if size != dtype.itemsize * int(np.prod(shape)):
             raise ValueError(f"{file.name} has {size} bytes")
         # An empty file cannot be mapped.
-        array = np.memmap(file, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
+        with open_file(file) as opened:
+            array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
         if _sha256(array) != part["sha256"]:
             raise ValueError(f"the SHA-256 of {file.name} is another")
         arrays[name] = np.asarray(array)
-    told = (place / _VALUES).read_bytes()
+    told = read_file(place / _VALUES, most=MOST_DOCUMENT)
     if _sha256(told) != manifest["values"]:
         raise ValueError(f"the SHA-256 of {_VALUES} is another")
     return Entry(arrays, json.loads(told))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.disk import sha256_of, sync
 from train.errors import Exit, TrainError
+from train.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from train.ranks import ALONE, PREFIX, Ranks, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     Raises TrainError "E951 checkpoint-damaged" that names the first file that is missing, cut or changed.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = json.loads(read_file(path / MANIFEST, most=MOST_STATE))
         expected = manifest.pop("sha256")
         is_sound = expected == _digest(manifest) and manifest["step"] == step
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -177,7 +178,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
             raise _damaged(file, "is missing")
         if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
             raise _damaged(file, "was cut or changed")
-    progress = json.loads((path / "progress.json").read_bytes())
+    progress = json.loads(read_file(path / "progress.json", most=MOST_DOCUMENT))
     return Checkpoint(path, step, progress, manifest["facts"])
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from train.errors import TrainError
+from train.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 
+MANIFEST = "manifest.json"
+VERSION = 1
+"""Of the manifests that are read here."""
 MOST_LEVELS = 64
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
@@ -48,9 +52,15 @@ def open_dataset(folder: Path) -> Dataset:
     Raises TrainError "E911 dataset-changed" where a file's SHA-256, size or number of rows differs, and "E912
     bad-dataset" where the manifest or a row cannot be read, with file and line.
     """
-    manifest_path = folder / "manifest.json"
-    raw = _read(manifest_path, "curate export writes one, with the rows beside it")
+    manifest_path = folder / MANIFEST
+    raw = _read(manifest_path, MOST_DOCUMENT, "curate export writes one, with the rows beside it")
     manifest = _strict(raw, manifest_path.name)
+    if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
+        raise TrainError(
+            "E912 bad-dataset",
+            f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}, and {VERSION} is read here",
+            "upgrade pairsmith, or export again with the one that is installed here",
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("categories", {}), dict):
         raise TrainError("E912 bad-dataset", f"{manifest_path}: no table of files and categories")
@@ -75,16 +85,23 @@ def sampled(rows: Sequence[Row], most: int) -> list[Row]:
 _EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest vouches for"
 
 
-def _read(path: Path, hint: str) -> bytes:
+def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
+    """Return the bytes of a file; ``refused`` is the code where it is not what it should be."""
     try:
-        return path.read_bytes()
+        return read_file(path, most=most)
+    except FileGuardError as error:
+        raise TrainError(refused, f"{path}: {error}", error.hint) from None
     except OSError as error:
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
 
 
 def _rows(path: Path, entry: Any) -> list[Row]:
-    raw = _read(path, _EXPORT_AGAIN)
-    if not isinstance(entry, dict) or entry.get("sha256") != hashlib.sha256(raw).hexdigest():
+    size = entry.get("bytes") if isinstance(entry, dict) else None
+    if type(size) is not int:
+        raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
+    # Before a byte is read: what is larger than it was is not what the manifest vouches for.
+    raw = _read(path, size, _EXPORT_AGAIN, "E911 dataset-changed")
+    if entry.get("sha256") != hashlib.sha256(raw).hexdigest():
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
     rows = [read_row(line, f"{path.name}:{number}") for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
     if entry.get("records", len(rows)) != len(rows):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from train.errors import Exit, TrainError
+from train.file_guard import open_file
 
 
 @contextmanager
@@ -95,5 +96,6 @@ def sync(path: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    # Weights may lie in a cache of links.
+    with open_file(path.resolve()) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from io import TextIOWrapper
 from pathlib import Path
 
 from train.data import Row
 from train.errors import TrainError
+from train.file_guard import MOST_DOCUMENT, open_file
 
 SPLIT = "general"
 SHIPPED = Path(__file__).with_name("general.txt")
@@ -25,7 +27,8 @@ def general_rows(path: Path | None = None) -> list[Row]:
     """
     source = path or SHIPPED
     try:
-        text = source.read_text(encoding="utf-8")
+        with TextIOWrapper(open_file(source.resolve(), most=MOST_DOCUMENT), encoding="utf-8") as file:
+            text = file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise TrainError("E944 bad-general-text", f"{source}: {error}", "eval.general names a text file.") from error
     documents = _lines(text, source) if source.suffix == ".jsonl" else text.split("\n\n")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from train.disk import write_whole
 from train.dynamics import Dynamic
 from train.errors import Exit, TrainError
+from train.file_guard import open_file
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
@@ -151,7 +152,7 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
     base, tuned = [], []
     number = 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with open_file(path) as lines:
             for line in lines:
                 number += 1
                 row = json.loads(line)

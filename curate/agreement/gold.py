@@ -10,6 +10,7 @@ from curate.record import CurateError, Finding, Json
 from curate.say import one_line
 
 _KEYS = {"id", "question", "value"}
+_FORM = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'
 
 
 def read_gold(path: Path, root: Path) -> dict[str, Gold]:
@@ -23,7 +24,7 @@ def read_gold(path: Path, root: Path) -> dict[str, Gold]:
     for item in read_entries(path, root=root):
         if isinstance(item, Finding):
             if item.severity == "error":
-                raise _bad(path, item.line, item.message)
+                raise _bad(path, item.line, item.message, item.fix if item.code == "S127" else _FORM)
             continue
         name, question, value = _answer(path, item)
         answers = found.setdefault(question, {})
@@ -45,7 +46,6 @@ def _answer(path: Path, entry: Entry) -> tuple[str, str, Json]:
     return value["id"], value["question"], value["value"]
 
 
-def _bad(path: Path, line: int, message: str) -> CurateError:
+def _bad(path: Path, line: int, message: str, hint: str = _FORM) -> CurateError:
     place = f"{path}:{line}" if line else str(path)
-    hint = 'Each line reads {"id": "r001", "question": "category", "value": "billing"}; each record once a question.'
     return CurateError("E902 bad-settings", f"label.gold: {place}: {message}", hint)

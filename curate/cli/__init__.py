@@ -15,6 +15,7 @@ from typing import NoReturn
 import click
 
 from curate import say
+from curate.file_guard import hint_of
 from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit
 
@@ -118,7 +119,8 @@ def main() -> NoReturn:
         sys.exit(Exit.USAGE)
     except OSError as error:
         name = f"{say.one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        say.trouble("E946 system-refused", f"{name}{error.strerror or say.one_line(str(error))}")
+        message = f"{name}{error.strerror or say.one_line(str(error))}"
+        say.trouble("E946 system-refused", message, hint_of(error, ""))
         sys.exit(Exit.MISSING if error.errno in _LACKING else Exit.USAGE)
     except MemoryError:
         say.trouble("E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine.")

@@ -66,9 +66,9 @@ def validate(root: Path) -> int:
 
     Example: curate config validate my-data
     """
+    from curate.file_guard import inside
     from curate.validate import select_checks
     from curate.workspace import open_workspace
-    from curate.workspace.paths import inside
 
     workspace = open_workspace(root)
     settings = workspace.settings

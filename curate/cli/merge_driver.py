@@ -100,6 +100,7 @@ def _shape_for(path: Path) -> Shape | None:
 
 
 def _install(folder: Path, *, dry_run: bool) -> int:
+    from curate.file_guard import MOST_SETTINGS, read_file
     from curate.merge import attribute_lines, config_lines, configure, with_attributes
     from curate.merge.attributes import merge_answers
     from curate.settings import FILE_NAME, read_settings
@@ -110,7 +111,7 @@ def _install(folder: Path, *, dry_run: bool) -> int:
     globs = read_settings(folder).data if (folder / FILE_NAME).is_file() else ["*.jsonl"]
     path = folder / ".gitattributes"
     # Bytes: line ends stay what they are, and what is added ends as the lines before it do.
-    old = path.read_bytes().decode("utf-8", "surrogateescape") if path.is_file() else ""
+    old = read_file(path, most=MOST_SETTINGS).decode("utf-8", "surrogateescape") if path.exists() else ""
     added = with_attributes(old, globs)[len(old) :]
     new = old + (added.replace("\n", "\r\n") if "\r\n" in old else added)
     if dry_run:

@@ -243,7 +243,7 @@ def _key_file(asked: Path | None, root: Path | None, files: Sequence[Path]) -> P
     Raises:
         CurateError: E914 when its .curate leads outside the workspace; E958 when the key would be shared or redacted.
     """
-    from curate.workspace.paths import inside
+    from curate.file_guard import inside
 
     path = asked or (root or Path()) / _CACHE / _KEY_NAME
     if root and path.absolute().is_relative_to(root.absolute()):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from curate.dedupe.corpus import Columns, Corpus, Held, Sink
 from curate.dedupe.shingles import Tokens
+from curate.file_guard import MOST_STATE, open_file, read_file
 from curate.record import CurateError
 from curate.store import WRITE_FAILED, Scratch, remove_folder
 
@@ -108,7 +109,7 @@ class Stages:
     def _read(self, place: Path) -> tuple[Arrays, dict[str, Any]] | None:
         """Return the arrays of a finished stage and what is known about them; one that is not whole is removed."""
         try:
-            digest, _, content = (place / _ABOUT).read_bytes().partition(b"\n")
+            digest, _, content = read_file(place / _ABOUT, most=MOST_STATE).partition(b"\n")
             if digest != _digest(content):
                 raise ValueError(f"{place} was changed")
             about = orjson.loads(content)
@@ -195,7 +196,8 @@ def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[An
         raise ValueError(f"{path} has another size")
     if 0 in shape:
         return np.zeros(shape, kind)
-    array = np.memmap(path, kind, "r", shape=tuple(shape))
+    with open_file(path) as file:
+        array = np.memmap(file, kind, "r", shape=tuple(shape))
     if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
         raise ValueError(f"{path} was changed")
     return array

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from pathlib import Path
 
 from curate.door.faults import DoorFault
+from curate.file_guard import FileGuardError, open_descriptor
 from curate.record import CurateError
 from curate.say import one_line
 
@@ -68,37 +67,20 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 def open_regular(path: Path, root: Path | None = None) -> int:
     """Open ``path`` for reading and return its descriptor.
 
-    A link is followed only when it stays inside ``root`` (by default the file's own folder). The file that is opened is
-    the file that was looked at: the last step never follows a link, and a pipe does not make it wait.
+    A link is followed only when it stays inside ``root`` (by default the file's own folder).
 
     Raises:
         DoorFault: S127, it is not a regular file of the project.
         CurateError: E904, there is no such file or it may not be read.
     """
-    inside = (root or path.parent).resolve()
     try:
-        target = path.resolve(strict=True)
+        return open_descriptor(path, root)
+    except FileGuardError as error:
+        raise DoorFault("S127", str(error), 0, error.hint) from error
     except FileNotFoundError as error:
-        if path.is_symlink():
-            raise DoorFault("S127", "a link that leads to nothing", 0) from error
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} does not exist") from error
-    except (OSError, RuntimeError) as error:
-        raise DoorFault("S127", "the path cannot be followed", 0) from error
-    if not target.is_relative_to(inside):
-        raise DoorFault(
-            "S127", "a link that leads out of the project", 0, "Name the file itself, or copy it into the project."
-        )
-    try:
-        handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if stat.S_ISSOCK(target.lstat().st_mode):
-            raise DoorFault("S127", "a socket, not a regular file", 0) from error
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} cannot be read: {error.strerror}") from error
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        raise DoorFault("S127", f"{_kind_of(mode)}, not a regular file", 0)
-    return handle
 
 
 def packed_as(head: bytes) -> str:
@@ -132,13 +114,3 @@ def refuse_disguise(head: bytes) -> None:
         raise DoorFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
     if text.lstrip().lower().startswith(_PAGES):
         raise DoorFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")
-
-
-def _kind_of(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    if stat.S_ISFIFO(mode):
-        return "a pipe"
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        return "a device"
-    return "a special file"

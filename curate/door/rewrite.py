@@ -13,6 +13,7 @@ from pathlib import Path
 from curate.door.faults import DoorFault
 from curate.door.gate import open_regular
 from curate.door.reader import Entry, RawLine, Reader
+from curate.file_guard import open_file
 from curate.record import CurateError, Finding
 from curate.say import one_line
 from curate.store import write_atomic
@@ -73,7 +74,7 @@ class Rewrite:
         Raises:
             OSError: the file is gone.
         """
-        with self.path.open("rb") as file:
+        with open_file(self.path, self.root) as file:
             return all(block.isascii() for block in iter(lambda: file.read(_BLOCK), b""))
 
     def __iter__(self) -> Iterator[Change]:
@@ -110,7 +111,7 @@ class Rewrite:
             return False
 
         def chunks() -> Iterator[bytes]:
-            with self.path.open("rb") as source:
+            with open_file(self.path, self.root) as source:
                 for piece in chain(_joined(same), [] if first is None else [first], pieces):
                     if isinstance(piece, Change):
                         on_change(piece)

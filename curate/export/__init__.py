@@ -15,6 +15,7 @@ import orjson
 from pydantic import ConfigDict
 
 from curate.export.manifest import FILE_NAME, FileEntry, Manifest, SplitCounts, read_manifest
+from curate.file_guard import FileGuardError, read_file
 from curate.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split
 from curate.store import make_folder, publish_folder, write_atomic
 
@@ -103,8 +104,8 @@ def read_pins(folder: Path) -> dict[str, Split]:
     pins: dict[str, Split] = {}
     for name in SPLITS:
         path = folder / f"{name}.jsonl"
-        content = path.read_bytes() if path.is_file() else b""
         entry = manifest.files.get(path.name)
+        content = _bytes_of(path, entry.bytes) if entry else b""
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise CurateError(
                 "E911 dataset-changed",
@@ -113,6 +114,17 @@ def read_pins(folder: Path) -> dict[str, Split]:
             )
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})
     return pins
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """Return the bytes of a file that has ``most`` of them by its manifest, none where it is not there."""
+    try:
+        return read_file(path, most=most)
+    except FileNotFoundError:
+        return b""
+    except FileGuardError as error:
+        hint = f"{error.hint} Or delete the whole folder to give its split up."
+        raise CurateError("E911 dataset-changed", f"{path}: {error}", hint) from error
 
 
 def write_dataset(

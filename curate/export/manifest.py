@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curate.file_guard import MOST_DOCUMENT, hint_of, read_file
 from curate.record import CurateError
 
 FILE_NAME = "manifest.json"
@@ -130,9 +131,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_file(path, most=MOST_DOCUMENT))
     except OSError as error:
-        raise CurateError("E915 bad-manifest", f"{path}: {error}", "Export the workspace again.") from error
+        hint = hint_of(error, "Export the workspace again.")
+        raise CurateError("E915 bad-manifest", f"{path}: {error}", hint) from error
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])

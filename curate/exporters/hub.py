@@ -12,6 +12,7 @@ from curate.exporters import RowsBySplit, Written, exporter
 from curate.exporters import parquet as shelf_parquet
 from curate.exporters._card import readme
 from curate.exporters._croissant import DataFile, croissant
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import Json
 from curate.store import write_atomic
 
@@ -23,7 +24,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
     written = shelf_parquet.write(filled, folder / "data", manifest)
     files = []
     for split, path in zip(filled, written.paths, strict=True):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_file(path, most=MOST_DOCUMENT)).hexdigest()
         files.append(DataFile(split, f"data/{path.name}", digest, path.stat().st_size))
     opening = 'Open it with `datasets.load_dataset("parquet", data_dir=...)`, or by its name once it is on the Hub.'
     texts: dict[str, bytes] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.importers import Rejected, Row, container
+from curate.importers._bytes import head_of
 from curate.importers._fields import split_of
 from curate.importers._shelf import Rows
 from curate.importers._values import jsonable
@@ -43,6 +44,8 @@ def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[Row | R
     """Yield the rows of several files one after the other, counted through, each with the split of its file."""
     number = 0
     for file in files:
+        # A library would wait for a pipe.
+        head_of(file)
         split = split_of(str(file.relative_to(path)))
         for row in rows_of(file):
             number += 1
@@ -59,6 +62,10 @@ def _saved(path: Path) -> Iterator[Row | Rejected]:
         import datasets
     except ImportError as error:
         raise missing_extra(f"{path}: reading a saved `datasets` folder", "hub") from error
+    # The library would wait for a pipe, and not even SIGTERM would end that.
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            head_of(file)
     try:
         loaded = datasets.load_from_disk(str(path))
     except (OSError, ValueError, KeyError) as error:

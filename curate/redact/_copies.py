@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from curate.door import DoorFault, strict_loads
+from curate.file_guard import open_file
 from curate.record import CurateError, strings_of
 from curate.say import one_line
 
@@ -29,13 +30,13 @@ def num_values(folder: Path, look: Callable[[str], Sequence[str]]) -> int:
     is_run = folder.parent.name == _RUNS
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
     wanted = (path for path in files if (path.name in _OF_RUNS if is_run else path.suffix.lower() in _TEXT))
-    return sum(len(look(text)) for path in wanted for text in _texts(path))
+    return sum(len(look(text)) for path in wanted for text in _texts(path, folder))
 
 
-def _texts(path: Path) -> Iterator[str]:
+def _texts(path: Path, folder: Path) -> Iterator[str]:
     """Yield the strings of a file, line by line; a line that is no JSON is one of them."""
     try:
-        with path.open("rb") as file:
+        with open_file(path, folder) as file:
             for raw in file:
                 try:
                     yield from strings_of(strict_loads(raw.removeprefix(b"\xef\xbb\xbf")))

@@ -13,6 +13,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.door import DoorFault, strict_loads
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import CurateError
 from curate.say import one_line
 from curate.store import write_atomic
@@ -134,7 +135,7 @@ def read_key(path: Path) -> Key:
         CurateError: E904 when it is not there or may not be read; E958 when it is no key.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_file(path.resolve(), most=MOST_DOCUMENT)
     except OSError as error:
         message = f"the key {one_line(str(path))} cannot be read: {error.strerror}"
         raise CurateError("E904 no-such-file", message, "Name the key of the redaction with --key.") from error

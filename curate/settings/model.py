@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
 
 from curate.record import Severity
 
@@ -15,7 +15,14 @@ _GLOB = r"^[^\u0000]*[^\u0000./][^\u0000]*$"
 
 
 def _collapsed(glob: str) -> str:
-    """Return ``glob`` with runs of ``**/``, which mean no more than one and take pathlib ages, as one."""
+    """Return ``glob`` with runs of ``**/``, which mean no more than one and take pathlib ages, as one.
+
+    Raises:
+        ValueError: ``**`` is a part of a name, which pathlib refuses.
+    """
+    if any("**" in part and part != "**" for part in glob.split("/")):
+        fixed = re.sub(r"\*\*+(?![/*])", "**/*", re.sub(r"(?<=[^/*])\*\*+", "*", glob))
+        raise ValueError(f"** stands for folders and has no other characters beside it; write {fixed!r}")
     return re.sub(r"(?:\*\*/)+", "**/", glob)
 
 
@@ -23,7 +30,7 @@ GlobText = Annotated[str, Field(pattern=_GLOB), AfterValidator(_collapsed)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Citations(_Part):
@@ -138,7 +145,8 @@ class SplitSettings(_Part):
 
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     """Needed before anything is split; `curate init` writes one."""
-    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    # TOML has lists alone.
+    ratios: Annotated[tuple[float, float, float], Strict(False)] = (0.8, 0.1, 0.1)
     """Shares of train, validation and test."""
     group: str = ""
     """JSON pointer of a value that keeps records together (a document, a customer), e.g. "/meta/source_id"."""

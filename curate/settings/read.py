@@ -5,9 +5,11 @@ There is no user's own layer on purpose: a data set means the same to everyone w
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from curate.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.record import CurateError
 from curate.settings.model import Settings
 
@@ -24,6 +27,26 @@ PREFIX = "CURATE_"
 """`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
 
 _HINT = "See `curate config schema`."
+_WANTED = {
+    "int_type": ("a whole number", "1"),
+    "float_type": ("a number", "0.5"),
+    "bool_type": ("true or false", "true"),
+    "string_type": ("a text in quotes", '"text"'),
+    "list_type": ("a list", '["text"]'),
+    "tuple_type": ("a list", "[0.8, 0.1, 0.1]"),
+    "dict_type": ("a table", '{ name = "text" }'),
+    "model_type": ("a table", "{ }"),
+}
+"""By pydantic's name of a fault, the type that is wanted, in words and in TOML."""
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
+    (dict, "a table"),
+)  # fmt: skip
+_MOST_PARTS = 64
+# tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
+_LONG_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
+)
 _MOST_LINES = 200
 _SHOWN = 5
 
@@ -35,7 +58,7 @@ def read_settings(root: Path | None) -> Settings:
 
     Raises:
         CurateError: E902 with the key, where it was set and a suggestion, when this cannot be read as settings; E960
-            when the schema of a category is not there.
+            when the schema of a category is not there; E914 when a path leads out of ``root``.
     """
     path = root / FILE_NAME if root else None
     text = _text(path) if path else ""
@@ -50,7 +73,20 @@ def read_settings(root: Path | None) -> Settings:
         message = "; ".join(_told(fault, text, path, variables) for fault in faults[:_SHOWN])
         message += f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
         raise CurateError("E902 bad-settings", message, _HINT) from error
-    return _with_contracts(settings, root) if root else settings
+    if root is None:
+        return settings
+    _require_inside(settings, root)
+    return _with_contracts(settings, root)
+
+
+def _require_inside(settings: Settings, root: Path) -> None:
+    named = {"recipe": settings.recipe, "label.gold": settings.label.gold, "label.guide": settings.label.guide}
+    for key, name in named.items():
+        if name:
+            try:
+                inside(root, root / name)
+            except CurateError as error:
+                raise CurateError(error.code, f"{key}: {error.message}", error.hint) from error
 
 
 def _with_contracts(settings: Settings, root: Path) -> Settings:
@@ -160,12 +196,20 @@ def _all(value: Any, above: Place) -> Iterator[Place]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return read_file(path, most=MOST_SETTINGS).decode()
+    except FileNotFoundError:
+        return ""
+    except FileGuardError as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", error.hint) from error
     except (OSError, ValueError) as error:
         raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
 
 
 def _table(text: str, path: Path | None) -> dict[str, Any]:
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        message = f"{path}:{line}: a key of more than {_MOST_PARTS} parts"
+        raise CurateError("E902 bad-settings", message, "Settings are TOML in UTF-8.")
     try:
         return tomllib.loads(text)
     # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
@@ -221,7 +265,34 @@ def _told(fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[
     name = next((name for at, (name, _) in variables.items() if place[: len(at)] == at), "")
     line = 0 if name else line_of(text, place)
     where = name or f"{path}:{line}" if line or name else str(path)
-    return f"{where}: {'.'.join(map(str, place))}: {fault['msg']}{_suggestion(fault)}"
+    return f"{where}: {'.'.join(map(str, place))}: {_message(fault)}{_suggestion(fault)}"
+
+
+def _message(fault: ErrorDetails) -> str:
+    """Return what is wrong with a value in plain words, with what to type where it is of another type."""
+    if fault["type"] not in _WANTED:
+        return fault["msg"].removeprefix("Value error, ")
+    wanted, example = _WANTED[fault["type"]]
+    given, name = fault["input"], next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
+    kind = next((words for kind, words in _KINDS if isinstance(given, kind)), "a date or a time")
+    shown = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
+    if isinstance(given, str) and fault["type"] in _UNQUOTED:
+        example = _UNQUOTED[fault["type"]](given) or example
+    return f"{wanted} is wanted, not {kind}{shown}; write it as in {name} = {example}"
+
+
+def _number(text: str) -> str:
+    return text if re.fullmatch(r"-?[0-9]{1,18}", text) else ""
+
+
+def _truth(text: str) -> str:
+    return {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}.get(
+        text.lower(), ""
+    )
+
+
+_UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
+"""What a text was meant to be, "" where that cannot be told."""
 
 
 def _suggestion(fault: ErrorDetails) -> str:

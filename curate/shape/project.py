@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 from curate.door import DoorFault, door_finding, locate, parts_of, pointer_of, strict_loads
+from curate.file_guard import read_file
 from curate.record import CurateError, Finding, Json
 from curate.say import one_line
 from curate.shape.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
@@ -82,12 +83,10 @@ _REASONS = {"S107": "schema-number", "S110": "schema-depth"}
 
 
 def _read(project: Project, path: Path, uri: str) -> Json:
-    if path.exists() and not path.is_file():
-        raise CurateError("E904 no-such-file", f"the schema {one_line(str(path))} is not a regular file")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise bad_schema(path, "schema-size", f"larger than {_MAX_BYTES // 1024 // 1024} MiB")
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        raw = read_file(path, project.root, most=_MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise CurateError(
             "E904 no-such-file", f"the schema {one_line(str(path))} cannot be read: {error.strerror}"

@@ -14,6 +14,7 @@ from curate.door import parts_of
 from curate.places import shipped
 from curate.record import CurateError, Finding, Json, Kind, Problem, Record, Source
 from curate.say import one_line
+from curate.shape.contents import Contents, contents_of
 from curate.shape.cost import MAX_DEPTH, depth_of
 from curate.shape.engine import build_validator
 from curate.shape.project import Project, bad_schema, read_project
@@ -59,6 +60,11 @@ class Shape:
         if is_fit:
             return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
         return is_allowed
+
+    @cached_property
+    def contents(self) -> Contents | None:
+        """What it tells apart in texts and numbers, None where it may look at anything in them."""
+        return None if self._is_own and self.view else contents_of(self.project.documents.values())
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.

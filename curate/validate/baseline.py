@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curate.file_guard import MOST_DOCUMENT, hint_of, read_file
 from curate.record import CurateError, Finding, Json
 from curate.say import one_line
 from curate.settings import Settings
@@ -122,10 +123,10 @@ def read_baseline(path: Path, *, is_update: bool = False, without: Collection[st
     if is_update and not path.exists():
         return Baseline(is_update=True)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path.resolve(), most=MOST_DOCUMENT))
     except OSError as error:
         message = f"the baseline {one_line(str(path))} cannot be read: {error.strerror}"
-        raise CurateError("E904 no-such-file", message, "Make one with --update-baseline.") from error
+        raise CurateError("E904 no-such-file", message, hint_of(error, "Make one with --update-baseline.")) from error
     # Bytes that are not UTF-8 and numbers of 5,000 digits are ValueErrors like bad JSON; lists can nest without end.
     except (ValueError, RecursionError) as error:
         message = f"{one_line(str(path))} is no baseline: {one_line(str(error))}"

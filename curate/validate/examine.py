@@ -18,10 +18,10 @@ from curate.validate.changes import NO_LINES, LineSet
 from curate.validate.globs import place_name
 from curate.validate.select import Rules, Selection
 from curate.validate.sieve import Sieve
+from curate.validate.skeleton import Skeletons
 from curate.validate.verdict import Tally
 
 _MAX_MEMO_LINES = 4096
-_MAX_MEMO_BYTES = 1024
 
 
 @dataclass
@@ -79,9 +79,10 @@ class Examiner:
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
         self._sieves: dict[int, Sieve] = {}
         self._needs_sketches = bool(selection.sketched_checks)
-        # Once enough errors are kept, a line seen before is only counted; a broken export often repeats one line.
-        self._memo: dict[bytes, dict[str, int]] = {}
-        self._hits: dict[bytes, int] = {}
+        # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
+        self._skeletons = Skeletons(shape.contents)
+        self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
+        self._hits: dict[bytes | str, int] = {}
 
     def examine(self, path: Path, span: Span | None) -> SpanResult:
         """Examine the lines of a span, or of the whole file.
@@ -98,7 +99,7 @@ class Examiner:
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
         self._are_ids_all = not is_more and self.baseline is None and is_about_ids
         changed = None if self.changes is None else self.changes.get(str(path), NO_LINES)
-        hits = self._hits
+        is_bad = False
         for line in reader.lines():
             if type(line) is not tuple:
                 assert isinstance(line, Finding)
@@ -107,28 +108,34 @@ class Examiner:
             elif changed is not None and line[0] not in changed:
                 self._see_unchanged(reader, line, result)
                 result.num_unchanged += 1
-            elif hits and line[2] in hits:
-                hits[line[2]] += 1
-            else:
-                self._examine_line(reader, line, result)
+            elif not (is_bad and self._is_counted(line)):
+                is_bad = self._examine_line(reader, line, result)
         self._count_hits(result.tally)
         result.num_lines = reader.num_lines
         if changed is None or changed:
             result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
         return result
 
-    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
+    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> bool:
+        """Examine one line and return whether it is no record."""
         value = reader.value(line)
         if isinstance(value, Finding):
             self._add_door(result, value, self._name, self._rules, line[2])
-        elif not self.shape.is_valid(value):
-            self._add_violations(result, reader, line, value)
-        elif self._is_shape_all:
+            severity = self._rules.severities.get(value.code, value.severity)
+            counts = {} if value.code in self._rules.unwanted else {(value.code, severity): 1}
+            self._remember(line, result.tally, counts, is_of_schema=False)
+            return True
+        if not self.shape.is_valid(value):
+            counts = self._add_violations(result, reader, line, value)
+            self._remember(line, result.tally, counts, is_of_schema=True)
+            return True
+        if self._is_shape_all:
             result.num_records += 1
         elif self._are_ids_all:
             self._note_id(value, Source(reader.name, line[0]), result)
         else:
             self._examine_record(self.shape.record(value, Source(reader.name, line[0])), line[2], result)
+        return False
 
     def _examine_record(self, record: Record, raw: bytes, result: SpanResult) -> None:
         if record.id in self.dropped:
@@ -240,27 +247,58 @@ class Examiner:
         else:
             self._weigh(result, finding, fingerprint.of_file(name) if raw is None else fingerprint.of_raw(raw))
 
-    def _add_violations(self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]) -> None:
+    def _add_violations(
+        self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]
+    ) -> dict[tuple[str, Severity], int]:
+        """Add a finding for each rule of the schema that a line breaks, and return how many of what."""
         number, offset, raw, _ = line
         entry = Entry(Line(Source(reader.name, number), raw, offset), value)
         tally = result.tally
-        is_full = tally.is_full("error") and self.baseline is None
-        counts: dict[str, int] = {}
+        counts: dict[tuple[str, Severity], int] = {}
         print_ = 0 if self.baseline is None else fingerprint.of_value(value)
         for finding in violations(self.shape, entry, show_values=self.show_values, with_column=False):
-            counts[finding.code] = counts.get(finding.code, 0) + 1
+            key = finding.code, finding.severity
+            counts[key] = counts.get(key, 0) + 1
             # One line can break the schema more often than findings are kept, and what is counted needs no place.
             is_counted_only = self.baseline is None and tally.is_full(finding.severity)
             placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
             self._weigh(result, placed, print_)
-        if is_full and len(raw) <= _MAX_MEMO_BYTES and len(self._memo) < _MAX_MEMO_LINES:
-            self._memo[raw] = counts
-            self._hits[raw] = 0
+        return counts
+
+    def _remember(
+        self, line: RawLine, tally: Tally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
+    ) -> None:
+        """Remember what a bad line has counted, if lines like it need no more than that."""
+        _, _, raw, is_ended = line
+        if self.baseline is not None or not is_ended or not all(tally.is_full(severity) for _, severity in counts):
+            return
+        key = self._skeletons.of(raw)
+        if key is None:
+            return
+        if is_of_schema and not self._skeletons.is_of_schema(raw):
+            key = raw
+        if len(self._memo) >= _MAX_MEMO_LINES:
+            self._count_hits(tally)
+        self._memo[key] = counts
+        self._hits.setdefault(key, 0)
+
+    def _is_counted(self, line: RawLine) -> bool:
+        """Count a line like a bad one before, and return whether it is one."""
+        _, _, raw, is_ended = line
+        hits = self._hits
+        if not hits or not is_ended or (key := self._skeletons.of(raw)) is None:
+            return False
+        if key not in hits:
+            key = raw
+        if key not in hits:
+            return False
+        hits[key] += 1
+        return True
 
     def _count_hits(self, tally: Tally) -> None:
-        for raw, number in self._hits.items():
-            for code, count in self._memo[raw].items():
-                tally.count(code, "error", count * number)
+        for key, number in self._hits.items():
+            for (code, severity), count in self._memo[key].items():
+                tally.count(code, severity, count * number)
         self._hits.clear()
         self._memo.clear()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import CurateError, Json, canonical
 from curate.say import one_line
 from curate.store import make_cache, write_atomic
@@ -84,7 +85,7 @@ class Drafts:
         """
         path = inside(self._root, self.path(name))
         try:
-            raw = path.read_bytes()
+            raw = read_file(path, self._root, most=MOST_DOCUMENT)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -142,7 +143,7 @@ class Drafts:
         found: list[tuple[float, str]] = []
         for path in inside(self._root, self._folder).glob("*.json"):
             try:
-                name = json.loads(path.read_bytes())["id"]
+                name = json.loads(read_file(path, self._root, most=MOST_DOCUMENT))["id"]
                 found.append((path.stat().st_mtime, name))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 # Told when that record is opened.

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import CurateError, Exit
 from curate.say import one_line
 from curate.store import write_atomic
@@ -53,7 +54,7 @@ def edited(text: str, path: Path) -> str | None:
         raise _none(f"{one_line(command[0], 60)!r} cannot be started: {error.strerror}") from error
     try:
         # Bytes that are not UTF-8 come back as they are, to be told and mended.
-        after = path.read_bytes().decode("utf-8", "surrogateescape")
+        after = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
     if code and after != text:

@@ -84,7 +84,7 @@ class Tail:
         ]
 
     def _read_on(self, path: Path, look: _Look, found: list[AnyEvent]) -> None:
-        whole = read_segment(path) or b""
+        whole = read_segment(path, self._root) or b""
         damages: list[Damage] = []
         for event in read_frames(whole[look.start :], path, damages):
             found.append(event)

@@ -13,6 +13,7 @@ from pathlib import Path
 from curate.checks import Place
 from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
+from curate.file_guard import inside
 from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
 from curate.merge import unmerged_findings
 from curate.record import CurateError, Finding, Record, Split
@@ -33,7 +34,7 @@ from curate.workspace.exclusion import Exclusion, read_rule
 from curate.workspace.fold import Fold, Kept, State, fold
 from curate.workspace.kept import kept_by_record, read_folded
 from curate.workspace.order import heads_of
-from curate.workspace.paths import data_files, inside
+from curate.workspace.paths import data_files
 from curate.workspace.rules import require_valid
 
 DATASETS = "dataset"

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from curate.dedupe.stages import Stages
+from curate.file_guard import inside
 from curate.record import CurateError
 from curate.store import make_cache
-from curate.workspace.paths import inside
 
 STAGED_FROM = 32_000_000
 """Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second."""

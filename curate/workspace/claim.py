@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from curate.file_guard import open_descriptor
 from curate.journal import FOLDER
 from curate.record import CurateError, Json
 from curate.say import one_line
@@ -57,7 +58,7 @@ def _take_from_the_dead(path: Path, what: str) -> None:
         CurateError: E981 when it is not, or nobody can tell.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = open_descriptor(path)
     except FileNotFoundError:
         return
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from curate.door import Entry
 from curate.door.rewrite import Ending, Mended, Rewrite
+from curate.file_guard import inside, open_file
 from curate.journal import FOLDER
 from curate.record import CurateError, Finding, Json, Record, canonical
 from curate.say import one_line
@@ -25,7 +26,6 @@ from curate.workspace import Workspace
 from curate.workspace.claim import CLAIM, claimed
 from curate.workspace.foldable import FoldPlan, plan_fold
 from curate.workspace.kept import folded_bytes, folded_files, kept_form, read_folded
-from curate.workspace.paths import inside
 from curate.workspace.respelled import spelled
 from curate.workspace.retired import RETIRED, retire
 from curate.workspace.seal import seal
@@ -128,7 +128,7 @@ def _append(path: Path, lines: Sequence[bytes]) -> None:
     def chunks() -> Iterator[bytes]:
         last = b"\n"
         if before is not None:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 while block := file.read(_BLOCK):
                     yield block
                     last = block[-1:]

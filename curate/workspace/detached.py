@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from curate.file_guard import MOST_STATE, read_file
 from curate.record import CurateError
 from curate.say import one_line
 from curate.store import make_folder, write_atomic
@@ -182,7 +183,7 @@ def _write(process: Process, place: Path) -> None:
 
 def _read(place: Path) -> Process | None:
     try:
-        value = json.loads((place / PROCESS_FILE).read_bytes())
+        value = json.loads(read_file(place / PROCESS_FILE, most=MOST_STATE))
         process = Process(**value)
     except (OSError, ValueError, TypeError, RecursionError):
         return None

@@ -171,7 +171,7 @@ def _segments(root: Path) -> tuple[list[Segment], list[Path], list[AnyEvent]]:
             continue
         except OSError:
             is_open = False
-        content = read_segment(path) or b""
+        content = read_segment(path, root) or b""
         found = list(read_frames(content, path))
         events += found
         parts = list(pieces(content))

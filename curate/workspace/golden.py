@@ -18,11 +18,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from curate.export import frozen_digest
+from curate.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
 from curate.record import SPLITS, CurateError, Exit, Finding, Record, Split
 from curate.settings import SplitSettings
 from curate.split import Assignment, Drift, split
 from curate.store import write_atomic
-from curate.workspace.paths import inside
 
 FILE_NAME = "golden.json"
 FROZEN = "E975 frozen-test"
@@ -74,12 +74,13 @@ def read_golden(root: Path) -> Golden | None:
     """
     path = inside(root, root / FILE_NAME)
     try:
-        return Golden.model_validate_json(path.read_bytes())
+        return Golden.model_validate_json(read_file(path, root, most=MOST_DOCUMENT))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
         told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         hint = "Restore it from git. To change the list, use `curate split --unfreeze REASON` and then --freeze."
+        hint = hint_of(error, hint) if isinstance(error, OSError) else hint
         raise CurateError(FROZEN, f"{path}: {told}", hint) from error
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from curate.export import latest, read_pins
+from curate.file_guard import inside
 from curate.journal import read_journal
 from curate.workspace.kept import read_folded
-from curate.workspace.paths import inside
 
 _DATASETS = "dataset"
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curate.file_guard import MOST_DOCUMENT, hint_of, read_file
 from curate.journal import FOLDER
 from curate.record import CurateError, Json
 from curate.workspace.exclusion import is_typed
@@ -97,12 +98,13 @@ def read_folded(root: Path) -> Folded | None:
     while found := folded_files(root):
         path = list(found.values())[-1]
         try:
-            return parse_folded(path.read_bytes(), path)
+            return parse_folded(read_file(path, root / FOLDER, most=MOST_DOCUMENT), path)
         except FileNotFoundError:
             # The next fold has taken its place.
             continue
         except OSError as error:
-            hint = "Decisions would be missing without it. Ask its owner for the right to read it."
+            what = hint_of(error, "Ask its owner for the right to read it.")
+            hint = f"Decisions would be missing without it. {what}"
             raise CurateError("E980 bad-segment", f"{path}: {error.strerror}", hint) from error
     return None
 

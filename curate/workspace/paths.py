@@ -5,27 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from curate.file_guard import inside
 from curate.record import CurateError
-
-
-def inside(root: Path, path: Path) -> Path:
-    """Return ``path`` after making sure that it, with every link followed, lies inside ``root``.
-
-    Raises:
-        CurateError: E914 when it does not.
-    """
-    # What is no path at all, with a NUL or a loop of links in it, leads nowhere.
-    try:
-        place = path.resolve()
-    except (ValueError, RuntimeError, OSError) as error:
-        raise CurateError("E914 outside-workspace", f"{path} is no path: {error}", "Name what is there.") from error
-    if not place.is_relative_to(root.resolve()):
-        raise CurateError(
-            "E914 outside-workspace",
-            f"{path} leads to {place}, outside the workspace {root}",
-            "Copy the files into the workspace, or import them with `curate import`.",
-        )
-    return path
 
 
 def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from curate.dedupe import Duplicates
 from curate.export import Dropped, Export, Row, row_of, write_dataset
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.git import GitError, ask_git
 from curate.record import SPLITS, UNCATEGORISED, CurateError, Exit, Finding, Json, Record, Split, canonical, source_of
 from curate.settings import LeakSettings
@@ -151,7 +152,7 @@ def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Expo
 
 
 def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
-    settings, schema = workspace.settings, workspace.shape.path.read_bytes()
+    settings, schema = workspace.settings, read_file(workspace.shape.path, most=MOST_DOCUMENT)
     told = settings.model_dump(mode="json", by_alias=True, exclude={"keys"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)

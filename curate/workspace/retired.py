@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from curate.file_guard import MOST_DOCUMENT, open_file, read_file
 from curate.journal import FOLDER, AnyEvent, read_frames, read_segment
 from curate.store import move_file, remove_file, write_atomic
 from curate.workspace.kept import FoldedFile
@@ -30,7 +31,7 @@ def retired_events(root: Path) -> list[AnyEvent]:
     """
     events: dict[str, AnyEvent] = {}
     for path in retired_segments(root):
-        for event in read_frames(read_segment(path) or b"", path):
+        for event in read_frames(read_segment(path, root) or b"", path):
             events.setdefault(event.event, event)
     return list(events.values())
 
@@ -86,7 +87,7 @@ def sums_in(folder: Path) -> Iterator[tuple[str, str]]:
     Raises:
         OSError: it cannot be read.
     """
-    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_file(folder / SUMS, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
         found = _SUM.fullmatch(line)
         yield (found[1], found[2]) if found else ("", line)
 
@@ -95,5 +96,5 @@ def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file, "" where there is none."""
     if path.is_symlink() or not path.is_file():
         return ""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
+from curate.file_guard import open_file
 from curate.workspace.kept import RecordFile
 
 _MOST_MARKS = 4096
@@ -21,7 +22,7 @@ def seal(path: Path, name: str) -> RecordFile:
         OSError: it cannot be read.
     """
     digest, lines = hashlib.sha256(), array("L")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         for line in file:
             digest.update(line)
             lines.append(zlib.crc32(line))
@@ -37,7 +38,7 @@ def changed_since(sealed: RecordFile, path: Path) -> list[tuple[int, int]]:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         lines = array("L", (zlib.crc32(line) for line in file))
     now = list(_marks(lines, sealed.every))
     before = [sealed.marks[place : place + 8] for place in range(0, len(sealed.marks), 8)]

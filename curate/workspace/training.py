@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from curate.file_guard import MOST_STATE, read_file
 from curate.record import CurateError
 from curate.say import one_line
 from curate.trainer import trainer_command
@@ -63,7 +64,7 @@ def resumed_dataset(folder: Path) -> Path:
         CurateError: E978 when the run does not say, or the dataset is gone.
     """
     try:
-        path = Path(json.loads((folder / RUN_FILE).read_bytes())["dataset"]["path"])
+        path = Path(json.loads(read_file(folder / RUN_FILE, most=MOST_STATE))["dataset"]["path"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         told = f"{one_line(str(folder / RUN_FILE))} does not say what the run was begun on"
         raise CurateError("E978 cannot-resume", told, "Begin a new run.") from error

@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("textual_serve", reason="the extra [web] is not installed")
 
-from aiohttp import ClientSession, WSServerHandshakeError
+from aiohttp import ClientSession, CookieJar, WSServerHandshakeError
 
 from curate.journal import read_journal
 from curate.serve import guarded
@@ -33,11 +33,11 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def running(command="echo"):
+async def running(command="echo", token=TOKEN):
     from aiohttp import web
 
     port = free_port()
-    server = guarded(command, host="127.0.0.1", port=port, token=TOKEN)
+    server = guarded(command, host="127.0.0.1", port=port, token=token)
     runner = web.AppRunner(await server._make_app())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -69,8 +69,8 @@ def test_without_the_token_nobody_is_let_in():
 
 def test_another_name_or_another_site_is_refused():
     async def story():
-        cookie = {"Cookie": f"curate_token={TOKEN}"}
         async with running() as url, ClientSession() as session:
+            cookie = {"Cookie": f"{url.rpartition(':')[2]}_curate_token={TOKEN}"}
             async with session.get(f"{url}/", headers={"Host": "evil.example"}) as answer:
                 assert answer.status == 403
             async with session.get(
@@ -102,7 +102,7 @@ def test_the_link_gives_a_cookie_and_the_token_leaves_the_address(monkeypatch):
                 cookie = answer.headers["Set-Cookie"]
                 assert "HttpOnly" in cookie
                 assert "SameSite=Strict" in cookie
-            headers = {"Cookie": f"curate_token={TOKEN}"}
+            headers = {"Cookie": f"{url.rpartition(':')[2]}_curate_token={TOKEN}"}
             async with session.get(f"{url}/", headers=headers) as answer:
                 assert answer.status == 200
                 assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
@@ -116,6 +116,24 @@ def test_the_link_gives_a_cookie_and_the_token_leaves_the_address(monkeypatch):
         for process in started:
             await process.wait()
         await asyncio.sleep(0.05)
+
+    asyncio.run(story())
+
+
+def test_two_servers_of_one_machine_keep_each_other_apart():
+    # A browser keeps cookies by host, whatever the port: the second link must not lock the first page out.
+    async def story():
+        async with (
+            running() as first,
+            running(token="battery-staple") as second,
+            ClientSession(cookie_jar=CookieJar(unsafe=True)) as session,
+        ):
+            for url, token in ((first, TOKEN), (second, "battery-staple")):
+                async with session.get(f"{url}/?token={token}", allow_redirects=False) as answer:
+                    assert answer.status == 302
+            for url in (first, second):
+                async with session.get(f"{url}/") as answer:
+                    assert answer.status == 200
 
     asyncio.run(story())
 

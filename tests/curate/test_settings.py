@@ -154,3 +154,86 @@ def test_the_completion_works_in_a_real_shell(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "export"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            '[split]\nseed = "1"',
+            'curate.toml:2: split.seed: a whole number is wanted, not the text "1"; write it as in seed = 1',
+        ),
+        ("[split]\nseed = 1.0", "split.seed: a whole number is wanted, not the number 1.0; write it as in seed = 1"),
+        (
+            "[split]\nseed = true",
+            "split.seed: a whole number is wanted, not the truth value true; write it as in seed = 1",
+        ),
+        (
+            "[checks]\nmin_category = true",
+            "curate.toml:2: checks.min_category: a whole number is wanted, not the truth value true; "
+            "write it as in min_category = 1",
+        ),
+        (
+            '[split]\nstratify = "no"',
+            'split.stratify: true or false is wanted, not the text "no"; write it as in stratify = false',
+        ),
+        ("[split]\nstratify = 0", "split.stratify: true or false is wanted, not the whole number 0"),
+        ('[split]\nratios = ["0.8", 0.1, 0.1]', 'split.ratios.0: a number is wanted, not the text "0.8"'),
+        ('[split]\nratios = "80/10/10"', "split.ratios: a list is wanted, not the text"),
+        (
+            'data = "data/*.jsonl"',
+            'data: a list is wanted, not the text "data/*.jsonl"; write it as in data = ["text"]',
+        ),
+        ("schema = 5", 'schema: a text in quotes is wanted, not the whole number 5; write it as in schema = "text"'),
+        ("recipe = 2026-11-27", "recipe: a text in quotes is wanted, not a date or a time"),
+        ("split = 3", "split: a table is wanted, not the whole number 3"),
+        ("[label]\noverlap = '0.5'", "label.overlap: a number is wanted"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_to_type(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "curate.toml").write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(CurateError) as caught:
+        read_settings(tmp_path)
+    assert caught.value.code == "E902 bad-settings"
+    assert told in caught.value.message
+
+
+def test_whole_numbers_are_numbers_and_lists_are_shares(tmp_path: Path) -> None:
+    text = "[split]\nseed = 1\nratios = [1, 0, 0]\n[label]\noverlap = 1\n"
+    (tmp_path / "curate.toml").write_text(text, encoding="utf-8")
+    settings = read_settings(tmp_path)
+    assert (settings.split.ratios, settings.label.overlap) == ((1.0, 0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("glob", "instead"),
+    [("data/**.jsonl", "data/**/*.jsonl"), ("**.jsonl", "**/*.jsonl"), ("data/a**/x.jsonl", "data/a*/x.jsonl")],
+)
+@pytest.mark.parametrize("key", ["data = ", "[leaks]\nagainst = "])
+def test_a_glob_that_no_folder_can_match_is_refused_with_its_fix(root: Path, glob: str, instead: str, key: str) -> None:
+    (root / "curate.toml").write_text(f"{key}{json.dumps([glob])}\n", encoding="utf-8")
+    done = run("validate", ".", folder=root)
+    assert done.returncode == 2
+    assert "error[E902 bad-settings]" in done.stderr
+    assert f"write {instead!r}" in done.stderr
+    assert "Traceback" not in done.stderr
+    (root / "curate.toml").write_text(f"{key}{json.dumps([instead])}\n", encoding="utf-8")
+    read_settings(root)
+
+
+@pytest.mark.parametrize("text", ['recipe = "{}"', '[label]\ngold = "{}"', '[label]\nguide = "{}"'])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "link"])
+def test_a_path_that_leads_out_is_refused_by_validate(root: Path, text: str, name: str) -> None:
+    (root / "link").symlink_to("/etc/passwd")
+    (root / "curate.toml").write_text(text.format(name) + "\n", encoding="utf-8")
+    done = run("validate", ".", folder=root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error[E914 outside-workspace]" in done.stderr
+    assert text.partition(" =")[0].rpartition("\n")[2] in done.stderr
+
+
+def test_a_key_of_very_many_parts_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "curate.toml").write_text(".".join("a" for _ in range(500_000)) + " = 1\n", encoding="utf-8")
+    done = run("validate", ".", folder=tmp_path)
+    assert done.returncode == 2
+    assert "error[E902 bad-settings]" in done.stderr

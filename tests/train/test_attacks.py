@@ -284,7 +284,8 @@ def _rows(*lines: bytes) -> dict[str, Any]:
     import hashlib
 
     raw = b"".join(line + b"\n" for line in lines)
-    return {"train.jsonl": {"sha256": hashlib.sha256(raw).hexdigest(), "records": len(lines)}}
+    digest = hashlib.sha256(raw).hexdigest()
+    return {"train.jsonl": {"sha256": digest, "bytes": len(raw), "records": len(lines)}}
 
 
 def test_rows_nested_too_deep_are_refused_and_a_missing_content_is_null(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, line: str, said: str
     import hashlib
 
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["train.jsonl"] = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "records": 2}
+    raw = file.read_bytes()
+    entry = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "records": 2}
+    manifest["files"]["train.jsonl"] = entry
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TrainError, match=said) as caught:
         open_dataset(folder)

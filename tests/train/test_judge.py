@@ -188,14 +188,26 @@ def test_what_is_no_verdict_is_unscored(stub: Any, answer: tuple[int, bytes], re
     server = stub(lambda _: answer)
     reply = Judge(_recipe(server.url).eval.judge).ask(Question("p", "r", "a", "b"))
     assert (reply.winner, reply.reason) == (None, reason)
-    is_tried_again = reason in ("HTTP 500", "HTTP 429", "no connection")
+    is_tried_again = reason != "HTTP 401"
     assert len(server.seen) == 1 + is_tried_again
-    assert reply.is_down == (is_tried_again or reason == "HTTP 401")
+    assert reply.num_retries == is_tried_again
+    assert reply.is_down == reason.startswith(("HTTP", "no connection"))
 
 
 def test_a_second_try_may_succeed(stub: Any) -> None:
     server = stub(lambda _: (500, b"") if len(server.seen) < 2 else _said('{"winner": "B"}'))
     assert Judge(_recipe(server.url).eval.judge).ask(Question("p", "r", "a", "b")).winner == "B"
+
+
+def test_an_answer_in_prose_is_asked_again_and_counted(tmp_path: Path, stub: Any) -> None:
+    prose = _said("The second one is better.")
+    server = stub(lambda _: prose if len(server.seen) % 2 else _said('{"winner": "tie"}'))
+    _, _, judged = _judged(tmp_path, server.url, max_concurrency=1)
+    assert judged is not None
+    # Five pairs in both orders, and each question twice.
+    assert len(server.seen) == 20
+    assert (judged.n, judged.num_unscored, judged.num_retries) == (6, 0, 10)
+    assert "10 requests sent again." in judged.sentence
 
 
 @pytest.mark.parametrize("is_dripping", [False, True])
@@ -398,3 +410,32 @@ def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Pat
     assert CliRunner().invoke(cli, ["eval", str(run)], standalone_mode=False).exception is None
     assert (run / "report.json").read_bytes() == before
     assert server.seen == []
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_a_judge_that_scores_nothing_is_no_success(bases: Callable[..., Path], tmp_path: Path, stub: Any) -> None:
+    server = stub(lambda _: _said("Both are fine."))
+    rows = {
+        split: [chat_row(f"{split}{n}", f"the red cat {n}", "yes") for n in range(num)]
+        for split, num in (("train", 8), ("validation", 2), ("test", 2))
+    }
+    dataset = write_dataset(tmp_path / "v1", rows, categories={"general": {"scorer": "exact"}})
+    settings = [
+        "max_steps=1", "method=full", "lr=0.5", "eval.max_new_tokens=3", "eval.resamples=100",
+        f"eval.judge.url={server.url}", "eval.judge.model=stub", "eval.judge.retries=0", "eval.judge.also=all",
+    ]  # fmt: skip
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    run = tmp_path / "r"
+    done = CliRunner().invoke(
+        cli, ["run", str(dataset), "--base", str(bases("llama")), *arguments, "--out", str(run)], standalone_mode=False
+    )
+    assert done.exception is None, done.exception
+    assert done.return_value == 1
+    judged = read_report(run).judged
+    assert judged is not None
+    assert (judged.n, judged.num_unscored) == (0, 4)
+    assert "4 unscored (4 not JSON)" in judged.sentence
+    assert "error[E983 bad-judge]: the judge stub" in done.stderr
+    assert "left all 4 pairs unscored (4 not JSON)" in done.stderr
+    assert json.loads((run / "run.json").read_bytes())["status"] == "finished"
+    assert (run / "model" / "config.json").is_file()

@@ -37,7 +37,8 @@ def command(
 
     Many GPUs: torchrun --nproc-per-node 8 -m train run DATASET; `train launch` writes files for clusters.
 
-    Exit codes: 0 done, 1 diverged, 2 bad input, 3 the machine lacks something, 130/143/129 stopped with a checkpoint.
+    Exit codes: 0 done, 1 diverged or a judge that scored nothing, 2 bad input, 3 the machine lacks something,
+    130/143/129 stopped with a checkpoint.
 
     Example: train run my-data/dataset/v1 --set epochs=3
     """

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -44,11 +44,15 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The judge's word, or why there is none; ``is_down`` where the endpoint gave no answer at all."""
+    """The judge's word, or why there is none; ``is_down`` where the endpoint gave no answer at all.
+
+    ``num_retries`` counts the further tries that it took.
+    """
 
     winner: Winner | None
     reason: str = ""
     is_down: bool = False
+    num_retries: int = 0
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -95,7 +99,7 @@ class Judge:
         self.opener = urllib.request.build_opener(proxies, _NoRedirects)
 
     def ask(self, question: Question) -> Reply:
-        """Return the judge's word on ``question``; every failure is a reply without one."""
+        """Return the judge's word on ``question``; every failure is a reply without one, after all tries."""
         body = json.dumps(self._body(question)).encode()
         reply = Reply(None)
         for attempt in range(self.recipe.retries + 1):
@@ -103,8 +107,8 @@ class Judge:
                 time.sleep(PAUSE * 2 ** (attempt - 1))
             reply, is_final = self._try(body)
             if is_final:
-                break
-        return reply
+                return replace(reply, num_retries=attempt)
+        return replace(reply, num_retries=self.recipe.retries)
 
     def _body(self, question: Question) -> dict[str, Any]:
         mark = secrets.token_hex(16)
@@ -126,7 +130,9 @@ class Judge:
         request = urllib.request.Request(self.url, data=body, headers=self.headers, method="POST")  # noqa: S310 - http(s) by the recipe's pattern
         try:
             with self.opener.open(request, timeout=self.recipe.timeout) as response:
-                return read_reply(self._whole(response)), True
+                reply = read_reply(self._whole(response))
+                # A model that has answered in prose may give a verdict the next time.
+                return reply, reply.winner is not None
         except urllib.error.HTTPError as error:
             with contextlib.closing(error):
                 is_passing = error.code == 429 or error.code >= 500

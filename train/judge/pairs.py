@@ -17,6 +17,7 @@ from train.data import Dataset, Row
 from train.disk import write_whole
 from train.errors import TrainError
 from train.evaluate import CategorySpec
+from train.file_guard import MOST_DOCUMENT, read_file
 from train.judge.ask import INSTRUCTIONS, Judge, Question, Reply, Winner
 from train.predictions import Scored, pair
 from train.recipe import Recipe
@@ -37,6 +38,7 @@ class _Word:
     tuned: float | None
     is_swayed: bool = False
     reason: str = ""
+    num_retries: int = 0
 
 
 def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> None:
@@ -130,12 +132,13 @@ class _Asked:
     def pair(self, pair: _Pair, row: Row) -> _Word:
         """Ask in both orders."""
         first, second = (self.one(question) for question in _questions(pair, row))
+        num_retries = first.num_retries + second.num_retries
         if first.winner is None or second.winner is None:
-            return _Word(None, reason=first.reason or second.reason)
+            return _Word(None, reason=first.reason or second.reason, num_retries=num_retries)
         # The tuned answer is B in the first order and A in the second.
         if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Word(float(first.winner == "B"))
-        return _Word(0.5, is_swayed=first.winner == second.winner != "tie")
+            return _Word(float(first.winner == "B"), num_retries=num_retries)
+        return _Word(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
 
     def one(self, question: Question) -> Reply:
         """Return the word on one question, from the cache or from the endpoint."""
@@ -205,6 +208,10 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
     reasons = Counter(word.reason for word in words if word.tuned is None)
     n = len(words) - counts[None]
     because = ", ".join(f"{num} {reason}" for reason, num in sorted(reasons.items()))
+    num_retries = sum(word.num_retries for word in words)
+    again = (
+        f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again." if num_retries else ""
+    )
     return Judged(
         model=judge.recipe.model,
         host=judge.host,
@@ -214,11 +221,12 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
         num_tied=counts[0.5],
         num_swayed=sum(word.is_swayed for word in words),
         num_unscored=counts[None],
+        num_retries=num_retries,
         reasons=dict(sorted(reasons.items())),
         sentence=(
             f"The judge {judge.recipe.model} preferred tuned in {counts[1.0]} and base in {counts[0.0]} of {n} pairs, "
             f"{counts[0.5]} tied ({sum(word.is_swayed for word in words)} went with the place); "
-            f"{counts[None]} unscored" + (f" ({because})." if because else ".")
+            f"{counts[None]} unscored" + (f" ({because})." if because else ".") + again
         ),
     )
 
@@ -228,7 +236,7 @@ def _read_cache(path: Path) -> dict[str, Winner]:
     found: dict[str, Winner] = {}
     if not path.exists():
         return found
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
         try:
             row = json.loads(line)
             if row["winner"] in ("A", "B", "tie") and isinstance(row["key"], str):

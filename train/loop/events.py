@@ -17,6 +17,7 @@ from typing import Any
 from train import say
 from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
+from train.file_guard import MOST_DOCUMENT, read_file
 
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
@@ -38,7 +39,7 @@ class Events:
         with writing(path):
             kept: list[str] = []
             if resumed_from and path.exists():
-                text = path.read_text(encoding="utf-8", errors="replace")
+                text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
                 kept = [line for line in text.split("\n") if _is_before(line, resumed_from)]
             write_whole(path, [f"{line}\n" for line in kept])
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.

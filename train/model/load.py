@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +12,7 @@ from train import say
 from train.errors import Exit, TrainError
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
+from train.model.gguf import check_gguf
 from train.model.quantised import check_can_quantise, check_quantised, four_bit_arguments
 from train.model.safety import check_folder
 from train.model.tokens import add_tokens, name_tokens
@@ -66,7 +66,7 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
     except Exception as error:
         # The border to libraries, as in `_load`.
-        raise _not_loaded(path, error, "is it the folder of a model, with its tokenizer.json?") from error
+        raise _not_loaded(path, arguments, error, "is it the folder of a model, with its tokenizer.json?") from error
     _give_padding(tokenizer)
     name_tokens(tokenizer, new_tokens)
     # As transformers does for a loaded model: what the config says holds where there is no generation config.
@@ -87,7 +87,7 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True, **arguments)
     except Exception as error:
         # The border to libraries, as in `_load`.
-        raise _not_loaded(path, error, "is it the folder of a model, with its config.json?") from error
+        raise _not_loaded(path, arguments, error, "is it the folder of a model, with its config.json?") from error
     reads = getattr(config, "max_position_embeddings", None)
     return reads if type(reads) is int else None
 
@@ -95,7 +95,8 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
 def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
     """Return the folder to load a found base from, looked at, and what transformers must be told for a .gguf file."""
     if path.is_file():
-        return path.parent, _gguf(path)
+        check_gguf(path)
+        return path.parent, {"gguf_file": path.name}
     if needs != "tokenizer":
         if (path / "adapter_config.json").exists():
             raise TrainError(
@@ -111,7 +112,8 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
     return path, {}
 
 
-def _not_loaded(path: Path, error: Exception, hint: str) -> TrainError:
+def _not_loaded(path: Path, arguments: Mapping[str, Any], error: Exception, hint: str) -> TrainError:
+    path = path / arguments.get("gguf_file", "")
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", hint)
 
@@ -134,7 +136,7 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
         )  # fmt: skip
     except Exception as error:
         # The border to libraries, which raise anything over a hostile file; tokenizers raises Exception itself.
-        raise _not_loaded(path, error, "is it a causal language model?") from error
+        raise _not_loaded(path, arguments, error, "is it a causal language model?") from error
     finally:
         logging.set_verbosity(verbosity)
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
@@ -203,17 +205,6 @@ def _check_type(path: Path) -> None:
             f"{path / 'config.json'}: transformers knows no model_type {str(kind)[:80]!r}",
             "models that bring their own code are never loaded",
         )
-
-
-def _gguf(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise TrainError("E921 bad-model", f"{path}: not a GGUF file", "copy the file again")
-    if importlib.util.find_spec("gguf") is None:
-        raise TrainError(
-            "E940 missing-extra", "a .gguf base needs the package gguf", "pip install gguf", exit_code=Exit.MISSING
-        )
-    return {"gguf_file": path.name}
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from train.errors import TrainError
+from train.file_guard import hint_of, read_file
 from train.recipe.model import Recipe
 from train.recipe.sections import SHIPPED_TEXT
 from train.recipe.strict_yaml import read_yaml
@@ -91,14 +92,12 @@ def read_values(path: Path) -> dict[str, Any]:
     reading.
     """
     try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
+        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8")
     except OSError as error:
-        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", "train new writes a recipe") from None
+        hint = hint_of(error, "train new writes a recipe")
+        raise TrainError("E920 bad-recipe", f"{path}: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
         raise TrainError("E920 bad-recipe", f"{path.name}: byte {error.start} is not UTF-8") from None
-    if len(raw) > MOST_BYTES:
-        raise TrainError("E920 bad-recipe", f"{path.name}: a recipe has at most {MOST_BYTES:,} bytes")
     if path.suffix.lower() in (".yaml", ".yml"):
         values = read_yaml(text, path.name)
     else:
@@ -130,7 +129,7 @@ def effective(
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        text = path.read_text(encoding="utf-8") if path else ""
+        text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
         seen: dict[str, Mapping[str, Any]] = {}
         for problem in error.errors(include_url=False):
             # "float or auto" reports one problem for each side; the first says more.

@@ -147,6 +147,9 @@ class JudgeRecipe(Section):
     )
     timeout: float = Field(default=60.0, gt=0, le=3600, description="Seconds that one request may take.")
     retries: int = Field(
-        default=2, ge=0, le=20, description="Further tries after no answer, a 429 or a server's error; with a pause."
+        default=2,
+        ge=0,
+        le=20,
+        description="Further tries after no answer, no verdict, a 429 or a server's error; with a pause.",
     )
     max_concurrency: int = Field(default=4, ge=1, le=256, description="Requests at the same time.")

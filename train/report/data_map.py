@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from train.dynamics import Dynamic
 from train.errors import TrainError
+from train.file_guard import open_file
 from train.predictions import LEARNT
 from train.report.model import DataMap
 
@@ -43,7 +44,7 @@ def read_data_map(path: Path) -> DataMap | None:
         return None
     found, number = [], 0
     try:
-        with path.open(encoding="utf-8") as lines:
+        with open_file(path) as lines:
             for line in lines:
                 number += 1
                 row = json.loads(line)

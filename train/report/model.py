@@ -208,6 +208,8 @@ class Judged(_Part):
     """Pairs whose preference went with the place; they count as ties."""
     num_unscored: int
     """Pairs without two answers that could be read; no score counts them."""
+    num_retries: int = 0
+    """Requests that were sent again, after no answer or one that is no verdict."""
     reasons: dict[str, int]
     """Why, by the number of pairs."""
     sentence: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from train.disk import write_whole
 from train.errors import TrainError
+from train.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.report import charts, wording
 from train.report.model import Curve, EvalPoint, Report, StepPoint
 from train.say import visible
@@ -40,7 +41,7 @@ def read_report(folder: Path) -> Report:
     path = folder / JSON
     try:
         # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
-        return Report.model_validate(json.loads(path.read_bytes()))
+        return Report.model_validate(json.loads(read_file(path, most=MOST_DOCUMENT)))
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
@@ -59,7 +60,10 @@ def read_curve(path: Path) -> Curve:
         return Curve(steps=[], evals=[])
     steps: dict[int, StepPoint] = {}
     evals: dict[int, EvalPoint] = {}
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = read_file(path, most=MOST_DOCUMENT).split(b"\n")
+    except FileGuardError as error:
+        raise TrainError("E939 bad-metrics", f"{path}: {error}", error.hint) from error
     for number, line in enumerate(lines[:-1], start=1):
         try:
             event = json.loads(line.decode("utf-8"))

@@ -22,6 +22,7 @@ from train.predictions import Scored, ValidationScore
 from train.ranks import ALONE, Ranks
 from train.recipe import Recipe, recipe_toml
 from train.report import Noise, Run, card_facts, table
+from train.report.model import Judged
 from train.run.base_results import forget, key_of, recall, remember
 from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
@@ -107,9 +108,22 @@ def _acted(
     say.talk("measuring the tuned model")
     tuned = _measured(model, prepared)
     if ranks.is_first:
-        _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        judged = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     ranks.barrier()
-    return Exit.OK
+    return _judge_exit(judged) if ranks.is_first else Exit.OK
+
+
+def _judge_exit(judged: Judged | None) -> Exit:
+    """Return the exit code of a finished run: a judge that was asked and scored nothing is told, and is no success."""
+    if judged is None or judged.n or not judged.num_unscored:
+        return Exit.OK
+    reasons = ", ".join(f"{num} {reason}" for reason, num in judged.reasons.items())
+    say.trouble(
+        "E983 bad-judge",
+        f"the judge {judged.model} at {judged.host} left all {judged.num_unscored} pairs unscored ({reasons})",
+        "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
+    )
+    return Exit.FAILED
 
 
 def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> None:
@@ -123,8 +137,8 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
     tuned: list[Scored], taken: int, noise: Noise | None,
-) -> None:  # fmt: skip
-    """Write the report, the model and the record of a run that ended well."""
+) -> Judged | None:  # fmt: skip
+    """Write the report, the model and the record of a run that ended well, and return how its judge did."""
     base, tuned, judged = judge_answers(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
     )
@@ -143,6 +157,7 @@ def _finish(
     )
     say.data(table(report, columns=say.columns()))
     say.talk(f"report: {run / 'report.html'}")
+    return judged
 
 
 def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:

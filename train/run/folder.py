@@ -14,6 +14,7 @@ from typing import Any
 
 from train.disk import sha256_of, write_whole
 from train.errors import TrainError
+from train.file_guard import MOST_STATE, hint_of, read_file
 from train.versions import installed
 
 RUN = "run.json"
@@ -47,12 +48,14 @@ def write_run(folder: Path, record: Mapping[str, Any]) -> None:
 def read_run(folder: Path) -> dict[str, Any]:
     """Return a run's run.json; raises TrainError "E953 nothing-to-resume" where it is missing or damaged."""
     try:
-        value = json.loads((folder / RUN).read_bytes())
+        value = json.loads(read_file(folder / RUN, most=MOST_STATE))
         if not isinstance(value, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise TrainError(
-            "E953 nothing-to-resume", f"{folder / RUN}: {error}", "begin a new run without --resume"
+            "E953 nothing-to-resume",
+            f"{folder / RUN}: {error}",
+            hint_of(error, "begin a new run without --resume") if isinstance(error, OSError) else "begin a new run",
         ) from None
     return value
 

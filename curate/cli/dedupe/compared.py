@@ -143,9 +143,11 @@ def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
     """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
     import hashlib
 
+    from curate.file_guard import open_file
+
     found = []
     for number, path in enumerate(files):
         watch("digesting files", number, len(files))
-        with path.open("rb") as file:
+        with open_file(path) as file:
             found.append((str(path), hashlib.file_digest(file, "sha256").hexdigest()))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,9 +141,14 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
     return files
 
 
+def has_journal(root: Path) -> bool:
+    """Whether a workspace has a journal, or something in its place that whoever reads it will refuse."""
+    return os.path.lexists(root / "journal")
+
+
 def dropped_records(root: Path | None) -> Collection[str]:
     """Return the records of a workspace that people took out."""
-    if root is None or not (root / "journal").is_dir():
+    if root is None or not has_journal(root):
         return ()
     # A workspace brings much with it, and only one with decisions needs it here.
     from curate.workspace import open_workspace
@@ -153,7 +159,7 @@ def dropped_records(root: Path | None) -> Collection[str]:
 def decided_engine(inputs: Inputs) -> Engine | None:
     """Return what examines records as people's decisions have left them, None where nobody has decided anything."""
     root = inputs.root
-    if root is None or not (root / "journal").is_dir():
+    if root is None or not has_journal(root):
         return None
     # A workspace brings much with it, and only one with decisions needs it here.
     from curate.validate import place_name

@@ -14,7 +14,7 @@ from curate import say
 from curate.cli._seen import seen_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
-from curate.cli.validate.inputs import Inputs, chosen_shape, decided_engine, dropped_records, gathered
+from curate.cli.validate.inputs import Inputs, chosen_shape, decided_engine, dropped_records, gathered, has_journal
 from curate.cli.validate.options import Options
 from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
@@ -94,7 +94,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         has_lengths=options.model is not None,
         engine=as_decided or engine,
     )
-    if inputs.root and not options.show_values and (inputs.root / "journal").is_dir():
+    if inputs.root and not options.show_values and has_journal(inputs.root):
         verdict = replace(verdict, findings=seen_findings(verdict.findings, inputs.root))
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
@@ -115,12 +115,13 @@ def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path |
 
 
 def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) -> None:
+    from curate.file_guard import MOST_DOCUMENT, read_file
     from curate.store import write_atomic
     from curate.validate import select_checks
 
     selection = select_checks(inputs.settings.checks, inputs.settings.categories)
     lines, changed = baseline.updated(selection.codes(options.model is not None))
-    if path.exists() and path.read_bytes() == b"".join(lines):
+    if path.exists() and read_file(path.resolve(), most=MOST_DOCUMENT) == b"".join(lines):
         say.talk(f"{say.one_line(str(path))} stays as it is: {counted(changed.num_findings, 'finding')}")
         return
     write_atomic(path, lines)
@@ -153,7 +154,7 @@ def _doubts(inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Find
     # It brings a model and the search for repeats with it.
     from curate.workspace.doubts import doubtful, records_of
 
-    if inputs.root and not inputs.name and (inputs.root / "journal").is_dir():
+    if inputs.root and not inputs.name and has_journal(inputs.root):
         from curate.workspace import open_workspace
 
         names = {place_name(path, inputs.root) for path in inputs.files}

@@ -30,6 +30,7 @@ import orjson
 import polars as pl
 from numpy.typing import NDArray
 
+from curate.file_guard import open_descriptor, open_file
 from curate.record import CurateError, Finding, canonical
 from curate.shape import Shape
 from curate.shape.project import read_project
@@ -136,7 +137,7 @@ def _read(place: Path) -> Base | None:
     """Return the base that is kept in ``place``, None where none is, or not a whole one, which is removed."""
     try:
         # Whoever sweeps leaves what is locked; the lock is gone with the last who holds this file open.
-        handle = os.open(place / _ABOUT, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_descriptor(place / _ABOUT)
     except OSError:
         remove_folder(place)
         return None
@@ -193,8 +194,9 @@ def _print_of(path: Path) -> list[int]:
 
 
 def _mapped(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
-    # A file without bytes cannot be mapped.
-    return np.memmap(path, kind, "r") if path.stat().st_size else np.zeros(0, kind)
+    with open_file(path) as file:
+        # A file without bytes cannot be mapped.
+        return np.memmap(file, kind, "r") if os.fstat(file.fileno()).st_size else np.zeros(0, kind)
 
 
 def _digest(content: bytes) -> bytes:
@@ -226,7 +228,7 @@ def _used(place: Path) -> float:
 def _is_open(place: Path) -> bool:
     """Whether some process has the base in ``place`` open, or may have."""
     try:
-        handle = os.open(place / _ABOUT, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_descriptor(place / _ABOUT)
     except OSError:
         return False
     try:

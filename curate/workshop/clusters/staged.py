@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import CurateError
 from curate.store import make_cache, write_atomic
 from curate.workshop.clusters.choices import WHATS, Choice, Summary, choose, summary
@@ -99,7 +100,7 @@ def read_staged(root: Path, by: str, clusters: Clusters) -> tuple[Staged, int]:
     path = inside(root, root / FOLDER / safe_name(by) / "dedupe" / "staged.json")
     make_cache(root / FOLDER.parent)
     try:
-        steps = _parsed(path.read_bytes())
+        steps = _parsed(read_file(path, root, most=MOST_DOCUMENT))
     except FileNotFoundError:
         return Staged(path, clusters), 0
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

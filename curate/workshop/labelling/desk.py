@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from curate.agreement import Glance, LiveAgreement
+from curate.file_guard import open_file
 from curate.journal import Decision
 from curate.label import Order, Suggestion, question_of, questions_of
 from curate.record import CurateError, Json, canonical
@@ -269,7 +271,7 @@ class Desk:
             return ""
         path = inside(self.workshop.root, self.workshop.root / name)
         try:
-            with path.open(encoding="utf-8") as file:
+            with TextIOWrapper(open_file(path, self.workshop.root), encoding="utf-8") as file:
                 return file.read(_LONGEST_GUIDE)
         except (OSError, UnicodeDecodeError) as error:
             raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error

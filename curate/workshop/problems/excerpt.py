@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curate.checks.spans import with_values_hidden
 from curate.door import locate
+from curate.file_guard import open_file
 from curate.record import Finding, Json
 from curate.workspace.fold import State
 
@@ -61,7 +62,7 @@ class Lines:
     def read(self, first: int, last: int) -> dict[int, bytes]:
         """Return the lines ``first`` to ``last`` by number, without their ends, but for those that are too long."""
         try:
-            with self._path.open("rb") as file:
+            with open_file(self._path) as file:
                 self._go_to(file.fileno(), last)
                 start = (max(first, 1) - 1) // _STEP
                 if start >= len(self._offsets):

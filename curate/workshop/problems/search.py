@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.merge import unmerged_findings
 from curate.record import CurateError, Exit, Finding
 from curate.say import one_line, spelled
@@ -170,7 +171,7 @@ def update(job: Job, on_progress: OnProgress) -> Changed:
     lines, changed = baseline.updated(
         select_checks(workspace.settings.checks, workspace.settings.categories).codes(False)
     )
-    if not path.exists() or path.read_bytes() != b"".join(lines):
+    if not path.exists() or read_file(path, workspace.root, most=MOST_DOCUMENT) != b"".join(lines):
         write_atomic(path, lines)
     return changed
 

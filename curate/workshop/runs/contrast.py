@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from curate.export import read_manifest
 from curate.export.manifest import Manifest
 from curate.feedback import Results
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import SPLITS, CurateError, Json
 from curate.workshop.runs.look import Run
 from curate.workspace import DATASETS, Workspace, inside
@@ -132,7 +133,7 @@ def _manifest(workspace: Workspace, run: Run) -> Manifest | None:
         return None
     from curate.export import FILE_NAME
 
-    is_it = hashlib.sha256((folder / FILE_NAME).read_bytes()).hexdigest() == digest
+    is_it = hashlib.sha256(read_file(folder / FILE_NAME, most=MOST_DOCUMENT)).hexdigest() == digest
     return manifest if is_it else None
 
 

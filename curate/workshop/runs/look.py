@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from curate.feedback import REPORT_FILE
+from curate.file_guard import MOST_STATE, open_file, read_file
 from curate.record import Json
 from curate.workspace import Workspace
 from curate.workspace.detached import LOG_FILE, Process, berth_of, read_process, settle
@@ -80,7 +81,7 @@ def log_tail(run: Run, num_lines: int) -> list[str]:
     """Return the last lines of what the run has said, as they are; empty where it says nothing to a file."""
     for folder in (run.folder, berth_of(run.folder)):
         try:
-            with (folder / LOG_FILE).open("rb") as file:
+            with open_file(folder / LOG_FILE) as file:
                 file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
                 text = file.read().decode("utf-8", "replace")
         except OSError:
@@ -93,7 +94,7 @@ def log_tail(run: Run, num_lines: int) -> list[str]:
 
 def _about(folder: Path) -> Mapping[str, Json]:
     try:
-        value = json.loads((folder / RUN_FILE).read_bytes())
+        value = json.loads(read_file(folder / RUN_FILE, most=MOST_STATE))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from curate.file_guard import open_file
+
 METRICS_FILE = "metrics.jsonl"
 _BLOCK = 1 << 20
 _LONGEST = 1 << 22
@@ -87,7 +89,7 @@ class Metrics:
         A file that was replaced, as a run that is resumed does, or that became shorter is read from its beginning.
         """
         try:
-            with self._path.open("rb") as file:
+            with open_file(self._path) as file:
                 found = file.seek(0, 2)
                 identity = _identity(self._path)
                 if identity != self._identity or found < self._place:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from curate.file_guard import MOST_SETTINGS, read_file
 from curate.journal import Decision
 from curate.record import CurateError, Json
 from curate.settings import FILE_NAME, SplitSettings, origins
@@ -72,7 +73,7 @@ def save_settings(root: Path, settings: SplitSettings) -> list[str]:
     import tomlkit
 
     path = inside(root, root / FILE_NAME)
-    text = path.read_bytes().decode()
+    text = read_file(path, root, most=MOST_SETTINGS).decode()
     before: dict[str, Any] = tomllib.loads(text)
     held = SplitSettings.model_validate(before.get("split", {}))
     wanted, there = _plain(settings), _plain(held)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curate.door import DoorFault, Reader, strict_loads
 from curate.export import FILE_NAME, frozen_digest, read_manifest
+from curate.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from curate.journal import FOLDER, Add, Edit, Undo, read_journal, segments
 from curate.merge import unmerged_findings
 from curate.record import SPLITS, CurateError, Finding, Json, Record, canonical
@@ -46,7 +47,7 @@ def check_folds(report: Report) -> Folded | None:
     for number, path in folded_files(report.root).items():
         report.count("fold")
         try:
-            last = parse_folded(path.read_bytes(), path)
+            last = parse_folded(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT), path)
         except (CurateError, OSError) as error:
             told = error.message.partition(": ")[2] if isinstance(error, CurateError) else error.strerror or ""
             fix = f"{_RESTORE}; else `curate fsck --recover` goes back to before this fold, and loses nothing."
@@ -112,7 +113,11 @@ def check_records(report: Report, settings: Settings, folded: Folded | None) -> 
 
 
 def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordFile) -> None:
-    spans = changed_since(sealed, path)
+    try:
+        spans = changed_since(sealed, path)
+    except OSError:
+        # Told with its lines.
+        return
     line, told = spans[0][0] if spans else 0, f"lines {told_spans(spans)}"
     if _is_of_a_fold(report.root, settings, path, sealed, spans):
         message = f"{told} are as a fold leaves them that was cut off before its end"
@@ -169,21 +174,29 @@ def check_datasets(report: Report, folder: Path) -> None:
         fix = f"{_RESTORE}, or export again."
         for name, entry in manifest.files.items():
             if digest_of(path / name) != entry.sha256:
-                told = "it is not what the manifest says" if (path / name).is_file() else "it is not there"
+                file = path / name
+                told = (
+                    "not what the manifest says"
+                    if file.is_file()
+                    else "no regular file"
+                    if file.exists()
+                    else "not there"
+                )
+                told = f"it is {told}"
                 report.add("changed-file", path / name, told, fix)
         numbers = {
             name: manifest.files[f"{name}.jsonl"].records for name in SPLITS if f"{name}.jsonl" in manifest.files
         }
         if manifest.name != path.name or numbers != manifest.counts.model_dump():
             report.add("bad-manifest", path / FILE_NAME, "it contradicts itself", fix)
-        elif _test_digest(path) not in ("", manifest.frozen_test):
+        elif _test_digest(path, manifest.files["test.jsonl"].bytes) not in ("", manifest.frozen_test):
             report.add("bad-manifest", path / FILE_NAME, "its test split is another one than it says", fix)
 
 
-def _test_digest(folder: Path) -> str:
-    """Return the digest of the ids of the test split, "" where its file cannot be read."""
+def _test_digest(folder: Path, most: int) -> str:
+    """Return the digest of the ids of the test split, "" where its file cannot be read or has over ``most`` bytes."""
     try:
-        lines = (folder / "test.jsonl").read_bytes().splitlines()
+        lines = read_file(folder / "test.jsonl", most=most).splitlines()
         return frozen_digest([strict_loads(line)["id"] for line in lines])
     except (OSError, DoorFault, TypeError, KeyError):
         return ""
@@ -195,7 +208,7 @@ def check_runs(report: Report, folder: Path) -> None:
         report.count("checkpoint")
         fix = "Remove its folder: an older checkpoint may be whole, and `train run --resume` takes that."
         try:
-            manifest = strict_loads(path.read_bytes())
+            manifest = strict_loads(read_file(path, most=MOST_STATE))
             own = manifest.pop("sha256")
             is_sound = own == hashlib.sha256(canonical(manifest)).hexdigest()
             entries = {name: entry["sha256"] for name, entry in manifest["files"].items()}
@@ -220,7 +233,7 @@ def check_drafts(report: Report, folder: Path) -> None:
 
 def _check_json(report: Report, path: Path, name: str, fix: str) -> None:
     try:
-        value: Json = strict_loads(path.read_bytes())
+        value: Json = strict_loads(read_file(path, most=MOST_DOCUMENT))
         told = "" if isinstance(value, dict) else "it is no object"
     except DoorFault as fault:
         told = fault.message

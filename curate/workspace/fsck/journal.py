@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.git import GitError, ask_git
 from curate.journal import EVENTS, FOLDER, AnyEvent, Piece, Undo, pieces, read_segment, segments
 from curate.record import CurateError
@@ -68,7 +69,7 @@ def read_missing(report: Report) -> Missing:
     """Return what a person has taken note of."""
     path = report.root / MISSING
     try:
-        return Missing.model_validate_json(path.read_bytes())
+        return Missing.model_validate_json(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT))
     except FileNotFoundError:
         return Missing()
     except (OSError, ValidationError):
@@ -79,7 +80,7 @@ def read_missing(report: Report) -> Missing:
 def _check_segment(report: Report, path: Path, found: Found, *, is_retired: bool = False) -> None:
     report.count("retired segment" if is_retired else "segment")
     try:
-        content = read_segment(path)
+        content = read_segment(path, report.root)
         is_open = content is not None and is_held(path)
     except CurateError as error:
         report.add("unreadable", path, error.message.partition(": ")[2] or error.message, error.hint)

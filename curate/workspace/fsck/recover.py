@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from curate.file_guard import MOST_DOCUMENT, MOST_SEGMENT, inside, read_file
 from curate.journal import FOLDER, pieces, read_segment, segments
 from curate.record import CurateError
 from curate.store import is_held, move_file, remove_file, write_atomic
@@ -15,7 +16,6 @@ from curate.workspace.fsck.fault import Report
 from curate.workspace.fsck.files import check_folds
 from curate.workspace.fsck.journal import MISSING, check_journal, noted, read_missing
 from curate.workspace.kept import folded_files, parse_folded
-from curate.workspace.paths import inside
 from curate.workspace.retired import call_back, retired_folds
 
 
@@ -52,7 +52,7 @@ def _undo_bad_folds(root: Path) -> Iterator[str]:
     good, damaged = 0, []
     for number, path in folded_files(root).items():
         try:
-            parse_folded(path.read_bytes(), path)
+            parse_folded(read_file(path, root / FOLDER, most=MOST_DOCUMENT), path)
             good = number
         except CurateError:
             damaged.append(path)
@@ -71,7 +71,7 @@ def _undo_bad_folds(root: Path) -> Iterator[str]:
 def _mend(root: Path, path: Path) -> Iterator[str]:
     """Set aside what is no decision in one segment."""
     try:
-        content = read_segment(path)
+        content = read_segment(path, root)
         is_open = content is None or is_held(path)
     except (CurateError, OSError):
         return
@@ -104,6 +104,7 @@ def _free(path: Path, content: bytes | None = None) -> Path:
     """Return ``path``, with a number if there is something else of this name already."""
     for number in range(1, 10_000):
         place = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        if not place.exists() or (content is not None and place.read_bytes() == content):
+        is_same = content is not None and place.is_file() and read_file(place, most=MOST_SEGMENT) == content
+        if is_same or not place.exists():
             return place
     raise CurateError("E906 write-failed", f"{path} and ten thousand more are there", "Move them away.")

@@ -1,0 +1,164 @@
+"""Files are opened for reading in one place: `file_guard` of each package, which hold the same contract."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pickle
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from curate import file_guard as curate_guard
+from train import file_guard as train_guard
+
+ROOT = Path(__file__).resolve().parents[2]
+_OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
+ELSEWHERE = {
+    "curate/cli/__init__.py": "the null device in place of a closed stream",
+    "curate/cli/merge_driver.py": "the three files that git made for its driver",
+    "curate/feedback.py": "a schema that ships with us",
+    "curate/importers/_bytes.py": "what a person imports, with the refusals that importers share",
+    "curate/importers/jsonl.py": "what a person imports, after `head_of`",
+    "curate/importers/tabular.py": "what a person imports, after `head_of`",
+    "curate/init/make.py": "samples that ship with us, and a schema that was just loaded",
+    "curate/label/__main__.py": "standard output",
+    "curate/redact/_terms.py": "a list that a person names, which may be a pipe",
+    "curate/scale/shards.py": "Parquet shards that a person names, after a look at their kind",
+    "curate/shape/shape.py": "schemas that ship with us",
+    "curate/store.py": "writing",
+    "curate/workshop/problems/__main__.py": "standard output",
+    "curate/workspace/claim.py": "/proc",
+    "curate/workspace/detached.py": "/proc",
+    "train/cli/new.py": "writing",
+    "train/compute/meter.py": "/proc",
+    "train/disk.py": "a file just written, to sync it",
+    "train/judge/ask.py": "a request over HTTP",
+    "train/loop/events.py": "writing",
+    "train/model/adapter.py": "what was just written",
+    "train/model/cores.py": "/proc and /sys",
+    "train/model/gguf.py": "a model, which has a guard of its own",
+    "train/model/load.py": "a model that `check_folder` has looked at, and /proc",
+    "train/model/safety.py": "the guard of models: they may lie in a cache of links",
+    "train/out/harness.py": "a text that ships with us",
+}
+
+
+def _openings(path: Path) -> Iterator[int]:
+    """Yield the lines of ``path`` on which a file may be opened; methods called `open` that take no mode are none."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = getattr(called, "id", "") or getattr(called, "attr", "")
+            if name in _OPENING and (name != "open" or node.args or node.keywords):
+                yield node.lineno
+
+
+@pytest.mark.parametrize("package", ["curate", "train"])
+def test_files_are_opened_in_one_place(package: str) -> None:
+    found = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "file_guard.py" and "tui" not in path.parts
+        for line in _openings(path)
+    }
+    strangers = {place for place in found if place.partition(":")[0] not in ELSEWHERE}
+    assert not strangers, "open these with file_guard"
+    used = {place.partition(":")[0] for place in found}
+    assert not {name for name in ELSEWHERE if name.startswith(f"{package}/")} - used, "these open nothing any more"
+
+
+@pytest.fixture(params=[curate_guard, train_guard], ids=["curate", "train"])
+def guard(request: pytest.FixtureRequest) -> ModuleType:
+    """The guard of one package."""
+    module: ModuleType = request.param
+    return module
+
+
+def _told(guard: ModuleType, path: Path, root: Path | None = None, most: int = 10) -> str:
+    with pytest.raises(guard.FileGuardError) as caught:
+        guard.read_file(path, root, most=most)
+    assert isinstance(caught.value, OSError)
+    assert caught.value.hint.endswith(".")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.hint, again.filename) == (str(caught.value), caught.value.hint, str(path))
+    return str(caught.value)
+
+
+def test_what_is_no_file_is_named(guard: ModuleType, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nothing").symlink_to("missing")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert _told(guard, tmp_path / "pipe") == "a pipe, not a regular file"
+    assert _told(guard, tmp_path / "folder") == "a folder, not a regular file"
+    assert _told(guard, tmp_path / "loop") == "the path cannot be followed"
+    assert _told(guard, tmp_path / "nothing") == "a link that leads to nothing"
+    assert _told(guard, tmp_path / "zero") == "a link that leads out of the project"
+    assert _told(guard, Path("/dev/zero")) == "a device, not a regular file"
+    assert _told(guard, tmp_path / "a\0b") == "the path cannot be followed"
+
+
+def test_a_socket_is_named(guard: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        assert _told(guard, tmp_path / "socket") == "a socket, not a regular file"
+
+
+def test_links_are_followed_within_the_root_alone(guard: ModuleType, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "file").write_bytes(b"here")
+    (inner / "link").symlink_to(tmp_path / "file")
+    assert _told(guard, inner / "link") == "a link that leads out of the project"
+    assert guard.read_file(inner / "link", tmp_path, most=10) == b"here"
+    assert guard.read_file(inner / "../file", most=10) == b"here"
+
+
+def test_a_size_is_bounded_before_a_byte_is_read(guard: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    assert guard.read_file(path, most=10) == b"0123456789"
+    assert _told(guard, path, most=9) == "10 bytes, more than the 9 that are read"
+    with path.open("ab") as file:
+        file.truncate(1 << 40)
+    assert _told(guard, path, most=1 << 30).startswith("1,099,511,627,776 bytes, more than")
+    with guard.open_file(path) as file:
+        assert file.read(3) == b"012"
+
+
+def test_what_is_missing_is_missing(guard: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        guard.read_file(tmp_path / "missing", most=1)
+
+
+def test_a_file_that_grows_meanwhile_is_not_cut(
+    guard: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    looked = os.fstat
+
+    def grown(handle: int) -> os.stat_result:
+        found = looked(handle)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return found
+
+    monkeypatch.setattr(os, "fstat", grown)
+    with pytest.raises(guard.FileGuardError, match="more than the 10 that are read"):
+        guard.read_file(path, most=10)
+
+
+def test_no_descriptor_is_left_open(guard: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        _told(guard, path, most=9)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
