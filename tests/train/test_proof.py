@@ -1,4 +1,4 @@
-"""What a template drops is never trained around in silence: tools, calls, results, reasoning, turns without an answer."""
+"""What a template drops is never trained around in silence: tools, calls, results, reasoning, turns without answer."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {say.named(weightless)}")
         examples = [example for example in examples if example.weight]
     if not examples and rendered.refused:
-        raise TrainError("E923 bad-rows", "every training record cannot be rendered or is too long",
+        raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
                          "take a base whose chat template has what the records need, such as tools")  # fmt: skip
     if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
