@@ -1,4 +1,4 @@
-"""Records with tool calls through the whole circle: init, export, preview, plan, run, report; with and without tools."""
+"""Records with tool calls through the whole circle: init, export, preview, plan, run, report."""
 
 from __future__ import annotations
 
