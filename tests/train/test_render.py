@@ -184,8 +184,8 @@ def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
     tokenizer = make_tokenizer("unmarked")
     tokenizer.chat_template = (
         "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.role }}<|sep|>{{ m.content }}"
-        "{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>"
-        "{% endfor %}"
+        "{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}"
+        "<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant<|sep|>{% endif %}"
     )
     call = {"type": "function", "function": {"name": "f", "arguments": '{"x": "<1>"}'}}
