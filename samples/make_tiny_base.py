@@ -34,21 +34,21 @@ PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 BATCH, POOL, PEAK_LR, WARMUP, DECAY_SHARE = 64, 8, 2.5e-3, 200, 0.2
 CHAT_TEMPLATE = (
     # Tools stand in the system's turn and calls behind what the assistant says, both as JSON; without them nothing of
-    # this is written, and only that has been trained.
-    "{%- set has_system = messages and messages[0]['role'] == 'system' %}"
+    # this is written, and only that has been trained. What is in no plain record stands apart, as it costs time.
     "{%- if tools %}{{ '<|im_start|>system\\n' }}"
-    "{%- if has_system %}{{ messages[0]['content'] + '\\n\\n' }}{%- endif %}"
+    "{%- if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}{%- endif %}"
     "{{ 'Tools:\\n' }}{%- for tool in tools %}{{ tool | tojson + '\\n' }}{%- endfor %}{{ '<|im_end|>\\n' }}{%- endif %}"
-    "{%- for message in messages %}{%- if not (tools and has_system and loop.first) %}"
+    "{%- for message in (messages[1:] if tools and messages[0]['role'] == 'system' else messages) %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{%- if message['role'] == 'assistant' %}{% generation %}{{ message['content'] or '' }}"
-    "{%- for call in message['tool_calls'] or [] %}"
-    "{{ '\\n' if message['content'] or not loop.first }}"
-    "{{ '<tool_call>{\"name\": ' + call['function']['name'] | tojson }}"
-    "{{ ', \"arguments\": ' }}{%- set arguments = call['function']['arguments'] %}"
-    "{{ arguments if arguments is string else arguments | tojson }}{{ '}</tool_call>' }}"
-    "{%- endfor %}{{ '<|im_end|>' }}{% endgeneration %}"
-    "{%- else %}{{ message['content'] + '<|im_end|>' }}{%- endif %}{{ '\\n' }}{%- endif %}{%- endfor %}"
+    "{%- if message['role'] == 'assistant' %}{%- if 'tool_calls' in message %}{% generation %}"
+    "{{ message['content'] or '' }}"
+    "{%- for call in message['tool_calls'] or [] %}{{ '\\n' if message['content'] or not loop.first }}"
+    "{{ '<tool_call>{\"name\": ' + call['function']['name'] | tojson + ', \"arguments\": ' }}"
+    "{{ call['function']['arguments'] if call['function']['arguments'] is string"
+    " else call['function']['arguments'] | tojson }}{{ '}</tool_call>' }}{%- endfor %}"
+    "{{ '<|im_end|>' }}{% endgeneration %}"
+    "{%- else %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{%- endif %}"
+    "{%- else %}{{ message['content'] + '<|im_end|>' }}{%- endif %}{{ '\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
