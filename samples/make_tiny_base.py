@@ -33,8 +33,21 @@ VOCABULARY, HIDDEN, LAYERS, HEADS, INNER, MAX_POSITIONS = 3072, 160, 5, 5, 448, 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 BATCH, POOL, PEAK_LR, WARMUP, DECAY_SHARE = 64, 8, 2.5e-3, 200, 0.2
 CHAT_TEMPLATE = (
-    "{%- for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{%- if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}"
+    # Tools stand in the system's turn and calls behind what the assistant says, both as JSON; without them nothing of
+    # this is written, and only that has been trained. What is in no plain record stands apart, as it costs time.
+    "{%- if tools %}{{ '<|im_start|>system\\n' }}"
+    "{%- if messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}{%- endif %}"
+    "{{ 'Tools:\\n' }}{%- for tool in tools %}{{ tool | tojson + '\\n' }}{%- endfor %}{{ '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in (messages[1:] if tools and messages[0]['role'] == 'system' else messages) %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{%- if message['role'] == 'assistant' %}{%- if 'tool_calls' in message %}{% generation %}"
+    "{{ message['content'] or '' }}"
+    "{%- for call in message['tool_calls'] or [] %}{{ '\\n' if message['content'] or not loop.first }}"
+    "{{ '<tool_call>{\"name\": ' + call['function']['name'] | tojson + ', \"arguments\": ' }}"
+    "{{ call['function']['arguments'] if call['function']['arguments'] is string"
+    " else call['function']['arguments'] | tojson }}{{ '}</tool_call>' }}{%- endfor %}"
+    "{{ '<|im_end|>' }}{% endgeneration %}"
+    "{%- else %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{%- endif %}"
     "{%- else %}{{ message['content'] + '<|im_end|>' }}{%- endif %}{{ '\\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{%- endif %}"
 )

@@ -25,6 +25,8 @@ from train.report import Judged, Noise, Report, Run, build_report, data_map, rea
 
 BY_LIKELIHOOD = "choice_logprob"
 """The scorer for which nothing is generated."""
+CALLS = "tool_calls"
+"""The scorer that is told the calls of the record itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +165,7 @@ def score(
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
-            given = {"logprobs": prediction.logprobs} if prediction.logprobs else {}
-            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **given})
+            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **_given(spec, row, prediction)})
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
             if spec.contract and (asked := _asked(row)) is not None:
@@ -318,6 +319,16 @@ def summary(scored: Sequence[Scored]) -> ValidationScore:
     )
 
 
+def _given(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+    """The options of a metric that are not its category's but the record's and the prediction's own."""
+    if prediction.logprobs:
+        return {"logprobs": prediction.logprobs}
+    if spec.metric.name == CALLS and row.messages:
+        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
+        return {"calls": [call.get("function", call) for call in calls]}
+    return {}
+
+
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:
     try:
         renderer.example(row)
@@ -339,8 +350,8 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
         missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
         if missing:
             found.append(
-                f"{missing} {split} records are longer than the recipe's max_length, or have no answer that may be "
-                "trained, and were not evaluated."
+                f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
+                "or have no answer that may be trained, and were not evaluated."
             )
     return found
 

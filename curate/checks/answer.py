@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from curate.checks import Turn, check, is_blank, texts, turns
+from curate.checks import Turn, check, is_blank, messages_pointer, texts, turns
 from curate.record import Problem, Record, normalised
 from curate.settings import Settings
 
@@ -111,6 +111,32 @@ def _is_set_apart(turn: Turn, is_whole: bool) -> bool:
         or asked.endswith((".", "?", "!", "。", "？"))
         or turn.completion.strip()[len(asked) :].startswith("\n")
     )
+
+
+def _spoken(*roles: str) -> dict[str, list[dict[str, str]]]:
+    return {"messages": [{"role": role, "content": f"Text {number}."} for number, role in enumerate(roles)]}
+
+
+@check(
+    "Q214",
+    "no-last-answer",
+    severity="warning",
+    good=[_spoken("system", "user", "assistant"), {"text": "A page of a manual."}],
+    bad=[_spoken("user", "assistant", "user"), _spoken("user", "assistant", "tool"), _spoken("assistant", "system")],
+)
+def no_last_answer(record: Record, settings: Settings) -> Iterator[Problem]:
+    """Report a conversation whose last turn is not the assistant's.
+
+    No answer follows that turn, so nothing of it is learnt: training here leaves out what follows the last answer and
+    counts such records by id, other trainers drop the whole conversation (T902, with a target). Write the answer, or
+    cut the turn off.
+    """
+    if record.messages and (role := record.messages[-1].get("role")) != "assistant":
+        base, number = messages_pointer(record), len(record.messages) - 1
+        yield Problem(
+            f"the last turn is the {role}'s and no answer follows; training leaves it out",
+            f"{base}/{number}/role" if base else "",
+        )
 
 
 @check(

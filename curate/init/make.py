@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curate.checks import turns
 from curate.door import Entry, read_entries
 from curate.init.scorers import guess_scorer
 from curate.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, shape_for
@@ -102,10 +103,10 @@ def _make(root: Path, schema: str, files: Sequence[Path], mapping: Mapping[str, 
     for path in files:
         format_name, columns = ("workspace", None) if is_as_it_is else ("", mapping)
         made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name))
-    texts = _completions([intake.target for intake in made.intakes], shape)
+    texts, num_calls = _completions([intake.target for intake in made.intakes], shape)
     made.num_categories = len(texts)
     if len(texts) <= MAX_CATEGORIES:
-        made.categories = {name: guess_scorer(some) for name, some in sorted(texts.items())}
+        made.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
     _write_settings(made)
     return made
 
@@ -183,13 +184,15 @@ def _refuse_full(root: Path) -> None:
         raise CurateError("E919 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
 
 
-def _completions(files: Sequence[Path], shape: Shape) -> dict[str, list[str]]:
-    """Return completions of the records by category, the first ones of each."""
+def _completions(files: Sequence[Path], shape: Shape) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return completions of the records by category, the first ones of each, and how many of them call tools."""
     texts: dict[str, list[str]] = defaultdict(list)
+    num_calls: Counter[str] = Counter()
     for path in files:
         for entry in read_entries(path) if path.exists() else ():
             if isinstance(entry, Entry):
                 record = shape.record(entry.value, entry.line.source)
                 if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
                     texts[record.category].append(record.completion)
-    return texts
+                    num_calls[record.category] += any(turn.has_tool_calls for turn in turns(record)[-1:])
+    return texts, num_calls

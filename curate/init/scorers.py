@@ -16,12 +16,15 @@ _NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?\s?%?")
 _CHOICE = re.compile(r"\(?[A-J]\)?[.:]?")
 
 
-def guess_scorer(completions: Sequence[str]) -> str:
-    """Return the name of a metric for a category with these completions.
+def guess_scorer(completions: Sequence[str], num_calls: int = 0) -> str:
+    """Return the name of a metric for a category with these completions, ``num_calls`` of which call tools.
 
-    Objects in JSON are scored field by field, single letters as choices, numbers by value, answers from a short list of
-    short texts exactly; other short texts by shared words, long ones by their longest common subsequence.
+    Calls of tools are compared as calls, objects in JSON are scored field by field, single letters as choices, numbers
+    by value, answers from a short list of short texts exactly; other short texts by shared words, long ones by their
+    longest common subsequence.
     """
+    if num_calls and num_calls / len(completions) >= _ENOUGH:
+        return "tool_calls"
     texts = [text.strip() for text in completions if text.strip()]
     if not texts:
         return ""

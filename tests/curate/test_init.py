@@ -65,6 +65,19 @@ def test_a_scorer_fits_the_completions(texts: list[str], scorer: str) -> None:
     assert guess_scorer(texts) == scorer
 
 
+def test_categories_whose_records_end_in_calls_are_scored_as_calls(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    asked, called = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": None, "tool_calls": [call]}
+    answered = {"role": "assistant", "content": "It is on its way to you now."}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "shipped"}
+    talks = {"calls": [asked, called], "answers": [asked, called, result, answered], "open": [asked, called, result]}
+    lines = [json.dumps({"messages": talk, "category": name}) + "\n" for name, talk in talks.items() for _ in range(3)]
+    (tmp_path / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    made = make_workspace(tmp_path / "w", files=[tmp_path / "a.jsonl"])
+    assert made.categories == {"answers": "token_f1", "calls": "tool_calls", "open": "tool_calls"}
+    assert guess_scorer([""] * 20, 18) == ""
+
+
 def test_an_empty_workspace(tmp_path: Path) -> None:
     root = tmp_path / "w"
     made = make_workspace(root)

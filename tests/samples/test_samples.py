@@ -206,6 +206,27 @@ def test_pretraining_render_is_the_chat_template(script, samples):
             assert trained == "".join(f"{answer}<|im_end|>" for _, answer in dialogue.turns)
 
 
+def test_tools_and_calls_have_a_place_in_the_template_that_the_maker_writes(script, samples):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(samples / "tiny-base", local_files_only=True)
+    assert (samples / "tiny-base" / "chat_template.jinja").read_text() == script("make_tiny_base").CHAT_TEMPLATE
+    tool = {"type": "function", "function": {"name": "find"}}
+    calls = [{"function": {"name": "find", "arguments": arguments}} for arguments in ({"n": 7}, '{"n": 8}')]
+    messages = [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "content": "here"},
+        {"role": "assistant", "content": "Here."},
+    ]  # fmt: skip
+    assert tokenizer.apply_chat_template(messages, tools=[tool], tokenize=False) == (
+        '<|im_start|>system\nBe brief.\n\nTools:\n{"type": "function", "function": {"name": "find"}}\n<|im_end|>\n'
+        "<|im_start|>user\nWhere?<|im_end|>\n"
+        '<|im_start|>assistant\n<tool_call>{"name": "find", "arguments": {"n": 7}}</tool_call>\n'
+        '<tool_call>{"name": "find", "arguments": {"n": 8}}</tool_call><|im_end|>\n'
+        "<|im_start|>tool\nhere<|im_end|>\n<|im_start|>assistant\nHere.<|im_end|>\n"
+    )
+
+
 def test_sizes_stay_below_what_a_wheel_should_carry(samples):
     def size(folder: Path) -> int:
         return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)

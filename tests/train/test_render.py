@@ -183,8 +183,9 @@ def test_long_rows_are_refused_cut_or_skipped_and_always_counted() -> None:
 def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
     tokenizer = make_tokenizer("unmarked")
     tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}<|sep|>{{ m.content }}{% for c in m.tool_calls or [] %}"
-        "[call]{{ c.function.arguments | tojson }}{% endfor %}<|im_end|>{% endfor %}"
+        "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.role }}<|sep|>{{ m.content }}"
+        "{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{{ c.function.arguments | tojson }}{% endfor %}"
+        "<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant<|sep|>{% endif %}"
     )
     call = {"type": "function", "function": {"name": "f", "arguments": '{"x": "<1>"}'}}
@@ -192,9 +193,9 @@ def test_tool_calls_are_trained_as_the_template_writes_them() -> None:
         {"role": "user", "content": "go"}, {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "42"}, {"role": "assistant", "content": "it is 42"},
     ]  # fmt: skip
-    row = Row("t", "c", "k", messages, [{"type": "function"}], None)
+    row = Row("t", "c", "k", messages, [{"type": "function", "function": {"name": "f"}}], None)
     renderer = Renderer(tokenizer, "chat", 256)
-    assert _trained(renderer, renderer.example(row)) == f'[call]{{"x": "<1>"}}{END}it is 42{END}'
+    assert _trained(renderer, renderer.example(row)) == f'[f]{{"x": "<1>"}}{END}it is 42{END}'
     assert _trained(Renderer(tokenizer, "sft", 256), Renderer(tokenizer, "sft", 256).example(row)) == f"it is 42{END}"
 
 

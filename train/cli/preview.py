@@ -93,6 +93,8 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     else:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
+    for note in renderer.notes(row):
+        say.talk(f"warning: record {say.visible(row.id)}: {note}")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
         say.trouble("E925 too-long", fault, "raise max_length")

@@ -187,6 +187,9 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
     before, after = pair
     if before.split not in ("validation", "test") or before.text is None or after.text is None:
         return False
+    if not before.reference.strip():
+        # As with every scorer: without a reference nothing says what is right.
+        return False
     is_asked_for = also == "all" or (also == "validation" and before.split == "validation")
     return is_asked_for or _is_scored_by_it(pair, categories)
 

@@ -6,7 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-from train.metrics import metric
+from train.metrics import Scores, metric
 
 
 @metric(
@@ -14,7 +14,8 @@ from train.metrics import metric
     cases=[
         ("the cat sat on the mat", "the cat sat on the mat", 1.0),
         ("abc", "xyz", 0.0),
-        ("", "", 1.0),
+        ("", "", {}),
+        ("abc", " ", {}),
         ("", "abc", 0.0),
         # One character each side: only the orders char-1 and word-1 exist, both match.
         ("a", "a", 1.0),
@@ -25,17 +26,19 @@ from train.metrics import metric
         ("東京に行く", "東京へ行く", 0.21666666666666667),
     ],
 )
-def chrf(completion: str, reference: str, *, char_order: int = 6, word_order: int = 2, beta: float = 2.0) -> float:
+def chrf(
+    completion: str, reference: str, *, char_order: int = 6, word_order: int = 2, beta: float = 2.0
+) -> float | Scores:
     """chrF++ of one sentence: precision and recall of character and word n-grams, averaged over orders, then F-beta.
 
     White space does not count for characters; punctuation at the edge of a word is a word of its own; orders that one
-    of the texts is too short for are left out. Popovic 2017, "chrF++: words helping character n-grams", WMT; the
-    defaults (6, 2, beta 2) and the handling of short texts are those of sacreBLEU.
+    of the texts is too short for are left out. An empty reference leaves the record unscored. Popovic 2017, "chrF++:
+    words helping character n-grams", WMT; the defaults (6, 2, beta 2) and the handling of short texts are sacreBLEU's.
     """
     if not (0 <= char_order <= 100 and 0 <= word_order <= 100 and char_order + word_order >= 1 and 0 < beta <= 100):
         raise ValueError("orders must be 0 to 100, one of them positive, and beta over 0 to 100")
-    if not completion.split() or not reference.split():
-        return float(completion.split() == reference.split())
+    if not reference.split():
+        return {}
     ours, theirs = "".join(completion.split()), "".join(reference.split())
     pairs = [_precision_recall(ours, theirs, n + 1) for n in range(char_order)]
     pairs += [_precision_recall(_split(completion), _split(reference), n + 1) for n in range(word_order)]

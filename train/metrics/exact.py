@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train.metrics import metric, normalised
+from train.metrics import Scores, metric, normalised
 
 
 @metric(
@@ -17,12 +17,14 @@ from train.metrics import metric, normalised
         ("STRASSE", "straße", 1.0, {"casefold": True}),
         ("refund please", "refund", 0.0),
         ("", "refund", 0.0),
-        ("", "", 1.0),
+        ("", "", {}),
+        ("anything", " \n", {}),
     ],
 )
-def exact(completion: str, reference: str, *, casefold: bool = False) -> float:
+def exact(completion: str, reference: str, *, casefold: bool = False) -> float | Scores:
     """1 when completion and reference are the same text after NFKC, trimming and squeezing of white space.
 
-    ``casefold`` makes upper and lower case equal.
+    ``casefold`` makes upper and lower case equal. An empty reference leaves the record unscored.
     """
-    return float(normalised(completion, casefold=casefold) == normalised(reference, casefold=casefold))
+    expected = normalised(reference, casefold=casefold)
+    return float(normalised(completion, casefold=casefold) == expected) if expected else {}

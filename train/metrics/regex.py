@@ -50,7 +50,7 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
     bits = 0
     for letter in flags:
         bits |= _FLAGS[letter]
-    wanted = pattern or reference
+    wanted = pattern or (reference if reference.strip() else "")
     fault = fault_of(wanted, bits)
     if fault and pattern:
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")

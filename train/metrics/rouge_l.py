@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.metrics import metric, words
+from train.metrics import Scores, metric, words
 
 
 @metric(
@@ -18,20 +18,21 @@ from train.metrics import metric, words
         ("a b c d e", "a c e", (1 + 4) * 0.6 * 1.0 / (1.0 + 4 * 0.6), {"beta": 2.0}),
         ("東京に行く", "東京へ行く", 0.8),
         ("", "words", 0.0),
-        ("", "", 1.0),
+        ("", "", {}),
+        ("words", "...", {}),
     ],
 )
-def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float:
+def rouge_l(completion: str, reference: str, *, beta: float = 1.0) -> float | Scores:
     """F of the longest sequence of words that both texts have in the same order, gaps allowed.
 
-    ``beta`` weighs recall over precision. No stemming. Lin 2004, "ROUGE: A Package for Automatic Evaluation of
-    Summaries", ACL workshop, section 3.1.
+    ``beta`` weighs recall over precision. No stemming. A reference without a word leaves the record unscored. Lin 2004,
+    "ROUGE: A Package for Automatic Evaluation of Summaries", ACL workshop, section 3.1.
     """
     if not 0 < beta <= 100:
         raise ValueError("beta must be over 0 to 100")
     ours, theirs = words(completion), words(reference)
-    if not ours or not theirs:
-        return float(ours == theirs)
+    if not theirs:
+        return {}
     common = lcs_length(ours, theirs)
     if not common:
         return 0.0

@@ -94,6 +94,9 @@ def _rows(source: Source) -> list[Row]:
         say.talk(
             f"warning: {len(rendered.skipped)} records over max_length are left out: {say.named(rendered.skipped)}"
         )
+    if rendered.refused:
+        told = f"{len(rendered.refused)} records cannot be rendered and are left out"
+        say.talk(f"warning: {told}: {say.named(list(rendered.refused))}")
     if rendered.silent:
         told = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
         say.talk(f"warning: {told}: {say.named(rendered.silent)}")

@@ -145,6 +145,11 @@ class Recipe(Section):
         default="refuse",
         description='A record over max_length: "refuse" the run, "cut" its end or "skip" it; both are counted.',
     )
+    on_unrenderable: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="A record that the base's chat template refuses, or of which it drops something (tools, calls, "
+        'reasoning): "refuse" the run or "skip" the record; it is counted.',
+    )
     allow_special_tokens: bool = Field(
         default=False,
         description="Take control tokens that stand in the data as plain text instead of refusing their records.",

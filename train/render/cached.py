@@ -49,7 +49,7 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
     examples = rendered.examples
     if isinstance(examples, Examples):
         kept = {"names": [list(one) for one in examples.names], "skipped": rendered.skipped, "cut": rendered.cut,
-                "silent": rendered.silent}  # fmt: skip
+                "silent": rendered.silent, "refused": rendered.refused, "notes": rendered.notes}  # fmt: skip
         cache.put(key, examples.arrays, kept)
         # The written arrays replace those in memory: mapped, they cost none.
         if (entry := cache.get(key)) is not None:
@@ -63,7 +63,8 @@ def _opened(entry: Entry) -> Rendered:
     if "refusal" in values:
         code, message, hint, exit_code = values["refusal"]
         raise TrainError(code, message, hint, exit_code=exit_code)
-    return Rendered(Examples(entry.arrays, values["names"]), values["skipped"], values["cut"], values["silent"])
+    examples = Examples(entry.arrays, values["names"])
+    return Rendered(examples, *(values[name] for name in ("skipped", "cut", "silent", "refused", "notes")))
 
 
 def _key(renderer: Renderer, digest: str) -> str:
@@ -73,6 +74,7 @@ def _key(renderer: Renderer, digest: str) -> str:
         "objective": renderer.objective,
         "max_length": renderer.max_length,
         "on_too_long": renderer.on_too_long,
+        "on_unrenderable": renderer.on_unrenderable,
         "allow_special_tokens": renderer.allow_special_tokens,
         "code": sources(Path(__file__).resolve().parent),
         "libraries": [installed(name) for name in _LIBRARIES],

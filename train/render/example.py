@@ -56,3 +56,7 @@ class Rendered:
     """Id of a record that was cut -> how many of its tokens were lost."""
     silent: list[str] = field(default_factory=list)
     """Ids of records in which no answer may be trained: each has "train": false or a weight of 0."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Id of a record that was left out as it cannot be rendered -> why; empty unless the recipe skips such records."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Id of an example's record -> what of the record is in no token, in words."""

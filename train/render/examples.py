@@ -34,6 +34,8 @@ class Made:
     num_prompt: int
     weights: Sequence[float] | None = None
     """What a token of each run counts in the loss; None where that is 1 for all."""
+    notes: Sequence[str] = ()
+    """What of the record is in no token, in words; `Rendered.notes` tells it, arrays do not keep it."""
 
     def example(self) -> Example:
         """Return the record as the loop and the measures know it."""

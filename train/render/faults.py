@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from train import say
 from train.errors import TrainError
 
+UNRENDERABLE = "E923 bad-rows"
+
 
 class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
     """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
 
-    def __init__(self, reason: str, code: str = "E923 bad-rows") -> None:
+    def __init__(self, reason: str, code: str = UNRENDERABLE) -> None:
         super().__init__(code, reason)
         self.reason = reason
 
@@ -39,5 +41,7 @@ def listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
     hints = {
         "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
         "E925 too-long": "raise max_length, or set on_too_long to cut or skip; both are counted",
+        UNRENDERABLE: "mend the records, take a base whose template has what they need, or leave them out, counted, "
+        "with --set on_unrenderable=skip; train preview shows a record",
     }
     return TrainError(code, "\n  ".join(lines()), hints.get(code, "train preview shows a record token by token"))

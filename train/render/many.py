@@ -1,8 +1,8 @@
 """All rows in one pass: the child that renders and the tokenizer are asked for many at a time.
 
 The proof of a row is the one of `Renderer.whole`, in whole runs of tokens instead of token by token. Whatever is not
-plain (tools, a content that the template rewrites, a token across an edge, a promise not seen to hold) is left to
-`Renderer.whole`, which does it or says what is wrong; so this pass can only be quicker, never laxer.
+plain (tools, reasoning, a content that the template rewrites, a token across an edge, a promise not seen to hold) is
+left to `Renderer.whole`, which does it or says what is wrong; so this pass can only be quicker, never laxer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from train.render.encode import Encoder, Placed
 from train.render.examples import Made
 from train.render.faults import RowFault
 from train.render.messages import all_texts, answers_of, prepared
+from train.render.proof import PROVED_KEYS
 from train.render.spans import Conversations, Layout, Message, says
 from train.render.template import MARK_END, MARK_START
 from train.render.turns import Turn, Turns
@@ -81,7 +82,7 @@ class Many:
         except RowFault:
             return None
         answers = answers_of(messages, self.objective)
-        if any(message.get("tool_calls") for message in messages):
+        if any(not PROVED_KEYS.isdisjoint(message) for message in messages):
             return None
         if any(not messages[n]["content"].strip() for n in answers):
             return None

@@ -22,19 +22,27 @@ def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -
 
     Raises Silent where all are 0.
     """
-    found = [
-        0.0 if messages[turn].get("train") is False else float(_given(messages[turn].get("weight"), 1.0))
-        for turn in answers
-    ]
+    found = [weight_of(messages[turn]) for turn in answers]
     if not any(found):
         raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
     return found
+
+
+def weight_of(answer: dict[str, Any]) -> float:
+    """Return what the tokens of one answer count."""
+    return 0.0 if answer.get("train") is False else float(_given(answer.get("weight"), 1.0))
 
 
 def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
     """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
     if any(_given(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
         raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
+
+
+def notes_of(row: Row) -> list[str]:
+    """Return what of a row's messages no renderer gives to the template, in words: what follows the last answer."""
+    role = row.messages[-1]["role"] if row.messages else "assistant"
+    return [] if role == "assistant" else [f"what follows the last answer (a turn of the {role}) is not trained"]
 
 
 def last_answer(messages: Sequence[dict[str, Any]]) -> int:

@@ -17,9 +17,19 @@ from train.render import asserts
 from train.render.encode import Encoded, Encoder
 from train.render.example import Example, Prompt, Rendered
 from train.render.examples import Examples, Made, made
-from train.render.faults import RowFault, Silent, bad_template, listed
+from train.render.faults import UNRENDERABLE, RowFault, Silent, bad_template, listed
 from train.render.many import Many
-from train.render.messages import all_texts, answer_weights, answers_of, last_answer, prepared, refuse_marks
+from train.render.messages import (
+    all_texts,
+    answer_weights,
+    answers_of,
+    last_answer,
+    notes_of,
+    prepared,
+    refuse_marks,
+    weight_of,
+)
+from train.render.proof import prove
 from train.render.sandbox import safe_template
 from train.render.spans import Conversations, Layout
 from train.render.turns import Located, Turn, Turns
@@ -34,7 +44,7 @@ DEFAULT_TEMPLATE = (
     "{% endgeneration %}{% else %}{{ message.content }}{% endif %}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
-_SKIPPED, _SILENT = -1, -2
+_SKIPPED, _SILENT, _REFUSED = -1, -2, -3
 
 
 class Renderer:
@@ -46,14 +56,15 @@ class Renderer:
 
     def __init__(
         self, tokenizer: Any, objective: Objective, max_length: int | None = None, *, on_too_long: str = "refuse",
-        allow_special_tokens: bool = False, stop_ids: Collection[int] = (),
+        on_unrenderable: str = "refuse", allow_special_tokens: bool = False, stop_ids: Collection[int] = (),
     ) -> None:  # fmt: skip
         self.tokenizer, self.objective, self.max_length = tokenizer, objective, max_length
-        self.on_too_long, self.allow_special_tokens = on_too_long, allow_special_tokens
+        self.on_too_long, self.on_unrenderable = on_too_long, on_unrenderable
+        self.allow_special_tokens = allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once; the row is kept for its identity.
-        self._known: dict[int, tuple[Row, Examples, Mapping[str, int], int]] = {}
+        self._known: dict[int, tuple[Row, Rendered, int]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -103,14 +114,19 @@ class Renderer:
             with _without_garbage_collection():
                 self.learn(unknown, self._rendered(unknown))
         known = [self._known[id(row)] for row in rows]
-        skipped = [row.id for row, _, _, place in known if place == _SKIPPED]
-        silent = [row.id for row, _, _, place in known if place == _SILENT]
-        cut = {row.id: cut[row.id] for row, _, cut, _ in known if row.id in cut}
-        kept = [(store, place) for _, store, _, place in known if place >= 0]
+        skipped = [row.id for row, _, place in known if place == _SKIPPED]
+        silent = [row.id for row, _, place in known if place == _SILENT]
+        refused = {row.id: source.refused[row.id] for row, source, place in known if place == _REFUSED}
+        cut = {row.id: source.cut[row.id] for row, source, _ in known if row.id in source.cut}
+        notes = {row.id: source.notes[row.id] for row, source, _ in known if row.id in source.notes}
+        kept = [(source.examples, place) for _, source, place in known if place >= 0]
+        examples: Sequence[Example]
         is_whole = bool(kept) and all(store is kept[0][0] for store, _ in kept)
         if is_whole and [place for _, place in kept] == list(range(len(kept[0][0]))):
-            return Rendered(kept[0][0], skipped, cut, silent)
-        return Rendered([store[place] for store, place in kept], skipped, cut, silent)
+            examples = kept[0][0]
+        else:
+            examples = [store[place] for store, place in kept]
+        return Rendered(examples, skipped, cut, silent, refused, notes)
 
     @cached_property
     def digest(self) -> str:
@@ -124,12 +140,14 @@ class Renderer:
         assert isinstance(store, Examples), "only whole passes are learnt"
         for row in rows:
             is_kept = place < len(store) and store.names[place][0] == row.id
-            left = _SILENT if row.id in silent else _SKIPPED
-            self._known[id(row)] = row, store, rendered.cut, place if is_kept else left
+            left = _SILENT if row.id in silent else _REFUSED if row.id in rendered.refused else _SKIPPED
+            self._known[id(row)] = row, rendered, place if is_kept else left
             place += is_kept
 
     def _rendered(self, rows: Sequence[Row]) -> Rendered:
         found, skipped, cut, silent = [], [], {}, []
+        refused: dict[str, str] = {}
+        notes: dict[str, list[str]] = {}
         faults: dict[tuple[str, str], list[str]] = defaultdict(list)
         for row, one in zip(rows, self._many.made(rows), strict=True):
             try:
@@ -138,6 +156,8 @@ class Renderer:
                 if lost > 0 and self.on_too_long == "skip":
                     skipped.append(row.id)
                     continue
+                if left_out := [*record.notes, *notes_of(row)]:
+                    notes[row.id] = left_out
                 if lost > 0:
                     record = made(self._shortened(record.example(), lost), record.num_prompt)
                     cut[row.id] = lost
@@ -145,10 +165,13 @@ class Renderer:
             except Silent:
                 silent.append(row.id)
             except RowFault as fault:
-                faults[fault.code, fault.reason].append(row.id)
+                if fault.code == UNRENDERABLE and self.on_unrenderable == "skip":
+                    refused[row.id] = fault.reason
+                else:
+                    faults[fault.code, fault.reason].append(row.id)
         if faults:
             raise listed(faults)
-        return Rendered(Examples.of(found), skipped, cut, silent)
+        return Rendered(Examples.of(found), skipped, cut, silent, refused, notes)
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
@@ -160,18 +183,28 @@ class Renderer:
         """Return one row's example uncut, and keep nothing of it; raises RowFault (a TrainError)."""
         return self._made(row).example()
 
+    def notes(self, row: Row) -> list[str]:
+        """Return what of a row is in no token, in words; raises RowFault (a TrainError)."""
+        return [*self._made(row).notes, *notes_of(row)]
+
     def prompt(self, row: Row) -> Prompt | None:
-        """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError)."""
+        """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
+
+        The reference of an answer that calls tools is all that the model has to write, as it would be decoded.
+        """
         if row.messages is None:
             return None
         known = self._prompts.get(id(row)) or self._known_prompt(row)
         if known is None:
             located = self.located(row)
-            reference = row.messages[last_answer(row.messages)]["content"] or ""
-            known = self._prompts[id(row)] = (
-                row,
-                Prompt(row.id, self._encode(located.layout, [located.turn])[1].ids, reference),
-            )
+            encoded, opening = self._encode(located.layout, [located.turn])
+            answer = located.messages[-1]
+            reference = answer["content"]
+            if answer.get("tool_calls"):
+                first, stop = len(opening.ids), located.turn.stop
+                spans = zip(encoded.ids[first:], encoded.offsets[first:], strict=True)
+                reference = self.decode([token for token, (begin, _) in spans if begin < stop])
+            known = self._prompts[id(row)] = row, Prompt(row.id, opening.ids, reference)
         return known[1]
 
     def located(self, row: Row) -> Located:
@@ -238,12 +271,13 @@ class Renderer:
         """The prompt begins the example; a cut one may be shorter than it."""
         if id(row) not in self._known or row.messages is None:
             return None
-        _, store, cut, place = self._known[id(row)]
-        if place < 0 or row.id in cut:
+        _, rendered, place = self._known[id(row)]
+        answer = row.messages[last_answer(row.messages)]
+        if place < 0 or row.id in rendered.cut or answer.get("tool_calls"):
             return None
-        record = store.record(place)
-        reference = row.messages[last_answer(row.messages)]["content"] or ""
-        return row, Prompt(row.id, record.example().ids[: record.num_prompt], reference)
+        assert isinstance(rendered.examples, Examples), "only whole passes are learnt"
+        record = rendered.examples.record(place)
+        return row, Prompt(row.id, record.example().ids[: record.num_prompt], answer["content"] or "")
 
     def roles(self, row: Row) -> list[str]:
         """Return whose text each token of `whole` is: the role of a message, "template" between them, or "text"."""
@@ -269,6 +303,7 @@ class Renderer:
         messages = prepared(row.messages, self.template)
         layout = self.conversations.layout(messages, row.tools)
         answers = answers_of(messages, self.objective)
+        notes = prove(self.conversations, messages, row.tools, layout, self._trained(row.messages, answers))
         if any(not messages[n]["content"].strip() and not messages[n].get("tool_calls") for n in answers):
             raise RowFault("an answer is empty, so only its end would be trained")
         turns = [self.turns.find(messages, row.tools, layout, n, is_last=n == answers[-1]) for n in answers]
@@ -276,7 +311,8 @@ class Renderer:
         encoded, opening = self._encode(layout, turns)
         if self.objective == "domain":
             refuse_marks(row.messages)
-            return made(self._all_tokens(row, layout.text, encoded), len(opening.ids)), layout, encoded
+            record = made(self._all_tokens(row, layout.text, encoded), len(opening.ids))
+            return replace(record, notes=notes), layout, encoded
         weighed = list(zip(turns, answers, answer_weights(row.messages, answers), strict=True))
         turns, answers, by_turn = map(list, zip(*(one for one in weighed if one[2] > 0), strict=True))
         owners = [next((n for n, turn in enumerate(turns) if _is_inside(span, turn)), -1) for span in encoded.offsets]
@@ -288,7 +324,13 @@ class Renderer:
         if row.weight != 1 or any(weight != 1 for weight in by_turn):
             weights = [row.weight * by_turn[owner] if owner >= 0 else 0.0 for owner in owners]
         example = Example(row.id, row.category, row.cluster, encoded.ids, mask, num_bytes, weights)
-        return made(example, len(opening.ids)), layout, encoded
+        return replace(made(example, len(opening.ids)), notes=notes), layout, encoded
+
+    def _trained(self, messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> Collection[int]:
+        """The turns whose tokens are trained."""
+        if self.objective == "domain":
+            return range(len(messages))
+        return [turn for turn in answers if weight_of(messages[turn]) > 0]
 
     def _raw(self, row: Row) -> Made:
         """Raw text: every token is trained, and the end of the text is one."""

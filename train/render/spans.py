@@ -76,7 +76,7 @@ class Conversations:
         key = tuple((message["role"], bool(message["content"])) for message in messages)
         if is_plain and key in self.pieces:
             return self.pieces[key]
-        word = _sentinel(json.dumps([messages, tools], ensure_ascii=False, default=str) + self.template.source)
+        word = sentinel(json.dumps([messages, tools], ensure_ascii=False, default=str) + self.template.source)
         stand_ins = [
             {**message, "content": f"{word}{turn:04d}" if message["content"] else message["content"]}
             for turn, message in enumerate(messages)
@@ -85,6 +85,8 @@ class Conversations:
         for message in stand_ins:
             if message["content"]:
                 before, found, rest = rest.partition(message["content"])
+                if not found and message["role"] == "tool":
+                    raise RowFault("the chat template has no place for what a tool answers")
                 if not found or message["content"] in rest:
                     raise RowFault(
                         f"the chat template loses, repeats or reorders what a {message['role']} says",
@@ -99,14 +101,16 @@ class Conversations:
     def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> tuple[int, int]:
         """The place of one content, found by replacing it alone; see `says` for what the template may do to it."""
         content = messages[turn]["content"]
-        word = _sentinel(text + self.template.source)
+        word = sentinel(text + self.template.source)
         changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
         before, found, after = self.render(changed, tools).partition(word)
         shared = next(
             (n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
         )
         end = len(text) - len(after)
-        if not (found and text.endswith(after) and says(text[shared:end], content)):
+        forms = quoted_forms(messages[turn])
+        is_said = says(text[shared:end], content) or any(form in text[shared:end] for form in forms)
+        if not (found and text.endswith(after) and is_said):
             raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
         return shared, end
 
@@ -129,6 +133,13 @@ def _beside_tags(text: str) -> str:
     return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 
+def quoted_forms(message: Message) -> tuple[str, ...]:
+    """Return what a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles."""
+    if message["role"] != "tool":
+        return ()
+    return tuple(json.dumps(message["content"], ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
+
+
 def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[tuple[int, int] | None] | None:
     """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not
     fit.
@@ -144,7 +155,7 @@ def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list
             continue
         number += 1
         after = pieces[number]
-        for form in (content, content.strip(), content.lstrip(), content.rstrip()):
+        for form in (content, content.strip(), content.lstrip(), content.rstrip(), *quoted_forms(message)):
             if text.startswith(form + after, position):
                 places.append((position, position + len(form)))
                 position += len(form) + len(after)
@@ -154,8 +165,8 @@ def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list
     return places if position == len(text) else None
 
 
-def _sentinel(taken: str) -> str:
-    """A plain word that occurs nowhere in ``taken``."""
+def sentinel(taken: str) -> str:
+    """Return a plain word that occurs nowhere in ``taken``."""
     number = 0
     while f"qzx{number}y" in taken:
         number += 1

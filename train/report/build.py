@@ -198,9 +198,11 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
     unscored = sum(one.num_unscored for one in main.categories if one.higher_is_better)
     if unscored:
+        each = [one for one in main.categories if one.higher_is_better and one.num_unscored]
+        counts = ", ".join(f"{wording.category(one.category)} {one.num_unscored}" for one in each)
         notes.append(
-            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference does not "
-            "suit the scorer; no score counts them."
+            f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference is empty or "
+            f"does not suit the scorer ({counts}); no score counts them."
         )
     by_loss = [one.category for one in main.categories if not one.higher_is_better]
     if by_loss:

@@ -4,7 +4,8 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,6 +166,7 @@ def _renderer(tokenizer: Any, recipe: Recipe, objective: Objective, reads: int |
         objective,
         reads if recipe.max_length == "auto" else recipe.max_length,
         on_too_long=recipe.on_too_long,
+        on_unrenderable=recipe.on_unrenderable,
         allow_special_tokens=recipe.allow_special_tokens,
         stop_ids=stop_ids,
     )
@@ -202,7 +204,21 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
 def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     """The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's."""
     file = dataset.manifest["files"].get(f"{split}.jsonl")
-    return render_cached(renderer, dataset.splits[split], "" if file is None else file["sha256"], open_cache())
+    rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
+    rendered = render_cached(renderer, rows, digest, open_cache())
+    for reason, ids in _by_reason((record, [reason]) for record, reason in rendered.refused.items()).items():
+        say.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {say.named(ids)}")
+    for reason, ids in _by_reason(rendered.notes.items()).items():
+        say.talk(f"warning: of {len(ids)} {split} records {reason}: {say.named(ids)}")
+    return rendered
+
+
+def _by_reason(reasons_by_id: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    ids: dict[str, list[str]] = defaultdict(list)
+    for record, reasons in reasons_by_id:
+        for reason in reasons:
+            ids[reason].append(record)
+    return ids
 
 
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
@@ -224,6 +240,9 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
         say.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {say.named(weightless)}")
         examples = [example for example in examples if example.weight]
+    if not examples and rendered.refused:
+        raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
+                         "take a base whose chat template has what the records need, such as tools")  # fmt: skip
     if not examples and rendered.skipped:
         raise TrainError("E925 too-long", "every training record is over max_length", "raise max_length")
     if not examples:
