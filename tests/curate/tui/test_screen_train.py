@@ -282,7 +282,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     recipe = demo / "recipe.toml"
     short = (
         recipe.read_text()
-        .replace("max_steps = 150", "max_steps = 30")
+        .replace("max_steps = 220", "max_steps = 30")
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
     recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))
