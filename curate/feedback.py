@@ -87,7 +87,7 @@ _VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
     "worse": ("!", "regressed", "worse beyond chance"),
     "within-noise": ("~", "inconclusive", "within noise"),
-    "within-margin": ("=", "within margin", "worse beyond chance, by less than the margin"),
+    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
 }
 """Mark, word and meaning, as `train.report.wording` has them for its table and pages."""
@@ -125,8 +125,8 @@ def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
 def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
     """Return what ``verdicts`` mean, those that occur, in one line."""
     reasons = {one.reason for one in verdicts if one is not None}
-    meanings = [f"{mark} {word}: {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
-    return f"{'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
+    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
 
 
 def p_value(p: float) -> str:

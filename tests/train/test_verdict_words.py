@@ -17,9 +17,9 @@ from train.report import CardFacts, Report, model_card, read_report, table, writ
 
 TOO_FEW = "? too few (24 of 30)"
 LEGEND = (
-    "+ improved: better beyond chance; ! regressed: worse beyond chance; ~ inconclusive: within noise; "
-    "= within margin: worse beyond chance, by less than the margin; "
-    "? too few: fewer independent records than a verdict takes. "
+    "Verdicts: + improved, better beyond chance; ! regressed, worse beyond chance; ~ inconclusive, within noise; "
+    "= within margin, worse beyond chance by less than the margin; "
+    "? too few, fewer independent records than a verdict takes. "
     "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 )
 

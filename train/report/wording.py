@@ -13,7 +13,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "better": ("+", "improved", "better beyond chance"),
     "worse": ("!", "regressed", "worse beyond chance"),
     "within-noise": ("~", "inconclusive", "within noise"),
-    "within-margin": ("=", "within margin", "worse beyond chance, by less than the margin"),
+    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
 }
 """What each verdict is called, by its reason: mark, word, meaning. `curate.feedback` has the same for its screens."""
@@ -52,8 +52,8 @@ def verdict(result: CategoryResult | Macro, fewest: int) -> str:
 def legend(results: Collection[CategoryResult | Macro]) -> str:
     """Return what the verdicts on ``results`` mean, those that occur, in one line."""
     reasons = {_reason(one) for one in results}
-    meanings = [f"{mark} {word}: {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
-    return f"{'; '.join(meanings)}. {BEYOND_CHANCE}"
+    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}"
 
 
 def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]:

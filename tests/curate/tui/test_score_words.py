@@ -37,7 +37,7 @@ def test_compare_marks_a_few_records_as_few_and_not_as_noise(make_workspace, mak
         await until(pilot, lambda: table.source.num_rows == 2)
         for row in table.source.rows(0, 2):
             assert "+1.00 ?" in row
-        assert "? too few: fewer independent records than a verdict takes." in seen(app, "notes")
+        assert "Verdicts: ? too few, fewer independent records than a verdict takes." in seen(app, "notes")
         assert "noise" not in seen(app, "notes")
 
     drive(app, story)

@@ -107,7 +107,7 @@ def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
         assert better + ties + worse == 60
         assert float(billing[5].split()[0]) == pytest.approx((better - worse) / 60, abs=0.006)
         assert billing[5].endswith(" !")
-        assert "! regressed: worse beyond chance" in seen(app, "notes")
+        assert "Verdicts: ! regressed, worse beyond chance" in seen(app, "notes")
         assert "recipe epochs" in seen(app, "told")
         assert "2 -> 3" in seen(app, "told")
         assert app.present().equal_command() == (
