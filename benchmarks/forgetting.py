@@ -60,14 +60,14 @@ class Outcome(NamedTuple):
     changes: dict[str, float]
 
 
-def made_dataset(folder: Path) -> Path:
+def build_dataset(folder: Path) -> Path:
     """Return the exported dataset of a fresh tour in ``folder``."""
     for words in (["init", "tour", "--sample"], ["dedupe", "tour"], ["split", "tour"], ["export", "tour"]):
         subprocess.run([sys.executable, "-m", "curate", *words], cwd=folder, check=True, capture_output=True)
     return folder / "tour" / "dataset" / "v1"
 
 
-def drawn_rows(base: Path) -> list[Row]:
+def sampled_rows(base: Path) -> list[Row]:
     """Return texts that the base makes of nothing but its first token, sampled from its whole distribution."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -82,42 +82,42 @@ def drawn_rows(base: Path) -> list[Row]:
             max_new_tokens=TOKENS_OF_A_TEXT, pad_token_id=tokenizer.eos_token_id,
         )  # fmt: skip
     texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-    return [Row(f"drawn-{n}", "", f"drawn-{n}", None, None, text, base.name) for n, text in enumerate(texts) if text]
+    return [Row(f"sample-{n}", "", f"sample-{n}", None, None, text, base.name) for n, text in enumerate(texts) if text]
 
 
 def texts_of(base: Path | None, tour: Path) -> Texts:
     """Return what the base knows, and other text."""
     if base is not None:
-        return Texts(drawn_rows(base), general_rows())
+        return Texts(sampled_rows(base), general_rows())
     rows = general_rows(tour / "general.jsonl")
     return Texts(rows[:100], rows[100:])
 
 
-def measured(model: Any, prepared: Prepared, texts: Texts, *, is_scored: bool) -> tuple[float, dict[str, float]]:
+def measure(model: Any, prepared: Prepared, texts: Texts, *, is_scored: bool) -> tuple[float, dict[str, float]]:
     """Return the mean score and the bits of each kind of text, in nats a byte: they are only ever compared."""
-    found: dict[str, float] = {}
+    bits: dict[str, float] = {}
     score = math.nan
     for kind, rows in zip(KINDS, (prepared.dataset.splits["test"], *texts), strict=True):
         scored = evaluate_model(
             model, prepared.renderer, rows, prepared.categories, prepared.recipe, split="test",
             is_generating=is_scored and kind == "answers",
         )  # fmt: skip
-        found[kind] = sum(one.nll for one in scored) / sum(one.num_bytes for one in scored)
+        bits[kind] = sum(row.nll for row in scored) / sum(row.num_bytes for row in scored)
         score = (summary(scored).score or math.nan) if is_scored and kind == "answers" else score
-    return score, found
+    return score, bits
 
 
 def train(dataset: Path, recipe: Recipe, texts: Texts, *, is_scored: bool) -> Outcome:
     """Train once and return what came of it; NaN where training diverged, which is an outcome too."""
     with tempfile.TemporaryDirectory() as run, contextlib.redirect_stderr(io.StringIO()):
         prepared = prepare(dataset, recipe)
-        before = measured(prepared.model, prepared, texts, is_scored=False)[1]
+        before = measure(prepared.model, prepared, texts, is_scored=False)[1]
         model = add_adapters(prepared)
         try:
             fit(model, prepared.steps, Path(run), device=prepared.device, dtype=prepared.dtype)
         except TrainError:
             return Outcome(prepared.tuning.lr, math.nan, dict.fromkeys(KINDS, math.nan))
-        score, after = measured(model, prepared, texts, is_scored=is_scored)
+        score, after = measure(model, prepared, texts, is_scored=is_scored)
     return Outcome(prepared.tuning.lr, score, {kind: after[kind] / before[kind] - 1 for kind in KINDS})
 
 
@@ -148,7 +148,7 @@ def recipes(given: argparse.Namespace, base: Path, tour: Path) -> list[Callable[
         settings = [f"{key}={value}" for key, value in (common | chosen).items()]
         return lambda seed: load_recipe(None, [*settings, f"seed={seed}"])
 
-    return [of(*one) for one in product(given.ranks, given.rates, given.replay)]
+    return [of(*choice) for choice in product(given.ranks, given.rates, given.replay)]
 
 
 def main() -> None:
@@ -165,15 +165,15 @@ def main() -> None:
     parser.add_argument("--scores", action="store_true", help="generate answers too, which takes longer")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        dataset = made_dataset(Path(name))
+        dataset = build_dataset(Path(name))
         tour = Path(name) / "tour"
         base = (given.base or tour / "models" / "tiny-base").resolve()
         width = json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"]
         texts = texts_of(given.base, tour)
         print(f"| {' | '.join(HEADS)} |\n|{'---|' * len(HEADS)}", flush=True)
-        for made in recipes(given, base, tour):
-            runs = [train(dataset, made(seed), texts, is_scored=given.scores) for seed in given.seeds]
-            print(line(made(0), f"{base.name} ({width})", runs), flush=True)
+        for recipe_of in recipes(given, base, tour):
+            runs = [train(dataset, recipe_of(seed), texts, is_scored=given.scores) for seed in given.seeds]
+            print(line(recipe_of(0), f"{base.name} ({width})", runs), flush=True)
 
 
 if __name__ == "__main__":

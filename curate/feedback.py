@@ -69,11 +69,12 @@ class Results:
     @property
     def forgetting(self) -> list[str]:
         """What is said of general text: its figures, and what to do next where the model forgot."""
-        found = self.report["forgetting"]
-        if found is None:
+        general = self.report["forgetting"]
+        if general is None:
             return []
-        steps = (f"next: {one['text']}: {'  '.join(one['lines'])}" for one in found.get("remedies", ()))
-        return [found["sentence"], *steps]
+        remedies = general.get("remedies", ())
+        steps = (f"next: {remedy['text']}: {'  '.join(remedy['lines'])}" for remedy in remedies)
+        return [general["sentence"], *steps]
 
     @property
     def regressed(self) -> list[str]:
@@ -124,7 +125,7 @@ def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
 
 def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
     """Return what ``verdicts`` mean, those that occur, in one line."""
-    reasons = {one.reason for one in verdicts if one is not None}
+    reasons = {verdict.reason for verdict in verdicts if verdict is not None}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
 

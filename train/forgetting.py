@@ -55,28 +55,28 @@ def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
 
 def risks(tuning: Tuning) -> list[Remedy]:
     """Return what is known before a run to make a model forget: a rate above the automatic one, and no replay."""
-    found = []
+    steps = []
     if tuning.lr > _ABOVE * tuning.auto_lr:
         text = f"lr {tuning.lr:.3g} is {tuning.lr / tuning.auto_lr:.1f} times the automatic {tuning.auto_lr:.3g}"
-        found.append(Remedy("auto-lr", text, ['lr = "auto"']))
+        steps.append(Remedy("auto-lr", text, ['lr = "auto"']))
     if tuning.replay is None:
         text = "nothing is replayed; name a file of text like that which the base was trained on"
-        found.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
-    return found
+        steps.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
+    return steps
 
 
 def remedies(tuning: Tuning) -> list[Remedy]:
     """Return what to do next where a model forgot, the surest first; all of it can be combined."""
-    found = risks(tuning)
+    steps = risks(tuning)
     if tuning.lr <= _ABOVE * tuning.auto_lr:
         half = f"{tuning.lr / 2:.2g}"
-        found.insert(0, Remedy("halve-lr", f"lr {tuning.lr:.3g} is not above the automatic one; halve it",
+        steps.insert(0, Remedy("halve-lr", f"lr {tuning.lr:.3g} is not above the automatic one; halve it",
                                [f"lr = {half}"]))  # fmt: skip
     if tuning.replay is not None and tuning.replay_share < _MOST_REPLAY:
         share = min(_MOST_REPLAY, 2 * tuning.replay_share)
         text = f"{tuning.replay_share:.0%} of an epoch are replayed text; replay more"
-        found.append(Remedy("raise-replay", text, ["[mixing]", f"replay_share = {share:g}"]))
+        steps.append(Remedy("raise-replay", text, ["[mixing]", f"replay_share = {share:g}"]))
     if tuning.method == "full":
         text = "every weight is trained; adapters change less of what the base knows"
-        found.append(Remedy("use-lora", text, ['method = "lora"', 'lr = "auto"']))
-    return found
+        steps.append(Remedy("use-lora", text, ['method = "lora"', 'lr = "auto"']))
+    return steps

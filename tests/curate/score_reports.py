@@ -14,15 +14,15 @@ TUNING = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_shar
 
 def sides(num: int, *, tuned: float, factor: float = 1.0) -> tuple[list[Scored], list[Scored]]:
     """Return the base, all wrong, and a model of mean ``tuned`` whose general text takes ``factor`` times the bits."""
-    found = []
+    models = []
     for score, scale in ((0.0, 1.0), (tuned, factor)):
         answers = [
             Scored(f"t{n}", "test", "billing", f"t{n}", "yes", 2.0, 2, 3, "x", True, "exact", {"exact": score})
             for n in range(num)
         ]
         general = [Scored(f"g{n}", "general", "", f"g{n}", "", scale * (200 + n), 60, 150) for n in range(20)]
-        found.append([*answers, *general])
-    return found[0], found[1]
+        models.append([*answers, *general])
+    return models[0], models[1]
 
 
 def write_run(folder: Path, num: int, *, tuned: float = 1.0, factor: float = 1.0) -> Path:

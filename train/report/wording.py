@@ -42,23 +42,23 @@ def p_value(p: float) -> str:
 
 def verdict(result: CategoryResult | Macro, fewest: int) -> str:
     """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where a report has none."""
-    found = _reason(result)
-    if found is None:
+    reason = _reason(result)
+    if reason is None:
         return ""
-    mark, word, _ = VERDICTS[found]
-    return f"{mark} {word}" + (f" ({result.num_clusters} of {fewest})" if found == "too-few" else "")
+    mark, word, _ = VERDICTS[reason]
+    return f"{mark} {word}" + (f" ({result.num_clusters} of {fewest})" if reason == "too-few" else "")
 
 
 def legend(results: Collection[CategoryResult | Macro]) -> str:
     """Return what the verdicts on ``results`` mean, those that occur, in one line."""
-    reasons = {_reason(one) for one in results}
+    reasons = {_reason(result) for result in results}
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}"
 
 
 def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]:
     """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
-    reasons = [_reason(one) for one in results]
+    reasons = [_reason(result) for result in results]
     return [
         (word, reasons.count(key))
         for key, (_, word, _) in VERDICTS.items()
