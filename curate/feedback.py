@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,9 +58,84 @@ class Results:
         return next((part["categories"] for part in self.report["splits"] if part["split"] == name), [])
 
     @property
+    def macro(self) -> Mapping[str, Json] | None:
+        """Their mean, None where nothing is scored."""
+        name = self.report["headline"]
+        return next((part["macro"] for part in self.report["splits"] if part["split"] == name), None)
+
+    def verdict(self, result: Mapping[str, Json]) -> ChangeVerdict | None:
+        """Return the verdict on one of the categories, or on their mean."""
+        return verdict_of(result, self.report["fewest"])
+
+    @property
+    def forgetting(self) -> list[str]:
+        """What is said of general text: its figures, and what to do next where the model forgot."""
+        general = self.report["forgetting"]
+        if general is None:
+            return []
+        remedies = general.get("remedies", ())
+        steps = (f"next: {remedy['text']}: {'  '.join(remedy['lines'])}" for remedy in remedies)
+        return [general["sentence"], *steps]
+
+    @property
     def regressed(self) -> list[str]:
         """Categories that got worse."""
         return [one["category"] for one in self.categories if one["verdict"] == "regressed"]
+
+
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
+"""Why the trainer's verdict on a change is what it is; the field of that name in a report."""
+_VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
+    "better": ("+", "improved", "better beyond chance"),
+    "worse": ("!", "regressed", "worse beyond chance"),
+    "within-noise": ("~", "inconclusive", "within noise"),
+    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
+    "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
+}
+"""Mark, word and meaning, as `train.report.wording` has them for its table and pages."""
+_OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+"""Of a report that an earlier version wrote, which gives no reasons."""
+BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeVerdict:
+    """The trainer's verdict on a change: its reason, and how many independent records there are and are needed."""
+
+    reason: Reason
+    num: int | None
+    needed: int
+
+    @property
+    def mark(self) -> str:
+        """The verdict in one character."""
+        return _VERDICTS[self.reason][0]
+
+    @property
+    def label(self) -> str:
+        """The verdict in words, as "+ improved" or "? too few (24 of 30)"."""
+        counts = f" ({self.num} of {self.needed})" if self.reason == "too-few" else ""
+        return f"{self.mark} {_VERDICTS[self.reason][1]}{counts}"
+
+
+def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
+    """Return the verdict on a category or on the mean of them, as a report has it; None where it has none."""
+    reason = result.get("reason") or _OF_WORDS.get(result.get("verdict") or "")
+    return None if reason is None else ChangeVerdict(reason, result.get("num_clusters"), fewest)
+
+
+def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
+    """Return what ``verdicts`` mean, those that occur, in one line."""
+    reasons = {verdict.reason for verdict in verdicts if verdict is not None}
+    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
+
+
+def p_value(p: float) -> str:
+    """Return a p value as "< .001" or ".04", as the trainer's table does; never as zero."""
+    if p < 0.001:
+        return "< .001"
+    return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
 
 
 @dataclass(frozen=True, slots=True)

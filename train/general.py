@@ -16,6 +16,11 @@ SHIPPED = Path(__file__).with_name("general.txt")
 _LONGEST = 1000
 
 
+def general_name(path: str | None) -> str:
+    """Return what a report calls the text of a recipe's eval.general; None is the shipped one."""
+    return f"the built-in {SHIPPED.name}" if path is None else path
+
+
 def general_rows(path: Path | None = None) -> list[Row]:
     """Return the general slice as raw-text rows: the file's, or without one the 24 paragraphs that we ship.
 

@@ -139,6 +139,7 @@ def _make_sample(root: Path) -> Made:
         "support_desk.jsonl": f"{DATA_FOLDER}/support_desk.jsonl",
         "recipe.toml": "recipe.toml",
         "general.jsonl": "general.jsonl",
+        "replay.jsonl": "replay.jsonl",
     }
     model = samples / "tiny-base"
     wanted = [*(samples / name for name in copies), model]

@@ -6,23 +6,25 @@ from collections.abc import Iterator
 
 from curate import say
 from curate.export import FILE_NAME
-from curate.feedback import PAGE_FILE, Bad, Results, judge, worst
+from curate.feedback import PAGE_FILE, Bad, Results, judge, legend, p_value, worst
 from curate.table import table
 from curate.workspace import Workspace
 
 
 def told_scores(results: Results) -> list[str]:
-    """Return the table of the categories: scores, paired difference with its interval, and verdict."""
+    """Return the table of the categories: scores, paired difference with its interval, verdict; and general text."""
+    verdicts = [results.verdict(one) for one in results.categories]
     rows = [
         [
             say.one_line(one["category"], 30), str(one["n"]),
             f"{one['base']['value']:.3f}", f"{one['tuned']['value']:.3f}",
             f"{one['difference']['value']:+.3f} [{one['difference']['low']:+.3f}, {one['difference']['high']:+.3f}]",
-            f"{one['p_adjusted']:.4f}", one["verdict"], say.one_line(one["metric"], 30),
+            p_value(one["p_adjusted"]), verdict.label if verdict else "", say.one_line(one["metric"], 30),
         ]
-        for one in results.categories
+        for one, verdict in zip(results.categories, verdicts, strict=True)
     ]  # fmt: skip
-    return list(table(["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"], rows))
+    heads = ["category", "n", "base", "tuned", "difference", "p (Holm)", "verdict", "metric"]
+    return [*table(heads, rows), legend(verdicts), *map(say.visible, results.forgetting)]
 
 
 def told_records(workspace: Workspace, results: Results, *, per_category: int = 3) -> Iterator[str]:

@@ -32,6 +32,7 @@ PLAN = {
     "records": 3, "tokens": 120, "supervised": 40, "steps": STEPS, "longest": 50, "batch_size": 2, "lr": 1e-3,
     "warmup": 1, "parameters": 10, "trained": 5, "state_bytes": 80, "device": "cpu", "dtype": "float32", "threads": 1,
     "seconds": None, "peak_bytes": None,
+    "risks": [{"action": "auto-lr", "text": "lr 0.001 is 3.0 times the automatic one", "lines": ['lr = "auto"']}],
 }  # fmt: skip
 
 

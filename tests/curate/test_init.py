@@ -214,6 +214,7 @@ def test_the_sample_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "support_desk.jsonl",
         "recipe.toml",
         "general.jsonl",
+        "replay.jsonl",
         "tiny-base/config.json",
         "tiny-base/deep/model.bin",
     ):
@@ -221,6 +222,7 @@ def test_the_sample_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(make, "shipped", lambda _folder: samples)
     make_workspace(tmp_path / "w", is_sample=True)
     assert (tmp_path / "w/data/support_desk.jsonl").read_bytes() == b"support_desk.jsonl"
+    assert (tmp_path / "w/replay.jsonl").read_bytes() == b"replay.jsonl"
     assert (tmp_path / "w/models/tiny-base/deep/model.bin").read_bytes() == b"tiny-base/deep/model.bin"
     settings = read_settings(tmp_path / "w")
     assert settings.recipe == "recipe.toml"

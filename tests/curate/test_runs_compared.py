@@ -65,16 +65,18 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
         assert (one.better, one.worse, one.p, one.p_adjusted) == (other.better, other.worse, other.p, other.p_adjusted)
         assert (one.first, one.second) == (other.base.value, other.tuned.value)
         assert (one.difference, one.low, one.high) == tuple(other.difference.model_dump().values())
-        assert one.is_noise == (other.p_adjusted >= 0.05 or other.difference.low <= 0 <= other.difference.high)
+        assert (one.verdict.reason, one.verdict.num) == (other.reason, other.num_clusters)
     macro, theirs = ours.macro, report.macro
     assert (macro.first, macro.second, macro.p) == (theirs.base.value, theirs.tuned.value, theirs.p)
     assert (macro.difference, macro.low, macro.high) == tuple(theirs.difference.model_dump().values())
+    assert (macro.verdict.reason, macro.verdict.num) == (theirs.reason, theirs.num_clusters)
 
 
 def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path, make_report):
     folder = write_run(tmp_path / "a", rows_of(3), report=make_report())
     found = compare(folder, folder, "test")
-    assert [(one.difference, one.p, one.num_ties, one.is_noise) for one in found.rows] == [(0.0, 1.0, 30, True)] * 3
+    results = [(one.difference, one.p, one.num_ties, one.verdict.reason) for one in found.rows]
+    assert results == [(0.0, 1.0, 30, "within-noise")] * 3
     assert all(one.low < 0 < one.high for one in found.rows)
     assert compare(folder, folder, "validation").rows == ()
 

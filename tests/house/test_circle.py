@@ -30,6 +30,8 @@ def test_make_run_ends_in_scores_for_every_category(root: Path, tmp_path: Path) 
     assert sum(verdict == "improved" for verdict in verdicts.values()) >= 4
     assert "regressed" not in verdicts.values()
     assert all(category in done.stdout for category in verdicts)
+    general = json.loads(report.read_text())["forgetting"]
+    assert (general["word"], general["text"], general["n"]) == ("held", "general.jsonl", 150)
     for name, lines in _lines_by_schema(tmp_path / "demo").items():
         schema = json.loads((root / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
         validator = build_validator(schema, {})

@@ -247,8 +247,14 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
         ("lora", 2048, "llama", 4.91e-4),
         ("lora", 4096, "llama", 2.86e-4),
         ("full", 4096, "llama", 2e-5),
-        ("lora", 160, "qwen3", 4.85e-3),
+        ("lora", 512, "llama", 1.45e-3),
+        ("lora", 512, "qwen3", 5.56e-4),
+        ("lora", 511, "llama", 1e-3),
+        ("lora", 160, "qwen3", 1e-3),
+        ("lora", 64, "llama", 1e-3),
+        ("full", 512, "llama", 2e-5),
         ("full", 160, "qwen3", 1.46e-3),
+        ("full", 64, "llama", 3e-3),
     ],
 )
 def test_the_automatic_rate(method: str, width: int, kind: str, rate: float) -> None:

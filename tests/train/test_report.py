@@ -71,8 +71,8 @@ def test_thin_repeated_and_unscored_records_are_said_aloud() -> None:
     odd = tuple([replace(one, scores={}) if n < 5 else one for n, one in enumerate(side)] for side in odd)  # type: ignore[assignment]
     report = report_of(*joined(thin, repeated, odd))
     results = {one.category: one for one in report.main().categories}
-    assert results["thin"].note == "too few to judge (n = 12; it takes 30)"
-    assert results["repeated"].note == "too few to judge (10 clusters; it takes 30)"
+    assert results["thin"].note == "too few to judge (12 of 30)"
+    assert results["repeated"].note == "too few to judge (10 of 30): its 40 records are 10 clusters"
     assert results["repeated"].test == "sign-flip"
     assert (results["odd"].n, results["odd"].num_unscored) == (35, 5)
     notes = "\n".join(report.notes)

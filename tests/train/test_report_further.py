@@ -204,6 +204,11 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     assert len(trained) == 24
     assert all(row["epochs"] == 2 and row["confidence"] < 0 and row["variability"] >= 0 for row in trained)
     report = read_report(run)
+    assert report.forgetting is not None
+    assert report.forgetting.text == "the built-in general.txt"
+    assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
+    assert report.run.tuning is not None
+    assert (report.run.tuning.method, report.run.tuning.replay) == ("lora", None)
     assert report.noise is not None
     assert report.noise.n == 16
     assert report.data_map is not None

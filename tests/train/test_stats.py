@@ -206,29 +206,31 @@ def test_the_detectable_effect_is_found_in_four_of_five_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num", "difference", "interval", "p", "word", "said", "is_no_worse"),
+    ("num", "difference", "interval", "p", "word", "reason", "said", "is_no_worse"),
     [
-        (40, 0.3, (0.1, 0.5), 0.001, "improved", "better", True),
-        (40, -0.3, (-0.5, -0.1), 0.001, "regressed", "worse", False),
-        (40, -0.01, (-0.015, -0.005), 0.001, "inconclusive", "less than the margin", True),
-        (40, 0.0, (-0.01, 0.01), 1.0, "inconclusive", "is ruled out", True),
-        (40, 0.0, (-0.1, 0.1), 1.0, "inconclusive", "not ruled out", False),
-        (40, 0.3, (0.1, 0.5), 0.2, "inconclusive", "no change shown", True),
-        (29, 0.9, (0.8, 1.0), 0.0001, "inconclusive", "too few to judge (n = 29; it takes 30)", True),
+        (40, 0.3, (0.1, 0.5), 0.001, "improved", "better", "better beyond chance", True),
+        (40, -0.3, (-0.5, -0.1), 0.001, "regressed", "worse", "worse beyond chance", False),
+        (40, -0.01, (-0.015, -0.005), 0.001, "inconclusive", "within-margin", "less than the margin", True),
+        (40, 0.0, (-0.01, 0.01), 1.0, "inconclusive", "within-noise", "is ruled out", True),
+        (40, 0.0, (-0.1, 0.1), 1.0, "inconclusive", "within-noise", "not ruled out", False),
+        (40, 0.3, (0.1, 0.5), 0.2, "inconclusive", "within-noise", "no change shown", True),
+        (29, 0.9, (0.8, 1.0), 0.0001, "inconclusive", "too-few", "too few to judge (29 of 30)", True),
     ],
 )
 def test_verdicts(
-    num: int, difference: float, interval: tuple[float, float], p: float, word: str, said: str, is_no_worse: bool
-) -> None:
+    num: int, difference: float, interval: tuple[float, float], p: float, word: str, reason: str, said: str,
+    is_no_worse: bool,
+) -> None:  # fmt: skip
     verdict = stats.judge(num, difference, stats.Interval(*interval), p, num_clusters=num)
-    assert verdict.word == word
+    assert (verdict.word, verdict.reason) == (word, reason)
     assert said in verdict.note
     assert verdict.is_no_worse == is_no_worse
 
 
 def test_records_that_repeat_one_another_are_counted_once_before_judging() -> None:
     verdict = stats.judge(60, 0.5, stats.Interval(0.3, 0.7), 0.0001, num_clusters=12)
-    assert (verdict.word, verdict.note) == ("inconclusive", "too few to judge (12 clusters; it takes 30)")
+    assert (verdict.word, verdict.reason) == ("inconclusive", "too-few")
+    assert verdict.note == "too few to judge (12 of 30): its 60 records are 12 clusters"
 
 
 def test_clusters_that_are_all_alike_still_leave_doubt() -> None:

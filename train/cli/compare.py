@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from train.predictions import Scored
+    from train.report import Report
 
 
 @click.command()
@@ -41,7 +42,7 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     report = build_report(
         before,
         after,
-        run=Run(id=f"{reports[0].run.id} and {reports[1].run.id}"),
+        run=Run(id=f"{reports[0].run.id} and {reports[1].run.id}", general_text=_general_text(reports)),
         default_metric=set(reports[0].default_metric) & set(reports[1].default_metric),
         margin=reports[0].margin,
         fewest=reports[0].fewest,
@@ -93,6 +94,12 @@ def shared(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], lis
 def _key(one: Scored) -> tuple[object, ...]:
     """What must be the same for two scores to be comparable."""
     return one.category, one.reference, one.metric, one.num_bytes
+
+
+def _general_text(reports: Collection[Report]) -> str:
+    """The general text of all of them, "" where they measured others."""
+    names = {one.run.general_text for one in reports}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _remarks(counts: Collection[Counts]) -> list[str]:

@@ -11,12 +11,13 @@ import torch
 from train import say
 from train.batch import Steps
 from train.compute import is_checkpointing, memory_limit
+from train.forgetting import risks, tuning_of
 from train.plan.calibrate import Calibration, calibrate, largest
 from train.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
 from train.plan.oom import explained
 from train.plan.plan import Choices, Plan
 from train.ranks import ALONE, pick_way
-from train.schedule import peak_lr, warmup_steps
+from train.schedule import warmup_steps
 
 # Memory of GPUs by name, in GB as their makers count it.
 GPUS = {
@@ -43,17 +44,17 @@ def make_plan(
     limit = memory_bytes or memory_limit(device)
     heaviest, group = largest(steps)
     memory = peak(shape, steps, group, device)
-    width = model.get_input_embeddings().weight.shape[1]
+    tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
     run_tokens = steps.num_tokens()
     plan = Plan(
         parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
         supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
         run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
-        micro_batch_tokens=steps.micro_batch_tokens, lr=peak_lr(recipe, width, str(model.config.model_type)),
+        micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
         warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
         choices=choices(shape, steps, device, limit), checkpointing=shape.checkpointing,
-        cost_per_hour=cost_per_hour, mixture=say.visible(steps.mixture.sentence()),
+        risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=say.visible(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from train.forgetting import Remedy
 from train.plan.memory import USABLE, Memory
 from train.ranks import Way
 
@@ -51,6 +52,8 @@ class Plan:
     seconds: float | None = None
     cost_per_hour: float | None = None
     mixture: str = ""
+    risks: tuple[Remedy, ...] = ()
+    """What of the recipe is known to make a model forget, with the lines that would change it."""
 
     @property
     def fits(self) -> bool:
@@ -98,7 +101,13 @@ class Plan:
             f"the rest {_mb(memory.overhead)}",
             *self._time(),
             *self._advice(),
+            *self.risk_lines(),
         ]
+
+    def risk_lines(self) -> list[str]:
+        """Return what is known to make the model forget and the lines of a recipe against it, for people."""
+        heads = ["forgetting ", *[" " * 11] * len(self.risks)]
+        return [f"{head} {risk.text}: {'  '.join(risk.lines)}" for head, risk in zip(heads, self.risks, strict=False)]
 
     def _time(self) -> list[str]:
         if self.seconds is None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from train import stats
 from train.errors import TrainError
+from train.forgetting import remedies
 from train.predictions import Scored, outcome, pair
 from train.report import wording
 from train.report.confusion import confusions
@@ -66,7 +67,7 @@ def build_report(
         run=run,
         headline=splits[-1].split,
         splits=splits,
-        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules),
+        forgetting=forgetting([p for p in pairs if p[0].split == "general"], rules, run),
         flips=_flips(validation),
         worst=_worst(validation),
         curve=curve or Curve(steps=[], evals=[]),
@@ -83,11 +84,11 @@ def build_report(
     )
 
 
-def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
+def forgetting(pairs: Pairs, rules: Rules, run: Run) -> Forgetting | None:
     """Return how bits per byte on general text changed, or None where no such text was scored.
 
     *forgot*: a rise above 1 % is shown; *held*: it is ruled out; else inconclusive. Measured as loss, since generated
-    answers on a small slice are too noisy to show it.
+    answers on a small slice are too noisy to show it. ``run`` says which text it is, and what to do next.
     """
     pairs = [(before, after) for before, after in pairs if before.num_bytes]
     if not pairs:
@@ -109,14 +110,23 @@ def forgetting(pairs: Pairs, rules: Rules) -> Forgetting | None:
         "inconclusive": "forgetting beyond 1 % is neither shown nor ruled out",
     }[word]
     if num_documents < FEWEST_DOCUMENTS:
-        meaning = f"too few documents to judge ({num_documents}; it takes {FEWEST_DOCUMENTS})"
+        meaning = f"too few documents to judge ({num_documents} of {FEWEST_DOCUMENTS})"
     change = wording.percent(difference.value / base.value, sign=True)
     span = f"{wording.percent(low, sign=True)} to {wording.percent(high, sign=True)}"
     text = (
-        f"General text went from {base.value:.3f} to {tuned.value:.3f} bits per byte "
-        f"({change}, 95 % {span}, n = {len(pairs)}): {meaning}."
+        f"General text ({run.general_text and run.general_text + ', '}n = {len(pairs)}) went from {base.value:.3f} to "
+        f"{tuned.value:.3f} bits per byte ({change}, 95 % {span}): {meaning}."
     )
-    return Forgetting(n=len(pairs), base=base, tuned=tuned, difference=difference, word=word, sentence=text)
+    return Forgetting(
+        n=len(pairs),
+        text=run.general_text,
+        base=base,
+        tuned=tuned,
+        difference=difference,
+        word=word,
+        sentence=text,
+        remedies=remedies(run.tuning) if run.tuning is not None and word == "forgot" else [],
+    )
 
 
 def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
@@ -193,7 +203,7 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
     if defaults:
         used = _list(sorted({one.metric for one in defaults}))
         notes.append(f"No scorer is set for {_list(one.category for one in defaults)}; the default, {used}, was used.")
-    thin = [one.category for one in main.categories if one.note.startswith("too few")]
+    thin = [one.category for one in main.categories if one.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
     unscored = sum(one.num_unscored for one in main.categories if one.higher_is_better)

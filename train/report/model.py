@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from train.dynamics import Dynamic
-from train.stats.verdict import Word
+from train.forgetting import Remedy, Tuning
+from train.stats import Reason, Word
 
 
 class _Part(BaseModel):
@@ -54,7 +55,9 @@ class CategoryResult(_Part):
     higher_is_better: bool
     n: int
     num_clusters: int
-    """Groups of records that repeat one another; the independent evidence there is."""
+    """Groups of records that repeat one another; the independent evidence there is, of which a verdict takes
+    `fewest`.
+    """
     num_unscored: int
     base: Estimate
     tuned: Estimate
@@ -68,6 +71,8 @@ class CategoryResult(_Part):
     worse: int
     minimum_detectable_effect: float | None
     verdict: Word
+    reason: Reason | None = None
+    """Why the verdict is that one; none in reports of earlier versions."""
     note: str
     is_no_worse: bool
     """A loss beyond the margin is ruled out."""
@@ -82,10 +87,14 @@ class Macro(_Part):
     """The mean over the scored categories, each weighing the same."""
 
     num_categories: int
+    num_clusters: int | None = None
+    """Of all these categories together."""
     base: Estimate
     tuned: Estimate
     difference: Estimate
     p: float
+    verdict: Word | None = None
+    reason: Reason | None = None
 
 
 class SplitResult(_Part):
@@ -100,16 +109,24 @@ class SplitResult(_Part):
     num_broken: int
     behaviour: Behaviour | None
 
+    def results(self) -> list[CategoryResult | Macro]:
+        """Return all that has a verdict: the categories, and their mean where there is one."""
+        return [*self.categories, *([self.macro] if self.macro is not None else [])]
+
 
 class Forgetting(_Part):
     """Bits per byte on text that has nothing to do with the data set; lower is better."""
 
     n: int
+    text: str = ""
+    """The file of that text, as the recipe names it, or the one that is built in; empty where nobody said."""
     base: Estimate
     tuned: Estimate
     difference: Estimate
     word: Literal["forgot", "held", "inconclusive"]
     sentence: str
+    remedies: list[Remedy] = Field(default_factory=list)
+    """What to do next, where the model forgot."""
 
 
 class Flip(_Part):
@@ -235,6 +252,10 @@ class Run(_Part):
     dataset: str = ""
     objective: str = ""
     method: str = ""
+    tuning: Tuning | None = None
+    """What the recipe did against forgetting."""
+    general_text: str = ""
+    """The text that forgetting was measured on, as `Forgetting` names it."""
     seed: int | None = None
     device: str = ""
     seconds: float | None = None

@@ -156,6 +156,7 @@ class _Draft:
             worse=self.worse,
             minimum_detectable_effect=self._detectable(num_clusters),
             verdict=verdict.word,
+            reason=verdict.reason,
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
             bits_per_byte=_bits_change(self.pairs),
@@ -252,12 +253,21 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
     for draft in scored:
         for cluster, part in draft.weighted(len(scored)).items():
             parts[cluster] = parts.get(cluster, 0.0) + part
+    base, tuned, difference = estimates
+    p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
+    verdict = stats.judge(
+        sum(len(draft.compared) for draft in scored), difference.value, stats.Interval(difference.low, difference.high),
+        p, num_clusters=len(parts), margin=rules.margin, fewest=rules.fewest,
+    )  # fmt: skip
     return Macro(
         num_categories=len(scored),
-        base=estimates[0],
-        tuned=estimates[1],
-        difference=estimates[2],
-        p=stats.sign_flip(list(parts.values()), seed=_seed(split, "macro")),
+        num_clusters=len(parts),
+        base=base,
+        tuned=tuned,
+        difference=difference,
+        p=p,
+        verdict=verdict.word,
+        reason=verdict.reason,
     )
 
 

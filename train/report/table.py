@@ -23,7 +23,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
     """
     main = report.main()
-    rows = [_row(one) for one in main.categories]
+    rows = [_row(one, report.fewest) for one in main.categories]
     if main.macro is not None:
         macro = main.macro
         rows.append(
@@ -36,7 +36,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
                 wording.number(macro.difference.value, sign=True),
                 wording.spread(macro.difference, sign=True),
                 _bare(macro.p),
-                "",
+                wording.verdict(macro, report.fewest),
             )
         )
     everything = [_HEADS, *rows]
@@ -47,8 +47,11 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     lines += [_line(row, widths, kept) for row in rows[: len(main.categories)]]
     if main.macro is not None:
         lines += [rule, _line(rows[-1], widths, kept)]
+    lines += ["", *_prose(wording.legend(main.results()), columns)]
     if report.forgetting is not None:
         lines += ["", *_prose(report.forgetting.sentence, columns)]
+        for remedy in report.forgetting.remedies:
+            lines += [*_prose(f"next: {remedy.text}", columns), *(f"    {line}" for line in remedy.lines)]
     for measured in (report.noise, report.judged):
         if measured is not None:
             lines += ["", *_prose(measured.sentence, columns)]
@@ -91,7 +94,7 @@ def _title(report: Report, sides: tuple[str, str]) -> str:
     return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
 
 
-def _row(one: CategoryResult) -> tuple[str, ...]:
+def _row(one: CategoryResult, fewest: int) -> tuple[str, ...]:
     is_share = one.higher_is_better
     name = visible(wording.category(one.category)).replace("\n", " ").replace("\t", " ")
     return (
@@ -103,7 +106,7 @@ def _row(one: CategoryResult) -> tuple[str, ...]:
         wording.number(one.difference.value, is_share=is_share, sign=True),
         wording.spread(one.difference, is_share=is_share, sign=True),
         _bare(one.p_adjusted),
-        one.verdict,
+        wording.verdict(one, fewest),
     )
 
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from train.report.model import CategoryResult, Estimate, Macro
+from train.stats import Reason, Word
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
+VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
+    "better": ("+", "improved", "better beyond chance"),
+    "worse": ("!", "regressed", "worse beyond chance"),
+    "within-noise": ("~", "inconclusive", "within noise"),
+    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
+    "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
+}
+"""What each verdict is called, by its reason: mark, word, meaning. `curate.feedback` has the same for its screens."""
+BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
+_OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+"""Of a report that an earlier version wrote, which gives no reasons."""
 
 
 def number(value: float | None, *, is_share: bool = True, sign: bool = False) -> str:
@@ -24,6 +38,36 @@ def p_value(p: float) -> str:
     if p < 0.001:
         return "p < .001"
     return f"p = {p:.3f}".replace("0.", ".") if p < 0.1 else f"p = {p:.2f}".replace("0.", ".")
+
+
+def verdict(result: CategoryResult | Macro, fewest: int) -> str:
+    """Return a verdict as "+ improved" or, with its counts, "? too few (24 of 30)"; "" where a report has none."""
+    reason = _reason(result)
+    if reason is None:
+        return ""
+    mark, word, _ = VERDICTS[reason]
+    return f"{mark} {word}" + (f" ({result.num_clusters} of {fewest})" if reason == "too-few" else "")
+
+
+def legend(results: Collection[CategoryResult | Macro]) -> str:
+    """Return what the verdicts on ``results`` mean, those that occur, in one line."""
+    reasons = {_reason(result) for result in results}
+    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}"
+
+
+def verdict_counts(results: Collection[CategoryResult]) -> list[tuple[str, int]]:
+    """Return how many of ``results`` there are by the word of their verdict: the usual three, and others that occur."""
+    reasons = [_reason(result) for result in results]
+    return [
+        (word, reasons.count(key))
+        for key, (_, word, _) in VERDICTS.items()
+        if key in _OF_WORDS.values() or key in reasons
+    ]
+
+
+def _reason(result: CategoryResult | Macro) -> Reason | None:
+    return result.reason or (None if result.verdict is None else _OF_WORDS[result.verdict])
 
 
 def percent(share: float, *, sign: bool = False) -> str:

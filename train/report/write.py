@@ -121,6 +121,7 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         "p_value": wording.p_value,
         "label": wording.label,
         "category": wording.category,
+        "verdict": wording.verdict,
         "visible": visible,
         "percent": wording.percent,
         "md": _escaped,
@@ -134,12 +135,10 @@ def render(template: str, report: Report, *, autoescape: bool, **more: Any) -> s
         curve=charts.curve_chart(report.curve),
         data_map=charts.map_chart(report.data_map),
         macro_sentence=wording.macro_sentence(main.macro) if main.macro else "",
-        verdicts=[(word, sum(one.verdict == word for one in main.categories)) for word in _WORDS],
+        verdicts=wording.verdict_counts(main.categories),
+        legend=wording.legend,
         **more,
     )
-
-
-_WORDS = ("improved", "regressed", "inconclusive")
 
 
 def _escaped(text: object) -> str:

@@ -14,6 +14,7 @@ from train.compute import Meter
 from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
+from train.general import general_name
 from train.judge import judge_answers
 from train.loop import FitResult, Guard, fit, restore_weights, trained_tensors
 from train.model import load_base
@@ -356,6 +357,8 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         dataset=str(record["dataset"]["name"] or ""),
         objective=prepared.objective,
         method=prepared.recipe.method,
+        tuning=prepared.tuning,
+        general_text=general_name(prepared.recipe.eval.general),
         seed=prepared.recipe.seed,
         device=str(prepared.device),
         seconds=round(result.seconds, 3),

@@ -18,6 +18,7 @@ from train.compute import can_pack, checkpoint_activations, memory_limit
 from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
+from train.forgetting import Tuning, tuning_of
 from train.judge import require_judge
 from train.model import (
     add_lora,
@@ -67,6 +68,12 @@ class Prepared:
     def general(self) -> Path | None:
         """The recipe's file of general text; None is the shipped one."""
         return _general(self.recipe, self.folder)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What the recipe does against forgetting on this base."""
+        width = self.model.get_input_embeddings().weight.shape[1]
+        return tuning_of(self.recipe, width, str(self.model.config.model_type))
 
     @property
     def looked_at(self) -> list[Row]:

@@ -15,14 +15,16 @@ from train.stats.intervals import (
     wilson,
 )
 from train.stats.significance import discordant, holm, mcnemar, paired_test, sign_flip
-from train.stats.verdict import FEWEST, MARGIN, Verdict, judge, minimum_detectable_effect
+from train.stats.verdict import FEWEST, MARGIN, Reason, Verdict, Word, judge, minimum_detectable_effect
 
 __all__ = [
     "FEWEST",
     "MARGIN",
     "REPLICATES",
     "Interval",
+    "Reason",
     "Verdict",
+    "Word",
     "bootstrap",
     "bootstrap_ratios",
     "difference_interval",

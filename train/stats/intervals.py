@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from train.stats.values import floats, names
+
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
@@ -34,8 +36,9 @@ def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Inte
     Raises:
         ValueError: there are no records, or more successes than records.
     """
+    successes, num = float(successes), float(num)
     if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
-        raise ValueError(f"{successes} of {num} is no share")
+        raise ValueError(f"{successes:g} of {num:g} is no share")
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = min(1.0, successes / num)
     middle = (share + z * z / (2 * num)) / (1 + z * z / num)
@@ -138,6 +141,7 @@ def mean_interval(
     Raises:
         ValueError: there is no record.
     """
+    values, clusters = floats(values), names(clusters)
     groups, mean = len(set(clusters)), math.fsum(values) / len(values)
     if set(values) <= {0.0, 1.0}:
         size = effective_size(values, clusters)
@@ -169,7 +173,8 @@ def difference_interval(
     Raises:
         ValueError: there is no record.
     """
-    differences = [after - before for before, after in zip(base, tuned, strict=True)]
+    clusters = names(clusters)
+    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
     if not _is_even(differences, clusters):
         return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
     difference = math.fsum(differences) / len(differences)
@@ -200,10 +205,11 @@ def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
 
 def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
     """Return the sums of ``columns`` by cluster, [clusters, columns], in the order of the cluster names."""
+    clusters = names(clusters)
     if not clusters or any(len(column) != len(clusters) for column in columns):
         raise ValueError("an interval needs at least one record, and as many values as records")
-    names = {name: place for place, name in enumerate(sorted(set(clusters)))}
-    places = np.array([names[name] for name in clusters])
+    numbers = {name: place for place, name in enumerate(sorted(set(clusters)))}
+    places = np.array([numbers[name] for name in clusters])
     return np.stack(
-        [np.bincount(places, weights=np.asarray(c, dtype=np.float64), minlength=len(names)) for c in columns], axis=1
+        [np.bincount(places, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import numpy as np
+
+from train.stats.values import floats, names
 
 _EXACT_UP_TO = 15
 _DRAWS = 9999
@@ -12,7 +15,7 @@ _DRAWS = 9999
 
 def discordant(base: Sequence[float], tuned: Sequence[float]) -> tuple[int, int]:
     """Return how many records got better and how many got worse."""
-    pairs = list(zip(base, tuned, strict=True))
+    pairs = list(zip(floats(base), floats(tuned), strict=True))
     return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
 
@@ -20,7 +23,12 @@ def mcnemar(better: int, worse: int) -> float:
     """Return the exact two-sided p value of 0/1 pairs of which ``better`` changed up and ``worse`` changed down.
 
     Twice the binomial tail at one half, at most 1: McNemar 1947, Psychometrika 12:153, in its exact form.
+
+    Raises:
+        TypeError: a count is no whole number.
     """
+    # The terms outgrow every integer of a fixed width.
+    better, worse = index(better), index(worse)
     num, tail = better + worse, min(better, worse)
     term, total = 1, 1
     for k in range(tail):
@@ -36,7 +44,7 @@ def sign_flip(sums: Sequence[float], *, seed: Sequence[int]) -> float:
     else 9999 seeded ones, counted with the observed one so that p is never 0: Phipson and Smyth 2010, Statistical
     Applications in Genetics and Molecular Biology 9:39.
     """
-    values = np.asarray([value for value in sums if value != 0.0])
+    values = np.asarray([value for value in floats(sums) if value != 0.0])
     if not values.size:
         return 1.0
     # Sums that are equal but for rounding are equal.
@@ -62,6 +70,7 @@ def paired_test(
 
     "mcnemar" for scores of 0 and 1 of records that all stand alone, else "sign-flip" over clusters.
     """
+    base, tuned, clusters = floats(base), floats(tuned), names(clusters)
     if set(base) | set(tuned) <= {0.0, 1.0} and len(set(clusters)) == len(clusters):
         return "mcnemar", mcnemar(*discordant(base, tuned))
     sums: dict[str, float] = {}
@@ -76,6 +85,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Rejecting those below alpha keeps the chance of even one false alarm below alpha, whatever their dependence: Holm
     1979, Scandinavian Journal of Statistics 6:65.
     """
+    p_values = floats(p_values)
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):

@@ -16,13 +16,19 @@ FEWEST = 30
 _ALPHA, _POWER = 0.05, 0.8
 
 Word = Literal["improved", "regressed", "inconclusive"]
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The word, why it is that one, and whether a loss beyond the margin is ruled out."""
+    """The word, why it is that one, and whether a loss beyond the margin is ruled out.
+
+    ``reason`` is *better* for improved and *worse* for regressed; of what is inconclusive it says whether the loss lies
+    *within-margin*, the change *within-noise*, or there are *too-few* records for a verdict.
+    """
 
     word: Word
+    reason: Reason
     note: str
     is_no_worse: bool
 
@@ -46,21 +52,22 @@ def judge(
     308:2594). Records that repeat one another count once towards ``fewest``.
     ``margin_text`` is how the margin is written where it is not an absolute number.
     """
-    is_no_worse = interval.low > -margin
+    num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
+    is_no_worse, is_shown = low > -margin, bool(p_adjusted < _ALPHA)
     loss = margin_text or f"{margin:g}"
-    count = min(num, num_clusters)
-    if count < fewest:
-        what = f"n = {num}" if count == num else f"{count} clusters"
-        return Verdict("inconclusive", f"too few to judge ({what}; it takes {fewest})", is_no_worse)
-    if p_adjusted < _ALPHA and interval.low > 0:
-        return Verdict("improved", "better beyond chance", is_no_worse)
-    if p_adjusted < _ALPHA and interval.high < 0:
+    if min(num, num_clusters) < fewest:
+        what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
+        count = f"too few to judge ({min(num, num_clusters)} of {fewest}){what}"
+        return Verdict("inconclusive", "too-few", count, is_no_worse)
+    if is_shown and low > 0:
+        return Verdict("improved", "better", "better beyond chance", is_no_worse)
+    if is_shown and high < 0:
         if difference <= -margin:
-            return Verdict("regressed", "worse beyond chance", is_no_worse)
-        return Verdict("inconclusive", f"worse beyond chance, but by less than the margin of {loss}", is_no_worse)
-    if is_no_worse:
-        return Verdict("inconclusive", f"no change shown; a loss of {loss} or more is ruled out", is_no_worse)
-    return Verdict("inconclusive", f"no change shown; a loss of {loss} or more is not ruled out", is_no_worse)
+            return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
+        note = f"worse beyond chance, but by less than the margin of {loss}"
+        return Verdict("inconclusive", "within-margin", note, is_no_worse)
+    rest = "is ruled out" if is_no_worse else "is not ruled out"
+    return Verdict("inconclusive", "within-noise", f"no change shown; a loss of {loss} or more {rest}", is_no_worse)
 
 
 def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
@@ -70,6 +77,7 @@ def minimum_detectable_effect(mean_square: float, num: int) -> float | None:
     n = (z_alpha + z_power)^2 (d - e^2) / e^2 for e, the paired sample size of Connor 1987, Biometrics 43:207, in its
     normal form. None where no pair changed: nothing is known then.
     """
+    mean_square, num = float(mean_square), int(num)
     if mean_square <= 0 or num < 1:
         return None
     normal = NormalDist()

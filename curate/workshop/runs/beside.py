@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from curate.feedback import Results, read_results
+from curate.feedback import ChangeVerdict, Results, read_results
 from curate.record import CurateError, Json
 from curate.workshop.runs.contrast import Difference, Regression, differences, regressions
 from curate.workshop.runs.look import Run
-from curate.workshop.runs.paired import ALPHA, Comparison, compare
+from curate.workshop.runs.paired import Comparison, compare
 from curate.workspace import Workspace
 
 
@@ -17,8 +17,8 @@ from curate.workspace import Workspace
 class Row:
     """One category, or the mean over all of them: the base, the first run if there is one, and the second.
 
-    ``difference`` is second - first, or second - base; None is what nobody has reported. ``is_noise`` says whether
-    chance alone can have made it.
+    ``difference`` is second - first, or second - base, and ``verdict`` the trainer's on it; None is what nobody has
+    reported.
     """
 
     category: str
@@ -31,7 +31,7 @@ class Row:
     high: float | None = None
     better: int | None = None
     worse: int | None = None
-    is_noise: bool = True
+    verdict: ChangeVerdict | None = None
     metric: str = ""
     bits: tuple[float | None, float | None, float | None] = (None, None, None)
     """Bits per byte of base, first and second; lower is better."""
@@ -47,6 +47,8 @@ class Beside:
     rows: tuple[Row, ...]
     macro: Row | None
     notes: tuple[str, ...]
+    general: tuple[str, ...]
+    """What the run says of general text, with what to do next where it forgot; of one run beside its base."""
     changed: tuple[Difference, ...]
     regressions: tuple[Regression, ...]
 
@@ -63,8 +65,8 @@ def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
     worse = tuple(regressions(other, results, tests))
     split = str(results.report["headline"])
     if first is None or other is None:
-        rows = tuple(_from_report(one) for one in results.categories)
-        return Beside(None, second, split, rows, _macro_of(results), (), (), worse)
+        rows = tuple(_from_report(one, results.verdict(one)) for one in results.categories)
+        return Beside(None, second, split, rows, _macro_of(results), (), tuple(results.forgetting), (), worse)
     notes: list[str] = []
     found: Comparison | None = None
     try:
@@ -76,15 +78,15 @@ def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
         notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
     changed = tuple(differences(workspace, first, second))
     rows = tuple(_both(other, results, found))
-    return Beside(first, second, split, rows, _macro_beside(found, results), tuple(notes), changed, worse)
+    return Beside(first, second, split, rows, _macro_beside(found, results), tuple(notes), (), changed, worse)
 
 
-def _from_report(one: Mapping[str, Json]) -> Row:
+def _from_report(one: Mapping[str, Json], verdict: ChangeVerdict | None) -> Row:
     change = one["difference"]
     bits = one["bits_per_byte"]
     return Row(
         one["category"], one["n"], one["base"]["value"], None, one["tuned"]["value"], change["value"], change["low"],
-        change["high"], one["better"], one["worse"], is_noise=one["verdict"] == "inconclusive", metric=one["metric"],
+        change["high"], one["better"], one["worse"], verdict=verdict, metric=one["metric"],
         bits=(bits["base"], None, bits["tuned"]) if bits else (None, None, None),
     )  # fmt: skip
 
@@ -105,7 +107,7 @@ def _both(first: Results, second: Results, found: Comparison | None) -> Iterator
         else:
             yield Row(
                 name, pair.n, base, pair.first, pair.second, pair.difference, pair.low, pair.high, pair.better,
-                pair.worse, is_noise=pair.is_noise, metric=metric, bits=bits,
+                pair.worse, verdict=pair.verdict, metric=metric, bits=bits,
             )  # fmt: skip
 
 
@@ -115,14 +117,13 @@ def _bits(one: Mapping[str, Json] | None, side: str) -> float | None:
 
 
 def _macro_of(results: Results) -> Row | None:
-    macro = _macro(results)
+    macro = results.macro
     if macro is None:
         return None
     change = macro["difference"]
-    is_noise = macro["p"] >= ALPHA or change["low"] <= 0 <= change["high"]
     return Row(
         "macro", None, macro["base"]["value"], None, macro["tuned"]["value"], change["value"], change["low"],
-        change["high"], is_noise=is_noise,
+        change["high"], verdict=results.verdict(macro),
     )  # fmt: skip
 
 
@@ -130,19 +131,11 @@ def _macro_beside(found: Comparison | None, second: Results) -> Row | None:
     macro = found.macro if found else None
     if macro is None:
         return None
-    reported = _macro(second)
+    reported = second.macro
     base = reported["base"]["value"] if reported else None
     return Row(
-        "macro", None, base, macro.first, macro.second, macro.difference, macro.low, macro.high, is_noise=macro.is_noise
+        "macro", None, base, macro.first, macro.second, macro.difference, macro.low, macro.high, verdict=macro.verdict
     )
-
-
-def _macro(results: Results) -> Mapping[str, Json] | None:
-    name = results.report["headline"]
-    macro: Mapping[str, Json] | None = next(
-        (part["macro"] for part in results.report["splits"] if part["split"] == name), None
-    )
-    return macro
 
 
 def _notes(found: Comparison) -> Iterator[str]:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from curate.feedback import ChangeVerdict, verdict_of
 from curate.record import CurateError, Json
 from curate.say import one_line
 from curate.trainer import trainer_command
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +34,12 @@ class Paired:
     """Holm over the categories."""
     better: int
     worse: int
+    verdict: ChangeVerdict | None
 
     @property
     def num_ties(self) -> int:
         """Records with the same score in both."""
         return self.n - self.better - self.worse
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether chance alone can have made such a difference."""
-        return self.p_adjusted >= ALPHA or self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +52,7 @@ class Macro:
     low: float
     high: float
     p: float
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether chance alone can have made such a difference."""
-        return self.p >= ALPHA or self.low <= 0 <= self.high
+    verdict: ChangeVerdict | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +86,26 @@ def compare(first: Path, second: Path, split: str) -> Comparison:
     parts: dict[str, Mapping[str, Json]] = {part["split"]: part for part in told_of["report"]["splits"]}
     part = parts.get(split, {})
     # What has no score is compared by likelihood there, which is not in the unit of scores.
-    rows = tuple(_paired(one) for one in part.get("categories", ()) if one["higher_is_better"])
+    fewest = told_of["report"]["fewest"]
+    rows = tuple(_paired(one, fewest) for one in part.get("categories", ()) if one["higher_is_better"])
     counts = told_of["splits"].get(split, {})
     return Comparison(
-        split, rows, _macro(part["macro"]) if part.get("macro") else None,
+        split, rows, _macro(part["macro"], fewest) if part.get("macro") else None,
         *(counts.get(name, 0) for name in ("shared", "lone", "changed", "unscored")),
     )  # fmt: skip
 
 
-def _paired(one: Mapping[str, Json]) -> Paired:
+def _paired(one: Mapping[str, Json], fewest: int) -> Paired:
     change = one["difference"]
     return Paired(
         one["category"], one["n"], one["base"]["value"], one["tuned"]["value"], change["value"], change["low"],
-        change["high"], one["test"], one["p"], one["p_adjusted"], one["better"], one["worse"],
+        change["high"], one["test"], one["p"], one["p_adjusted"], one["better"], one["worse"], verdict_of(one, fewest),
     )  # fmt: skip
 
 
-def _macro(one: Mapping[str, Json]) -> Macro:
+def _macro(one: Mapping[str, Json], fewest: int) -> Macro:
     change = one["difference"]
-    return Macro(one["base"]["value"], one["tuned"]["value"], change["value"], change["low"], change["high"], one["p"])
+    return Macro(
+        one["base"]["value"], one["tuned"]["value"], change["value"], change["low"], change["high"], one["p"],
+        verdict_of(one, fewest),
+    )  # fmt: skip

@@ -105,8 +105,9 @@ def test_two_runs_are_compared_pair_by_pair(two_runs, make_app, drive, settled):
         assert billing[1] == "60"
         better, ties, worse = map(int, billing[7].split("/"))
         assert better + ties + worse == 60
-        assert float(billing[5].rstrip("*~")) == pytest.approx((better - worse) / 60, abs=0.006)
-        assert billing[5].endswith("*")
+        assert float(billing[5].split()[0]) == pytest.approx((better - worse) / 60, abs=0.006)
+        assert billing[5].endswith(" !")
+        assert "Verdicts: ! regressed, worse beyond chance" in seen(app, "notes")
         assert "recipe epochs" in seen(app, "told")
         assert "2 -> 3" in seen(app, "told")
         assert app.present().equal_command() == (
@@ -128,7 +129,7 @@ def test_a_run_is_picked_to_be_seen_beside_its_base(two_runs, make_app, drive, s
         await pilot.press("space", "enter")
         await until(pilot, lambda: "B 2026-11-2" in seen(app, "head") and "C " not in seen(app, "head"))
         assert cells(app)[0][:4] == ("billing", "20", "0.70", "0.30")
-        assert cells(app)[0][4] == "-0.40*"
+        assert cells(app)[0][4] == "-0.40 !"
         assert app.present().equal_command().startswith("curate report ")
         await pilot.press("G")
         assert "train eval" in app.screen._text.plain
@@ -170,7 +171,7 @@ def test_metric_order_gate_and_page(two_runs, make_app, drive, settled):
         assert isinstance(app.screen, Pages)
         assert f"train compare {two_runs.root}/runs/2026-11-24-a" in app.screen._text.plain
         await pilot.press("escape", "s")
-        changes = [float(row[5].rstrip("*~")) for row in cells(app)[:2]]
+        changes = [float(row[5].split()[0]) for row in cells(app)[:2]]
         assert changes == sorted(changes)
         await pilot.press("m")
         await settled(pilot)

@@ -175,6 +175,7 @@ def test_a_dry_run_opens_the_gate_and_shows_the_plan(make_workspace, make_app, d
         assert "1,000 of 2 records" in plan
         assert "open: nothing is in the way" in plan
         assert "time      not reported" in plan
+        assert 'forgets   lr 0.001 is 3.0 times the automatic one: lr = "auto"' in plan
 
     drive(app, story)
 
@@ -282,7 +283,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
     recipe = demo / "recipe.toml"
     short = (
         recipe.read_text()
-        .replace("max_steps = 150", "max_steps = 30")
+        .replace("max_steps = 220", "max_steps = 30")
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
     recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))

@@ -104,7 +104,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
     DEFAULT_CSS = """
     CompareScreen #head { height: 1; }
     CompareScreen #scores { height: 1fr; min-height: 4; }
-    CompareScreen #notes { height: auto; max-height: 4; }
+    CompareScreen #notes { height: auto; max-height: 8; }
     CompareScreen #lower { height: 45%; }
     CompareScreen #changed { height: auto; max-height: 50%; }
     CompareScreen #worse { height: 1fr; min-height: 3; }

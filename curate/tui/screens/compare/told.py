@@ -7,6 +7,7 @@ from typing import Literal
 
 from rich.text import Text
 
+from curate.feedback import legend
 from curate.tui.border import shown, shown_lines
 from curate.tui.frame_table import Column, ListRows, Tone
 from curate.tui.glyphs import bar
@@ -19,10 +20,8 @@ _DASH = "-"
 
 
 def tone(value: str) -> Tone:
-    """Return how a change is drawn: only one that chance does not explain has a colour, and a star besides."""
-    if "*" not in value:
-        return "muted" if "~" in value else ""
-    return "error" if value.startswith("-") else "ok"
+    """Return how a change is drawn: only a verdict that it got better or worse has a colour."""
+    return {"+": "ok", "!": "error", "": ""}.get(value.partition(" ")[2], "muted")  # type: ignore[return-value]
 
 
 def columns(found: Beside, metric: Metric, *, is_narrow: bool) -> list[Column]:
@@ -56,8 +55,10 @@ def told_head(found: Beside, metric: Metric) -> Text:
 
 def told_notes(found: Beside) -> Text:
     """Return what the marks mean, and what could not be compared."""
-    lines = [Text("* beyond chance: interval without 0, p < 0.05 (Holm).  ~ within noise", style="muted")]
+    rows = [*found.rows, *([found.macro] if found.macro else [])]
+    lines = [Text(legend([row.verdict for row in rows]), style="muted")]
     lines += [shown(note, 200, "warn") for note in found.notes]
+    lines += [shown(line, 400, "warn" if len(found.general) > 1 else "muted") for line in found.general]
     return Text("\n").join(lines)
 
 
@@ -102,7 +103,7 @@ def _cells(found: Beside, row: Row, metric: Metric, is_narrow: bool) -> tuple[st
     before = first if found.first else base
     difference = row.difference if is_score else _minus(second, before)
     sides = [_number(base), *([_number(first)] if found.first else []), _number(second)]
-    mark = "" if not is_score else "~" if row.is_noise else "*"
+    mark = f" {row.verdict.mark}" if is_score and row.verdict else ""
     change = _DASH if difference is None else f"{difference:+.2f}{mark}"
     is_known = is_score and row.low is not None and row.high is not None
     span = f"[{row.low:+.2f}, {row.high:+.2f}]" if is_known else _NOT

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.text import Text
 
 from curate.export.manifest import Manifest
-from curate.feedback import Results
+from curate.feedback import Results, legend
 from curate.record import SPLITS, Json
 from curate.tui.border import shown
 from curate.tui.glyphs import bar
@@ -124,6 +124,8 @@ def _planned(plan: Mapping[str, Json]) -> Iterator[Text]:
     seconds = plan.get("seconds")
     yield _line("time", f"{_clock(seconds)} without evaluation, measured" if isinstance(seconds, int | float) else _NOT)
     yield _line("machine", f"{plan.get('device', _NOT)}, {plan.get('dtype', _NOT)}")
+    for risk in plan.get("risks", ()):
+        yield _line("forgets", f"{risk['text']}: {'  '.join(risk['lines'])}", "warn")
 
 
 def _progress(metrics: Metrics, run: Run, width: int) -> Iterator[Text]:
@@ -157,14 +159,12 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
     yield Text(f"{'category':<{room}} {'n':>5} {'base':>6} {'tuned':>6} {'change':>7}  verdict", style="muted")
     for one in results.categories:
         change = one["difference"]["value"]
-        style = {"improved": "ok", "regressed": "error"}.get(one["verdict"], "")
-        sign = {"improved": "+ ", "regressed": "! "}.get(one["verdict"], "~ ")
+        style, verdict = {"improved": "ok", "regressed": "error"}.get(one["verdict"], ""), results.verdict(one)
         numbers = f" {one['n']:>5} {one['base']['value']:>6.3f} {one['tuned']['value']:>6.3f} {change:>+7.3f}  "
         yield Text.assemble(
-            _padded(one["category"], room), numbers, (sign + one["verdict"], style), no_wrap=True, end=""
+            _padded(one["category"], room), numbers, (verdict.label if verdict else "", style), no_wrap=True, end=""
         )
-    part = next((part for part in results.report["splits"] if part["split"] == results.report["headline"]), None)
-    macro = part["macro"] if part else None
+    macro = results.macro
     if macro:
         span = macro["difference"]
         yield Text(
@@ -172,7 +172,9 @@ def _reported(results: Results, width: int) -> Iterator[Text]:
             f"{span['value']:>+7.3f}  [{span['low']:+.2f} {span['high']:+.2f}]",
             style="strong", no_wrap=True, end="",
         )  # fmt: skip
-    yield Text("~ inconclusive: within noise, or too few to judge", style="muted")
+    yield Text(legend([results.verdict(one) for one in results.categories]), style="muted")
+    for line in results.forgetting:
+        yield shown(line, 400, "warn" if results.report["forgetting"]["word"] == "forgot" else "muted")
 
 
 def _line(name: str, told: str, style: str = "") -> Text:
