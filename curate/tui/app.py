@@ -118,7 +118,8 @@ class CurateApp(Desk):
         elif not self.is_open(name):
             self.tell("Open or make a workspace first.", "warn")
         elif name == self.current_mode:
-            self.present().arrive(**what)
+            self._arrivals[name] = what
+            self.hand_over(self.present())
         else:
             self._visits = [*self._visits, self.current_mode][-_MOST_VISITS:]
             self._arrivals[name] = what
@@ -146,12 +147,18 @@ class CurateApp(Desk):
 
     def deliver(self, screen: WorkshopScreen) -> None:
         """Hand ``screen``, which is shown now, what waited for it."""
-        self.following.deliver(screen)
+        self.hand_over(screen)
         draw_frame(screen)
-        what = self._arrivals.pop(screen.NAME, None)
-        if what is not None:
-            screen.arrive(**what)
         self._keys.arrived()
+
+    def hand_over(self, screen: WorkshopScreen) -> None:
+        """Tell ``screen`` of the records, and then what it was gone to for; both wait while it is on standby."""
+        screen.show_standby()
+        if not screen.is_on_standby:
+            self.following.deliver(screen)
+            what = self._arrivals.pop(screen.NAME, None)
+            if what is not None:
+                screen.arrive(**what)
 
     def title_word(self) -> str:
         """Return the name of the workspace for the header."""
@@ -212,7 +219,11 @@ class CurateApp(Desk):
         if self._chord.is_waiting:
             if not self._chord.finish(event.key) and event.key not in ("escape", "g"):
                 self.tell("Nothing is bound to that.", "warn")
-        elif not self.present().is_too_small or event.key in ("q", "ctrl+q"):
+        elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
+            return
+        elif answer := self.present().held_back(event.key):
+            self.tell(answer, "warn")
+        else:
             await super().on_event(event)
 
     def on_key_done(self) -> None:
@@ -258,11 +269,13 @@ class CurateApp(Desk):
 
     def action_copy_command(self) -> None:
         """Copy the command line that is equal to what is shown."""
-        self._copy(self.present().equal_command(), "the command")
+        screen = self.present()
+        self._copy("" if screen.is_on_standby else screen.equal_command(), "the command")
 
     def action_copy_record(self) -> None:
         """Copy the record under the cursor as JSON."""
-        self._copy(self.present().record_json(), "the record")
+        screen = self.present()
+        self._copy("" if screen.is_on_standby else screen.record_json(), "the record")
 
     def _copy(self, text: str, what: str) -> None:
         if not text:
@@ -283,7 +296,8 @@ class CurateApp(Desk):
     def action_reread(self) -> None:
         """Read anew what is shown."""
         self.following.reread()
-        self.present().reread()
+        if not self.present().is_on_standby:
+            self.present().reread()
 
     async def action_quit(self) -> None:
         """Do as `q` does: Textual's own would ask nothing."""

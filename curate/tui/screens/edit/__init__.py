@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -19,6 +18,7 @@ from curate.tui.form.preview import VIEWS
 from curate.tui.form.view import FormView
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens.edit.told import HELP, nothing_open, title, without_form
+from curate.tui.standby import empty
 from curate.workshop.drafts import Drafts
 from curate.workshop.editor import edited
 from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, new_edit, open_edit
@@ -78,9 +78,6 @@ class EditScreen(WorkshopScreen):
         """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; or, with ``new``, a new one."""
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
         place = f"{file}:{what.get('line', 0)}" if file else ""
-        if not self._beside.is_ready:
-            self._waiting = {"pointer": pointer, **what}
-            return
         with self.app.attempt():
             if (record or place) and self.edit is not None and self.edit.name == (record or place):
                 self._focus(pointer)
@@ -92,6 +89,10 @@ class EditScreen(WorkshopScreen):
                 self._begin(copied_edit(self.workshop, copy))
             elif what.get("new"):
                 self._begin(new_edit(self.workshop))
+
+    def lacks_records(self) -> bool:
+        """Return False: the first record is written here."""
+        return False
 
     def changed(self, ids: set[str]) -> None:
         """Take in what others, or an undo, have changed of the record that is open."""
@@ -344,8 +345,8 @@ class EditScreen(WorkshopScreen):
         """Say why there is no form, and what can be done."""
         if self.edit is not None:
             text = without_form(self.edit)
-        elif not self.app.has_workshop or not self.workshop.is_loaded:
-            text = Text("reading the records ...", "muted")
+        elif super().lacks_records():
+            text = empty(self.workshop).text
         else:
             text = nothing_open(Drafts(self.workshop.root, self.workshop.by).names())
         update_if_other(self.query_one("#nothing", Static), text)

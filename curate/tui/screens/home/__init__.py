@@ -93,7 +93,7 @@ records in Browse.
             return
         with Pane(id="home"):
             yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
-            yield Static("reading the records", id="dataset", classes="pane right")
+            yield Static(id="dataset", classes="pane right")
             yield FrameTable(told.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
             yield Static(id="aside", classes="pane right")
 
@@ -123,13 +123,17 @@ records in Browse.
         self._has_counted = False
         self._look()
 
+    def lacks_records(self) -> bool:
+        """Return whether there is neither a record nor a line that should be one."""
+        return super().lacks_records() and not self.workshop.catalog.num_unread
+
     def changed(self, ids: set[str]) -> None:
         """Look again."""
         self._look()
 
     def on_screen_resume(self) -> None:
         """Look again: other screens may have counted what was not counted before."""
-        if self.app.following.is_loaded:
+        if self.app.following.is_loaded and not self.is_on_standby:
             self._look()
 
     def reread(self) -> None:

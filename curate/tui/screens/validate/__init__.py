@@ -104,6 +104,10 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if self.app.has_workshop:
             self.book.stop()
 
+    def lacks_records(self) -> bool:
+        """Return whether there is neither a record nor a line that should be one."""
+        return super().lacks_records() and not self.workshop.catalog.num_unread
+
     def changed(self, ids: set[str]) -> None:
         """Look again at the records that changed."""
         self.app.background(lambda: self.book.catch_up(ids), self._caught_up, group="validate.catch")
