@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from textual import events
 from textual.binding import Binding
 from textual.command import CommandPalette
+from textual.widgets import Input, TextArea
 
 from curate.tui.chords import Chord
 from curate.tui.chrome import draw_frame
@@ -126,6 +127,8 @@ class CurateApp(Desk):
             self._show(name)
 
     def _show(self, name: str) -> None:
+        # What was said is about the screen that is left.
+        self.clear_message()
         self._keys.is_switching = True
         self.switch_mode(name)
 
@@ -170,6 +173,8 @@ class CurateApp(Desk):
             return "opening" if self.is_opening else "no workspace"
         if self.is_unsaved:
             return "journal ! not saved"
+        if self.following.is_stale:
+            return "files changed: r reads them"
         return f"journal ok  #{self.workshop.num_decisions:,}"
 
     def present(self) -> WorkshopScreen:
@@ -240,8 +245,12 @@ class CurateApp(Desk):
         self.go(names[(names.index(self.current_mode) + step) % len(names)])
 
     async def action_back(self) -> None:
-        """Go back one level: out of the side pane, else to the screen one came from."""
+        """Go back one level: out of a text field or the side pane, else to the screen one came from."""
         if self.present().close_side():
+            return
+        if isinstance(self.focused, Input | TextArea):
+            # What is typed next would else be commands of another screen.
+            self.present().set_focus(None)
             return
         if self._visits:
             self._show(self._visits.pop())

@@ -37,7 +37,8 @@ class Following:
         self._told: set[str] = set()
         self._thread = threading.get_ident()
         self._said = ""
-        self._is_stale_told = False
+        self.is_stale = False
+        """Whether another program has changed the record files since they were read."""
         self.progress = ""
         """How far reading the records is; empty where nobody knows."""
         self.failure: CurateError | None = None
@@ -104,6 +105,8 @@ class Following:
     def load(self) -> None:
         """Read the records in a thread, unless they are."""
         if self._workshop is not None and not self._workshop.is_loaded:
+            if self.failure is not None:
+                self._app.clear_message()
             self.failure, self.progress = None, ""
             self._app.present().show_standby()
             self._app.run_worker(self._load, thread=True, group="load", exclusive=True)
@@ -119,9 +122,9 @@ class Following:
         if not self.is_loaded:
             self.load()
         elif not self.workshop.is_current():
-            self._app.tell("reading the records again")
             within = partial(self._app.call_from_thread, self._exchange)
-            self._app.background(partial(self.workshop.reload, within=within), _nothing_more, group="load")
+            reload = partial(self.workshop.reload, within=within)
+            self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
             self.look()
 
@@ -130,7 +133,7 @@ class Following:
         self._told.clear()
         self._waiting.clear()
         changed = exchange()
-        self._is_stale_told = False
+        self.is_stale = False
         self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
         draw_frame(self._app.screen, Header)
         self._app.hand_over(self._app.present())
@@ -227,14 +230,17 @@ class Following:
     def _look(self) -> None:
         try:
             self.workshop.refresh()
-            if not self._is_stale_told and not self.workshop.is_current():
-                self._is_stale_told = True
-                message = "The record files were changed by another program; r reads them again."
-                self._app.call_from_thread(self._app.tell, message, "warn")
+            if not self.is_stale and not self.workshop.is_current():
+                self.is_stale = True
+                self._app.call_from_thread(self._tell_stale)
         except CurateError as error:
             self._app.call_from_thread(self._app.tell_error, error)
         finally:
             self._is_looking = False
+
+    def _tell_stale(self) -> None:
+        self._app.tell("The record files were changed by another program; r reads them again.", "warn")
+        draw_frame(self._app.screen, Header)
 
     def _heard(self, ids: set[str], is_ours: bool) -> None:
         """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""

@@ -94,6 +94,17 @@ class WorkshopScreen(Screen[None]):
     def reread(self) -> None:
         """Called by `r`: read anew what this screen shows."""
 
+    def busy(self) -> str:
+        """Return what this screen is computing that its keys need, as "comparing the records"; empty where nothing."""
+        return ""
+
+    def tell_no_use(self, otherwise: str) -> None:
+        """Answer a key that has nothing to act on: with what is under way, else with ``otherwise``."""
+        if busy := self.busy():
+            self.tell(f"Still {busy}; press the key again when that is done.", "warn")
+        else:
+            self.tell(otherwise, "warn")
+
     # While there are no records.
 
     def lacks_records(self) -> bool:
@@ -125,7 +136,9 @@ class WorkshopScreen(Screen[None]):
         if reason is None and was_on_standby:
             self.set_class(False, "-standby")
             wanted = self.app.AUTO_FOCUS if self.AUTO_FOCUS is None else self.AUTO_FOCUS
-            self.set_focus(next((one for one in self.query("#body *").results(Widget) if _is_wanted(one, wanted)), None))
+            self.set_focus(
+                next((one for one in self.query("#body *").results(Widget) if _is_wanted(one, wanted)), None)
+            )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Let no key of the screen itself act while there is nothing to act on."""
@@ -138,8 +151,12 @@ class WorkshopScreen(Screen[None]):
         reason = self.standby()
         if reason is None or self.app.screen is not self or key in self.active_bindings:
             return ""
+        return self.answer_to(key, reason.word)
+
+    def answer_to(self, key: str, why: str) -> str:
+        """Return what to say to ``key``, which cannot act now; empty where it is no key of this screen."""
         own = next((one for one in self._own_bindings() if one.key == key), None)
-        return "" if own is None else f"{own.description.lower() or key_name(key)}: {reason.word}"
+        return "" if own is None else f"{own.description.lower() or key_name(key)}: {why}"
 
     def _own_bindings(self) -> list[Binding]:
         """Return the bindings of the screen that are ours, as the user has set their keys."""
@@ -165,9 +182,9 @@ class WorkshopScreen(Screen[None]):
     def is_side_open(self, is_open: bool) -> None:
         self.set_class(is_open, "-side")
 
-    def tell(self, message: str | Text, severity: Severity = "ok") -> None:
-        """Write ``message`` on the status line; a plain string is made visible first."""
-        self.app.tell(message, severity)
+    def tell(self, message: str | Text, severity: Severity = "ok", remedy: str = "") -> None:
+        """Write ``message`` on the status line, and ``remedy`` below it; plain strings are made visible first."""
+        self.app.tell(message, severity, remedy)
 
     def on_mount(self) -> None:
         """Measure once before the first paint, and say what is waited for."""

@@ -127,6 +127,10 @@ records in Browse.
         """Return whether there is neither a record nor a line that should be one."""
         return super().lacks_records() and not self.workshop.catalog.num_unread
 
+    def busy(self) -> str:
+        """Return that the steps are counted, while none are known."""
+        return "" if self._seen or not self.app.has_workshop else "counting the steps"
+
     def changed(self, ids: set[str]) -> None:
         """Look again."""
         self._look()
@@ -171,7 +175,7 @@ records in Browse.
 
     def _draw(self, seen: _Seen) -> None:
         self._seen = seen
-        self.query_one("#steps", FrameTable).show(ListRows(told.step_rows(seen.steps)))
+        self._draw_steps()
         self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(seen.overview)))
         self.query_one("#dataset", Static).update(told.dataset(self.workshop, seen.overview))
         self.query_one("#aside", Static).update(
@@ -181,6 +185,16 @@ records in Browse.
             self._look()
         elif not self._has_counted and seen.overview.num_records <= FEW:
             self._count()
+
+    def _draw_steps(self) -> None:
+        if self._seen is not None:
+            table = self.query_one("#steps", FrameTable)
+            # What goes on in the next row is set in by two cells.
+            table.show(ListRows(told.step_rows(self._seen.steps, table.flexible_width - 2)), at=table.current)
+
+    def on_resize(self) -> None:
+        """Give the steps the room there is."""
+        self.call_after_refresh(self._draw_steps)
 
     def _count(self) -> None:
         """Look for errors and repeats, each in the background, and then look again."""
@@ -214,7 +228,7 @@ records in Browse.
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Go to the step, or to the records of the category."""
         if event.table.id == "steps":
-            self.action_step(event.row + 1)
+            self.action_step(int(event.key))
         elif self._seen:
             self.app.go("browse", category=self._seen.overview.categories[event.row].name)
 
@@ -226,6 +240,8 @@ records in Browse.
         elif self._seen and number <= len(self._seen.steps):
             step = self._seen.steps[number - 1]
             self.app.go(step.screen, **step.what)
+        else:
+            self.tell_no_use(f"There is no step {number}.")
 
     def action_find(self) -> None:
         """Look for records in Browse."""
@@ -269,8 +285,7 @@ records in Browse.
             self.app.open(made.root)
             self.tell(*_told_made(made))
 
-        self.tell(f"making {target} ...")
-        self.app.background(make, opened, group="write.workspace")
+        self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
 def _told_made(made: Made) -> tuple[str, Severity]:
