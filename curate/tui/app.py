@@ -156,6 +156,9 @@ class CurateApp(Desk):
 
     def hand_over(self, screen: WorkshopScreen) -> None:
         """Tell ``screen`` of the records, and then what it was gone to for; both wait while it is on standby."""
+        if not screen.is_mounted:
+            # It is told once it is shown.
+            return
         screen.show_standby()
         if not screen.is_on_standby:
             self.following.deliver(screen)

@@ -153,12 +153,14 @@ class KeyLine(FrameLine):
     def _pieces(self) -> tuple[list[Text], list[Text]]:
         """Return each key with its word, and apart from them those that must be shown."""
         keys: dict[str, tuple[list[str], str, str]] = {}
+        is_typing = isinstance(self.screen.focused, Input | TextArea)
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if not binding.show or not binding.description or not active.enabled:
                 continue
             names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
-            names.append(binding.key_display or key_name(binding.key))
+            # Where one types, a key that is a character is typed.
+            names.append(key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key))
         pieces: list[Text] = []
         last: list[Text] = []
         for names, word, name in keys.values():

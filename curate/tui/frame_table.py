@@ -337,10 +337,11 @@ class FrameTable(ScrollView, can_focus=True):
 
     def _follow(self) -> None:
         top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height - 1)
+        # Where the rows before these needed no scroll bar, there is none yet, and only by force it scrolls.
         if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False, immediate=True)
+            self.scroll_to(y=self.cursor, animate=False, immediate=True, force=True)
         elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
+            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True, force=True)
 
     def _names(self, index: int, key: str) -> bool:
         row = self.row(index)

@@ -32,6 +32,8 @@ class WorkshopScreen(Screen[None]):
     """The name of its file: ``app.go(NAME)`` shows it."""
     KEY: ClassVar[str]
     """``g`` and this key go there."""
+    SHOWS_LINES: ClassVar[bool] = False
+    """Whether there is something to show where no line of the record files is a record."""
     HELP = ""
     """Markdown that `?` shows above the keys."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-wide")]  # noqa: RUF012  Textual declares it so
@@ -109,7 +111,8 @@ class WorkshopScreen(Screen[None]):
 
     def lacks_records(self) -> bool:
         """Whether the records are read and this screen has nothing to show of them."""
-        return not len(self.workshop.catalog)
+        catalog = self.workshop.catalog
+        return not len(catalog) and not (self.SHOWS_LINES and catalog.num_unread)
 
     def standby(self) -> Reason | None:
         """Return why there is nothing to show, None where there is something."""

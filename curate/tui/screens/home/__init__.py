@@ -49,6 +49,7 @@ class HomeScreen(WorkshopScreen):
     """What there is and what to do next; in a folder that is no workspace, how to make one."""
 
     NAME, TITLE, KEY = "home", "Home", "h"
+    SHOWS_LINES = True
     AUTO_FOCUS = "#steps"
     HELP = """
 Home answers one question: what next? The steps are counted from the records; what nobody has counted yet is said to
@@ -122,10 +123,6 @@ records in Browse.
         """Look at the records; what was counted of others before means nothing any more."""
         self._has_counted = False
         self._look()
-
-    def lacks_records(self) -> bool:
-        """Return whether there is neither a record nor a line that should be one."""
-        return super().lacks_records() and not self.workshop.catalog.num_unread
 
     def busy(self) -> str:
         """Return that the steps are counted, while none are known."""

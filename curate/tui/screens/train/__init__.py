@@ -30,6 +30,7 @@ class TrainScreen(WorkshopScreen):
     """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
 
     NAME, TITLE, KEY = "train", "Train", "t"
+    SHOWS_LINES = True
     HELP = """
 A run is a process of its own: leaving this screen, quitting, or losing the connection does not stop it. Everything
 here is read from its folder, so any terminal of this machine shows the same.

@@ -38,6 +38,7 @@ class ValidateScreen(Mending, WorkshopScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
     NAME, TITLE, KEY = "validate", "Validate", "v"
+    SHOWS_LINES = True
     AUTO_FOCUS = "#problems"
     HELP = """
 Findings by code and by the place that they point at. All are counted; the first thousand of each group are listed.
@@ -107,10 +108,6 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         """Do not keep the app waiting for a search."""
         if self.app.has_workshop:
             self.book.stop()
-
-    def lacks_records(self) -> bool:
-        """Return whether there is neither a record nor a line that should be one."""
-        return super().lacks_records() and not self.workshop.catalog.num_unread
 
     def changed(self, ids: set[str]) -> None:
         """Look again at the records that changed."""
