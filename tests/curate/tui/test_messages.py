@@ -9,6 +9,7 @@ from textual.widgets import TextArea
 
 from curate.record import CurateError
 from curate.tui import desk as desk_module
+from curate.tui.form.view import FormView
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.help import marked_up
 from curate.workshop.filters import GUIDE
@@ -173,10 +174,7 @@ async def opened_from_validate(app, pilot, settled, code):
     """Open the record of the first finding with ``code`` from Validate."""
     await pilot.press("g", "v")
     await settled(pilot)
-    table = app.screen.query_one("#problems", FrameTable)
-    listed = app.screen._listed
-    table.cursor = next(n for n, one in enumerate(listed) if getattr(getattr(one, "finding", None), "code", "") == code)
-    await pilot.press("enter")
+    await pilot.press("slash", *code, "enter", "n", "enter")
     await settled(pilot)
     await settled(pilot)
 
@@ -194,7 +192,7 @@ def test_edit_says_what_it_was_opened_for_with_the_cursor_in_the_field(
         text = screen_text(app)
         assert f"! error {code}" in text
         assert f"in {pointer}" in text
-        assert app.screen._form_view().sheet.focused_pointer() == pointer
+        assert app.screen.query_one(FormView).sheet.focused_pointer() == pointer
         assert "* required   ok" not in text
 
     drive(app, story, size=size)
@@ -223,14 +221,7 @@ def test_a_finding_about_a_whole_file_says_so(make_workspace, make_app, drive, s
     app = make_app(workspace)
 
     async def story(pilot):
-        await pilot.press("g", "v")
-        await settled(pilot)
-        listed = app.screen._listed
-        whole = [n for n, one in enumerate(listed) if getattr(getattr(one, "finding", None), "line", 1) == 0]
-        assert whole, [str(getattr(one, "finding", "")) for one in listed]
-        app.screen.query_one("#problems", FrameTable).cursor = whole[0]
-        await pilot.press("enter")
-        await settled(pilot)
+        await opened_from_validate(app, pilot, settled, "S121")
         assert app.current_mode == "validate"
         assert "is about the whole file data/b.jsonl" in " ".join(screen_text(app).split())
 

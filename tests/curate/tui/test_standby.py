@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from edited import names_in, type_in
+from edited import go_to, names_in, type_in
 
 from curate.init import make_workspace as make_new
 from curate.tui.app import CurateApp
@@ -137,7 +137,7 @@ def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, d
         await settled(pilot)
         await type_in(pilot, "first")
         for pointer, text in (("/instruction", "Name a colour."), ("/output", "Blue."), ("/category", "colours")):
-            await app.screen._form_view().focus_pointer(pointer)
+            await go_to(pilot, settled, pointer)
             await type_in(pilot, text)
         await pilot.press("ctrl+s")
         await settled(pilot)
@@ -168,7 +168,7 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
         await pilot.press("n")
         await settled(pilot)
         for pointer, text in (("/instruction", "Name a colour."), ("/output", "Blue."), ("/category", "colours")):
-            await app.screen._form_view().focus_pointer(pointer)
+            await go_to(pilot, settled, pointer)
             await type_in(pilot, text)
         await pilot.press("ctrl+s")
         await settled(pilot)
