@@ -140,6 +140,9 @@ class Builder:
         if pointer in self._offered and rules.options is None and rules.kinds == {"string"}:
             rules.options = options_of(list(self._offered[pointer]))
         kind = self._kind(rules, parts, value, is_present=is_present)
+        if kind == "constant" and pointer in self._offered:
+            # One value that is offered is still picked or not: the schema allows others.
+            kind = "choice"
         if _can_hold(held := self._picked.held.setdefault(pointer, kind), value):
             # A line that grows long, or JSON that begins to fit, does not change its widget under the cursor.
             kind = held

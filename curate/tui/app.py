@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from textual import events
 from textual.binding import Binding
 from textual.command import CommandPalette
+from textual.widgets import Input, TextArea
 
 from curate.tui.chords import Chord
 from curate.tui.chrome import draw_frame
@@ -118,13 +119,16 @@ class CurateApp(Desk):
         elif not self.is_open(name):
             self.tell("Open or make a workspace first.", "warn")
         elif name == self.current_mode:
-            self.present().arrive(**what)
+            self._arrivals[name] = what
+            self.hand_over(self.present())
         else:
             self._visits = [*self._visits, self.current_mode][-_MOST_VISITS:]
             self._arrivals[name] = what
             self._show(name)
 
     def _show(self, name: str) -> None:
+        # What was said is about the screen that is left.
+        self.clear_message()
         self._keys.is_switching = True
         self.switch_mode(name)
 
@@ -146,12 +150,21 @@ class CurateApp(Desk):
 
     def deliver(self, screen: WorkshopScreen) -> None:
         """Hand ``screen``, which is shown now, what waited for it."""
-        self.following.deliver(screen)
+        self.hand_over(screen)
         draw_frame(screen)
-        what = self._arrivals.pop(screen.NAME, None)
-        if what is not None:
-            screen.arrive(**what)
         self._keys.arrived()
+
+    def hand_over(self, screen: WorkshopScreen) -> None:
+        """Tell ``screen`` of the records, and then what it was gone to for; both wait while it is on standby."""
+        if not screen.is_mounted:
+            # It is told once it is shown.
+            return
+        screen.show_standby()
+        if not screen.is_on_standby:
+            self.following.deliver(screen)
+            what = self._arrivals.pop(screen.NAME, None)
+            if what is not None:
+                screen.arrive(**what)
 
     def title_word(self) -> str:
         """Return the name of the workspace for the header."""
@@ -163,6 +176,8 @@ class CurateApp(Desk):
             return "opening" if self.is_opening else "no workspace"
         if self.is_unsaved:
             return "journal ! not saved"
+        if self.following.is_stale:
+            return "files changed: r reads them"
         return f"journal ok  #{self.workshop.num_decisions:,}"
 
     def present(self) -> WorkshopScreen:
@@ -212,7 +227,11 @@ class CurateApp(Desk):
         if self._chord.is_waiting:
             if not self._chord.finish(event.key) and event.key not in ("escape", "g"):
                 self.tell("Nothing is bound to that.", "warn")
-        elif not self.present().is_too_small or event.key in ("q", "ctrl+q"):
+        elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
+            return
+        elif answer := self.present().held_back(event.key):
+            self.tell(answer, "warn")
+        else:
             await super().on_event(event)
 
     def on_key_done(self) -> None:
@@ -229,8 +248,12 @@ class CurateApp(Desk):
         self.go(names[(names.index(self.current_mode) + step) % len(names)])
 
     async def action_back(self) -> None:
-        """Go back one level: out of the side pane, else to the screen one came from."""
+        """Go back one level: out of a text field or the side pane, else to the screen one came from."""
         if self.present().close_side():
+            return
+        if isinstance(self.focused, Input | TextArea):
+            # What is typed next would else be commands of another screen.
+            self.present().set_focus(None)
             return
         if self._visits:
             self._show(self._visits.pop())
@@ -258,11 +281,13 @@ class CurateApp(Desk):
 
     def action_copy_command(self) -> None:
         """Copy the command line that is equal to what is shown."""
-        self._copy(self.present().equal_command(), "the command")
+        screen = self.present()
+        self._copy("" if screen.is_on_standby else screen.equal_command(), "the command")
 
     def action_copy_record(self) -> None:
         """Copy the record under the cursor as JSON."""
-        self._copy(self.present().record_json(), "the record")
+        screen = self.present()
+        self._copy("" if screen.is_on_standby else screen.record_json(), "the record")
 
     def _copy(self, text: str, what: str) -> None:
         if not text:
@@ -283,7 +308,8 @@ class CurateApp(Desk):
     def action_reread(self) -> None:
         """Read anew what is shown."""
         self.following.reread()
-        self.present().reread()
+        if not self.present().is_on_standby:
+            self.present().reread()
 
     async def action_quit(self) -> None:
         """Do as `q` does: Textual's own would ask nothing."""

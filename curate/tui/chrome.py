@@ -48,7 +48,7 @@ class FrameLine(Static):
         line = self.line(max(0, self.size.width))
         if line != self._line or line.spans != self._line.spans:
             self._line = line
-            # One line it was and one line it is: to lay out the screen anew takes longer than all else.
+            # As high as it was it is: to lay out the screen anew takes longer than all else.
             self.update(line, layout=False)
 
     def line(self, width: int) -> Text:
@@ -103,13 +103,26 @@ class TabBar(FrameLine):
 
 
 class StatusLine(FrameLine):
-    """The last message, until the next one."""
+    """The last message, whole: as many lines as it needs, up to a third of the screen."""
+
+    def show(self) -> None:
+        """Draw the message, and take the lines that it needs."""
+        if self.size.width:
+            height = max(1, self.line(self.size.width).plain.count("\n") + 1)
+            if self.styles.height is None or self.styles.height.value != height:
+                self.styles.height = height
+        super().show()
 
     def line(self, width: int) -> Text:
-        """Return the message, cut to ``width``."""
-        text = Text.assemble(" ", self.frame.message, no_wrap=True, end="")
-        text.truncate(width, overflow="crop")
-        return text
+        """Return the message, wrapped to ``width``; what is longer than there is room for says where the rest is."""
+        most = max(2, self.app.size.height // 3)
+        lines = list(self.frame.message.wrap(self.app.console, max(1, width - 2)))
+        rest = Text("")
+        if len(lines) > most:
+            lines, rest = lines[:most], Text(f" {glyphs().ellipsis} @ shows all of it", style="key")
+            lines[-1].truncate(max(1, width - 2 - rest.cell_len))
+        told = Text("\n").join(Text.assemble(" ", one) for one in lines)
+        return Text.assemble(told, rest, no_wrap=True, end="")
 
 
 class KeyLine(FrameLine):
@@ -140,12 +153,14 @@ class KeyLine(FrameLine):
     def _pieces(self) -> tuple[list[Text], list[Text]]:
         """Return each key with its word, and apart from them those that must be shown."""
         keys: dict[str, tuple[list[str], str, str]] = {}
+        is_typing = isinstance(self.screen.focused, Input | TextArea)
         for active in self.screen.active_bindings.values():
             binding = active.binding
             if not binding.show or not binding.description or not active.enabled:
                 continue
             names, _, _ = keys.setdefault(binding.action, ([], binding.description, binding.id or ""))
-            names.append(binding.key_display or key_name(binding.key))
+            # Where one types, a key that is a character is typed.
+            names.append(key_name(binding.key) if is_typing else binding.key_display or key_name(binding.key))
         pieces: list[Text] = []
         last: list[Text] = []
         for names, word, name in keys.values():

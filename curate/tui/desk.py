@@ -12,6 +12,7 @@ from rich.text import Text
 from textual.app import App
 from textual.dom import DOMNode
 from textual.filter import LineFilter
+from textual.timer import Timer
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
@@ -24,7 +25,9 @@ from curate.tui.status import SIGNS, Severity
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 T = TypeVar("T")
-_LONGEST_MESSAGE = 500
+_LONGEST_MESSAGE = 2000
+EXPIRES = 20.0
+"""Seconds after which a message that is no warning goes: what was done is old news then."""
 
 
 class Desk(App[int]):
@@ -35,6 +38,8 @@ class Desk(App[int]):
         super().__init__()
         self.stylesheet = self._styles = StylesByName(variables=self.get_css_variables())
         self.message: Text = Text("")
+        """What the status line says; from its second line on, what to do about it."""
+        self._expiry: Timer | None = None
         self.is_unsaved = False
         self.ran_commands: list[Ran] = []
         self.crash = ""
@@ -47,10 +52,27 @@ class Desk(App[int]):
         self._last_look = Harmless(has_colour=has_colour)
         self.choose_theme(theme if has_colour else "mono")
 
-    def tell(self, message: str | Text, severity: Severity = "ok") -> None:
-        """Write ``message`` on the status line of whatever screen is shown; a plain string is made visible first."""
+    def tell(self, message: str | Text, severity: Severity = "ok", remedy: str = "") -> None:
+        """Write ``message`` on the status line of whatever screen is shown; a plain string is made visible first.
+
+        ``remedy``, which says what to do, stands on a line of its own. What is no warning goes after `EXPIRES`; all of
+        it goes with the next message, or when another screen is gone to.
+        """
         text = shown(message, _LONGEST_MESSAGE) if isinstance(message, str) else message
-        self.message = Text.assemble((SIGNS[severity], "" if severity == "ok" else severity), text)
+        more = Text.assemble("\n", shown(remedy, _LONGEST_MESSAGE)) if remedy else Text("")
+        self._put_message(Text.assemble((SIGNS[severity], "" if severity == "ok" else severity), text, more))
+        if severity == "ok":
+            self._expiry = self.set_timer(EXPIRES, self.clear_message)
+
+    def clear_message(self) -> None:
+        """Take the message away: its cause has gone."""
+        self._put_message(Text(""))
+
+    def _put_message(self, message: Text) -> None:
+        if self._expiry is not None:
+            self._expiry.stop()
+            self._expiry = None
+        self.message = message
         draw_frame(self.screen, StatusLine)
 
     @contextmanager
@@ -66,14 +88,18 @@ class Desk(App[int]):
         if error.code.startswith("E906"):
             self.is_unsaved = True
             draw_frame(self.screen, Header)
-        self.tell(f"{error.code}: {error.message} {error.hint}".strip(), "error")
+        self.tell(f"{error.code}: {error.message}", "error", error.hint)
 
-    def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str) -> None:
+    def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
         """Run ``job`` in a thread, and hand what it returns to ``then`` on this one.
 
         A newer job of the same ``group`` takes the place of an older one, whose result is dropped. A `CurateError` is
         written on the status line. A group whose name begins with "write" is not left behind when the app ends.
+        ``message`` is on the status line while the job is at work.
         """
+        if message:
+            self.tell(message)
+        meanwhile = self.message
 
         def run() -> None:
             worker = get_current_worker()
@@ -87,6 +113,8 @@ class Desk(App[int]):
                 self.call_from_thread(finish, result)
 
         def finish(result: T) -> None:
+            if message and self.message is meanwhile:
+                self.clear_message()
             with self.attempt():
                 then(result)
 

@@ -37,7 +37,12 @@ class Following:
         self._told: set[str] = set()
         self._thread = threading.get_ident()
         self._said = ""
-        self._is_stale_told = False
+        self.is_stale = False
+        """Whether another program has changed the record files since they were read."""
+        self.progress = ""
+        """How far reading the records is; empty where nobody knows."""
+        self.failure: CurateError | None = None
+        """What has kept the records from being read."""
 
     @property
     def workshop(self) -> Workshop:
@@ -100,6 +105,10 @@ class Following:
     def load(self) -> None:
         """Read the records in a thread, unless they are."""
         if self._workshop is not None and not self._workshop.is_loaded:
+            if self.failure is not None:
+                self._app.clear_message()
+            self.failure, self.progress = None, ""
+            self._app.present().show_standby()
             self._app.run_worker(self._load, thread=True, group="load", exclusive=True)
 
     def look(self) -> None:
@@ -113,9 +122,9 @@ class Following:
         if not self.is_loaded:
             self.load()
         elif not self.workshop.is_current():
-            self._app.tell("reading the records again")
             within = partial(self._app.call_from_thread, self._exchange)
-            self._app.background(partial(self.workshop.reload, within=within), _nothing_more, group="load")
+            reload = partial(self.workshop.reload, within=within)
+            self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
             self.look()
 
@@ -124,10 +133,10 @@ class Following:
         self._told.clear()
         self._waiting.clear()
         changed = exchange()
-        self._is_stale_told = False
+        self.is_stale = False
         self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
         draw_frame(self._app.screen, Header)
-        self.deliver(self._app.present())
+        self._app.hand_over(self._app.present())
         return changed
 
     def deliver(self, screen: WorkshopScreen) -> None:
@@ -180,6 +189,7 @@ class Following:
                 return
             self.load()
         draw_frame(self._app.screen)
+        self._app.present().show_standby()
         self._app.present().opened()
         waiting, self.when_open = self.when_open, _nothing
         waiting()
@@ -189,13 +199,22 @@ class Following:
         try:
             workshop.load(self._progressed)
         except CurateError as error:
-            self._app.call_from_thread(self._app.tell_error, error)
+            self._app.call_from_thread(self._not_loaded, error)
             return
         self._app.call_from_thread(self._loaded)
 
+    def _not_loaded(self, error: CurateError) -> None:
+        self.failure = error
+        self._app.tell_error(error)
+        self._app.present().show_standby()
+
     def _progressed(self, done: int, whole: int) -> None:
-        share = done / whole if whole else 1.0
-        self._app.call_from_thread(self._tell_progress, f"reading the records: {share:.0%}")
+        self._app.call_from_thread(self._show_progress, f"{done / whole if whole else 1.0:.0%}")
+
+    def _show_progress(self, share: str) -> None:
+        self.progress = share
+        self._app.present().show_standby()
+        self._tell_progress(f"reading the records: {share}")
 
     def _tell_progress(self, text: str) -> None:
         """Say how far reading is, but never in place of what somebody has to read."""
@@ -206,19 +225,22 @@ class Following:
     def _loaded(self) -> None:
         self._tell_progress(counted(len(self.workshop.catalog), "record"))
         draw_frame(self._app.screen, Header)
-        self.deliver(self._app.present())
+        self._app.hand_over(self._app.present())
 
     def _look(self) -> None:
         try:
             self.workshop.refresh()
-            if not self._is_stale_told and not self.workshop.is_current():
-                self._is_stale_told = True
-                message = "The record files were changed by another program; r reads them again."
-                self._app.call_from_thread(self._app.tell, message, "warn")
+            if not self.is_stale and not self.workshop.is_current():
+                self.is_stale = True
+                self._app.call_from_thread(self._tell_stale)
         except CurateError as error:
             self._app.call_from_thread(self._app.tell_error, error)
         finally:
             self._is_looking = False
+
+    def _tell_stale(self) -> None:
+        self._app.tell("The record files were changed by another program; r reads them again.", "warn")
+        draw_frame(self._app.screen, Header)
 
     def _heard(self, ids: set[str], is_ours: bool) -> None:
         """Take a change from whatever thread it was made in: what is decided on many records is, in one beside."""
@@ -229,16 +251,14 @@ class Following:
 
     def _spread(self, ids: set[str], *, is_ours: bool) -> None:
         """Tell the screen that is shown, and keep the change for the others until they are."""
-        present = self._app.present()
-        for name in self._told - {present.NAME}:
+        for name in self._told:
             self._waiting.setdefault(name, set()).update(ids)
         if is_ours:
             self._app.is_unsaved = False
         else:
             self._app.tell(f"others decided on {counted(len(ids), 'record')}")
         draw_frame(self._app.screen, Header)
-        if present.NAME in self._told:
-            present.changed(ids)
+        self._app.hand_over(self._app.present())
 
 
 def _nothing() -> None:

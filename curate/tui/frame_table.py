@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -114,7 +115,7 @@ class FrameTable(ScrollView, can_focus=True):
         """Enter or a second click on a row."""
 
     class Marked(Message):
-        """The marks changed; see `FrameTable.marks`."""
+        """The marks changed, or a range was begun or ended; see `FrameTable.marks` and `FrameTable.span`."""
 
         def __init__(self, table: FrameTable) -> None:
             """Tell of ``table``."""
@@ -140,6 +141,7 @@ class FrameTable(ScrollView, can_focus=True):
         self._start = -1
         self._window: Sequence[tuple[str, ...]] = ()
         self._anchor: int | None = None
+        self._num_widths = [0] * len(self.columns)
         self._look: tuple[Style, list[int]] | None = None
 
     # What screens call.
@@ -149,11 +151,17 @@ class FrameTable(ScrollView, can_focus=True):
 
         The cursor goes to the row named ``at`` if it lies near where the cursor was, else stays where it is.
         """
+        first = () if self._anchor is None else self.row(self._anchor)
+        anchor = first[self._key] if first else ""
         self.source = source
         if columns is not None:
             self.columns = list(columns)
-        self._start, self._anchor = -1, None
+            self._num_widths = [0] * len(self.columns)
+        self._start = -1
         self._measure()
+        # A range goes on where its first row still is: what others decide must not change what a key acts on.
+        place = self._near(anchor) if anchor else None
+        self._anchor = place if place is not None and self._names(place, anchor) else None
         wanted = self._near(at) if at else self.cursor
         self.set_reactive(FrameTable.cursor, self.validate_cursor(wanted))
         self._follow()
@@ -179,11 +187,21 @@ class FrameTable(ScrollView, can_focus=True):
         if start != self._start:
             self._window = self.source.rows(start, min(start + WINDOW, self.source.num_rows))
             self._start = start
+            self._make_room()
         return self._window[index - start] if index - start < len(self._window) else ()
 
     def chosen(self) -> list[str]:
-        """Return what an action is for: the marked rows, else the row under the cursor."""
+        """Return what an action is for: the rows of the range, else the marked ones, else the one under the cursor."""
+        if self.has_range:
+            return [row[self._key] for row in self.source.rows(self.span.start, self.span.stop)]
         return sorted(self.marks) if self.marks else [self.current] if self.current else []
+
+    def clear_chosen(self) -> None:
+        """End the range, after it was acted on; where there is none, take all marks away."""
+        if self.has_range:
+            self.action_clear()
+        else:
+            self.clear_marks()
 
     def clear_marks(self) -> None:
         """Take all marks away."""
@@ -193,11 +211,21 @@ class FrameTable(ScrollView, can_focus=True):
             self.post_message(self.Marked(self))
 
     @property
+    def has_range(self) -> bool:
+        """Whether a range is open."""
+        return self._anchor is not None
+
+    @property
     def span(self) -> range:
         """Indices of the rows that the range covers; the cursor's alone without one."""
         if self._anchor is None:
             return range(self.cursor, self.cursor + 1)
         return range(min(self._anchor, self.cursor), max(self._anchor, self.cursor) + 1)
+
+    @property
+    def flexible_width(self) -> int:
+        """Cells of the columns that share what the others leave; 0 where there is none."""
+        return next((width for column, width in zip(self.columns, self._widths(), strict=True) if not column.width), 0)
 
     # Drawing.
 
@@ -212,6 +240,7 @@ class FrameTable(ScrollView, can_focus=True):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Draw lines; what they have in common is found once for all of them."""
+        self.row(self.scroll_offset.y)
         self._look = None
         return super().render_lines(crop)
 
@@ -260,12 +289,28 @@ class FrameTable(ScrollView, can_focus=True):
             segments.append(Segment(" ", style))
         return segments
 
+    def _make_room(self) -> None:
+        """Widen columns of numbers for those of the window: a number that is cut is another number."""
+        needed = list(self._num_widths)
+        for place, column in enumerate(self.columns):
+            if column.is_right:
+                lengths = (cell_len(row[place]) for row in self._window if place < len(row))
+                needed[place] = max(needed[place], max(lengths, default=0))
+        if needed != self._num_widths:
+            self._num_widths = needed
+            self._measure()
+            self.refresh()
+
     def _widths(self) -> list[int]:
         """Return the width of each column in cells; those without one share what the others leave."""
-        fixed = sum(column.width for column in self.columns) + len(self.columns) + _GUTTER
-        num_flexible = sum(not column.width for column in self.columns)
+        given = [
+            max(column.width, number) if column.width else 0
+            for column, number in zip(self.columns, self._num_widths, strict=True)
+        ]
+        fixed = sum(given) + len(self.columns) + _GUTTER
+        num_flexible = sum(not width for width in given)
         share = max(_NARROWEST, (self.scrollable_content_region.width - fixed) // num_flexible) if num_flexible else 0
-        return [column.width or share for column in self.columns]
+        return [width or share for width in given]
 
     def _measure(self) -> None:
         self._look = None
@@ -292,10 +337,15 @@ class FrameTable(ScrollView, can_focus=True):
 
     def _follow(self) -> None:
         top, height = self.scroll_offset.y, max(1, self.scrollable_content_region.height - 1)
+        # Where the rows before these needed no scroll bar, there is none yet, and only by force it scrolls.
         if self.cursor < top:
-            self.scroll_to(y=self.cursor, animate=False, immediate=True)
+            self.scroll_to(y=self.cursor, animate=False, immediate=True, force=True)
         elif self.cursor >= top + height:
-            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True)
+            self.scroll_to(y=self.cursor - height + 1, animate=False, immediate=True, force=True)
+
+    def _names(self, index: int, key: str) -> bool:
+        row = self.row(index)
+        return bool(row) and row[self._key] == key
 
     def _near(self, key: str) -> int:
         """Return the index of the row named ``key`` within the window around the cursor, else the cursor."""
@@ -344,11 +394,13 @@ class FrameTable(ScrollView, can_focus=True):
         """Begin a range at the cursor, or end it."""
         self._anchor = None if self._anchor is not None else self.cursor
         self.refresh()
+        self.post_message(self.Marked(self))
 
     def action_clear(self) -> None:
         """End the range."""
         self._anchor = None
         self.refresh()
+        self.post_message(self.Marked(self))
 
     def action_open(self) -> None:
         """Tell that the row under the cursor is wanted."""

@@ -131,12 +131,13 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
 
 def command_log(app: CurateApp) -> Text:
     """Return the page for `@`."""
+    said = Text.assemble(("Last message\n", "strong"), app.message, "\n\n") if app.message else Text("")
     if not app.has_workshop:
-        return log_page(app.ran_commands, [])
+        return said.append_text(log_page(app.ran_commands, []))
     from curate.workshop.labelling import hides_event
 
     workshop = app.workshop
-    return log_page(app.ran_commands, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop))
+    return said.append_text(log_page(app.ran_commands, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop)))
 
 
 def _rows(app: CurateApp, bindings: Sequence[Binding]) -> list[Text]:

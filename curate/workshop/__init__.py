@@ -112,7 +112,11 @@ class Workshop:
         Raises:
             CurateError: as `open_workshop` and `load` do; everything is then as it was.
         """
-        return self._read(open_workspace(self.root), on_progress, within or _at_once)
+        workspace = open_workspace(self.root)
+        if self._held is not None and len(self._held.catalog):
+            # Whoever has records is told that their files are gone, and keeps what was read.
+            workspace.files()
+        return self._read(workspace, on_progress, within or _at_once)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
@@ -144,8 +148,8 @@ class Workshop:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
 
         Raises:
-            CurateError: E906 when they are not saved; E916 and E972 as `require_valid`, E974 when a line cannot be read
-                any more: nothing is saved then.
+            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E916 and
+                E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
             ledger = self._ledger
@@ -270,6 +274,11 @@ class Workshop:
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
         inside(self.root, self.root / FOLDER)
+        if any(decision.op == "add" for decision in decisions):
+            # It brings what folds a journal with it.
+            from curate.workspace.compact import make_added_file
+
+            make_added_file(self.workspace)
         events = self._sitting.append(decisions)
         self._acts.add(events)
         return events, self._ledger.take(events)

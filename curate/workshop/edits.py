@@ -19,9 +19,11 @@ from curate.table import counted
 from curate.workshop.drafts import Draft, Drafts, changes, rebased
 
 if TYPE_CHECKING:
+    from curate.record import Finding
     from curate.workshop import Workshop
     from curate.workspace import State
 
+_OF_CATEGORY = frozenset({"L404", "L405"})
 CHANGED_MEANWHILE = "E986 changed-meanwhile"
 """Somebody else has changed the same key; saving again keeps one's own."""
 
@@ -326,6 +328,33 @@ def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
     return ""
 
 
+def field_of(finding: Finding, shape: Shape) -> str:
+    """Return the pointer of the field that ``finding`` is about; empty where it is about the record as a whole.
+
+    A finding about a part that the line lacks points nowhere in it.
+    """
+    place = shape.view.one.get("category") if shape.view and finding.code in _OF_CATEGORY else None
+    return finding.pointer or (pointer_of(place) if place else "")
+
+
+def is_standing(workshop: Workshop, finding: Finding) -> bool:
+    """Return whether ``finding`` is still there now that its record was saved; takes a while. True where it is unknown.
+
+    Raises:
+        CurateError: E916 before the records are read.
+    """
+    # It brings the checks with it.
+    from curate.workshop.problems import book_of
+
+    book = book_of(workshop)
+    if book.found is None:
+        return True
+    book.catch_up({finding.record})
+    return any(
+        (one.code, one.pointer) == (finding.code, finding.pointer) for one in book.found.of_record(finding.record)
+    )
+
+
 def _fixed(view: View, places: Mapping[str, str], state: State) -> dict[str, str]:
     """Return what of a saved record an edit of its line would not change, and why."""
     fixed: dict[str, str] = {}
@@ -343,4 +372,14 @@ def _contract(root: Path, schema: str) -> Shape:
     return load_contract(root / schema, root)
 
 
-__all__ = ["CHANGED_MEANWHILE", "Edit", "answer_pointer", "copied_edit", "fresh_name", "new_edit", "open_edit"]
+__all__ = [
+    "CHANGED_MEANWHILE",
+    "Edit",
+    "answer_pointer",
+    "copied_edit",
+    "field_of",
+    "fresh_name",
+    "is_standing",
+    "new_edit",
+    "open_edit",
+]

@@ -17,20 +17,20 @@ from curate.workshop.terms import TEXTS, Between, Exact, Filter, Option, Pattern
 GUIDE = """\
 A filter is terms with blanks between them, all of which must hold:
 
-`refund late`: both words, in the prompt or the completion, in any case, also within words
-`refund|return`: one of them
-`-refund`: records that do not have it
-`"Refund, late"`: exactly this, in this case
-`/refund(ed)? \\d+/`: what a regular expression matches; `/late/i` ignores case
-`category:billing`: also `category:bill*`, `category:billing|returns`, and `category:""` without one
-`status:!ok`: one of ok, warning, error, dropped; `!` after the colon negates
-`split:test`: train, validation or test
-`tokens:>500`: by estimated length; also `tokens:<=9`, `tokens:100..500`, `tokens:..500`
-`confidence:<-2` `variability:>1`: how the newest run learnt it: mean and spread of its log-probability a token
-`label.quality:good`: this answer is agreed on a question; `label.quality:*` any is
-`label.ana:*`: the annotator ana has answered; `label.ana.quality:good` names the question too
-`has:label`: any label; also `has:category`, `has:split`, `has:prompt`, `has:completion`
-`id:ex-1*` `source:faq` `kind:chat` `file:data/*` `line:7` `prompt:word` `completion:"exact words"`
+- `refund late`: both words, in the prompt or the completion, in any case, also within words
+- `refund|return`: one of them
+- `-refund`: records that do not have it
+- `"Refund, late"`: exactly this, in this case
+- `/refund(ed)? \\d+/`: what a regular expression matches; `/late/i` ignores case
+- `category:billing`: also `category:bill*`, `category:billing|returns`, and `category:""` without one
+- `status:!ok`: one of ok, warning, error, dropped; `!` after the colon negates
+- `split:test`: train, validation or test
+- `tokens:>500`: by estimated length; also `tokens:<=9`, `tokens:100..500`, `tokens:..500`
+- `confidence:<-2` `variability:>1`: how the newest run learnt it: mean and spread of its log-probability a token
+- `label.quality:good`: this answer is agreed on a question; `label.quality:*` any is
+- `label.ana:*`: the annotator ana has answered; `label.ana.quality:good` names the question too
+- `has:label`: any label; also `has:category`, `has:split`, `has:prompt`, `has:completion`
+- `id:ex-1*` `source:faq` `kind:chat` `file:data/*` `line:7` `prompt:word` `completion:"exact words"`
 
 A value in quotes is compared exactly; without them case does not matter, and `*` stands for anything. A word with a
 colon, a leading `-` or a `|` of its own goes in quotes, in which `\\"` and `\\\\` stand for a quote and a backslash.

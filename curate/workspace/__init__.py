@@ -55,7 +55,7 @@ class Workspace:
         Raises:
             CurateError: E914 when a glob or link leads outside; E904 when no file matches.
         """
-        found = data_files(self.root, self.settings.data)
+        found = self.matching_files()
         if not found:
             raise CurateError(
                 "E904 no-such-file",
@@ -63,6 +63,14 @@ class Workspace:
                 "Put record files there with `curate import`, or set `data` in curate.toml.",
             )
         return found
+
+    def matching_files(self) -> list[Path]:
+        """Return the record files as `files` does; an empty list where there is none yet, as in a new workspace.
+
+        Raises:
+            CurateError: E914 when a glob or link leads outside.
+        """
+        return data_files(self.root, self.settings.data)
 
     def records(self) -> list[Record]:
         """Return the records that are in: dropped ones left out, assigned splits and labels applied."""

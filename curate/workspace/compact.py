@@ -86,9 +86,30 @@ def require_places(workspace: Workspace, plan: FoldPlan) -> None:
         if path.is_symlink():
             message = f"{one_line(str(path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Put the file itself there.")
-    if plan.added and not any(Glob.of(pattern).matches(ADDED) for pattern in workspace.settings.data):
+    if plan.added and not _is_added_file_read(workspace):
         message = f"records were added, and {ADDED} is none of the files that `data` in curate.toml names"
         raise CurateError("E982 cannot-fold", message, f'Add "{ADDED}" to `data` in curate.toml.')
+
+
+def make_added_file(workspace: Workspace) -> None:
+    """Make the file that added records go to, empty, where the workspace has no record file at all.
+
+    An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
+
+    Raises:
+        CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
+            outside the workspace; E919 when another process makes it in the same moment.
+    """
+    if workspace.matching_files():
+        return
+    if not _is_added_file_read(workspace):
+        message = f"{workspace.root}: no file matches {', '.join(workspace.settings.data)}; nothing was saved"
+        raise CurateError("E904 no-such-file", message, f'Make such a file, or add "{ADDED}" to `data` in curate.toml.')
+    write_atomic(inside(workspace.root, workspace.root / ADDED), [], is_new=True)
+
+
+def _is_added_file_read(workspace: Workspace) -> bool:
+    return any(Glob.of(pattern).matches(ADDED) for pattern in workspace.settings.data)
 
 
 def _write_lines(root: Path, plan: FoldPlan) -> dict[Path, tuple[int, ...] | None]:
@@ -154,4 +175,4 @@ def _changed(path: Path) -> CurateError:
     return CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
 
 
-__all__ = ["ADDED", "CLAIM", "fold_journal", "require_places"]
+__all__ = ["ADDED", "CLAIM", "fold_journal", "make_added_file", "require_places"]

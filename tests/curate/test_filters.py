@@ -189,6 +189,7 @@ def test_terms_are_read_once():
 
 def test_the_guide_names_every_field_and_its_examples_can_be_read():
     _, examples, _ = GUIDE.split("\n\n")
+    assert all(line.startswith("- `") for line in examples.splitlines()), "each is a line of its own in the help"
     terms = [term for text in re.findall(r"`([^`]+)`", examples) if text != "!" for term in parse_filter(text).terms]
     assert {term.field for term in terms} - {""} == set(FIELDS)
     assert {option.text for term in terms if term.field == "has" for option in term.options} == set(terms_has())

@@ -49,11 +49,6 @@ class Beside(VerticalScroll):
         for name in ("view", "preview", "nearest", "diff"):
             yield Static(id=name)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the records are there."""
-        return self._nearest is not None
-
     def ready(self, workshop: Workshop) -> None:
         """Begin to look for neighbours in ``workshop``."""
         self._nearest = Nearest(workshop)

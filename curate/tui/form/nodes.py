@@ -131,6 +131,13 @@ class Leaf(Node):
         """The widget in which the value is edited."""
         return self.children[-1]
 
+    def focus_first(self) -> bool:
+        """Give the focus to the widget that is typed in, before the choice of another form for the value."""
+        if self.editor.focusable:
+            self.editor.focus()
+            return True
+        return super().focus_first()
+
     async def show(self, field: Field) -> None:
         """Show another value of the same look."""
         self.field = field

@@ -124,6 +124,12 @@ class Sheet(Vertical):
             leaf.editor.move_cursor((line - 1, column - 1))
         return True
 
+    async def focus_fault(self, pointer: str) -> bool:
+        """Go to the field of ``pointer`` as `focus_pointer` does; of a group or list, to the field that is missing."""
+        is_there = await self.focus_pointer(pointer)
+        node = self.node(self.form.nearest(pointer).pointer)
+        return node.focus_to_type() if isinstance(node, Branch) else is_there
+
     def focus_node(self, pointer: str) -> bool:
         """Give the focus to the field at ``pointer``, else to the nearest one around it that is on the screen."""
         node = self._nearest_node(pointer)

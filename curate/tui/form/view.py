@@ -10,7 +10,8 @@ from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Static
+from textual.widget import Widget
+from textual.widgets import Input, Static, TextArea
 
 from curate.record import CurateError
 from curate.tui.border import shown
@@ -30,6 +31,9 @@ class FormView(Vertical):
     BINDINGS: ClassVar[list[Any]] = [
         Binding("pagedown", "scroll(1)", "Page down", id="edit.page_down", show=False),
         Binding("pageup", "scroll(-1)", "Page up", id="edit.page_up", show=False),
+        Binding("i,enter", "type", "Type", id="edit.type", key_display="i"),
+        Binding("tab", "type(1)", "Next field", id="edit.next_field", show=False),
+        Binding("shift+tab", "type(-1)", "Previous field", id="edit.previous_field", show=False),
     ]
     DEFAULT_CSS = """
     FormView { height: 1fr; }
@@ -49,7 +53,8 @@ class FormView(Vertical):
     FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
     FormView MarkField { width: 1fr; height: auto; }
     FormView SelectField, FormView .choice > ChoiceField { width: 1fr; height: auto; }
-    FormView #help, FormView #foot { height: 1; width: 1fr; }
+    FormView #help { height: auto; max-height: 4; width: 1fr; padding: 0 1; }
+    FormView #foot { height: 1; width: 1fr; }
     """
 
     class Changed(Message):
@@ -62,6 +67,9 @@ class FormView(Vertical):
         self.note = ""
         """What the last line says about the draft."""
         self.warning = ""
+        self.has_finding = False
+        """Whether the record was opened for a finding that stands above the form."""
+        self._left: Widget | None = None
         self._timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
@@ -92,6 +100,47 @@ class FormView(Vertical):
         """Go to the field of ``pointer``, or the nearest one around it; return False where nothing takes the focus."""
         return await self.sheet.focus_pointer(pointer)
 
+    async def focus_fault(self, pointer: str) -> bool:
+        """Go to the text at fault at ``pointer``; return False where nothing takes the focus."""
+        return await self.sheet.focus_fault(pointer)
+
+    async def focus_unread_answer(self) -> None:
+        """Go to the field of the answer's form that says nothing that can be saved."""
+        form = self.answer.form if self.answer else None
+        for pointer in list(form.typed)[:1] if form else ():
+            await self.query_one("#answer Sheet", Sheet).focus_fault(pointer)
+
+    # `esc` in a field leaves the field alone, and only a second one leaves the form.
+
+    def leave_field(self) -> bool:
+        """Take the focus out of the text field that has it, so that nothing is typed; return False where none has."""
+        focused = self.screen.focused
+        if not isinstance(focused, Input | TextArea) or self not in focused.ancestors:
+            return False
+        self._left, self.can_focus = focused, True
+        self.focus()
+        told = Text.assemble(("i", "key"), " goes on typing here   ", ("esc", "key"), " leaves the form")
+        self.query_one("#help", Static).update(told)
+        return True
+
+    def on_blur(self) -> None:
+        """Be no stop of the tab key: the form has the focus only between two fields."""
+        self.can_focus = False
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave `i`, `enter` and `tab` to the fields while one of them has the focus."""
+        return self.has_focus if action == "type" else True
+
+    def action_type(self, step: int = 0) -> None:
+        """Go on in the field that was left, or in the one after or before it."""
+        screen, field = self.screen, self._left
+        if field is None or not field.is_attached:
+            screen.focus_next()
+            return
+        screen.set_focus(field)
+        if step:
+            screen.focus_next() if step > 0 else screen.focus_previous()
+
     async def take(self, edit: Edit) -> None:
         """Show the form that ``edit`` has now, which may be another record's."""
         self.edit = edit
@@ -103,6 +152,11 @@ class FormView(Vertical):
         """Return why the form of the answer says nothing that can be saved; empty where it does, or there is none."""
         form = self.answer.form if self.answer else None
         return "" if form is None else next((f"{name}: {one.message}" for name, one in form.typed.items()), "")
+
+    def show_finding(self, *, has_one: bool) -> None:
+        """Say on the last line, too, that something is wrong which no schema tells of."""
+        self.has_finding = has_one
+        self._show_foot()
 
     def tell(self, note: str) -> None:
         """Write about the draft on the last line."""
@@ -130,7 +184,7 @@ class FormView(Vertical):
         field = event.sheet.form.nearest(event.pointer)
         parts = [field.fixed, field.bounds, field.help]
         told = ". ".join(part for part in parts if part)
-        text = Text.assemble((" ", ""), shown(field.name, 30, style="strong"), "  ", shown(told, 300))
+        text = Text.assemble(shown(field.name, 30, style="strong"), "  ", shown(told, 300))
         update_if_other(self.query_one("#help", Static), text)
 
     async def judge(self) -> None:
@@ -190,6 +244,8 @@ class FormView(Vertical):
         status = (
             (f"! {num_problems} error{'' if num_problems == 1 else 's'}", "error") if num_problems else ("ok", "ok")
         )
+        if self.has_finding and not num_problems:
+            status = ("fits the schema, but see above", "warn")
         text = Text.assemble((" * required   ", "muted"), status)
         if self.warning:
             text.append_text(Text.assemble("   ", shown(self.warning, 60, style="error")))

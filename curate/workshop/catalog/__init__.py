@@ -202,7 +202,9 @@ class Catalog:
 
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
-        return files_as_they_are(self.workspace.files(), self.workspace.root) == self._base.about.files
+        present = files_as_they_are(self.workspace.matching_files(), self.workspace.root)
+        # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
+        return [file for file in present if file[1]] == [file for file in self._base.about.files if file[1]]
 
     # What changes.
 
@@ -362,7 +364,7 @@ def open_catalog(workspace: Workspace, on_progress: Progress | None = None, *, k
     as neither the files nor the schema change.
 
     Raises:
-        CurateError: E904 when a record file is missing or may not be read; E905 when the schema has no ``x-record``
+        CurateError: E904 when a record file may not be read; E905 when the schema has no ``x-record``
             view; E914 when paths lead out of the workspace; E970 when a worker is killed; E974 when the record files
             keep changing.
     """

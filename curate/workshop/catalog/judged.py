@@ -29,7 +29,7 @@ class Judged:
 def judged(findings: Iterable[Finding], workspace: Workspace) -> Judged:
     """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
     names: dict[str, str] = {}
-    for path in workspace.files():
+    for path in workspace.matching_files():
         name = spelled(str(path.relative_to(workspace.root)))
         names[name] = names[spelled(str(path))] = name
     found = Judged()

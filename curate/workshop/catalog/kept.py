@@ -68,7 +68,7 @@ def kept_base(
     Raises:
         CurateError: E914 when the folder of caches lies elsewhere; and as `read_base` does.
     """
-    files, root = workspace.files(), workspace.root
+    files, root = workspace.matching_files(), workspace.root
     present = files_as_they_are(files, root)
     if sum(size for _, size, *_ in present) < kept_from:
         return read_base(files, workspace.shape, root, Keeper(), on_progress), []

@@ -26,7 +26,7 @@ class Lines:
         self._root = workspace.root
         self._shape = workspace.shape
         self._known = {known[0]: known for known in files}
-        self.paths = {spelled(str(path.relative_to(self._root))): path for path in workspace.files()}
+        self.paths = {spelled(str(path.relative_to(self._root))): path for path in workspace.matching_files()}
         """Each record file by the name that records have for it."""
         self._handles: dict[str, int] = {}
         self._lock = Lock()

@@ -76,7 +76,7 @@ class ProblemBook:
     @property
     def found(self) -> Problems | None:
         """What the last search found; None before there was one, and once the records were read anew."""
-        return self._found if self._found_in is self.workshop.catalog else None
+        return self._found if self._found is not None and self._found_in is self.workshop.catalog else None
 
     @property
     def is_searching(self) -> bool:

@@ -83,7 +83,9 @@ def test_next_and_enter_lead_to_the_field(messy, make_app, drive, settled):
         assert "Mend the file ($EDITOR +" in app.message.plain
 
     drive(app, story)
-    assert gone[0] == ("edit", {"record": "messy-04", "pointer": "/output"})
+    assert gone[0][0] == "edit"
+    assert gone[0][1]["record"] == "messy-04"
+    assert (gone[0][1]["finding"].code, gone[0][1]["finding"].pointer) == ("Q202", "/output")
     # One that no record was meant by stays unopened.
     assert len(gone) == 2
     name, what = gone[1]

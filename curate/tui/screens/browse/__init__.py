@@ -45,7 +45,8 @@ class BrowseScreen(Deciding, WorkshopScreen):
     AUTO_FOCUS = "#rows"
     HELP = f"""
 `/` goes to the filter and `enter` back to the table; `esc` takes the filter away. `space` marks, `v` begins a range.
-What is decided concerns the marked records, else the one under the cursor, and is one act: one `u` takes it back.
+What is decided concerns the range, else the marked records, else the one under the cursor, and is one act: one `u`
+takes it back.
 
 The status is `?` until the records were validated; a filter that asks for it has them validated.
 
@@ -121,6 +122,10 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self.set_interval(1.0, self._see_statuses)
         # In the same moment, so that the screen is drawn once and not twice; a message would come after the first time.
         self.watch(self.table, "cursor", self._stand, init=False)
+
+    def busy(self) -> str:
+        """Return that records are looked for, while none are shown."""
+        return "looking for the records" if self._found is None else ""
 
     @property
     def _found(self) -> Rows | None:

@@ -50,7 +50,7 @@ class Deciding(_Screen):
 
     def action_drop(self) -> None:
         """Leave records out."""
-        self._drop(REASON)
+        self._drop(self.table.chosen(), REASON)
 
     def action_drop_because(self) -> None:
         """Leave records out for a reason that is typed."""
@@ -58,7 +58,7 @@ class Deciding(_Screen):
             question = (
                 f"Why is {counted(len(names), 'record')} left out?" if len(names) == 1 else "Why are they left out?"
             )
-            self.app.push_screen(Prompt(question, REASON), self._drop)
+            self.app.push_screen(Prompt(question, REASON), partial(self._drop, names))
 
     def action_restore(self) -> None:
         """Take records in again."""
@@ -67,7 +67,9 @@ class Deciding(_Screen):
 
     def action_label(self) -> None:
         """Answer a question about records."""
-        if not self.table.chosen():
+        names = self.table.chosen()
+        if not names:
+            self.tell_no_use("There is no record in the table.")
             return
         settings = self.workshop.workspace.settings
         unsettled = {question.name for question in questions_of(settings) if not question.values}
@@ -75,26 +77,25 @@ class Deciding(_Screen):
         found = values_known(self.workshop) if CATEGORY in unsettled else ()
         by_name = {question.name: question for question in questions_of(settings, found)}
         if len(by_name) == 1:
-            self._ask_value(*by_name.values(), is_open=bool(unsettled))
+            self._ask_value(names, *by_name.values(), is_open=bool(unsettled))
             return
         values = [(name, question.ask) for name, question in by_name.items()]
 
         def chosen(name: str | None) -> None:
             if name is not None:
-                self._ask_value(by_name[name], is_open=name in unsettled)
+                self._ask_value(names, by_name[name], is_open=name in unsettled)
 
         self.app.push_screen(Choose("Which question?", values), chosen)
 
-    def _drop(self, reason: str | None) -> None:
-        """Leave out what is in; None where whoever was asked for a reason gave none."""
+    def _drop(self, names: Sequence[str], reason: str | None) -> None:
+        """Leave out those of ``names`` that are in; None where whoever was asked for a reason gave none."""
         if reason is not None:
-            names = [name for name in self.table.chosen() if self.workshop.state(name).dropped is None]
-            self._decide("drop", names, {"reason": reason.strip() or REASON}, "dropped", "is in")
+            present = [name for name in names if self.workshop.state(name).dropped is None]
+            self._decide("drop", present, {"reason": reason.strip() or REASON}, "dropped", "is in")
 
-    def _ask_value(self, question: Question, *, is_open: bool) -> None:
-        """Ask for an answer; what ``is_open`` takes any text."""
+    def _ask_value(self, names: Sequence[str], question: Question, *, is_open: bool) -> None:
+        """Ask for an answer about ``names``; what ``is_open`` takes any text."""
         values = [(value, question.guide.get(value, "")) for value in question.values]
-        names = self.table.chosen()
         what = names[0] if len(names) == 1 else counted(len(names), "record")
         asked = f"{question.ask or question.name}  ({what})"
         box = Choose(asked, [*values, (TAKEN_BACK, "")], is_open=is_open)
@@ -110,7 +111,7 @@ class Deciding(_Screen):
     def _decide(self, op: Any, names: Sequence[str], fields: Mapping[str, Json], done: str, lacking: str) -> None:
         """Save one decision on each record as one act, and say so."""
         if not names:
-            self.tell(f"No record that {lacking} is chosen.", "warn")
+            self.tell_no_use(f"No record that {lacking} is chosen.")
             return
         decisions = [Decision(op, name, fields=dict(fields)) for name in names]
         what = names[0] if len(names) == 1 else counted(len(names), "record")
@@ -118,7 +119,7 @@ class Deciding(_Screen):
         save: Callable[[], object] = partial(self.workshop.apply, decisions)
 
         def saved(_events: object) -> None:
-            self.table.clear_marks()
+            self.table.clear_chosen()
             self.tell(message)
 
         if len(names) > _FEW:

@@ -9,7 +9,7 @@ from curate.record import CurateError
 from curate.tui.border import shown
 from curate.tui.frame_table import FrameTable
 
-_LEAST = 20
+_LONGEST = 400
 
 
 class Fixed(Static):
@@ -37,12 +37,17 @@ class Standing(Fixed):
 
     def stand(self, table: FrameTable, order: str) -> None:
         """Say where the cursor of ``table`` is; ``order`` says how its rows and columns were chosen."""
+        self.styles.height = 1
         number = table.source.num_rows
         place = f"row {table.cursor + 1:,}/{number:,}" if number else "no record"
-        marked = f"   marked {len(table.marks):,}" if table.marks else ""
+        marked = f"   range {len(table.span):,}" if table.has_range else ""
+        marked += f"   marked {len(table.marks):,}" if table.marks else ""
         self.show(Text(f"{place}{marked}   {order}", style="muted"))
 
     def fault(self, error: CurateError) -> None:
         """Say what is wrong with the filter."""
-        told = f"{error.message}. {error.hint}"
-        self.show(Text.assemble(("! error ", "error"), shown(told, max(_LEAST, self.size.width - 8))))
+        told = Text.assemble(("! error ", "error"), shown(error.message, _LONGEST))
+        if error.hint:
+            told.append_text(Text.assemble("\n", shown(error.hint, _LONGEST)))
+        self.styles.height = len(told.wrap(self.app.console, max(1, self.size.width - 2)))
+        self.show(told)

@@ -115,6 +115,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         super().__init__()
         self._chosen_runs: list[str] = []
         self._all: list[Run] = []
+        self._is_comparing = False
         self._found: Beside | None = None
         self._metric: Metric = "score"
         self._sorting: Order = "category"
@@ -145,12 +146,17 @@ Only validation records are ever named. The test split is seen as numbers alone.
             self._chosen_runs = [str(run) for run in what["runs"]][-2:]
             self._compare()
 
+    def busy(self) -> str:
+        """Return that the runs are compared, while nothing is known of them."""
+        return "comparing the runs" if self._is_comparing else ""
+
     def reread(self) -> None:
         """Look at the runs again."""
         self._compare()
 
     def _compare(self) -> None:
         workspace, chosen = self.workshop.workspace, list(self._chosen_runs)
+        self._is_comparing = True
 
         def compared() -> Seen | CurateError:
             try:
@@ -165,6 +171,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self.app.background(compared, self._show, group="compare.read")
 
     def _show(self, seen: Seen | CurateError) -> None:
+        self._is_comparing = False
         if isinstance(seen, CurateError):
             self._found = None
             self.app.tell_error(seen)
@@ -228,6 +235,8 @@ Only validation records are ever named. The test split is seen as numbers alone.
 
     def action_step(self, step: int) -> None:
         """Go to the next record that got worse, or the previous one."""
+        if self._found is None:
+            self.tell_no_use("There is nothing to compare.")
         self.query_one("#worse", FrameTable).cursor += step
 
     # The rest.
@@ -235,7 +244,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
     def action_pick(self) -> None:
         """Choose what is compared."""
         if not self._all:
-            self.tell("There is no finished run with a report.", "warn")
+            self.tell_no_use("There is no finished run with a report.")
             return
 
         def picked(chosen: list[str] | None) -> None:
@@ -265,7 +274,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         """Say where the report lies."""
         page = self._found.second.folder / PAGE_FILE if self._found else None
         if page is None or not page.is_file():
-            self.tell("This run has no report.html.", "warn")
+            self.tell_no_use("This run has no report.html.")
             return
         self.app.copy_to_clipboard(str(page))
         self.tell(f"copied: {page}")
@@ -273,7 +282,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
     def action_gate(self) -> None:
         """Show the command that fails a build where this got worse."""
         if self._found is None:
-            self.tell("There is nothing to compare.", "warn")
+            self.tell_no_use("There is nothing to compare.")
             return
         command = gate_command(self._found.first, self._found.second)
         self.app.copy_to_clipboard(command)

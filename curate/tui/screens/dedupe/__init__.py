@@ -43,6 +43,7 @@ from curate.workspace import open_workspace
 from curate.workspace.golden import read_golden
 
 _MOST_NAMED = 3
+_NOTHING_YET = "Nothing was compared; r compares."
 _WRITING = "write.dedupe"
 _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r`."""
@@ -145,6 +146,10 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             return True
         return super().close_side()
 
+    def busy(self) -> str:
+        """Return that the records are compared, while they are."""
+        return "comparing the records (esc stops)" if self._comparing.is_running else ""
+
     def equal_command(self) -> str:
         """Return the command that decides as is staged here, else the one that shows the clusters."""
         choice = self._review.choice if self._review and not self._look else None
@@ -227,7 +232,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     def _nothing(self) -> str:
         review = self._review
         if review is None:
-            return "Nothing was compared; r compares."
+            return _NOTHING_YET
         if review.kind != "all":
             return f"No cluster of this kind: {review.kind}. f shows others."
         return f"Nothing to decide: {counted(review.clusters.num_records, 'record')} compared."
@@ -270,12 +275,16 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if self._review:
             self._review.step(step)
             self._show()
+        else:
+            self.tell_no_use(_NOTHING_YET)
 
     def action_pair(self, step: int) -> None:
         """Go to the next two records of the cluster."""
         if self._review and not self._look:
             self._review.step_pair(step)
             self._show()
+        elif self._review is None:
+            self.tell_no_use(_NOTHING_YET)
 
     def action_filter(self) -> None:
         """Show other clusters: all, those that leak, one kind."""
@@ -284,6 +293,8 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             kind = review.next_kind()
             self.tell(f"clusters: {kind}, {len(review.open):,} of {len(review.clusters.open):,}")
             self._show()
+        else:
+            self.tell_no_use(_NOTHING_YET)
 
     def action_scroll(self, lines: int) -> None:
         """Scroll both records."""
@@ -296,10 +307,13 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         elif self._review and (choice := self._review.stage(what, is_left=is_left)):
             self.tell(_told(choice))
             self._show()
+        else:
+            self.tell_no_use("There is no cluster to decide on." if self._review else _NOTHING_YET)
 
     def action_stage_alike(self) -> None:
         """Stage for all clusters of the same shape what is staged for this one, or was for the last."""
         if self._review is None:
+            self.tell_no_use(_NOTHING_YET)
             return
         model, alike = self._review.stage_alike()
         if model is None:
@@ -327,10 +341,10 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         """Write everything that is staged as one act."""
         review, workshop = self._review, self.workshop
         if review is None or not review.staged.choices:
-            self.tell("Nothing is staged.", "warn")
+            self.tell_no_use("Nothing is staged.")
             return
         if self._is_stale or self._comparing.is_running:
-            self.tell("The records have changed; wait until they are compared anew (r), then write.", "warn")
+            self.tell_no_use("The records have changed; r compares them anew, then write.")
             return
         if self._is_writing():
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -11,17 +12,18 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from curate.record import CurateError, canonical
+from curate.record import CurateError, Finding, canonical
 from curate.tui.border import safe_line
 from curate.tui.form.beside import Beside
 from curate.tui.form.nodes import update_if_other
 from curate.tui.form.preview import VIEWS
 from curate.tui.form.view import FormView
 from curate.tui.screen import WorkshopScreen
-from curate.tui.screens.edit.told import HELP, nothing_open, title, without_form
+from curate.tui.screens.edit.told import HELP, finding_text, fixed_text, nothing_open, title, without_form
+from curate.tui.standby import empty
 from curate.workshop.drafts import Drafts
 from curate.workshop.editor import edited
-from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, new_edit, open_edit
+from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, field_of, is_standing, new_edit, open_edit
 from curate.workshop.lines import open_line
 
 KEEP = 1.0
@@ -48,12 +50,14 @@ class EditScreen(WorkshopScreen):
     EditScreen #form.main { width: 3fr; }
     EditScreen Beside { width: 2fr; }
     EditScreen #title { height: 1; width: 1fr; }
+    EditScreen #finding { height: auto; max-height: 5; width: 1fr; display: none; }
     EditScreen #nothing { padding: 1 2; }
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.edit: Edit | None = None
+        self._finding: Finding | None = None
         self._keeping: Timer | None = None
         self._waiting: dict[str, Any] | None = None
         self._beside = Beside()
@@ -63,6 +67,7 @@ class EditScreen(WorkshopScreen):
         with Horizontal():
             with Vertical(classes="main pane", id="form"):
                 yield Static(id="title")
+                yield Static(id="finding")
                 yield Static(id="nothing")
             yield self._beside
 
@@ -74,24 +79,31 @@ class EditScreen(WorkshopScreen):
         if waiting is not None:
             self.arrive(**waiting)
 
-    def arrive(self, *, pointer: str = "", **what: Any) -> None:
-        """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; or, with ``new``, a new one."""
+    def arrive(self, *, pointer: str = "", finding: Finding | None = None, **what: Any) -> None:
+        """Open ``record``, or ``line`` of ``file``, at ``pointer``; a copy of ``copy``; or, with ``new``, a new one.
+
+        With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
+        """
+        if finding is not None:
+            pointer = field_of(finding, self.workshop.workspace.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
         place = f"{file}:{what.get('line', 0)}" if file else ""
-        if not self._beside.is_ready:
-            self._waiting = {"pointer": pointer, **what}
-            return
         with self.app.attempt():
             if (record or place) and self.edit is not None and self.edit.name == (record or place):
+                self._show_finding(finding)
                 self._focus(pointer)
             elif record:
-                self._begin(open_edit(self.workshop, record), pointer)
+                self._begin(open_edit(self.workshop, record), pointer, finding)
             elif file:
-                self._begin(open_line(self.workshop, file, int(what.get("line", 0))), pointer)
+                self._begin(open_line(self.workshop, file, int(what.get("line", 0))), pointer, finding)
             elif copy:
                 self._begin(copied_edit(self.workshop, copy))
             elif what.get("new"):
                 self._begin(new_edit(self.workshop))
+
+    def lacks_records(self) -> bool:
+        """Return False: the first record is written here."""
+        return False
 
     def changed(self, ids: set[str]) -> None:
         """Take in what others, or an undo, have changed of the record that is open."""
@@ -108,6 +120,11 @@ class EditScreen(WorkshopScreen):
             self.tell(note, "warn")
         if edit.form is not form:
             self.run_worker(self._show(), group="edit.show", exclusive=True)
+
+    def close_side(self) -> bool:
+        """Leave the side pane, or the field that is typed in."""
+        view = self._form_view()
+        return super().close_side() or (view is not None and view.leave_field())
 
     def equal_command(self) -> str:
         """Return the command that edits the same record."""
@@ -263,6 +280,7 @@ class EditScreen(WorkshopScreen):
         if view is not None:
             await view.judge()
             if reason := view.unread_answer():
+                await view.focus_unread_answer()
                 self.tell(f"The answer is not saved: {reason}", "error")
                 return False
         if edit.is_line and not edit.text and not edit.form.problems():
@@ -280,6 +298,7 @@ class EditScreen(WorkshopScreen):
             raise
         self.app.ran(self.equal_command(), told)
         await self._show()
+        self._look_at_finding()
         if repeated:
             self.tell(f"{told}; it repeats {repeated}", "warn")
         else:
@@ -300,10 +319,37 @@ class EditScreen(WorkshopScreen):
 
         self.app.background(edit.save, written, group="write.edit")
 
-    def _begin(self, edit: Edit, pointer: str = "") -> None:
+    def _look_at_finding(self) -> None:
+        """See whether what the record was opened for is still wrong, now that it is saved."""
+        finding = self._finding
+        if finding is None:
+            return
+
+        def looked(is_still_wrong: bool) -> None:
+            if self._finding is finding and not is_still_wrong:
+                self._show_finding(None)
+                self._put_finding(fixed_text(finding))
+
+        self.app.background(partial(is_standing, self.workshop, finding), looked, group="edit.finding")
+
+    def _show_finding(self, finding: Finding | None) -> None:
+        """Say above the form what the record was opened for."""
+        self._finding = finding
+        shape = self.workshop.workspace.shape
+        self._put_finding(Text("") if finding is None else finding_text(finding, field_of(finding, shape)))
+        if (view := self._form_view()) is not None:
+            view.show_finding(has_one=finding is not None)
+
+    def _put_finding(self, text: Text) -> None:
+        line = self.query_one("#finding", Static)
+        line.display = bool(text)
+        line.update(text)
+
+    def _begin(self, edit: Edit, pointer: str = "", finding: Finding | None = None) -> None:
         """Show another record; the draft of the one before is written first."""
         self._keep()
         self.edit = edit
+        self._show_finding(finding)
         for note in edit.notes:
             self.tell(note, "warn")
 
@@ -316,6 +362,7 @@ class EditScreen(WorkshopScreen):
     def _close(self, message: str) -> None:
         self._keep()
         self.edit = None
+        self._show_finding(None)
         self.tell(message, "warn")
         self.run_worker(self._show(), group="edit.show", exclusive=True)
 
@@ -336,6 +383,7 @@ class EditScreen(WorkshopScreen):
                     await self.query_one("#form", Vertical).mount(view)
                 else:
                     await view.take(edit)
+                view.show_finding(has_one=self._finding is not None)
                 view.tell("draft kept" if edit.is_changed else "")
         self._show_title()
         self._beside.show(edit)
@@ -344,8 +392,8 @@ class EditScreen(WorkshopScreen):
         """Say why there is no form, and what can be done."""
         if self.edit is not None:
             text = without_form(self.edit)
-        elif not self.app.has_workshop or not self.workshop.is_loaded:
-            text = Text("reading the records ...", "muted")
+        elif super().lacks_records():
+            text = empty(self.workshop).text
         else:
             text = nothing_open(Drafts(self.workshop.root, self.workshop.by).names())
         update_if_other(self.query_one("#nothing", Static), text)
@@ -382,7 +430,8 @@ class EditScreen(WorkshopScreen):
         order = [field.pointer for field in view.edit.form.root.walk()]
         places.sort(key=order.index)
         behind = [one for one in places if after in order and order.index(one) > order.index(str(after))]
-        return await view.focus_pointer((behind or places)[0])
+        self.is_side_open = False
+        return await view.focus_fault((behind or places)[0])
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from curate.record import Finding
 from curate.tui.border import shown
 from curate.workshop.edits import Edit
 
 _MOST_DRAFTS = 8
+_SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}
 
 HELP = """
 Each field is one value of the record; `tab` goes to the next. What is wrong stands under its field, and nothing is
@@ -35,6 +37,20 @@ def title(edit: Edit | None, schema: str) -> Text:
         return Text.assemble(text, "   a new record", state)
     what = "line " if edit.is_line else "record "
     return Text.assemble(text, "   ", what, shown(edit.name, 40, style="accent"), state)
+
+
+def finding_text(finding: Finding, pointer: str) -> Text:
+    """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
+    sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
+    place = Text.assemble(("in ", "muted"), shown(pointer, 80, "accent")) if pointer else Text("about the whole record")
+    fix = Text.assemble("   ", shown(finding.fix, 300)) if finding.fix else Text("")
+    head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
+    return Text.assemble(head, shown(finding.message, 400), "\n   ", place, fix)
+
+
+def fixed_text(finding: Finding) -> Text:
+    """Return that what the record was opened for is no longer wrong."""
+    return Text.assemble(" ", ("ok ", "ok"), (f"{finding.code} {finding.name}", "strong"), "  is no longer found")
 
 
 def without_form(edit: Edit) -> Text:

@@ -49,6 +49,7 @@ class HomeScreen(WorkshopScreen):
     """What there is and what to do next; in a folder that is no workspace, how to make one."""
 
     NAME, TITLE, KEY = "home", "Home", "h"
+    SHOWS_LINES = True
     AUTO_FOCUS = "#steps"
     HELP = """
 Home answers one question: what next? The steps are counted from the records; what nobody has counted yet is said to
@@ -93,7 +94,7 @@ records in Browse.
             return
         with Pane(id="home"):
             yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps", classes="pane")
-            yield Static("reading the records", id="dataset", classes="pane right")
+            yield Static(id="dataset", classes="pane right")
             yield FrameTable(told.CATEGORY_COLUMNS, can_mark=False, id="categories", classes="pane")
             yield Static(id="aside", classes="pane right")
 
@@ -123,13 +124,17 @@ records in Browse.
         self._has_counted = False
         self._look()
 
+    def busy(self) -> str:
+        """Return that the steps are counted, while none are known."""
+        return "" if self._seen or not self.app.has_workshop else "counting the steps"
+
     def changed(self, ids: set[str]) -> None:
         """Look again."""
         self._look()
 
     def on_screen_resume(self) -> None:
         """Look again: other screens may have counted what was not counted before."""
-        if self.app.following.is_loaded:
+        if self.app.following.is_loaded and not self.is_on_standby:
             self._look()
 
     def reread(self) -> None:
@@ -167,7 +172,7 @@ records in Browse.
 
     def _draw(self, seen: _Seen) -> None:
         self._seen = seen
-        self.query_one("#steps", FrameTable).show(ListRows(told.step_rows(seen.steps)))
+        self._draw_steps()
         self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(seen.overview)))
         self.query_one("#dataset", Static).update(told.dataset(self.workshop, seen.overview))
         self.query_one("#aside", Static).update(
@@ -177,6 +182,16 @@ records in Browse.
             self._look()
         elif not self._has_counted and seen.overview.num_records <= FEW:
             self._count()
+
+    def _draw_steps(self) -> None:
+        if self._seen is not None:
+            table = self.query_one("#steps", FrameTable)
+            # What goes on in the next row is set in by two cells.
+            table.show(ListRows(told.step_rows(self._seen.steps, table.flexible_width - 2)), at=table.current)
+
+    def on_resize(self) -> None:
+        """Give the steps the room there is."""
+        self.call_after_refresh(self._draw_steps)
 
     def _count(self) -> None:
         """Look for errors and repeats, each in the background, and then look again."""
@@ -210,7 +225,7 @@ records in Browse.
     def on_frame_table_opened(self, event: FrameTable.Opened) -> None:
         """Go to the step, or to the records of the category."""
         if event.table.id == "steps":
-            self.action_step(event.row + 1)
+            self.action_step(int(event.key))
         elif self._seen:
             self.app.go("browse", category=self._seen.overview.categories[event.row].name)
 
@@ -222,6 +237,8 @@ records in Browse.
         elif self._seen and number <= len(self._seen.steps):
             step = self._seen.steps[number - 1]
             self.app.go(step.screen, **step.what)
+        else:
+            self.tell_no_use(f"There is no step {number}.")
 
     def action_find(self) -> None:
         """Look for records in Browse."""
@@ -265,8 +282,7 @@ records in Browse.
             self.app.open(made.root)
             self.tell(*_told_made(made))
 
-        self.tell(f"making {target} ...")
-        self.app.background(make, opened, group="write.workspace")
+        self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
 def _told_made(made: Made) -> tuple[str, Severity]:

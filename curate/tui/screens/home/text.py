@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16
+_THOUSANDS = 10_000
 _STATUSES = (
     ("ok", "  ok", "ok"), ("warning", "~ warn", "warn"), ("error", "! error", "error"),
     ("dropped", "x dropped", "muted"),
@@ -52,12 +54,17 @@ def percent(part: int | None, whole: int) -> str:
     return "99%" if rounded == 100 and part < whole else f"{rounded}%"
 
 
-def step_rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:
-    """Return the steps as rows: number, sign, words, screen, and last what names the row."""
-    return [
-        (str(number), SIGNS[step.tone], step.text, step.screen.capitalize(), str(number))
-        for number, step in enumerate(steps, 1)
-    ]
+def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
+    """Return the steps as rows: number, sign, words, screen, and last what names the row.
+
+    Words that are wider than ``width`` cells go on in the next row: the end of a sentence is what it says.
+    """
+    rows: list[tuple[str, ...]] = []
+    for number, step in enumerate(steps, 1):
+        first, *rest = wrap(step.text, max(1, width)) or [""]
+        rows.append((str(number), SIGNS[step.tone], first, step.screen.capitalize(), str(number)))
+        rows += [("", "", f"  {more}", "", str(number)) for more in rest]
+    return rows
 
 
 def category_rows(seen: Overview) -> list[tuple[str, ...]]:
@@ -65,10 +72,15 @@ def category_rows(seen: Overview) -> list[tuple[str, ...]]:
     return [
         (
             one.name or "(none)", f"{one.num_records:,}", percent(one.num_ok, one.num_records),
-            percent(one.num_labelled, one.num_records), "/".join(str(number) for number in one.splits),
+            percent(one.num_labelled, one.num_records), "/".join(_short(number) for number in one.splits),
         )
         for one in seen.categories
     ]  # fmt: skip
+
+
+def _short(number: int) -> str:
+    """Return a number in full, or from ten thousand on in thousands."""
+    return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
 def dataset(workshop: Workshop, seen: Overview) -> Text:

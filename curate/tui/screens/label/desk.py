@@ -89,6 +89,16 @@ class DeskScreen(WorkshopScreen):
         elif self.app.following.is_loaded:
             self.ready()
 
+    def busy(self) -> str:
+        """Return that the queue is made, while there is none."""
+        is_at_work = any(worker.group == "label.prepare" and worker.is_running for worker in self.app.workers)
+        return "making the queue" if self._desk is None and is_at_work else ""
+
+    def held_back(self, key: str) -> str:
+        """Have every key answered while there is no queue: all of them are about a record of it."""
+        busy = self.busy()
+        return super().held_back(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
+
     def has_unsaved(self) -> bool:
         """Whether a note is being typed, or an answer."""
         is_search = self._begun.typing == "value" and self._desk is not None and bool(self._desk.question.values)

@@ -47,6 +47,7 @@ _SETTLED = 0.4
 """Seconds without a key after which the splits are compared."""
 
 
+_NOTHING_YET = "Nothing is divided yet; r compares the records."
 _LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
 
 
@@ -92,7 +93,7 @@ an estimate.
     def __init__(self) -> None:
         super().__init__()
         self._division: Division | None = None
-        self._is_stale = False
+        self._is_stale = self._is_checking = False
         self._timer: Timer | None = None
         self._comparing = Comparing(self, "split.basis", self._show_progress)
 
@@ -138,6 +139,17 @@ an estimate.
         """Stop comparing, else close the leaks."""
         return self._comparing.stop() or super().close_side()
 
+    def busy(self) -> str:
+        """Return what is computed: the comparison of the records, the division, or its leaks."""
+        if self._comparing.is_running:
+            return "comparing the records (esc stops)"
+        division = self._division
+        if division is None or division.settings.seed is None:
+            return ""
+        if not division.is_current:
+            return "dividing the records"
+        return "comparing the splits" if self._is_checking else ""
+
     def equal_command(self) -> str:
         """Return the command that shows this preview, and writes it if it differs from what is saved."""
         root = str(self.app.root)
@@ -170,7 +182,7 @@ an estimate.
 
         def done(found: tuple[Preview, Preview | None]) -> None:
             division.take(found)
-            is_small = len(division.basis.staying) <= _AT_ONCE
+            self._is_checking = is_small = len(division.basis.staying) <= _AT_ONCE
             self._draw(division, is_running=is_small)
             if is_small:
                 # Who holds a key down is not waited for at each step: the comparison cannot be ended half way.
@@ -184,9 +196,11 @@ an estimate.
         seen = division.seen
         if seen is None or not division.is_current:
             return
+        self._is_checking = True
 
         def done(found: tuple[LeakReport, Preview | None]) -> None:
             if division.seen is seen:
+                self._is_checking = False
                 division.take_leaks(found)
                 self._draw(division, is_running=False)
 
@@ -226,7 +240,9 @@ an estimate.
 
     def on_settings_pane_changed(self, event: SettingsPane.Changed) -> None:
         """Try other settings."""
-        if self._division is not None:
+        if self._division is None:
+            self.tell_no_use(_NOTHING_YET)
+        else:
             self._division.change(**event.values)
             self.tell("Preview only. Nothing is written until W.")
             self._preview()
@@ -249,7 +265,7 @@ an estimate.
         name, report = self.query_one("#pairs", FrameTable).current, self._division.leaks if self._division else None
         pair = next((one for one in (report.pairs if report else ()) if one.leak.exam.id == name), None)
         if pair is None:
-            self.tell("There is no leak to show.", "warn")
+            self.tell_no_use("There is no leak to show.")
         else:
             self.app.go("dedupe", record=pair.leak.source.id, other=pair.leak.exam.id)
 
@@ -257,7 +273,7 @@ an estimate.
         """Choose the next fix for the leak under the cursor: move to train, drop, none."""
         name = self.query_one("#pairs", FrameTable).current
         if self._division is None or not name:
-            self.tell("There is no leak to fix.", "warn")
+            self.tell_no_use("There is no leak to fix.")
             return
         fix = self._division.next_fix(name)
         self.tell(f"{name}: {fix or 'no fix'}. Preview only; W writes it.")
@@ -265,7 +281,8 @@ an estimate.
 
     def action_fix_all(self) -> None:
         """Fix all leaks that are errors, or take all fixes back."""
-        if self._division is None:
+        if self._division is None or (self._division.leaks is None and not self._division.fixes) or self.busy():
+            self.tell_no_use(_NOTHING_YET if self._division is None else "The leaks are not looked for yet: l does.")
             return
         if self._division.fixes:
             self._division.fixes = {}
@@ -277,7 +294,9 @@ an estimate.
 
     def action_differences(self) -> None:
         """List the records that are new, gone, or elsewhere."""
-        if self._division is not None and self._division.seen is not None:
+        if self._division is None or self._division.seen is None:
+            self.tell_no_use(_NOTHING_YET)
+        else:
             pages = change_pages(self._division.seen, self._division.saved)
             self.app.push_screen(Pages("What changes", pages))
 
@@ -285,6 +304,7 @@ an estimate.
         """Freeze the test set of this preview, or ask why the frozen one is to change."""
         seen = self._division.seen if self._division else None
         if seen is None:
+            self.tell_no_use(_NOTHING_YET)
             return
         if seen.basis.frozen:
             self.app.prompt("Why is the frozen test set to change? Scores will not be comparable.", self._unfreeze)
@@ -314,10 +334,10 @@ an estimate.
         """Write the settings and the splits."""
         division, workshop = self._division, self.workshop
         if division is None or division.seen is None or not division.is_current:
-            self.tell("There is no preview of this to write yet.", "warn")
+            self.tell_no_use("There is no preview of this to write yet.")
             return
         if self._is_stale or self._comparing.is_running:
-            self.tell("The records have changed; wait until they are compared anew (r), then write.", "warn")
+            self.tell_no_use("The records have changed; r compares them anew, then write.")
             return
         seen, command = division.seen, self.equal_command()
         self.app.background(

@@ -30,6 +30,7 @@ class TrainScreen(WorkshopScreen):
     """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
 
     NAME, TITLE, KEY = "train", "Train", "t"
+    SHOWS_LINES = True
     HELP = """
 A run is a process of its own: leaving this screen, quitting, or losing the connection does not stop it. Everything
 here is read from its folder, so any terminal of this machine shows the same.
@@ -94,6 +95,10 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         """What was said of the data holds no longer."""
         self._gate = Gate("decided on since: d asks again", "warn") if self._gate != Gate() else self._gate
         self._draw()
+
+    def busy(self) -> str:
+        """Return that the runs are looked at, while none of them is known."""
+        return "looking at the runs" if self._is_looking and self._glance is None else ""
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for what nobody will see."""
@@ -181,8 +186,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self.app.ask(f"Validate, export and train?{busy}\n{self.equal_command()}", self._begin)
 
     def _begin(self) -> None:
-        self.tell("validating and exporting; the run begins after that ...")
-        self._do(lambda: begin(Errand(), self.workshop.workspace), self.equal_command())
+        self._do(lambda: begin(Errand(), self.workshop.workspace), self.equal_command(), "validating and exporting ...")
 
     def action_resume(self) -> None:
         """Go on with a run that was stopped."""
@@ -190,12 +194,12 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return
         run = self._glance.run if self._glance else None
         if run is None or not run.can_resume:
-            self.tell(
-                f"{run.id} is {run.standing}: there is nothing to go on with" if run else "There is no run.", "warn"
+            self.tell_no_use(
+                f"{run.id} is {run.standing}: there is nothing to go on with" if run else "There is no run."
             )
             return
         command = f"{self.equal_command()} -- --resume --out {run.folder}"
-        self._do(lambda: resume(Errand(), self.workshop.workspace, run.folder), command)
+        self._do(lambda: resume(Errand(), self.workshop.workspace, run.folder), command, f"resuming {run.id} ...")
 
     def _may_start(self) -> bool:
         if self.app.is_web and not self.app.may_train:
@@ -203,7 +207,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             return False
         return True
 
-    def _do(self, job: Any, command: str) -> None:
+    def _do(self, job: Any, command: str, message: str) -> None:
         """Have a run begun in the background; what refuses it is shown whole."""
 
         def done() -> str | CurateError:
@@ -223,13 +227,13 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             self._run_id = name
             self._look()
 
-        self.app.background(done, told, group="write.train")
+        self.app.background(done, told, group="write.train", message=message)
 
     def action_stop(self) -> None:
         """Have the run save and stop, when asked to."""
         run = self._glance.run if self._glance else None
         if run is None or not run.is_alive:
-            self.tell(f"{run.id} is {run.standing}: nothing to stop" if run else "There is no run.", "warn")
+            self.tell_no_use(f"{run.id} is {run.standing}: nothing to stop" if run else "There is no run.")
         elif run.standing == "stopping":
             self.tell("It is stopping: it finishes its step and saves a checkpoint.")
         else:
@@ -247,19 +251,21 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def action_dry_run(self) -> None:
         """Ask what would keep a dataset from being exported, and what a run would do."""
-        self.tell("asking `curate export --dry-run` and `train plan` ...")
         self._gate = Gate("asking ...")
         self._draw()
         workspace, errand = self.workshop.workspace, self._errand
 
         def asked() -> tuple[Said, Any]:
             said = gate(errand, workspace)
+            if workspace.latest_dataset() is None:
+                return said, None
             try:
                 return said, plan(errand, workspace, is_measured=True)
             except CurateError as error:
                 return said, error
 
-        self.app.background(asked, self._answered, group="train.gate")
+        message = "asking `curate export --dry-run` and `train plan` ..."
+        self.app.background(asked, self._answered, group="train.gate", message=message)
 
     def _answered(self, answer: tuple[Said, Any]) -> None:
         said, planned = answer
@@ -267,6 +273,8 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._gate = Gate("open: nothing is in the way of an export") if said.code == 0 else Gate(told, "error")
         if isinstance(planned, CurateError):
             self.app.tell_error(planned)
+        elif planned is None and said.code == 0:
+            self.tell("dry run ok: a start exports the first dataset, and d plans the run after that")
         else:
             self._planned = planned
             self.tell(
@@ -279,7 +287,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         run = self._glance.run if self._glance else None
         lines = log_tail(run, 400) if run else []
         if run is None or not lines:
-            self.tell("This run has written no log.", "warn")
+            self.tell_no_use("This run has written no log.")
             return
         self.app.push_screen(Pages(f"Log of {run.id}", shown_lines("\n".join(lines))))
 
@@ -287,7 +295,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         """Show an older run, or a newer one."""
         glance = self._glance
         if glance is None or not 0 <= glance.place + step < glance.num_runs:
-            self.tell("There is no other run that way.")
+            self.tell_no_use("There is no other run that way.")
             return
         ids = [run.id for run in runs_of(self.workshop.workspace)]
         self._run_id = ids[min(glance.place + step, len(ids) - 1)]

@@ -38,6 +38,7 @@ class ValidateScreen(Mending, WorkshopScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
     NAME, TITLE, KEY = "validate", "Validate", "v"
+    SHOWS_LINES = True
     AUTO_FOCUS = "#problems"
     HELP = """
 Findings by code and by the place that they point at. All are counted; the first thousand of each group are listed.
@@ -98,6 +99,10 @@ record of a finding; a line that is no record yet is opened too, and saved into 
             self.action_search()
         else:
             self._draw()
+
+    def busy(self) -> str:
+        """Return that the records are validated, while they are and nothing of an earlier time is listed."""
+        return "validating the records" if self._is_searching and self.book.found is None else ""
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a search."""
@@ -224,7 +229,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         line = self._at(self._problems.cursor)
         if isinstance(line, Item):
             return line.finding
-        self.tell("Put the cursor on a finding.", "warn")
+        self.tell_no_use("Put the cursor on a finding.")
         return None
 
     def _show_finding(self, finding: Finding, found: Excerpt, fix: str) -> None:
@@ -244,13 +249,14 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def _open(self, finding: Finding) -> None:
         with self.app.attempt():
             if self.book.is_of_record(finding):
-                self.app.go("edit", record=finding.record, pointer=finding.pointer)
+                self.app.go("edit", record=finding.record, finding=finding)
             elif finding.line:
                 # What cannot be opened is told here, with what to do instead.
                 open_line(self.workshop, finding.file, finding.line)
-                self.app.go("edit", file=finding.file, line=finding.line, pointer=finding.pointer)
+                self.app.go("edit", file=finding.file, line=finding.line, finding=finding)
             else:
-                self.tell(f"{finding.file or 'all records'}: {finding.message}. {finding.fix}", "warn")
+                what = f"the whole file {finding.file}" if finding.file else "all records together"
+                self.tell(f"{finding.code} is about {what}: {finding.message}", "warn", finding.fix)
 
     # What is done.
 
@@ -262,7 +268,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if 0 <= place < len(self._listed):
             self._problems.cursor = place
         else:
-            self.tell("There is no other finding that way.")
+            self.tell_no_use("There is no other finding that way.")
 
     def action_edit(self) -> None:
         """Open what the finding under the cursor is about: its record, or its line of the file."""

@@ -64,8 +64,8 @@ class Mending(_Screen):
 
     def action_fix_all(self) -> None:
         """Look for all safe fixes, say how many there are, and make them when asked to."""
-        self.tell("looking for safe fixes ...")
-        self.app.background(self.book.mendings, self._ask_all, group="validate.mend")
+        found, message = self.book.mendings, "looking for safe fixes ..."
+        self.app.background(found, self._ask_all, group="validate.mend", message=message)
 
     def _ask_all(self, found: Mendings) -> None:
         refused = f"; {found.num_refused:,} more the schema would not allow" if found.num_refused else ""
