@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from curate.file_guard import open_file
-from curate.importers import Imported, Plan, Rejected, ShapeView, convert, plan_import
+from curate.importers import EVERYTHING, Imported, Plan, Rejected, Selection, ShapeView, convert, plan_import
 from curate.record import CurateError
 from curate.say import spelled
 from curate.shape import load_shape
@@ -25,8 +25,10 @@ QUARANTINE_FOLDER = "quarantine"
 class Intake:
     """What became of one file: ``target`` and ``quarantine`` are the files written (or that would be, on a dry run).
 
-    ``num_records`` counts the good rows, ``rejected`` holds the bad ones; ``is_unchanged`` says that the target already
-    was what it should be.
+    ``num_records`` counts the good rows, ``rejected`` holds the bad ones, ``left_out`` counts those that the user's
+    conditions do not take, by condition; ``moved`` counts the fields that went to ``meta.extra``, and ``num_joined``
+    the records of whose messages some were in several parts of text. ``is_unchanged`` says that the target already was
+    what it should be.
     """
 
     plan: Plan
@@ -35,6 +37,9 @@ class Intake:
     num_records: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     is_unchanged: bool = False
+    left_out: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
+    num_joined: int = 0
 
     @property
     def reasons(self) -> Counter[str]:
@@ -50,6 +55,7 @@ def take_in(
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     category: str = "",
+    selection: Selection = EVERYTHING,
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``.
@@ -60,32 +66,22 @@ def take_in(
         CurateError: E908 when the file cannot be read or understood, E919 when the target holds something else, E914
             when a link leads out of the workspace, E906 when writing fails.
     """
-    plan = plan_import(path, shape, format_name=format_name, mapping=mapping)
+    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection)
     name = path.name or path.resolve().name
     intake = Intake(plan, root / DATA_FOLDER / f"{_stem(name)}.jsonl", root / QUARANTINE_FOLDER / f"{name}.jsonl")
 
     for written in (intake.target, intake.quarantine):
         _refuse_outside(written, root)
 
-    def lines() -> Iterator[bytes]:
-        intake.num_records = 0
-        intake.rejected.clear()
-        for row in convert(plan, shape, load_shape, category=category):
-            if isinstance(row, Imported):
-                intake.num_records += 1
-                yield row.raw + b"\n"
-            else:
-                intake.rejected.append(row)
-
     if is_dry_run and not intake.target.exists():
-        for _ in lines():
+        for _ in _lines(intake, shape, category):
             pass
-    elif is_dry_run or not _write_some(intake.target, lines()):
+    elif is_dry_run or not _write_some(intake.target, _lines(intake, shape, category)):
         if path.resolve() == intake.target.resolve():
             raise CurateError(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
-        if not _is_same(lines(), intake.target):
+        if not _is_same(_lines(intake, shape, category), intake.target):
             raise CurateError(
                 "E919 would-overwrite",
                 f"{intake.target} is there and holds other lines than {path} gives",
@@ -97,6 +93,24 @@ def take_in(
         intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
         write_atomic(intake.quarantine, entries)
     return intake
+
+
+def _lines(intake: Intake, shape: ShapeView, category: str) -> Iterator[bytes]:
+    """Yield the lines of the records, and count on ``intake`` what becomes of every row."""
+    intake.num_records = intake.num_joined = 0
+    intake.rejected.clear()
+    intake.left_out.clear()
+    intake.moved.clear()
+    for row in convert(intake.plan, shape, load_shape, category=category):
+        if isinstance(row, Imported):
+            intake.num_records += 1
+            intake.num_joined += row.has_joined_parts
+            intake.moved.update(row.moved)
+            yield row.raw + b"\n"
+        elif isinstance(row, Rejected):
+            intake.rejected.append(row)
+        else:
+            intake.left_out[row.condition] += 1
 
 
 def _free_quarantine(wanted: Path, source: str) -> Path:

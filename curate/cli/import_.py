@@ -11,7 +11,12 @@ from curate import say
 from curate.record import CurateError, Exit
 
 if TYPE_CHECKING:
+    from collections import Counter
+
+    from curate.importers import Selection
     from curate.intake import Intake
+
+_MOST_NAMES = 12
 
 
 @click.command()
@@ -19,15 +24,26 @@ if TYPE_CHECKING:
 @click.option("--into", "root", type=click.Path(path_type=Path), default=Path(), help="The workspace.  [default: here]")
 @click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
 @click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
+@click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
+@click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
 @click.option("--category", default="", help="The category of records that name none.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(
-    files: tuple[Path, ...], root: Path, format_name: str, map_text: str, category: str, *, dry_run: bool
+    files: tuple[Path, ...],
+    root: Path,
+    format_name: str,
+    map_text: str,
+    only: tuple[str, ...],
+    to_meta: str,
+    category: str,
+    *,
+    dry_run: bool,
 ) -> int:
     """Bring JSON lines, JSON arrays, CSV, TSV, Parquet and saved `datasets` folders into a workspace.
 
     Alpaca, ShareGPT, OpenAI chat and TRL rows are recognised; other columns are mapped by their names. Rows
-    that cannot be read go to quarantine/ with the reason. Exits 1 when there are such rows.
+    that cannot be read go to quarantine/ with the reason. Exits 1 when there are such rows. Exports of annotation
+    tools, preferences and reasoning traces are recognised: they are read once --only, --map or --to-meta says how.
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
@@ -42,20 +58,41 @@ def command(
         )
     shape = load_shape(read_settings(root).schema_, root)
     mapping = parse_map(map_text) if map_text else None
+    selection = selection_of(only, to_meta)
     has_rejected = False
     for path in files:
         intake = take_in(
-            path, root, shape, format_name=format_name, mapping=mapping, category=category, is_dry_run=dry_run
+            path,
+            root,
+            shape,
+            format_name=format_name,
+            mapping=mapping,
+            category=category,
+            selection=selection,
+            is_dry_run=dry_run,
         )
         tell(intake, is_dry_run=dry_run)
         has_rejected = has_rejected or bool(intake.rejected)
     return Exit.FINDINGS if has_rejected else Exit.OK
 
 
+def selection_of(only: tuple[str, ...], to_meta: str) -> Selection:
+    """Return what ``--only`` and ``--to-meta`` say.
+
+    Raises:
+        CurateError: E908 when a condition is not COLUMN=VALUE.
+    """
+    from curate.importers import Selection, parse_only
+
+    return Selection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
+
+
 def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
-    """Say how a file was read, what was written, and which rows were put aside."""
+    """Say how a file was read, what was written, which rows were put aside or left out, and which fields are stored."""
     plan = intake.plan
     say.talk(f"{say.one_line(str(plan.path))}: read as {plan.container.name}, rows as {plan.format_name}")
+    for notice in plan.notices:
+        say.talk(f"  {say.one_line(notice)}")
     if plan.mapping:
         how = "guessed; --map says otherwise" if plan.is_mapping_guessed else "as asked"
         pairs = ", ".join(f"{name}={column}" for name, column in plan.mapping.items())
@@ -70,9 +107,29 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
     else:
         done = "would be written" if is_dry_run else "written"
     say.data(f"{say.one_line(str(intake.target))}: {intake.num_records:,} records, {done}")
+    if intake.left_out:
+        say.talk(f"  {intake.left_out.total():,} rows left out by --only: {_counted(intake.left_out)}")
+    if intake.moved:
+        say.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
+    if intake.num_joined:
+        say.talk(
+            f"  {intake.num_joined:,} records have messages in several parts of text: "
+            "joined as they are, with nothing between the parts"
+        )
     if intake.rejected:
         counts = ", ".join(f"{code} {count:,}" for code, count in intake.reasons.most_common())
         first = intake.rejected[0]
         where = "would go to" if is_dry_run else "in"
         say.talk(f"  {len(intake.rejected):,} rows {where} {say.one_line(str(intake.quarantine))}: {counts}")
         say.talk(f"  the first, line {first.line}: {say.one_line(first.reason, 300)}")
+        if "S103" in intake.reasons and plan.path.is_file():
+            from curate.importers import conversion_hint
+
+            say.talk(f"  {say.one_line(conversion_hint(plan.path), 500)}")
+
+
+def _counted(counts: Counter[str]) -> str:
+    """Return names with their counts, the most frequent first, up to a number of names."""
+    shown = ", ".join(f"{say.one_line(name, 60)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES))
+    hidden = len(counts) - _MOST_NAMES
+    return f"{shown} and {hidden:,} more" if hidden > 0 else shown

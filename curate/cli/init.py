@@ -19,9 +19,18 @@ from curate.record import Exit
     "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )
 @click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
+@click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
+@click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
 @click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
 def command(
-    root: Path, more: tuple[Path, ...], schema: str, files: tuple[Path, ...], map_text: str, sample: bool
+    root: Path,
+    more: tuple[Path, ...],
+    schema: str,
+    files: tuple[Path, ...],
+    map_text: str,
+    only: tuple[str, ...],
+    to_meta: str,
+    sample: bool,
 ) -> int:
     """Make a workspace in a new folder, from data where there is some.
 
@@ -30,7 +39,7 @@ def command(
 
     Example: curate init my-data --from answers.jsonl
     """
-    from curate.cli.import_ import tell
+    from curate.cli.import_ import selection_of, tell
     from curate.importers.mapping import parse_map
     from curate.init import make_workspace
     from curate.merge import COMMAND, DRIVER
@@ -40,7 +49,12 @@ def command(
     if sample and (schema or files or map_text):
         raise click.UsageError("--sample brings its own data and shape: leave --schema, --from and --map out.")
     made = make_workspace(
-        root, schema=schema, files=files, mapping=parse_map(map_text) if map_text else None, is_sample=sample
+        root,
+        schema=schema,
+        files=files,
+        mapping=parse_map(map_text) if map_text else None,
+        selection=selection_of(only, to_meta),
+        is_sample=sample,
     )
     for intake in made.intakes:
         tell(intake)

@@ -1,14 +1,17 @@
 """The shelf of importers: foreign files become lines of a workspace, and nothing on the way is lost.
 
-Two kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a saved
-`datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name). Both are
-found by looking at the files of this folder; files whose name begins with an underscore are the shelf itself.
+Three kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a
+saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
+a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
+the files of this folder; files whose name begins with an underscore are the shelf itself.
 
 What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
 ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.
 """
 
-from curate.importers._conduct import Imported, Plan, convert, plan_import
+from curate.importers._bytes import conversion_hint
+from curate.importers._conduct import Imported, LeftOut, Plan, convert, plan_import, safe_guess
+from curate.importers._foreign import EVERYTHING, Selection, foreign_form, foreign_forms, parse_only
 from curate.importers._shelf import (
     Container,
     Draft,
@@ -25,20 +28,28 @@ from curate.importers._shelf import (
 from curate.importers._values import jsonable
 
 __all__ = [
+    "EVERYTHING",
     "Container",
     "Draft",
     "Imported",
     "Importer",
+    "LeftOut",
     "Plan",
     "Rejected",
     "Row",
     "RowError",
+    "Selection",
     "ShapeView",
     "container",
+    "conversion_hint",
     "containers",
     "convert",
+    "foreign_form",
+    "foreign_forms",
     "importer",
     "importers",
     "jsonable",
+    "parse_only",
     "plan_import",
+    "safe_guess",
 ]

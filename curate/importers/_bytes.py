@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
 from curate.door import packed_as
 from curate.record import CurateError
 
+_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 MAX_WHOLE = 512 * 1024 * 1024
 """The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit."""
 
@@ -43,6 +45,20 @@ def head_of(path: Path, size: int = 4096) -> bytes:
     if head.startswith(b"version https://git-lfs.github.com/"):
         raise CurateError("E908 cannot-import", f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
     return head
+
+
+def conversion_hint(path: Path) -> str:
+    """Return the command that makes UTF-8 of a text file in another encoding, as far as its first bytes tell which."""
+    with path.open("rb") as handle:
+        head = handle.read(4096)
+    known = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    if not known and head.count(0) > len(head) // 4:
+        known = "UTF-16LE" if head[1:2] == b"\0" else "UTF-16BE"
+    clean = path.with_name(f"utf8-{path.name}")
+    command = f"iconv -f {known or 'WINDOWS-1252'} -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(str(clean))}"
+    if known:
+        return f"The file is {known}. Convert it: {command}"
+    return f"The file is not UTF-8. Where it is from Western Europe or Excel, convert it: {command}"
 
 
 def read_whole(path: Path) -> bytes:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 
 import orjson
 
-from curate.importers._bytes import head_of
+from curate.importers._bytes import conversion_hint, head_of
 from curate.importers._fields import split_of
+from curate.importers._foreign import (
+    EVERYTHING,
+    RowGuard,
+    Selection,
+    foreign_forms,
+    is_filled,
+    nothing_readable,
+    refuse_foreign,
+    refuse_unknown_columns,
+    refuse_verdicts,
+)
 from curate.importers._shelf import (
     Container,
     Draft,
@@ -33,6 +44,10 @@ NATIVE = "workspace"
 """The name of the format of a file that already has the workspace's shape."""
 
 LoadShape = Callable[[str], ShapeView]
+_TRL_PAIR = {"instruction": "prompt", "output": "completion"}
+_TALKS = ("messages", "conversations", "prompt", "completion")
+_TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "train", "weight", "from", "value"})
+"""Keys of a turn that a line's messages hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,8 @@ class Plan:
     mapping: Mapping[str, str]
     scores: tuple[tuple[str, float], ...] = ()
     is_mapping_guessed: bool = False
+    selection: Selection = EVERYTHING
+    notices: tuple[str, ...] = ()
 
     @property
     def format_name(self) -> str:
@@ -67,34 +84,103 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One good row: the bytes of its line without newline, the object they spell, and the line it came from."""
+    """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
+
+    ``moved`` names the fields of the row that are now in ``meta.extra``; ``has_joined_parts``: a message of it was in
+    several parts of text.
+    """
 
     raw: bytes
     value: Mapping[str, Json] = field(hash=False)
     line: int = 0
+    moved: tuple[str, ...] = ()
+    has_joined_parts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that `Selection.only` does not take, with the condition that it did not meet, as "column=value"."""
+
+    line: int
+    condition: str
 
 
 def plan_import(
-    path: Path, shape: ShapeView | None, *, format_name: str = "", mapping: Mapping[str, str] | None = None
+    path: Path,
+    shape: ShapeView | None,
+    *,
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    selection: Selection = EVERYTHING,
+    is_for_training: bool = True,
 ) -> Plan:
     """Look at the first rows of ``path`` and decide how it is read.
 
-    Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape.
+    Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. Where the rows are not
+    ``is_for_training`` but only compared, a verdict taken for an answer does no harm, and nothing is refused for it.
 
     Raises:
-        CurateError: E908 when the file cannot be read, holds no good row, or nothing on the shelf knows its rows.
+        CurateError: E908 when the file cannot be read, holds no good row, has a foreign form that the user has not
+            spoken of, or nothing on the shelf knows its rows.
     """
     held = _container_of(path)
-    sample = [row.value for row in islice((row for row in held.rows(path) if isinstance(row, Row)), SAMPLE_ROWS)]
+    sample, first_rejected = _sample_of(held, path)
+    notices = tuple(held.notices(path))
     chosen = format_name or ("mapping" if mapping else "")
-    if chosen:
-        return _as_asked(path, held, chosen, mapping, sample)
-    if not sample:
-        raise CurateError(
-            "E908 cannot-import",
-            f"{path}: no row of it can be read",
-            "`curate validate` says what is wrong with each line.",
-        )
+    if not sample and not chosen:
+        raise nothing_readable(path, first_rejected, _reading_hint(path, held, first_rejected))
+    refuse_unknown_columns(path, sample, selection)
+    wanted = [row for row in sample if not selection.excluded_by(row)] or sample
+    if is_for_training and chosen != NATIVE:
+        foreign = [row for row in wanted if shape is None or not shape.is_valid(row)]
+        refuse_foreign(path, foreign, foreign_forms(), mapping or {}, selection)
+    sample = [selection.without_conditions(row) for row in wanted]
+    plan = _as_asked(path, held, chosen, mapping, sample) if chosen else _recognised(path, held, shape, sample)
+    if is_for_training and not chosen and plan.format:
+        refuse_verdicts(path, sample, _TRL_PAIR if plan.format.name == "trl" else plan.mapping)
+    return replace(plan, selection=selection, notices=notices)
+
+
+def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: Selection) -> dict[str, str]:
+    """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
+
+    Raises:
+        CurateError: E908 when the answers would be verdicts.
+    """
+    guess = importers()["mapping"].guess
+    bare = [selection.without_conditions(row) for row in rows]
+    mapping = guess(bare) if guess else {}
+    refuse_verdicts(path, bare, mapping)
+    return mapping
+
+
+def _sample_of(held: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
+    """Return the first good rows, and the first bad one among those before them."""
+    sample: list[dict[str, Json]] = []
+    first: Rejected | None = None
+    for row in held.rows(path):
+        if isinstance(row, Row):
+            sample.append(row.value)
+            if len(sample) == SAMPLE_ROWS:
+                break
+        else:
+            first = first or row
+    return sample, first
+
+
+def _reading_hint(path: Path, held: Container, first: Rejected | None) -> str:
+    if first is None:
+        return "Name a file with records in it."
+    if first.code == "S103" or "NUL" in first.reason:
+        return conversion_hint(path)
+    if first.code == "S112":
+        return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
+    if held.name == "jsonl":
+        return f"All that is wrong with it: curate validate {shlex.quote(str(path))}"
+    return "Mend that row of the file."
+
+
+def _recognised(path: Path, held: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> Plan:
     scores = {name: round(one.recognise(sample), 3) for name, one in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
@@ -114,21 +200,26 @@ def plan_import(
 
 def convert(
     plan: Plan, shape: ShapeView, load_shape: LoadShape, *, category: str = ""
-) -> Iterator[Imported | Rejected]:
-    """Yield every row of the planned file as a line of ``shape``, or as rejected with the reason.
+) -> Iterator[Imported | Rejected | LeftOut]:
+    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
 
     ``load_shape`` gives a shipped shape by name. ``category`` is set on rows that have none. A row in the workspace's
     shape keeps its bytes unless a category is added.
     """
     shipped: dict[Kind, ShapeView] = {}
+    guard = RowGuard(foreign_forms(), plan.mapping, plan.selection)
     for row in plan.container.rows(plan.path):
         if isinstance(row, Rejected):
             yield row
+            continue
+        if plan.selection.only and (condition := plan.selection.excluded_by(row.value)):
+            yield LeftOut(row.line, condition)
             continue
         try:
             if plan.format is None:
                 yield _native(row, shape, category, is_line=plan.container.name == "jsonl")
                 continue
+            guard.refuse(row.value)
             draft = plan.format.read(row.value, plan.mapping)
             if draft.kind not in shipped:
                 shipped[draft.kind] = load_shape(draft.kind)
@@ -136,12 +227,45 @@ def convert(
             line = _line_of(
                 _completed(draft, split, category), shape, shipped[draft.kind], Source(str(plan.path), row.line)
             )
-            yield Imported(orjson.dumps(line), line, row.line)
+            # A line of ours that comes back had its fields where they are.
+            is_ours = draft.own is not None and shape.is_valid(draft.own)
+            moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
+            yield Imported(orjson.dumps(line), line, row.line, moved, has_parts)
         except RowError as fault:
             yield Rejected(row.line, fault.code, fault.reason, row.raw)
         except CurateError as error:
             reason = error.message.removeprefix(f"{plan.path}:{row.line}: ")
             yield Rejected(row.line, error.code.split()[0], reason, row.raw)
+
+
+def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text.
+
+    Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
+    """
+    extra = (line.get("meta") or {}).get("extra")
+    if not extra:
+        return (), False
+    before = row.get("meta")
+    before = before.get("extra") if isinstance(before, dict) else None
+    moved: list[str] = []
+    has_parts = False
+    for name, value in extra.items():
+        if isinstance(before, dict) and name in before:
+            continue
+        turns = [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
+        inner = dict.fromkeys(key for turn in turns for key in turn if key not in _TURN_KEYS and is_filled(turn[key]))
+        is_talk = name in _TALKS
+        if is_talk and inner:
+            moved += [f"{name}[].{key}" for key in inner]
+        else:
+            moved.append(f"a copy of {name}" if name in line or is_talk else name)
+        has_parts = has_parts or (is_talk and any(_num_parts(turn.get("content")) > 1 for turn in turns))
+    return tuple(moved), has_parts
+
+
+def _num_parts(content: Json) -> int:
+    return sum(1 for part in content if isinstance(part, dict) and part.get("text")) if isinstance(content, list) else 0
 
 
 def _container_of(path: Path) -> Container:
@@ -179,10 +303,12 @@ def _unknown(path: Path, sample: list[dict[str, Json]], order: list[tuple[str, f
     fields = list(dict.fromkeys(name for row in sample for name in row))
     near = f" (nearest: {order[0][0]}, {order[0][1]:.0%} of the rows)" if order and order[0][1] else ""
     shown = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
+    named = [name for name in fields if not set(name) & set(",=")]
+    example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
     return CurateError(
         "E908 cannot-import",
         f"{path}: no format fits its rows{near}; their fields are {shown}",
-        "Say which field is which, as in --map instruction=question,output=answer (or a pointer such as /turns/0).",
+        f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0).",
     )
 
 

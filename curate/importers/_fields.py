@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection
 from typing import Any, get_args
 
 from curate.importers._shelf import RowError
-from curate.record import SPLITS, Json, Kind
+from curate.record import MOST_WEIGHT, SPLITS, Json, Kind
 
+_NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 SPLIT_NAMES = {
     "train": "train",
     "validation": "validation",
@@ -37,11 +38,15 @@ def is_own(row: dict[str, Json]) -> bool:
     return row.keys() >= _OWN and row["kind"] in get_args(Kind)
 
 
-def take_common(row: dict[str, Json], used: Collection[str]) -> tuple[dict[str, Json], dict[str, Json]]:
+def take_common(
+    row: dict[str, Json], used: Collection[str], *, has_our_names: bool = True
+) -> tuple[dict[str, Json], dict[str, Json]]:
     """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``.
 
     An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
-    the original stays in what is left over.
+    the original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
+    ``weight``, ``labels`` and ``x-ignore`` mean what they mean there; in a table of any columns a weight may be a
+    parcel's.
     """
     line: dict[str, Json] = {}
     extra = {key: value for key, value in row.items() if key not in used}
@@ -57,10 +62,28 @@ def take_common(row: dict[str, Json], used: Collection[str]) -> tuple[dict[str, 
         line["split"] = SPLIT_NAMES[split.lower()]
         if split in SPLITS:
             extra.pop("split")
+    if has_our_names:
+        _take_marks(line, extra)
     meta = extra.get("meta")
     if isinstance(meta, dict) and meta and "extra" not in meta:
         line["meta"] = extra.pop("meta")
     return line, extra
+
+
+def _take_marks(line: dict[str, Json], extra: dict[str, Json]) -> None:
+    """Move what decides how a record counts and is checked to the line, where it is what a line's field may be."""
+    weight = extra.get("weight")
+    if isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= MOST_WEIGHT:
+        line["weight"] = extra.pop("weight")
+    elif isinstance(weight, str) and _NUMBER.fullmatch(weight.strip()) and float(weight) <= MOST_WEIGHT:
+        # A table has no numbers; the text stays in what is left over.
+        line["weight"] = float(weight)
+    if isinstance(extra.get("labels"), dict):
+        line["labels"] = extra.pop("labels")
+    ignored = extra.get("x-ignore")
+    codes = ignored if isinstance(ignored, list) else []
+    if codes and all(isinstance(code, str) and code for code in codes) and len(set(codes)) == len(codes):
+        line["x-ignore"] = extra.pop("x-ignore")
 
 
 def text_of(row: dict[str, Json], key: str, *, default: str | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from curate.door import DoorFault, strict_loads
 from curate.importers._fields import json_name
 from curate.importers._shelf import RowError
-from curate.record import Json
+from curate.record import MOST_WEIGHT, Json
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
@@ -35,13 +35,11 @@ def argument_kinds(value: Json) -> set[type[Any]]:
     return {type(call["function"].get("arguments")) for call in calls if isinstance(call.get("function"), dict)}
 
 
-def read_messages(
-    value: Json, key: str = "messages", *, has_weights: bool = False
-) -> tuple[list[dict[str, Json]], bool]:
+def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
     """Return the messages of a row, and whether they hold all that the row says.
 
-    Content in text parts is joined; keys that a line's message has no place for (such as ``refusal``) are left out, and
-    the caller then keeps the original. ``has_weights``: an answer of ``weight`` 0 is one that is not trained.
+    Content in text parts is joined as it is, without a separator, which is how chat templates write such parts; keys
+    that a line's message has no place for (such as ``refusal``) are left out, and the caller then keeps the original.
 
     Raises:
         RowError: a message that cannot be read, with its number.
@@ -56,10 +54,7 @@ def read_messages(
         if one.get("role") not in ROLES:
             raise RowError(f"{place} has no role of {', '.join(ROLES)}")
         message = {name: one[name] for name in _KNOWN if name in one}
-        weight = one.get("weight") if has_weights and one["role"] == "assistant" else None
-        if weight == 0 and not isinstance(weight, bool):
-            # Its default, 1, is left out as it is in every line.
-            message["weight"] = 0
+        message |= training_marks(one, place, is_answer=one["role"] == "assistant")
         if isinstance(message.get("content"), list):
             message["content"] = _joined(message["content"], place)
         content = message.setdefault("content", None)
@@ -75,6 +70,28 @@ def read_messages(
         is_exact = is_exact and message == one
         messages.append(message)
     return messages, is_exact
+
+
+def training_marks(turn: dict[str, Json], place: str, *, is_answer: bool) -> dict[str, Json]:
+    """Return ``train`` and ``weight`` of a turn as a line's message has them; the weight 1, its default, is left out.
+
+    No turn but an answer is ever trained, so that there a flag which says so is left out too.
+
+    Raises:
+        RowError: a flag that means nothing, or that asks for the training of a turn that is no answer.
+    """
+    train, weight = turn.get("train"), turn.get("weight")
+    if train is not None and not isinstance(train, bool):
+        raise RowError(f"'train' of {place} is {json_name(train)}, not true or false")
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if weight is not None and not (is_number and 0 <= weight <= MOST_WEIGHT):
+        raise RowError(f"'weight' of {place} is no number from 0 to {MOST_WEIGHT:,}")
+    if not is_answer:
+        if train or weight not in (None, 0, 1):
+            raise RowError(f"{place} asks to be trained, and is no answer; only answers are trained")
+        return {}
+    marks: dict[str, Json] = {} if train is None else {"train": train}
+    return marks | ({} if weight in (None, 1) else {"weight": weight})
 
 
 def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:

@@ -125,13 +125,17 @@ class Importer:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """How the bytes of a file become rows; ``fits`` looks at the path and the first bytes."""
+    """How the bytes of a file become rows; ``fits`` looks at the path and the first bytes.
+
+    ``notices`` gives what is to be said of a whole file, such as a column that is left out.
+    """
 
     name: str
     help: str
     fits: Callable[[Path, bytes], bool]
     rows: Rows
     priority: int = 0
+    notices: Callable[[Path], Sequence[str]] = lambda _path: ()
 
 
 _importers: dict[str, Importer] = {}
@@ -162,7 +166,13 @@ def importer(
     return put
 
 
-def container(name: str, *, fits: Callable[[Path, bytes], bool], priority: int = 0) -> Callable[[Rows], Rows]:
+def container(
+    name: str,
+    *,
+    fits: Callable[[Path, bytes], bool],
+    priority: int = 0,
+    notices: Callable[[Path], Sequence[str]] = lambda _path: (),
+) -> Callable[[Rows], Rows]:
     """Put a function that yields the rows of a file on the shelf; of those that fit, the highest priority reads it.
 
     Raises:
@@ -172,14 +182,15 @@ def container(name: str, *, fits: Callable[[Path, bytes], bool], priority: int =
     def put(rows: Rows) -> Rows:
         if name in _containers:
             raise ValueError(f"two containers claim the name {name!r}")
-        _containers[name] = Container(name, inspect.getdoc(rows) or "", fits, rows, priority)
+        _containers[name] = Container(name, inspect.getdoc(rows) or "", fits, rows, priority, notices)
         return rows
 
     return put
 
 
 @cache
-def _discover() -> None:
+def discover() -> None:
+    """Import the files of this folder, each of which puts itself on the shelf."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):
@@ -188,11 +199,11 @@ def _discover() -> None:
 
 def importers() -> dict[str, Importer]:
     """Return the importers by name, in order."""
-    _discover()
+    discover()
     return dict(sorted(_importers.items()))
 
 
 def containers() -> list[Container]:
     """Return the containers, the one to be asked first at the front."""
-    _discover()
+    discover()
     return sorted(_containers.values(), key=lambda one: (-one.priority, one.name))

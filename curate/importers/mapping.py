@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from curate.importers import Draft, RowError, importer
 from curate.importers._fields import json_name, take_common
+from curate.importers._foreign import value_at
 from curate.record import CurateError, Json
 
 FIELDS = (
@@ -65,16 +66,28 @@ _GUESSES: dict[str, tuple[str, ...]] = {
     "split": ("split",),
 }
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
+_HEADERLESS = ("column_1", "column_2")
+"""What the two columns of a table without names are called: what is asked, and the answer."""
+KNOWN_COLUMNS = frozenset(
+    {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
+) - {*_HEADERLESS}
+"""Names of columns that mean something, as `plain_name` spells them."""
+
+
+def plain_name(column: str) -> str:
+    """Return the name of a column in small letters and digits, all else as single underscores: "User prompt!"."""
+    return re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
 
 
 def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     """Return field -> column for the common names that ``rows`` have; each column is used once.
 
     A file without an answer but with a class (a label, a category) is a classification set: the class is the output.
+    Columns without names are a question and its answer only where there are two, and the first is no count.
     """
-    columns = {
-        re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_"): name for row in reversed(rows) for name in row
-    }
+    columns = {plain_name(name): name for row in reversed(rows) for name in row}
+    if columns.keys() & {*_HEADERLESS} and (len(columns) != len(_HEADERLESS) or _is_count(rows, _HEADERLESS[0])):
+        columns = {plain: name for plain, name in columns.items() if plain not in _HEADERLESS}
     found: dict[str, str] = {}
 
     def take(field: str, names: Sequence[str]) -> None:
@@ -89,6 +102,12 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     for field in ("input", "category", "system", "id", "split"):
         take(field, _GUESSES[field])
     return found
+
+
+def _is_count(rows: Sequence[dict[str, Json]], column: str) -> bool:
+    """Whether a column numbers the rows, from 0 or from 1."""
+    cells = [str(row.get(column)) for row in rows]
+    return len(cells) > 1 and any(cells == [str(n + first) for n in range(len(cells))] for first in (0, 1))
 
 
 def parse_map(text: str) -> dict[str, str]:
@@ -142,10 +161,10 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
 def read(row: dict[str, Json], mapping: Mapping[str, str]) -> Draft:
     """Rows with other names: FIELD=COLUMN pairs say which column is the instruction, the output and so on."""
     used = {column for column in mapping.values() if not column.startswith("/")}
-    line, extra = take_common({key: value for key, value in row.items() if key not in used}, ())
+    line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
     texts: dict[str, str] = {}
     for field, column in mapping.items():
-        value = _value(row, column)
+        value = value_at(row, column)
         if value is None and field not in ("instruction", "output", "question", "answer", "text"):
             if column in row:
                 extra[column] = None
@@ -179,20 +198,6 @@ def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json]
     line |= taken
     for name, value in left.items():
         extra[mapping[name]] = value
-
-
-def _value(row: dict[str, Json], column: str) -> Json:
-    if column in row or not column.startswith("/"):
-        return row.get(column)
-    value: Json = row
-    for token in (part.replace("~1", "/").replace("~0", "~") for part in column[1:].split("/")):
-        if isinstance(value, dict) and token in value:
-            value = value[token]
-        elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
-            value = value[int(token)]
-        else:
-            return None
-    return value
 
 
 def _text(value: Json, field: str, column: str) -> str:

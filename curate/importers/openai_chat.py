@@ -42,13 +42,13 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
 )
 def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
     """OpenAI chat rows: messages and tools; arguments of tool calls stay as they are written."""
-    return chat_draft(row, has_weights=True)
+    return chat_draft(row)
 
 
-def chat_draft(row: dict[str, Json], *, has_weights: bool) -> Draft:
-    """Return a row of messages and tools as a line; ``has_weights``: answers of ``weight`` 0 are not trained."""
+def chat_draft(row: dict[str, Json]) -> Draft:
+    """Return a row of messages and tools as a line."""
     line, extra = take_common(row, ("messages", "tools"))
-    line["messages"], is_exact = read_messages(row.get("messages"), has_weights=has_weights)
+    line["messages"], is_exact = read_messages(row.get("messages"))
     if not is_exact:
         extra["messages"] = row["messages"]
     if "tools" in row:

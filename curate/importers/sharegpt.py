@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from curate.door import DoorFault, strict_loads
 from curate.importers import Draft, RowError, importer
 from curate.importers._fields import json_name, rendered, share, take_common
-from curate.importers._messages import read_tools
+from curate.importers._messages import read_tools, training_marks
 from curate.record import Json
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
@@ -93,9 +93,11 @@ def _read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
         if name == "function_call":
             calls, is_call_exact = _read_calls(turn["value"], number)
             is_exact = is_exact and is_call_exact
-            messages.append({"role": "assistant", "content": None, "tool_calls": calls})
+            message: dict[str, Json] = {"role": "assistant", "content": None, "tool_calls": calls}
         else:
-            messages.append({"role": _ROLES[name], "content": turn["value"]})
+            message = {"role": _ROLES[name], "content": turn["value"]}
+        is_answer = message["role"] == "assistant"
+        messages.append(message | training_marks(turn, f"turn {number}", is_answer=is_answer))
     return messages, is_exact
 
 

@@ -80,4 +80,4 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
 )
 def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
-    return chat_draft(row, has_weights=False)
+    return chat_draft(row)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from curate.checks import turns
 from curate.door import Entry, read_entries
+from curate.importers import EVERYTHING, Selection
 from curate.init.scorers import guess_scorer
 from curate.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, shape_for
 from curate.init.text import settings_text
@@ -63,6 +64,7 @@ def make_workspace(
     schema: str = "",
     files: Sequence[Path] = (),
     mapping: Mapping[str, str] | None = None,
+    selection: Selection = EVERYTHING,
     is_sample: bool = False,
 ) -> Made:
     """Make a workspace in ``root``, which must be missing or empty.
@@ -77,23 +79,25 @@ def make_workspace(
     _refuse_full(root)
     was_there = root.exists()
     try:
-        return _make_sample(root) if is_sample else _make(root, schema, files, mapping)
+        return _make_sample(root) if is_sample else _make(root, schema, files, mapping, selection)
     except CurateError:
         _take_back(root, was_there=was_there)
         raise
 
 
-def _make(root: Path, schema: str, files: Sequence[Path], mapping: Mapping[str, str] | None) -> Made:
+def _make(
+    root: Path, schema: str, files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection
+) -> Made:
     own: bytes | None = None
-    if schema == INFER or (not schema and files and not _is_known(files, mapping)):
+    if schema == INFER or (not schema and files and not _is_known(files, mapping, selection)):
         if not files:
             raise CurateError("E908 cannot-import", "--schema infer needs data to infer from", "Add --from FILE.")
-        own = schema_bytes(infer_schema(files, mapping))
+        own = schema_bytes(infer_schema(files, mapping, selection))
     elif schema.endswith(".json"):
         # Loading it where it lies tells what is wrong with it before anything is made.
         own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
     elif not schema:
-        schema = shape_for(files, mapping) if files else "instruction"
+        schema = shape_for(files, mapping, selection) if files else "instruction"
     made = Made(root, schema if own is None else SCHEMA_FILE)
     _lay_out(root)
     if own is not None:
@@ -102,7 +106,7 @@ def _make(root: Path, schema: str, files: Sequence[Path], mapping: Mapping[str, 
     is_as_it_is = schema == INFER or (own is not None and not schema)
     for path in files:
         format_name, columns = ("workspace", None) if is_as_it_is else ("", mapping)
-        made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name))
+        made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection))
     texts, num_calls = _completions([intake.target for intake in made.intakes], shape)
     made.num_categories = len(texts)
     if len(texts) <= MAX_CATEGORIES:
@@ -122,10 +126,10 @@ def _take_back(root: Path, *, was_there: bool) -> None:
         root.rmdir()
 
 
-def _is_known(files: Sequence[Path], mapping: Mapping[str, str] | None) -> bool:
+def _is_known(files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection) -> bool:
     """Whether an importer knows the rows; where none does, their schema is inferred."""
     try:
-        shape_for(files, mapping)
+        shape_for(files, mapping, selection)
     except CurateError as error:
         if "no format fits" not in error.message:
             raise

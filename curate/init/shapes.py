@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 import orjson
 
-from curate.importers import Plan, Row, RowError, plan_import
-from curate.importers.mapping import guess
+from curate.importers import EVERYTHING, Plan, Row, RowError, Selection, plan_import, safe_guess
 from curate.record import SPLITS, CurateError, Json
 from curate.shape import guess_shape
 
@@ -27,7 +26,7 @@ _PLACES: dict[str, dict[str, Json]] = {
 }
 
 
-def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None) -> str:
+def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection = EVERYTHING) -> str:
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
@@ -35,8 +34,8 @@ def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None) -> str:
     """
     votes: Counter[str] = Counter()
     for path in files:
-        plan = plan_import(path, None, mapping=mapping)
-        sample = _sample(plan)
+        plan = plan_import(path, None, mapping=mapping, selection=selection)
+        sample = list(islice(_rows(plan), _SAMPLE))
         own = guess_shape(sample)
         for value in sample:
             try:
@@ -48,8 +47,12 @@ def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None) -> str:
     return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
 
 
-def infer_schema(files: Sequence[Path], mapping: Mapping[str, str] | None) -> dict[str, Json]:
+def infer_schema(
+    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection = EVERYTHING
+) -> dict[str, Json]:
     """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
+
+    All rows are looked at: a file whose later rows have other fields or types is as good as any.
 
     Raises:
         CurateError: E908 when no prompt or no completion can be told among the fields.
@@ -57,9 +60,20 @@ def infer_schema(files: Sequence[Path], mapping: Mapping[str, str] | None) -> di
     # Only a workspace made from unknown data needs it.
     from genson import SchemaBuilder
 
-    plans = [plan_import(path, None, format_name="mapping", mapping=mapping) for path in files]
-    sample = [value for plan in plans for value in _sample(plan)]
-    found = dict(mapping or guess(sample))
+    builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
+    sample: list[dict[str, Json]] = []
+    signatures: set[Hashable] = set()
+    for path in files:
+        plan = plan_import(path, None, format_name="mapping", mapping=mapping, selection=selection)
+        for value in _rows(plan):
+            # What is of types that were there before adds nothing, and the builder is slow.
+            signature = _signature(value)
+            if signature not in signatures:
+                signatures.add(signature)
+                builder.add_object(value)
+            if len(sample) < _SAMPLE:
+                sample.append(value)
+    found = dict(mapping or safe_guess(files[0], sample, selection))
     fields = ", ".join(dict.fromkeys(name for value in sample for name in value)) or "none"
     if not (found.keys() & {"output", "answer"} and found.keys() & {"instruction", "question"}):
         raise CurateError(
@@ -68,9 +82,6 @@ def infer_schema(files: Sequence[Path], mapping: Mapping[str, str] | None) -> di
             "Say which they are, as in --map instruction=FIELD,output=FIELD; or write a JSON Schema with "
             '"x-record": {"prompt": "/FIELD", "completion": "/FIELD"} and pass it with --schema.',
         )
-    builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
-    for value in sample:
-        builder.add_object(value)
     schema: dict[str, Json] = builder.to_schema()
     properties = schema.setdefault("properties", {})
     # Where these are not in the data yet, labelling and splitting need a place to write them.
@@ -102,9 +113,20 @@ def _pointer(column: str) -> str:
     return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
 
 
-def _sample(plan: Plan) -> list[dict[str, Json]]:
-    rows = (row for row in plan.container.rows(plan.path) if isinstance(row, Row))
-    return [row.value for row in islice(rows, _SAMPLE)]
+def _rows(plan: Plan) -> Iterator[dict[str, Json]]:
+    """Yield the good rows of a file, without those that the user's conditions leave out."""
+    for row in plan.container.rows(plan.path):
+        if isinstance(row, Row) and not plan.selection.excluded_by(row.value):
+            yield row.value
+
+
+def _signature(value: Json) -> Hashable:
+    """Return the types of a value, of its keys and of its elements: all that a schema is inferred from."""
+    if isinstance(value, dict):
+        return tuple((key, _signature(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return frozenset(map(_signature, value))
+    return type(value).__name__
 
 
 def schema_bytes(schema: Mapping[str, Json]) -> bytes:

@@ -60,13 +60,13 @@ def read_any(
 def _plan(path: Path, shape: ShapeView | None, mapping: Mapping[str, str] | None) -> tuple[Plan, str]:
     """Return how the file is read, and the column of its questions where that is all it has."""
     try:
-        return plan_import(path, shape, mapping=mapping), ""
+        return plan_import(path, shape, mapping=mapping, is_for_training=False), ""
     except CurateError as unknown:
         if mapping or not unknown.code.startswith("E908"):
             raise
         # With a mapping nothing is recognised: what is wanted is the way from bytes to rows. Unreadable files fail here
         # with the same error.
-        plan = plan_import(path, shape, mapping={"text": "text"})
+        plan = plan_import(path, shape, mapping={"text": "text"}, is_for_training=False)
         rows = islice((row.value for row in plan.container.rows(path) if isinstance(row, Row)), _SAMPLE)
         column = _question_column(list(rows))
         if not column:

@@ -49,7 +49,7 @@ def test_good_rows_are_written_and_bad_ones_put_aside(workspace: Path, tmp_path:
             "file": str(source),
             "line": 4,
             "code": "S103",
-            "reason": "byte 0xFF at position 3 of the row is not UTF-8",
+            "reason": "byte 0xFF at position 3 of the row is not UTF-8 (column 'answer')",
             "raw": "Yyz/",
             "encoding": "base64",
         },

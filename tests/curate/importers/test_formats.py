@@ -145,11 +145,11 @@ def test_what_a_shape_cannot_hold_is_put_aside_with_its_code(tmp_path: Path) -> 
 
 
 def test_an_instruction_in_a_chat_workspace_keeps_its_parts(tmp_path: Path) -> None:
-    row = PAIR | {"input": "Ann", "rejected": "Go away."}
+    row = PAIR | {"input": "Ann", "page": "7"}
     good, bad = through(plan_import(lines(tmp_path, [row]), None), load_shape("chat"))
     assert not bad
     assert good[0]["messages"][0] == {"role": "user", "content": "Say hi.\n\nAnn"}
-    assert good[0]["meta"]["extra"] == {"instruction": "Say hi.", "input": "Ann", "rejected": "Go away."}
+    assert good[0]["meta"]["extra"] == {"instruction": "Say hi.", "input": "Ann", "page": "7"}
 
 
 def test_an_instruction_in_a_domain_workspace_is_a_grounded_pair(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.exporters import export_rows
-from curate.importers import Imported, Rejected, convert, importers, plan_import
+from curate.importers import Imported, Rejected, Selection, convert, importers, plan_import
 from curate.record import Source
 from curate.shape import load_shape
 
@@ -61,8 +61,8 @@ tool = st.fixed_dictionaries(
 )
 
 
-def chat(spelled: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """Conversations that end with the assistant."""
+def chat(spelled: st.SearchStrategy[Any], weights: tuple[int, ...] = (1,)) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """Conversations that end with the assistant; TRL cannot say that an answer is not trained."""
     function = st.fixed_dictionaries({"name": names, "arguments": spelled})
     call = st.fixed_dictionaries(
         {"function": function}, optional={"id": said, "type": st.just("function"), "index": st.just(0)}
@@ -82,7 +82,7 @@ def chat(spelled: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, An
     )
     answer = st.fixed_dictionaries({"role": st.just("tool"), "content": texts}, optional={"tool_call_id": said})
     last = st.fixed_dictionaries(
-        {"role": st.just("assistant"), "content": texts}, optional={"weight": st.integers(0, 1)}
+        {"role": st.just("assistant"), "content": texts}, optional={"weight": st.sampled_from(weights)}
     )
     system = st.fixed_dictionaries({"role": st.sampled_from(["system", "developer"]), "content": texts})
     middle = st.lists(st.one_of(user, parts, calls, answer, last), max_size=4)
@@ -90,7 +90,9 @@ def chat(spelled: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, An
 
 
 tools = st.lists(tool.map(lambda one: {"type": "function", "function": one}) | tool, max_size=2)
-openai = joined(st.fixed_dictionaries({"messages": chat(arguments.map(json.dumps) | texts)}, optional={"tools": tools}))
+openai = joined(
+    st.fixed_dictionaries({"messages": chat(arguments.map(json.dumps) | texts, (0, 1))}, optional={"tools": tools})
+)
 conversational = joined(st.fixed_dictionaries({"messages": chat(arguments)}, optional={"tools": tools}))
 pairs = joined(
     chat(arguments).map(lambda talk: {"prompt": talk[:-1], "completion": talk[-1:]}).filter(lambda row: row["prompt"])
@@ -132,7 +134,7 @@ def restored(exported: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, 
     """The exported form joined with the shared fields and what the line keeps under ``meta``."""
     meta = dict(line.get("meta") or {})
     extra = meta.pop("extra", {})
-    shared = {name: line[name] for name in ("id", "category", "split") if name in line}
+    shared = {name: line[name] for name in ("id", "category", "split", "labels") if name in line}
     return {**exported, **shared, **({"meta": meta} if meta else {}), **extra}
 
 
@@ -237,7 +239,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "shape", "expected", "exporter"), REAL, ids=[f"{a}-{b}" for a, b, _, _ in REAL])
 def test_real_files_come_back(shared: Path, name: str, shape: str, expected: str, exporter: str) -> None:
     path = shared / "data" / name
-    plan = plan_import(path, SHAPES[shape])
+    plan = plan_import(path, SHAPES[shape], selection=Selection(to_meta=frozenset({"chosen", "rejected"})))
     assert plan.format_name == expected
     got = list(convert(plan, SHAPES[shape], load_shape))
     assert not [one for one in got if isinstance(one, Rejected)]

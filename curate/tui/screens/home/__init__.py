@@ -290,6 +290,8 @@ def _told_made(made: Made) -> tuple[str, Severity]:
     taken = sum(intake.num_records for intake in made.intakes)
     rejected = sum(len(intake.rejected) for intake in made.intakes)
     text = f"made {made.root}" + (f": {counted(taken, 'record')}" if made.intakes else "")
+    moved = [f"{name} ({count:,})" for intake in made.intakes for name, count in intake.moved.most_common(5)]
+    text += f"; stored in meta.extra: {', '.join(moved)}" if moved else ""
     if not rejected:
         return text, "ok"
     places = ", ".join(str(intake.quarantine) for intake in made.intakes if intake.rejected)
