@@ -55,8 +55,11 @@ def contents_of(documents: Iterable[Json]) -> Contents | None:
                 waiting.append((part, ""))
         named = [node[one] for one in ("const", "enum") if one in node]
         texts.update(strings_of(named))
-        shortest = max([shortest, *_numbers(node.get("minLength"))])
-        longest = min([longest, *_numbers(node.get("maxLength"))])
+        least, most = node.get("minLength", 0), node.get("maxLength", longest)
+        # A length of 1.0 is one too, and a property of that name has a schema.
+        if type(least) is not int or type(most) is not int:
+            return None
+        shortest, longest = max(shortest, least), min(longest, most)
         bounds = [number for one in _BOUNDS & node.keys() for number in _numbers(node[one])]
         largest = max([largest, *bounds, *_numbers(named)])
     if len(texts) > _MOST_TEXTS:

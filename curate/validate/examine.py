@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from curate.checks import Check, Sketch, sketch_of
@@ -80,9 +81,13 @@ class Examiner:
         self._sieves: dict[int, Sieve] = {}
         self._needs_sketches = bool(selection.sketched_checks)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
-        self._skeletons = Skeletons(shape.contents)
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}
+
+    @cached_property
+    def _skeletons(self) -> Skeletons:
+        # Made with the first bad line that need only be counted; most files have none.
+        return Skeletons(self.shape.contents)
 
     def examine(self, path: Path, span: Span | None) -> SpanResult:
         """Examine the lines of a span, or of the whole file.

@@ -19,6 +19,7 @@ _FITTING = 18
 _MOST_BRACKETS = 64
 """With no more of them, no line is nested too deep to be parsed."""
 _TEXT = rb'[^"\\\x00-\x1f]'
+_ASCII = rb'[^"\\\x00-\x1f\x80-\xff]'
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 _CUT = rb'"(?=%b*+\Z)' % _TEXT
 _REMOVED = b"\x01"
@@ -40,19 +41,21 @@ class Skeletons:
         """Make skeletons for a schema that looks at ``contents``, or at anything where that is None."""
         shortest, longest, digits, named = 0, _LONGEST, 4, b""
         if contents:
-            # A character has at most four bytes.
-            shortest, longest = 4 * contents.shortest, min(contents.longest, _LONGEST)
+            shortest, longest = contents.shortest, min(contents.longest, _LONGEST)
             digits = max(digits, len(str(contents.largest)))
             named = b"|".join(re.escape(text.encode("utf-8", "surrogatepass")) for text in sorted(contents.texts))
-        text = b'"%b%b{%d,%d}+"' % (
-            b'(?!(?:%b)")' % named if named else b"", _TEXT, shortest, max(shortest, longest),
+        others = b'(?!(?:%b)")' % named if named else b""
+        least, most = shortest, max(shortest, longest)
+        # A character has at most four bytes.
+        text = b'"%b(?:%b{%d,%d}+|%b{%d,%d}+)"' % (
+            others, _ASCII, least, most, _TEXT, 4 * least, max(4 * least, most),
         )  # fmt: skip
         number = rb"[0-9]{%d,%d}+(?=[ \t]*+[,}])" % (digits, max(digits, _FITTING - 1))
         # What follows the colon of a value that goes: nothing, the first digit, or the quote of a text that is cut off.
         begun = rb"[ \t]*+(?:(?=%b)|[1-9](?=%b)|%b)" % (text, number, _CUT)
         kept = rb'(?:[^":]++|%b|:(?!%b)|")*+(?::%b)?+' % (_QUOTED, begun, begun)
         self._values = re.compile(rb"(%b)(?:%b|%b|%b*+\Z)" % (kept, text, number, _TEXT), re.DOTALL)
-        self._is_of_schema = contents is not None and shortest <= longest and digits < _FITTING
+        self._is_of_schema = contents is not None and 4 * shortest <= longest and digits < _FITTING
         self._unique = [key.encode("utf-8", "surrogatepass") for key in contents.unique] if contents else []
 
     def is_of_schema(self, raw: bytes) -> bool:

@@ -16,7 +16,9 @@ from curate.validate import validate
 EVERY = 10**9
 """So many findings are kept that each line is looked at."""
 WORDS = [
-    "", "a", "Say it.", "train", "test", "x" * 300, "caf\u00e9",
+    "y" * 200, "y" * 201, "y" * 512, "y" * 513, "ab", "abc", "y" * 9, "y" * 10, "\u00e9" * 2, "\u00e9" * 3,
+    "\u00e9" * 9, "\u00e9" * 10, "\u00e9" * 200, "\u00e9" * 201, "", "a", "Say it.", "train", "test", "x" * 300,
+    "caf\u00e9",
     'a: "b"', "tab\t", "\u4e2d\u6587", "true", "back\\slash",
 ]  # fmt: skip
 NAMES = ["id", "instruction", "output", "category", "split", "weight", "meta", "x-ignore", "labels", "foo", "a: "]
