@@ -59,6 +59,7 @@ def test_a_package_user_validates_the_sample_from_any_folder(installed: Path, tm
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "tour/models/tiny-base/model.safetensors").is_file()
+    assert (tmp_path / "tour/replay.jsonl").is_file()
 
 
 @pytest.mark.slow
