@@ -18,6 +18,7 @@ from curate.record import Exit
 @click.option(
     "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )
+@click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
 @click.option("--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column is which of our fields.")
 @click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
 @click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
@@ -27,6 +28,7 @@ def command(
     more: tuple[Path, ...],
     schema: str,
     files: tuple[Path, ...],
+    format_name: str,
     map_text: str,
     only: tuple[str, ...],
     to_meta: str,
@@ -46,12 +48,13 @@ def command(
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
     files = (*files, *more)
-    if sample and (schema or files or map_text):
-        raise click.UsageError("--sample brings its own data and shape: leave --schema, --from and --map out.")
+    if sample and (schema or files or format_name or map_text):
+        raise click.UsageError("--sample brings its own data: leave --schema, --from, --format and --map out.")
     made = make_workspace(
         root,
         schema=schema,
         files=files,
+        format_name=format_name,
         mapping=parse_map(map_text) if map_text else None,
         selection=selection_of(only, to_meta),
         is_sample=sample,

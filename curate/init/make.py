@@ -63,14 +63,16 @@ def make_workspace(
     *,
     schema: str = "",
     files: Sequence[Path] = (),
+    format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     selection: Selection = EVERYTHING,
     is_sample: bool = False,
 ) -> Made:
     """Make a workspace in ``root``, which must be missing or empty.
 
-    Without a ``schema`` the shape is guessed from ``files``, and where no shipped shape fits, a schema is inferred and
-    written to ``schema.json``. With ``is_sample`` the shipped tour is copied: data, recipe and a tiny model.
+    ``format_name`` says how rows are read; without one it is recognised. Without a ``schema`` the shape is guessed from
+    ``files``, and where no shipped shape fits, a schema is inferred and written to ``schema.json``. With ``is_sample``
+    the shipped tour is copied: data, recipe and a tiny model.
 
     Raises:
         CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
@@ -79,17 +81,22 @@ def make_workspace(
     _refuse_full(root)
     was_there = root.exists()
     try:
-        return _make_sample(root) if is_sample else _make(root, schema, files, mapping, selection)
+        return _make_sample(root) if is_sample else _make(root, schema, files, format_name, mapping, selection)
     except CurateError:
         _take_back(root, was_there=was_there)
         raise
 
 
 def _make(
-    root: Path, schema: str, files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection
+    root: Path,
+    schema: str,
+    files: Sequence[Path],
+    format_name: str,
+    mapping: Mapping[str, str] | None,
+    selection: Selection,
 ) -> Made:
     own: bytes | None = None
-    if schema == INFER or (not schema and files and not _is_known(files, mapping, selection)):
+    if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
         if not files:
             raise CurateError("E908 cannot-import", "--schema infer needs data to infer from", "Add --from FILE.")
         own = schema_bytes(infer_schema(files, mapping, selection))
@@ -97,7 +104,7 @@ def _make(
         # Loading it where it lies tells what is wrong with it before anything is made.
         own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
     elif not schema:
-        schema = shape_for(files, mapping, selection) if files else "instruction"
+        schema = shape_for(files, mapping, selection, format_name) if files else "instruction"
     made = Made(root, schema if own is None else SCHEMA_FILE)
     _lay_out(root)
     if own is not None:
@@ -105,7 +112,7 @@ def _make(
     shape = load_shape(made.schema, root)
     is_as_it_is = schema == INFER or (own is not None and not schema)
     for path in files:
-        format_name, columns = ("workspace", None) if is_as_it_is else ("", mapping)
+        format_name, columns = ("workspace", None) if is_as_it_is else (format_name, mapping)
         made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection))
     texts, num_calls = _completions([intake.target for intake in made.intakes], shape)
     made.num_categories = len(texts)
@@ -126,10 +133,10 @@ def _take_back(root: Path, *, was_there: bool) -> None:
         root.rmdir()
 
 
-def _is_known(files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection) -> bool:
+def _is_known(files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: Selection) -> bool:
     """Whether an importer knows the rows; where none does, their schema is inferred."""
     try:
-        shape_for(files, mapping, selection)
+        shape_for(files, mapping, selection, format_name)
     except CurateError as error:
         if "no format fits" not in error.message:
             raise

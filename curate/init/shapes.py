@@ -26,7 +26,12 @@ _PLACES: dict[str, dict[str, Json]] = {
 }
 
 
-def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection = EVERYTHING) -> str:
+def shape_for(
+    files: Sequence[Path],
+    mapping: Mapping[str, str] | None,
+    selection: Selection = EVERYTHING,
+    format_name: str = "",
+) -> str:
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
@@ -34,7 +39,7 @@ def shape_for(files: Sequence[Path], mapping: Mapping[str, str] | None, selectio
     """
     votes: Counter[str] = Counter()
     for path in files:
-        plan = plan_import(path, None, mapping=mapping, selection=selection)
+        plan = plan_import(path, None, format_name=format_name, mapping=mapping, selection=selection)
         sample = list(islice(_rows(plan), _SAMPLE))
         own = guess_shape(sample)
         for value in sample:

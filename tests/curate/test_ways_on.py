@@ -114,3 +114,19 @@ def test_a_dry_run_of_training_writes_nothing(make_workspace, trainer, words):
     before = sorted(root.rglob("*"))
     assert call("train", root, *words).exit_code == 0
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_rival_format_can_be_chosen_at_once(in_own_folder):
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
+    Path("a.jsonl").write_text(json.dumps(row) + "\n")
+    said = call("init", "ws", "--from", "a.jsonl", "--format", "trl-conversational")
+    assert said.exit_code == 0
+    assert "rows as trl-conversational" in said.stderr
+
+
+def test_a_format_of_another_name_is_told_which_there_are(in_own_folder):
+    Path("a.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
+    said = call("init", "ws", "--from", "a.jsonl", "--format", "alpacca")
+    assert said.exit_code == 2
+    assert "did you mean 'alpaca'" in said.stderr
+    assert not Path("ws").exists()

@@ -30,17 +30,18 @@ def bad_template(fault: RowFault) -> TrainError:
     )  # fmt: skip
 
 
-def listed(faults: Mapping[tuple[str, str], list[str]]) -> TrainError:
-    """One error for all rows: each reason with its count and the first ids."""
+def listed(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
+    """One error for ``num_rows`` rows: each reason with its count and the first ids."""
 
     def lines() -> Iterator[str]:
         for (_, reason), ids in faults.items():
-            yield f"{len(ids)} record{'s' if len(ids) > 1 else ''}: {reason}: {say.named(ids)}"
+            yield f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {say.named(ids)}"
 
     code = next(iter(faults))[0]
     hints = {
         "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
-        "E925 too-long": "raise max_length, or set on_too_long to cut or skip; both are counted",
+        "E925 too-long": "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
+        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --",
         UNRENDERABLE: "mend the records, take a base whose template has what they need, or leave them out, counted, "
         "with --set on_unrenderable=skip; train preview shows a record",
     }

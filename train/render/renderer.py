@@ -170,7 +170,7 @@ class Renderer:
                 else:
                     faults[fault.code, fault.reason].append(row.id)
         if faults:
-            raise listed(faults)
+            raise listed(faults, len(rows))
         return Rendered(Examples.of(found), skipped, cut, silent, refused, notes)
 
     def example(self, row: Row) -> Example:

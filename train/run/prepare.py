@@ -4,7 +4,7 @@ row.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,6 +217,12 @@ def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
         say.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {say.named(ids)}")
     for reason, ids in _by_reason(rendered.notes.items()).items():
         say.talk(f"warning: of {len(ids)} {split} records {reason}: {say.named(ids)}")
+    left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
+    totals = Counter(row.category for row in rows)
+    gone = Counter(row.category for row in rows if row.id in left_out)
+    for name, number in gone.items():
+        if number == totals[name]:
+            say.talk(f"warning: category {say.named([name])} has no {split} record left: all {number} are left out")
     return rendered
 
 
