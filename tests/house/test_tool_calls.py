@@ -104,7 +104,7 @@ def call_ids(dataset: Path) -> list[str]:
 def check_circle(dataset: Path, tmp_path: Path, plain_base: Path) -> dict[str, Any]:
     """Go through preview, plan and run, with a base that has tools and one that has none; return the report."""
     first = call_ids(dataset)[0]
-    shown = trained("preview", dataset, "--id", first)
+    shown = trained("preview", dataset, "--id", first, "--set", "max_length=8192")
     assert shown.exception is None
     assert re.search(r"^ +template +\|.*<tool_call>|^trained .*<tool_call>", shown.stdout, re.MULTILINE)
     assert trained("plan", dataset, "--no-measure", *QUICK).exception is None
