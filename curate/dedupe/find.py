@@ -213,7 +213,7 @@ def _conflicts(
 
 
 def _same_questions(texts: Texts, speaker: Indices, position: Indices) -> tuple[Indices, Indices]:
-    """Return the pairs of records with the very same question: of those that stay the most preferred, and each other."""
+    """Return the pairs of records with the very same question: the most preferred of those that stay, each other."""
     rows = np.flatnonzero((texts.of_record >= 0) & (speaker >= 0))
     rows = rows[np.lexsort((position[speaker[rows]], texts.of_record[rows]))]
     is_first = np.ones(len(rows), bool)
