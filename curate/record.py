@@ -121,6 +121,7 @@ class Record:
     optional system message, one user and one assistant message. A raw-text domain record has none and carries
     ``text``. ``prompt`` and ``completion`` are the texts that checks and dedupe read: for chat, ``prompt`` is every
     message before the last assistant turn and ``completion`` that turn. ``data`` is the parsed line, untouched.
+    ``prompt_parts`` are the texts that ``prompt`` joins, such as an instruction and its input, empty where it is one.
     ``weight`` is how much the record counts while training.
     """
 
@@ -140,6 +141,7 @@ class Record:
     meta: Mapping[str, Json] = field(default_factory=dict)
     has_own_id: bool = True
     weight: float = 1.0
+    prompt_parts: tuple[str, ...] = ()
 
     def moved_to(self, split: Split) -> Record:
         """Return this record assigned to ``split``."""

@@ -21,12 +21,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from curate.checks._reading import Turn, is_blank, masked, messages_pointer, sensitive, texts, turns
-from curate.record import Json, Problem, Record, Severity, normalised
+from curate.record import Json, Problem, Record, Severity
 from curate.settings import Category, Settings
+from curate.shape.parts import digests_of
 
 if TYPE_CHECKING:
     from curate.checks.leaks import Shared
@@ -100,9 +100,9 @@ class Sketch(NamedTuple):
     file: str
     line: int
     content: bytes
-    """16-byte digest of the normalised system, prompt and completion."""
+    """16-byte digest of all that the record teaches, as `curate.shape.parts` has it."""
     prompt: bytes
-    """16-byte digest of the normalised system and prompt; empty where the record has no prompt (raw text)."""
+    """16-byte digest of the question, with roles and tools; empty where the record has none (raw text)."""
     category: str
     split: str
     source: str
@@ -114,19 +114,14 @@ class Sketch(NamedTuple):
 
 def sketch_of(record: Record) -> Sketch:
     """Return what dataset checks need to know of ``record``."""
-    asked = f"{normalised(record.system)}\0{normalised(record.prompt)}"
-    digest = blake2b(asked.encode("utf-8", "surrogatepass"), digest_size=16)
-    prompt = digest.digest() if record.messages else b""
-    # A digest goes on where it stood: what was asked is a beginning of all that was said.
-    answered = f"\0{normalised(record.completion)}\0{normalised(record.text)}"
-    digest.update(answered.encode("utf-8", "surrogatepass"))
+    question, content = digests_of(record)
     source = record.meta.get("source")
     return Sketch(
         record.id,
         record.source.file,
         record.source.line,
-        digest.digest(),
-        prompt,
+        content,
+        question,
         record.category,
         record.split or "",
         source if isinstance(source, str) and source else record.source.file,

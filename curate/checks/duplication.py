@@ -25,8 +25,9 @@ from curate.settings import Settings
 class ExactDuplicate:
     """A record says the same as an earlier one, apart from letter case, white space and character width.
 
-    Repeats weigh their content twice in training and, divided between splits, make the score a test of memory. Only
-    system text, prompt and completion are compared; ids and metadata never count. `curate dedupe` resolves them.
+    Repeats weigh their content twice in training and, divided between splits, make the score a test of memory. What is
+    compared are the texts, each with its role, and tools and their calls; ids and metadata never count. `curate dedupe`
+    finds the same ones and resolves them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -53,10 +54,12 @@ class ExactDuplicate:
     bad=[[{"instruction": "Is it in stock?", "output": "Yes."}, {"instruction": "Is it in stock?", "output": "No."}]],
 )
 class SamePromptOtherAnswer:
-    """The same prompt is answered in different ways.
+    """The same question, with the same tools, is answered in different ways.
 
-    Where one answer is right, the others teach a mistake; where many are, keep them on purpose and switch this check
-    off for them. Review the group and drop, merge or tell the prompts apart.
+    Another question about the same passage is no such case: every part of the prompt must be equal, apart from letter
+    case, white space and character width. `curate dedupe` shows the same ones as conflicts. Where one answer is right,
+    the others teach a mistake; where many are, keep them on purpose and switch this check off for them. Review the
+    group and drop, merge or tell the prompts apart.
     """
 
     def __init__(self, settings: Settings) -> None:

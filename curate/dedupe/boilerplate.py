@@ -1,11 +1,13 @@
 """Passages that many records share, such as a fixed instruction, and the shingles that are left without them.
 
 Boilerplate is a passage of at least 8 tokens that more than 5 % of the records (and more than 20) have in common. It
-would make every two records that carry it look alike, although only the rest counts.
+would make every two records that carry it look alike, although only the rest counts. A template is a passage of a
+prompt that stands in more than 5 different prompts, as `curate.leaks` has it: what it says is not what is asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,10 @@ PASSAGE = 8
 """Fewest tokens of a passage that can be boilerplate; shorter ones are just common turns of phrase."""
 SHARE = 0.05
 COUNT = 20
+MAX_PROMPTS = 5
+"""A passage in more different prompts than this is a template."""
+_TEXTS = 1 << 14
+_SIEVE_BITS = 24
 
 
 class Cut(NamedTuple):
@@ -31,6 +37,10 @@ class Cut(NamedTuple):
     def width(self) -> int:
         """Tokens in a passage."""
         return max(PASSAGE, self.ngram)
+
+    def and_also(self, passages: Hashes) -> Cut:
+        """Return a cut that leaves ``passages`` out as well."""
+        return Cut(self.ngram, distinct(np.concatenate([self.popular, passages])))
 
 
 def popular_passages(spans: Spans, ngram: int, weights: Indices) -> Hashes:
@@ -62,6 +72,37 @@ def shared_passages(of: Ragged, width: int, weights: Indices, num_records: int, 
     owners = distinct(np.repeat(np.arange(len(weights)), passages.lengths) * len(universe) + numbers)
     counts = np.bincount(owners % len(universe), weights=weights[owners // len(universe)])
     return universe[counts > max(COUNT / num_records, SHARE) * total]
+
+
+def passages_in(spans: Spans, width: int) -> Hashes:
+    """Return the different passages of ``width`` tokens of some texts, sorted."""
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in _by_parts(spans, width))]))
+
+
+def num_texts_with(spans: Spans, width: int, asked: Hashes) -> Indices:
+    """Return for each of the sorted passages ``asked`` in how many of the texts it stands."""
+    counts = np.zeros(len(asked), np.int64)
+    if not len(asked):
+        return counts
+    # Nearly all passages are none of them, which a table of their first bits tells sooner than a search.
+    shift = np.uint64(64 - _SIEVE_BITS)
+    may_be = np.zeros(1 << _SIEVE_BITS, np.bool_)
+    may_be[asked >> shift] = True
+    for part in _by_parts(spans, width):
+        places = np.flatnonzero(may_be[part.hashes >> shift])
+        near = np.minimum(np.searchsorted(asked, part.hashes[places]), len(asked) - 1)
+        is_asked = asked[near] == part.hashes[places]
+        owners = np.searchsorted(part.offsets, places[is_asked], side="right") - 1
+        each = distinct(owners * len(asked) + near[is_asked])
+        counts += np.bincount(each % len(asked), minlength=len(asked))
+    return counts
+
+
+def _by_parts(spans: Spans, width: int) -> Iterator[Ragged]:
+    """Yield the passages of the texts that are long enough, some texts at a time."""
+    rows = np.flatnonzero(spans.ends - spans.starts >= width)
+    for low in range(0, len(rows), _TEXTS):
+        yield _passages(spans.take(rows[low : low + _TEXTS]).hashed(), width)
 
 
 def fingerprints(spans: Spans) -> Hashes:

@@ -10,13 +10,14 @@ from typing import Protocol
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from curate.dedupe.clean import Cleaned, flattened
-from curate.dedupe.shingles import Spans, Tokens, code_points
-from curate.dedupe.text import Field, Parts, parts_of, spaced, storable
+from curate.dedupe.pairs import Sides
+from curate.dedupe.shingles import BREAK, CHARACTER_BREAK, Spans, Tokens, code_points
+from curate.dedupe.text import Field, spaced, storable
 from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.record import Record
+from curate.shape.parts import parts_of
 
 BLOCK = 1024
 """Records that are cleaned together: few enough for the processor's cache."""
@@ -58,11 +59,13 @@ class Columns:
     exact: Hashes
     """Key of what a record teaches, [N, 2]."""
     asked: Hashes
-    """Key of its prompt, [N, 2]."""
+    """Key of its question, [N, 2]: prompt, roles and tools."""
     answered: Hashes
     """Key of its completion, [N, 2]."""
     whole: Hashes
     """Key of all of it, [N, 2]."""
+    forms: Hashes
+    """Keys of what it says beside texts, [N, 2]: its question (roles, tools), and all with turns after the answer."""
     places: Indices
     """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
     files: Indices
@@ -96,6 +99,10 @@ class Corpus:
         first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
         places = self.columns.places
         return Spans(self.tokens, np.ascontiguousarray(places[:, first]), np.ascontiguousarray(places[:, last]))
+
+    def sides(self) -> Sides:
+        """Return what is compared part by part."""
+        return Sides(self.spans("prompt"), self.spans("completion"), self.columns.forms)
 
     def keys(self, name: Field) -> Hashes:
         """Return a key of one field's text of each record: equal keys mean equal texts."""
@@ -146,7 +153,8 @@ def digest_of(records: Iterable[Record]) -> str:
     digest = blake2b(digest_size=16)
     for record in records:
         said = (record.messages, record.tools) if record.messages else (record.system, record.prompt, record.completion)
-        digest.update(orjson.dumps((record.id, record.source.file, record.source.line, record.text, said)))
+        place = (record.id, record.source.file, record.source.line)
+        digest.update(orjson.dumps((*place, record.text, record.prompt_parts, said)))
     return digest.hexdigest()
 
 
@@ -164,19 +172,27 @@ def _block(
     counts = np.array([len(each.texts) for each in parts], np.int64)
     asked = np.array([each.num_asked for each in parts], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
-    cleaned, is_said = cleaner(texts), np.fromiter(map(bool, texts), bool, len(texts))
+    cleaned = cleaner(texts)
     tokens, places = (
         _characters(texts, starts, asked) if by_character else _words(texts, cleaned, cleaner, starts, asked)
     )
-    one = np.ones(len(parts), np.int64)
-    asked_keys = _told(cleaned.keys, is_said, starts, asked)
-    answered_keys = _told(cleaned.keys, is_said, starts + asked, one)
-    text_keys = _told(cleaned.keys, is_said, starts + asked + 1, one)
+    one, keys = np.ones(len(parts), np.int64), cleaned.keys
+    asked_marks, marks = (
+        np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
+        for side in ([each.asked_mark for each in parts], [each.mark for each in parts])
+    )
+    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + asked, one)
+    asked_keys = _folded_from(asked_marks, keys, starts, asked)
+    # What follows the answer is compared by its key alone.
+    forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
+    text_keys = keys[starts + asked + 1]
+    whole = folded(folded(folded(forms, asked_keys), answered_keys), text_keys)
     columns = Columns(
-        exact=_exact(cleaned.keys, parts, starts, counts),
+        exact=_folded_from(marks, keys, starts, counts),
         asked=asked_keys,
         answered=answered_keys,
-        whole=folded(folded(asked_keys, answered_keys), text_keys),
+        whole=whole,
+        forms=np.stack([asked_marks[:, 0], forms[:, 0]], axis=1),
         places=places + first,
         files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
         lines=np.array([one.source.line for one in records], np.int64),
@@ -187,22 +203,35 @@ def _block(
 def _words(
     texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
 ) -> tuple[Tokens, Indices]:
+    """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
     words = cleaned.words
     cut = [text if text.isascii() else spaced(text) for text in texts]
-    # `spaced` returns the very text where there is nothing to part.
+    # `spaced` returns the very text where there is nothing to change.
     if any(one is not other for one, other in zip(cut, texts, strict=True)):
         words = cleaner(cut).words
-    ends = [words.offsets[starts + more] for more in (0, asked, asked, asked + 1, asked + 2)]
-    return words.hashes, np.stack(ends, axis=1)
+    hashes, offsets = words.hashes, words.offsets
+    has_parts = (asked > 1) & (offsets[starts + asked] > offsets[starts])
+    counts = np.where(has_parts, asked - 1, 0)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    behind = np.repeat(starts, counts) + 1 + within
+    if len(behind):
+        hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
+    ends = [
+        offsets[place] + np.searchsorted(behind, place)
+        for place in (starts, starts + asked, starts + asked, starts + asked + 1, starts + asked + 2)
+    ]
+    return hashes, np.stack(ends, axis=1)
 
 
 def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Tokens, Indices]:
-    """Lay the characters of each record out with one blank between its parts; parts without any take none."""
+    """Lay the characters of each record out, a `CHARACTER_BREAK` between the parts of its prompt, else one blank; an
+    answer or a text without any takes none."""
     flat = flattened(texts).tobytes().decode().split("\n")
     laid: list[str] = []
     lengths: list[tuple[int, int, int]] = []
     for start, count in zip(starts.tolist(), asked.tolist(), strict=True):
-        prompt = " ".join(filter(None, flat[start : start + count]))
+        asked_texts = flat[start : start + count]
+        prompt = chr(CHARACTER_BREAK).join(asked_texts) if any(asked_texts) else ""
         answer, text = flat[start + count], flat[start + count + 1]
         laid.append(" ".join(filter(None, (prompt, answer, text))))
         lengths.append((len(prompt), len(prompt) + bool(prompt and answer), len(answer)))
@@ -213,21 +242,10 @@ def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Toke
     return tokens, np.stack([begin, begin + inside[:, 0], answered, answered + inside[:, 2], offsets[1:]], axis=1)
 
 
-def _told(keys: Hashes, is_said: NDArray[np.bool_], starts: Indices, counts: Indices) -> Hashes:
-    """Fold ``counts`` keys from ``starts`` on for each record; those of empty texts tell nothing."""
-    state = np.zeros((len(starts), 2), np.uint64)
+def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:
+    """Fold ``counts`` keys from ``starts`` on into the state of each record."""
+    state = state.copy()
     for step in range(int(counts.max(initial=0))):
         rows = np.flatnonzero(counts > step)
-        rows = rows[is_said[starts[rows] + step]]
-        state[rows] = folded(state[rows], keys[starts[rows] + step])
-    return state
-
-
-def _exact(keys: Hashes, parts: Sequence[Parts], starts: Indices, counts: Indices) -> Hashes:
-    marks = np.array([each.mark for each in parts], np.uint64).reshape(-1, 2)
-    is_open = np.array([not each.is_sealed for each in parts], bool)
-    state = marks.copy()
-    for step in range(int(counts.max(initial=0))):
-        rows = np.flatnonzero((counts > step) & is_open)
         state[rows] = folded(state[rows], keys[starts[rows] + step])
     return state

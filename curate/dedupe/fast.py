@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.clean import LOWER, Cleaned, joined_bytes
 from curate.dedupe.minhash import NUM_BANDS, NUM_HASHES, ROWS, Bands, Kernels, Scores, Signatures, coefficients
-from curate.dedupe.shingles import MASKS, WORD, Ragged, Sets, Spans, Tokens
+from curate.dedupe.shingles import CHARACTER, EDGES, LEAD, MASKS, NUMBER, WORD, Ragged, Sets, Spans, Tokens
 from curate.hashing import MIX_A, MIX_B, STEP, Hashes, Indices
 
 _LOWER = np.frombuffer(LOWER, np.uint8)
+_SIGN, _DIGIT, _LETTER, _EDGE = range(4)
+_KINDS = np.full(256, _SIGN, np.uint8)
+_KINDS[list(EDGES)] = _EDGE
+_KINDS[48:58] = _DIGIT
+_KINDS[65:91] = _KINDS[97:123] = _LETTER
+"""What each byte is at the edge of a word."""
 
 
 _COMPILING = Lock()
@@ -37,7 +43,8 @@ def _compiled() -> Kernels:
     # Heavy (0.3 s and a compiler), and optional.
     import numba
 
-    for loop in (_mix, _lowered, _first_blank, _clean, _roll, _is_among, _cut, _longest, _bands, _sets, _compare):
+    cleaning = (_mix, _lowered, _first_blank, _word, _kind_of, _clean)
+    for loop in (*cleaning, _roll, _is_among, _cut, _longest, _bands, _sets, _compare):
         try:
             made = numba.njit(cache=True, nogil=True)(loop)
         except RuntimeError:
@@ -57,7 +64,7 @@ def clean(texts: Sequence[str]) -> Cleaned:
     keys = np.empty((len(texts), 2), np.uint64)
     hashes = np.empty(len(whole) // 2 + 1, np.uint64)
     offsets = np.zeros(len(texts) + 1, np.int64)
-    _clean(units, eights, ends, _LOWER, MASKS, keys, hashes, offsets)
+    _clean(units, eights, ends, _LOWER, _KINDS, MASKS, keys, hashes, offsets)
     return Cleaned(keys, Ragged(hashes[: offsets[-1]].copy(), offsets))
 
 
@@ -108,17 +115,44 @@ def _first_blank(eight: np.uint64) -> np.uint64:
     return (lowest * np.uint64(0x0001020304050607)) >> np.uint64(56)
 
 
+def _word(eights: Hashes, start: np.uint64, end: np.uint64, masks: Hashes) -> np.uint64:
+    """Hash the bytes from ``start`` to ``end`` as a word."""
+    place, full = start, np.uint64(8)
+    hashed = np.uint64(WORD)
+    while place < end:
+        size = min(full, end - place)
+        hashed = (hashed ^ (_lowered(eights[place]) & masks[size])) * np.uint64(MIX_A)
+        hashed ^= hashed >> np.uint64(29)
+        place += size
+    return _mix(hashed + (end - start))
+
+
+def _kind_of(units: NDArray[np.uint8], kinds: NDArray[np.uint8], start: np.uint64, end: np.uint64) -> np.uint64:
+    """Return `NUMBER`, `CHARACTER` or 0 for a word; see `curate.dedupe.shingles`."""
+    first, step = start, np.uint64(1)
+    for _ in range(LEAD):
+        if first < end and kinds[units[first]] != _DIGIT and kinds[units[first]] != _LETTER:
+            first += step
+    if first < end and kinds[units[first]] == _DIGIT:
+        return np.uint64(NUMBER)
+    if units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
+        return np.uint64(CHARACTER)
+    return np.uint64(0)
+
+
 def _clean(
     units: NDArray[np.uint8],
     eights: Hashes,
     ends: Indices,
     lower: NDArray[np.uint8],
+    kinds: NDArray[np.uint8],
     masks: Hashes,
     keys: Hashes,
     hashes: Hashes,
     offsets: Indices,
 ) -> None:
-    """Hash the words of each text, and of each text two halves of a key in which every byte of it counts."""
+    """Hash the words of each text without the punctuation at their edges, and of each text two halves of a key in which
+    every byte of it counts."""
     # Unsigned throughout: a signed index is first looked at for being negative, 11 million times.
     none, step, full = np.uint64(0), np.uint64(1), np.uint64(8)
     word, place = none, none
@@ -147,8 +181,16 @@ def _clean(
                 place += size
             length = place - start
             first = _mix(first + length)
-            hashes[word] = first
-            word += step
+            token, low, high = first, start, place
+            if kinds[units[low]] == _EDGE or kinds[units[high - step]] == _EDGE:
+                while low < high and kinds[units[low]] == _EDGE:
+                    low += step
+                while low < high and kinds[units[high - step]] == _EDGE:
+                    high -= step
+                token = _word(eights, low, high, masks)
+            if low < high:
+                hashes[word] = (token & ~np.uint64(NUMBER | CHARACTER)) | _kind_of(units, kinds, low, high)
+                word += step
             one = (one ^ first) * np.uint64(MIX_B)
             one ^= one >> np.uint64(31)
             two = (two + second + length) * np.uint64(STEP)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.dedupe.boilerplate import Cut
+from curate.dedupe.boilerplate import MAX_PROMPTS, Cut, num_texts_with, passages_in
 from curate.dedupe.components import components
 from curate.dedupe.corpus import Corpus
 from curate.dedupe.found import TIES, Conflict, Duplicates, Edges, Method
-from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, Scores, links
+from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, links
 from curate.dedupe.near import Near, Texts, cut_of, firsts
+from curate.dedupe.pairs import LONG_COMPLETION, Judge, Rule, Verdicts, verdicts
 from curate.dedupe.selection import Repetition
-from curate.dedupe.shingles import Spans
+from curate.dedupe.shingles import Spans, distinct
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import FIELDS, Field
 from curate.hashing import Hashes, Indices
 
-LONG_COMPLETION = 20
-"""Fewest shingles from which a completion alone is telling; short answers are alike by chance."""
+JUDGED: tuple[Field, ...] = ("record", "prompt")
+"""The fields in which two records that are alike may be repeats or ask the same."""
 _ROWS = 1 << 14
 
 Watch = Callable[[str, int, int], None]
@@ -44,29 +46,51 @@ def find(
         name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
         for name in FIELDS
     }
-    return resolve(corpus.ids, first_of, near, method, order, wanted)
+    rule = Rule(method.threshold, _with_templates(near), near["completion"].cut)
+    sides = among.sides()
+
+    def judge(left: Indices, right: Indices) -> Verdicts:
+        return verdicts(sides, left, right, rule, kernels)
+
+    return resolve(corpus.ids, first_of, near, judge, method, order, wanted)
+
+
+def _with_templates(near: Mapping[Field, Near]) -> Cut:
+    """Return how prompts are cut when pairs are judged: without boilerplate, and without templates.
+
+    Templates are looked for in the prompts of what is like anything else, and counted in all.
+    """
+    texts, cut = near["prompt"].texts, near["prompt"].cut
+    links = [(near[name].texts.first, near[name].links) for name in JUDGED]
+    heads = np.concatenate([first[side] for first, found in links for side in (found.left, found.right)])
+    rows = distinct(texts.of_record[heads])
+    asked = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
+    return cut.and_also(asked[num_texts_with(texts.spans, cut.width, asked) > MAX_PROMPTS])
 
 
 def resolve(
     ids: Sequence[str],
     first_of: Indices,
     near: Mapping[Field, Near],
+    judge: Judge,
     method: Method,
     order: Indices | None = None,
     wanted: Collection[str] = (),
 ) -> Duplicates:
     """Decide what goes, what stays and what belongs together, of records that are called ``ids``.
 
-    ``first_of`` has the first record of the same content; ``near`` compares those that are the first of theirs.
-    ``order`` has the rows, the most preferred first (None: as they come). ``wanted`` records never go.
+    ``first_of`` has the first record of the same content; ``near`` compares those that are the first of theirs, and
+    ``judge`` holds pairs of them against one another part by part. ``order`` has the rows, the most preferred first
+    (None: as they come). ``wanted`` records never go.
     """
     order = np.arange(len(ids)) if order is None else order
     is_first = first_of == np.arange(len(ids))
     unique, exact = np.flatnonzero(is_first), np.flatnonzero(~is_first)
-    left, right, scores = _droppable(near)
+    whole, asked = (_judged(near[name], judge) for name in JUDGED)
+    left, right, scores = near["record"].texts.spread(whole.links.take(np.flatnonzero(whole.is_repeat)))
     repetition = Repetition(ids, first_of, unique[left], unique[right], scores)
     is_retained = repetition.retained(order, wanted)
-    edges = _edges(near, unique, exact, first_of)
+    edges = _edges(near, whole, asked, unique, exact, first_of)
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     # Of one content the most preferred record speaks for all, and for nothing where none of them stays.
@@ -76,7 +100,7 @@ def resolve(
     clusters = _clusters(ids, components(len(ids), edges.left, edges.right))
     return Duplicates(
         pairs=repetition.duplicates(order, is_retained, wanted),
-        conflicts=_conflicts(ids, near, speaker[unique], position),
+        conflicts=_conflicts(ids, near["prompt"].texts, asked, judge, speaker[unique], position),
         clusters={ids[row]: clusters[ids[row]] for row in order.tolist()},
         method=method,
         num_records=len(ids),
@@ -117,7 +141,7 @@ def compare_texts(
 
     held = stages.arrays("links", (*about, method.threshold), verified)
     linked = Links(held["left"], held["right"], held["scores"], int(held["skipped"][0]), held["bars"])
-    return Near(texts, cut, linked, found.lengths, method.threshold, kernels)
+    return Near(texts, cut, linked, found.lengths)
 
 
 def _bands(texts: Texts, cut: Cut, kernels: Kernels, seen: Callable[[int], None]) -> Bands:
@@ -132,53 +156,70 @@ def _bands(texts: Texts, cut: Cut, kernels: Kernels, seen: Callable[[int], None]
     return found
 
 
-def _droppable(near: Mapping[Field, Near]) -> tuple[Indices, Indices, Scores]:
-    """Return the pairs that are alike as a whole, in the prompt and in the completion, with their score."""
-    left, right, scores = near["record"].pairs()
-    is_dropped = near["prompt"].alike(left, right)
-    rest = np.flatnonzero(is_dropped)
-    is_dropped[rest] = near["completion"].alike(left[rest], right[rest])
-    return left[is_dropped], right[is_dropped], scores[is_dropped]
+class _Judged(NamedTuple):
+    """Links between texts whose records ask alike; of each, whether they are repeats and ask word for word the same."""
+
+    links: Links
+    is_repeat: NDArray[np.bool_]
+    is_same: NDArray[np.bool_]
 
 
-def _edges(near: Mapping[Field, Near], unique: Indices, exact: Indices, first_of: Indices) -> Edges:
-    """Return the pairs of records that belong in one cluster."""
+def _judged(near: Near, judge: Judge) -> _Judged:
+    """Leave out links between records that ask different things, whatever passage or answer they share."""
+    links, texts = near.links, near.texts
+    # Records with the very same text of a field have the very same prompt and form, so that the first speaks for all.
+    verdict = judge(texts.first[links.left], texts.first[links.right])
+    rows = np.flatnonzero(verdict.asks_alike)
+    return _Judged(links.take(rows), verdict.is_repeat[rows], verdict.asks_same[rows])
+
+
+def _edges(
+    near: Mapping[Field, Near], whole: _Judged, asked: _Judged, unique: Indices, exact: Indices, first_of: Indices
+) -> Edges:
+    """Return the pairs of records that belong in one cluster: they ask alike, or give the same long answer."""
+    links = {"record": whole.links, "prompt": asked.links, "completion": near["completion"].links}
     parts = [(first_of[exact], exact, np.ones(len(exact)), np.zeros(len(exact), np.int64))]
     for name, part in near.items():
-        for one, two, scores in part.joins(LONG_COMPLETION if name == "completion" else 0):
+        for one, two, scores in part.joins(links[name], LONG_COMPLETION if name == "completion" else 0):
             parts.append((unique[one], unique[two], scores, np.full(len(one), TIES.index(name))))
     left, right, scores, ties = (np.concatenate(side) for side in zip(*parts, strict=True))
     return Edges(left, right, scores, ties)
 
 
-def _conflicts(ids: Sequence[str], near: Mapping[Field, Near], speaker: Indices, position: Indices) -> list[Conflict]:
-    """Return each record once that asks like another and is answered otherwise, with the nearest such other.
+def _conflicts(
+    ids: Sequence[str], texts: Texts, asked: _Judged, judge: Judge, speaker: Indices, position: Indices
+) -> list[Conflict]:
+    """Return each record once that asks what one before it asks and is answered otherwise.
 
-    ``speaker`` has the row that speaks for each text that was compared, -1 where nobody does; ``position`` that row's
-    place in the order of preference.
+    Records with the very same question say different things, for else they were one. Other questions are the same word
+    for word, with other punctuation: with a word changed they nearly always ask something else. ``speaker`` has the row
+    that speaks for each text that was compared, -1 where nobody does; ``position`` that row's place in the order of
+    preference.
     """
-    asked, whole = near["prompt"].pairs(is_with_equals=True), near["record"].pairs()
-    one, two, scores = (np.concatenate(side) for side in zip(asked, whole, strict=True))
-    by_whole = np.arange(len(one)) >= len(asked[0])
+    one, two = _same_questions(texts, speaker, position)
+    left, right, _ = texts.spread(asked.links.take(np.flatnonzero(asked.is_same)))
+    is_other = ~judge(left, right).answers_alike
+    is_punctuated = np.repeat([False, True], [len(one), int(is_other.sum())])
+    one, two = np.concatenate([one, left[is_other]]), np.concatenate([two, right[is_other]])
     is_open = (speaker[one] >= 0) & (speaker[two] >= 0)
-    is_open[is_open] = ~near["completion"].alike(one[is_open], two[is_open])
-    scores, by_whole = scores[is_open], by_whole[is_open]
-    one, two = position[speaker[one[is_open]]], position[speaker[two[is_open]]]
+    one, two, is_punctuated = position[speaker[one[is_open]]], position[speaker[two[is_open]]], is_punctuated[is_open]
     first, second = np.minimum(one, two), np.maximum(one, two)
-    # Of the nearest, the one that was come upon first.
-    order = np.lexsort((np.arange(len(first)), -scores, second))
+    # The first with the very same question, else the first that asks it with other punctuation.
+    order = np.lexsort((first, is_punctuated, second))
     order = order[np.unique(second[order], return_index=True)[1]]
     row_at = np.argsort(position)
-    return [
-        Conflict(ids[right], ids[left], score, "record" if is_whole else "prompt")
-        for left, right, score, is_whole in zip(
-            row_at[first[order]].tolist(),
-            row_at[second[order]].tolist(),
-            scores[order].tolist(),
-            by_whole[order].tolist(),
-            strict=True,
-        )
-    ]
+    rows = zip(row_at[first[order]].tolist(), row_at[second[order]].tolist(), strict=True)
+    return [Conflict(ids[right], ids[left], 1.0, "prompt") for left, right in rows]
+
+
+def _same_questions(texts: Texts, speaker: Indices, position: Indices) -> tuple[Indices, Indices]:
+    """Return the pairs of records with the very same question: the most preferred of those that stay, each other."""
+    rows = np.flatnonzero((texts.of_record >= 0) & (speaker >= 0))
+    rows = rows[np.lexsort((position[speaker[rows]], texts.of_record[rows]))]
+    is_first = np.ones(len(rows), bool)
+    is_first[1:] = texts.of_record[rows[1:]] != texts.of_record[rows[:-1]]
+    heads = rows[is_first][np.cumsum(is_first) - 1]
+    return heads[~is_first], rows[~is_first]
 
 
 def _clusters(ids: Sequence[str], roots: Indices) -> dict[str, str]:

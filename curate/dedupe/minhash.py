@@ -8,7 +8,7 @@ Broder 1997; banding: Indyk and Motwani 1998.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +66,10 @@ class Links:
     bars: Indices
     """Candidates compared, by similarity: twelve bars from 0.4 to 1."""
 
+    def take(self, rows: Indices) -> Links:
+        """Return the links ``rows``."""
+        return replace(self, left=self.left[rows], right=self.right[rows], scores=self.scores[rows])
+
 
 def coefficients() -> tuple[Signatures, Signatures]:
     """Return the fixed odd multipliers and masks of the 64 hash functions."""
@@ -121,19 +125,25 @@ def sets(spans: Spans, cut: Cut) -> Sets:
 NUMPY = Kernels(clean, bands, sets, jaccard)
 
 
+def batches(sizes: Indices) -> Iterator[tuple[int, int]]:
+    """Yield the begin and end of neighbouring rows that together have a bounded number of tokens."""
+    ends = np.cumsum(sizes)
+    low = 0
+    while low < len(sizes):
+        limit = _TOKENS + (ends[low - 1] if low else 0)
+        high = max(low + 1, min(low + _PAIRS, int(np.searchsorted(ends, limit, side="right"))))
+        yield low, high
+        low = high
+
+
 def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, kernels: Kernels) -> Scores:
     """Return the exact similarity of the texts ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     scores = np.zeros(len(left))
-    sizes = np.cumsum(spans.ends[left] - spans.starts[left] + spans.ends[right] - spans.starts[right])
-    low = 0
-    while low < len(left):
-        limit = _TOKENS + (sizes[low - 1] if low else 0)
-        high = max(low + 1, min(low + _PAIRS, int(np.searchsorted(sizes, limit, side="right"))))
+    for low, high in batches(spans.ends[left] - spans.starts[left] + spans.ends[right] - spans.starts[right]):
         rows = distinct(np.concatenate([left[low:high], right[low:high]]))
         found = kernels.sets(spans.take(rows), cut)
         one, two = np.searchsorted(rows, left[low:high]), np.searchsorted(rows, right[low:high])
         scores[low:high] = kernels.jaccard(found, one, two)
-        low = high
     return scores
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import Cut, popular_passages
-from curate.dedupe.minhash import NUMPY, Kernels, Links, Scores, compare
+from curate.dedupe.minhash import NUMPY, Kernels, Links, Scores
 from curate.dedupe.shingles import Spans
 from curate.hashing import Hashes, Indices
 
@@ -108,44 +107,16 @@ class Near:
     links: Links
     lengths: Indices
     """Number of shingles of each text."""
-    threshold: float
-    kernels: Kernels
 
-    def pairs(self, *, is_with_equals: bool = False) -> tuple[Indices, Indices, Scores]:
-        """Return pairs of records with alike texts and their score: each record of one text with the first of another.
-
-        ``is_with_equals`` adds each record with the first that has the very same text, at score 1.
-        """
-        left, right, scores = self.texts.spread(self.links)
-        if not is_with_equals:
-            return left, right, scores
-        one, two = self.texts.repeats()
-        return np.concatenate([one, left]), np.concatenate([two, right]), np.concatenate([np.ones(len(one)), scores])
-
-    def alike(self, left: Indices, right: Indices) -> NDArray[np.bool_]:
-        """Whether the texts of each pair of records are equal or reach the threshold; two missing texts are equal."""
-        one, two = self.texts.of_record[left], self.texts.of_record[right]
-        is_alike: NDArray[np.bool_] = one == two
-        todo = np.flatnonzero(~is_alike & (one >= 0) & (two >= 0))
-        # The same two texts meet in many pairs of records.
-        asked, place = np.unique(one[todo] * len(self.texts.first) + two[todo], return_inverse=True)
-        one, two = asked // max(1, len(self.texts.first)), asked % max(1, len(self.texts.first))
-        is_alike[todo] = self.scores(one, two)[place] >= self.threshold
-        return is_alike
-
-    def scores(self, left: Indices, right: Indices) -> Scores:
-        """Return the exact similarity of the texts ``left[i]`` and ``right[i]``."""
-        return compare(self.texts.spans, self.cut, left, right, self.kernels)
-
-    def joins(self, fewest: int) -> Iterator[tuple[Indices, Indices, Scores]]:
-        """Yield pairs of records with equal and with alike texts, of texts with ``fewest`` shingles or more."""
+    def joins(self, links: Links, fewest: int) -> Iterator[tuple[Indices, Indices, Scores]]:
+        """Yield pairs of records with equal texts and with such as ``links`` join, of ``fewest`` shingles or more."""
         is_telling = self.lengths >= fewest
         one, two = self.texts.repeats()
         is_told = is_telling[self.texts.of_record[one]]
         yield one[is_told], two[is_told], np.ones(int(is_told.sum()))
-        left, right = self.links.left, self.links.right
+        left, right = links.left, links.right
         is_told = is_telling[left] & is_telling[right]
-        yield self.texts.first[left[is_told]], self.texts.first[right[is_told]], self.links.scores[is_told]
+        yield self.texts.first[left[is_told]], self.texts.first[right[is_told]], links.scores[is_told]
 
 
 def cut_of(texts: Texts, ngram: int) -> Cut:

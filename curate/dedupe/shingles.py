@@ -20,6 +20,16 @@ Tokens = NDArray[np.uint64] | NDArray[np.uint32]
 WORD = 0xD6E8FEB86659FD93
 """The hash of a word before its first byte."""
 MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+EDGES = b".,;:!?\"'()"
+"""Punctuation that is no part of a word at its beginning or end."""
+NUMBER, CHARACTER = 1, 2
+"""Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks."""
+BREAK = 4
+"""The token between two parts of a prompt; no word has it."""
+CHARACTER_BREAK = 0x1F
+"""The same among characters; in normalised text it is white space, and so it is not there."""
+LEAD = 4
+"""Signs before a number that are looked past, such as those of currencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,8 @@ class Spans:
         """Return the texts ``rows``."""
         return Spans(self.tokens, self.starts[rows], self.ends[rows])
 
-    def hashed(self) -> Ragged:
-        """Return the hash of every token of each text."""
+    def gathered(self) -> tuple[Tokens, Indices]:
+        """Return the tokens of all texts, one text after the other, and where each begins, with the end of the last."""
         lengths = self.ends - self.starts
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
@@ -64,6 +74,11 @@ class Spans:
             found = self.tokens[self.starts[0] : self.ends[-1]] if len(lengths) else self.tokens[:0]
         else:
             found = self.tokens[np.arange(int(offsets[-1])) + np.repeat(self.starts - offsets[:-1], lengths)]
+        return found, offsets
+
+    def hashed(self) -> Ragged:
+        """Return the hash of every token of each text."""
+        found, offsets = self.gathered()
         return Ragged(mix(found.astype(np.uint64) + np.uint64(1)) if self.by_character else np.asarray(found), offsets)
 
 
@@ -155,10 +170,16 @@ def jaccard(sets: Sets, left: Indices, right: Indices) -> NDArray[np.float64]:
 
 
 def word_hashes(units: NDArray[np.uint8]) -> Ragged:
-    """Hash the words of normalised UTF-8 texts that a newline divides, 8 bytes of each at a time."""
+    """Hash the words of normalised UTF-8 texts that a newline divides, 8 bytes of each at a time.
+
+    Punctuation at the edges of a word is left out, and what is nothing else is no word. The last bits of a hash say
+    what kind of word it is.
+    """
     is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
     starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
-    sizes = np.flatnonzero(~is_gap[:-1] & is_gap[1:]) - starts
+    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+    starts, ends = _trimmed(units, starts, ends)
+    sizes = ends - starts
     breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
     # Every place is read as a number of 8 bytes, of which those behind the word are masked.
     eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
@@ -170,7 +191,46 @@ def word_hashes(units: NDArray[np.uint8]) -> Ragged:
         place += 8
         rows = rows[sizes[rows] > place]
     offsets = np.searchsorted(starts, breaks).astype(np.int64)
-    return Ragged(mix(hashes + sizes.astype(np.uint64)), offsets)
+    hashes = mix(hashes + sizes.astype(np.uint64))
+    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+
+
+def _trimmed(units: NDArray[np.uint8], starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
+    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
+    is_edge = np.zeros(256, bool)
+    is_edge[list(EDGES)] = True
+    rows = np.flatnonzero(is_edge[units[starts]])
+    while len(rows):
+        starts[rows] += 1
+        rows = rows[starts[rows] < ends[rows]]
+        rows = rows[is_edge[units[starts[rows]]]]
+    is_word = starts < ends
+    starts, ends = starts[is_word], ends[is_word]
+    rows = np.flatnonzero(is_edge[units[ends - 1]])
+    while len(rows):
+        # It ends at the latest at the first byte, which is no edge.
+        ends[rows] -= 1
+        rows = rows[is_edge[units[ends[rows] - 1]]]
+    return starts, ends
+
+
+def _kinds_of(units: NDArray[np.uint8], starts: Indices, ends: Indices) -> Hashes:
+    """Return for each word `NUMBER`, `CHARACTER` or 0.
+
+    A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
+    """
+    is_digit, is_sign = np.zeros(256, np.bool_), np.ones(256, np.bool_)
+    is_digit[48:58] = True
+    for low, high in ((48, 58), (65, 91), (97, 123)):
+        is_sign[low:high] = False
+    padded = np.concatenate([units, np.zeros(1, np.uint8)])
+    first = starts.copy()
+    for _ in range(LEAD):
+        first += (first < ends) & is_sign[padded[first]]
+    is_number = (first < ends) & is_digit[padded[first]]
+    lead = padded[starts]
+    is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
+    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
 
 
 def word_step(state: Hashes | np.uint64, pack: Hashes) -> Hashes:

@@ -25,7 +25,7 @@ from curate.file_guard import MOST_STATE, open_file, read_file
 from curate.record import CurateError
 from curate.store import WRITE_FAILED, Scratch, remove_folder
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same input would give other arrays."""
 KEPT_DAYS = 7
 """A stage that no call has used for a week is removed."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from curate.dedupe.boilerplate import Cut
-from curate.dedupe.find import LONG_COMPLETION, Watch, resolve
+from curate.dedupe.find import JUDGED, Watch, resolve
 from curate.dedupe.found import Duplicates, method_of
-from curate.dedupe.minhash import NUMPY, Links, Scores
+from curate.dedupe.minhash import Links
 from curate.dedupe.near import COMPILED_FROM, Near
 from curate.dedupe.near import Texts as FieldTexts
+from curate.dedupe.pairs import LONG_COMPLETION, Rule, Verdicts
 from curate.dedupe.shingles import Spans
 from curate.dedupe.text import FIELDS, Field
 from curate.hashing import Indices
@@ -23,9 +24,9 @@ from curate.scale.candidates import Plan, candidates
 from curate.scale.cluster import Cluster, Job
 from curate.scale.equal import Equal, among, equals, regrouped
 from curate.scale.examine import spans_on
-from curate.scale.sample import cuts
+from curate.scale.sample import cuts, templates
 from curate.scale.texts import Shard, Texts
-from curate.scale.verified import Found, Known, called, known, scores_of, verified
+from curate.scale.verified import Found, Known, called, judged, known, verified
 from curate.settings import DedupeSettings
 from curate.shape import Shape
 
@@ -92,12 +93,20 @@ def find_on(
     met = {name: candidates(cluster, texts, name, gone, alike[name], cut[name], plan) for name in FIELDS}
     watch("comparing", 0, 0)
     links = {name: verified(cluster, texts, name, cut[name], method.threshold, met[name]) for name in FIELDS}
-    run = _Run(cluster, texts, cut, alike, links, method.threshold)
+    linked = np.unique(np.concatenate([side for name in JUDGED for side in (links[name].left, links[name].right)]))
+    passages = templates(cluster, texts, cut["prompt"].width, linked, gone, alike["prompt"])
+    rule = Rule(method.threshold, cut["prompt"].and_also(passages), cut["completion"])
+    run = _Run(cluster, texts, cut, alike, links)
     who = run.known(equal["exact"])
     names = run.names(equal["id"], who, namer)
     near = {name: run.near(name, who, gone) for name in FIELDS}
+    here = who.numbers[~among(gone, who.numbers)]
+
+    def judge(left: Indices, right: Indices) -> Verdicts:
+        return judged(cluster, texts, rule, here[left], here[right])
+
     first_of = np.searchsorted(who.numbers, _first(equal["exact"], who.numbers))
-    found = replace(resolve(names, first_of, near, method), num_records=num_records)
+    found = replace(resolve(names, first_of, near, judge, method), num_records=num_records)
     return Scaled(found, dict(zip(names, who.sources, strict=True)), num_findings)
 
 
@@ -119,19 +128,6 @@ def _first(equal: Equal, numbers: Indices) -> Indices:
 
 
 @dataclass(frozen=True, slots=True)
-class _FarNear(Near):
-    """A field whose texts are not here: exact similarity is asked of the workers."""
-
-    ask: Callable[[Indices, Indices], Scores] = field(kw_only=True)
-    heads: Indices = field(kw_only=True)
-    """Number of the first record of each text."""
-
-    def scores(self, left: Indices, right: Indices) -> Scores:
-        """Return the exact similarity of the texts ``left[i]`` and ``right[i]``."""
-        return self.ask(self.heads[left], self.heads[right])
-
-
-@dataclass(frozen=True, slots=True)
 class _Run:
     """What the shuffles have found, by number of record."""
 
@@ -140,7 +136,6 @@ class _Run:
     cuts: Mapping[Field, Cut]
     equal: Mapping[Field, Equal]
     links: Mapping[Field, Found]
-    threshold: float
 
     def known(self, exact: Equal) -> Known:
         """Return what is known of all records that repeat something, or are repeated.
@@ -197,16 +192,12 @@ class _Run:
         nowhere = Spans(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
         found, cut = self.links[name], self.cuts[name]
         left, right = np.searchsorted(heads, found.left), np.searchsorted(heads, found.right)
-        return _FarNear(
+        return Near(
             FieldTexts(nowhere, of_record, np.searchsorted(numbers, heads), members, offsets),
             cut,
             Links(left, right, found.scores, found.num_skipped, found.bars),
             # Of completions; other texts join at any length.
             who.lengths[np.searchsorted(who.numbers, heads)],
-            self.threshold,
-            NUMPY,
-            ask=lambda one, two: scores_of(self.cluster, self.texts, name, cut, one, two),
-            heads=heads,
         )
 
 

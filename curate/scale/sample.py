@@ -7,13 +7,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curate.dedupe.boilerplate import COUNT, SAMPLE, Cut, fingerprints, shared_passages
-from curate.dedupe.shingles import Spans, Tokens
+from curate.dedupe.boilerplate import (
+    COUNT,
+    MAX_PROMPTS,
+    SAMPLE,
+    Cut,
+    fingerprints,
+    num_texts_with,
+    passages_in,
+    shared_passages,
+)
+from curate.dedupe.shingles import Spans, Tokens, distinct
 from curate.dedupe.text import FIELDS, Field
 from curate.hashing import Hashes, Indices
 from curate.scale.cluster import Cluster, Job
 from curate.scale.equal import Equal, among
-from curate.scale.texts import ROW_BITS, Texts, shelf_of
+from curate.scale.texts import ROW_BITS, Texts, by_span, shelf_of
 
 DRAWN = 4.0
 """Times as many texts are drawn at first as the sample needs, were they all long and different."""
@@ -60,6 +69,19 @@ def cuts(
                 found[field] = Cut(ngram, _measured(drawn[field], equal[field], ngram))
         share = min(1.0, 8 * share)
     return found
+
+
+def templates(cluster: Cluster, texts: Texts, width: int, linked: Indices, gone: Indices, equal: Equal) -> Hashes:
+    """Return the passages of the prompts of the records ``linked`` that stand in too many different prompts, sorted."""
+    ask = Job("curate.scale.sample.Asking", (texts, width))
+    tasks = [(number, rows) for number, rows in by_span(linked)]
+    asked = distinct(np.concatenate([np.zeros(0, np.uint64), *cluster.answers(ask, tasks)]))
+    count = Job("curate.scale.sample.Counting", (texts, width, asked))
+    spans = [(number, inside(gone, number), inside(equal.numbers, number)) for number in range(len(texts.shards))]
+    counts = np.zeros(len(asked), np.int64)
+    for part in cluster.answers(count, spans) if len(asked) else ():
+        counts += part
+    return asked[counts > MAX_PROMPTS]
 
 
 def inside(numbers: Indices, span: int) -> Indices:
@@ -122,3 +144,29 @@ class Drawing:
             taken.tokens,
             taken.ends - taken.starts,
         )
+
+
+class Asking:
+    """Returns the passages of some prompts of a span."""
+
+    def __init__(self, texts: Texts, width: int) -> None:
+        self._shelf, self._width = shelf_of(texts), width
+
+    def __call__(self, task: tuple[int, Indices]) -> Hashes:
+        """Return the different passages of the prompts of the rows of a span."""
+        number, rows = task
+        return passages_in(self._shelf.corpus(number).spans("prompt").take(rows), self._width)
+
+
+class Counting:
+    """Counts the different prompts of a span in which passages stand."""
+
+    def __init__(self, texts: Texts, width: int, asked: Hashes) -> None:
+        self._shelf, self._width, self._asked = shelf_of(texts), width, asked
+
+    def __call__(self, task: tuple[int, Indices, Indices]) -> Indices:
+        """Return a count for each passage, given the records that are gone and those whose prompt is not new."""
+        number, gone, repeats = task
+        numbers = self._shelf.numbers(number)
+        rows = np.flatnonzero(~among(gone, numbers) & ~among(repeats, numbers))
+        return num_texts_with(self._shelf.corpus(number).spans("prompt").take(rows), self._width, self._asked)

@@ -15,6 +15,7 @@ import numpy as np
 from curate.dedupe.corpus import Corpus, gather
 from curate.dedupe.minhash import Kernels
 from curate.dedupe.near import NUMPY, kernels_for
+from curate.dedupe.pairs import Sides
 from curate.dedupe.shingles import Spans, Tokens
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import Field
@@ -90,6 +91,11 @@ class Shelf:
     def numbers(self, number: int) -> Indices:
         """Return the numbers of the records of span ``number``."""
         return (number << ROW_BITS) + np.arange(len(self.corpus(number)))
+
+    def sides(self, numbers: Indices) -> Sides:
+        """Return what is compared part by part of the records ``numbers``, which are sorted."""
+        forms = [self.corpus(number).columns.forms[rows] for number, rows in by_span(numbers)]
+        return Sides(self.take("prompt", numbers), self.take("completion", numbers), np.concatenate(forms))
 
     def take(self, field: Field, numbers: Indices) -> Spans:
         """Return the texts of the records ``numbers``, which are sorted."""

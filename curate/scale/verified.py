@@ -9,6 +9,7 @@ import numpy as np
 
 from curate.dedupe.boilerplate import Cut, cut_texts
 from curate.dedupe.minhash import LOWEST, NUM_BARS, Scores, by_leaders, compare
+from curate.dedupe.pairs import Rule, Verdicts, verdicts
 from curate.dedupe.shingles import distinct
 from curate.dedupe.text import FIELDS, Field
 from curate.hashing import Indices
@@ -71,6 +72,18 @@ def verified(cluster: Cluster, texts: Texts, field: Field, cut: Cut, threshold: 
     return Found(left[is_new], right[is_new], scores[is_new], num_skipped, bars)
 
 
+def judged(cluster: Cluster, texts: Texts, rule: Rule, left: Indices, right: Indices) -> Verdicts:
+    """Return what `curate.dedupe.pairs.verdicts` says of the records ``left[i]`` and ``right[i]``."""
+    order = np.lexsort((right, left))
+    ordered = left[order], right[order]
+    tasks = [tuple(side[low : low + PAIRS] for side in ordered) for low in range(0, len(left), PAIRS)]
+    parts = list(cluster.answers(Job("curate.scale.verified.Judging", (texts, rule)), tasks))
+    found = Verdicts(*(np.zeros(len(left), np.bool_) for _ in Verdicts._fields))
+    for whole, column in zip(found, zip(*parts, strict=True), strict=True) if parts else ():
+        whole[order] = np.concatenate(column)
+    return found
+
+
 def known(cluster: Cluster, texts: Texts, cut: Cut, numbers: Indices) -> Known:
     """Return what is to be known of the records ``numbers``, which are sorted; ``cut`` is that of completions."""
     ids: list[str] = []
@@ -104,6 +117,20 @@ class Comparing:
         spans = self._shelf.take(self._field, rows)
         one, two = np.searchsorted(rows, left), np.searchsorted(rows, right)
         return compare(spans, self._cut, one, two, self._shelf.kernels)
+
+
+class Judging:
+    """Holds records against one another part by part."""
+
+    def __init__(self, texts: Texts, rule: Rule) -> None:
+        self._shelf, self._rule = shelf_of(texts), rule
+
+    def __call__(self, task: tuple[Indices, Indices]) -> Verdicts:
+        """Return the verdicts on pairs of records."""
+        left, right = task
+        rows = distinct(np.concatenate([left, right]))
+        one, two = np.searchsorted(rows, left), np.searchsorted(rows, right)
+        return verdicts(self._shelf.sides(rows), one, two, self._rule, self._shelf.kernels)
 
 
 class Leading:

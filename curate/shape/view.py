@@ -91,7 +91,7 @@ class View:
 
     def record(self, value: Mapping[str, Json], source: Source) -> Record:
         """Return the record seen in a valid line."""
-        messages, tools, text, system, prompt, completion = self._read(value)
+        messages, tools, text, system, prompt, completion, prompt_parts = self._read(value)
         get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
         own_id = get(name["id"])
         return Record(
@@ -111,22 +111,26 @@ class View:
             get(name["meta"]) or {},
             own_id is not None,
             1.0 if (weight := get(name["weight"])) is None else weight,
+            prompt_parts,
         )
 
-    def _read(self, value: Mapping[str, Json]) -> tuple[Turns, Turns, str, str, str, str]:
-        """Return what a line teaches, as `Content` has it, and the texts of its system, prompt and completion."""
+    def _read(self, value: Mapping[str, Json]) -> tuple[Turns, Turns, str, str, str, str, tuple[str, ...]]:
+        """Return what a line teaches, as `Content` has it, the texts of its system, prompt and completion, and the
+        parts of the prompt where it has several."""
         get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
         tools = tuple(get(name["tools"]) or ())
         if messages := get(name["messages"]):
-            return tuple(messages), tools, "", *texts_of(messages)
+            return tuple(messages), tools, "", *texts_of(messages), ()
         completion, text = get(name["completion"]), get(name["text"])
         if completion is None and isinstance(text, str):
-            return (), tools, text, "", "", ""
-        prompt = PART_JOINT.join([part for place in self.prompt if (part := at(value, place))])
+            return (), tools, text, "", "", "", ()
+        parts = [part for place in self.prompt if (part := at(value, place))]
+        prompt, split = PART_JOINT.join(parts), tuple(parts) if len(parts) > 1 else ()
         asked, answered = {"role": "user", "content": prompt}, {"role": "assistant", "content": completion or ""}
         if system := get(name["system"]):
-            return ({"role": "system", "content": system}, asked, answered), tools, "", system, prompt, completion or ""
-        return (asked, answered), tools, "", "", prompt, completion or ""
+            turns = ({"role": "system", "content": system}, asked, answered)
+            return turns, tools, "", system, prompt, completion or "", split
+        return (asked, answered), tools, "", "", prompt, completion or "", split
 
     def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
         """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""

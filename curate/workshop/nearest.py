@@ -23,9 +23,10 @@ from curate.dedupe.clean import flattened
 from curate.dedupe.corpus import gather
 from curate.dedupe.found import Method, method_of
 from curate.dedupe.minhash import NUMPY, compare
+from curate.dedupe.pairs import Rule, verdicts
 from curate.dedupe.shingles import Ragged, Spans, code_points, distinct, word_hashes
 from curate.dedupe.stages import Stages
-from curate.dedupe.text import FIELDS, spaced, storable
+from curate.dedupe.text import spaced, storable
 from curate.hashing import Indices
 from curate.record import CurateError, Json, Record, Source
 from curate.shape import Shape
@@ -47,6 +48,7 @@ _SAMPLE = 5_000
 _MOST_HASHES, _FEWEST_HASHES = 64, 12
 _MOST_POSTINGS = 16_000_000
 _CANDIDATES = 24
+_TEXTS = ("system", "completion", "text")
 _LONGEST = 200_000
 """Characters of a record that are looked at."""
 
@@ -56,10 +58,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A record like the text: its similarity from 0 to 1, and what dedupe would say of the two.
+    """A record like the text: its similarity from 0 to 1, and what the two are to one another.
 
-    It is a repeat where whole, prompt and answer are alike, and another answer where only the answer is not; the same
-    prompt where the text has no answer yet.
+    It is a repeat where dedupe would drop one of the two, and another answer where every part of the prompt is alike
+    and the answer is not; the same prompt where the text has no answer yet.
     """
 
     id: str
@@ -252,22 +254,18 @@ def _ranked(record: Record, found: Sequence[Record], cut: Cut, method: Method) -
         return []
     corpus = gather([record, *found], NUMPY.clean, by_character=method.unit == "character")
     left, right = np.zeros(len(found), np.int64), np.arange(1, len(found) + 1)
-    scores = {}
-    for name in FIELDS:
-        keys, spans = corpus.keys(name), corpus.spans(name)
-        is_same = (keys[0] == keys[1:]).all(axis=1)
-        scores[name] = np.where(is_same, 1.0, compare(spans, cut, left, right, NUMPY))
-    whole, asked, answered = (scores[name] for name in FIELDS)
+    keys, spans = corpus.keys("record"), corpus.spans("record")
+    scores = np.where((keys[0] == keys[1:]).all(axis=1), 1.0, compare(spans, cut, left, right, NUMPY))
+    verdict = verdicts(corpus.sides(), left, right, Rule(method.threshold, cut, cut), NUMPY)
+    is_repeat = verdict.is_repeat & (scores >= method.threshold)
     neighbours = []
-    for place in np.argsort(-whole, kind="stable").tolist():
-        if whole[place] <= 0:
+    for place in np.argsort(-scores, kind="stable").tolist():
+        if scores[place] <= 0:
             continue
-        is_alike, is_answered = whole[place] >= method.threshold, answered[place] >= method.threshold
-        is_asked = asked[place] >= method.threshold
-        kind: Kind = "repeat" if is_alike and is_asked and is_answered else ""
-        if not kind and (is_alike or is_asked):
+        kind: Kind = "repeat" if is_repeat[place] else ""
+        if not kind and verdict.asks_alike[place] and not verdict.answers_alike[place]:
             kind = "other answer" if record.completion else "same prompt"
-        neighbours.append(Neighbour(found[place].id, float(whole[place]), kind))
+        neighbours.append(Neighbour(found[place].id, float(scores[place]), kind))
     return sorted(neighbours, key=lambda one: not one.kind)
 
 
@@ -283,17 +281,22 @@ def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
     told = [one for one in listed if isinstance(one.get("content"), str) and "tool_calls" not in one]
     if told:
         system, prompt, completion = texts_of(told)
-        return Record("", "chat", source, line, prompt, completion, system)
-    prompt = PART_JOINT.join(part for place in view.prompt if isinstance(part := at(line, place), str) and part)
-    completion, text = view.get(line, "completion"), view.get(line, "text")
+        return Record("", "chat", source, line, prompt, completion, system, tuple(told))
+    texts = {name: told if isinstance(told := view.get(line, name), str) else "" for name in _TEXTS}
+    parts = tuple(part for place in view.prompt if isinstance(part := at(line, place), str) and part)
+    turns = {"system": texts["system"], "user": PART_JOINT.join(parts), "assistant": texts["completion"]}
+    messages = tuple({"role": role, "content": told} for role, told in turns.items() if told or role != "system")
     return Record(
         "",
         "instruction",
         source,
         line,
-        prompt,
-        completion if isinstance(completion, str) else "",
-        text=text if isinstance(text, str) else "",
+        turns["user"],
+        texts["completion"],
+        texts["system"],
+        messages if parts else (),
+        text=texts["text"],
+        prompt_parts=parts if len(parts) > 1 else (),
     )
 
 

@@ -171,8 +171,10 @@ def test_records_keep_their_split_and_exported_ones_win_over_copies(make_workspa
 def test_a_bridge_between_splits_is_held_back(make_workspace):
     common = [f"w{n}" for n in range(60)]
     # With other numbers they are other questions: they are alike, and neither gives the other away.
-    one, two = [f"1{n:02}" for n in range(15)], [f"2{n:02}" for n in range(15)]
-    left, right, bridge = (" ".join(common + tail) for tail in (one, two, one[:8] + two[:8]))
+    left, right, bridge = (
+        " ".join(f"1{place:02}" if place in places else word for place, word in enumerate(common))
+        for places in ((5, 15, 25), (35, 45, 55), ())
+    )
     lines = [{"id": "a", "instruction": left, "output": "one", "split": "train"},
              {"id": "b", "instruction": right, "output": "two", "split": "test"}]  # fmt: skip
     workspace = make_workspace(lines)

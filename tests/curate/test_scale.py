@@ -65,6 +65,20 @@ def planted(count: int, seed: int) -> list[dict[str, Any]]:
     crowd = said(60, 60).split()
     for number in range(150):
         put(" ".join([*crowd, str(number)]), said(3, 4))
+    for _ in range(3):
+        passage, answer = said(80, 80), said(30, 30)
+        for number in range(9):
+            question = f"{rule} {said(3, 12)}?"
+            asked = [("system", passage.replace(passage.split()[40], "indeed") if number == 8 else passage)]
+            asked += [("user", question), ("assistant", answer if number % 2 else "Yes.")]
+            turns = [{"role": role, "content": text} for role, text in asked]
+            lines += [
+                {"messages": turns},
+                {"messages": [*turns[:1], {"role": "user", "content": question[:-1]}, turns[2]]},
+            ]
+            lines.append(
+                {"messages": turns, "tools": [{"type": "function", "function": {"name": f"tool{number % 2}"}}]}
+            )
     for _ in range(2):
         call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
         lines.append(
