@@ -171,7 +171,7 @@ def test_plan_dry_run_and_run_refuse_by_id(verb: list[str], dropping: Path, call
     done = train(verb[0], calls, dropping, *verb[1:], *out, *QUICK)
     assert isinstance(done.exception, TrainError)
     assert done.exception.code == "E923 bad-rows"
-    assert f"2 records: {REASON}: t1, t2" in done.exception.message
+    assert f"2 of 7 records: {REASON}: t1, t2" in done.exception.message
     assert "on_unrenderable=skip" in done.exception.hint
     assert not (tmp_path / "r").exists()
 
