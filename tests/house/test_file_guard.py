@@ -22,6 +22,7 @@ ELSEWHERE = {
     "curate/cli/merge_driver.py": "the three files that git made for its driver",
     "curate/feedback.py": "a schema that ships with us",
     "curate/importers/_bytes.py": "what a person imports, with the refusals that importers share",
+    "curate/importers/_parquet_footer.py": "what a person imports, after `head_of`",
     "curate/importers/jsonl.py": "what a person imports, after `head_of`",
     "curate/importers/tabular.py": "what a person imports, after `head_of`",
     "curate/init/make.py": "samples that ship with us, and a schema that was just loaded",

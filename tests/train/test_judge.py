@@ -207,7 +207,7 @@ def test_an_answer_in_prose_is_asked_again_and_counted(tmp_path: Path, stub: Any
     # Five pairs in both orders, and each question twice.
     assert len(server.seen) == 20
     assert (judged.n, judged.num_unscored, judged.num_retries) == (6, 0, 10)
-    assert "10 requests sent again." in judged.sentence
+    assert "10 requests were sent again." in judged.sentence
 
 
 @pytest.mark.parametrize("is_dripping", [False, True])
