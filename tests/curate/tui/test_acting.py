@@ -205,7 +205,7 @@ def held(monkeypatch, path):
     ("tab", "path", "keys", "what"),
     [
         ("s", "curate.tui.screens.split.read_basis", "FtdWf+", "comparing the records"),
-        ("s", "curate.tui.screens.split.leaks_of", "Ff", "comparing the splits"),
+        ("s", "curate.workshop.splitting.division.leaks_of", "Ff", "comparing the splits"),
         ("d", "curate.tui.screens.dedupe.find_clusters", "abmdlxnpWf", "comparing the records"),
         ("c", "curate.tui.screens.compare.runs_of", " hGn", "comparing the runs"),
         ("l", "curate.tui.screens.label.desk.Desk", "1asfcnp", "making the queue"),
@@ -241,3 +241,22 @@ def test_a_key_on_what_is_not_computed_yet_is_answered(
 
     drive(app, story)
     assert not dropped(desk)
+
+
+def test_a_comparison_that_fails_is_told_and_is_not_under_way_any_more(
+    make_workspace, make_app, drive, settled, screen_text
+):
+    workspace = make_workspace(lines(), SETTINGS + '[leaks]\nagainst = ["benchmarks/none.jsonl"]\n')
+    app = make_app(workspace)
+
+    async def story(pilot):
+        await pilot.press("g", "s")
+        for _ in range(500):
+            await pilot.pause(0.02)
+            if "! error" in app.message.plain and not app.screen.busy():
+                break
+        assert "E964" in screen_text(app)
+        await pilot.press("F")
+        assert "till " not in app.message.plain
+
+    drive(app, story)

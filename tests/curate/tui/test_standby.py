@@ -174,7 +174,7 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
         await settled(pilot)
 
     drive(app, story)
-    listed = CliRunner().invoke(cli, ["list", str(empty_root), "--json"])
+    listed = CliRunner().invoke(cli, ["list", str(empty_root)])
     assert listed.exit_code == 0, listed.output
     assert "Name a colour." in listed.output
     folded = CliRunner().invoke(cli, ["fold", str(empty_root)])

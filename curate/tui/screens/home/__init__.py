@@ -186,8 +186,7 @@ records in Browse.
     def _draw_steps(self) -> None:
         if self._seen is not None:
             table = self.query_one("#steps", FrameTable)
-            # What goes on in the next row is set in by two cells.
-            table.show(ListRows(told.step_rows(self._seen.steps, table.flexible_width - 2)), at=table.current)
+            table.show(ListRows(told.step_rows(self._seen.steps, table.flexible_width)), at=table.current)
 
     def on_resize(self) -> None:
         """Give the steps the room there is."""

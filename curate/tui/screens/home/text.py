@@ -61,9 +61,9 @@ def step_rows(steps: Sequence[Step], width: int) -> list[tuple[str, ...]]:
     """
     rows: list[tuple[str, ...]] = []
     for number, step in enumerate(steps, 1):
-        first, *rest = wrap(step.text, max(1, width)) or [""]
+        first, *rest = wrap(step.text, max(3, width), subsequent_indent="  ") or [""]
         rows.append((str(number), SIGNS[step.tone], first, step.screen.capitalize(), str(number)))
-        rows += [("", "", f"  {more}", "", str(number)) for more in rest]
+        rows += [("", "", more, "", str(number)) for more in rest]
     return rows
 
 

@@ -93,7 +93,7 @@ an estimate.
     def __init__(self) -> None:
         super().__init__()
         self._division: Division | None = None
-        self._is_stale = self._is_checking = False
+        self._is_stale = self._is_check_due = False
         self._timer: Timer | None = None
         self._comparing = Comparing(self, "split.basis", self._show_progress)
 
@@ -143,12 +143,10 @@ an estimate.
         """Return what is computed: the comparison of the records, the division, or its leaks."""
         if self._comparing.is_running:
             return "comparing the records (esc stops)"
-        division = self._division
-        if division is None or division.settings.seed is None:
-            return ""
-        if not division.is_current:
+        groups = {worker.group for worker in self.app.workers if not worker.is_finished}
+        if "split.preview" in groups:
             return "dividing the records"
-        return "comparing the splits" if self._is_checking else ""
+        return "comparing the splits" if self._is_check_due or "split.leaks" in groups else ""
 
     def equal_command(self) -> str:
         """Return the command that shows this preview, and writes it if it differs from what is saved."""
@@ -182,7 +180,7 @@ an estimate.
 
         def done(found: tuple[Preview, Preview | None]) -> None:
             division.take(found)
-            self._is_checking = is_small = len(division.basis.staying) <= _AT_ONCE
+            self._is_check_due = is_small = len(division.basis.staying) <= _AT_ONCE
             self._draw(division, is_running=is_small)
             if is_small:
                 # Who holds a key down is not waited for at each step: the comparison cannot be ended half way.
@@ -193,14 +191,13 @@ an estimate.
         self.app.background(division.compute(), done, group="split.preview")
 
     def _check_leaks(self, division: Division) -> None:
+        self._is_check_due = False
         seen = division.seen
         if seen is None or not division.is_current:
             return
-        self._is_checking = True
 
         def done(found: tuple[LeakReport, Preview | None]) -> None:
             if division.seen is seen:
-                self._is_checking = False
                 division.take_leaks(found)
                 self._draw(division, is_running=False)
 
