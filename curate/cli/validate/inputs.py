@@ -185,8 +185,7 @@ def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     items = chain.from_iterable(read_entries(path) for path in inputs.files)
     values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
     name = guess_shape(values) or resembled_shape(values)
-    if values:
-        say.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
+    say.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
     return load_shape(name)
 
 
