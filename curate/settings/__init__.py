@@ -1,6 +1,7 @@
 """What a workspace asks for: `curate.toml` and the environment, read strictly, every key known."""
 
 from curate.settings.model import (
+    ADDED,
     About,
     Category,
     CheckSettings,
@@ -18,6 +19,7 @@ from curate.settings.model import (
 from curate.settings.read import FILE_NAME, foreign_variables, line_of, origins, read_settings, root_of
 
 __all__ = [
+    "ADDED",
     "FILE_NAME",
     "About",
     "Category",

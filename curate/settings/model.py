@@ -29,6 +29,10 @@ def _collapsed(glob: str) -> str:
 GlobText = Annotated[str, Field(pattern=_GLOB), AfterValidator(_collapsed)]
 
 
+ADDED = "data/added.jsonl"
+"""Where the lines of records go that were added by decision; empty until they are folded."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from curate.checks import Check, Sketch, sketch_of
 from curate.door import Entry, RawLine, Reader, Span, door_finding, locate
 from curate.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
-from curate.settings import Settings
+from curate.settings import ADDED, Settings
 from curate.shape import LimitProblem, Shape
 from curate.validate import fingerprint
 from curate.validate.baseline import Baseline, Owed
@@ -243,7 +243,9 @@ class Examiner:
         self, result: SpanResult, finding: Finding, name: str, rules: Rules, raw: bytes | None = None
     ) -> None:
         """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
-        if finding.code in rules.unwanted:
+        # We make that file ourselves, and its records stand in the journal at first.
+        is_ours = finding.code == "S121" and name == ADDED
+        if is_ours or finding.code in rules.unwanted:
             return
         severity = rules.severities[finding.code]
         finding = finding if severity == finding.severity else replace(finding, severity=severity)

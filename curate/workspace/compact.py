@@ -20,6 +20,7 @@ from curate.file_guard import inside, open_file
 from curate.journal import FOLDER
 from curate.record import CurateError, Finding, Json, Record, canonical
 from curate.say import one_line
+from curate.settings import ADDED
 from curate.store import remove_file, write_atomic
 from curate.validate.globs import Glob
 from curate.workspace import Workspace
@@ -30,8 +31,6 @@ from curate.workspace.respelled import spelled
 from curate.workspace.retired import RETIRED, retire
 from curate.workspace.seal import seal
 
-ADDED = "data/added.jsonl"
-"""Where the lines of records go that were added by decision."""
 _BLOCK = 1024 * 1024
 
 

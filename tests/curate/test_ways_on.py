@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from called import call
 
+from curate.journal import Decision
+
 
 def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):
     Path("my data.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
@@ -130,3 +132,13 @@ def test_a_format_of_another_name_is_told_which_there_are(in_own_folder):
     assert said.exit_code == 2
     assert "did you mean 'alpaca'" in said.stderr
     assert not Path("ws").exists()
+
+
+def test_the_first_record_of_a_workspace_brings_no_finding(make_workspace, hold):
+    workspace = make_workspace([])
+    (workspace.root / "data/a.jsonl").unlink()
+    line = {"id": "r1", "instruction": "Name a colour.", "output": "Blue."}
+    hold(workspace).apply([Decision("add", "r1", fields={"record": line})])
+    said = call("validate", workspace.root, "--ignore", "B8,P5,L4")
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert "1 record, 0 errors, 0 warnings" in said.stderr
