@@ -1,10 +1,12 @@
 """Which records repeat one another: exact groups, near pairs with their score, conflicts, and clusters.
 
-Exact means the same normalised content, whatever the ids and metadata. Near is decided by the Jaccard similarity of
-shingles, which are sets of neighbouring words (characters in scripts without blanks), on three texts: the prompt, the
-completion and the whole record. A near *duplicate* is alike as a whole, in its prompt, and in its completion, so
-dropping it loses nothing. Alike in the whole or the prompt with another completion is a *conflict*: it is shown and
-never dropped. A *cluster* joins everything that is alike in any way, and is what a split must not tear apart.
+Exact means the same normalised content, whatever the ids and metadata; `curate.shape.parts` says what that is, for
+validation too. Near is decided by the Jaccard similarity of shingles, which are sets of neighbouring words (characters
+in scripts without blanks). Candidates are alike in the prompt or as a whole, and are then held against one another part
+by part (`curate.dedupe.pairs`), since what two records share may be a passage or an instruction and not the question. A
+near *duplicate* is alike as a whole, in each part of its prompt, and in its completion, so dropping it loses nothing.
+The same question with another completion is a *conflict*: it is shown and never dropped. A *cluster* joins what asks
+alike or gives the same long answer, and is what a split must not tear apart.
 """
 
 from __future__ import annotations

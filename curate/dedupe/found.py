@@ -63,7 +63,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """``record`` asks what ``other`` asks (similarity ``score`` in ``field``) and is answered otherwise."""
+    """``record`` asks what ``other`` asks, word for word (``score`` 1 in ``field``), and is answered otherwise."""
 
     record: str
     other: str

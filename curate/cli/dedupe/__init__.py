@@ -70,10 +70,11 @@ def command(
 ) -> int:
     """Find records of a workspace, or of record files, that repeat one another.
 
-    A near duplicate is alike in its prompt, its completion and as a whole. The same question with another answer is a
-    conflict: it is shown and never dropped. So are prompts that an encoder takes for the same in other words, for that
-    is a judgement. Decisions go to the journal; the record files stay as they are. With --keep, --merge, --drop and
-    --leave you decide on clusters yourself, and all of it is written as one act.
+    A near duplicate is alike in every part of its prompt, in its completion and as a whole; where the completion is
+    short, the prompts must be the same word for word. What many prompts share is no part of a question. The same
+    question with another answer is a conflict: it is shown and never dropped. So are prompts that an encoder takes for
+    the same in other words, for that is a judgement. Decisions go to the journal; the record files stay as they are.
+    With --keep, --merge, --drop and --leave you decide on clusters yourself, and all of it is written as one act.
 
     Example: curate dedupe my-data --apply keep-first --dry-run
     """
