@@ -46,10 +46,14 @@ class FrameLine(Static):
     def show(self) -> None:
         """Draw the line, if it is another than before."""
         line = self.line(max(0, self.size.width))
+        self.fit(line)
         if line != self._line or line.spans != self._line.spans:
             self._line = line
             # As high as it was it is: to lay out the screen anew takes longer than all else.
             self.update(line, layout=False)
+
+    def fit(self, line: Text) -> None:
+        """Take the room that ``line`` needs; most lines are one and stay one."""
 
     def line(self, width: int) -> Text:
         """Return the line, at most ``width`` cells wide."""
@@ -105,13 +109,11 @@ class TabBar(FrameLine):
 class StatusLine(FrameLine):
     """The last message, whole: as many lines as it needs, up to a third of the screen."""
 
-    def show(self) -> None:
-        """Draw the message, and take the lines that it needs."""
-        if self.size.width:
-            height = max(1, self.line(self.size.width).plain.count("\n") + 1)
-            if self.styles.height is None or self.styles.height.value != height:
-                self.styles.height = height
-        super().show()
+    def fit(self, line: Text) -> None:
+        """Take as many lines as the message has."""
+        height = line.plain.count("\n") + 1
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
 
     def line(self, width: int) -> Text:
         """Return the message, wrapped to ``width``; what is longer than there is room for says where the rest is."""

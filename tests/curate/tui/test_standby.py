@@ -179,7 +179,8 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
     assert "Name a colour." in listed.output
     folded = CliRunner().invoke(cli, ["fold", str(empty_root)])
     assert folded.exit_code == 0, folded.output
-    lines = [json.loads(line) for path in (empty_root / "data").glob("*.jsonl") for line in path.open()]
+    texts = [path.read_text(encoding="utf-8") for path in (empty_root / "data").glob("*.jsonl")]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
     assert [line["output"] for line in lines] == ["Blue."]
 
 

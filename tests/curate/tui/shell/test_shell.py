@@ -169,7 +169,7 @@ def test_an_error_ends_nothing_and_is_shown_as_it_is(workspace, make_app, drive,
         await settled(pilot)
         await pilot.press("f")
         seen = screen_text(pilot.app)
-        assert "! error E906 write-failed: the disk [/b] is full␛[2J Make room." in seen
+        assert "! error E906 write-failed: the disk [/b] is full␛[2J\n Make room.\n" in seen
         assert "journal ! not saved" in seen
         await pilot.press("d")
         await settled(pilot)
