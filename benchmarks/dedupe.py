@@ -90,7 +90,8 @@ def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
         ends = np.cumsum(lengths)
         spans = Spans(tokens, ends - lengths, ends)
         first = firsts(keys)
-        left, right, _ = compare_texts("record", spans, keys, method, kernels, Stages(), lambda *_: None).pairs()
+        near = compare_texts("record", spans, keys, method, kernels, Stages(), lambda *_: None)
+        left, right, _ = near.texts.spread(near.links)
         roots = components(len(some), np.concatenate([first, left]), np.concatenate([np.arange(len(some)), right]))
         return np.bincount(roots, minlength=len(roots))[roots] > 1
 

@@ -181,16 +181,22 @@ def _clean(
                 place += size
             length = place - start
             first = _mix(first + length)
-            token, low, high = first, start, place
-            if kinds[units[low]] == _EDGE or kinds[units[high - step]] == _EDGE:
-                while low < high and kinds[units[low]] == _EDGE:
-                    low += step
-                while low < high and kinds[units[high - step]] == _EDGE:
-                    high -= step
-                token = _word(eights, low, high, masks)
-            if low < high:
-                hashes[word] = (token & ~np.uint64(NUMBER | CHARACTER)) | _kind_of(units, kinds, low, high)
+            begins, ends_as = kinds[units[start]], kinds[units[place - step]]
+            if begins == _LETTER and ends_as != _EDGE:
+                # Nearly all words.
+                hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
                 word += step
+            else:
+                token, low, high = first, start, place
+                if begins == _EDGE or ends_as == _EDGE:
+                    while low < high and kinds[units[low]] == _EDGE:
+                        low += step
+                    while low < high and kinds[units[high - step]] == _EDGE:
+                        high -= step
+                    token = _word(eights, low, high, masks)
+                if low < high:
+                    hashes[word] = (token & ~np.uint64(NUMBER | CHARACTER)) | _kind_of(units, kinds, low, high)
+                    word += step
             one = (one ^ first) * np.uint64(MIX_B)
             one ^= one >> np.uint64(31)
             two = (two + second + length) * np.uint64(STEP)
