@@ -104,8 +104,12 @@ def test_a_huge_record_is_for_an_editor_only(
 def test_previews_neighbours_and_differences(
     make_own: Any, edit_story: Any, settled: Settled, screen_text: Any
 ) -> None:
-    twin = [{"role": "user", "content": "Where is my parcel? It was due on Monday, and it is late"}, TURNS[1]]
-    workspace = make_own([LINE, {**LINE, "id": "m2", "messages": twin}])
+    # With a short answer a question must be the same word for word; this one is long enough to be evidence.
+    words = " ".join(f"word{number}" for number in range(30))
+    answer = {**TURNS[1], "content": f"{TURNS[1]['content']} {words}"}
+    twin = [{"role": "user", "content": "Where is my parcel? It was due on Monday, and it is late"}, answer]
+    line = {**LINE, "messages": [TURNS[0], answer]}
+    workspace = make_own([line, {**LINE, "id": "m2", "messages": twin}])
 
     async def story(pilot: Pilot[Any]) -> None:
         await pilot.press("end")
