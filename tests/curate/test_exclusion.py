@@ -52,7 +52,10 @@ def test_what_a_person_types_is_a_reason_and_nothing_else(make_workspace: Make, 
 
 
 def test_a_rule_says_its_finding_in_fields(make_workspace: Make) -> None:
-    lines = [{**REPEAT, "id": "x0"}, REPEAT, {**REPEAT, "id": "x2", "output": REPEAT["output"] + " more"}]
+    # Near repeats need an answer that is long enough to be evidence.
+    output = " ".join(f"answer{number}" for number in range(40))
+    lines = [{**REPEAT, "id": name, "output": output} for name in ("x0", "x1")]
+    lines.append({**REPEAT, "id": "x2", "output": f"{output} more"})
     root = make_workspace(lines).root
     shown = dropped_by(root)
     shutil.rmtree(root / "dataset")

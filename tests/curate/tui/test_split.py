@@ -75,9 +75,9 @@ def test_nothing_is_written_before_w(make_workspace, make_app, drive, settled, c
     async def story(pilot):
         await arrive(pilot, settled)
         await compared(pilot)
-        await press(
-            pilot, settled, "plus", "minus", "minus", "tab", "plus", "tab", "tab", "plus", "tab", "space", "f", "F"
-        )
+        await press(pilot, settled, "plus", "minus", "minus", "tab", "plus", "tab", "tab", "plus", "tab", "space")
+        await compared(pilot)
+        await press(pilot, settled, "f", "F")
         assert "Preview only" in screen_text(pilot.app) or "fixes" in screen_text(pilot.app)
         await press(pilot, settled, "d", "escape", "l", "L", "g", "h")
 
