@@ -12,6 +12,7 @@ from curate.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Sequence
 
     from curate.importers import Selection
     from curate.intake import Intake
@@ -60,7 +61,7 @@ def command(
     mapping = parse_map(map_text) if map_text else None
     selection = selection_of(only, to_meta)
     has_rejected = False
-    for path in files:
+    for path in with_rows(files):
         intake = take_in(
             path,
             root,
@@ -74,6 +75,25 @@ def command(
         tell(intake, is_dry_run=dry_run)
         has_rejected = has_rejected or bool(intake.rejected)
     return Exit.FINDINGS if has_rejected else Exit.OK
+
+
+def with_rows(files: Sequence[Path]) -> list[Path]:
+    """Return the files that can hold records, and say of the others why they are passed over.
+
+    An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
+    is named alone is left to whoever reads it.
+    """
+    from curate.importers import is_list_of_dropped
+
+    found = []
+    for path in files:
+        is_empty = path.is_file() and not path.stat().st_size
+        if len(files) > 1 and (is_empty or is_list_of_dropped(path)):
+            why = "empty" if is_empty else "a list of what an export left out, not of records"
+            say.talk(f"{say.one_line(str(path))}: passed over, {why}")
+        else:
+            found.append(path)
+    return found or list(files)
 
 
 def selection_of(only: tuple[str, ...], to_meta: str) -> Selection:

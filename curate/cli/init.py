@@ -41,7 +41,7 @@ def command(
 
     Example: curate init my-data --from answers.jsonl
     """
-    from curate.cli.import_ import selection_of, tell
+    from curate.cli.import_ import selection_of, tell, with_rows
     from curate.importers.mapping import parse_map
     from curate.init import make_workspace
     from curate.merge import COMMAND, DRIVER
@@ -53,7 +53,7 @@ def command(
     made = make_workspace(
         root,
         schema=schema,
-        files=files,
+        files=with_rows(files),
         format_name=format_name,
         mapping=parse_map(map_text) if map_text else None,
         selection=selection_of(only, to_meta),

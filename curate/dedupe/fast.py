@@ -188,7 +188,7 @@ def _clean(
                 word += step
             else:
                 token, low, high = first, start, place
-                if begins == _EDGE or ends_as == _EDGE:
+                if begins == _EDGE or ends_as == _EDGE:  # noqa: PLR1714  a tuple would be made for each word
                     while low < high and kinds[units[low]] == _EDGE:
                         low += step
                     while low < high and kinds[units[high - step]] == _EDGE:

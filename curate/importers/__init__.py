@@ -10,7 +10,7 @@ What a line has no place for goes to ``meta.extra`` under its own key, so that t
 """
 
 from curate.importers._bytes import conversion_hint
-from curate.importers._conduct import Imported, LeftOut, Plan, convert, plan_import, safe_guess
+from curate.importers._conduct import Imported, LeftOut, Plan, convert, is_list_of_dropped, plan_import, safe_guess
 from curate.importers._foreign import EVERYTHING, Selection, foreign_form, foreign_forms, parse_only
 from curate.importers._shelf import (
     Container,
@@ -48,6 +48,7 @@ __all__ = [
     "foreign_forms",
     "importer",
     "importers",
+    "is_list_of_dropped",
     "jsonable",
     "parse_only",
     "plan_import",

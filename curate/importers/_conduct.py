@@ -43,6 +43,9 @@ LEAST_LIKENESS = 0.5
 NATIVE = "workspace"
 """The name of the format of a file that already has the workspace's shape."""
 
+_DROPPED_KEYS = {"id", "code", "reason", "kept", "score", "file", "line"}
+"""Those of a line of dropped.jsonl; see schemas/dropped.schema.json."""
+
 LoadShape = Callable[[str], ShapeView]
 _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 _TALKS = ("messages", "conversations", "prompt", "completion")
@@ -105,6 +108,17 @@ class LeftOut:
     condition: str
 
 
+def is_list_of_dropped(path: Path) -> bool:
+    """Whether ``path`` is the dropped.jsonl of one of our datasets, which tells of records and holds none."""
+    if not path.is_file() or path.suffix.lower() != ".jsonl":
+        return False
+    try:
+        first = orjson.loads(head_of(path).partition(b"\n")[0])
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(first, dict) and first.keys() == _DROPPED_KEYS
+
+
 def plan_import(
     path: Path,
     shape: ShapeView | None,
@@ -123,6 +137,9 @@ def plan_import(
         CurateError: E908 when the file cannot be read, holds no good row, has a foreign form that the user has not
             spoken of, or nothing on the shelf knows its rows.
     """
+    if is_list_of_dropped(path):
+        message = f"{path}: a list of what an export left out, not of records"
+        raise CurateError("E908 cannot-import", message, "Name the files of the splits, or the folder of the dataset.")
     held = _container_of(path)
     sample, first_rejected = _sample_of(held, path)
     notices = tuple(held.notices(path))

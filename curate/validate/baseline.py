@@ -42,6 +42,10 @@ class Changed:
     num_mended: int
 
 
+UNFORGIVEN = frozenset({"P501", "P504"})
+"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
+
+
 class Baseline:
     """The findings of a baseline file by code and fingerprint, and how many of each have been seen in this run.
 
@@ -59,10 +63,12 @@ class Baseline:
 
     def holds(self, code: str, fingerprint: int) -> bool:
         """Whether a finding may be an old one; how many there are of it is for `settle` to say."""
-        return self.is_update or self._index(code, fingerprint) >= 0
+        return code not in UNFORGIVEN and (self.is_update or self._index(code, fingerprint) >= 0)
 
     def settle(self, code: str, fingerprint: int, number: int) -> int:
         """Return how many of ``number`` findings are old, and take those off what is left of them."""
+        if code in UNFORGIVEN:
+            return 0
         if self.is_update:
             noted = self._noted.setdefault(code, {})
             noted[fingerprint] = noted.get(fingerprint, 0) + number

@@ -10,6 +10,7 @@ from curate.checks import Check, discover
 from curate.door import FAULTS, Fault
 from curate.record import CurateError, Severity, is_named
 from curate.settings import CheckSettings, Scope, Tolerance
+from curate.validate.baseline import UNFORGIVEN
 from curate.validate.globs import Glob
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
@@ -143,6 +144,12 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
     for asked, tolerance in settings.tolerance.items():
         if asked not in names and asked not in names.values():
             raise CurateError("E902 bad-settings", f"checks.tolerance: {asked} is a family; name one check")
+        if asked in UNFORGIVEN or asked in {names[code] for code in UNFORGIVEN}:
+            raise CurateError(
+                "E902 bad-settings",
+                f"checks.tolerance: {asked} refuses an export whatever its number",
+                "Drop or move the records that `curate leaks` shows, or make it a warning under [checks.severity].",
+            )
         if tolerance.max_count is None and tolerance.max_rate is None:
             raise CurateError(
                 "E902 bad-settings", f"checks.tolerance: {asked} has no limit", "Set max_count, max_rate or both."

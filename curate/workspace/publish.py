@@ -116,7 +116,9 @@ def require_no_leaks(planned: Plan) -> None:
         CurateError: E907 with the first pairs; exit code 1.
     """
     if errors := [finding for finding in planned.leaks if finding.severity == "error"]:
-        hint = "See the pairs with `curate leaks`, and drop one of the two; `curate split --fix` can move one as well."
+        hint = "See the pairs with `curate leaks`, and drop one of the two."
+        if any(finding.code == "P501" for finding in errors):
+            hint += " Between splits `curate split --fix` can move one as well."
         raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
 
 

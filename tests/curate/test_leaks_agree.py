@@ -93,6 +93,17 @@ def test_the_tour_greets_nobody_with_leaks(tmp_path, call, verdicts):
     assert "records against" in shown
 
 
+def test_what_refuses_an_export_is_neither_tolerated_nor_an_old_finding(make_workspace, call):
+    lines = [*filler(30), line(ASKED, "Many.", id="t", split="train"), line(ASKED, "Few.", id="e", split="test")]
+    tolerant = make_workspace(lines, SETTINGS + "tolerance = { P501 = { max_count = 10 } }\n", "tolerant").root
+    said = call("validate", tolerant)
+    assert said.returncode == 2
+    assert "P501 refuses an export whatever its number" in said.stderr
+    root = make_workspace(lines, SETTINGS + 'baseline = "old.json"\n').root
+    assert call("validate", root, "--update-baseline").returncode == 1
+    assert (call("validate", root).returncode, call("export", root).returncode) == (1, 1)
+
+
 def test_a_leak_between_fixed_splits_is_an_error_everywhere(make_workspace, verdicts):
     lines = [*filler(30), line(ASKED, "Many.", id="t", split="train"), line(ASKED, "Few.", id="e", split="test")]
     found = verdicts(make_workspace(lines, SETTINGS).root)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from called import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,8 +195,6 @@ def test_an_export_comes_back_or_names_its_losses(form: str, kind: str, tmp_path
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) -> None:
     schema, lines = KINDS[kind]
-    from called import call
-
     root = make_workspace(lines, f'schema = "{schema}"\n[split]\nseed = 1\n').root
     assert call("export", root).exit_code == 0
     back = tmp_path / "back"
@@ -210,6 +209,25 @@ def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) ->
         assert ours.category == theirs.category
         assert ours.weight == theirs.weight
         assert theirs.split
+
+
+def test_all_files_of_a_dataset_can_be_named(tmp_path: Path, make_workspace: Any) -> None:
+    """A shell writes `v1/*.jsonl` out: a split may be empty, and dropped.jsonl holds no records."""
+    lines = [{"id": f"r{n}", "instruction": f"Say {n} of {n * 7}.", "output": f"It is {n * 3}."} for n in range(4)]
+    root = make_workspace([*lines, {**lines[0], "id": "again"}], "[split]\nseed = 1\nratios = [1.0, 0.0, 0.0]\n").root
+    assert call("export", root).exit_code == 0
+    files = sorted((root / "dataset/v1").glob("*.jsonl"))
+    assert any(not path.stat().st_size for path in files)
+    said = call("init", tmp_path / "back", "--from", *files)
+    assert said.exit_code == 0
+    assert "rows as dataset" in said.stderr
+    assert "dropped.jsonl: passed over, a list of what an export left out" in said.stderr
+    assert "test.jsonl: passed over, empty" in said.stderr
+    listed = call("list", tmp_path / "back", "--format", "jsonl").stdout.splitlines()
+    assert {json.loads(line)["id"] for line in listed} == {"r0", "r1", "r2", "r3"}
+    alone = call("init", tmp_path / "other", "--from", root / "dataset/v1/dropped.jsonl")
+    assert alone.exit_code == 2
+    assert "not of records" in alone.stderr
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=8) | st.text("'=+-@\t 1", max_size=8))
