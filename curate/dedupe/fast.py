@@ -43,7 +43,7 @@ def _compiled() -> Kernels:
     # Heavy (0.3 s and a compiler), and optional.
     import numba
 
-    cleaning = (_mix, _lowered, _first_blank, _word, _kind_of, _clean)
+    cleaning = (_mix, _lowered, _first_blank, _word, _kind_of, _token, _clean)
     for loop in (*cleaning, _roll, _is_among, _cut, _longest, _bands, _sets, _compare):
         try:
             made = numba.njit(cache=True, nogil=True)(loop)
@@ -140,6 +140,21 @@ def _kind_of(units: NDArray[np.uint8], kinds: NDArray[np.uint8], start: np.uint6
     return np.uint64(0)
 
 
+def _token(
+    units: NDArray[np.uint8], eights: Hashes, kinds: NDArray[np.uint8], masks: Hashes, start: np.uint64, end: np.uint64
+) -> np.uint64:
+    """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
+    step = np.uint64(1)
+    while start < end and kinds[units[start]] == _EDGE:
+        start += step
+    while start < end and kinds[units[end - step]] == _EDGE:
+        end -= step
+    if start == end:
+        return np.uint64(0)
+    hashed = _word(eights, start, end, masks)
+    return (hashed & ~np.uint64(NUMBER | CHARACTER)) | _kind_of(units, kinds, start, end)
+
+
 def _clean(
     units: NDArray[np.uint8],
     eights: Hashes,
@@ -181,22 +196,15 @@ def _clean(
                 place += size
             length = place - start
             first = _mix(first + length)
-            begins, ends_as = kinds[units[start]], kinds[units[place - step]]
-            if begins == _LETTER and ends_as != _EDGE:
+            if kinds[units[start]] == _LETTER and kinds[units[place - step]] != _EDGE:
                 # Nearly all words.
                 hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
                 word += step
             else:
-                token, low, high = first, start, place
-                if begins == _EDGE or ends_as == _EDGE:  # noqa: PLR1714  a tuple would be made for each word
-                    while low < high and kinds[units[low]] == _EDGE:
-                        low += step
-                    while low < high and kinds[units[high - step]] == _EDGE:
-                        high -= step
-                    token = _word(eights, low, high, masks)
-                if low < high:
-                    hashes[word] = (token & ~np.uint64(NUMBER | CHARACTER)) | _kind_of(units, kinds, low, high)
-                    word += step
+                token = _token(units, eights, kinds, masks, start, place)
+                hashes[word] = token
+                # What is nothing but punctuation is no word.
+                word += step if token > none else none
             one = (one ^ first) * np.uint64(MIX_B)
             one ^= one >> np.uint64(31)
             two = (two + second + length) * np.uint64(STEP)
