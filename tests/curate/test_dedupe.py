@@ -309,7 +309,10 @@ def test_unspaced_questions(shared, language):
     ]
     copies = [pair(f"z{one.id}", characters_changed(one.prompt, rng), one.completion) for one in told]
     found = find_duplicates(told + copies, SHORT)
-    assert {(one.record, one.kept) for one in found.pairs} <= {(f"z{one.id}", one.id) for one in base[:60]}
+    pairs = {(one.record, one.kept) for one in found.pairs}
+    assert pairs <= {(f"z{one.id}", one.id) for one in base[:60]}
+    # A changed character may be a digit, and with another number it is another question.
+    assert len(pairs) >= 45
 
 
 def test_raw_texts_are_compared():
