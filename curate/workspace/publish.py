@@ -71,7 +71,7 @@ def plan(workspace: Workspace, leaks: LeakSettings | None = None) -> Plan:
     for name, pair in repeats.outside(assignment.splits).items():
         record = everyone[name]
         if pair is None:
-            dropped.append(_dropped(record, "P501", "would leak between splits"))
+            dropped.append(_dropped(record, "P503", "held back: it would leak between splits"))
         else:
             dropped.append(_excluded(record, excluded_by(pair)))
     order = {name: number for number, name in enumerate(everyone)}

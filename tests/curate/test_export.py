@@ -182,7 +182,7 @@ def test_a_bridge_between_splits_is_held_back(make_workspace):
     assert read_pins(first.path) == {"a": "train", "b": "test"}
     made, planned = export_dataset(add_lines(workspace, [{"id": "c", "instruction": bridge, "output": "three"}]))
     assert read_pins(made.path) == {"a": "train", "b": "test"}
-    assert made.manifest.drops == {"P501": 1}
+    assert made.manifest.drops == {"P503": 1}
     assert made.manifest.findings["P503"] == 1
     assert "P501" not in made.manifest.findings
     assert [one.id for one in planned.dropped] == ["c"]

@@ -178,7 +178,7 @@ def test_who_would_join_a_frozen_test_set_is_left_out_and_counted(make_workspace
     assert "P503 stale-split: held back, because the test set is frozen and they would join it: 1 (new)" in shown
     assert call("export", root).returncode == 0
     (dropped,) = map(json.loads, (root / "dataset/v1/dropped.jsonl").read_text().splitlines())
-    assert (dropped["id"], dropped["code"]) == ("new", "P501")
+    assert (dropped["id"], dropped["code"]) == ("new", "P503")
 
 
 def test_files_of_fixed_splits_are_validated_by_the_same_rule(tmp_path, call):

@@ -64,7 +64,7 @@ def test_an_export_keeps_the_frozen_test_set(make_workspace):
     export, planned = export_dataset(grown)
     assert (export.is_new, export.manifest.frozen_test) == (True, golden.sha256)
     assert planned.assignment.splits == seen_of(grown).assignment.splits
-    assert [(one.id, one.code) for one in planned.dropped] == [("joiner", "P501")]
+    assert [(one.id, one.code) for one in planned.dropped] == [("joiner", "P503")]
 
 
 def test_the_list_holds_records_of_no_dataset(make_workspace):
