@@ -12,7 +12,7 @@ from curate import say
 from curate.record import Json
 from curate.table import counted
 
-_SHOWN = 5
+_MAX_NAMED = 5
 """Ids that a message names."""
 
 
@@ -72,5 +72,5 @@ def save_act(
 
 
 def _named(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - _SHOWN:,} more" if len(ids) > _SHOWN else ""
-    return ", ".join(say.one_line(name, 60) for name in ids[:_SHOWN]) + more
+    more = f" and {len(ids) - _MAX_NAMED:,} more" if len(ids) > _MAX_NAMED else ""
+    return ", ".join(say.one_line(name, 60) for name in ids[:_MAX_NAMED]) + more

@@ -56,20 +56,14 @@ def _from_messages(row: dict[str, Json]) -> Draft:
     if row["messages"] is None:
         return Draft("domain", line | {"text": row["text"]})
     messages, _ = read_messages(row["messages"])
-    line_messages = [message | _marks(given) for message, given in zip(messages, row["messages"], strict=True)]
     roles = [message["role"] for message in messages]
     if row["kind"] == "chat" or row["tools"] or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
         tools, _ = read_tools(row["tools"]) if row["tools"] else ([], True)
-        return Draft("chat", line | {"messages": line_messages} | ({"tools": tools} if tools else {}))
+        return Draft("chat", line | {"messages": messages} | ({"tools": tools} if tools else {}))
     said = {"system": messages[0]["content"]} if roles[0] == "system" else {}
     return Draft(
         "instruction", line | said | {"instruction": messages[-2]["content"], "output": messages[-1]["content"]}
     )
-
-
-def _marks(message: dict[str, Json]) -> dict[str, Json]:
-    """Return what a message says of its training."""
-    return {key: message[key] for key in ("train", "weight") if message.get(key) is not None}
 
 
 def _parsed(text: str) -> dict[str, Json]:
