@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate import say
-from curate.record import SPLITS, Exit
+from curate.record import SPLITS, CurateError, Exit
 from curate.table import counted
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def command(
     if unfreeze is not None:
         _unfreeze(workspace, unfreeze, dry_run)
     asked = _asked(workspace.settings.split, ratios, seed, stratify, group)
-    seen = preview(read_basis(workspace), asked, _fixes(fixes), is_compared=True)
+    basis, wanted = read_basis(workspace), _fixes(fixes)
+    if wanted:
+        _require_leaking(preview(basis, asked, is_compared=True), wanted)
+    seen = preview(basis, asked, wanted, is_compared=True)
     for line in _report(seen):
         say.data(line)
     if is_applied:
@@ -92,6 +96,16 @@ def _fixes(asked: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
             raise click.UsageError(f"--fix {name}: {how!r} is neither move nor drop")
         found[name] = "move" if how == "move" else "drop"
     return found
+
+
+def _require_leaking(seen: Preview, fixes: Mapping[str, Fix]) -> None:
+    """Refuse to fix a record that is in no leak: the journal would say of it that it leaked."""
+    pairs = [pair for one in seen.compared or () for leak in one.leaks.leaks for pair in (leak, *leak.also)]
+    leaking = {record.id for pair in pairs for record in (pair.exam, pair.source)}
+    for name in fixes:
+        if name not in leaking:
+            hint = "`curate leaks` shows the pairs; `curate drop ID --reason TEXT` leaves out any record."
+            raise CurateError("E916 unknown-record", f"no leak has a record {say.one_line(name, 60)!r}", hint)
 
 
 def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:

@@ -279,4 +279,9 @@ def test_the_command_fixes_leaks(make_workspace):
     assert "dropped 1 record that leaked" in said.stderr
     assert list(open_workspace(workspace.root).dropped()) == ["exam"]
     assert run("split", workspace.root, "--fix", "exam", "eat").exit_code == 2
+    before = open_workspace(workspace.root).dropped()
+    innocent = next(record.id for record in open_workspace(workspace.root).records() if record.id not in before)
+    said = run("split", workspace.root, "--fix", innocent, "drop", "--apply")
+    assert isinstance(said.exception, CurateError)
+    assert open_workspace(workspace.root).dropped() == before
     assert run("split", workspace.root, "--save").exit_code == 2
