@@ -64,8 +64,8 @@ def _with_templates(near: Mapping[Field, Near]) -> Cut:
     links = [(near[name].texts.first, near[name].links) for name in JUDGED]
     heads = np.concatenate([first[side] for first, found in links for side in (found.left, found.right)])
     rows = distinct(texts.of_record[heads])
-    asked = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
-    return cut.and_also(asked[num_texts_with(texts.spans, cut.width, asked) > MAX_PROMPTS])
+    passages = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
+    return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages) > MAX_PROMPTS])
 
 
 def resolve(
@@ -86,11 +86,11 @@ def resolve(
     order = np.arange(len(ids)) if order is None else order
     is_first = first_of == np.arange(len(ids))
     unique, exact = np.flatnonzero(is_first), np.flatnonzero(~is_first)
-    whole, asked = (_judged(near[name], judge) for name in JUDGED)
-    left, right, scores = near["record"].texts.spread(whole.links.take(np.flatnonzero(whole.is_repeat)))
+    by_record, by_prompt = (_question_links(near[name], judge) for name in JUDGED)
+    left, right, scores = near["record"].texts.spread(by_record.links.take(np.flatnonzero(by_record.is_repeat)))
     repetition = Repetition(ids, first_of, unique[left], unique[right], scores)
     is_retained = repetition.retained(order, wanted)
-    edges = _edges(near, whole, asked, unique, exact, first_of)
+    edges = _edges(near, by_record, by_prompt, unique, exact, first_of)
     position = np.empty(len(order), np.int64)
     position[order] = np.arange(len(order))
     # Of one content the most preferred record speaks for all, and for nothing where none of them stays.
@@ -100,7 +100,7 @@ def resolve(
     clusters = _clusters(ids, components(len(ids), edges.left, edges.right))
     return Duplicates(
         pairs=repetition.duplicates(order, is_retained, wanted),
-        conflicts=_conflicts(ids, near["prompt"].texts, asked, judge, speaker[unique], position),
+        conflicts=_conflicts(ids, near["prompt"].texts, by_prompt, judge, speaker[unique], position),
         clusters={ids[row]: clusters[ids[row]] for row in order.tolist()},
         method=method,
         num_records=len(ids),
@@ -156,7 +156,7 @@ def _bands(texts: Texts, cut: Cut, kernels: Kernels, seen: Callable[[int], None]
     return found
 
 
-class _Judged(NamedTuple):
+class _QuestionLinks(NamedTuple):
     """Links between texts whose records ask alike; of each, whether they are repeats and ask word for word the same."""
 
     links: Links
@@ -164,20 +164,25 @@ class _Judged(NamedTuple):
     is_same: NDArray[np.bool_]
 
 
-def _judged(near: Near, judge: Judge) -> _Judged:
+def _question_links(near: Near, judge: Judge) -> _QuestionLinks:
     """Leave out links between records that ask different things, whatever passage or answer they share."""
     links, texts = near.links, near.texts
     # Records with the very same text of a field have the very same prompt and form, so that the first speaks for all.
     verdict = judge(texts.first[links.left], texts.first[links.right])
     rows = np.flatnonzero(verdict.asks_alike)
-    return _Judged(links.take(rows), verdict.is_repeat[rows], verdict.asks_same[rows])
+    return _QuestionLinks(links.take(rows), verdict.is_repeat[rows], verdict.asks_same[rows])
 
 
 def _edges(
-    near: Mapping[Field, Near], whole: _Judged, asked: _Judged, unique: Indices, exact: Indices, first_of: Indices
+    near: Mapping[Field, Near],
+    by_record: _QuestionLinks,
+    by_prompt: _QuestionLinks,
+    unique: Indices,
+    exact: Indices,
+    first_of: Indices,
 ) -> Edges:
     """Return the pairs of records that belong in one cluster: they ask alike, or give the same long answer."""
-    links = {"record": whole.links, "prompt": asked.links, "completion": near["completion"].links}
+    links = {"record": by_record.links, "prompt": by_prompt.links, "completion": near["completion"].links}
     parts = [(first_of[exact], exact, np.ones(len(exact)), np.zeros(len(exact), np.int64))]
     for name, part in near.items():
         for one, two, scores in part.joins(links[name], LONG_COMPLETION if name == "completion" else 0):
@@ -187,7 +192,7 @@ def _edges(
 
 
 def _conflicts(
-    ids: Sequence[str], texts: Texts, asked: _Judged, judge: Judge, speaker: Indices, position: Indices
+    ids: Sequence[str], texts: Texts, by_prompt: _QuestionLinks, judge: Judge, speaker: Indices, position: Indices
 ) -> list[Conflict]:
     """Return each record once that asks what one before it asks and is answered otherwise.
 
@@ -197,7 +202,7 @@ def _conflicts(
     preference.
     """
     one, two = _same_questions(texts, speaker, position)
-    left, right, _ = texts.spread(asked.links.take(np.flatnonzero(asked.is_same)))
+    left, right, _ = texts.spread(by_prompt.links.take(np.flatnonzero(by_prompt.is_same)))
     is_other = ~judge(left, right).answers_alike
     is_punctuated = np.repeat([False, True], [len(one), int(is_other.sum())])
     one, two = np.concatenate([one, left[is_other]]), np.concatenate([two, right[is_other]])
