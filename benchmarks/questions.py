@@ -51,8 +51,8 @@ def paragraphs(files: list[Path]) -> list[str]:
     for row in rows:
         words = row["context"].split()
         runs = {tuple(words[place : place + 5]) for place in range(len(words) - 4)}
-        is_asked = row["category"] in ("closed_qa", "information_extraction") and len(words) >= FEWEST_WORDS
-        if is_asked and len(runs & known) < 0.1 * len(runs):
+        is_reading = row["category"] in ("closed_qa", "information_extraction") and len(words) >= FEWEST_WORDS
+        if is_reading and len(runs & known) < 0.1 * len(runs):
             texts.append(" ".join(words))
             known |= runs
     return texts

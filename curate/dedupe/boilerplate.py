@@ -91,9 +91,9 @@ def num_texts_with(spans: Spans, width: int, asked: Hashes) -> Indices:
     for part in _by_parts(spans, width):
         places = np.flatnonzero(may_be[part.hashes >> shift])
         near = np.minimum(np.searchsorted(asked, part.hashes[places]), len(asked) - 1)
-        is_asked = asked[near] == part.hashes[places]
-        owners = np.searchsorted(part.offsets, places[is_asked], side="right") - 1
-        each = distinct(owners * len(asked) + near[is_asked])
+        is_match = asked[near] == part.hashes[places]
+        owners = np.searchsorted(part.offsets, places[is_match], side="right") - 1
+        each = distinct(owners * len(asked) + near[is_match])
         counts += np.bincount(each % len(asked), minlength=len(asked))
     return counts
 

@@ -170,29 +170,29 @@ def _block(
     parts = [parts_of(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
-    asked = np.array([each.num_asked for each in parts], np.int64)
+    asked = np.array([each.num_question_texts for each in parts], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
     cleaned = cleaner(texts)
     tokens, places = (
         _characters(texts, starts, asked) if by_character else _words(texts, cleaned, cleaner, starts, asked)
     )
     one, keys = np.ones(len(parts), np.int64), cleaned.keys
-    asked_marks, marks = (
+    question_marks, marks = (
         np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
-        for side in ([each.asked_mark for each in parts], [each.mark for each in parts])
+        for side in ([each.question_mark for each in parts], [each.mark for each in parts])
     )
     answered_keys = _folded_from(np.zeros_like(marks), keys, starts + asked, one)
-    asked_keys = _folded_from(asked_marks, keys, starts, asked)
+    question_keys = _folded_from(question_marks, keys, starts, asked)
     # What follows the answer is compared by its key alone.
     forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
     text_keys = keys[starts + asked + 1]
-    whole = folded(folded(folded(forms, asked_keys), answered_keys), text_keys)
+    whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
     columns = Columns(
         exact=_folded_from(marks, keys, starts, counts),
-        asked=asked_keys,
+        asked=question_keys,
         answered=answered_keys,
         whole=whole,
-        forms=np.stack([asked_marks[:, 0], forms[:, 0]], axis=1),
+        forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
         places=places + first,
         files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
         lines=np.array([one.source.line for one in records], np.int64),
@@ -230,8 +230,8 @@ def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Toke
     laid: list[str] = []
     lengths: list[tuple[int, int, int]] = []
     for start, count in zip(starts.tolist(), asked.tolist(), strict=True):
-        asked_texts = flat[start : start + count]
-        prompt = chr(CHARACTER_BREAK).join(asked_texts) if any(asked_texts) else ""
+        question_texts = flat[start : start + count]
+        prompt = chr(CHARACTER_BREAK).join(question_texts) if any(question_texts) else ""
         answer, text = flat[start + count], flat[start + count + 1]
         laid.append(" ".join(filter(None, (prompt, answer, text))))
         lengths.append((len(prompt), len(prompt) + bool(prompt and answer), len(answer)))

@@ -150,7 +150,7 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> lis
         return []
     skipped = {id(one.row) for one in written.skipped}
     rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
-    counts = Counter(key for row in rows for key in set(_keys_beside(row)) if key not in form.keeps)
+    counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
     joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
     notes = []
     if counts:
@@ -165,7 +165,7 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> lis
     return notes
 
 
-def _keys_beside(row: ExportRow) -> Iterator[str]:
+def _unwritten_keys(row: ExportRow) -> Iterator[str]:
     """Yield the keys under which a row says more than the texts, roles and calls that every format writes."""
     yield "split"
     line = row.get("line") or {"id": row["id"], "category": row["category"]}

@@ -13,13 +13,13 @@ from curate.record import Json
 @exporter("trl", keeps=("name", "tool_call_id", "developer"))
 def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
-    return _beside_text(rows_by_split, folder, _pair)
+    return _with_raw_text_apart(rows_by_split, folder, _pair)
 
 
 @exporter("trl-conversational", keeps=("name", "tool_call_id", "developer"))
 def write_conversations(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
-    return _beside_text(rows_by_split, folder, _conversation)
+    return _with_raw_text_apart(rows_by_split, folder, _conversation)
 
 
 @exporter("trl-text")
@@ -28,7 +28,9 @@ def write_texts(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str
     return write_lines(rows_by_split, folder, _texts)
 
 
-def _beside_text(rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], dict[str, Json]]) -> Written:
+def _with_raw_text_apart(
+    rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], dict[str, Json]]
+) -> Written:
     """Write conversations and raw text apart: one file cannot hold rows of two types in TRL."""
     talked = {split: [row for row in rows if row["messages"] is not None] for split, rows in rows_by_split.items()}
     raw = {split: [row for row in rows if row["messages"] is None] for split, rows in rows_by_split.items()}

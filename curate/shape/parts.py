@@ -16,15 +16,15 @@ from curate.shape.view import text_of
 
 
 class Parts(NamedTuple):
-    """The texts of a record: ``num_asked`` of the question, one of the answer, one raw, then turns after the answer.
+    """The texts of a record: ``num_question_texts`` of the question, one of the answer, one raw, and later turns.
 
     Two records are the same when their texts are, once normalised, and their ``mark``, of 16 bytes: roles, tools,
-    calls, and what else is in a turn. Two questions are the same when these texts and their ``asked_mark`` are.
+    calls, and what else is in a turn. Two questions are the same when these texts and their ``question_mark`` are.
     """
 
     texts: list[str]
-    num_asked: int
-    asked_mark: bytes
+    num_question_texts: int
+    question_mark: bytes
     mark: bytes
 
 
@@ -44,27 +44,27 @@ def parts_of(record: Record) -> Parts:
             role, text = _beside_text(turn), text_of(turn)
         texts.append(text)
         roles.append(role)
-    num_asked = last
+    num_question_texts = last
     if record.prompt_parts and last:
         texts[last - 1 : last] = record.prompt_parts
-        num_asked += len(record.prompt_parts) - 1
+        num_question_texts += len(record.prompt_parts) - 1
     if last == len(turns):
         texts.append("")
-    texts.insert(num_asked + 1, record.text)
+    texts.insert(num_question_texts + 1, record.text)
     tools = blake2b(canonical([dict(tool) for tool in record.tools])).digest() if record.tools else b""
-    return Parts(texts, num_asked, *_marks_of(tuple(roles), last, num_asked, tools))
+    return Parts(texts, num_question_texts, *_marks_of(tuple(roles), last, num_question_texts, tools))
 
 
 def digests_of(record: Record) -> tuple[bytes, bytes]:
     """Return 16-byte digests of the question of a record, empty where it has none, and of all that it teaches."""
-    texts, num_asked, asked_mark, mark = parts_of(record)
+    texts, num_question_texts, question_mark, mark = parts_of(record)
     texts = [normalised(text) for text in texts]
-    asked = "\0".join(texts[:num_asked])
-    digest = blake2b(asked_mark + asked.encode("utf-8", "surrogatepass"), digest_size=16)
+    question_text = "\0".join(texts[:num_question_texts])
+    digest = blake2b(question_mark + question_text.encode("utf-8", "surrogatepass"), digest_size=16)
     # A question of empty texts asks nothing.
-    question = digest.digest() if len(asked) >= max(1, num_asked) else b""
-    # A digest goes on where it stood: what was asked is a beginning of all that was said.
-    digest.update(mark + "\0".join(texts[num_asked:]).encode("utf-8", "surrogatepass"))
+    question = digest.digest() if len(question_text) >= max(1, num_question_texts) else b""
+    # A digest goes on where it stood: the question is the beginning of all that is said.
+    digest.update(mark + "\0".join(texts[num_question_texts:]).encode("utf-8", "surrogatepass"))
     return question, digest.digest()
 
 
@@ -84,10 +84,10 @@ def _beside_text(turn: Mapping[str, Json]) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _marks_of(roles: tuple[str, ...], last: int, num_asked: int, tools: bytes = b"") -> tuple[bytes, bytes]:
+def _marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
     """Return digests of what is said beside texts, by the question and by all; ``last`` is the place of the answer."""
     found = []
-    for said in ((str(num_asked), *roles[:last]), (str(num_asked), str(last), *roles)):
+    for said in ((str(num_question_texts), *roles[:last]), (str(num_question_texts), str(last), *roles)):
         content = "\0".join(said).encode("utf-8", "surrogatepass")
         found.append(blake2b(len(content).to_bytes(8, "little") + content + tools, digest_size=16).digest())
     return found[0], found[1]

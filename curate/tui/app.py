@@ -229,7 +229,7 @@ class CurateApp(Desk):
                 self.tell("Nothing is bound to that.", "warn")
         elif self.present().is_too_small and event.key not in ("q", "ctrl+q"):
             return
-        elif answer := self.present().held_back(event.key):
+        elif answer := self.present().refusal(event.key):
             self.tell(answer, "warn")
         else:
             await super().on_event(event)

@@ -149,7 +149,7 @@ class WorkshopScreen(Screen[None]):
             return False
         return super().check_action(action, parameters)
 
-    def held_back(self, key: str) -> str:
+    def refusal(self, key: str) -> str:
         """Return what to answer to ``key``, which would act if there were something to act on; else empty."""
         reason = self.standby()
         if reason is None or self.app.screen is not self or key in self.active_bindings:

@@ -275,7 +275,7 @@ def leaks_in(workspace: Workspace, *, has_exam: bool) -> Pairs:
             return []
         problem = f"leaks cannot be looked for: {error.code}: {error.message}"
         return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), Place(Problem(problem)))]
-    return _with_places(compared, workspace.files(), workspace.root)
+    return _with_locations(compared, workspace.files(), workspace.root)
 
 
 def leaks_between(
@@ -287,10 +287,10 @@ def leaks_between(
         return []
     records = [record for record in read_records(files, shape, root=root) if isinstance(record, Record)]
     staying = [record for record in records if record.id not in dropped]
-    return _with_places(compare_splits(by_own_split(staying), settings.leaks, judge), files, root)
+    return _with_locations(compare_splits(by_own_split(staying), settings.leaks, judge), files, root)
 
 
-def _with_places(compared: Sequence[Compared], files: Sequence[Path], root: Path | None) -> Pairs:
+def _with_locations(compared: Sequence[Compared], files: Sequence[Path], root: Path | None) -> Pairs:
     """Return the findings of comparisons, with files called as they are in a validation of ``files``."""
     called = {spelled(place_name(path, root)): spelled(str(path)) for path in files}
     return [

@@ -85,11 +85,11 @@ class _Header:
         """Pass over what tells of a tensor, and return where it ends, counted from the first."""
         name, num_dims = self._text(), self._number("I")
         if num_dims > _MOST_DIMS:
-            raise ValueError(f"the tensor {_shown(name)} has {num_dims:,} dimensions")
+            raise ValueError(f"the tensor {_printable(name)} has {num_dims:,} dimensions")
         shape = [self._number("Q") for _ in range(num_dims)]
         kind, offset = self._number("I"), self._number("Q")
         if kind not in formats:
-            raise ValueError(f"the tensor {_shown(name)} is of a format {kind} that is not known")
+            raise ValueError(f"the tensor {_printable(name)} is of a format {kind} that is not known")
         num_numbers, num_bytes = formats[kind]
         return offset + prod(shape) // num_numbers * num_bytes
 
@@ -128,5 +128,5 @@ class _Header:
         self.offset += num_bytes
 
 
-def _shown(name: bytes) -> str:
+def _printable(name: bytes) -> str:
     return repr(name[:80].decode("utf-8", "replace"))

@@ -153,9 +153,9 @@ class FormView(Vertical):
         form = self.answer.form if self.answer else None
         return "" if form is None else next((f"{name}: {one.message}" for name, one in form.typed.items()), "")
 
-    def show_finding(self, *, has_one: bool) -> None:
+    def show_finding(self, *, has_finding: bool) -> None:
         """Say on the last line, too, that something is wrong which no schema tells of."""
-        self.has_finding = has_one
+        self.has_finding = has_finding
         self._show_foot()
 
     def tell(self, note: str) -> None:

@@ -298,7 +298,7 @@ class EditScreen(WorkshopScreen):
             raise
         self.app.ran(self.equal_command(), told)
         await self._show()
-        self._look_at_finding()
+        self._show_opened_finding()
         if repeated:
             self.tell(f"{told}; it repeats {repeated}", "warn")
         else:
@@ -319,7 +319,7 @@ class EditScreen(WorkshopScreen):
 
         self.app.background(edit.save, written, group="write.edit")
 
-    def _look_at_finding(self) -> None:
+    def _show_opened_finding(self) -> None:
         """See whether what the record was opened for is still wrong, now that it is saved."""
         finding = self._finding
         if finding is None:
@@ -338,7 +338,7 @@ class EditScreen(WorkshopScreen):
         shape = self.workshop.workspace.shape
         self._put_finding(Text("") if finding is None else finding_text(finding, field_of(finding, shape)))
         if (view := self._form_view()) is not None:
-            view.show_finding(has_one=finding is not None)
+            view.show_finding(has_finding=finding is not None)
 
     def _put_finding(self, text: Text) -> None:
         line = self.query_one("#finding", Static)
@@ -383,7 +383,7 @@ class EditScreen(WorkshopScreen):
                     await self.query_one("#form", Vertical).mount(view)
                 else:
                     await view.take(edit)
-                view.show_finding(has_one=self._finding is not None)
+                view.show_finding(has_finding=self._finding is not None)
                 view.tell("draft kept" if edit.is_changed else "")
         self._show_title()
         self._beside.show(edit)

@@ -94,10 +94,10 @@ class DeskScreen(WorkshopScreen):
         is_at_work = any(worker.group == "label.prepare" and worker.is_running for worker in self.app.workers)
         return "making the queue" if self._desk is None and is_at_work else ""
 
-    def held_back(self, key: str) -> str:
+    def refusal(self, key: str) -> str:
         """Have every key answered while there is no queue: all of them are about a record of it."""
         busy = self.busy()
-        return super().held_back(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
+        return super().refusal(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
 
     def has_unsaved(self) -> bool:
         """Whether a note is being typed, or an answer."""

@@ -86,23 +86,23 @@ def leaks_text(report: LeakReport | None, seen: Preview, *, is_running: bool) ->
         text.append("\n comparing the splits ..." if is_running else "\n not compared; l compares", "muted")
         return text
     if not report.pairs:
-        text.append_text(Text.assemble("\n texts in common ", _judged(0, is_error=False)))
+        text.append_text(Text.assemble("\n texts in common ", _coloured_count(0, is_error=False)))
     counts = list(report.counts().items())
     for (level, part, severity), number in counts[:_MOST_KINDS]:
-        text.append_text(Text.assemble(f"\n {level} {part} ", _judged(number, is_error=severity == "error")))
+        text.append_text(Text.assemble(f"\n {level} {part} ", _coloured_count(number, is_error=severity == "error")))
     if rest := sum(number for _, number in counts[_MOST_KINDS:]):
         text.append(f"\n other parts {rest:,}")
     if report.benchmarks:
         is_error = any(one.severity == "error" for one in report.benchmarks)
         number = sum(one.severity == "error" for one in report.benchmarks) if is_error else len(report.benchmarks)
         told = "benchmarks given away" if is_error else "passages of benchmarks"
-        text.append_text(Text.assemble(f"\n {told} ", _judged(number, is_error=is_error)))
+        text.append_text(Text.assemble(f"\n {told} ", _coloured_count(number, is_error=is_error)))
     if report.num_templates:
         text.append(f"\n templates, no evidence {report.num_templates:,}", "muted")
     return text
 
 
-def _judged(number: int, *, is_error: bool) -> Text:
+def _coloured_count(number: int, *, is_error: bool) -> Text:
     if not number:
         return Text("0  ok", "ok")
     return Text(f"{number:,}  ! error" if is_error else f"{number:,}  ~ warn", "error" if is_error else "warn")
