@@ -15,6 +15,9 @@ MAX_WHOLE = 512 * 1024 * 1024
 """The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit."""
 
 
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
+
+
 def head_of(path: Path, size: int = 4096) -> bytes:
     """Return the first bytes of a regular file.
 
@@ -37,11 +40,10 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         os.close(handle)
     name = packed_as(head)
     if name and name != "Parquet":
-        raise CurateError(
-            "E908 cannot-import",
-            f"{path}: {name}; such files are never unpacked here",
-            "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside.",
-        )
+        hint = "A small archive can hold a huge file or one with a hostile name. Unpack it and import what is inside."
+        if path.suffix.lower() in _SPREADSHEETS:
+            hint = "Save the table as CSV and import that."
+        raise CurateError("E908 cannot-import", f"{path}: {name}; such files are never unpacked here", hint)
     if head.startswith(b"version https://git-lfs.github.com/"):
         raise CurateError("E908 cannot-import", f"{path}: a Git LFS pointer, not the data", "Run `git lfs pull`.")
     return head

@@ -155,6 +155,8 @@ def plan_import(
     plan = _as_asked(path, held, chosen, mapping, sample) if chosen else _recognised(path, held, shape, sample)
     if is_for_training and not chosen and plan.format:
         refuse_verdicts(path, sample, _TRL_PAIR if plan.format.name == "trl" else plan.mapping)
+    if plan.format:
+        notices += tuple(plan.format.notices(path, sample))
     return replace(plan, selection=selection, notices=notices)
 
 
@@ -292,8 +294,8 @@ def _container_of(path: Path) -> Container:
             return one
     raise CurateError(
         "E908 cannot-import",
-        f"{path}: the suffix {path.suffix!r} says nothing of how to read it",
-        "Known are .jsonl, .json, .csv, .tsv, .parquet and folders saved by `datasets`.",
+        f"{path}: {path.suffix or 'files without a suffix'} cannot be imported",
+        "What can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`.",
     )
 
 

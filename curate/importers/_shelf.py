@@ -121,6 +121,8 @@ class Importer:
     guess: Callable[[Sequence[dict[str, Json]]], dict[str, str]] | None = None
     is_named_by_split: bool = False
     """Whether a file of this format is called by the split of its rows, such as ``train.parquet``."""
+    notices: Callable[[Path, Sequence[dict[str, Json]]], Sequence[str]] = lambda _path, _rows: ()
+    """What is to be said of a file and its first rows, such as what they cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ def importer(
     samples: Sequence[dict[str, Json]],
     guess: Callable[[Sequence[dict[str, Json]]], dict[str, str]] | None = None,
     is_named_by_split: bool = False,
+    notices: Callable[[Path, Sequence[dict[str, Json]]], Sequence[str]] = lambda _path, _rows: (),
 ) -> Callable[[Read], Read]:
     """Put a function that reads one row on the shelf; its docstring is the help text, and ``samples`` its proof.
 
@@ -160,7 +163,7 @@ def importer(
         if name in _importers:
             raise ValueError(f"two importers claim the name {name!r}")
         doc = inspect.getdoc(read) or ""
-        _importers[name] = Importer(name, doc, recognise, read, samples, guess, is_named_by_split)
+        _importers[name] = Importer(name, doc, recognise, read, samples, guess, is_named_by_split, notices)
         return read
 
     return put

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from curate.door import DoorFault, strict_loads
 from curate.importers import Draft, RowError, importer
-from curate.importers._fields import is_own, share
+from curate.importers._fields import is_own, share, split_of
 from curate.importers._messages import read_messages, read_tools
 from curate.record import UNCATEGORISED, Json
 from curate.shape import load_shape
@@ -16,10 +17,23 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
     return share(rows, is_own)
 
 
+def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
+    notices = []
+    if split := split_of(path.stem):
+        notices.append(f"split {split}, by the name of the file")
+    if any(not isinstance(row.get("line"), str) for row in rows):
+        notices.append(
+            "the rows hold what is trained on: labels, other meta, ignored checks, and which part of a prompt was the "
+            "input did not come with them; Parquet, `datasets` and Hub exports have all of it"
+        )
+    return notices
+
+
 @importer(
     "dataset",
     recognise=_recognise,
     is_named_by_split=True,
+    notices=_notices,
     samples=[
         {
             "id": "a1", "kind": "instruction", "category": "greet", "cluster": "a1", "text": None, "tools": None,

@@ -60,7 +60,9 @@ def _fits(path: Path, _head: bytes) -> bool:
 
 def notices(path: Path) -> tuple[str, ...]:
     """Return what is to be said of the columns: those that are left out, and names that were given."""
-    return _header_of(_table(path)).notices
+    header = _header_of(_table(path))
+    split = split_of(path.stem) if header.names == COLUMNS else ""
+    return (*header.notices, f"split {split}, by the name of the file") if split else header.notices
 
 
 @container("table", fits=_fits, notices=notices)

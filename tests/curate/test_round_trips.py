@@ -198,7 +198,9 @@ def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) ->
     root = make_workspace(lines, f'schema = "{schema}"\n[split]\nseed = 1\n').root
     assert call("export", root).exit_code == 0
     back = tmp_path / "back"
-    assert call("init", back, "--schema", schema, "--from", root / "dataset/v1").exit_code == 0
+    said_at_import = call("init", back, "--schema", schema, "--from", root / "dataset/v1")
+    assert said_at_import.exit_code == 0
+    assert "labels, other meta, ignored checks" in said_at_import.stderr
     before = {r["id"]: r for r in map(json.loads, call("list", root, "--format", "jsonl").stdout.splitlines())}
     after = {r["id"]: r for r in map(json.loads, call("list", back, "--format", "jsonl").stdout.splitlines())}
     assert after.keys() == before.keys()
@@ -209,6 +211,15 @@ def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) ->
         assert ours.category == theirs.category
         assert ours.weight == theirs.weight
         assert theirs.split
+
+
+def test_a_split_that_comes_from_a_name_is_told(tmp_path: Path) -> None:
+    for form, name in (("parquet", "train.parquet"), ("csv", "train.csv")):
+        exported(form, *KINDS["instruction"], tmp_path / form)
+        said_at_import = call("init", tmp_path / f"of-{form}", "--from", tmp_path / form / name)
+        assert said_at_import.exit_code == 0
+        assert "split train, by the name of the file" in said_at_import.stderr
+        assert "labels, other meta" not in said_at_import.stderr
 
 
 def test_all_files_of_a_dataset_can_be_named(tmp_path: Path, make_workspace: Any) -> None:

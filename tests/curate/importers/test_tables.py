@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import polars
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.cli.init import command
-from curate.importers import Row, containers
+from curate.importers import Row, containers, plan_import
 from curate.record import CurateError, Exit
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet files of other writers are made with it")
@@ -178,3 +179,12 @@ def test_a_table_that_is_cut_off_says_so(tmp_path: Path, cut: int) -> None:
     polars.DataFrame({"prompt": ["a"] * 900, "completion": [str(n) for n in range(900)]}).write_parquet(path)
     path.write_bytes(path.read_bytes()[:cut])
     assert "PAR1" in refusal(init(path))
+
+
+def test_a_spreadsheet_is_told_how_it_comes_in(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<a/>")
+    with pytest.raises(CurateError) as caught:
+        plan_import(path, None)
+    assert caught.value.hint == "Save the table as CSV and import that."
