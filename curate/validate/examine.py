@@ -19,7 +19,7 @@ from curate.validate.changes import NO_LINES, LineSet
 from curate.validate.globs import place_name
 from curate.validate.select import Rules, Selection
 from curate.validate.sieve import Sieve
-from curate.validate.skeleton import Skeletons
+from curate.validate.skeleton import LONGEST, Skeletons, Template
 from curate.validate.verdict import Tally
 
 _MAX_MEMO_LINES = 4096
@@ -83,6 +83,8 @@ class Examiner:
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}
+        self._template: Template | None = None
+        self._last_skeleton: bytes | str = b""
 
     @cached_property
     def _skeletons(self) -> Skeletons:
@@ -293,11 +295,20 @@ class Examiner:
         """Count a line like a bad one before, and return whether it is one."""
         _, _, raw, is_ended = line
         hits = self._hits
-        if not hits or not is_ended or (key := self._skeletons.of(raw)) is None:
+        if not hits or not is_ended:
             return False
-        if key not in hits:
+        # Mostly it is like the one right before it.
+        template = self._template
+        if template and len(raw) <= LONGEST and raw.isascii() == template.is_ascii and template.is_match(raw):
+            hits[self._last_skeleton] += 1
+            return True
+        if (key := self._skeletons.of(raw)) is None:
+            return False
+        if key in hits:
+            self._template, self._last_skeleton = self._skeletons.template(raw, key), key
+        elif raw in hits:
             key = raw
-        if key not in hits:
+        else:
             return False
         hits[key] += 1
         return True
@@ -306,6 +317,7 @@ class Examiner:
         for key, number in self._hits.items():
             for (code, severity), count in self._memo[key].items():
                 tally.count(code, severity, count * number)
+        self._template = None
         self._hits.clear()
         self._memo.clear()
 

@@ -9,10 +9,12 @@ found then; whatever is not sure to be so has no skeleton.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from curate.shape.contents import Contents
 
-_LONGEST = 1024
+LONGEST = 1024
 """Bytes of a line that is worth a skeleton."""
 _FITTING = 18
 """Digits of a number that fits in 64 bits, whichever they are."""
@@ -32,6 +34,24 @@ _IN_LIST = re.compile(
 )
 _LETTERS = re.compile(rb"[A-Za-z]++.?", re.DOTALL)
 _VALUES = (b"true", b"false", b"null")
+_REST = rb"[^\[{\x00\x01]*+"
+"""The rest of a line that cannot be nested too deep."""
+_NOT_UTF8 = "not UTF-8"
+_NO_UTF8 = rb"[{A-Za-z][^\[{\x00\x01\x80-\xff]*+[\xc0-\xff][^\[{\x00\x01\x80-\xff]" + _REST
+"""A lead byte without what must follow it, as every accent in Latin-1 is before a letter of ASCII."""
+_MAX_TEMPLATES = 64
+"""Each takes as long to compile as a hundred lines to look at."""
+
+
+class Template(NamedTuple):
+    """Tells lines of one skeleton, though not all of them, several times as fast as making their skeletons.
+
+    ``is_match`` is to be asked of lines of at most `LONGEST` bytes, and of those in ASCII or of others as ``is_ascii``
+    says.
+    """
+
+    is_match: Callable[[bytes], object]
+    is_ascii: bool
 
 
 class Skeletons:
@@ -39,9 +59,9 @@ class Skeletons:
 
     def __init__(self, contents: Contents | None) -> None:
         """Make skeletons for a schema that looks at ``contents``, or at anything where that is None."""
-        shortest, longest, digits, named = 0, _LONGEST, 4, b""
+        shortest, longest, digits, named = 0, LONGEST, 4, b""
         if contents:
-            shortest, longest = contents.shortest, min(contents.longest, _LONGEST)
+            shortest, longest = contents.shortest, min(contents.longest, LONGEST)
             digits = max(digits, len(str(contents.largest)))
             named = b"|".join(re.escape(text.encode("utf-8", "surrogatepass")) for text in sorted(contents.texts))
         others = b'(?!(?:%b)")' % named if named else b""
@@ -55,6 +75,8 @@ class Skeletons:
         begun = rb"[ \t]*+(?:(?=%b)|[1-9](?=%b)|%b)" % (text, number, _CUT)
         kept = rb'(?:[^":]++|%b|:(?!%b)|")*+(?::%b)?+' % (_QUOTED, begun, begun)
         self._values = re.compile(rb"(%b)(?:%b|%b|%b*+\Z)" % (kept, text, number, _TEXT), re.DOTALL)
+        self._text, self._number = text, number
+        self._templates: dict[bytes | str, Template | None] = {}
         self._is_of_schema = contents is not None and 4 * shortest <= longest and digits < _FITTING
         self._unique = [key.encode("utf-8", "surrogatepass") for key in contents.unique] if contents else []
 
@@ -69,7 +91,7 @@ class Skeletons:
 
         Where the beginning decides, it is a text that names the fault. None where a line could be taken for a skeleton.
         """
-        if len(raw) > _LONGEST or b"\x01" in raw or b"\x00" in raw:
+        if len(raw) > LONGEST or b"\x01" in raw or b"\x00" in raw:
             return None
         start = raw[:1]
         is_word = start.isalpha()
@@ -88,13 +110,51 @@ class Skeletons:
             return "a number"
         return raw
 
+    def template(self, raw: bytes, skeleton: bytes | str) -> Template | None:
+        """Return a template of the skeleton of ``raw``, None where there is none."""
+        if skeleton not in self._templates:
+            if len(self._templates) >= _MAX_TEMPLATES:
+                return None
+            is_ascii = raw.isascii()
+            pattern = (
+                b"".join(self._template(raw, skeleton)) if is_ascii else _NO_UTF8 if skeleton == _NOT_UTF8 else b""
+            )
+            self._templates[skeleton] = (
+                Template(re.compile(pattern, re.DOTALL).fullmatch, is_ascii) if pattern else None
+            )
+        return self._templates[skeleton]
+
+    def _template(self, raw: bytes, skeleton: bytes | str) -> Iterator[bytes]:
+        """Yield the parts of a pattern: what stays as it is, and in each place what can stand where something went."""
+        if skeleton == "no key":
+            yield rb'\{[^"} \t\r\[{\x00\x01]' + _REST
+        elif skeleton == "a number":
+            yield rb"[1-9][0-9]{0,%d}" % (_FITTING - 1)
+        elif isinstance(skeleton, str):
+            found = _LETTERS.match(raw)
+            begin = found[0] if found and raw[0] in b"tfnNIi" else raw[:1]
+            # A word that ends the line could go on in another one.
+            if skeleton.startswith("no JSON") and not (len(begin) > 1 and begin.isalpha()):
+                yield re.escape(begin) + _REST
+        elif skeleton != raw:
+            is_list = raw[:1] == b"[" and b"{" not in raw
+            for match in (_IN_LIST if is_list else self._values).finditer(raw):
+                removed = raw[match.end(1) : match.end()]
+                yield re.escape(match[1])
+                if removed[:1] == b'"' and match.end() > match.end(1) + 1 and removed.endswith(b'"'):
+                    yield rb'"%b*+"' % _TEXT if is_list else self._text
+                elif removed.isdigit() and match.end() < len(raw):
+                    yield self._number
+                elif removed:
+                    yield _TEXT + b"*+"
+
 
 def _utf8_fault(raw: bytes) -> str:
     """Return what is wrong with the bytes of a line as UTF-8, "" where nothing is."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        return "cut" if error.reason == "unexpected end of data" else "not UTF-8"
+        return "cut" if error.reason == "unexpected end of data" else _NOT_UTF8
     return ""
 
 

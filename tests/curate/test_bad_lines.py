@@ -12,6 +12,7 @@ import pytest
 from curate.settings import Settings
 from curate.shape import Shape, load_shape
 from curate.validate import validate
+from curate.validate.skeleton import LONGEST, Skeletons
 
 EVERY = 10**9
 """So many findings are kept that each line is looked at."""
@@ -86,6 +87,26 @@ def test_what_is_only_counted_is_what_would_be_found(name: str, seed: int, tmp_p
     rng = random.Random(f"{name}{seed}")
     path.write_bytes(b'{"id": "first"}\n' + b"".join(line + b"\n" for line in lines(rng, 3000)))
     assert counts(path, shape, 1) == counts(path, shape, EVERY)
+
+
+@pytest.mark.parametrize("name", ["instruction", "chat", "free"])
+def test_a_template_takes_no_line_of_another_skeleton(name: str, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps(OWN["free"]), encoding="utf-8")
+    skeletons = Skeletons((load_shape("own.json", tmp_path) if name == "free" else load_shape(name)).contents)
+    raws = [raw for raw in lines(random.Random(name), 1500) if len(raw) <= LONGEST]
+    raws += [raw.replace(b"y", b"z").replace(b"7", b"8") for raw in raws]
+    num_alike = 0
+    for raw in raws:
+        skeleton = skeletons.of(raw)
+        template = skeletons.template(raw, skeleton) if skeleton is not None else None
+        if template is None:
+            continue
+        assert template.is_match(raw) or isinstance(skeleton, str)
+        for other in raws:
+            if other.isascii() == template.is_ascii and template.is_match(other):
+                assert skeletons.of(other) == skeleton, (raw, other)
+                num_alike += other != raw
+    assert num_alike > 1000
 
 
 def test_a_broken_export_is_counted_whole(tmp_path: Path) -> None:
