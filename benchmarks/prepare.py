@@ -54,7 +54,7 @@ def written(folder: Path, num_rows: int) -> Path:
     raw = "".join(lines).encode()
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_bytes(raw)
-    files = {"train.jsonl": {"sha256": hashlib.sha256(raw).hexdigest(), "records": num_rows}}
+    files = {"train.jsonl": {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw), "records": num_rows}}
     (folder / "manifest.json").write_text(json.dumps({"version": 1, "files": files}), encoding="utf-8")
     return folder
 
