@@ -9,11 +9,72 @@ from typing import TYPE_CHECKING
 import click
 
 from curate import say
+from curate.door import Fault
 from curate.record import CurateError, Json
 
 if TYPE_CHECKING:
     from curate.checks import Check
-    from curate.door import Fault
+
+_OF_COMMANDS = (
+    Fault(
+        "D302",
+        "near-duplicate",
+        "warning",
+        """A record says nearly the same as another one, by the words that they share.
+
+`curate dedupe` finds and shows near repeats, `curate export` leaves them out and lists them in dropped.jsonl.
+`curate validate` does not look for them: it reports exact repeats alone (D301). `[dedupe]` in curate.toml says how
+alike two records must be.""",
+        good=b"",
+    ),
+    Fault(
+        "L402",
+        "annotators-disagree",
+        "warning",
+        """Annotators gave different answers to the same question about a record.
+
+Every answer stays in the journal. `curate review` settles which one holds.""",
+        good=b"",
+    ),
+    Fault(
+        "L403",
+        "edit-conflict",
+        "error",
+        """Two people decided on the same field of a record, and neither had seen the other's decision.
+
+Both decisions stay in the journal. `curate review` settles which one holds.""",
+        good=b"",
+    ),
+    Fault(
+        "P503",
+        "stale-split",
+        "warning",
+        """A record and the last dataset disagree about its split, or a record is held back so that no split leaks.
+
+Records never move from one split to another. A new record that belongs together with records of two splits is held
+back: `curate split` names it, `curate export` leaves it out and lists it in dropped.jsonl.""",
+        good=b"",
+    ),
+    Fault(
+        "R601",
+        "stale-report",
+        "warning",
+        """A run was trained on another dataset than the last one.
+
+`curate report` says so. Train again on the latest dataset before you decide by its scores.""",
+        good=b"",
+    ),
+    Fault(
+        "R602",
+        "category-got-worse",
+        "warning",
+        """A category scores lower after training than before, by more than chance explains.
+
+`curate report` names it with both scores, and shows its worst records.""",
+        good=b"",
+    ),
+)
+"""Codes that commands report themselves; every other one has a check or a row of the front door's table."""
 
 
 @click.command("rule")
@@ -27,7 +88,7 @@ if TYPE_CHECKING:
     help="Text explains; JSON is a list of all that is known of each rule.",
 )
 def command(code_or_name: str | None, format_: str) -> None:
-    """Explain a check by its code or name; a prefix lists its family, and nothing lists all checks.
+    """Explain a finding by its code or name; a prefix lists its family, and nothing lists all codes.
 
     Example: curate rule S105
     """
@@ -50,7 +111,7 @@ def command(code_or_name: str | None, format_: str) -> None:
             asked, [*(code.lower() for code in rules), *(rule.name for rule in rules.values())], n=1
         )
         hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists all."
-        raise CurateError("E902 bad-settings", f"there is no check {code_or_name!r}", hint)
+        raise CurateError("E902 bad-settings", f"no finding has the code or name {code_or_name!r}", hint)
     rule = found[0]
     say.data(f"{rule.code} {rule.name} ({rule.severity})\n")
     say.data(rule.help)
@@ -59,11 +120,11 @@ def command(code_or_name: str | None, format_: str) -> None:
 
 
 def catalogue() -> Mapping[str, Check | Fault]:
-    """Return every row of the front door's table and every check on the shelf, by code, in order."""
+    """Return what is known of every code that a finding may have, in the order of the codes."""
     from curate.checks import discover
     from curate.door import FAULTS
 
-    return dict(sorted([*FAULTS.items(), *discover().items()]))
+    return dict(sorted([*FAULTS.items(), *discover().items(), *((rule.code, rule) for rule in _OF_COMMANDS)]))
 
 
 def _object_of(rule: Check | Fault) -> dict[str, Json]:

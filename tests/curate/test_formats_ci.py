@@ -19,6 +19,7 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner
 
+import curate
 from curate.cli import cli
 from curate.cli.rule import catalogue
 from curate.formats import Page, format_names, render, with_source, worst_first
@@ -368,6 +369,16 @@ def rules_of(*arguments: str) -> list[dict[str, Any]]:
     assert done.exception is None, done.exception
     rules: list[dict[str, Any]] = json.loads(done.stdout)
     return rules
+
+
+def test_every_code_that_a_finding_can_have_is_explained() -> None:
+    """The codes of errors (E9xx) say what to do in their own hint; they are no findings."""
+    package = Path(curate.__file__).parent
+    said = {
+        code for file in package.rglob("*.py") for code in re.findall(r'"([A-DF-Z]\d{3})"', file.read_text("utf-8"))
+    }
+    assert said > {"D302", "P503", "L402"}
+    assert said <= set(catalogue())
 
 
 def test_the_catalogue_of_rules_is_there_for_programs() -> None:
