@@ -76,7 +76,7 @@ def _no_verb(name: str, verbs: list[str]) -> str:
             f"or make a workspace from it with `curate init {stem} --from {file}`."
         )
     if near := get_close_matches(name, verbs, n=2):
-        return f"No such command {name!r}. Did you mean {' or '.join(repr(verb) for verb in near)}?"
+        return f"There is no command and no folder {name!r}. Did you mean {' or '.join(repr(verb) for verb in near)}?"
     return (
         f"There is no command and no folder {name!r}. Make a workspace there with `curate init {quote(name)}`, "
         "or see the commands with `curate --help`."
