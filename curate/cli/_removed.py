@@ -11,8 +11,8 @@ VERBS = {
 }
 OPTIONS = {
     ("dedupe", "--preset"): (
-        "for fineweb type --ngram 5 --threshold 0.75, for nemo --ngram 4 --threshold 0.8; short is what holds "
-        "without any of them."
+        "for fineweb type --ngram 5 --threshold 0.75. For nemo type --ngram 4 --threshold 0.8, which finds nearly all "
+        "that its characters found, and more. For short type nothing."
     ),
     ("redact", "--restore"): (
         "no redacted value is stored, so none can be put back. Take the records from the history of your files."
