@@ -91,16 +91,12 @@ def _terminal() -> Iterator[Sign]:
 
 def _git(root: Path) -> Iterator[Sign]:
     if shutil.which("git") is None:
-        yield Sign("git", "note", "not installed", "`validate --since`, `diff REF` and the merge driver need it.")
+        yield Sign("git", "note", "not installed", "`validate --since` and `diff REF` need it.")
         return
     yield Sign("git", "ok", _output(["git", "--version"]))
     folder = root if root.is_dir() else Path()
     if not _output(["git", "-C", str(folder), "rev-parse", "--show-toplevel"]):
         yield Sign("git", "note", f"{folder} is in no repository", "Records in git have a history and can be merged.")
-    elif not _output(["git", "-C", str(folder), "config", "--get-regexp", r"^merge\..*\.driver$"]):
-        yield Sign("git", "note", "no merge driver is configured here", "`curate merge-driver --install` does it.")
-    else:
-        yield Sign("git", "ok", "a merge driver is configured")
 
 
 def _trainer() -> Iterator[Sign]:

@@ -10,11 +10,12 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from curate import say
+from curate.cli._removed import OPTIONS, VERBS
 from curate.file_guard import hint_of
 from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit
@@ -62,12 +63,24 @@ class Verbs(click.Group):
         except click.UsageError as error:
             raise click.UsageError(_no_verb(args[0], self.list_commands(ctx)), ctx) from error
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the verb; an option that it had in an earlier version is refused with what to type instead."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            verb = error.ctx.info_name if error.ctx is not None else None
+            if instead := OPTIONS.get((verb or "", error.option_name)):
+                raise click.UsageError(_went(error.option_name, instead), error.ctx) from error
+            raise
+
 
 def _no_verb(name: str, verbs: list[str]) -> str:
     """Return the message for a first word that is neither a verb nor a folder."""
     from difflib import get_close_matches
     from shlex import quote
 
+    if instead := VERBS.get(name):
+        return _went(name, instead)
     if Path(name).exists():
         stem = quote(Path(name).stem or "my-data")
         file = quote(name)
@@ -81,6 +94,10 @@ def _no_verb(name: str, verbs: list[str]) -> str:
         f"There is no command and no folder {name!r}. Make a workspace there with `curate init {quote(name)}`, "
         "or see the commands with `curate --help`."
     )
+
+
+def _went(name: str, instead: str) -> str:
+    return f"{name} is no longer there: {instead}"
 
 
 def _verbs() -> dict[str, str]:

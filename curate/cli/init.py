@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -44,7 +43,6 @@ def command(
     from curate.cli.import_ import selection_of, tell, with_rows
     from curate.importers.mapping import parse_map
     from curate.init import make_workspace
-    from curate.merge import COMMAND, DRIVER
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
     files = (*files, *more)
@@ -67,7 +65,5 @@ def command(
         say.talk(f"categories and scorers, to be looked through: {say.one_line(pairs, 1000)}")
     elif made.num_categories:
         say.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
-    say.talk("so that git merges records and not lines, once in each clone: `curate merge-driver --install`, which is")
-    say.talk(f"  git config merge.{DRIVER}.driver {shlex.quote(COMMAND)}")
     say.data(f"{say.one_line(str(root))}: a workspace. Next: curate validate {say.one_line(str(root))}")
     return Exit.FINDINGS if any(intake.rejected for intake in made.intakes) else Exit.OK

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from curate.dedupe.found import PRESETS, Conflict, Duplicate, Duplicates, Keep, Method, method_of
+from curate.dedupe.found import Conflict, Duplicate, Duplicates, Keep, Method, method_of
 from curate.record import CurateError, Record
 from curate.settings import DedupeSettings
 
@@ -162,7 +162,6 @@ __all__ = [
     "Duplicates",
     "Keep",
     "Method",
-    "PRESETS",
     "find_duplicates",
     "find_in_stream",
     "method_of",

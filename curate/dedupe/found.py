@@ -37,17 +37,9 @@ class Method:
         return 1 - float(survival ** (1 / self.ngram))
 
 
-PRESETS = {
-    "short": Method("word", 3, 0.7),
-    "fineweb": Method("word", 5, 0.75),
-    "nemo": Method("character", 24, 0.8),
-}
-
-
 def method_of(settings: DedupeSettings) -> Method:
-    """Return the preset with the user's own n and threshold put in."""
-    preset = PRESETS[settings.preset]
-    return Method(preset.unit, settings.ngram or preset.ngram, settings.threshold or preset.threshold)
+    """Return how the settings compare texts."""
+    return Method("word", settings.ngram, settings.threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from curate.diff.compare import Change, Difference, FieldChange, Item, compare, field_changes
 from curate.diff.document import document
 from curate.diff.markdown import MOST_BYTES, render_markdown
+from curate.diff.nameless import recognise
 from curate.diff.text import field_lines, render_text
 from curate.diff.words import word_changes
 
@@ -16,6 +17,7 @@ __all__ = [
     "document",
     "field_changes",
     "field_lines",
+    "recognise",
     "render_markdown",
     "render_text",
     "word_changes",

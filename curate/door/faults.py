@@ -216,9 +216,9 @@ _ROWS = (
         "S129",
         "unmerged-path",
         "error",
-        "Git has stopped in the middle of merging this file. It may hold one side only, and no conflict marker: that "
-        "is what a merge leaves whose driver could not be run, and committing it would lose the other side. Compare "
-        "`git show :2:FILE` (ours) with `git show :3:FILE` (theirs), mend the file, and `git add` it.",
+        "Git has stopped in the middle of merging this file. It may hold one side only, and no conflict marker, as "
+        "where one side has deleted the file; committing it would lose the other side. Compare `git show :2:FILE` "
+        "(ours) with `git show :3:FILE` (theirs), mend the file, and `git add` it.",
         good=b"",
     ),
 )

@@ -16,7 +16,6 @@ from curate.init.scorers import guess_scorer
 from curate.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, shape_for
 from curate.init.text import settings_text
 from curate.intake import DATA_FOLDER, Intake, take_in
-from curate.merge import with_attributes
 from curate.places import shipped
 from curate.record import CurateError, Json
 from curate.settings import FILE_NAME
@@ -37,11 +36,7 @@ SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
 SAMPLE_SEED = 20
 SAMPLE_RATIOS = (0.7, 0.1, 0.2)
 """Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
-_GITATTRIBUTES = with_attributes(
-    "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
-    "# They are merged by id and field once a clone is set up with `curate merge-driver --install`.\n",
-    [f"{DATA_FOLDER}/*.jsonl"],
-)
+_GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
 
 
 @dataclass(slots=True)

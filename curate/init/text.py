@@ -37,9 +37,8 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "dedupe": (
         "How near duplicates are found.",
         {
-            "preset": "short (word 3-grams, 0.7), fineweb (word 5-grams, 0.75) or nemo (character 24-grams, 0.8).",
-            "threshold": "The likeness, 0 to 1, from which two records are duplicates; unset takes the preset's.",
-            "ngram": "Words (nemo: characters) that are compared as one; unset takes the preset's.",
+            "threshold": "The likeness, 0 to 1, from which two records are duplicates.",
+            "ngram": "Words in a row that are compared as one (FineWeb: 5, with threshold 0.75).",
             "encoder": "Folder of a sentence-embedding model, to find texts of the same meaning too; empty: none.",
             "semantic_threshold": "The cosine from which two texts mean the same.",
         },
@@ -85,7 +84,6 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
 }
-_EXAMPLES: dict[str, Json] = {"threshold": 0.7, "ngram": 3}
 _NO_CATEGORIES = (
     "The categories that records are scored under, each with its metric. While none is listed, any is accepted.",
     "[categories.billing]",
@@ -140,9 +138,7 @@ def _section(values: Mapping[str, Json], comments: Mapping[str, str]) -> Table:
     for name, about in comments.items():
         table.add(tomlkit.comment(about))
         value = values[name]
-        if value is None:
-            table.add(tomlkit.comment(f"{name} = {_EXAMPLES[name]}"))
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             # An empty table in a table would be a section of its own; inline it stays beside its comment.
             inline = tomlkit.inline_table()
             inline.update(value)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, Strict, field_validator, model_validator
 
 from curate.record import Severity
 
@@ -119,16 +119,24 @@ class CheckSettings(_Part):
 class DedupeSettings(_Part):
     """How near duplicates are found."""
 
-    preset: Literal["short", "fineweb", "nemo"] = "short"
-    """short: word 3-grams at 0.7; fineweb: word 5-grams at 0.75; nemo: character 24-grams at 0.8."""
-    threshold: float | None = Field(default=None, gt=0, le=1)
-    """Jaccard similarity from which two records are near duplicates; unset takes the preset's."""
-    ngram: int | None = Field(default=None, gt=0, le=64)
-    """Words (or characters) a shingle; unset takes the preset's."""
+    preset: Literal["short"] = Field(default="short", exclude=True)
+    """Says nothing any more; `curate init` wrote it into every curate.toml."""
+    threshold: float = Field(default=0.7, gt=0, le=1)
+    """Jaccard similarity from which two records are near duplicates."""
+    ngram: int = Field(default=3, gt=0, le=64)
+    """Words a shingle."""
     encoder: str = ""
     """Folder of a sentence-embedding model, to find texts of the same meaning too; needs the extra `semantic`."""
     semantic_threshold: float = Field(default=0.95, gt=0, le=1)
     """Cosine similarity from which two texts mean the same."""
+
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _preset_is_gone(cls, value: object) -> object:
+        instead = {"fineweb": "ngram = 5 and threshold = 0.75", "nemo": "ngram = 4 and threshold = 0.8"}
+        if isinstance(value, str) and value in instead:
+            raise ValueError(f"{value!r} is no longer there; write {instead[value]} in its place")
+        return value
 
 
 class LeakSettings(_Part):

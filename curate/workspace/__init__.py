@@ -15,7 +15,6 @@ from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
 from curate.file_guard import inside
 from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
-from curate.merge import unmerged_findings
 from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
@@ -29,6 +28,7 @@ from curate.validate import (
     select_checks,
     validate,
 )
+from curate.validate.unmerged import unmerged_findings
 from curate.workspace.decided import decided, examine_decided
 from curate.workspace.exclusion import Exclusion, read_rule
 from curate.workspace.fold import Fold, Kept, State, fold

@@ -11,13 +11,13 @@ from pathlib import Path
 from curate.door import DoorFault, strict_loads
 from curate.door.reader import MAX_LINE
 from curate.journal import Add, AnyEvent, Undo, pieces, read_frames, read_segment, segments
-from curate.merge import unmerged_findings
 from curate.record import CurateError, Exit, Json, Record, Source, canonical
 from curate.say import one_line, spelled
 from curate.shape import Shape
 from curate.shape.view import at, put
 from curate.store import is_held
 from curate.validate import read_records
+from curate.validate.unmerged import unmerged_findings
 from curate.workspace import Workspace, told_apart
 from curate.workspace.fold import Fold, State, fold, folded, is_line_digest, settled
 from curate.workspace.kept import Folded, FoldedFile, kept_by_record, read_folded

@@ -156,7 +156,8 @@ def test_config(make_workspace, call, root):
     shown = tomllib.loads(call("config", "show", workspace.root).stdout)
     assert shown["split"]["seed"] == 5
     assert shown["categories"]["a b"]["scorer"] == "exact"
-    assert shown["dedupe"]["preset"] == "short"
+    assert (shown["dedupe"]["ngram"], shown["dedupe"]["threshold"]) == (3, 0.7)
+    assert "preset" not in shown["dedupe"]
     assert call("config", "schema").stdout == (root / "schemas/workspace.schema.json").read_text(encoding="utf-8")
     assert call("config", "schema", "nonsense").returncode == 2
 

@@ -18,7 +18,7 @@ from curate.record import CurateError, Record, Source, normalised
 from curate.settings import DedupeSettings
 
 SHORT = DedupeSettings()
-WEB = DedupeSettings(preset="fineweb")
+WEB = DedupeSettings(ngram=5, threshold=0.75)
 
 
 def pair(name, prompt, completion, **more):
@@ -85,7 +85,7 @@ def test_default_sees_every_short_edit(planted):
     assert found.num_exact == 0
 
 
-def test_web_preset_misses_most_short_edits(planted):
+def test_what_web_pages_are_compared_by_misses_most_short_edits(planted):
     base, originals, copies = planted
     found = find_duplicates(base + copies, WEB)
     assert found.num_near <= 6
@@ -257,12 +257,11 @@ def test_order_decides_only_who_is_kept(texts, rng):
         assert find_duplicates(staying, SHORT).pairs == []
 
 
-@pytest.mark.parametrize("preset", ["short", "fineweb", "nemo"])
-def test_compiled_loops_give_the_same(planted, preset):
+@pytest.mark.parametrize("chosen", [SHORT, WEB, DedupeSettings(ngram=4, threshold=0.8)])
+def test_compiled_loops_give_the_same(planted, chosen):
     pytest.importorskip("numba", reason="the extra `fast` is not installed")
     base, _, copies = planted
     records = base[:150] + copies + [pair("jp", "東京の天気は?", "晴れ"), pair("empty", "", ""), pair("one", "x", "y")]
-    chosen = DedupeSettings(preset=preset)
     assert find_duplicates(records, chosen, is_compiled=True) == find_duplicates(records, chosen, is_compiled=False)
 
 

@@ -92,11 +92,13 @@ def test_different_questions_about_one_passage_with_other_answers_are_no_conflic
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("preset", ["short", "nemo"])
-def test_the_same_question_about_the_same_passage_is_a_conflict(tmp_path: Path, shape: str, preset: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"ngram": 4, "threshold": 0.8}])
+def test_the_same_question_about_the_same_passage_is_a_conflict(
+    tmp_path: Path, shape: str, settings: dict[str, float]
+) -> None:
     question = "When did the first steamer reach the harbour?"
     lines = [line("a", question, "In May.", shape=shape), line("b", question.upper(), "Never.", shape=shape)]
-    found = compared(tmp_path, [*lines, line("c", question, "In May.", said(90), shape)], preset=preset)
+    found = compared(tmp_path, [*lines, line("c", question, "In May.", said(90), shape)], **settings)
     assert [(one.record, one.other, one.score) for one in found.conflicts] == [("b", "a", 1.0)]
     assert found.pairs == []
 

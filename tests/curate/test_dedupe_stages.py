@@ -50,9 +50,8 @@ def streamed(files, stages, settings=SETTINGS):
     )
 
 
-@pytest.mark.parametrize("preset", ["short", "nemo"])
-def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, preset):
-    settings = DedupeSettings(preset=preset)
+@pytest.mark.parametrize("settings", [SETTINGS, DedupeSettings(ngram=4, threshold=0.8)])
+def test_a_stream_and_its_stages_find_what_memory_finds(files, tmp_path, settings):
     wanted = find_duplicates(loose_records(files), settings)
     assert (wanted.num_exact, wanted.num_near) == (20, 20)
     stages = Stages(tmp_path / "cache")

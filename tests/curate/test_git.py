@@ -18,9 +18,9 @@ import pytest
 from curate import cli
 from curate import git as runner
 from curate.git import GitError, ask_git, stream_git
-from curate.merge import configure, unmerged_findings
 from curate.record import CurateError, Exit
 from curate.validate import changed_lines
+from curate.validate.unmerged import unmerged_findings
 from curate.workspace import open_workspace
 from curate.workspace.publish import export_dataset
 
@@ -136,8 +136,7 @@ def compared(root: Path) -> Any:
     return [(one["id"], one["what"]) for one in json.loads(out.read_bytes())["changes"] if one["what"] != "moved"]
 
 
-def merged(root: Path) -> Any:
-    configure(root)
+def unmerged(root: Path) -> Any:
     return unmerged_findings([root / RECORDS], root)
 
 
@@ -146,7 +145,7 @@ def since(root: Path) -> Any:
     return [number for number in range(1, 63) if number in changed]
 
 
-ASKERS: dict[str, Callable[[Path], Any]] = {"export": exported, "diff": compared, "merge": merged, "since": since}
+ASKERS: dict[str, Callable[[Path], Any]] = {"export": exported, "diff": compared, "unmerged": unmerged, "since": since}
 OLD = {
     "new": "",
     # What they pass by in silence, and what they refuse.
@@ -225,7 +224,7 @@ def test_hooks_of_the_configuration_are_switched_off(root: Path, monkeypatch: py
 def test_the_answers(root: Path) -> None:
     assert exported(root) == {"commit": git(root, "rev-parse", "HEAD"), "is_dirty": True}
     assert compared(root) == [("new", "added")]
-    assert (merged(root), since(root)) == ([], [61])
+    assert (unmerged(root), since(root)) == ([], [61])
     git(root, "commit", "-q", "-a", "-m", "y")
     assert exported(root) == {"commit": git(root, "rev-parse", "HEAD"), "is_dirty": False}
     assert (compared(root), since(root)) == ([], [])
@@ -290,7 +289,7 @@ def test_a_git_that_cannot_tell_whose_a_filter_is_is_not_asked(root: Path, monke
     assert raised.value.hint == "Install git 2.26 or newer."
     assert exported(root) is None
     assert compared(root) == [("new", "added")]
-    assert merged(root) == []
+    assert unmerged(root) == []
 
 
 def test_a_filter_that_cannot_be_switched_off_is_told(root: Path) -> None:

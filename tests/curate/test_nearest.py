@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.dedupe.found import PRESETS
+from curate.dedupe import method_of
 from curate.journal import Decision
+from curate.settings import DedupeSettings
 from curate.workshop import nearest
 from curate.workshop.nearest import Nearest, index_of, width_for
 
@@ -52,7 +53,7 @@ def test_the_scores_are_the_jaccard_similarity_and_the_best_is_first(make_worksp
 def test_long_texts_are_found_by_their_sketches() -> None:
     chance = random.Random(3)
     texts = [text(chance, 400) for _ in range(400)]
-    index = index_of(lambda step: iter([texts[::step]]), len(texts), PRESETS["short"])
+    index = index_of(lambda step: iter([texts[::step]]), len(texts), method_of(DedupeSettings()))
     assert np.bincount(index.rows).max() == width_for(len(texts))
     assert index.sizes.max() > width_for(len(texts))
     for row in range(0, 400, 7):
@@ -112,17 +113,14 @@ def test_lines_that_are_not_valid_yet_are_compared_by_their_texts(make_workspace
         assert finder.find(line) == []
 
 
-def test_texts_without_blanks_and_by_characters(make_workspace: Any, hold: Any) -> None:
+def test_texts_without_blanks(make_workspace: Any, hold: Any) -> None:
     data = [
         {"id": "zh", "instruction": "如何退货并取得退款", "output": "请在三十天内退回商品"},
         {"id": "de", "instruction": "Wie gebe ich Ware zurück, die nicht passt?", "output": "Binnen dreißig Tagen."},
     ]
     finder = Nearest(hold(make_workspace(lines=data)))
     assert finder.find({"instruction": "如何退货并取得退款吗", "output": "请在三十天内退回"})[0].id == "zh"
-    by_character = make_workspace(lines=data, settings='[dedupe]\npreset = "nemo"\n', name="other")
-    found = Nearest(hold(by_character)).find(
-        {"instruction": "Wie gebe ich Ware zurück, die nicht gefällt?", "output": ""}
-    )
+    found = finder.find({"instruction": "Wie gebe ich Ware zurück, die nicht gefällt?", "output": ""})
     assert [one.id for one in found] == ["de"]
 
 

@@ -75,8 +75,8 @@ def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, gr
 def test_a_run_against_itself_is_noise_whatever_its_size(tmp_path, make_report):
     folder = write_run(tmp_path / "a", rows_of(3), report=make_report())
     found = compare(folder, folder, "test")
-    results = [(one.difference, one.p, one.num_ties, one.verdict.reason) for one in found.rows]
-    assert results == [(0.0, 1.0, 30, "within-noise")] * 3
+    results = [(one.difference, one.p, one.n, one.better, one.worse, one.verdict.reason) for one in found.rows]
+    assert results == [(0.0, 1.0, 30, 0, 0, "within-noise")] * 3
     assert all(one.low < 0 < one.high for one in found.rows)
     assert compare(folder, folder, "validation").rows == ()
 

@@ -127,10 +127,10 @@ def assert_same(cluster: Cluster, files: list[Path], settings: DedupeSettings, s
     ]
 
 
-@pytest.mark.parametrize("preset", ["short", "fineweb", "nemo"])
-def test_clusters_are_those_of_one_process(cluster: Cluster, tmp_path: Path, preset: str) -> None:
+@pytest.mark.parametrize("settings", [DedupeSettings(), DedupeSettings(ngram=5, threshold=0.75)])
+def test_clusters_are_those_of_one_process(cluster: Cluster, tmp_path: Path, settings: DedupeSettings) -> None:
     files = written(tmp_path / "shards", planted(400, seed=7))
-    assert_same(cluster, files, DedupeSettings(preset=preset), tmp_path / "scratch")
+    assert_same(cluster, files, settings, tmp_path / "scratch")
 
 
 def test_clusters_do_not_depend_on_how_the_work_is_divided(

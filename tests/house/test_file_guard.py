@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 _OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
 ELSEWHERE = {
     "curate/cli/__init__.py": "the null device in place of a closed stream",
-    "curate/cli/merge_driver.py": "the three files that git made for its driver",
     "curate/feedback.py": "a schema that ships with us",
     "curate/importers/_bytes.py": "what a person imports, with the refusals that importers share",
     "curate/importers/_parquet_footer.py": "what a person imports, after `head_of`",

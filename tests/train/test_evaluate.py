@@ -19,7 +19,7 @@ from train.evaluate import Prediction, category_specs, evaluate_model, evaluate_
 from train.general import general_rows
 from train.generate import generate
 from train.loss import Nll
-from train.model import add_lora, base_weights, load_base
+from train.model import add_lora, load_base
 from train.predictions import Scored, read_predictions
 from train.recipe import LoraRecipe, Recipe
 from train.render import Renderer
@@ -169,7 +169,7 @@ def test_the_base_is_the_same_after_training_with_adapters(bases: Callable[..., 
             if "lora_B" in name:
                 weights.normal_(std=0.5)
     tuned = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
-    with base_weights(model):
+    with model.disable_adapter():
         after = evaluate_model(model, renderer, rows, {}, RECIPE, split="validation")
     assert [one.text for one in after] == [one.text for one in before]
     assert [one.nll for one in after] == pytest.approx([one.nll for one in before], rel=1e-6)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from finished import Bases, export, make_dataset, make_run, rows
-from go_text import render
 from tiny import CHATML, CHATML_WITHOUT_MARKS, LLAMA_LIKE, chat_row, make_tokenizer, write_dataset
 from transformers import AutoTokenizer
 
 from train.cli import cli
 from train.data import Dataset, Row
 from train.errors import Exit, TrainError
-from train.out.gotemplate import conversations, quoted
-from train.out.ollama import proved_template
+from train.out.ollama import UNLIKE_THE_DATA, go_template
 from train.render import Renderer
 
 _WITH_DEFAULT = (
@@ -32,6 +33,25 @@ _COUNTS = CHATML_WITHOUT_MARKS.replace("{{ '<|im_start|>' +", "{{ loop.index0 ~ 
     "{{ '<|im_start|>a", "{{ messages | length ~ '<|im_start|>a"
 )
 _QUOTES = CHATML_WITHOUT_MARKS.replace("+ '\n' }}", '+ \'\n{{"""\t\\\\ \u00fc\' }}', 1)
+
+
+_TEXT = r'("(?:[^"\\]|\\.)*+")'
+_BETWEEN = re.compile(
+    rf"\{{\{{- (?:else )?if and \(eq \$last {_TEXT}\) \(eq \.Role {_TEXT}\) }}}}\{{\{{ {_TEXT} }}}}\n"
+)
+_OPENING = re.compile(rf"\{{\{{- (?:else )?if eq \$last {_TEXT} }}}}\{{\{{ {_TEXT} }}}}\n")
+_FRAME = '{{- $last := "" }}{{ range .Messages }}\n{{- end }}\n{{- .Content }}{{ $last = .Role }}{{ end }}\n{{- end }}'
+
+
+def render(made: str, messages: Sequence[Mapping[str, str]]) -> str:
+    """Return what the branches of a template that `test_the_template_in_whole` shows make of ``messages``."""
+    assert _OPENING.sub("", _BETWEEN.sub("", made)) == _FRAME
+    before = {(json.loads(a), json.loads(b)): json.loads(text) for a, b, text in _BETWEEN.findall(made)}
+    opening = {json.loads(role): json.loads(text) for role, text in _OPENING.findall(made)}
+    roles = ["", *(message["role"] for message in messages)]
+    between = [before[pair] for pair in pairwise(roles)]
+    contents = [message["content"] for message in messages]
+    return "".join(map("".join, zip(between, contents, strict=True))) + opening[roles[-1]]
 
 
 @dataclass
@@ -66,15 +86,15 @@ _LONG = [
     ],
 )
 def test_the_go_template_makes_the_text_of_the_jinja_template(template: str, kind: str) -> None:
-    """Read by a reader of Go templates of its own, also for conversations that nobody of the data set had."""
+    """Also for conversations that nobody of the data set had."""
     # Contents that a template strips have no Go form, and are another test.
     told = [_LONG[0], *rows("t", 3)] if template == LLAMA_LIKE else [*_LONG, *rows("t", 3)]
     source = _source(template, *told, kind=kind)
-    made = proved_template(source).source()
+    made = go_template(source)
     assert '"""' not in made
     tokenizer = source.renderer.tokenizer
     tokenizer.chat_template = source.renderer.served_template
-    for messages in [*conversations(), *([dict(one) for one in row.messages or ()] for row in told)]:
+    for messages in [*UNLIKE_THE_DATA, *([dict(one) for one in row.messages or ()] for row in told)]:
         asked = messages[:-1]
         wanted = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
         # Ollama's runner adds the token that the tokenizer adds.
@@ -97,7 +117,7 @@ def test_the_go_template_makes_the_text_of_the_jinja_template(template: str, kin
 )  # fmt: skip
 def test_what_go_cannot_say_is_refused_with_the_record_and_a_way_out(template: str, row: Row, reason: str) -> None:
     with pytest.raises(TrainError) as caught:
-        proved_template(_source(template, *rows("t", 2), row))
+        go_template(_source(template, *rows("t", 2), row))
     assert caught.value.code == "E905 cannot-express"
     assert reason in caught.value.message
     assert row.id in caught.value.message
@@ -106,14 +126,24 @@ def test_what_go_cannot_say_is_refused_with_the_record_and_a_way_out(template: s
 
 def test_a_longer_conversation_that_would_differ_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """The data has single questions only, for which the numbered template is proved."""
-    proved_template(_source(_COUNTS, chat_row("a", "one", "x")))
-    assert "a conversation of user, assistant, user, which the data has not" in capsys.readouterr().err
+    go_template(_source(_COUNTS, chat_row("a", "one", "x")))
+    assert "a conversation of user, assistant, user, assistant, user, which the data has not" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ['a"b', "a\\b", "\n\t\x01\x85", "{{ x }}", "\uff5cü"])
-def test_a_literal_is_what_it_stands_for(text: str) -> None:
-    assert render("{{ " + quoted(text) + " }}", []) == text
-    assert '""' not in quoted(text)
+def test_the_template_in_whole() -> None:
+    """As Go's documentation has it: `{{-` takes the white space before it away, and an action's text stays as it is."""
+    assert go_template(_source(CHATML, *rows("t", 2), kind="marked")) == "\n".join([
+        '{{- $last := "" }}{{ range .Messages }}',
+        '{{- if and (eq $last "") (eq .Role "system") }}{{ "<|im_start|>system\\n" }}',
+        '{{- else if and (eq $last "") (eq .Role "user") }}{{ "<|im_start|>user\\n" }}',
+        '{{- else if and (eq $last "assistant") (eq .Role "user") }}{{ "<|im_end|>\\n<|im_start|>user\\n" }}',
+        '{{- else if and (eq $last "system") (eq .Role "user") }}{{ "<|im_end|>\\n<|im_start|>user\\n" }}',
+        '{{- else if and (eq $last "user") (eq .Role "assistant") }}{{ "<|im_end|>\\n<|im_start|>assistant\\n" }}',
+        "{{- end }}",
+        "{{- .Content }}{{ $last = .Role }}{{ end }}",
+        '{{- if eq $last "user" }}{{ "<|im_end|>\\n<|im_start|>assistant\\n" }}',
+        "{{- end }}",
+    ])  # fmt: skip
 
 
 # peft reads a property that transformers renamed.

@@ -22,7 +22,7 @@ from transformers import (
 import train.compute.past
 from train.compute import KeyValues, can_continue, quicken
 from train.generate import generate, packed, padded
-from train.model import add_lora, base_weights
+from train.model import add_lora
 from train.recipe import LoraRecipe
 
 STOP = [7, *range(20, 50)]
@@ -98,7 +98,7 @@ def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
     expected = [one_by_one(tuned, prompt, 8, STOP) for prompt in prompts()]
     assert [(one.ids, one.stopped) for one in got] == expected
     assert got != alone
-    with base_weights(tuned):
+    with tuned.disable_adapter():
         assert generate(tuned, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500) == alone
 
 

@@ -20,7 +20,7 @@ from train.compute import can_pack, fuse
 from train.errors import Exit, TrainError
 from train.loop import fit, trained_tensors
 from train.loss import has_plain_head, supervised_loss
-from train.model import add_lora, base_weights, computing, save_adapter
+from train.model import add_lora, computing, save_adapter
 from train.recipe import LoraRecipe, effective
 from train.render import Renderer
 from train.run import run_dataset
@@ -132,12 +132,6 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
         found.append((sha256_of_tensors(trained_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip
     assert found[0] == found[1]
-
-
-def test_a_base_that_was_taken_over_is_not_called_the_base() -> None:
-    tuned = add_lora(make_model(), _recipe("pissa"), dtype=torch.float32, seed=0)
-    with pytest.raises(ValueError, match="took a part"), base_weights(tuned):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The base model: found, looked at before it is trusted, loaded, and given adapters that can be switched off."""
 
-from train.model.adapter import add_lora, base_weights, is_lora, save_adapter
+from train.model.adapter import add_lora, is_lora, save_adapter
 from train.model.find import find_base
 from train.model.load import (
     computing,
@@ -20,7 +20,6 @@ from train.model.tokens import add_tokens, grow, head_weight
 __all__ = [
     "add_lora",
     "add_tokens",
-    "base_weights",
     "check_folder",
     "check_safetensors",
     "computing",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,21 +81,6 @@ def is_lora(model: Any) -> bool:
 def takes_over(tuned: Any) -> bool:
     """True where the adapters began as a part of the frozen weights, which lack it since."""
     return any(config.init_lora_weights in ("pissa", "olora") for config in tuned.peft_config.values())
-
-
-@contextlib.contextmanager
-def base_weights(model: Any) -> Iterator[Any]:
-    """Yield the model as it was before training: its adapter is switched off inside.
-
-    Raises ValueError for a model whose own weights were changed: one without adapter, or with one that took a part of
-    them over. Measure that base before training.
-    """
-    if not is_lora(model):
-        raise ValueError("after a full fine-tune the base's weights are gone")
-    if takes_over(model):
-        raise ValueError("the adapters took a part of the base's weights over, so without them the base is not there")
-    with model.disable_adapter():
-        yield model
 
 
 def save_adapter(tuned: Any, folder: Path) -> None:

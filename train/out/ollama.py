@@ -1,15 +1,24 @@
-"""The merged model with a Modelfile whose template is proved to be the model's own on the data set's conversations."""
+"""The merged model with a Modelfile whose template makes the text of the model's own, or no export at all.
+
+Ollama reads Go templates and no Jinja, so a table takes the place of the Jinja template: what stands between two
+neighbouring messages, by their roles, and what opens the answer. It is read off conversations that transformers has
+rendered and holds nothing else. A template whose text depends on more than the roles of two neighbours has no such
+table, and neither has one that changes a content.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from train import say
 from train.data import Row
 from train.errors import TrainError
 from train.out import merged
 from train.out.adapter import stop_texts
-from train.out.gotemplate import GoTemplate, NotGoError, conversations
 from train.out.source import Source, Written
 from train.render import Renderer, RowFault
 
@@ -17,14 +26,18 @@ _INSTEAD = (
     "--to merged, then convert_hf_to_gguf.py of llama.cpp and `ollama create` on the GGUF, "
     "which carries the Jinja template"
 )
+_ROUNDS = [{"role": role, "content": f"{role} {number}"} for number in range(3) for role in ("user", "assistant")]
+UNLIKE_THE_DATA = (_ROUNDS, [{"role": "system", "content": "rules"}, *_ROUNDS])
+"""Conversations that a server sees though the data may have none of their length, or none with a system."""
 
 
 def write(source: Source, work: Path, dtype: str) -> Written:
     """Fill ``work`` with model/ and a Modelfile.
 
-    Raises TrainError "E905 cannot-express" with the records whose text the Go template would not make.
+    Raises:
+        TrainError: E905 cannot-express with the records whose text a Go template would not make.
     """
-    template = proved_template(source)
+    template = go_template(source)
     stops = stop_texts(source)
     if odd := [stop for stop in stops if "\n" in stop or '"""' in stop]:
         raise TrainError("E905 cannot-express", f"a Modelfile cannot hold the stop {odd[0]!r}", _INSTEAD)
@@ -32,7 +45,7 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     merged.write(source, work / "model", dtype)
     lines = [
         "FROM ./model",
-        f'TEMPLATE """{template.source()}"""',
+        f'TEMPLATE """{template}"""',
         *(f'PARAMETER stop """{stop}"""' if '"' in stop else f'PARAMETER stop "{stop}"' for stop in stops),
         "PARAMETER temperature 0",
     ]
@@ -42,38 +55,100 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     return Written(work / "model", "ollama create NAME -f FOLDER/Modelfile")
 
 
-def proved_template(source: Source) -> GoTemplate:
+def go_template(source: Source) -> str:
     """Return the Go template that makes the prompt of every conversation of the data set as the model's own does.
 
-    It is told where a longer conversation, or one with a system, would be rendered otherwise. Raises TrainError
-    "E905 cannot-express".
+    A warning says where a longer conversation, or one with a system, would be rendered otherwise.
+
+    Raises:
+        TrainError: E905 cannot-express.
     """
-    template = GoTemplate()
+    table = _Table()
     faults: dict[str, list[str]] = {}
     for row in (row for rows in source.dataset.splits.values() for row in rows if row.messages):
         try:
-            _learn(template, source.renderer, row)
-        except (RowFault, NotGoError) as fault:
+            table.add(row, source.renderer)
+        except (RowFault, _NoTableError) as fault:
             faults.setdefault(str(fault), []).append(row.id)
     if faults:
-        told = "; ".join(f"{len(ids)} conversations: {reason}: {say.named(ids)}" for reason, ids in faults.items())
-        raise TrainError("E905 cannot-express", told, _INSTEAD)
-    for messages in conversations():
+        reasons = "; ".join(f"{len(ids)} conversations: {reason}: {say.named(ids)}" for reason, ids in faults.items())
+        raise TrainError("E905 cannot-express", reasons, _INSTEAD)
+    for messages in UNLIKE_THE_DATA:
         try:
-            _learn(template, source.renderer, Row("", "", "", [dict(one) for one in messages], None, None))
+            table.add(Row("", "", "", messages, None, None), source.renderer)
         except RowFault:
             # A template may refuse what nobody of the data set had, and then no server sends it.
             continue
-        except NotGoError as fault:
+        except _NoTableError as fault:
             roles = ", ".join(message["role"] for message in messages[:-1])
             say.talk(f"warning: a conversation of {roles}, which the data has not, differs under Ollama: {fault}")
-    return template
+    return table.source()
 
 
-def _learn(template: GoTemplate, renderer: Renderer, row: Row) -> None:
-    located = renderer.located(row)
-    bos = renderer.tokenizer.bos_token if renderer.encoder.is_adding_bos else ""
-    begins = bos if located.prompt.startswith(bos) else ""
-    template.learn(located, row.tools, bos=begins)
-    if begins + template.render(located.messages[:-1]) != located.prompt:
-        raise NotGoError("the Go template makes another text")
+class _NoTableError(ValueError):
+    """A conversation that no table renders, or not the table of those before; the text says how."""
+
+
+@dataclass
+class _Table:
+    """``before[a, b]`` is the text between a message of role a ("" at the beginning) and one of role b; ``opening[a]``
+    stands after the last message, of role a, and opens the answer.
+    """
+
+    before: dict[tuple[str, str], str] = field(default_factory=dict)
+    opening: dict[str, str] = field(default_factory=dict)
+
+    def add(self, row: Row, renderer: Renderer) -> None:
+        """Take in the prompt of one conversation as transformers renders it, less what Ollama's runner adds to it.
+
+        Raises:
+            RowFault: the model's own template refuses the conversation.
+            _NoTableError: no table makes this prompt, or another one than makes those before.
+        """
+        located = renderer.located(row)
+        asked, text = located.messages[:-1], located.prompt
+        if row.tools or any(message.get("tool_calls") for message in asked):
+            raise _NoTableError("it has tools, which Ollama writes in its own way")
+        bos = renderer.tokenizer.bos_token if renderer.encoder.is_adding_bos else ""
+        position = len(bos) if text.startswith(bos) else 0
+        last = ""
+        for message, span in zip(asked, located.layout.contents, strict=False):
+            role = message["role"]
+            if role == last and role != "tool":
+                raise _NoTableError(f"two messages of the {role} follow one another, which Ollama joins to one")
+            if span is None or text[slice(*span)] != message["content"]:
+                raise _NoTableError(f"the template changes what the {role} says, and Go has no words for it")
+            _put(self.before, (last, role), text[position : span[0]])
+            last, position = role, span[1]
+        _put(self.opening, last, text[position:])
+
+    def source(self) -> str:
+        """Return the table in Go; every text is a quoted literal, so its white space is what it says."""
+        return "\n".join([
+            '{{- $last := "" }}{{ range .Messages }}',
+            *_branches(
+                (f"and (eq $last {_quoted(last)}) (eq .Role {_quoted(role)})", text)
+                for (last, role), text in sorted(self.before.items())
+            ),
+            "{{- .Content }}{{ $last = .Role }}{{ end }}",
+            *_branches((f"eq $last {_quoted(last)}", text) for last, text in sorted(self.opening.items())),
+        ])  # fmt: skip
+
+
+def _put(table: dict[Any, str], key: Any, text: str) -> None:
+    if table.setdefault(key, text) != text:
+        roles = " and ".join(key) if isinstance(key, tuple) else key
+        raise _NoTableError(f"what the template writes at {roles} depends on more than the roles: {text[:80]!r}")
+
+
+def _branches(cases: Iterable[tuple[str, str]]) -> list[str]:
+    lines = [
+        f"{{{{- {'else ' if number else ''}if {test} }}}}{{{{ {_quoted(text)} }}}}"
+        for number, (test, text) in enumerate(cases)
+    ]
+    return [*lines, "{{- end }}"] if lines else []
+
+
+def _quoted(text: str) -> str:
+    """Return a string literal of Go, which reads JSON's escapes; three quotes never stand side by side in it."""
+    return json.dumps(text, ensure_ascii=False)

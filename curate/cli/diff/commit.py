@@ -10,10 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from curate.cli.diff.versions import is_of_a_version
-from curate.git import stream_git
-from curate.merge import ask_git
-from curate.merge.git import refusals_told
-from curate.record import CurateError
+from curate.git import GitError, ask_git, stream_git
+from curate.record import CurateError, Exit
 from curate.say import one_line
 from curate.store import write_atomic
 
@@ -34,21 +32,35 @@ def checked_out(commit: str, path: str, folder: Path) -> Iterator[Path]:
     """
     if commit.startswith("-"):
         raise CurateError("E966 git-refused", f"{one_line(commit)!r} is no commit")
-    name = f"{commit}:{path}"
-    kind = ask_git(folder, ["cat-file", "-t", name]).strip()
     with tempfile.TemporaryDirectory(prefix="curate-diff-") as made:
-        place = Path(made)
-        if kind == b"blob":
-            file = place / (PurePosixPath(path).name or "records.jsonl")
-            with refusals_told(folder), stream_git(folder, ["cat-file", "blob", name]) as answer:
-                write_atomic(file, iter(lambda: answer.read(_PIECE), b""))
-            yield file
-        else:
-            _lay_out(name, folder, place)
-            yield place
+        with _refusals_as_errors(folder):
+            laid = _lay_out(f"{commit}:{path}", folder, Path(made))
+        yield laid
 
 
-def _lay_out(name: str, folder: Path, place: Path) -> None:
+@contextmanager
+def _refusals_as_errors(folder: Path) -> Iterator[None]:
+    """Raise the reason why git does not answer in ``folder`` as an error of ours.
+
+    Raises:
+        CurateError: E966; exit code 3 where git is absent, too old or too slow.
+    """
+    try:
+        yield
+    except GitError as error:
+        why = one_line(error.why, 300)
+        if error.is_missing:
+            raise CurateError("E966 git-refused", why, error.hint, exit_code=Exit.MISSING) from error
+        raise CurateError("E966 git-refused", f"{one_line(str(folder))}: {why}", error.hint) from error
+
+
+def _lay_out(name: str, folder: Path, target: Path) -> Path:
+    """Write what git calls ``name`` into ``target``, and return the file or folder that it is now."""
+    if ask_git(folder, ["cat-file", "-t", name]).strip() == b"blob":
+        file = target / (PurePosixPath(name.partition(":")[2]).name or "records.jsonl")
+        with stream_git(folder, ["cat-file", "blob", name]) as answer:
+            write_atomic(file, iter(lambda: answer.read(_PIECE), b""))
+        return file
     wanted: list[tuple[str, Path]] = []
     for entry in ask_git(folder, ["ls-tree", "-r", "-z", "--full-tree", name]).split(b"\0"):
         head, _, spelled = entry.partition(b"\t")
@@ -57,18 +69,19 @@ def _lay_out(name: str, folder: Path, place: Path) -> None:
             # A tree can be written by hand: what would lie outside the folder is no file of a data set.
             if path.is_absolute() or ".." in path.parts:
                 continue
-            wanted.append((head.split()[2].decode(), place / path))
+            wanted.append((head.split()[2].decode(), target / path))
     if not wanted:
-        return
+        return target
     asked = "".join(f"{blob}\n" for blob, _ in wanted).encode()
     # One after another as they come: a data set need not fit in memory.
-    with refusals_told(folder), stream_git(folder, ["cat-file", "--batch"], asked) as answer:
+    with stream_git(folder, ["cat-file", "--batch"], asked) as answer:
         for blob, file in wanted:
             # Its name, its type and its size, unless git has said that it is missing, or nothing more at all.
             told = answer.readline().split()
             if len(told) != 3:
                 raise _lacking(blob, name)
             write_atomic(file, _content(answer, int(told[2]), _lacking(blob, name)))
+    return target
 
 
 def _content(answer: IO[bytes], size: int, otherwise: CurateError) -> Iterator[bytes]:

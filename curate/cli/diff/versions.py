@@ -11,12 +11,11 @@ import orjson
 
 from curate import say
 from curate.cli._seen import seen_records
-from curate.diff import Item
+from curate.diff import Item, recognise
 from curate.door import Entry, read_entries
 from curate.export import FILE_NAME as MANIFEST
 from curate.export import row_of
 from curate.journal import FOLDER as JOURNAL
-from curate.merge import recognise
 from curate.record import SPLITS, CurateError, Json, Record, Source, content_id
 from curate.settings import FILE_NAME, root_of
 from curate.shape import Shape

@@ -66,8 +66,8 @@ def run(options: Options) -> Exit:
 
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
-    from curate.merge import unmerged_findings
     from curate.validate import changed_lines, default_jobs, validate
+    from curate.validate.unmerged import unmerged_findings
 
     baseline, path = _baseline(options, inputs)
     dropped = dropped_records(inputs.root)

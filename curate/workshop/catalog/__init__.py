@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curate.record import CurateError, Finding, Record, Severity, Split
 from curate.workshop.catalog.columns import HEAD, SCHEMA, STATUS, STATUSES, Labelled, Row, Values, head, values_of
-from curate.workshop.catalog.judged import RANKS, judged
+from curate.workshop.catalog.judged import RANKS
 from curate.workshop.catalog.kept import KEPT_FROM, kept_base
 from curate.workshop.catalog.learnt import LEARNT, Learning
 from curate.workshop.catalog.lines import Lines, files_changed
@@ -229,19 +229,15 @@ class Catalog:
     def judge(self, severities: Mapping[str, Severity]) -> None:
         """Give the records named the status of the worst finding about each, and all others the status "ok"."""
         rows = self._base.find_all(list(severities))
-        found = zip(severities.items(), rows, strict=True)
-        self._judge((self._added.get(name, row), RANKS[severity]) for (name, severity), row in found)
-
-    def judge_by(self, findings: Iterable[Finding]) -> None:
-        """Give every record the status of the worst of ``findings`` about it, and all others the status "ok".
-
-        A finding is about the record in its line, however the file is called there; where it names no record file,
-        about the record that it names.
-        """
-        found = judged(findings, self.workspace)
-        lines = self._of_base(lambda base: base.texts.select("line").collect(engine="streaming")["line"].to_numpy())
-        places = [(self._base.row_at(file, line, lines), rank) for (file, line), rank in found.by_line.items()]
-        self._judge([*places, *((self.find(name), rank) for name, rank in found.by_id.items())])
+        ranks = np.zeros_like(self._ranks)
+        for (name, severity), base_row in zip(severities.items(), rows, strict=True):
+            row, rank = self._added.get(name, base_row), RANKS[severity]
+            if row is not None and rank > ranks[row]:
+                ranks[row] = rank
+        with self._lock:
+            more = np.zeros(len(self._ranks) - len(ranks), np.uint8)
+            self._ranks = np.concatenate([ranks, more])
+            self.num_judgements += 1
 
     def pin(self, pins: Mapping[str, Split]) -> None:
         """Show the splits of the last dataset, which hold whatever a line or a decision says; see `Workspace.pins`."""
@@ -261,16 +257,6 @@ class Catalog:
     def _row_of(self, name: str) -> int | None:
         row = self._added.get(name)
         return self._base.find(name) if row is None else row
-
-    def _judge(self, found: Iterable[tuple[int | None, int]]) -> None:
-        ranks = np.zeros_like(self._ranks)
-        for row, rank in found:
-            if row is not None and rank > ranks[row]:
-                ranks[row] = rank
-        with self._lock:
-            more = np.zeros(len(self._ranks) - len(ranks), np.uint8)
-            self._ranks = np.concatenate([ranks, more])
-            self.num_judgements += 1
 
     def _of_base(self, ask: Callable[[Base], T]) -> T:
         """Return what ``ask`` finds in the base; where its files were deleted or changed, it is made anew first."""

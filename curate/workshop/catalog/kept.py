@@ -40,8 +40,8 @@ from curate.workshop.catalog.pieces import Progress
 from curate.workshop.catalog.written import About, Base, FilePlace, Keeper, files_as_they_are, read_base
 from curate.workspace import Workspace, inside
 
-VERSION = 1
-"""Raised whenever the same record files would give another base."""
+VERSION = 2
+"""Raised whenever the same record files would give another base, or one that is written otherwise."""
 KEPT_FROM = 4_000_000
 """Bytes of record files from which a base is kept; below, reading them again takes a fraction of a second."""
 _FOLDER = Path(".curate")
@@ -154,7 +154,6 @@ def _read(place: Path) -> Base | None:
             raise ValueError(f"{place} was changed")
         about = About(
             [tuple(one) for one in known.pop("files")],
-            [(name, row) for name, row in known.pop("first_rows")],
             findings=[Finding(**one) for one in known.pop("findings")],
             **known,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,6 @@ class About:
     """What is known of the whole, small enough for JSON."""
 
     files: list[FilePlace]
-    first_rows: list[tuple[str, int]] = field(default_factory=list)
-    """Each file that holds records, and its first row."""
     num_lines: int = 0
     num_records: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -106,15 +103,6 @@ class Base:
         file, line, _, _, *rest = self._held(row)
         return Values(file, line, *rest)
 
-    def row_at(self, file: str, line: int, lines: NDArray[np.uint32]) -> int | None:
-        """Return the row of the record in a line of a file; ``lines`` is the column of that name."""
-        starts = [*self.about.first_rows, ("", len(self))]
-        for (name, first), (_, end) in pairwise(starts):
-            if name == file:
-                row = first + int(np.searchsorted(lines[first:end], line))
-                return row if row < end and lines[row] == line else None
-        return None
-
     def _held(self, row: int) -> list[Any]:
         held: list[Any] = orjson.loads(self._heap[self._offsets[row] : self._offsets[row + 1]].tobytes())
         return held
@@ -159,8 +147,6 @@ def read_base(
     crlf: dict[str, tuple[int, int]] = {}
     for piece in pieces(files, shape, root, on_progress):
         if piece.ids:
-            if not about.first_rows or about.first_rows[-1][0] != piece.name:
-                about.first_rows.append((piece.name, about.num_records))
             keeper.take(piece.texts, piece.rows)
             names.append(pl.Series(piece.ids, dtype=pl.String))
             lengths.append(np.array(piece.lengths, np.int64))

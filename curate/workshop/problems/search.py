@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from curate.file_guard import MOST_DOCUMENT, read_file
-from curate.merge import unmerged_findings
 from curate.record import CurateError, Exit, Finding
 from curate.say import one_line, spelled
 from curate.store import write_atomic
@@ -35,6 +34,7 @@ from curate.validate import (
 )
 from curate.validate.baseline import Baseline, Changed
 from curate.validate.examine import SpanResult
+from curate.validate.unmerged import unmerged_findings
 from curate.workshop.problems.found import Problems
 from curate.workshop.problems.mend import Mendings, mend_files
 from curate.workspace import Workspace, open_workspace

@@ -36,11 +36,6 @@ class Paired:
     worse: int
     verdict: ChangeVerdict | None
 
-    @property
-    def num_ties(self) -> int:
-        """Records with the same score in both."""
-        return self.n - self.better - self.worse
-
 
 @dataclass(frozen=True, slots=True)
 class Macro:

@@ -12,12 +12,12 @@ from curate.door import DoorFault, Reader, strict_loads
 from curate.export import FILE_NAME, frozen_digest, read_manifest
 from curate.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from curate.journal import FOLDER, Add, Edit, Undo, read_journal, segments
-from curate.merge import unmerged_findings
 from curate.record import SPLITS, CurateError, Finding, Json, Record, canonical
 from curate.settings import FILE_NAME as SETTINGS_FILE
 from curate.settings import Settings, read_settings
 from curate.shape import load_shape
 from curate.validate import read_records
+from curate.validate.unmerged import unmerged_findings
 from curate.workspace import told_apart
 from curate.workspace.claim import CLAIM
 from curate.workspace.fsck.fault import Report

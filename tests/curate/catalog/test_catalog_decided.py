@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from curate.journal import Decision
 from curate.record import Record, Source
 from curate.workshop.catalog import open_catalog
+from curate.workshop.catalog.judged import judged
 from curate.workshop.filters import parse_filter
 from curate.workspace import State, Workspace, open_workspace
 from curate.workspace.exclusion import Exclusion
@@ -148,9 +149,16 @@ def test_findings_give_the_status(workspace):
         finding("warning", path, 3, "r002"), finding("error", path, 1, "r001"), finding("error", path, 4, "r007"),
         finding("warning", "", 0, "r002-2"), finding("error", "journal of ana", 4, "new"), finding("error"),
     ]  # fmt: skip
-    catalog.judge_by(found)
+    statuses = judged(found, workspace)
+    for name, file, number, status in (
+        ("r000", "data/a.jsonl", 1, "error"), ("r001", "data/a.jsonl", 2, "ok"),
+        ("r002-3", "data/b.jsonl", 3, "warning"), ("r002-2", "data/b.jsonl", 2, "warning"),
+        ("new", "journal of ana", 4, "error"),
+    ):  # fmt: skip
+        assert statuses.status(Source(file, number), name) == status
+    catalog.judge({"r000": "error", "r001": "info", "r002-2": "warning", "r007": "error", "new": "error"})
     statuses = {row.id: row.status for row in catalog.rows(catalog.select(parse_filter("status:!ok")))}
-    assert statuses == {"r000": "error", "r002-3": "warning", "r007": "dropped", "r002-2": "warning", "new": "error"}
+    assert statuses == {"r000": "error", "r002-2": "warning", "r007": "dropped", "new": "error"}
     catalog.update({"r000": State(workspace.records()[0])})
     assert catalog.row(0).status == "error"
     catalog.judge({"r001": "warning", "gone": "error"})
@@ -158,12 +166,13 @@ def test_findings_give_the_status(workspace):
 
 
 def test_a_real_validation_gives_the_status(workspace):
-    catalog = open_catalog(workspace)
     verdict = workspace.verdict()
-    catalog.judge_by(verdict.findings)
+    statuses = judged(verdict.findings, workspace)
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
-    for row in catalog.rows(catalog.select(parse_filter(""))):
-        assert (row.status == "ok") == ((row.file.rsplit("/", 1)[-1], row.line) not in told_of)
+    for record in workspace.records():
+        source = record.source
+        is_ok = statuses.status(source, record.id) == "ok"
+        assert is_ok == ((source.file.rsplit("/", 1)[-1], source.line) not in told_of)
 
 
 def test_the_last_dataset_says_the_split(workspace):
