@@ -156,11 +156,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="run the calls that have this text in them")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    # The calls run in folders of their own.
+    old, new = options.old.absolute(), options.new.absolute()
     cases = [case for case in CASES if options.only in str(case)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         pristine = Path(folder) / "pristine"
-        _prepare(pristine, options.old)
-        pairs = list(pool.map(lambda case: _compared(case, pristine, options.old, options.new), cases))
+        _prepare(pristine, old)
+        pairs = list(pool.map(lambda case: _compared(case, pristine, old, new), cases))
     num_differing = 0
     for case, lines in zip(cases, pairs, strict=True):
         if lines:
