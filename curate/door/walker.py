@@ -101,7 +101,8 @@ class Walker:
         if name in known:
             return known[name]
         for member in others:
-            known[member.name] = member.start
+            # The first counts where a key stands twice, whichever was asked for before.
+            known.setdefault(member.name, member.start)
             if member.name == name:
                 return member.start
         return None
@@ -113,7 +114,7 @@ class Walker:
             ValueError: the line is not JSON.
         """
         raw = self.raw
-        if raw[self.start] == _QUOTE:
+        if raw.startswith(b'"', self.start):
             yield "", self.start, self.end(self.start)
         containers = [("/", self.members(self.start))]
         while containers:

@@ -12,7 +12,8 @@ import orjson
 
 from curate.door import Entry, Reader, pointer_of
 from curate.door.rewrite import Change, Ending, Mended, Rewrite
-from curate.door.splice import respelled, strings
+from curate.door.splice import respelled
+from curate.door.walker import Walker
 from curate.record import Finding, Json, unnumbered
 from curate.redact._key import PLACEHOLDER, Key
 from curate.redact._terms import Terms
@@ -265,6 +266,6 @@ def _placeholders_in(path: Path, root: Path | None) -> set[str]:
         raw = line[2]
         found.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
         if b"\\u00" in raw and isinstance(reader.entry(line), Entry):
-            texts = (orjson.loads(raw[start:end]) for _, start, end in strings(raw))
+            texts = (orjson.loads(raw[start:end]) for _, start, end in Walker(raw).strings())
             found.update(match for text in texts for match in PLACEHOLDER.findall(text))
     return found

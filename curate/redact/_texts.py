@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from curate.checks.spans import Sensitive, sensitive_spans
-from curate.checks.within import DEPTH, ESCAPE, json_within, respelled_within, unescaped
+from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
+from curate.door.splice import ESCAPE
 from curate.record import strings_of
 from curate.redact._key import PERSON, PLACEHOLDER, Key
 from curate.redact._terms import Terms
