@@ -190,7 +190,7 @@ def test_a_table_or_old_key_that_a_link_takes_out_of_the_workspace_is_refused(
         shutil.rmtree(root / ".curate")
     (root / ".curate").symlink_to(root.parent / "outside")
     with pytest.raises(CurateError) as raised:
-        redact(root, *(["--table", root / table] if table else []))
+        redact(root, *(("--table", root / table) if table else ()))
     assert raised.value.code == "E914 outside-workspace"
     assert not list((root.parent / "outside").iterdir())
     assert outputs(root / "data" / "a.jsonl") == [EMAIL]
