@@ -13,8 +13,7 @@ import orjson
 from curate.door import Entry, Reader, pointer_of
 from curate.door.rewrite import Change, Ending, Mended, Rewrite
 from curate.door.splice import respelled
-from curate.door.walker import Walker
-from curate.record import Finding, Json, unnumbered
+from curate.record import Finding, Json, strings_of, unnumbered
 from curate.redact._table import PLACEHOLDER
 from curate.redact._texts import Redactor
 from curate.say import spelled
@@ -235,7 +234,6 @@ def placeholders_in(path: Path, root: Path | None) -> set[str]:
             continue
         raw = line[2]
         found.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
-        if b"\\u00" in raw and isinstance(reader.entry(line), Entry):
-            texts = (orjson.loads(raw[start:end]) for _, start, end in Walker(raw).strings())
-            found.update(match for text in texts for match in PLACEHOLDER.findall(text))
+        if b"\\u00" in raw and isinstance(entry := reader.entry(line), Entry):
+            found.update(match for text in strings_of(entry.value) for match in PLACEHOLDER.findall(text))
     return found

@@ -11,7 +11,7 @@ import re
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -82,7 +82,8 @@ class Table:
     def __init__(self, key: bytes | None = None, numbers: Mapping[str, Mapping[str, int]] | None = None) -> None:
         self.key = key or secrets.token_bytes(_KEY_BYTES)
         self.numbers = {label: dict(of_label) for label, of_label in (numbers or {}).items()}
-        self._taken = set(self.placeholders())
+        self._taken = self.placeholders()
+        self._known: dict[tuple[str, ...], str] = {}
         self._last: Counter[str] = Counter()
         self._is_closed = False
 
@@ -110,15 +111,11 @@ class Table:
             CurateError: E959 when it has none and the table is closed.
         """
         label = LABELS.get(kind, SECRET)
-        digests = self._digests(label, (value, *also))
-        number = self._number(label, digests)
-        if number is None:
-            if self._is_closed:
-                message = "a file was changed by somebody after it was read for the table"
-                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
-            number = self._free_number(label)
-        self._add(label, digests, number)
-        return f"[{label}_{number}]"
+        # The same few values come again and again, and an HMAC takes longer than all the rest.
+        spelling = (label, value, *also)
+        if spelling not in self._known:
+            self._known[spelling] = f"[{label}_{self._number_of(label, spelling[1:])}]"
+        return self._known[spelling]
 
     def convert(self, entries: Iterable[OldEntry]) -> int:
         """Take over the numbers of an old key, and return how many values lose theirs.
@@ -131,7 +128,7 @@ class Table:
         for entry in entries:
             label, _, number = entry.placeholder[1:-1].rpartition("_")
             digests = self._digests(label, (entry.value, *entry.also))
-            known = self._number(label, digests)
+            known = self._saved_number(label, digests)
             if known is None and entry.placeholder in given:
                 num_lost += 1
             else:
@@ -139,11 +136,22 @@ class Table:
         self._taken |= self.placeholders()
         return num_lost
 
+    def _number_of(self, label: str, names: Sequence[str]) -> int:
+        digests = self._digests(label, names)
+        number = self._saved_number(label, digests)
+        if number is None:
+            if self._is_closed:
+                message = "a file was changed by somebody after it was read for the table"
+                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+            number = self._free_number(label)
+        self._add(label, digests, number)
+        return number
+
     def _digests(self, label: str, names: Iterable[str]) -> list[str]:
         texts = (f"{label}\0{normal_form(label, name)}" for name in names)
         return [hmac.digest(self.key, text.encode("utf-8", "surrogatepass"), "sha256").hex() for text in texts]
 
-    def _number(self, label: str, digests: Iterable[str]) -> int | None:
+    def _saved_number(self, label: str, digests: Iterable[str]) -> int | None:
         of_label = self.numbers.get(label, {})
         return next((of_label[digest] for digest in digests if digest in of_label), None)
 
