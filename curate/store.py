@@ -92,7 +92,7 @@ def make_cache(folder: Path) -> None:
     """
     ignore = folder / ".gitignore"
     if not ignore.exists():
-        write_atomic(ignore, [b"# Caches and drafts; may be deleted at any time.\n*\n"])
+        write_atomic(ignore, [b"# Caches, drafts and private files of this machine; git leaves all of it out.\n*\n"])
 
 
 @contextmanager

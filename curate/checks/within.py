@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import orjson
 
 from curate.door import DoorFault, strict_loads
-from curate.door.splice import respelled
+from curate.door.splice import ESCAPE, respelled
 from curate.record import Json, strings_of
 
 Look = Callable[[str], Iterable[tuple[str, int, int]]]
@@ -24,8 +24,6 @@ ESCAPED = re.compile(r"\A[ \t\r\n]*[\[{][^\\]*\\")
 """Found in every JSON text in which an escape can hide the sign of a check."""
 
 _STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
-ESCAPE = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.", re.DOTALL)
-"""One character of a JSON string that is spelled by an escape."""
 # Of several backslashes the last one counts: the others are those of JSON within JSON.
 _ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _STANDS_FOR = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}

@@ -1,8 +1,9 @@
-"""`curate redact`: personal data and secrets out of record files, and back again with the key."""
+"""`curate redact`: personal data and secrets out of record files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +16,43 @@ from curate.record import CurateError, Exit, Json, strings_of
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.redact import Key, Redactor, Restorer, Run, Terms, Told
+    from curate.redact import Redaction, RedactionSummary, Table, Terms
     from curate.shape import Shape
 
-_CACHE = ".curate"
-_KEY_NAME = "redact.key.json"
+_PRIVATE_FOLDER = ".curate"
+_TABLE_NAME = "redaction.json"
+_OLD_KEY_NAME = "redact.key.json"
 _SHOWN = 5
+_REMOVED = {
+    "restore": "placeholders are not turned back: keep the original file, or take it from git.",
+    "key": "the key has given way to a table without values, --table FILE; "
+    f"an old key is converted where it lies as {_PRIVATE_FOLDER}/{_OLD_KEY_NAME}.",
+    "no_key": "the key has given way to a table without values; --no-table keeps none.",
+}
+
+
+def _refuse_removed(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Refuse an option of earlier versions with what there is in its place.
+
+    Raises:
+        click.UsageError: the option is given.
+    """
+    if value:
+        raise click.UsageError(f"{option.opts[0]} was removed: {_REMOVED[str(option.name)]}", context)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is to be gone through, with which key, and how it is told.
-
-    ``key_file`` is None where no key is kept; ``taken`` are then the placeholders of the key that would have been.
-    """
+    """What is to be gone through, by which table, and how it is told; ``keeps_table`` is False with --no-table."""
 
     files: Sequence[Path]
     root: Path | None
     shape: Shape | None
     keep: Collection[str]
     hold: Collection[str]
-    key_file: Path | None
-    taken: Collection[str]
+    table_file: Path
+    old_key: Path
+    keeps_table: bool
     output: Path | None
     diff: bool
     show_values: bool
@@ -45,38 +61,42 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A redaction that was gone through without writing; ``known`` is what the key held before.
+    """A redaction that was gone through without writing; ``saved`` is the table as its file had it, if there is one."""
 
-    ``inexact`` says of what, in how many places, restoring would write something else.
-    """
-
-    run: Run
-    redactor: Redactor
-    key: Key
-    known: Mapping[str, object]
-    inexact: Mapping[str, int]
+    run: Redaction
+    table: Table
+    saved: Table | None
+    num_converted: int
 
     @property
-    def num_new(self) -> int:
-        return len(self.key.entries) - len(self.known)
+    def has_new_numbers(self) -> bool:
+        """Whether the table has numbers that its file has not."""
+        return self.table.num_values > (self.saved.num_values if self.saved else 0)
+
+    def is_outdated(self, saved: Table | None) -> bool:
+        """Whether ``saved``, the table as its file has it now, has other numbers."""
+        return (saved.numbers if saved else None) != (self.saved.numbers if self.saved else None)
 
 
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @click.option("--terms", type=click.Path(path_type=Path), help="Names of people, one person a line, aliases after |.")
-@click.option("--key", "key_path", type=click.Path(path_type=Path), help="In place of .curate/redact.key.json.")
-@click.option("--no-key", is_flag=True, help="Keep no key: what is replaced can never be restored.")
-@click.option("--restore", is_flag=True, help="Put the values back that the key knows.")
+@click.option("--table", "table_file", type=click.Path(path_type=Path), help="In place of .curate/redaction.json.")
+@click.option("--no-table", is_flag=True, help="Keep no table: a later run may give a value another number.")
+@click.option("--yes", "is_agreed", is_flag=True, help="Delete an old key, which holds values, without asking.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file or folder, and not in place.")
 @click.option("--diff", is_flag=True, help="Print what would change and write nothing; exits 1 if anything would.")
 @click.option("--show-values", is_flag=True, help="With --diff: show the values themselves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be replaced, and write nothing.")
+@click.option("--restore", is_flag=True, hidden=True, expose_value=False, callback=_refuse_removed)
+@click.option("--key", hidden=True, expose_value=False, callback=_refuse_removed)
+@click.option("--no-key", is_flag=True, hidden=True, expose_value=False, callback=_refuse_removed)
 def command(
     paths: tuple[Path, ...],
     terms: Path | None,
-    key_path: Path | None,
-    no_key: bool,
-    restore: bool,
+    table_file: Path | None,
+    no_table: bool,
+    is_agreed: bool,
     output: Path | None,
     diff: bool,
     show_values: bool,
@@ -84,121 +104,137 @@ def command(
 ) -> int:
     """Replace personal data and secrets in a workspace, or in record files, by placeholders such as [EMAIL_1].
 
-    The same value is the same placeholder in every turn, record and file, and in later runs with the same key. E-mail
+    The same value is the same placeholder in every turn, record and file, and in later runs with the same table. E-mail
     addresses, phone and card numbers, IBANs, US social security numbers, IP addresses and secrets are found by rules
     (X701, X702); names of people are not, and are replaced only as --terms lists them. Ids, categories, splits and
     keys stay, and are reported, as are copies in quarantine, datasets and runs. Exits 1 when something sensitive stays.
 
-    --restore writes each value as it was first met. It goes by placeholders alone and cannot tell whose they are: a
-    file that was redacted with --no-key before there was a key, or with another key, gets the values of this one.
+    Nothing turns a placeholder back. The table holds no value, only a random key and, for each value, its number by an
+    HMAC under that key. Whoever holds the table can test whether a value that they guess was replaced; keep it private.
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
+    from curate.file_guard import inside
     from curate.redact import Terms, read_terms
     from curate.workspace.loose import shape_for
 
-    if no_key and (restore or key_path):
-        raise click.UsageError("--no-key goes with neither --key nor --restore.")
-    if restore and terms:
-        raise click.UsageError("--terms does not go with --restore, which goes by the key alone.")
+    if no_table and table_file:
+        raise click.UsageError("--no-table does not go with --table.")
     root, files = _input(list(paths) or [Path()])
     # It says which strings are names, and so stay.
     shape = shape_for(files, root)
-    place = _key_file(key_path, root, files)
-    # Without a key of their own they must not be taken for those of the key that is there.
-    taken = _entries_in(place) if no_key else {}
-    key_file = None if no_key else place
-    is_written = not (diff or dry_run)
-    task = _Task(files, root, shape, *_names_in_use(root), key_file, taken, output, diff, show_values, is_written)
-    if restore:
-        return _restore(task)
+    folder = (root or Path()) / _PRIVATE_FOLDER
+    if root:
+        inside(root, folder / _OLD_KEY_NAME)
+    task = _Task(
+        files, root, shape, *_names_in_use(root), _table_path(table_file or folder / _TABLE_NAME, root, files),
+        folder / _OLD_KEY_NAME, not no_table, output, diff, show_values, not (diff or dry_run),
+    )  # fmt: skip
     planned = _redact(task, read_terms(terms) if terms else Terms([]))
+    if planned.num_converted:
+        _tell_old_key(task, planned.num_converted, is_agreed)
     if not terms:
         say.talk("no rule finds the names of people; list them in a file for --terms")
-    told, look = planned.run.told, planned.redactor.kinds
-    is_left = _tell_left(told, _sensitive_decisions(root, look)) | (root is not None and _tell_copies(root, look))
-    return Exit.FINDINGS if is_left or (diff and told.num_changed) else Exit.OK
-
-
-def _restore(task: _Task) -> int:
-    from curate.redact import restoration
-
-    assert task.key_file is not None
-    # A key that is not there is said to be missing, and nothing is made beside it.
-    with _held(task.key_file if task.is_written and task.key_file.exists() else None):
-        key = _known_key(task.key_file)
-        run, restorer = restoration(task.files, key, shape=task.shape, keep=task.keep, root=task.root)
-        if task.is_written:
-            run.write(_targets(task.files, task.output))
-        else:
-            _plan(run, diff=task.diff, show_values=task.show_values)
-    _tell(run.told, "restored" if task.is_written else "would restore")
-    _tell_restored(restorer)
-    return Exit.FINDINGS if task.diff and run.told.num_changed else Exit.OK
+    summary, look = planned.run.summary, planned.run.redactor.kinds
+    is_left = _tell_left(summary, _sensitive_decisions(root, look)) | (root is not None and _tell_copies(root, look))
+    return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
 
 
 def _redact(task: _Task, terms: Terms) -> _Planned:
+    from curate.redact import is_private, write_table
+
+    name = say.one_line(str(task.table_file))
+    if task.table_file.exists() and not is_private(task.table_file):
+        say.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
     planned = _planned(task, terms)
-    # Where nothing is found no key is begun, and no lock beside it.
-    is_written = bool(task.is_written and (planned.run.told.num_changed or task.output))
-    key_file = task.key_file if is_written else None
-    held = key_file if key_file and (planned.num_new or key_file.exists()) else None
-    with _held(held):
-        if held and planned.known != _entries_in(held):
-            # Another call has added to the key since it was read: its placeholders are taken.
+    # Where nothing is found no table is begun, and no lock beside it.
+    is_written = bool(task.is_written and (planned.run.summary.num_changed or planned.num_converted or task.output))
+    is_saved = is_written and task.keeps_table and planned.has_new_numbers
+    with _locked(task.table_file if is_saved else None):
+        if is_saved and planned.is_outdated(_saved_table(task.table_file)):
+            # Another call has added to the table since it was read: its numbers are taken.
             planned = _planned(task, terms)
         if is_written:
             targets = _targets(task.files, task.output)
-            if key_file:
-                _keep_key(key_file, planned)
+            if is_saved:
+                # Before any file needs it: a number that is lost could be given to another value.
+                write_table(task.table_file, planned.table)
+            planned.table.close()
             planned.run.write(targets)
-    _tell(planned.run.told, "redacted" if task.is_written else "would redact")
-    _tell_key(key_file if planned.num_new else None, planned.inexact if task.key_file else {})
+    _tell(planned.run.summary, "redacted" if task.is_written else "would redact")
+    if is_saved:
+        say.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
     return planned
 
 
 def _planned(task: _Task, terms: Terms) -> _Planned:
-    """Read the key and go through the files for the values that it lacks."""
-    from curate.redact import Key, redaction
+    """Read the table and go through the files for the values that it lacks."""
+    from curate.redact import Redaction, Redactor, Table, placeholders_in, read_old_key
 
-    key = _known_key(task.key_file) if task.key_file and task.key_file.exists() else Key()
-    key.reserve(task.taken)
-    known = dict(key.entries)
+    saved = _saved_table(task.table_file)
+    table = Table(saved.key, saved.numbers) if saved else Table()
+    entries = read_old_key(task.old_key)
+    if num_lost := table.convert(entries):
+        what = counted(num_lost, "value")
+        say.talk(f"{what} of {say.one_line(str(task.old_key))} get other numbers: the table has given theirs away")
+    if not task.keeps_table:
+        # Placeholders of the table must not mean something else too.
+        taken = table.placeholders()
+        table = Table()
+        table.reserve(taken)
+    for path in task.files:
+        table.reserve(placeholders_in(path, task.root))
     shape, keep, hold = task.shape, task.keep, task.hold
-    run, redactor = redaction(task.files, key, terms, shape=shape, keep=keep, hold=hold, root=task.root)
-    _plan(run, diff=task.diff, show_values=task.show_values)
-    # Writing goes through all of it again, and would count twice.
-    inexact = {
-        "value": redactor.num_other_spellings, "bare number": redactor.num_numbers,
-        "JSON text": redactor.num_respelled,
-    }  # fmt: skip
-    return _Planned(run, redactor, key, known, inexact)
+    run = Redaction(task.files, Redactor(table, terms), shape=shape, keep=keep, hold=hold, root=task.root)
+    _go_through(run, diff=task.diff, show_values=task.show_values)
+    return _Planned(run, table, saved, len(entries) if task.keeps_table else 0)
 
 
-def _entries_in(key_file: Path) -> Mapping[str, object]:
-    from curate.redact import read_key
+def _saved_table(path: Path) -> Table | None:
+    from curate.redact import read_table
 
-    return read_key(key_file).entries if key_file.exists() else {}
+    return read_table(path) if path.exists() else None
 
 
 @contextmanager
-def _held(key_file: Path | None) -> Iterator[None]:
-    """Keep other calls from the key, from before it is read for good until all that goes with it is written.
+def _locked(table_file: Path | None) -> Iterator[None]:
+    """Keep other calls from the table, from before it is read for good until all that goes with it is written.
 
     Raises:
         CurateError: E906 when the system refuses.
     """
-    from curate.store import locked
+    from curate.store import locked, make_cache
 
-    if key_file is None:
+    if table_file is None:
         yield
         return
-    name = say.one_line(str(key_file))
-    with locked(key_file, on_wait=lambda: say.talk(f"waiting for another `curate redact` with the key {name}")):
+    if table_file.parent.name == _PRIVATE_FOLDER:
+        make_cache(table_file.parent)
+    name = say.one_line(str(table_file))
+    with locked(table_file, on_wait=lambda: say.talk(f"waiting for another `curate redact` with the table {name}")):
         yield
 
 
-def _plan(run: Run, *, diff: bool, show_values: bool) -> None:
+def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
+    """Say that an old key holds values in clear text, and delete it if the user says so."""
+    from curate.store import remove_file
+
+    name, table = say.one_line(str(task.old_key)), say.one_line(str(task.table_file))
+    say.talk(f"old key: {name} holds {counted(num_values, 'value')} in clear text")
+    if not task.is_written:
+        say.talk(f"their numbers would be taken over by {table}")
+        return
+    say.talk(f"their numbers are in {table} now")
+    if not is_agreed and not sys.stdin.isatty():
+        say.talk("the old key is left as it is; run the command again with --yes to delete it")
+    elif is_agreed or click.confirm(f"Delete {name} and the values in it?", default=False, err=True):
+        remove_file(task.old_key)
+        say.talk(f"deleted: {name}")
+    else:
+        say.talk("the old key is left as it is")
+
+
+def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
     """Go through the files without writing, and print each change where a diff is wanted."""
     from curate.checks.spans import with_values_hidden
     from curate.door.hunk import diff_of
@@ -237,46 +273,24 @@ def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
     return (names_in_use(root), names_in_chains(root)) if root else ((), ())
 
 
-def _key_file(asked: Path | None, root: Path | None, files: Sequence[Path]) -> Path:
-    """Return where the key is; in a workspace only its .curate is out of reach of git, exports and uploads.
+def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
+    """Return where the table is; in a workspace only its .curate is out of reach of git, exports and uploads.
 
     Raises:
-        CurateError: E914 when its .curate leads outside the workspace; E958 when the key would be shared or redacted.
+        CurateError: E914 when its .curate leads outside the workspace; E958 when the table would be shared or redacted.
     """
     from curate.file_guard import inside
 
-    path = asked or (root or Path()) / _CACHE / _KEY_NAME
     if root and path.absolute().is_relative_to(root.absolute()):
         inside(root, path)
-    place = path.resolve()
+    target = path.resolve()
     home = root.resolve() if root else None
-    if home and place.is_relative_to(home) and not place.is_relative_to(home / _CACHE):
-        message = f"the key {say.one_line(str(path))} would lie where git and uploads take it along"
-        raise CurateError("E958 bad-key", message, f"Keep it in {_CACHE}, or outside the workspace.")
-    if any(place == file.resolve() for file in files):
+    if home and target.is_relative_to(home) and not target.is_relative_to(home / _PRIVATE_FOLDER):
+        message = f"the table {say.one_line(str(path))} would lie where git and uploads take it along"
+        raise CurateError("E958 bad-key", message, f"Keep it in {_PRIVATE_FOLDER}, or outside the workspace.")
+    if any(target == file.resolve() for file in files):
         raise CurateError("E958 bad-key", f"{say.one_line(str(path))} is one of the files to redact")
     return path
-
-
-def _known_key(path: Path) -> Key:
-    from curate.redact import is_private, read_key
-
-    key = read_key(path)
-    if not is_private(path):
-        say.talk(f"warning: others may read the key {say.one_line(str(path))}; `chmod 600` makes it private")
-    return key
-
-
-def _keep_key(path: Path, planned: _Planned) -> None:
-    """Save the key as it is for good, before any file needs it."""
-    from curate.redact import write_key
-    from curate.store import make_cache
-
-    if planned.num_new:
-        if path.parent.name == _CACHE:
-            make_cache(path.parent)
-        write_key(path, planned.key)
-    planned.key.close()
 
 
 def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:
@@ -296,62 +310,49 @@ def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     return targets
 
 
-def _tell(told: Told, verb: str) -> None:
-    labels = ", ".join(f"{number:,} {label}" for label, number in sorted(told.replaced.items()))
-    what = counted(told.replaced.total(), "value")
-    in_what = f"{told.num_changed:,} of {counted(told.num_lines, 'line')}"
+def _tell(summary: RedactionSummary, verb: str) -> None:
+    labels = ", ".join(f"{number:,} {label}" for label, number in sorted(summary.replaced.items()))
+    what = counted(summary.replaced.total(), "value")
+    in_what = f"{summary.num_changed:,} of {counted(summary.num_lines, 'line')}"
     say.talk(f"{verb} {what} in {in_what}" + (f": {labels}" if labels else ""))
-    if told.num_named:
-        number = counted(told.num_named, "record")
+    if summary.num_named:
+        number = counted(summary.num_named, "record")
         say.talk(f"{number} without an id now carry the one that decisions or a dataset know them by")
-    for finding in told.faults:
+    for finding in summary.faults:
         place = f"{finding.file}:{finding.line}" if finding.line else finding.file
         say.talk(f"warning: {say.visible(place)}: {finding.code}: {say.one_line(finding.message)}")
 
 
-def _tell_key(path: Path | None, inexact: Mapping[str, int]) -> None:
-    if path:
-        say.talk(f"key: {say.one_line(str(path))}; whoever has it can restore the values, and nobody without it")
-    ways = {
-        "value": "spelled in more than one way: {}; --restore writes the first",
-        "bare number": "no longer bare: {} in JSON within a text; --restore writes strings",
-        "JSON text": "spelled by other escapes after --restore: {}",
-    }
-    for what, number in inexact.items():
-        if number:
-            say.talk(ways[what].format(counted(number, what)))
-
-
-def _tell_restored(restorer: Restorer) -> None:
-    """Say what was not put back, and what may have been something else."""
-    if unknown := restorer.unknown.total():
-        say.talk(f"left: {counted(unknown, 'placeholder')} that this key does not know")
-    if restorer.num_aliased:
-        say.talk(f"written as the first of several names: {counted(restorer.num_aliased, 'name')} of people")
-    if restorer.num_digits:
-        say.talk(f"restored as strings: {counted(restorer.num_digits, 'number')} in JSON within a text")
-
-
-def _tell_left(told: Told, num_decisions: int) -> bool:
+def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     """Say what sensitive data, or may be, is still there; return whether there is any."""
-    if told.num_left:
-        places = [f"{say.visible(one.file)}:{one.line} {say.one_line(one.pointer, 40)}" for one in told.left[:_SHOWN]]
-        more = ", …" if told.num_left > _SHOWN else ""
-        what = counted(told.num_left, "value")
+    if summary.num_unchanged:
+        places = [
+            f"{say.visible(value.file)}:{value.line} {say.one_line(value.pointer, 40)}"
+            for value in summary.unchanged[:_SHOWN]
+        ]
+        more = ", …" if summary.num_unchanged > _SHOWN else ""
+        what = counted(summary.num_unchanged, "value")
         say.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(places)}{more}")
-    if told.num_broken:
-        say.talk(f"not looked into: {counted(told.num_broken, 'line')} without a JSON object; see `curate validate`")
-    if told.unfit:
-        file, line = told.unfit[0]
-        say.talk(f"no longer fit the schema: {counted(len(told.unfit), 'record')}, the first at {file}:{line}")
-    if told.num_held:
-        held = counted(told.num_held, "record")
+    if summary.num_broken:
+        say.talk(f"not looked into: {counted(summary.num_broken, 'line')} without a JSON object; see `curate validate`")
+    if summary.unfit:
+        file, line = summary.unfit[0]
+        say.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
+    if summary.num_held:
+        held = counted(summary.num_held, "record")
         say.talk(f"look again at {held} decided on in several sittings: the old text told which decision was the last")
     if num_decisions:
         say.talk(
             f"left: {counted(num_decisions, 'decision')} in the journal with sensitive values; it is never rewritten"
         )
-    return bool(told.num_left or told.num_broken or told.num_held or told.unfit or told.faults or num_decisions)
+    return bool(
+        summary.num_unchanged
+        or summary.num_broken
+        or summary.num_held
+        or summary.unfit
+        or summary.faults
+        or num_decisions
+    )
 
 
 def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:

@@ -5,9 +5,9 @@ Every file of records goes through here before any other library may see it.
 
 from curate.door.faults import FAULTS, DoorFault, Fault, door_finding
 from curate.door.gate import packed_as
-from curate.door.locate import locate, parts_of, pointer_of
 from curate.door.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
 from curate.door.strict import MAX_DEPTH, strict_loads
+from curate.door.walker import locate, parts_of, pointer_of
 
 __all__ = [
     "FAULTS",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from curate.door.faults import DoorFault
 from curate.door.rewrite import Change
-from curate.door.splice import common_ends, strings
+from curate.door.splice import common_ends
 from curate.door.strict import strict_loads
+from curate.door.walker import Walker
 from curate.say import one_line, spelled, visible
 
 _SHOWN = 48
@@ -80,7 +81,7 @@ def _spans(raw: bytes) -> list[tuple[int, int]]:
     except DoorFault:
         return []
     shift = len(raw) - len(body)
-    return [(start + shift, end + shift) for _, start, end in strings(body)]
+    return [(start + shift, end + shift) for _, start, end in Walker(body).strings()]
 
 
 def _apart(old: str, new: str) -> Iterator[Part]:

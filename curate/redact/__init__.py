@@ -1,25 +1,25 @@
-"""Personal data and secrets out of records, by placeholders that keep who is who; back again only with the key."""
+"""Personal data and secrets out of records, by placeholders that keep who is who."""
 
 from curate.redact._copies import folders_of_copies, num_values
-from curate.redact._key import Key, is_private, read_key, write_key
-from curate.redact._run import Left, Run, Told, redaction, restoration
+from curate.redact._run import Redaction, RedactionSummary, UnchangedValue, placeholders_in
+from curate.redact._table import OldEntry, Table, is_private, read_old_key, read_table, write_table
 from curate.redact._terms import Terms, read_terms
-from curate.redact._texts import Redactor, Restorer
+from curate.redact._texts import Redactor
 
 __all__ = [
-    "Key",
-    "Left",
+    "OldEntry",
+    "Redaction",
+    "RedactionSummary",
     "Redactor",
-    "Restorer",
-    "Run",
+    "Table",
     "Terms",
-    "Told",
+    "UnchangedValue",
     "folders_of_copies",
     "is_private",
     "num_values",
-    "read_key",
+    "placeholders_in",
+    "read_old_key",
+    "read_table",
     "read_terms",
-    "redaction",
-    "restoration",
-    "write_key",
+    "write_table",
 ]

@@ -1,10 +1,10 @@
-"""One redaction, or one restoration, over several files."""
+"""One redaction over several files."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,10 @@ import orjson
 
 from curate.door import Entry, Reader, pointer_of
 from curate.door.rewrite import Change, Ending, Mended, Rewrite
-from curate.door.splice import respelled, strings
-from curate.record import Finding, Json, unnumbered
-from curate.redact._key import PLACEHOLDER, Key
-from curate.redact._terms import Terms
-from curate.redact._texts import Redactor, Restorer
+from curate.door.splice import respelled
+from curate.record import Finding, Json, strings_of, unnumbered
+from curate.redact._table import PLACEHOLDER
+from curate.redact._texts import Redactor
 from curate.say import spelled
 from curate.shape import Shape
 
@@ -24,17 +23,15 @@ _NAMES = ("id", "split", "category", "ignore")
 """Parts of a record that name it or sort it: they are looked at and reported, never changed."""
 _CONVENTIONAL = frozenset({"/id", "/split", "/category", "/x-ignore"})
 _RAW_PLACEHOLDER = re.compile(rb"\[[A-Z]{2,16}_[1-9][0-9]{0,8}\]")
-_MOST_LEFT = 20
+_MOST_LISTED = 20
 _MOST_KEYS = 10_000
 _LEAST_NUMBER = 10**11
 """The smallest JSON number that could be a card; a shorter one says nothing without the words around it."""
 
-MendText = Callable[[str], str]
-
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A sensitive value that stays because of where it stands: file, line, JSON pointer of the place, and its kind."""
+class UnchangedValue:
+    """A sensitive value that stays because of where it stands: file, line, JSON pointer, and its kind."""
 
     file: str
     line: int
@@ -43,47 +40,49 @@ class Left:
 
 
 @dataclass(slots=True)
-class Told:
-    """What a run did, or would do.
+class RedactionSummary:
+    """What a redaction did, or would do.
 
-    ``replaced`` counts by label; ``num_left`` values stay because of where they stand, the first of which are ``left``;
-    ``num_broken`` lines are not JSON and could not be looked into; ``unfit`` are records that the schema no longer
-    allows; ``num_held`` records have decisions whose order their old text told; ``num_named`` records were given the id
-    that was made from their text, so that what was decided on them still finds them.
+    ``replaced`` counts by label; ``num_unchanged`` values stay because of where they stand, the first of which are
+    ``unchanged``; ``num_broken`` lines are not JSON and could not be looked into; ``unfit`` are records that the schema
+    no longer allows; ``num_held`` records have decisions whose order their old text told; ``num_named`` records were
+    given the id that was made from their text, so that what was decided on them still finds them.
     """
 
     num_lines: int = 0
     num_changed: int = 0
     num_broken: int = 0
     num_named: int = 0
-    num_left: int = 0
+    num_unchanged: int = 0
     num_held: int = 0
     replaced: Counter[str] = field(default_factory=Counter)
-    left: list[Left] = field(default_factory=list)
+    unchanged: list[UnchangedValue] = field(default_factory=list)
     unfit: list[tuple[str, int]] = field(default_factory=list)
     faults: list[Finding] = field(default_factory=list)
 
 
-class Run:
-    """Goes through files with one way of changing texts; see `redaction` and `restoration`."""
+class Redaction:
+    """Goes through files and replaces personal data, secrets and names in the texts of their records.
+
+    ``keep`` names records on whose ids something hangs, ``hold`` those on whose texts something does: that they have
+    changed is counted.
+    """
 
     def __init__(
         self,
         files: Sequence[Path],
-        mend: MendText,
+        redactor: Redactor,
         *,
         shape: Shape | None = None,
         keep: Collection[str] = (),
         hold: Collection[str] = (),
         root: Path | None = None,
-        look: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
         self.files = files
-        self.told = Told()
-        self._mend_text = mend
+        self.redactor = redactor
+        self.summary = RedactionSummary()
         self._shape = shape
         self._root = root
-        self._kinds_in = look
         self._known_keys: set[str] = set()
         self._keep = set(map(unnumbered, keep))
         self._hold = hold
@@ -94,7 +93,7 @@ class Run:
         self._names = _CONVENTIONAL | {pointer_of(places[name]) for name in _NAMES if name in places}
 
     def changes(self) -> Iterator[tuple[Path, Change]]:
-        """Yield what would change, file by file, and fill `told`.
+        """Yield what would change, file by file, and fill `summary`.
 
         Raises:
             CurateError: E904 when a file is missing or may not be read.
@@ -103,11 +102,11 @@ class Run:
         for path in self.files:
             rewrite = self._rewrite(path)
             for change in rewrite:
-                self.told.num_changed += 1
+                self.summary.num_changed += 1
                 yield path, change
             self._end(rewrite)
 
-    def write(self, targets: Mapping[Path, Path]) -> Told:
+    def write(self, targets: Mapping[Path, Path]) -> RedactionSummary:
         """Write every file, those in ``targets`` to a new place, and return what was done.
 
         Raises:
@@ -118,10 +117,10 @@ class Run:
             rewrite = self._rewrite(path)
             rewrite.write(targets.get(path), on_change=self._count)
             self._end(rewrite)
-        return self.told
+        return self.summary
 
     def _start(self) -> None:
-        self.told = Told()
+        self.summary = RedactionSummary()
         self._seen.clear()
 
     def _rewrite(self, path: Path) -> Rewrite:
@@ -130,23 +129,23 @@ class Run:
         return self._current
 
     def _count(self, _change: Change) -> None:
-        self.told.num_changed += 1
+        self.summary.num_changed += 1
 
     def _end(self, rewrite: Rewrite) -> None:
-        self.told.num_lines += rewrite.num_lines
-        self.told.faults += rewrite.faults
+        self.summary.num_lines += rewrite.num_lines
+        self.summary.faults += rewrite.faults
 
     def _mend(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
         if isinstance(item, Finding):
-            self.told.num_broken += item.code != "S120"
+            self.summary.num_broken += item.code != "S120"
             return None
         new: dict[str, str] = {}
         labels: Counter[str] = Counter()
         for pointer, part in _parts(item.value):
             if isinstance(part, str) and not self._is_name(pointer):
-                if (mended := self._mend_text(part)) != part:
+                if (mended := self.redactor.redacted(part)) != part:
                     new[pointer] = mended
-                    labels += _labels(mended) - _labels(part) or _labels(part) - _labels(mended)
+                    labels += _labels(mended) - _labels(part)
             elif isinstance(part, str):
                 self._look(item, pointer, part)
             elif isinstance(part, int):
@@ -155,7 +154,7 @@ class Run:
                 self._look_at_keys(item, pointer, part)
         if not new:
             return None
-        self.told.replaced.update(labels)
+        self.summary.replaced.update(labels)
         is_ascii = self._current is None or self._current.is_ascii
         changed = self._named(item, respelled(raw, new, is_ascii=is_ascii))
         return ending.mark + changed + ending.newline, tuple(sorted(labels))
@@ -172,10 +171,10 @@ class Run:
                 self._known_keys.add(key)
 
     def _look(self, entry: Entry, pointer: str, text: str) -> bool:
-        kinds = self._kinds_in(text)
-        self.told.num_left += len(kinds)
-        if kinds and len(self.told.left) < _MOST_LEFT:
-            self.told.left.append(Left(self._file, entry.line.source.line, pointer, kinds[0]))
+        kinds = self.redactor.kinds(text)
+        self.summary.num_unchanged += len(kinds)
+        if kinds and len(self.summary.unchanged) < _MOST_LISTED:
+            self.summary.unchanged.append(UnchangedValue(self._file, entry.line.source.line, pointer, kinds[0]))
         return bool(kinds)
 
     def _named(self, entry: Entry, new: bytes) -> bytes:
@@ -186,7 +185,7 @@ class Run:
         named = new
         if self._keep or self._hold:
             record = shape.record(entry.value, source)
-            self.told.num_held += record.id in self._hold
+            self.summary.num_held += record.id in self._hold
             if not record.has_own_id and record.id in self._keep:
                 self._seen[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.
@@ -196,43 +195,10 @@ class Run:
                     pair = orjson.dumps({place[0]: record.id if count == 1 else f"{record.id}-{count}"})
                     brace = new.index(b"{") + 1
                     named = new[:brace] + pair[1:-1] + b", " + new[brace:]
-                    self.told.num_named += 1
+                    self.summary.num_named += 1
         if not shape.is_valid(orjson.loads(named)):
-            self.told.unfit.append((self._file, source.line))
+            self.summary.unfit.append((self._file, source.line))
         return named
-
-
-def redaction(
-    files: Sequence[Path],
-    key: Key,
-    terms: Terms,
-    *,
-    shape: Shape | None = None,
-    keep: Collection[str] = (),
-    hold: Collection[str] = (),
-    root: Path | None = None,
-) -> tuple[Run, Redactor]:
-    """Return the run that replaces personal data, secrets and the names of ``terms`` in ``files``.
-
-    Placeholders that stand in the files are taken: the files are read once for them here. ``keep`` names records on
-    whose ids something hangs, ``hold`` those on whose texts something does: that they have changed is counted.
-
-    Raises:
-        CurateError: E904 when a file is missing or may not be read.
-    """
-    for path in files:
-        key.reserve(_placeholders_in(path, root))
-    redactor = Redactor(key, terms)
-    run = Run(files, redactor.redacted, shape=shape, keep=keep, hold=hold, root=root, look=redactor.kinds)
-    return run, redactor
-
-
-def restoration(
-    files: Sequence[Path], key: Key, *, shape: Shape | None = None, keep: Collection[str] = (), root: Path | None = None
-) -> tuple[Run, Restorer]:
-    """Return the run that takes a redaction back; the parameters are those of `redaction`."""
-    restorer = Restorer(key)
-    return Run(files, restorer.restored, shape=shape, keep=keep, root=root), restorer
 
 
 def _labels(text: str) -> Counter[str]:
@@ -255,8 +221,12 @@ def _parts(value: Json) -> Iterator[tuple[str, str | int | Sequence[str]]]:
             yield pointer, item
 
 
-def _placeholders_in(path: Path, root: Path | None) -> set[str]:
-    """Return the placeholders that stand in a file, however they are escaped."""
+def placeholders_in(path: Path, root: Path | None) -> set[str]:
+    """Return the placeholders that stand in a file, however they are escaped.
+
+    Raises:
+        CurateError: E904 when the file is missing or may not be read.
+    """
     found: set[str] = set()
     reader = Reader(path, root=root)
     for line in reader.lines():
@@ -264,7 +234,6 @@ def _placeholders_in(path: Path, root: Path | None) -> set[str]:
             continue
         raw = line[2]
         found.update(match.decode("ascii") for match in _RAW_PLACEHOLDER.findall(raw))
-        if b"\\u00" in raw and isinstance(reader.entry(line), Entry):
-            texts = (orjson.loads(raw[start:end]) for _, start, end in strings(raw))
-            found.update(match for text in texts for match in PLACEHOLDER.findall(text))
+        if b"\\u00" in raw and isinstance(entry := reader.entry(line), Entry):
+            found.update(match for text in strings_of(entry.value) for match in PLACEHOLDER.findall(text))
     return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curate.record import CurateError
-from curate.redact._key import PLACEHOLDER
+from curate.redact._table import PLACEHOLDER
 from curate.say import one_line
 
 # Scripts written without blanks between words: there a name has no border that could be asked for.

@@ -1,4 +1,4 @@
-"""One text at a time: values out of it and placeholders in, and back; JSON within a text stays JSON."""
+"""One text at a time: values out of it and placeholders in; JSON within a text stays JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from curate.checks.spans import Sensitive, sensitive_spans
-from curate.checks.within import DEPTH, ESCAPE, json_within, respelled_within, unescaped
+from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
+from curate.door.splice import ESCAPE
 from curate.record import strings_of
-from curate.redact._key import PERSON, PLACEHOLDER, Key
+from curate.redact._table import PERSON, PLACEHOLDER, Table
 from curate.redact._terms import Terms
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+', re.DOTALL)
@@ -20,29 +21,19 @@ _New = tuple[int, int, str]
 
 
 class Redactor:
-    """Replaces sensitive values and names in texts, always the same value by the same placeholder.
+    """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
 
-    It counts what restoring would not bring back as it was: ``num_other_spellings`` values that are spelled otherwise
-    than where they were first met, ``num_numbers`` bare numbers in JSON within a text, which come back as strings, and
-    ``num_respelled`` texts of JSON whose escapes would be others.
-    """
-
-    def __init__(self, key: Key, terms: Terms) -> None:
-        self.key = key
+    def __init__(self, table: Table, terms: Terms) -> None:
+        self.table = table
         self.terms = terms
-        self.num_other_spellings = 0
-        self.num_numbers = 0
-        self.num_respelled = 0
 
     def redacted(self, text: str) -> str:
-        """Return ``text`` with placeholders."""
-        if json_within(text) is None:
-            return self._plain(text)
-        before = self.num_other_spellings, self.num_numbers
-        new = self._mended(text, DEPTH)
-        is_told = (self.num_other_spellings, self.num_numbers) != before
-        self.num_respelled += new != text and not is_told and Restorer(self.key).restored(new) != text
-        return new
+        """Return ``text`` with placeholders.
+
+        Raises:
+            CurateError: E959 when a value is new and the table closed.
+        """
+        return self._mended(text, DEPTH)
 
     def kinds(self, text: str) -> list[str]:
         """Return the kinds of sensitive values in ``text``, one each time."""
@@ -75,10 +66,12 @@ class Redactor:
         for _ in range(_MOST_ROUNDS):
             # A span across a placeholder is no value of the data.
             found = sensitive_spans(text, never=PLACEHOLDER)
-            new = [(one.start, one.end, self._placeholder(one.kind, text[one.start : one.end])) for one in found]
+            new = [(one.start, one.end, self.table.placeholder(one.kind, text[one.start : one.end])) for one in found]
             if not new:
                 people = self.terms.spans(text)
-                new = [(start, end, self._person(text[start:end], names)) for start, end, names in people]
+                new = [
+                    (start, end, self.table.placeholder(PERSON, names[0], names[1:])) for start, end, names in people
+                ]
             if not new:
                 break
             text = _spliced(text, new)
@@ -96,61 +89,13 @@ class Redactor:
             if text[token.start()] != '"':
                 if (one.start, one.end) == token.span():
                     # A placeholder is no number: it needs the quotes of a string.
-                    self.num_numbers += 1
-                    yield one.start, one.end, f'"{self._placeholder(one.kind, token.group())}"'
+                    yield one.start, one.end, f'"{self.table.placeholder(one.kind, token.group())}"'
                 continue
             start, end = max(one.start, token.start() + 1, place), min(one.end, token.end() - 1)
             start, end = _whole_escapes(text, token.start() + 1, start, end)
             if start < end:
-                yield start, end, self._placeholder(one.kind, unescaped(text[start:end]))
+                yield start, end, self.table.placeholder(one.kind, unescaped(text[start:end]))
                 place = end
-
-    def _person(self, spelled: str, names: Sequence[str]) -> str:
-        placeholder = self.key.placeholder(PERSON, names[0], names[1:])
-        self.num_other_spellings += self.key.value(placeholder) != spelled
-        return placeholder
-
-    def _placeholder(self, kind: str, value: str) -> str:
-        placeholder = self.key.placeholder(kind, value)
-        self.num_other_spellings += self.key.value(placeholder) != value
-        return placeholder
-
-
-class Restorer:
-    """Puts values back in the place of placeholders.
-
-    ``unknown`` counts placeholders that the key does not know. Of what it does know it cannot tell all: ``num_aliased``
-    names of people with several are the first of them now, and ``num_digits`` strings of JSON within a text may have
-    been numbers.
-    """
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.unknown: Counter[str] = Counter()
-        self.num_aliased = 0
-        self.num_digits = 0
-
-    def restored(self, text: str) -> str:
-        """Return ``text`` with the values that the key knows."""
-        return self._restored(text, DEPTH) if "[" in text else text
-
-    def _restored(self, text: str, depth: int) -> str:
-        if depth and json_within(text) is not None:
-            return respelled_within(text, lambda part: self._part(part, depth - 1))
-        return PLACEHOLDER.sub(self._value, text)
-
-    def _part(self, text: str, depth: int) -> str:
-        new = self._restored(text, depth)
-        self.num_digits += new != text and new.isdecimal()
-        return new
-
-    def _value(self, match: re.Match[str]) -> str:
-        entry = self.key.entries.get(match.group())
-        if entry is None:
-            self.unknown[match.group()] += 1
-            return match.group()
-        self.num_aliased += bool(entry.also)
-        return entry.value
 
 
 def _whole_escapes(text: str, begin: int, start: int, end: int) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from mending import INSTRUCTION, fixed, line, run_validate
 from curate.door import DoorFault, strict_loads
 from curate.door.hunk import diff_of
 from curate.door.rewrite import Rewrite
-from curate.door.splice import respelled, strings
+from curate.door.splice import respelled
+from curate.door.walker import Walker
 from curate.fix import fix_file
 from curate.record import CurateError
 
@@ -54,13 +55,13 @@ def spelled(draw: st.DrawFn) -> bytes:
 
 @given(spelled(), st.data())
 def test_splicing_changes_the_strings_it_is_told_and_nothing_else(raw: bytes, data: st.DataObject) -> None:
-    spans = {pointer: (start, end) for pointer, start, end in strings(raw)}
+    spans = {pointer: (start, end) for pointer, start, end in Walker(raw).strings()}
     chosen = data.draw(st.lists(st.sampled_from(sorted(spans)), unique=True))
     texts = {pointer: data.draw(st.text(st.characters(exclude_categories=["Cs"]))) for pointer in chosen}
     is_ascii = data.draw(st.booleans())
     new = respelled(raw, texts, is_ascii=is_ascii)
     assert new.isascii() or not raw.isascii() or not is_ascii
-    after = {pointer: (start, end) for pointer, start, end in strings(new)}
+    after = {pointer: (start, end) for pointer, start, end in Walker(new).strings()}
     assert list(after) == list(spans)
     for pointer, (start, end) in spans.items():
         token = new[slice(*after[pointer])]
@@ -71,7 +72,7 @@ def test_splicing_changes_the_strings_it_is_told_and_nothing_else(raw: bytes, da
 
 
 def _without_strings(raw: bytes) -> bytes:
-    for _, start, end in reversed(list(strings(raw))):
+    for _, start, end in reversed(list(Walker(raw).strings())):
         raw = raw[:start] + raw[end:]
     return raw
 

@@ -1,4 +1,4 @@
-"""Redaction: nothing sensitive stays unsaid, who is who stays, and only the key brings the values back."""
+"""Redaction: nothing sensitive stays unsaid, and who is who stays."""
 
 from __future__ import annotations
 
@@ -43,12 +43,9 @@ def test_placeholders_that_are_there_already_are_not_given_out(tmp_path: Path) -
         f'{{"instruction": "See [EMAIL_1].", "output": "\\u005bEMAIL_2] {EMAIL}"}}\n'
         + '{"instruction": "See [EMAIL_4].", "output": "tom.li@parcels.shop"}\n'
     )
-    before = path.read_bytes()
     assert redact(path) == 0
     assert outputs(path) == ["[EMAIL_2] [EMAIL_3]", "[EMAIL_5]"]
     assert b"\\u005bEMAIL_2]" in path.read_bytes()
-    assert redact(path, "--restore") == 0
-    assert path.read_bytes() == before
 
 
 def test_only_the_values_change(tmp_path: Path) -> None:
@@ -67,14 +64,11 @@ def test_only_the_values_change(tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(lines)
 
 
-def test_arguments_of_a_tool_call_are_redacted_and_come_back(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arguments_of_a_tool_call_are_redacted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = json.dumps({"to": f"Hi,\n{EMAIL}", "who": "José", "key": "Key:\nAKIAIOSFODNN7EXAMPLE"})
     call = {"id": "c", "type": "function", "function": {"name": "send", "arguments": arguments}}
     turns = [{"role": "user", "content": EMAIL}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     path = written(tmp_path / "a.jsonl", {"id": "1", "messages": turns}, ensure_ascii=True)
-    before = path.read_bytes()
     check = ["validate", str(path), "--schema", "chat", "--select", "X701,X702", "--format", "jsonl"]
     assert cli.cli.main(check, standalone_mode=False) == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -89,25 +83,16 @@ def test_arguments_of_a_tool_call_are_redacted_and_come_back(
         "to": "Hi,\n[EMAIL_1]", "who": "[PERSON_1]", "key": "Key:\n[SECRET_1]",
     }  # fmt: skip
     assert not cli.cli.main(check, standalone_mode=False)
-    assert redact(path, "--restore") == 0
-    assert path.read_bytes() == before
 
 
-def test_what_restoring_would_not_bring_back_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = json.dumps({"card": 4111111111111111})
-    path = written(tmp_path / "a.jsonl", record("José García and José", arguments), record('{"who": "Zoë"}'))
-    (tmp_path / "people.txt").write_text("José García|José\nZoë\n", encoding="utf-8")
-    for how in ("--dry-run", "--terms"):
-        assert redact(path, "--terms", tmp_path / "people.txt", *(["--dry-run"] if how == "--dry-run" else [])) == 0
-        err = capsys.readouterr().err
-        assert "spelled in more than one way: 1 value; --restore writes the first" in err
-        assert "no longer bare: 1 bare number in JSON within a text; --restore writes strings" in err
-        assert "spelled by other escapes after --restore: 1 JSON text" in err
-    assert redact(path, "--restore") == 0
-    err = capsys.readouterr().err
-    assert "written as the first of several names: 2 names of people" in err
-    assert "restored as strings: 1 number in JSON within a text" in err
-    assert outputs(path) == ["José García and José García", '{"who": "Zo\\u00eb"}']
+def test_only_what_changes_is_spelled_anew_in_a_file_of_either_kind(tmp_path: Path) -> None:
+    for ensure_ascii in (True, False):
+        path = written(tmp_path / "a.jsonl", record("Ask Ana Kovač."), record("déjà vu"), ensure_ascii=ensure_ascii)
+        before = path.read_text(encoding="utf-8")
+        (tmp_path / "people.txt").write_text("Ana Kovač\n", encoding="utf-8")
+        assert redact(path, "--terms", tmp_path / "people.txt") == 0
+        name = "Ana Kova\\u010d" if ensure_ascii else "Ana Kovač"
+        assert path.read_text(encoding="utf-8") == before.replace(name, "[PERSON_1]")
 
 
 def test_what_stays_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,15 +149,15 @@ def test_output_leaves_the_files_and_replaces_none(tmp_path: Path) -> None:
 # --- workspaces ------------------------------------------------------------------------------------------------------
 
 
-def test_neither_git_nor_an_export_takes_the_key(make_workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+def test_neither_git_nor_an_export_takes_the_table(make_workspace: Callable[..., Workspace], tmp_path: Path) -> None:
     lines = [
         {"instruction": f"Ask number {n} {n * 7}", "output": f"Mail user{n}@parcels.shop {n * 13}"} for n in range(40)
     ]
     root = make_workspace(lines).root
     assert redact(root) == 0
-    key = root / ".curate" / "redact.key.json"
-    value = "user7@parcels.shop"
-    assert value in key.read_text()
+    table = json.loads((root / ".curate" / "redaction.json").read_bytes())
+    assert len(table["numbers"]["EMAIL"]) == 40
+    secrets = [table["key"].encode(), *(digest.encode() for digest in table["numbers"]["EMAIL"])]
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     subprocess.run(["git", "-C", str(root), "add", "-A"], check=True)
     listed = subprocess.run(["git", "-C", str(root), "ls-files"], check=True, capture_output=True, text=True).stdout
@@ -183,21 +168,21 @@ def test_neither_git_nor_an_export_takes_the_key(make_workspace: Callable[..., W
         path for path in root.rglob("*") if path.is_file() and ".curate" not in path.parts and ".git" not in path.parts
     ]
     assert any("dataset" in path.parts for path in exported)
-    assert not [path for path in exported if value.encode() in path.read_bytes()]
+    assert not [path for path in exported if any(secret in path.read_bytes() for secret in secrets)]
 
 
-@pytest.mark.parametrize("place", ["key.json", "data/key.jsonl", "dataset/v1/key.json", ".curate/../key.json"])
-def test_a_key_that_would_be_shared_is_refused(make_workspace: Callable[..., Workspace], place: str) -> None:
+@pytest.mark.parametrize("place", ["t.json", "data/t.jsonl", "dataset/v1/t.json", ".curate/../t.json"])
+def test_a_table_that_would_be_shared_is_refused(make_workspace: Callable[..., Workspace], place: str) -> None:
     root = make_workspace([record(EMAIL)]).root
     with pytest.raises(CurateError) as raised:
-        redact(root, "--key", root / place)
+        redact(root, "--table", root / place)
     assert raised.value.code == "E958 bad-key"
-    assert redact(root, "--key", root.parent / "elsewhere.json") == 0
+    assert redact(root, "--table", root.parent / "elsewhere.json") == 0
 
 
-@pytest.mark.parametrize("key", [None, ".curate/k.json"])
-def test_a_key_that_a_link_takes_out_of_the_workspace_is_refused(
-    make_workspace: Callable[..., Workspace], key: str | None
+@pytest.mark.parametrize("table", [None, ".curate/t.json", "../outside/t.json"])
+def test_a_table_or_old_key_that_a_link_takes_out_of_the_workspace_is_refused(
+    make_workspace: Callable[..., Workspace], table: str | None
 ) -> None:
     root = make_workspace([record(EMAIL)]).root
     (root.parent / "outside").mkdir()
@@ -205,7 +190,7 @@ def test_a_key_that_a_link_takes_out_of_the_workspace_is_refused(
         shutil.rmtree(root / ".curate")
     (root / ".curate").symlink_to(root.parent / "outside")
     with pytest.raises(CurateError) as raised:
-        redact(root, *(["--key", root / key] if key else []))
+        redact(root, *(("--table", root / table) if table else ()))
     assert raised.value.code == "E914 outside-workspace"
     assert not list((root.parent / "outside").iterdir())
     assert outputs(root / "data" / "a.jsonl") == [EMAIL]
@@ -253,8 +238,6 @@ def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[
     assert [one.completion for one in again.records()] == ["[EMAIL_1]", "[EMAIL_2]"]
     assert third not in [one.id for one in again.records()]
     assert not again.remarks()
-    assert redact(workspace.root, "--restore") == 0
-    assert open_workspace(workspace.root).dropped() == {second: "twice"}
 
 
 def test_records_whose_decisions_may_be_out_of_order_are_told_of(
@@ -294,7 +277,6 @@ _TYPES = {
 def test_public_sentences_hold_nothing_that_a_check_finds(tmp_path: Path, shared: Path) -> None:
     rows = json.loads((shared / "data" / "presidio-pii" / "synth_dataset_v2.json").read_text(encoding="utf-8"))
     path = written(tmp_path / "a.jsonl", *(record(row["full_text"], id=f"r{n}") for n, row in enumerate(rows)))
-    before = path.read_bytes()
     validate = ["validate", str(path), "--schema", "instruction", "--select", "X701,X702", "--format", "jsonl"]
     cli.cli.main([*validate, "--output", str(tmp_path / "before")], standalone_mode=False)
     assert len((tmp_path / "before").read_text().splitlines()) > 250
@@ -310,8 +292,6 @@ def test_public_sentences_hold_nothing_that_a_check_finds(tmp_path: Path, shared
     for kind, wanted in _TYPES.items():
         assert spans[kind] >= 10
         assert hits[kind] >= wanted * spans[kind], (kind, hits[kind], spans[kind])
-    assert redact(path, "--restore") == 0
-    assert path.read_bytes() == before
 
 
 def test_hostile_lines_hold_nothing_that_a_check_finds(tmp_path: Path, shared: Path) -> None:
@@ -324,12 +304,11 @@ def test_hostile_lines_hold_nothing_that_a_check_finds(tmp_path: Path, shared: P
     ]  # fmt: skip
 
 
-def test_hostile_files_are_redacted_and_restored_without_loss(tmp_path: Path, shared: Path) -> None:
+def test_hostile_files_without_a_value_stay_byte_for_byte(tmp_path: Path, shared: Path) -> None:
     folders = [shared / "badinputs" / name for name in ("jsonl", "text", "tokens")]
     for number, source in enumerate(sorted(path for folder in folders for path in folder.iterdir() if path.is_file())):
         path = tmp_path / f"{number}.jsonl"
         path.write_bytes(source.read_bytes())
         assert redact(path) in (0, 1)
-        if (tmp_path / ".curate").exists():
-            assert redact(path, "--restore") == 0
         assert path.read_bytes() == source.read_bytes(), source
+    assert not (tmp_path / ".curate").exists()

@@ -16,7 +16,7 @@ from curate.checks.personal_data import find as find_personal
 from curate.checks.secret import find as find_secrets
 from curate.checks.spans import sensitive_spans, with_values_hidden
 from curate.record import CurateError
-from curate.redact import Key, Redactor, Restorer, Terms, read_terms
+from curate.redact import Redactor, Table, Terms, read_terms
 
 EMAIL = "ana.kovac@parcels.shop"
 PHONE = "+44 20 7183 8750"
@@ -32,7 +32,7 @@ SENSITIVE = st.sampled_from(PIECES)
 
 
 def redacted(text: str, *people: list[str]) -> str:
-    return Redactor(Key(), Terms(people)).redacted(text)
+    return Redactor(Table(), Terms(people)).redacted(text)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +90,10 @@ def test_json_within_a_text_is_read_as_what_it_says(text: str, wanted: str, dept
     was, becomes = text, wanted
     for _ in range(depth):
         was, becomes = json.dumps({"body": was, "n": 1.50}), json.dumps({"body": becomes, "n": 1.50})
-    redactor = Redactor(Key(), Terms([["José"]]))
+    redactor = Redactor(Table(), Terms([["José"]]))
     assert redactor.redacted(was) == becomes
     assert bool(redactor.kinds(was)) == (text != wanted)
     assert not redactor.kinds(becomes)
-    assert Restorer(redactor.key).restored(becomes) == was
     assert not any(
         part in with_values_hidden(was) for part in ("EXAMPLE", "1111 1111", "8750", "5698", "Qz29", "kovac")
     )
@@ -107,12 +106,11 @@ def test_only_what_changes_is_spelled_anew_in_json_within_a_text() -> None:
 
 def test_a_key_within_a_text_says_what_its_value_is() -> None:
     text = r'{"password": "tR7!kQz\u002529bLm", "card": 4111111111111111, "n": [12, -4111111111111111]}'
-    redactor = Redactor(Key(), Terms([]))
+    redactor = Redactor(Table(), Terms([]))
     assert json.loads(redactor.redacted(text)) == {
         "password": "[SECRET_1]", "card": "[CARD_1]", "n": [12, -4111111111111111],
     }  # fmt: skip
-    assert redactor.key.value("[SECRET_1]") == "tR7!kQz%29bLm"
-    assert redactor.num_numbers == 1
+    assert redactor.table.placeholder("password", "tR7!kQz%29bLm") == "[SECRET_1]"
 
 
 @given(
@@ -126,7 +124,7 @@ def test_a_key_within_a_text_says_what_its_value_is() -> None:
 )
 def test_json_within_a_text_stays_valid_and_comes_to_an_end(value: Any) -> None:
     text = json.dumps([value])
-    redactor = Redactor(Key(), Terms([["Ana"]]))
+    redactor = Redactor(Table(), Terms([["Ana"]]))
     once = redactor.redacted(text)
     json.loads(once)
     assert redactor.redacted(once) == once
@@ -136,15 +134,15 @@ def test_names_come_from_a_list(tmp_path: Path) -> None:
     path = tmp_path / "people.txt"
     path.write_text("# who is who\nAna Kovač|Kovač, Ana\tAna\n\nTom Li\n田中太郎\n", encoding="utf-8")
     terms = read_terms(path)
-    redactor = Redactor(Key(), terms)
+    redactor = Redactor(Table(), terms)
     text = "Ana  Kovač (Kovač, Ana) met Tom\nLi and Anatol; Ana's friend 田中太郎さん said ana, Tom Lively. "
     text += "Ana Kovac\u030c."
     assert redactor.redacted(text) == (
         "[PERSON_1] ([PERSON_1]) met [PERSON_2] and Anatol; [PERSON_1]'s friend [PERSON_3]さん said ana, Tom Lively. "
         "[PERSON_1]."
     )
-    entry = redactor.key.entries["[PERSON_1]"]
-    assert (entry.value, entry.also) == ("Ana Kovač", ("Kovač, Ana", "Ana"))
+    for name in ("Ana Kovač", "Kovač, Ana", "Ana"):
+        assert redactor.table.placeholder("person", name) == "[PERSON_1]"
 
 
 @pytest.mark.parametrize("content", ["A\n", "Ana|Tom\nTom\n"])
@@ -161,7 +159,7 @@ def test_a_name_is_not_found_within_a_placeholder() -> None:
 
 @given(st.lists(SENSITIVE, max_size=12).map("".join))
 def test_redacting_ends_with_nothing_to_redact(text: str) -> None:
-    redactor = Redactor(Key(), Terms([["Ana"]]))
+    redactor = Redactor(Table(), Terms([["Ana"]]))
     once = redactor.redacted(text)
     assert redactor.redacted(once) == once
     for kind, value in [*find_personal(once), *find_secrets(once)]:

@@ -1,0 +1,184 @@
+"""Where each value of a line stands, byte for byte: the one walk over JSON that finding, splicing and showing share.
+
+It runs over lines that `strict` has accepted, and on few of them: those with a finding, and those that are rewritten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import orjson
+
+_BLANK = rb"[ \t\r\n]*+"
+# Possessive repeats, as in `strict`: a string of a million escapes would else keep a million offsets to go back to.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_START = re.compile(_BLANK)
+_FIRST_MEMBER = re.compile(rb"[\[{]" + _BLANK)
+_SCALAR = re.compile(_STRING + rb'|[^"{}\[\],:\s]++', re.DOTALL)
+_AFTER_VALUE = re.compile(_BLANK + rb"(?P<mark>[,}\]])" + _BLANK)
+# A scalar with what follows it; a container has to be walked through before what follows it is known.
+_WHOLE = rb"(?:(?P<scalar>" + _SCALAR.pattern + rb")" + _AFTER_VALUE.pattern + rb")?"
+_ELEMENT = re.compile(rb"(?P<key>)" + _WHOLE, re.DOTALL)
+_MEMBER = re.compile(rb"(?P<key>" + _STRING + rb")" + _BLANK + rb":" + _BLANK + _WHOLE, re.DOTALL)
+_STRING_OR_BRACKET = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_QUOTE = 0x22
+_OPENERS = frozenset({b"{", b"["})
+_CLOSERS = frozenset({b"}", b"]"})
+
+
+class Member(NamedTuple):
+    """A member of an object or an element of an array: its key or index, and the offsets of its key and value.
+
+    An element has no key of its own: ``key_start`` and ``key_end`` are then where its value begins. ``end`` is None for
+    a container, whose end `Walker.end` finds.
+    """
+
+    name: str
+    key_start: int
+    key_end: int
+    start: int
+    end: int | None
+
+
+class Walker:
+    """Walks over ``raw``, one line of valid strict JSON; ``start`` is where its outermost value begins.
+
+    Each container is read no further than was asked for. Whoever walks through a container, or asks for its end,
+    spares the walk around it that part, so that a line is read once however deep it is walked.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.start = _match(_START, raw, 0).end()
+        self._ends: dict[int, int] = {}
+        self._children: dict[int, tuple[dict[str, int], Iterator[Member]]] = {}
+
+    def members(self, start: int) -> Iterator[Member]:
+        """Yield what the value that begins at ``start`` holds, in order: nothing where it is no container.
+
+        Raises:
+            ValueError: the line is not JSON.
+        """
+        raw = self.raw
+        opener = raw[start : start + 1]
+        if opener not in _OPENERS:
+            return
+        pattern = _MEMBER if opener == b"{" else _ELEMENT
+        offset = _match(_FIRST_MEMBER, raw, start).end()
+        end, has_more = offset + 1, raw[offset : offset + 1] not in _CLOSERS
+        index = 0
+        while has_more:
+            match = _match(pattern, raw, offset)
+            name = orjson.loads(match["key"]) if pattern is _MEMBER else str(index)
+            if match["scalar"] is not None:
+                yield Member(name, *match.span("key"), *match.span("scalar"))
+            else:
+                yield Member(name, *match.span("key"), match.end(), None)
+                match = _match(_AFTER_VALUE, raw, self.end(match.end()))
+            offset, end, has_more = match.end(), match.end("mark"), match["mark"] == b","
+            index += 1
+        self._ends[start] = end
+
+    def end(self, start: int) -> int:
+        """Return the offset after the last byte of the value that begins at ``start``.
+
+        Raises:
+            ValueError: the line is not JSON.
+        """
+        if self.raw[start : start + 1] not in _OPENERS:
+            return _match(_SCALAR, self.raw, start).end()
+        if start not in self._ends:
+            self._ends[start] = self._end_of_container(start)
+        return self._ends[start]
+
+    def child(self, start: int, name: str) -> int | None:
+        """Return where the value under the key or index ``name`` of the value at ``start`` begins, if there is one."""
+        if start not in self._children:
+            self._children[start] = {}, self.members(start)
+        known, others = self._children[start]
+        if name in known:
+            return known[name]
+        for member in others:
+            # The first counts where a key stands twice, whichever was asked for before.
+            known.setdefault(member.name, member.start)
+            if member.name == name:
+                return member.start
+        return None
+
+    def strings(self) -> Iterator[tuple[str, int, int]]:
+        """Yield each string value in order as (JSON pointer, offset of its first quote, offset after its last).
+
+        Raises:
+            ValueError: the line is not JSON.
+        """
+        raw = self.raw
+        if raw.startswith(b'"', self.start):
+            yield "", self.start, self.end(self.start)
+        containers = [("/", self.members(self.start))]
+        while containers:
+            prefix, members = containers[-1]
+            for name, _, _, start, end in members:
+                if end is None:
+                    containers.append((f"{prefix}{_escaped(name)}/", self.members(start)))
+                    break
+                if raw[start] == _QUOTE:
+                    yield prefix + _escaped(name), start, end
+            else:
+                containers.pop()
+
+    def _end_of_container(self, start: int) -> int:
+        depth = 0
+        for token in _STRING_OR_BRACKET.finditer(self.raw, start):
+            first = self.raw[token.start()]
+            if first in b"{[":
+                depth += 1
+            elif first in b"}]":
+                depth -= 1
+                if depth == 0:
+                    return token.end()
+        raise ValueError("the line is not JSON")
+
+
+def _match(pattern: re.Pattern[bytes], raw: bytes, offset: int) -> re.Match[bytes]:
+    match = pattern.match(raw, offset)
+    if match is None:
+        raise ValueError("the line is not JSON")
+    return match
+
+
+_latest: Walker | None = None
+
+
+def locate(raw: bytes, pointer: str) -> int:
+    """Return the 1-based byte column at which the value of ``pointer`` begins in ``raw``, valid strict JSON.
+
+    A pointer to what is not there gives the column of the deepest value on the way. One line can have thousands of
+    findings, so the walk over the latest line is kept.
+    """
+    global _latest  # noqa: PLW0603  one slot, replaced whole, so that a second thread can only miss it
+    walker = _latest
+    if walker is None or walker.raw is not raw:
+        walker = _latest = Walker(raw)
+    start = walker.start
+    for name in parts_of(pointer):
+        child = walker.child(start, name)
+        if child is None:
+            break
+        start = child
+    return start + 1
+
+
+def pointer_of(parts: Sequence[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) of a path of keys and indices."""
+    return "".join("/" + _escaped(str(part)) for part in parts)
+
+
+def parts_of(pointer: str) -> list[str]:
+    """Return the keys and indices of a JSON pointer, unescaped."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
