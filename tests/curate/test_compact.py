@@ -247,8 +247,8 @@ def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
     before = (tmp_path / "data/a.jsonl").read_bytes()
     last = workspace.records()[4].id
     first = [edit("a", output="five"), edit(last, output="The."), Decision("drop", "b", fields={"reason": "r"})]
-    workspace.apply(first, by="ana")
     with opened(tmp_path) as workshop:
+        workshop.apply(first)
         workshop.apply([Decision("add", "new", fields={"record": line})])
     fold_journal(open_workspace(tmp_path))
     after = (tmp_path / "data/a.jsonl").read_bytes()
