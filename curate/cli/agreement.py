@@ -97,7 +97,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.journal import read_journal
     from curate.label import questions_of
     from curate.workspace.opened import open_and_tell
-    from curate.workspace.retired import retired_events
+    from curate.workspace.snapshot import retired_events
 
     workspace = open_and_tell(root)
     asked = _asked(workspace.states())

@@ -13,7 +13,7 @@ from curate.record import Exit
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.workspace.foldable import FoldPlan
+    from curate.workspace.compact import FoldPlan
 
 _SHOWN = 5
 
@@ -26,20 +26,19 @@ def command(root: Path, dry_run: bool) -> int:
 
     Edited lines are replaced, and every other byte stays; added records go to data/added.jsonl; drops, splits, answers
     and resolutions, which no line has a place for, to journal/folded/N.json, with the digest of every record file. The
-    segments that are done with move to journal/retired/N and stay there. No record is another one afterwards, also when
-    this is interrupted: run it again. Segments that somebody has open are left; decisions that contradict one another
-    have to be settled first.
+    segments that are done with move to journal/retired/N and stay there. No record is another one afterwards, and each
+    decision can still be taken back; also when this is interrupted: run it again. Nobody else may have the workspace
+    open on this machine, and decisions that contradict one another have to be settled first.
 
     Example: curate fold my-data --dry-run
     """
-    from curate.workspace.compact import fold_journal, require_places
-    from curate.workspace.foldable import plan_fold
+    from curate.workspace.compact import fold_journal, plan_fold, require_writable
     from curate.workspace.opened import open_and_tell
 
     workspace = open_and_tell(root)
     if dry_run:
         plan = plan_fold(workspace)
-        require_places(workspace, plan)
+        require_writable(workspace, plan)
     else:
         plan = fold_journal(workspace)
     for line in _lines(plan, root, "would be " if dry_run else ""):
@@ -62,13 +61,11 @@ def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
     for name, why in sorted(plan.changed.items()):
         noted = f"{would}noted as it is now in journal/folded/{plan.number}.json"
         yield f"{say.one_line(name, 200)}: changed since the last fold, other than by decisions ({why}); {noted}"
-    for path in plan.opened:
-        yield f"left: {say.one_line(str(path.relative_to(root)), 200)} is still open"
     for name, why in sorted(plan.left.items())[:_SHOWN]:
         yield f"left in the journal: the decisions on {say.one_line(name, 60)}: {why}"
     if len(plan.left) > _SHOWN:
         yield f"left in the journal: those on {counted(len(plan.left) - _SHOWN, 'more record')}"
     if plan.is_empty:
         yield "nothing to fold"
-    elif plan.before is None and not plan.segments:
+    elif not plan.last.number and not plan.segments:
         yield f"the digest of every record file {would}noted in journal/folded/{plan.number}.json"

@@ -70,7 +70,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     """
     from curate.journal import read_journal
     from curate.workspace import open_workspace
-    from curate.workspace.retired import retired_events
+    from curate.workspace.snapshot import retired_events
 
     if no_values and show_values:
         raise click.UsageError("--no-values shows none, --show-values all of them.")
@@ -109,14 +109,13 @@ def _shown(workspace: Workspace, about: Sequence[AnyEvent], journal: Sequence[An
         return Shown(values != "none")
     from curate.workspace.blind import blind_in, looker
     from curate.workspace.fold import answered
-    from curate.workspace.kept import kept_by_record, read_folded
-    from curate.workspace.order import by_record
+    from curate.workspace.history import by_record
 
     blind, fault = blind_in(workspace, looker())
     if fault:
         say.talk(f"warning: {say.one_line(fault.message)}")
-    kept, decided = kept_by_record(read_folded(workspace.root)), by_record(journal)
-    states = {name: answered(name, decided[name], kept.get(name)) for name in {event.id for event in answers}}
+    decided = by_record(journal)
+    states = {name: answered(name, decided[name], workspace.snapshot) for name in {event.id for event in answers}}
     others = (event for event in answers if event.by != blind.by)
     hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
     if hidden:
@@ -146,13 +145,14 @@ def _tell_record(
     form: str,
     values: Values,
 ) -> int:
-    from curate.workspace.order import ordered
+    from curate.workspace.history import in_causal_order
 
     own = [event for event in events if event.id == name]
-    # What was folded stands in the line already: it is told, and has no states to show.
-    in_order = (event for event, *_ in ordered([event for event in folded if event.id == name]))
-    old = [Told(event, None, None, is_apart=False) for event in in_order]
     record = _written(workspace, name)
+    new = list(_steps(name, record, own, workspace))
+    # What was folded stands in the line already: it is told, and mostly has no states to show.
+    folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
+    old = [Told(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
     if record is None and not own and not old:
         from difflib import get_close_matches
 
@@ -160,7 +160,7 @@ def _tell_record(
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
         where = say.one_line(str(workspace.root))
         raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
-    steps = [*old, *_steps(record, own, workspace)]
+    steps = [*old, *new]
     state = next((state for state in workspace.states() if state.record.id == name), None)
     shown = _shown(workspace, [step.event for step in steps], events, values)
     if state and shown.blind:
@@ -188,14 +188,13 @@ def _written(workspace: Workspace, name: str) -> Record | None:
     return next((record for record in records if record.id == name), None)
 
 
-def _steps(record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:
+def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:
     from curate.workspace.fold import State, steps
 
-    name = record.id if record else events[0].id if events else ""
     state = State(record) if record else None
     told = set()
-    for step, after in steps(record, events, workspace.shape, workspace.kept.get(name)):
-        yield Told(step.event, state, after, step.is_apart)
+    for step, after in steps(name, record, events, workspace.shape, workspace.snapshot):
+        yield Told(step.event, state, after, step.is_concurrent)
         state = after
         told.add(step.event.event)
     # What is decided on a record that is gone applies to nothing, and is told all the same.

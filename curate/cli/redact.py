@@ -376,8 +376,7 @@ def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
 def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
     from curate.journal import Add, AnyEvent, Drop, Edit, Label, Resolve, read_journal
-    from curate.workspace.kept import read_folded
-    from curate.workspace.retired import retired_events
+    from curate.workspace.snapshot import folded_record, read_snapshot, retired_events
 
     def held(event: AnyEvent) -> Json:
         if isinstance(event, Edit):
@@ -389,6 +388,5 @@ def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]
     if root is None:
         return 0
     events = [*retired_events(root), *read_journal(root)[0]]
-    folded = read_folded(root)
-    kept = [one.model_dump(mode="json") for one in folded.records.values()] if folded else []
-    return sum(any(map(look, strings_of(value))) for value in [*map(held, events), *kept])
+    snapshots = [folded_record(one).model_dump(mode="json") for one in read_snapshot(root).records.values()]
+    return sum(any(map(look, strings_of(value))) for value in [*map(held, events), *snapshots])

@@ -13,11 +13,12 @@ from threading import Lock, RLock
 from curate.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
 from curate.label import Blind
 from curate.record import CurateError, Finding
-from curate.workshop.acts import Act, Acts, Undone
+from curate.workshop.acts import Acts, Undone
 from curate.workshop.catalog import Catalog
 from curate.workshop.tail import FILES_CHANGED, Ledger
 from curate.workspace import State, Workspace, inside, open_workspace
-from curate.workspace.fold import Conflict
+from curate.workspace.claim import shared
+from curate.workspace.history import Conflict
 from curate.workspace.rules import require_valid
 
 Listener = Callable[[set[str], bool], None]
@@ -41,7 +42,10 @@ class Workshop:
         self._sitting = Sitting(self.root, by)
         self._listeners: list[Listener] = []
         self._held: Ledger | None = None
-        self._acts = Acts()
+        self._acts: Acts | None = None
+        """Made when it is first asked for: it takes reading what is folded."""
+        self._open = ExitStack()
+        self._open.enter_context(shared(self.root))
 
     def __enter__(self) -> Workshop:
         return self
@@ -177,7 +181,8 @@ class Workshop:
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
         with self._lock:
-            return [self._acts.meant(act).events for act in reversed(self._stack(is_redo=is_redo))]
+            acts = self._all_acts()
+            return [acts.meant(act).events for act in reversed(acts.undone if is_redo else acts.done)]
 
     def refresh(self) -> set[str]:
         """Read what others have decided since the last look and return the records that it is about.
@@ -187,7 +192,7 @@ class Workshop:
                 read: each is told once, after everything else was read.
         """
         with self._lock:
-            changed = self._follow(self._ledger, self._acts)
+            changed = self._follow(self._ledger)
             faults = self._ledger.tail.told_once()
         self._tell(changed, is_ours=False)
         for fault in faults:
@@ -238,6 +243,7 @@ class Workshop:
         """End the sitting; everything that was decided is saved already."""
         with self._lock:
             self._sitting.__exit__(None, None, None)
+            self._open.close()
 
     @property
     def _ledger(self) -> Ledger:
@@ -253,23 +259,25 @@ class Workshop:
             except CurateError as error:
                 # Records can be looked after all the same; an export tells of it again, and refuses.
                 ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
-            acts = Acts(event for event in ledger.order if event.by == self.by)
             with self._lock:
                 changed = ledger.differing(self._held) if self._held else set()
 
             def exchange() -> set[str]:
                 with self._lock:
                     # What was decided while the records were read.
-                    found = changed | self._follow(ledger, acts)
-                    self.workspace, self._held, self._acts = workspace, ledger, acts
+                    self.workspace, self._held, self._acts = workspace, ledger, None
+                    found = changed | self._follow(ledger)
                 self._tell(found, is_ours=False)
                 return found
 
             return within(exchange)
 
-    def _follow(self, ledger: Ledger, acts: Acts) -> set[str]:
-        events = ledger.tail.read()
-        acts.add(event for event in events if event.by == self.by)
+    def _follow(self, ledger: Ledger) -> set[str]:
+        return self._take(ledger, ledger.tail.read())
+
+    def _take(self, ledger: Ledger, events: Sequence[AnyEvent]) -> set[str]:
+        if self._acts is not None:
+            self._acts.add(event for event in events if event.by == self.by)
         return ledger.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
@@ -280,15 +288,17 @@ class Workshop:
 
             make_added_file(self.workspace)
         events = self._sitting.append(decisions)
-        self._acts.add(events)
-        return events, self._ledger.take(events)
+        return events, self._take(self._ledger, events)
 
-    def _stack(self, *, is_redo: bool) -> list[Act]:
-        return self._acts.undone if is_redo else self._acts.done
+    def _all_acts(self) -> Acts:
+        if self._acts is None:
+            self._acts = self._ledger.acts(self.by)
+        return self._acts
 
     def _reverse(self, *, is_redo: bool) -> Undone | None:
         with self._lock:
-            ledger, stack = self._ledger, self._stack(is_redo=is_redo)
+            ledger, acts = self._ledger, self._all_acts()
+            stack = acts.undone if is_redo else acts.done
             if not stack:
                 return None
             if not ledger.is_followed():
@@ -303,7 +313,7 @@ class Workshop:
             )
             numbers = {event.event for event in events}
             kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
-            undone = Undone(self._acts.meant(act).events, kept, is_redo)
+            undone = Undone(acts.meant(act).events, kept, is_redo)
         self._tell(changed, is_ours=True)
         return undone
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from curate.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
 from curate.label import CATEGORY
 from curate.record import CurateError, Record
+from curate.workshop.acts import Acts
 from curate.workshop.catalog import open_catalog
 from curate.workshop.catalog.pieces import Progress
 from curate.workspace import State, Workspace
 from curate.workspace.blind import as_seen, blind_in
 from curate.workspace.fold import Fold, Step, folded, steps
-from curate.workspace.kept import folded_files, kept_by_record, read_folded
-from curate.workspace.order import heads_of
+from curate.workspace.history import frontier_of
+from curate.workspace.snapshot import folded_files, read_snapshot
 
 FILES_CHANGED = "E974 files-changed"
 _SHOWN = 3
@@ -116,24 +117,23 @@ class Ledger:
         self._states: dict[str, State | None] = {}
         self._found: dict[str, Fold] = {}
         self._bases: dict[str, Record | None] = {}
-        # The journal, then what was kept of it, then the lines: what `curate fold` moves from one to the next
-        # meanwhile is read at least once, and counts once.
+        # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
+        # read at least once, and counts once.
         events = self.tail.read()
         for fault in self.tail.told_once():
             raise fault
-        folded_last = read_folded(workspace.root)
-        self._fold = folded_last.number if folded_last else 0
-        self._kept = kept_by_record(folded_last)
+        self._snapshot = read_snapshot(workspace.root)
         self.catalog = open_catalog(workspace, on_progress)
         """Every record as the annotator may see it."""
         if self.blind_fault is not None:
             told = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
             self.catalog.remarks.append(told)
-        self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._kept}
-        self._late = set(self._kept)
+        self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
+        self._late = set(self._snapshot.records)
         self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
         for name in list(self._late):
             self.state(name)
+        self._num_first = len(self.order)
 
     @property
     def has_hidden_categories(self) -> bool:
@@ -142,7 +142,18 @@ class Ledger:
 
     def is_followed(self) -> bool:
         """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
-        return self.tail.is_whole() and max(folded_files(self._root), default=0) == self._fold
+        return self.tail.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
+
+    def acts(self, by: str) -> Acts:
+        """Return what an annotator has done, also what is folded since.
+
+        Raises:
+            CurateError: E913 and E980 when a retired segment cannot be read.
+        """
+        first, later = self.order[: self._num_first], self.order[self._num_first :]
+        acts = Acts(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
+        acts.add(event for event in later if event.by == by)
+        return acts
 
     def state(self, name: str) -> State | None:
         """Return the record called ``name`` as decisions have left it, None where there is none.
@@ -169,7 +180,7 @@ class Ledger:
         state = self.state(name)
         if state is not None:
             return state.parents()
-        return heads_of(self._events.get(name, []), self._kept.get(name))
+        return frontier_of(self._events.get(name, []), self._snapshot.records.get(name))
 
     def decided(self) -> list[State]:
         """Return the states of all records that somebody has decided on and that are there."""
@@ -229,7 +240,7 @@ class Ledger:
                 done[name] = None
                 found.orphans += events
             else:
-                done[name] = folded(base, events, self._shape, self._kept.get(name), found)
+                done[name] = folded(name, base, events, self._shape, self._snapshot, found)
             self._found.pop(name, None)
             if found.findings or found.conflicts or found.orphans:
                 self._found[name] = found
@@ -248,4 +259,4 @@ class Ledger:
         return self._bases[name] if name in self._bases else self.catalog.read(name)
 
     def _steps(self, name: str) -> Iterator[tuple[Step, State | None]]:
-        return steps(self._base(name), self._events.get(name, []), self._shape, self._kept.get(name))
+        return steps(name, self._base(name), self._events.get(name, []), self._shape, self._snapshot)

@@ -5,7 +5,7 @@ State is the fold of the record files and the journal. Nothing here changes a re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,11 +31,11 @@ from curate.validate import (
 from curate.validate.unmerged import unmerged_findings
 from curate.workspace.decided import decided, examine_decided
 from curate.workspace.exclusion import Exclusion, read_rule
-from curate.workspace.fold import Fold, Kept, State, fold
-from curate.workspace.kept import kept_by_record, read_folded
-from curate.workspace.order import heads_of
+from curate.workspace.fold import Fold, State, fold
+from curate.workspace.history import frontier_of
 from curate.workspace.paths import data_files
 from curate.workspace.rules import require_valid
+from curate.workspace.snapshot import Snapshot, read_snapshot
 
 DATASETS = "dataset"
 RUNS = "runs"
@@ -189,13 +189,14 @@ class Workspace:
 
     def _heads(self, name: str) -> Sequence[str]:
         """Return the last events on a record that is not there."""
-        return heads_of((event for event in self._journal[0] if event.id == name), self.kept.get(name))
+        own = (event for event in self._journal[0] if event.id == name)
+        return frontier_of(own, self.snapshot.records.get(name))
 
     @cached_property
     def _lines(self) -> tuple[list[Record], list[Finding]]:
-        # The journal comes first, then what was kept of it, then the lines: what `curate fold` moves from one to the
-        # next meanwhile is read at least once, and counts once.
-        _ = self.kept
+        # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the next
+        # meanwhile is read at least once, and counts once.
+        _ = self.snapshot
         records: list[Record] = []
         findings: list[Finding] = []
         for item in read_records(self.files(), self.shape, root=self.root):
@@ -210,14 +211,14 @@ class Workspace:
         return read_journal(self.root)
 
     @cached_property
-    def kept(self) -> Mapping[str, Kept]:
-        """What folds into the record files have kept of their decisions, by record."""
+    def snapshot(self) -> Snapshot:
+        """What `curate fold` has left of the decisions that it has put into the record files."""
         _ = self._journal
-        return kept_by_record(read_folded(self.root))
+        return read_snapshot(self.root)
 
     @cached_property
     def _fold(self) -> Fold:
-        return fold(self._lines[0], self._journal[0], self.shape, self.kept)
+        return fold(self._lines[0], self._journal[0], self.shape, self.snapshot)
 
 
 def open_workspace(root: Path) -> Workspace:

@@ -18,7 +18,7 @@ from curate import events, export
 from curate.export import manifest
 from curate.record import CurateError, Json
 from curate.settings import model as settings
-from curate.workspace import kept
+from curate.workspace import snapshot
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -32,7 +32,7 @@ def _journal() -> Json:
 
 
 def _folded() -> Json:
-    return kept.Folded.model_json_schema()
+    return snapshot.Folded.model_json_schema()
 
 
 def _dataset() -> Json:
@@ -46,7 +46,7 @@ def _dropped() -> Json:
 _MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
     "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
-    "folded": (_folded, kept, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
+    "folded": (_folded, snapshot, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
     "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
     "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
 }

@@ -12,8 +12,19 @@ from curate.journal import ASIDES, Add, AnyEvent, Undo
 from curate.record import Finding, Json, Record, Source, canonical
 from curate.shape import Shape
 from curate.workspace.exclusion import Exclusion, exclusion_of
-from curate.workspace.order import Facet, Kept, by_record, ordered
-from curate.workspace.trail import RECORD, SPLIT, STATUS, Conflict, Step, Trail
+from curate.workspace.history import (
+    RECORD,
+    SPLIT,
+    STATUS,
+    Conflict,
+    Facet,
+    History,
+    RecordSnapshot,
+    Step,
+    by_record,
+    in_causal_order,
+)
+from curate.workspace.snapshot import Snapshot
 
 CATEGORY = "category"
 """The question whose agreed answer is the record's category."""
@@ -74,39 +85,39 @@ class Fold:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def fold(
-    records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, kept: Mapping[str, Kept] | None = None
-) -> Fold:
+def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
     """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ.
 
-    ``kept`` is what an earlier fold into the record files has kept, by record.
+    ``snapshot`` has the decisions that `curate fold` has put into the record files, or set down beside them.
     """
-    kept = kept or {}
+    snapshot = snapshot or Snapshot()
     result = Fold({record.id: State(record) for record in records})
     decided = by_record(events)
-    for name in [*kept, *(name for name in decided if name not in kept)]:
-        base = result.states.get(name)
-        if base is None and not any(isinstance(event, Add) for event in decided.get(name, ())):
-            result.orphans += decided.get(name, ())
+    for name in dict.fromkeys([*snapshot.records, *decided]):
+        record, own = result.states[name].record if name in result.states else None, decided.get(name, ())
+        if record is None and not any(isinstance(event, Add) for event in own):
+            result.orphans += own
             continue
-        state = folded(base.record if base else None, decided.get(name, ()), shape, kept.get(name), result)
+        state = folded(name, record, own, shape, snapshot, result)
         if state is not None:
             result.states[name] = state
     return result
 
 
 def folded(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None, result: Fold
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot, result: Fold
 ) -> State | None:
     """Return one record's state; what is found on the way is added to ``result``."""
-    trail = Trail(kept)
-    for _ in _walk(record, events, shape, trail, result):
+    base, events, own = history_of(name, record, events, shape, snapshot)
+    history = History(own)
+    for _ in _walk(base, events, shape, history, result):
         pass
-    state = _state(record, trail, shape)
-    name = record.id if record else events[0].id
-    if record is not None and (finding := _hidden(record, trail, shape)):
+    state = _state(base, history, shape)
+    if record is not None and base is None:
+        state = _in_its_file(state, record, history)
+    if base is not None and (finding := _hidden(base, history, shape)):
         result.findings.append(finding)
-    for conflict in trail.conflicts(name):
+    for conflict in history.conflicts(name):
         result.conflicts.append(conflict)
         result.findings.append(_contradicted(conflict, state))
     if state is not None and state.dropped is None:
@@ -117,38 +128,93 @@ def folded(
 
 
 def steps(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None = None
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
 ) -> Iterator[tuple[Step, State | None]]:
     """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
-    trail = Trail(kept)
-    for step in _walk(record, events, shape, trail, Fold({})):
-        yield step, _state(record, trail, shape)
+    base, events, own = history_of(name, record, events, shape, snapshot)
+    history = History(own)
+    for step in _walk(base, events, shape, history, Fold({})):
+        yield step, _state(base, history, shape)
 
 
 def settled(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, kept: Kept | None = None
-) -> tuple[dict[str, Json] | None, Kept, int]:
-    """Return the line that decisions make of a record, None where they leave none, and what is to be kept of them.
+    base: Record | None, events: Sequence[AnyEvent], shape: Shape, own: RecordSnapshot | None = None
+) -> tuple[dict[str, Json] | None, RecordSnapshot, int]:
+    """Return the line that decisions make of a record, None where they leave none, and the snapshot of them.
 
     Last comes the number of those that had no effect, because the schema refuses the line that they make. There must be
-    no conflict among the decisions.
+    no conflict among the decisions. The arguments are those that `history_of` returns.
     """
-    trail, found = Trail(kept), Fold({})
-    for _ in _walk(record, events, shape, trail, found):
+    history, found = History(own), Fold({})
+    for _ in _walk(base, events, shape, history, found):
         pass
-    return _line(record, trail.facts), trail.kept(), len(found.findings)
+    return _line(base, history.facts), history.snapshot(), len(found.findings)
 
 
-def answered(name: str, events: Sequence[AnyEvent], kept: Kept | None = None) -> State:
+def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> State:
     """Return a record with its answers as decisions leave them, and with nothing of what its line says.
 
     For whoever must know no more than that, and would have to read all lines to find this one.
     """
-    trail = Trail(kept)
-    for event, seen in ordered(events, trail.base):
-        trail.apply(event, seen)
-    answers, resolved = _answers(trail.facts)
-    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=trail.heads)
+    own = snapshot.records.get(name)
+    if own is not None and own.before is not None and not own.is_behind(events):
+        events, own = [*snapshot.retired(name), *events], None
+    history = History(own)
+    for event, seen in in_causal_order(events, own):
+        history.apply(event, seen)
+    answers, resolved = _answers(history.facts)
+    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier)
+
+
+def history_of(
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
+) -> tuple[Record | None, Sequence[AnyEvent], RecordSnapshot | None]:
+    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them.
+
+    Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and where
+    a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a fold
+    changes nothing that people see. That needs the retired segments, and the line must be as the fold has left it.
+    """
+    own, unfinished = snapshot.records.get(name), snapshot.unfinished.get(name)
+    before = own.before if own is not None and unfinished is None else unfinished
+    if before is None or (unfinished is None and own is not None and own.is_behind(events)):
+        return record, events, own
+    base = _put_back(record, before, shape)
+    if own is None:
+        return base, events, None
+    counted = set(own.events)
+    retired = (event for event in snapshot.retired(name) if event.event in counted)
+    # A fold that was cut off, or a merge, can have left folded decisions in the journal.
+    known = {event.event: event for event in (*retired, *events)}
+    if known.keys() >= counted:
+        is_as_folded = unfinished is not None or _makes(base, [known[one] for one in own.events], record, shape)
+        return (base, list(known.values()), None) if is_as_folded else (record, events, own)
+    return record, events, own
+
+
+def _put_back(record: Record | None, before: Mapping[str, Sequence[Json]], shape: Shape) -> Record | None:
+    """Return a record as its line was before the folds, None where it had none."""
+    if record is None:
+        return None
+    old = {key: value[0] for key, value in before.items() if value}
+    line = {key: old.get(key, value) for key, value in record.data.items() if before.get(key, [value])}
+    line |= old
+    return replace(shape.record(line, record.source), id=record.id) if line else None
+
+
+def _makes(base: Record | None, events: Sequence[AnyEvent], record: Record | None, shape: Shape) -> bool:
+    """Whether ``events`` make of ``base`` the line of ``record``: nobody has changed it by hand."""
+    line = settled(base, events, shape)[0]
+    if line is None or record is None:
+        return line is None and record is None
+    return canonical(_without_id(line, shape)) == canonical(_without_id(record.data, shape))
+
+
+def _in_its_file(state: State | None, record: Record, history: History) -> State:
+    """Return the state of an added record that has a line by now. To take back its addition is to leave it out."""
+    if state is not None:
+        return replace(state, record=replace(state.record, source=record.source))
+    return State(record, Exclusion("its addition was taken back", version=1), heads=history.frontier)
 
 
 def line_digest(record: Record) -> str:
@@ -166,23 +232,23 @@ def is_line_digest(parent: str) -> bool:
 
 
 def _walk(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, trail: Trail, result: Fold
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
 ) -> Iterator[Step]:
-    for event, seen in ordered(events, trail.base):
-        if record is None and not isinstance(event, Add | Undo) and RECORD not in trail.facts:
+    for event, seen in in_causal_order(events, history.base):
+        if record is None and not isinstance(event, Add | Undo) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
-        step = trail.apply(event, seen)
-        if _makes_no_line(step, record, trail, shape):
-            trail.refuse(step)
+        step = history.apply(event, seen)
+        if _makes_no_line(step, record, history, shape):
+            history.refuse(step)
             result.findings.append(_unfit(event, record))
         yield step
 
 
-def _makes_no_line(step: Step, record: Record | None, trail: Trail, shape: Shape) -> bool:
+def _makes_no_line(step: Step, record: Record | None, history: History, shape: Shape) -> bool:
     if not any(facet[0] in ("data", "record") for facet in step.facets):
         return False
-    line = _line(record, trail.facts)
+    line = _line(record, history.facts)
     return line is not None and not shape.is_valid(line)
 
 
@@ -197,21 +263,21 @@ def _line(record: Record | None, facts: Mapping[Facet, Json]) -> dict[str, Json]
     return {key: value for key, value in {**own, **changed}.items() if value is not None or key not in changed}
 
 
-def _state(record: Record | None, trail: Trail, shape: Shape) -> State | None:
-    facts = trail.facts
+def _state(record: Record | None, history: History, shape: Shape) -> State | None:
+    facts = history.facts
     line = _line(record, facts)
     if line is None or (record is None and not shape.is_valid(line)):
         return None
-    seen = _seen(record, line, trail, shape)
+    seen = _seen(record, line, history, shape)
     answers, resolved = _answers(facts)
     agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
     taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
     labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
     seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
-    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(trail, shape):
+    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         seen = replace(seen, category=agreed[CATEGORY])
     status = facts.get(STATUS) or [None, False]
-    return State(seen, exclusion_of(status), status[1], answers, resolved, trail.heads)
+    return State(seen, exclusion_of(status), status[1], answers, resolved, history.frontier)
 
 
 def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:
@@ -228,21 +294,21 @@ def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], d
     return answers, resolved
 
 
-def _seen(record: Record | None, line: dict[str, Json], trail: Trail, shape: Shape) -> Record:
+def _seen(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
     """Return the line as a record that keeps its id, also where the id was the digest of what has now changed."""
-    if record is not None and not any(facet[0] == "data" for facet in trail.facts):
+    if record is not None and not any(facet[0] == "data" for facet in history.facts):
         return record
     if record is not None:
         return replace(shape.record(line, record.source), id=record.id)
-    event = trail.adder()
+    event = history.adder()
     return replace(shape.record(line, Source(f"journal of {event.by}", event.seq)), id=event.id)
 
 
-def _is_labelled_last(trail: Trail, shape: Shape) -> bool:
+def _is_labelled_last(history: History, shape: Shape) -> bool:
     """Whether the category was answered after the line's own was edited: what was decided last holds."""
     place = shape.view.one.get(CATEGORY) if shape.view else None
-    edited = trail.place.get(("data", place[0]), 0) if place else 0
-    answers = [n for facet, n in trail.place.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
+    edited = history.last_index.get(("data", place[0]), 0) if place else 0
+    answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
     return max(answers, default=1) > edited
 
 
@@ -293,17 +359,15 @@ def _contradicted(conflict: Conflict, state: State | None) -> Finding:
     )
 
 
-def _hidden(record: Record, trail: Trail, shape: Shape) -> Finding | None:
+def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
     """Return the finding about a line that was added by decision, where a record file has another with its id."""
-    added = _line(None, trail.facts)
+    added = _line(None, history.facts)
     if added is None:
         return None
-    place = shape.view.one.get("id", ()) if shape.view else ()
-    texts, own = ({key: one[key] for key in one if key not in place[:1]} for one in (added, record.data))
-    if canonical(texts) == canonical(own):
+    if canonical(_without_id(added, shape)) == canonical(_without_id(record.data, shape)):
         # It stands there because a fold has put it there, and was interrupted.
         return None
-    event = trail.adder()
+    event = history.adder()
     return Finding(
         "S104",
         "repeated-id",
@@ -314,6 +378,12 @@ def _hidden(record: Record, trail: Trail, shape: Shape) -> Finding | None:
         record=record.id,
         fix="Give the line another id, or take back what was added with `curate undo`.",
     )
+
+
+def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:
+    """Return a line without the key that its id is in: a fold may have put it there."""
+    pointer = shape.view.one.get("id", ()) if shape.view else ()
+    return {key: value for key, value in line.items() if key not in pointer[:1]}
 
 
 def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
@@ -333,12 +403,12 @@ __all__ = [
     "CATEGORY",
     "Conflict",
     "Fold",
-    "Kept",
     "State",
     "Step",
     "answered",
     "fold",
     "folded",
+    "history_of",
     "line_digest",
     "steps",
 ]

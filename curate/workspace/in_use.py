@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.export import latest, read_pins
 from curate.file_guard import inside
 from curate.journal import read_journal
-from curate.workspace.kept import read_folded
+from curate.workspace.snapshot import read_snapshot
 
 _DATASETS = "dataset"
 
@@ -24,8 +24,7 @@ def names_in_use(root: Path) -> frozenset[str]:
     """
     folder = latest(inside(root, root / _DATASETS))
     decided = {event.id for event in read_journal(root)[0]}
-    folded = read_folded(root)
-    return frozenset(decided).union(folded.records if folded else (), read_pins(folder) if folder else ())
+    return frozenset(decided).union(read_snapshot(root).records, read_pins(folder) if folder else ())
 
 
 def names_in_chains(root: Path) -> frozenset[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from curate.journal import Decision, read_journal
+from curate.journal import FOLDER, Decision, read_journal
+from curate.workshop import open_workshop
 from curate.workspace import Workspace, open_workspace
-from curate.workspace.exclusion import Exclusion
+from curate.workspace.compact import fold_journal
 from curate.workspace.fold import State
-from curate.workspace.retired import retired_events
+from curate.workspace.snapshot import retired_events
 
 LINES = [
     b'{"id": "a", "instruction":"Add 2 and 3.",   "output":"5", "category":"sum"}\r\n',
@@ -41,13 +45,49 @@ def plain(state: State) -> State:
     """Return a state without what a fold is free to change: where its line is, and an id that a line did not say."""
     data = {key: value for key, value in state.record.data.items() if key != "id"}
     record = replace(state.record, source=replace(state.record.source, file="", line=0), data=data, has_own_id=True)
-    exclusion = state.exclusion
-    if len(state.heads) > 1:
-        # Of two reasons for leaving a record out, given apart, either one will do; and so will either category where
-        # one person has written it into the line and another has answered the question.
-        exclusion = Exclusion("some reason") if state.exclusion else None
-        record = replace(record, category="some category" if "category" in state.answers else record.category)
-    return replace(state, record=record, exclusion=exclusion, heads=tuple(sorted(state.heads)))
+    return replace(state, record=record, heads=tuple(sorted(state.heads)))
+
+
+def seen_by_people(workspace: Workspace) -> dict[str, Any]:
+    """Return what a fold must leave as it is: every record, what is wrong with decisions, and what can be taken back.
+
+    An added record whose addition was taken back is no record; once it has a line it is one that is left out.
+    """
+    states = {state.record.id: plain(state) for state in workspace.states()}
+    findings = sorted((one.code, one.record, one.pointer, one.message) for one in workspace.findings())
+    acts = {}
+    for by in ("ana", "bo"):
+        with open_workshop(workspace.root, by) as workshop:
+            workshop.load()
+            acts[by] = [[[event.event for event in act] for act in workshop.standing(is_redo=redo)] for redo in (0, 1)]
+    return {
+        "states": {name: one for name, one in states.items() if one.dropped != "its addition was taken back"},
+        "findings": findings,
+        "acts": acts,
+    }
+
+
+def unfolded(root: Path, target: Path, lines: list[bytes] = LINES) -> Workspace:
+    """Make a workspace with the same decisions that nobody has ever folded."""
+    made = make(target, lines)
+    (target / "curate.toml").write_bytes((root / "curate.toml").read_bytes())
+    for number, path in enumerate(sorted((root / FOLDER).rglob("*.log"))):
+        copy = target / FOLDER / path.parent.name / f"{number:05}.log"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    return open_workspace(made.root)
+
+
+def fold_elsewhere(root: Path) -> None:
+    """Have a colleague fold what has been pushed, and pull that: nobody here is asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        there = Path(folder) / "ws"
+        shutil.copytree(root, there)
+        fold_journal(open_workspace(there))
+        for path in (root / FOLDER).rglob("*.log"):
+            if not (there / path.relative_to(root)).exists():
+                path.unlink()
+        shutil.copytree(there, root, dirs_exist_ok=True)
 
 
 def edit(name: str, **changes) -> Decision:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+from attacking import opened
 from folding import LINES, edit, everything, make, plain, states_of
 
-from curate.journal import FOLDER, Decision, Sitting, read_frames, read_journal, segments
+from curate.journal import FOLDER, Decision, Sitting, read_frames, segments
 from curate.record import CurateError
 from curate.store import write_atomic
 from curate.workspace import open_workspace
-from curate.workspace.compact import ADDED, fold_journal
-from curate.workspace.kept import parse_folded, read_folded
+from curate.workspace.compact import ADDED, fold_journal, plan_fold
+from curate.workspace.snapshot import parse_folded, read_snapshot
 
 
 def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):
@@ -133,10 +138,10 @@ def test_what_cannot_be_folded_stays_in_the_journal(tmp_path):
         assert [event.id for event in read_frames(carried.read_bytes(), carried)] == [first, "n"]
         assert {event.event for event in everything(tmp_path)} == known
     assert b'"category": "greeting"' in (tmp_path / "data/a.jsonl").read_bytes()
-    assert read_folded(tmp_path).number == 1
+    assert read_snapshot(tmp_path).number == 1
 
 
-def test_a_decision_that_would_mean_something_else_on_the_new_line_stays(tmp_path):
+def test_a_decision_that_was_refused_stays_so_on_the_new_line(tmp_path):
     """The schema lets go of the output only where there is a note: what it had refused would hold on the new line."""
     properties = {key: {"type": "string"} for key in ("id", "instruction", "output", "note")}
     schema = {
@@ -155,26 +160,33 @@ def test_a_decision_that_would_mean_something_else_on_the_new_line_stays(tmp_pat
     before = states_of(open_workspace(tmp_path))
     assert dict(before["a"].record.data) == {"id": "a", "instruction": "x", "output": "y", "note": "n"}
     plan = fold_journal(open_workspace(tmp_path))
-    assert plan.left == {"a": "on the line that they make they would mean something else"}
+    assert (plan.left, plan.num_folded, plan.num_refused) == ({}, 2, 1)
     assert states_of(open_workspace(tmp_path)) == before
 
 
-def test_open_segments_and_what_was_decided_on_top_of_them_stay(tmp_path):
+def test_nobody_else_has_the_workspace_open(tmp_path):
     workspace = make(tmp_path)
     with Sitting(tmp_path, "ana") as sitting:
-        (first,) = sitting.append([replace(edit("a", output="five"), parents=states_of(workspace)["a"].parents())])
-        workspace = open_workspace(tmp_path).apply([edit("a", category="maths"), edit("b", output="Red.")], by="bo")
-        plan = fold_journal(workspace)
-        assert [path.parent.name for path in plan.opened] == ["ana"]
-        assert set(plan.left) == {"a"}
-        assert b"Red." in (tmp_path / "data/a.jsonl").read_bytes()
-        sitting.append([replace(edit("b", category="hue"), parents=states_of(open_workspace(tmp_path))["b"].parents())])
-        now = states_of(open_workspace(tmp_path))
-        assert (now["a"].record.completion, now["a"].record.category) == ("five", "maths")
-        assert (now["b"].record.completion, now["b"].record.category) == ("Red.", "hue")
-    assert fold_journal(open_workspace(tmp_path)).left == {}
-    assert states_of(open_workspace(tmp_path)) == now
-    assert first.event in read_folded(tmp_path).records["a"].events
+        sitting.append([replace(edit("a", output="five"), parents=states_of(workspace)["a"].parents())])
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for call in (fold_journal, plan_fold):
+            with pytest.raises(CurateError, match=rf"^ana is deciding: .* is open in process {os.getpid()};") as caught:
+                call(open_workspace(tmp_path))
+            assert caught.value.code == "E981 in-use"
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    # Somebody who looks, and has decided nothing yet.
+    program = (
+        "import sys; from pathlib import Path; from curate.workshop import open_workshop\n"
+        "with open_workshop(Path(sys.argv[1]), 'bo') as workshop: print(1, flush=True), input()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"1\n"
+        with pytest.raises(CurateError, match=rf"is open in process {other.pid};") as caught:
+            fold_journal(open_workspace(tmp_path))
+        assert caught.value.code == "E981 in-use"
+        other.communicate(b"\n")
+    assert fold_journal(open_workspace(tmp_path)).num_folded == 1
 
 
 def test_conflicts_and_damage_and_unfinished_merges_are_in_the_way(tmp_path):
@@ -225,27 +237,68 @@ def test_late_decisions_know_what_was_folded(tmp_path):
         sitting.append([replace(edit("a", category="algebra"), parents=stale)])
     (finding,) = [finding for finding in open_workspace(tmp_path).findings() if finding.code == "L403"]
     assert (finding.record, finding.pointer) == ("a", "/category")
+    assert finding.message.startswith("bo and dan decided on data category")
     with pytest.raises(CurateError, match="L403"):
         fold_journal(open_workspace(tmp_path))
 
 
-def test_the_undo_of_a_folded_decision_is_shown_and_not_lost(tmp_path):
-    workspace = make(tmp_path).apply([edit("a", output="five")], by="ana")
-    workspace = workspace.apply(
-        [Decision("add", "new", fields={"record": {"instruction": "x", "output": "y"}})], by="ana"
-    )
-    told = {event.id: event for event in read_journal(tmp_path)[0]}
-    fold_journal(workspace)
-    for name in ("a", "new"):
-        with Sitting(tmp_path, "ana") as sitting:
-            sitting.append([Decision("undo", name, [told[name].event], {"of": told[name].event})])
+def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
+    workspace, line = make(tmp_path), {"instruction": "x", "output": "y"}
+    before = (tmp_path / "data/a.jsonl").read_bytes()
+    last = workspace.records()[4].id
+    first = [edit("a", output="five"), edit(last, output="The."), Decision("drop", "b", fields={"reason": "r"})]
+    with opened(tmp_path) as workshop:
+        workshop.apply(first)
+        workshop.apply([Decision("add", "new", fields={"record": line})])
+    fold_journal(open_workspace(tmp_path))
+    after = (tmp_path / "data/a.jsonl").read_bytes()
+    with opened(tmp_path) as workshop:
+        assert [len(act) for act in workshop.standing()] == [1, 3]
+        assert workshop.undo().kept == workshop.undo().kept == []
+        assert workshop.undo() is None
+    now = states_of(open_workspace(tmp_path))
+    assert (now["a"].record.completion, now["b"].dropped, now[last].record.completion) == ("5", None, "Caf\u00e9.")
+    assert now["new"].dropped == "its addition was taken back"
+    assert fold_journal(open_workspace(tmp_path)).left == {"new": "its addition was taken back"}
+    assert (tmp_path / "data/a.jsonl").read_bytes() == before
+    with opened(tmp_path) as workshop:
+        assert workshop.redo().kept == workshop.redo().kept == []
+        assert workshop.redo() is None
+    now = states_of(open_workspace(tmp_path))
+    assert (now["a"].record.completion, now["b"].dropped, now["new"].dropped) == ("five", "r", None)
+    fold_journal(open_workspace(tmp_path))
+    assert (tmp_path / "data/a.jsonl").read_bytes() == after
+    assert segments(tmp_path) == []
+
+
+def test_a_line_that_was_changed_by_hand_since_is_not_written_over_by_an_undo(tmp_path):
+    make(tmp_path).apply([edit("a", output="five")], by="ana")
+    fold_journal(open_workspace(tmp_path))
+    data = tmp_path / "data/a.jsonl"
+    data.write_bytes(data.read_bytes().replace(b"five", b"six"))
+    with opened(tmp_path) as workshop:
+        workshop.undo()
     workspace = open_workspace(tmp_path)
-    assert [finding.code for finding in workspace.findings() if finding.severity == "error"] == ["L403"]
-    assert workspace.dropped() == {"new": "its addition was taken back"}
-    workspace = workspace.apply([edit("a", output="5")], by="ana")
-    assert not [finding for finding in workspace.findings() if finding.severity == "error"]
-    fold_journal(workspace)
+    assert states_of(workspace)["a"].record.completion == "six"
+    assert [one.code for one in workspace.findings() if one.severity == "error"] == ["L403"]
+    workspace.apply([edit("a", output="5")])
+    assert fold_journal(open_workspace(tmp_path)).num_folded == 2
     assert states_of(open_workspace(tmp_path))["a"].record.completion == "5"
+
+
+def test_without_the_retired_segments_the_snapshot_stands(tmp_path):
+    make(tmp_path).apply([edit("a", output="five"), Decision("drop", "b", fields={"reason": "r"})], by="ana")
+    fold_journal(open_workspace(tmp_path))
+    before = states_of(open_workspace(tmp_path))
+    shutil.rmtree(tmp_path / FOLDER / "retired")
+    assert states_of(open_workspace(tmp_path)) == before
+    with opened(tmp_path) as workshop:
+        assert workshop.undo() is None
+        workshop.apply([edit("a", output="V")])
+        assert workshop.undo().kept == []
+    assert states_of(open_workspace(tmp_path))["a"].record.completion == "five"
+    fold_journal(open_workspace(tmp_path))
+    assert states_of(open_workspace(tmp_path))["b"].dropped == "r"
 
 
 def test_segments_that_a_merge_brings_back_count_once(tmp_path):
@@ -280,7 +333,7 @@ def test_every_file_is_sealed_and_changes_are_told(tmp_path):
     assert not fold_journal(open_workspace(tmp_path)).is_empty
     assert fold_journal(open_workspace(tmp_path)).is_empty
     data = tmp_path / "data/a.jsonl"
-    (sealed,) = read_folded(tmp_path).files
+    (sealed,) = read_snapshot(tmp_path).files
     assert sealed.sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
     data.write_bytes(data.read_bytes().replace(b"Blue", b"Glue"))
     plan = fold_journal(open_workspace(tmp_path))

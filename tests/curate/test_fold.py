@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tempfile
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from curate.journal import EVENTS
 from curate.record import Source
 from curate.shape import load_shape
 from curate.workspace.fold import State, fold, line_digest, settled, steps
-from curate.workspace.kept import folded_bytes, kept_by_record, kept_form, parse_folded
-from curate.workspace.order import Held, Kept
+from curate.workspace.history import Fact, RecordSnapshot
+from curate.workspace.snapshot import Snapshot, folded_bytes, read_snapshot
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}
@@ -41,8 +42,8 @@ class Author:
         )  # fmt: skip
 
 
-def state(*events, kept=None):
-    return fold([RECORD], events, SHAPE, kept).states["a"]
+def state(*events):
+    return fold([RECORD], events, SHAPE).states["a"]
 
 
 def test_the_same_field_from_the_same_parent_keeps_both():
@@ -168,7 +169,8 @@ def test_an_added_record_and_its_undo():
 def test_what_was_folded_stands_against_who_had_not_seen_it():
     folded = SHAPE.record({**LINE, "output": "five"}, Source("data/a.jsonl", 1))
     name = "f" * 32
-    kept = {"a": Kept((name,), {}, {("data", "output"): Held("five", (name,)), ("split",): Held("test", (name,))})}
+    facts = {("data", "output"): Fact("five", (name,)), ("split",): Fact("test", (name,))}
+    kept = Snapshot(records={"a": RecordSnapshot((name,), {}, facts)})
     bo = Author("bo", "2")
     late = bo.decide("edit", changes={"output": "V"})
     found = fold([folded], [late], SHAPE, kept)
@@ -253,7 +255,7 @@ def facts(one: State):
 @settings(max_examples=100, deadline=None)
 @given(journals())
 def test_steps_end_where_the_fold_does(events):
-    *_, (_, last) = steps(RECORD, events, SHAPE)
+    *_, (_, last) = steps("a", RECORD, events, SHAPE, Snapshot())
     assert last == state(*events)
 
 
@@ -271,8 +273,11 @@ def test_what_is_folded_gives_the_same_state(events):
     before = fold([RECORD], events, SHAPE)
     if before.conflicts:
         return
-    line, kept, _ = settled(RECORD, events, SHAPE)
-    memory = {"a": kept_by_record(parse_folded(folded_bytes(1, [], [], {"a": kept_form(kept)}), Path()))["a"]}
+    line, own, _ = settled(RECORD, events, SHAPE)
+    with tempfile.TemporaryDirectory() as root:
+        (Path(root) / "journal/folded").mkdir(parents=True)
+        (Path(root) / "journal/folded/1.json").write_bytes(folded_bytes(1, [], [], {"a": own}))
+        memory = read_snapshot(Path(root))
     written = [replace(SHAPE.record(line, RECORD.source), id="a")]
     for after in (fold(written, [], SHAPE, memory), fold(written, events, SHAPE), fold(written, events, SHAPE, memory)):
         assert after.states == before.states

@@ -9,6 +9,7 @@ import uuid
 
 import pytest
 from attacking import LINES, add, code_of, done, drop, edit, facts, forged, label, made, opened, plant, states
+from folding import fold_elsewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from curate.journal import Decision
 from curate.record import Source
 from curate.shape import load_shape
 from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
 from curate.workspace.fold import fold
 
 
@@ -328,7 +328,7 @@ def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):
                 people[who] = stack.enter_context(opened(root, people[who].by))
             elif op == "fold":
                 (root / "curate.toml").write_text('data = ["data/*.jsonl"]\n', encoding="utf-8")
-                tried(people[who], lambda: fold_journal(open_workspace(root)))
+                tried(people[who], fold_elsewhere, root)
             else:
                 tried(people[who], getattr(people[who], op))
             assert_undo_is_identity(people[who])

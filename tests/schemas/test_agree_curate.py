@@ -17,7 +17,7 @@ from curate.journal import EVENTS
 from curate.record import SPLITS
 from curate.settings import Settings
 from curate.workspace.contracts import NAMES, contract
-from curate.workspace.kept import Folded
+from curate.workspace.snapshot import Folded
 
 MODELS = {
     "workspace": TypeAdapter(Settings),

@@ -18,7 +18,7 @@ from curate.workshop.labelling.desk import Desk
 from curate.workspace import State
 from curate.workspace.exclusion import exclusion_of, read_rule
 from curate.workspace.fold import Conflict
-from curate.workspace.trail import STATUS
+from curate.workspace.history import STATUS
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent

@@ -21,10 +21,21 @@ from curate.validate.unmerged import unmerged_findings
 from curate.workspace import told_apart
 from curate.workspace.claim import CLAIM
 from curate.workspace.fsck.fault import Report
-from curate.workspace.kept import Folded, RecordFile, folded_files, parse_folded
 from curate.workspace.paths import data_files
-from curate.workspace.retired import RETIRED, SUMS, digest_of, retired_folds, sums_in
-from curate.workspace.seal import changed_since, told_spans
+from curate.workspace.snapshot import (
+    RETIRED,
+    SUMS,
+    UNFINISHED,
+    Folded,
+    RecordFile,
+    changed_since,
+    digest_of,
+    folded_files,
+    parse_folded,
+    retired_folds,
+    spans_text,
+    sums_in,
+)
 
 CHECKPOINT_FILE = "MANIFEST.json"
 """What the trainer calls the digests of a checkpoint."""
@@ -46,12 +57,9 @@ def check_folds(report: Report) -> Folded | None:
     last: Folded | None = None
     for number, path in folded_files(report.root).items():
         report.count("fold")
-        try:
-            last = parse_folded(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT), path)
-        except (CurateError, OSError) as error:
-            told = error.message.partition(": ")[2] if isinstance(error, CurateError) else error.strerror or ""
-            fix = f"{_RESTORE}; else `curate fsck --recover` goes back to before this fold, and loses nothing."
-            report.add("bad-fold", path, told, fix)
+        folded = _check_fold(report, path)
+        last = folded or last
+        if folded is None or last is None:
             continue
         if last.number != number:
             report.add("bad-fold", path, f"it says that it is number {last.number}", f"{_RESTORE}.")
@@ -61,6 +69,10 @@ def check_folds(report: Report) -> Folded | None:
                 message = f"fold {number} was cut off before it had retired this segment; nothing is lost"
                 report.add("unfinished-fold", report.root / FOLDER / one.path, message, fix, is_damage=False)
     newest = last.number if last else 0
+    unfinished = report.root / UNFINISHED
+    if unfinished.exists() and _check_fold(report, unfinished) is not None:
+        message = "a fold was cut off while it wrote the record files; nothing is lost"
+        report.add("unfinished-fold", unfinished, message, "`curate fold` finishes it.", is_damage=False)
     for number in retired_folds(report.root):
         if number > newest:
             fix = f"{_RESTORE}; else `curate fsck --recover` calls its segments back, and loses nothing."
@@ -69,6 +81,16 @@ def check_folds(report: Report) -> Folded | None:
     for folder in sorted((report.root / FOLDER / RETIRED).glob("*/")):
         _check_sums(report, folder)
     return last
+
+
+def _check_fold(report: Report, path: Path) -> Folded | None:
+    try:
+        return parse_folded(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT), path)
+    except (CurateError, OSError) as error:
+        message = error.message.partition(": ")[2] if isinstance(error, CurateError) else error.strerror or ""
+        fix = f"{_RESTORE}; else `curate fsck --recover` goes back to before this fold, and loses nothing."
+        report.add("bad-fold", path, message, fix)
+        return None
 
 
 def _check_sums(report: Report, folder: Path) -> None:
@@ -118,7 +140,7 @@ def _tell_change(report: Report, settings: Settings, path: Path, sealed: RecordF
     except OSError:
         # Told with its lines.
         return
-    line, told = spans[0][0] if spans else 0, f"lines {told_spans(spans)}"
+    line, told = spans[0][0] if spans else 0, f"lines {spans_text(spans)}"
     if _is_of_a_fold(report.root, settings, path, sealed, spans):
         message = f"{told} are as a fold leaves them that was cut off before its end"
         report.add("unfinished-fold", path, message, "`curate fold` finishes it.", line=line, is_damage=False)

@@ -19,7 +19,7 @@ from curate.record import CurateError
 from curate.store import is_held
 from curate.workspace.fold import is_line_digest
 from curate.workspace.fsck.fault import Report
-from curate.workspace.retired import RETIRED, retired_segments
+from curate.workspace.snapshot import RETIRED, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
 """What a person has taken note of that it is gone."""

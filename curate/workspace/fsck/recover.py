@@ -15,8 +15,7 @@ from curate.workspace.claim import CLAIM, claimed
 from curate.workspace.fsck.fault import Report
 from curate.workspace.fsck.files import check_folds
 from curate.workspace.fsck.journal import MISSING, check_journal, noted, read_missing
-from curate.workspace.kept import folded_files, parse_folded
-from curate.workspace.retired import call_back, retired_folds
+from curate.workspace.snapshot import UNFINISHED, call_back, folded_files, parse_folded, retired_folds
 
 
 def recover(root: Path) -> list[str]:
@@ -50,10 +49,11 @@ def recover(root: Path) -> list[str]:
 def _undo_bad_folds(root: Path) -> Iterator[str]:
     """Put damaged files of folds aside, and go back to the last fold whose file is whole, or to before the first."""
     good, damaged = 0, []
-    for number, path in folded_files(root).items():
+    unfinished = [(0, root / UNFINISHED)] if (root / UNFINISHED).exists() else []
+    for number, path in [*folded_files(root).items(), *unfinished]:
         try:
             parse_folded(read_file(path, root / FOLDER, most=MOST_DOCUMENT), path)
-            good = number
+            good = max(good, number)
         except CurateError:
             damaged.append(path)
         except OSError:

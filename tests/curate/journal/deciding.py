@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.journal import Decision, Sitting
+from curate.record import CurateError
 from curate.settings import read_settings
 from curate.shape import Shape, load_shape
 from curate.workspace import State, Workspace
@@ -90,5 +91,11 @@ class Person:
                 self.ack(("saved", events))
 
     def fold(self) -> None:
-        fold_journal(self.opened(self.root))
+        try:
+            fold_journal(self.opened(self.root))
+        except CurateError as error:
+            # Somebody is deciding: it has to wait, and nothing happens.
+            if error.code != "E981 in-use":
+                raise
+            return
         self.ack(("folded", None))
