@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from typing import Protocol
@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 import orjson
 
-from curate.dedupe.clean import Cleaned, flattened
+from curate.dedupe.kernels import Cleaned
 from curate.dedupe.pairs import Sides
-from curate.dedupe.shingles import BREAK, CHARACTER_BREAK, Spans, Tokens, code_points
-from curate.dedupe.text import Field, spaced, storable
+from curate.dedupe.shingles import BREAK, CHARACTER_BREAK, Spans, Tokens
+from curate.dedupe.text import Field, code_points, flattened, spaced, storable
 from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
-from curate.record import Record
+from curate.record import Record, Source
 from curate.shape.parts import parts_of
 
 BLOCK = 1024
@@ -90,6 +90,10 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def source(self, row: int) -> Source:
+        """Return where the record ``row`` was read."""
+        return Source(self.file_names[int(self.columns.files[row])], int(self.columns.lines[row]))
+
     def take(self, rows: Indices) -> Corpus:
         """Return the records ``rows``, in that order."""
         return Corpus([self.ids[row] for row in rows.tolist()], self.file_names, self.columns.take(rows), self.tokens)
@@ -129,23 +133,26 @@ def gather(
 
     ``seen`` is told how many have been read. Tokens go to ``sink``, by default memory.
     """
+    return joined((_corpus_of(block, cleaner, by_character) for block in _blocks(records)), sink, seen)
+
+
+def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[int], None] = lambda _: None) -> Corpus:
+    """Join one corpus or more to one, in their order; ``sink`` and ``seen`` as for `gather`."""
     sink = sink if sink is not None else Held()
     ids: list[str] = []
-    file_names: dict[str, int] = {}
-    blocks: list[Columns] = []
-    total = 0
-    for block in _blocks(records):
-        columns, tokens = _block(block, cleaner, by_character, total, file_names)
-        ids += [record.id for record in block]
-        blocks.append(columns)
-        sink.append(tokens)
-        total += len(tokens)
+    numbers: dict[str, int] = {}
+    parts: list[Columns] = []
+    num_tokens = 0
+    for corpus in corpora:
+        files = np.array([numbers.setdefault(name, len(numbers)) for name in corpus.file_names], np.int64)
+        columns = corpus.columns
+        parts.append(replace(columns, places=columns.places + num_tokens, files=files[columns.files]))
+        ids += corpus.ids
+        sink.append(corpus.tokens)
+        num_tokens += len(corpus.tokens)
         seen(len(ids))
-    names = Columns.__slots__
-    if not blocks:
-        blocks = [_block([], cleaner, by_character, 0, file_names)[0]]
-    together = Columns(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
-    return Corpus(ids, list(file_names), together, sink.whole())
+    columns = Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__})
+    return Corpus(ids, list(numbers), columns, sink.whole())
 
 
 def digest_of(records: Iterable[Record]) -> str:
@@ -159,14 +166,14 @@ def digest_of(records: Iterable[Record]) -> str:
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield ``records`` in lists; the first one may be empty."""
     source = iter(records)
+    yield list(islice(source, BLOCK))
     while block := list(islice(source, BLOCK)):
         yield block
 
 
-def _block(
-    records: Sequence[Record], cleaner: Cleaner, by_character: bool, first: int, file_names: dict[str, int]
-) -> tuple[Columns, Tokens]:
+def _corpus_of(records: Sequence[Record], cleaner: Cleaner, by_character: bool) -> Corpus:
     parts = [parts_of(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
@@ -187,17 +194,18 @@ def _block(
     forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
     text_keys = keys[starts + asked + 1]
     whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+    numbers: dict[str, int] = {}
     columns = Columns(
         exact=_folded_from(marks, keys, starts, counts),
         asked=question_keys,
         answered=answered_keys,
         whole=whole,
         forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
-        places=places + first,
-        files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
-        lines=np.array([one.source.line for one in records], np.int64),
+        places=places,
+        files=np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64),
+        lines=np.array([record.source.line for record in records], np.int64),
     )
-    return columns, tokens
+    return Corpus([record.id for record in records], list(numbers), columns, tokens)
 
 
 def _words(

@@ -198,6 +198,8 @@ def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[An
         return np.zeros(shape, kind)
     with open_file(path) as file:
         array = np.memmap(file, kind, "r", shape=tuple(shape))
+    # numpy cannot know the name of an open file, by which workers elsewhere map the same.
+    array.filename = str(path)
     if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
         raise ValueError(f"{path} was changed")
     return array

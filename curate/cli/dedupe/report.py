@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.dedupe.trees import cluster_sizes
+from curate.dedupe.found import cluster_sizes
 from curate.record import Source
 from curate.table import counted
 
