@@ -75,7 +75,7 @@ class Cluster:
         is_apart = is_apart and (self.runner == RAY or count > 1)
         place = _Place(str(Path.cwd()), version("pairsmith")) if is_apart or self.runner == RAY else None
         # The number makes the worker one of this call: what it read, such as a schema, may have changed since another.
-        job = _packed((function, place, next(_CALLS)))
+        job = _packed((place, next(_CALLS), _packed(function)))
         if is_apart:
             is_process = None if self.runner == RAY else True
             daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)(_Worker.answers)
@@ -100,7 +100,7 @@ class Cluster:
                     if isinstance(answer, CurateError):
                         raise answer
                     yield number.as_py(), answer
-        except (DaftCoreException, RuntimeError, ConnectionError) as error:
+        except (DaftCoreException, RuntimeError, OSError) as error:
             raise _lost(error) from error
 
 
@@ -117,9 +117,11 @@ class _Worker:
     def __init__(self, job: bytes) -> None:
         self._fault: CurateError | None = None
         try:
-            self._function, place, _ = _unpacked(job)
+            place, _, function = _unpacked(job)
             if place is not None:
                 _settle(place)
+            # Of another version it could not even be read.
+            self._function = _unpacked(function)
         except CurateError as error:
             self._fault = error
 

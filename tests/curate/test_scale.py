@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from curate.cli import cli
 from curate.dedupe import find_duplicates
+from curate.dedupe.stages import Stages
 from curate.record import CurateError, Record
 from curate.settings import CheckSettings, DedupeSettings, Scope, Settings
 from curate.shape import load_shape
@@ -135,6 +137,23 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
         monkeypatch.setattr(name, value)
     files = written(tmp_path / "shards", planted(300, seed=3), num_files=60)
     assert_same(cluster, files, DedupeSettings(), tmp_path / "scratch")
+
+
+def test_a_cluster_maps_as_itertools_does(cluster: Cluster) -> None:
+    assert list(cluster.starmap(divmod, [(7, 2), (9, 4), (1, 1)])) == [(3, 1), (2, 1), (1, 0)]
+    assert list(cluster.starmap(divmod, [])) == []
+
+
+def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: Cluster, tmp_path: Path) -> None:
+    for _ in range(2):
+        array = Stages(tmp_path).arrays("numbers", (), lambda: {"numbers": np.arange(5)})["numbers"]
+    assert isinstance(array, np.memmap)
+    assert list(cluster.starmap(np.ndarray.tolist, [(array,), (array[2:],)])) == [[0, 1, 2, 3, 4], [2, 3, 4]]
+    for path in tmp_path.glob("*/numbers.bin"):
+        path.unlink()
+    assert list(cluster.starmap(np.ndarray.tolist, [(array[2:],)])) == [[2, 3, 4]]
+    with pytest.raises(CurateError, match="daft did not finish"):
+        list(cluster.starmap(np.ndarray.tolist, [(array,)]))
 
 
 def test_nothing_to_compare(cluster: Cluster, tmp_path: Path) -> None:
