@@ -80,7 +80,7 @@ def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
     from curate.dedupe.text import storable
 
     kernels = kernels_for(0, is_compiled)
-    method = Method("word", NGRAM, THRESHOLD)
+    method = Method(NGRAM, THRESHOLD)
 
     def run(some: list[str] = texts) -> Flags:
         blocks = [kernels.clean(storable(some[low : low + BLOCK])) for low in range(0, len(some), BLOCK)]

@@ -84,13 +84,12 @@ def find_duplicates(
         corpus = gather(
             records,
             kernels.clean,
-            by_character=method.unit == "character",
             sink=sink,
             seen=lambda done: watch("reading", done, len(records)),
         )
         return corpus, {}
 
-    about = (method.unit, kernels is NUMPY, digest_of(records)) if stages.folder else ()
+    about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
     corpus, _ = stages.corpus(about, read)
     rows = None if order is None else np.array(order, np.int64)
     return find(corpus, method, kernels, stages, watch, rows, wanted)
@@ -125,13 +124,12 @@ def find_in_stream(
         corpus = gather(
             source(),
             kernels.clean,
-            by_character=method.unit == "character",
             sink=sink,
             seen=lambda done: told("reading", done, 0),
         )
         return corpus, known()
 
-    corpus, also = stages.corpus((*about, method.unit, kernels is NUMPY), read)
+    corpus, also = stages.corpus((*about, kernels is NUMPY), read)
     return corpus, find(corpus, method, kernels, stages, told), also
 
 

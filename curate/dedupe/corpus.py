@@ -13,8 +13,8 @@ import orjson
 
 from curate.dedupe.kernels import Cleaned
 from curate.dedupe.pairs import Sides
-from curate.dedupe.shingles import BREAK, CHARACTER_BREAK, Spans, Tokens
-from curate.dedupe.text import Field, code_points, flattened, spaced, storable
+from curate.dedupe.shingles import BREAK, Spans
+from curate.dedupe.text import Field, spaced, storable
 from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.record import Record, Source
 from curate.shape.parts import parts_of
@@ -28,10 +28,10 @@ Cleaner = Callable[[Sequence[str]], Cleaned]
 class Sink(Protocol):
     """Where the tokens of a corpus go, block by block."""
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Hashes) -> None:
         """Take the next tokens."""
 
-    def whole(self) -> Tokens:
+    def whole(self) -> Hashes:
         """Return all tokens as one array."""
 
 
@@ -39,15 +39,15 @@ class Sink(Protocol):
 class Held:
     """A sink in memory."""
 
-    blocks: list[Tokens] = field(default_factory=list)
+    blocks: list[Hashes] = field(default_factory=list)
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Hashes) -> None:
         """Take the next tokens."""
         self.blocks.append(tokens)
 
-    def whole(self) -> Tokens:
+    def whole(self) -> Hashes:
         """Return all tokens as one array, and let go of the blocks."""
-        found: Tokens = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])  # type: ignore[assignment]
+        found = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
         self.blocks.clear()
         return found
 
@@ -85,7 +85,7 @@ class Corpus:
     ids: Sequence[str]
     file_names: Sequence[str]
     columns: Columns
-    tokens: Tokens
+    tokens: Hashes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,15 +125,14 @@ def gather(
     records: Iterable[Record],
     cleaner: Cleaner,
     *,
-    by_character: bool,
     sink: Sink | None = None,
     seen: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
     """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
 
-    ``seen`` is told how many have been read. Tokens go to ``sink``, by default memory.
+    ``seen`` is told how many have been read. Hashes go to ``sink``, by default memory.
     """
-    return joined((_corpus_of(block, cleaner, by_character) for block in _blocks(records)), sink, seen)
+    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, seen)
 
 
 def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[int], None] = lambda _: None) -> Corpus:
@@ -173,16 +172,14 @@ def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield block
 
 
-def _corpus_of(records: Sequence[Record], cleaner: Cleaner, by_character: bool) -> Corpus:
+def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
     parts = [parts_of(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
     asked = np.array([each.num_question_texts for each in parts], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
     cleaned = cleaner(texts)
-    tokens, places = (
-        _characters(texts, starts, asked) if by_character else _words(texts, cleaned, cleaner, starts, asked)
-    )
+    tokens, places = _words(texts, cleaned, cleaner, starts, asked)
     one, keys = np.ones(len(parts), np.int64), cleaned.keys
     question_marks, marks = (
         np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
@@ -210,7 +207,7 @@ def _corpus_of(records: Sequence[Record], cleaner: Cleaner, by_character: bool) 
 
 def _words(
     texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
-) -> tuple[Tokens, Indices]:
+) -> tuple[Hashes, Indices]:
     """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
     words = cleaned.words
     cut = [text if text.isascii() else spaced(text) for text in texts]
@@ -229,25 +226,6 @@ def _words(
         for place in (starts, starts + asked, starts + asked, starts + asked + 1, starts + asked + 2)
     ]
     return hashes, np.stack(ends, axis=1)
-
-
-def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Tokens, Indices]:
-    """Lay the characters of each record out, a `CHARACTER_BREAK` between the parts of its prompt, else one blank; an
-    answer or a text without any takes none."""
-    flat = flattened(texts).tobytes().decode().split("\n")
-    laid: list[str] = []
-    lengths: list[tuple[int, int, int]] = []
-    for start, count in zip(starts.tolist(), asked.tolist(), strict=True):
-        question_texts = flat[start : start + count]
-        prompt = chr(CHARACTER_BREAK).join(question_texts) if any(question_texts) else ""
-        answer, text = flat[start + count], flat[start + count + 1]
-        laid.append(" ".join(filter(None, (prompt, answer, text))))
-        lengths.append((len(prompt), len(prompt) + bool(prompt and answer), len(answer)))
-    tokens, offsets = code_points(laid)
-    inside = np.array(lengths, np.int64).reshape(-1, 3)
-    begin = offsets[:-1]
-    answered = begin + inside[:, 1]
-    return tokens, np.stack([begin, begin + inside[:, 0], answered, answered + inside[:, 2], offsets[1:]], axis=1)
 
 
 def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:

@@ -30,15 +30,14 @@ Standing = Literal["first", "exact", "near", "conflict", "alike"]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How near duplicates are measured: shingles of ``ngram`` words or characters, alike from ``threshold`` on."""
+    """How near duplicates are measured: shingles of ``ngram`` words, alike from ``threshold`` on."""
 
-    unit: Literal["word", "character"]
     ngram: int
     threshold: float
 
     @property
     def edit_rate(self) -> float:
-        """The largest share of evenly changed words (or characters) at which a copy is still seen.
+        """The largest share of evenly changed words at which a copy is still seen.
 
         A shingle survives with probability p = (1 - e)**n, and J is about p / (2 - p).
         """
@@ -48,7 +47,7 @@ class Method:
 
 def method_of(settings: DedupeSettings) -> Method:
     """Return how the settings compare texts."""
-    return Method("word", settings.ngram, settings.threshold)
+    return Method(settings.ngram, settings.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ class Duplicates:
 
     @property
     def edit_rate(self) -> float:
-        """The largest share of changed words (or characters) that the setting still sees."""
+        """The largest share of changed words that the setting still sees."""
         return self.method.edit_rate
 
     @property

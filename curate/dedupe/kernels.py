@@ -157,11 +157,11 @@ def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
 
     A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
     """
-    kinds = _KINDS[np.append(units, np.uint8(0))]
+    padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
     first = starts.copy()
     for _ in range(_LEAD):
-        first += (first < ends) & (kinds[first] != _DIGIT) & (kinds[first] != _LETTER)
-    is_number = (first < ends) & (kinds[first] == _DIGIT)
+        first += (first < ends) & is_sign[padded[first]]
+    is_number = (first < ends) & (_KINDS[padded[first]] == _DIGIT)
     lead = units[starts]
     is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
     return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
@@ -287,8 +287,11 @@ def _numba_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
 def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
     """Return texts, how they are cut, and room for the tokens, passages and shingles of one of them, for the loops."""
     longest = int((spans.ends - spans.starts).max(initial=0))
-    texts = (spans.tokens, spans.starts, spans.ends, spans.by_character)
-    return texts, (cut.ngram, cut.width, cut.popular), np.empty((3, longest), np.uint64)
+    return (
+        (spans.tokens, spans.starts, spans.ends),
+        (cut.ngram, cut.width, cut.popular),
+        np.empty((3, longest), np.uint64),
+    )
 
 
 NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard)
@@ -408,15 +411,13 @@ def _roll(hashed: Hashes, count: int, width: int, joined: Hashes) -> None:
 
 def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -> int:
     """Write the shingles of one text that lie outside boilerplate to ``room[2]`` and return how many there are."""
-    tokens, starts, ends, by_character = texts
+    tokens, starts, ends = texts
     ngram, width, popular = cut
     hashed, passages, shingles = room[0], room[1], room[2]
     start, count = starts[row], ends[row] - starts[row]
     if count == 0:
         return 0
-    for place in range(count):
-        token = np.uint64(tokens[start + place])
-        hashed[place] = _mix(token + np.uint64(1)) if by_character else token
+    hashed[:count] = tokens[start : start + count]
     if count < ngram:
         total = np.uint64(count)
         for place in range(count):

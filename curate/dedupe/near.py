@@ -125,7 +125,7 @@ def compare_texts(
 ) -> Near:
     """Compare one text a record, known by its key: its buckets and its verified links are stages of their own."""
     texts = Texts.of(spans, keys)
-    about = (name, method.unit, method.ngram, keys[texts.first], texts.weights)
+    about = (name, method.ngram, keys[texts.first], texts.weights)
 
     def buckets() -> dict[str, NDArray[np.generic]]:
         # Boilerplate is looked for in each field by itself.

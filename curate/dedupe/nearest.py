@@ -22,7 +22,7 @@ from curate.dedupe.found import Method, method_of
 from curate.dedupe.kernels import NUMPY, word_hashes
 from curate.dedupe.pairs import Rule, compare, verdicts
 from curate.dedupe.shingles import Spans, distinct
-from curate.dedupe.text import code_points, flattened, spaced, storable
+from curate.dedupe.text import flattened, spaced, storable
 from curate.hashing import Indices
 from curate.record import Record
 from curate.settings import DedupeSettings
@@ -71,7 +71,7 @@ def likeness(pairs: Sequence[tuple[Record, Record]], settings: DedupeSettings) -
     if not pairs:
         return []
     method = method_of(settings)
-    corpus = gather((record for pair in pairs for record in pair), NUMPY.clean, by_character=method.unit == "character")
+    corpus = gather((record for pair in pairs for record in pair), NUMPY.clean)
     left, right = np.arange(0, len(corpus), 2), np.arange(1, len(corpus), 2)
     exact = (corpus.columns.exact[left] == corpus.columns.exact[right]).all(axis=1)
     scores = compare(corpus.spans("record"), Cut(method.ngram, _NONE), left, right, NUMPY)
@@ -86,7 +86,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
     other answers first, then by similarity."""
     if not others:
         return []
-    corpus = gather([record, *others], NUMPY.clean, by_character=method.unit == "character")
+    corpus = gather([record, *others], NUMPY.clean)
     left, right = np.zeros(len(others), np.int64), np.arange(1, len(others) + 1)
     keys, spans = corpus.keys("record"), corpus.spans("record")
     scores = np.where((keys[0] == keys[1:]).all(axis=1), 1.0, compare(spans, cut, left, right, NUMPY))
@@ -186,8 +186,5 @@ def _spans(texts: Sequence[str], method: Method) -> Spans:
     flat = storable(texts)
     if not flat:
         return Spans(_NONE, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    if method.unit == "character":
-        tokens, offsets = code_points(flattened(flat).tobytes().decode().split("\n"))
-        return Spans(tokens, offsets[:-1], offsets[1:])
     words = word_hashes(flattened([text if text.isascii() else spaced(text) for text in flat]))
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])

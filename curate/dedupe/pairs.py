@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import Cut, cut_texts
 from curate.dedupe.kernels import Kernels, Scores
-from curate.dedupe.shingles import BREAK, CHARACTER, CHARACTER_BREAK, NUMBER, Spans, distinct, shingles
+from curate.dedupe.shingles import BREAK, CHARACTER, NUMBER, Spans, distinct, shingles
 from curate.hashing import STEP, Hashes, Indices, mix
 
 LONG_COMPLETION = 20
@@ -140,7 +140,7 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
     lengths = some.ends - some.starts
     offsets = np.cumsum(lengths) - lengths
     at = np.arange(int(lengths.sum())) + np.repeat(some.starts - offsets, lengths)
-    is_break = some.tokens[at] == (CHARACTER_BREAK if some.by_character else BREAK)
+    is_break = some.tokens[at] == BREAK
     breaks = at[is_break]
     owner = np.repeat(np.arange(len(rows)), lengths)[is_break]
     counts = np.bincount(owner, minlength=len(rows)) + 1
@@ -206,9 +206,9 @@ def _alike(
 
 def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     """Return a hash of all tokens of each text in their order, and one of its numbers."""
-    tokens, offsets = spans.gathered()
-    hashes = tokens.astype(np.uint64)
-    is_number = (hashes >= 48) & (hashes < 58) if spans.by_character else (hashes & np.uint64(NUMBER)).astype(np.bool_)
+    table = spans.hashed()
+    hashes, offsets = table.hashes, table.offsets
+    is_number = (hashes & np.uint64(NUMBER)).astype(np.bool_)
     prints = []
     for is_counted in (np.ones(len(hashes), np.bool_), is_number):
         running = np.concatenate([[0], np.cumsum(is_counted)]).astype(np.uint64)
@@ -243,7 +243,7 @@ def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np
     heads = here.offsets[:-1][here.lengths > 0]
     is_first[heads] = is_open[heads]
     runs = np.flatnonzero(is_first)
-    is_half = (here.hashes & np.uint64(CHARACTER)).astype(np.bool_) & (not spans.by_character)
+    is_half = (here.hashes & np.uint64(CHARACTER)).astype(np.bool_)
     sizes = np.bincount(np.cumsum(is_first)[is_open] - 1, np.where(is_half, 0.5, 1.0)[is_open], len(runs))
     widest = np.zeros(len(left))
     np.maximum.at(widest, np.searchsorted(here.offsets, runs, side="right") - 1, sizes)

@@ -14,14 +14,11 @@ from numpy.typing import NDArray
 from curate.hashing import STEP, Hashes, Indices, mix
 
 _Number = TypeVar("_Number", np.int64, np.uint64)
-Tokens = NDArray[np.uint64] | NDArray[np.uint32]
 
 NUMBER, CHARACTER = 1, 2
 """Bits of the hash of a word: it is a number; it is one character of a script that is written without blanks."""
 BREAK = 4
 """The token between two parts of a prompt; no word has it."""
-CHARACTER_BREAK = 0x1F
-"""The same among characters; in normalised text it is white space, and so it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +36,30 @@ class Ragged:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """N texts as stretches of one array of tokens: words by their hash (uint64), characters by their code (uint32)."""
+    """N texts as stretches of one array of tokens, which are words by their hash."""
 
-    tokens: Tokens
+    tokens: Hashes
     starts: Indices
     ends: Indices
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    @property
-    def by_character(self) -> bool:
-        """Whether the tokens are characters."""
-        return bool(self.tokens.dtype == np.uint32)
-
     def take(self, rows: Indices) -> Spans:
         """Return the texts ``rows``."""
         return Spans(self.tokens, self.starts[rows], self.ends[rows])
 
-    def gathered(self) -> tuple[Tokens, Indices]:
-        """Return the tokens of all texts, one text after the other, and where each begins, with the end of the last."""
+    def hashed(self) -> Ragged:
+        """Return the tokens of all texts, one text after the other."""
         lengths = self.ends - self.starts
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         if np.array_equal(self.starts[1:], self.ends[:-1]):
-            found = self.tokens[self.starts[0] : self.ends[-1]] if len(lengths) else self.tokens[:0]
+            tokens = self.tokens[self.starts[0] : self.ends[-1]] if len(lengths) else self.tokens[:0]
         else:
-            found = self.tokens[np.arange(int(offsets[-1])) + np.repeat(self.starts - offsets[:-1], lengths)]
-        return found, offsets
-
-    def hashed(self) -> Ragged:
-        """Return the hash of every token of each text."""
-        found, offsets = self.gathered()
-        return Ragged(mix(found.astype(np.uint64) + np.uint64(1)) if self.by_character else np.asarray(found), offsets)
+            tokens = self.tokens[np.arange(int(offsets[-1])) + np.repeat(self.starts - offsets[:-1], lengths)]
+        # What lies in a file is an array like any other from here on.
+        return Ragged(np.asarray(tokens), offsets)
 
 
 def distinct(numbers: NDArray[_Number]) -> NDArray[_Number]:

@@ -1,4 +1,4 @@
-"""Which texts of a record are compared, and how texts become arrays of normalised bytes or characters."""
+"""Which texts of a record are compared, and how texts become arrays of normalised bytes."""
 
 from __future__ import annotations
 
@@ -90,11 +90,3 @@ def text_keys(flat: NDArray[np.uint8]) -> Hashes:
     text = plh.col("text").nchash
     keys = column.select(text.xxh3_64(seed=1).alias("one"), text.xxh3_64(seed=2).alias("two")).to_numpy()
     return np.ascontiguousarray(keys)
-
-
-def code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Indices]:
-    """Return the characters of all texts by their code, one text after the other, and where each text begins."""
-    units = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    return units, offsets

@@ -62,11 +62,10 @@ def find_on(
         CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E910 when two records have
             the same name; E969 when a worker is lost.
     """
-    method, by_character = method_of(settings), method_of(settings).unit == "character"
     num_bytes = sum(path.stat().st_size for path in set(files) if path.is_file())
     kernels = kernels_for(num_bytes)._replace(starmap=cluster.starmap)
     tasks = spans_on(cluster, files, None)
-    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.clean, by_character)
+    function = partial(_read, str(shape.path.resolve()), shape.root.resolve(), kernels.clean)
     num_findings = 0
 
     def read(sink: Sink) -> tuple[Corpus, dict[str, int]]:
@@ -87,12 +86,10 @@ def find_on(
         raise CurateError(WRITE_FAILED, stages.remarks[0])
     corpus = replace(corpus, ids=namer(corpus.ids))
     refuse_repeated_ids(corpus.ids, corpus.source)
-    return Scaled(corpus, find(corpus, method, kernels, Stages(), watch), num_findings)
+    return Scaled(corpus, find(corpus, method_of(settings), kernels, Stages(), watch), num_findings)
 
 
-def _read(
-    schema: str, root: Path, cleaner: Cleaner, by_character: bool, path: Path, span: Span | None
-) -> tuple[Corpus, int]:
+def _read(schema: str, root: Path, cleaner: Cleaner, path: Path, span: Span | None) -> tuple[Corpus, int]:
     """Return the records of a span, and the number of findings about its lines."""
     num_findings = 0
 
@@ -104,4 +101,4 @@ def _read(
             else:
                 num_findings += 1
 
-    return gather(records(), cleaner, by_character=by_character), num_findings
+    return gather(records(), cleaner), num_findings

@@ -181,7 +181,7 @@ def test_nothing_in_nothing_out():
 
 @pytest.mark.parametrize(
     ("method", "rate"),
-    [(Method("word", 3, 0.7), 0.0627), (Method("word", 5, 0.75), 0.0304), (Method("word", 1, 1.0), 0.0)],
+    [(Method(3, 0.7), 0.0627), (Method(5, 0.75), 0.0304), (Method(1, 1.0), 0.0)],
 )
 def test_edit_rate(method, rate):
     assert method.edit_rate == pytest.approx(rate, abs=5e-4)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from curate.dedupe.boilerplate import Cut
 from curate.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
 from curate.dedupe.shingles import Spans, distinct, windows
-from curate.dedupe.text import code_points, flattened, storable
+from curate.dedupe.text import storable
 from curate.record import normalised
 
 
@@ -59,10 +59,7 @@ def test_keys_and_words_differ_as_normalised_texts_do(numba: Kernels, texts: lis
         assert len(set(numbers.values())) == len(numbers)
 
 
-def spans_of(texts: list[str], *, by_character: bool) -> Spans:
-    if by_character:
-        tokens, offsets = code_points(flattened(storable(texts)).tobytes().decode().split("\n"))
-        return Spans(tokens, offsets[:-1], offsets[1:])
+def spans_of(texts: list[str]) -> Spans:
     words = NUMPY.clean(storable(texts)).words
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
 
@@ -72,11 +69,11 @@ ALIKE = st.lists(st.lists(st.sampled_from("abcd語"), max_size=40).map(" ".join)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(ALIKE, TEXTS.filter(lambda texts: len(texts) > 1)), st.integers(1, 12), st.booleans(), st.data())
+@given(st.one_of(ALIKE, TEXTS.filter(lambda texts: len(texts) > 1)), st.integers(1, 12), st.data())
 def test_buckets_and_similarities_are_the_same(
-    numba: Kernels, texts: list[str], ngram: int, by_character: bool, data: st.DataObject
+    numba: Kernels, texts: list[str], ngram: int, data: st.DataObject
 ) -> None:
-    spans = spans_of(texts, by_character=by_character)
+    spans = spans_of(texts)
     # Boilerplate: some of the passages that are there, and one that is not.
     width = Cut(ngram, np.zeros(0, np.uint64)).width
     there = distinct(windows(spans.hashed().hashes, width)).tolist()

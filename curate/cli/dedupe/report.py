@@ -27,8 +27,8 @@ def report(compared: Compared, *, is_brief: bool) -> Iterator[str]:
         f"(same question, other answer)"
     )
     yield (
-        f"compared by {method.unit} {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
-        f"{found.edit_rate:.1%} of their {method.unit}s changed"
+        f"compared by word {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
+        f"{found.edit_rate:.1%} of their words changed"
     )
     if found.num_boilerplate:
         shared = counted(found.num_boilerplate, "passage")
