@@ -41,9 +41,9 @@ Flags = np.ndarray
 
 def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Flags]:
     """Exact groups of texts, normalisation included."""
-    from curate.dedupe.clean import flattened, text_keys
-    from curate.dedupe.near import firsts, kernels_for
-    from curate.dedupe.text import storable
+    from curate.dedupe.kernels import kernels_for
+    from curate.dedupe.near import firsts
+    from curate.dedupe.text import flattened, storable, text_keys
 
     def keys_of(block: list[str]) -> np.ndarray:
         return kernels_for(0, True).clean(block).keys if is_compiled else text_keys(flattened(block))
@@ -72,15 +72,15 @@ def python_set(texts: list[str]) -> Callable[[], Flags]:
 def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
     """Exact groups, near links verified by exact Jaccard, and clusters of both, of one text a record."""
     from curate.dedupe import Method
-    from curate.dedupe.components import components
-    from curate.dedupe.find import compare_texts
-    from curate.dedupe.near import firsts, kernels_for
+    from curate.dedupe.find import components
+    from curate.dedupe.kernels import kernels_for
+    from curate.dedupe.near import compare_texts, firsts
     from curate.dedupe.shingles import Spans
     from curate.dedupe.stages import Stages
     from curate.dedupe.text import storable
 
     kernels = kernels_for(0, is_compiled)
-    method = Method("word", NGRAM, THRESHOLD)
+    method = Method(NGRAM, THRESHOLD)
 
     def run(some: list[str] = texts) -> Flags:
         blocks = [kernels.clean(storable(some[low : low + BLOCK])) for low in range(0, len(some), BLOCK)]

@@ -15,7 +15,7 @@ says so. Whether such records give one another away is not asked here, but of th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -98,6 +98,25 @@ def split(
 
 def _units(records: Sequence[Record], clusters: Mapping[str, str], group: str) -> dict[str, str]:
     """Join clusters that share a group value and return each record's unit, named by its smallest id."""
+    values = {record.id: value_at(record.data, group) for record in records} if group else {}
+    first: dict[bytes, str] = {}
+    joined = merged(
+        clusters,
+        (
+            (first.setdefault(canonical(value), clusters[name]), clusters[name])
+            for name, value in values.items()
+            if value is not None
+        ),
+    )
+    smallest: dict[str, str] = {}
+    for record in records:
+        unit = joined[record.id]
+        smallest[unit] = min(smallest.get(unit, record.id), record.id)
+    return {record.id: smallest[joined[record.id]] for record in records}
+
+
+def merged(clusters: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the cluster of each record of ``clusters`` once each of the ``pairs`` of them is made one."""
     above: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -106,16 +125,9 @@ def _units(records: Sequence[Record], clusters: Mapping[str, str], group: str) -
             name = above[name]
         return name
 
-    for record in records:
-        value = value_at(record.data, group) if group else None
-        if value is not None:
-            # The blank keeps a group's name apart from every cluster's.
-            above[root(" " + canonical(value).decode())] = root("c" + clusters[record.id])
-    smallest: dict[str, str] = {}
-    for record in records:
-        name = root("c" + clusters[record.id])
-        smallest[name] = min(smallest.get(name, record.id), record.id)
-    return {record.id: smallest[root("c" + clusters[record.id])] for record in records}
+    for one, other in pairs:
+        above[root(other)] = root(one)
+    return {name: root(cluster) for name, cluster in clusters.items()}
 
 
 def value_at(data: Json, pointer: str) -> Json:

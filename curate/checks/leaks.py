@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from curate.checks import pair_check
+from curate.leaks import Level
 from curate.record import Problem
 from curate.settings import Settings
-
-Level = Literal["verbatim", "near", "partial"]
-"""How much is shared, the worst first."""
 
 
 class Shared(NamedTuple):

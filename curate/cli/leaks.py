@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from curate.workspace.leaks import Compared, Judge
 
 _SHOWN = 20
-_LEVELS = ("verbatim", "near", "partial")
 
 
 @click.command()
@@ -172,6 +171,8 @@ def _nothing(reason: str) -> CurateError:
 
 
 def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
+    from curate.leaks import LEVELS
+
     lines: list[str] = []
     hidden = 0
     for one in compared:
@@ -183,7 +184,7 @@ def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
             lines.append(f"not counted, as the settings or the records ask: {counted(one.num_excused, 'pair')}")
         if found.num_templates:
             lines.append(f"no evidence, for too many prompts have them: {counted(found.num_templates, 'passage')}")
-        leaks = sorted(found.leaks, key=lambda leak: _LEVELS.index(leak.worst.level))
+        leaks = sorted(found.leaks, key=lambda leak: LEVELS.index(leak.worst.level))
         for leak in leaks if explain else leaks[:_SHOWN]:
             lines += [_pair(leak), *(_told_more(leak) if explain else ())]
         hidden += 0 if explain else max(0, len(leaks) - _SHOWN)

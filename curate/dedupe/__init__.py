@@ -15,12 +15,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from curate.dedupe.found import Conflict, Duplicate, Duplicates, Keep, Method, method_of
-from curate.record import CurateError, Record
+from curate.record import CurateError, Record, Source
 from curate.settings import DedupeSettings
 
 if TYPE_CHECKING:
     from curate.dedupe.corpus import Corpus, Sink
-    from curate.dedupe.find import Watch
+    from curate.dedupe.near import Watch
     from curate.dedupe.stages import Stages
 
 
@@ -72,10 +72,10 @@ def find_duplicates(
 
     from curate.dedupe.corpus import digest_of, gather
     from curate.dedupe.find import find
-    from curate.dedupe.near import NUMPY, kernels_for
+    from curate.dedupe.kernels import NUMPY, kernels_for
     from curate.dedupe.stages import Stages
 
-    _refuse_repeated_ids(records)
+    refuse_repeated_ids([record.id for record in records], lambda row: records[row].source)
     method = method_of(settings)
     kernels = kernels_for(sum(map(_size, records)), is_compiled)
     watch, stages = watch or _unwatched, stages or Stages()
@@ -84,13 +84,12 @@ def find_duplicates(
         corpus = gather(
             records,
             kernels.clean,
-            by_character=method.unit == "character",
             sink=sink,
             seen=lambda done: watch("reading", done, len(records)),
         )
         return corpus, {}
 
-    about = (method.unit, kernels is NUMPY, digest_of(records)) if stages.folder else ()
+    about = (kernels is NUMPY, digest_of(records)) if stages.folder else ()
     corpus, _ = stages.corpus(about, read)
     rows = None if order is None else np.array(order, np.int64)
     return find(corpus, method, kernels, stages, watch, rows, wanted)
@@ -115,7 +114,7 @@ def find_in_stream(
     # numpy is loaded only by commands that compare.
     from curate.dedupe.corpus import gather
     from curate.dedupe.find import find
-    from curate.dedupe.near import NUMPY, kernels_for
+    from curate.dedupe.kernels import NUMPY, kernels_for
 
     method = method_of(settings)
     kernels = kernels_for(num_bytes, None)
@@ -125,13 +124,12 @@ def find_in_stream(
         corpus = gather(
             source(),
             kernels.clean,
-            by_character=method.unit == "character",
             sink=sink,
             seen=lambda done: told("reading", done, 0),
         )
         return corpus, known()
 
-    corpus, also = stages.corpus((*about, method.unit, kernels is NUMPY), read)
+    corpus, also = stages.corpus((*about, kernels is NUMPY), read)
     return corpus, find(corpus, method, kernels, stages, told), also
 
 
@@ -139,15 +137,21 @@ def _unwatched(_stage: str, _done: int, _total: int) -> None:
     """Take no notice."""
 
 
-def _refuse_repeated_ids(records: Sequence[Record]) -> None:
-    seen: dict[str, Record] = {}
-    for record in records:
-        other = seen.setdefault(record.id, record)
-        if other is not record:
+def refuse_repeated_ids(ids: Sequence[str], source: Callable[[int], Source]) -> None:
+    """Make sure that all ``ids`` differ; ``source`` says where the record of a row was read.
+
+    Raises:
+        CurateError: E910 when two are the same.
+    """
+    if len(set(ids)) == len(ids):
+        return
+    rows: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        if (first := rows.setdefault(name, row)) != row:
+            here, there = source(row), source(first)
             raise CurateError(
                 "E910 repeated-id",
-                f"{record.source.file}:{record.source.line}: the id {record.id!r} is also that of "
-                f"{other.source.file}:{other.source.line}",
+                f"{here.file}:{here.line}: the id {name!r} is also that of {there.file}:{there.line}",
                 "Give each record its own id, or leave ids out; see `curate rule S104`.",
             )
 
@@ -166,4 +170,5 @@ __all__ = [
     "find_in_stream",
     "method_of",
     "preference",
+    "refuse_repeated_ids",
 ]

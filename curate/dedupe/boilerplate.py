@@ -7,12 +7,14 @@ prompt that stands in more than 5 different prompts, as `curate.leaks` has it: w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from curate.dedupe.shingles import Ragged, Spans, distinct, shingles, windows
+from curate.dedupe.shingles import Ragged, Spans, distinct, may_be_among, shingles, windows
 from curate.hashing import Hashes, Indices, mix
 
 SAMPLE = 5_000
@@ -23,8 +25,12 @@ SHARE = 0.05
 COUNT = 20
 MAX_PROMPTS = 5
 """A passage in more different prompts than this is a template."""
-_TEXTS = 1 << 14
-_SIEVE_BITS = 24
+BLOCK = 1 << 14
+"""Texts that are taken at once."""
+
+
+Starmap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
+"""As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order."""
 
 
 class Cut(NamedTuple):
@@ -76,33 +82,33 @@ def shared_passages(of: Ragged, width: int, weights: Indices, num_records: int, 
 
 def passages_in(spans: Spans, width: int) -> Hashes:
     """Return the different passages of ``width`` tokens of some texts, sorted."""
-    return distinct(np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in _by_parts(spans, width))]))
+    parts = (_passages(part.hashed(), width).hashes for part in _by_parts(spans, width))
+    return distinct(np.concatenate([np.zeros(0, np.uint64), *parts]))
 
 
-def num_texts_with(spans: Spans, width: int, asked: Hashes) -> Indices:
+def num_texts_with(spans: Spans, width: int, asked: Hashes, starmap: Starmap = itertools.starmap) -> Indices:
     """Return for each of the sorted passages ``asked`` in how many of the texts it stands."""
-    counts = np.zeros(len(asked), np.int64)
     if not len(asked):
-        return counts
-    # Nearly all passages are none of them, which a table of their first bits tells sooner than a search.
-    shift = np.uint64(64 - _SIEVE_BITS)
-    may_be = np.zeros(1 << _SIEVE_BITS, np.bool_)
-    may_be[asked >> shift] = True
-    for part in _by_parts(spans, width):
-        places = np.flatnonzero(may_be[part.hashes >> shift])
-        near = np.minimum(np.searchsorted(asked, part.hashes[places]), len(asked) - 1)
-        is_match = asked[near] == part.hashes[places]
-        owners = np.searchsorted(part.offsets, places[is_match], side="right") - 1
-        each = distinct(owners * len(asked) + near[is_match])
-        counts += np.bincount(each % len(asked), minlength=len(asked))
-    return counts
+        return np.zeros(0, np.int64)
+    tasks = ((part,) for part in _by_parts(spans, width))
+    return sum(starmap(partial(_num_with, width, asked), tasks), np.zeros(len(asked), np.int64))
 
 
-def _by_parts(spans: Spans, width: int) -> Iterator[Ragged]:
-    """Yield the passages of the texts that are long enough, some texts at a time."""
+def _num_with(width: int, asked: Hashes, spans: Spans) -> Indices:
+    part = _passages(spans.hashed(), width)
+    places = np.flatnonzero(may_be_among(asked, part.hashes))
+    near = np.minimum(np.searchsorted(asked, part.hashes[places]), len(asked) - 1)
+    is_match = asked[near] == part.hashes[places]
+    owners = np.searchsorted(part.offsets, places[is_match], side="right") - 1
+    each = distinct(owners * len(asked) + near[is_match])
+    return np.bincount(each % len(asked), minlength=len(asked))
+
+
+def _by_parts(spans: Spans, width: int) -> Iterator[Spans]:
+    """Yield the texts that are long enough for a passage, some at a time."""
     rows = np.flatnonzero(spans.ends - spans.starts >= width)
-    for low in range(0, len(rows), _TEXTS):
-        yield _passages(spans.take(rows[low : low + _TEXTS]).hashed(), width)
+    for low in range(0, len(rows), BLOCK):
+        yield spans.take(rows[low : low + BLOCK])
 
 
 def fingerprints(spans: Spans) -> Hashes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
 from typing import Protocol
@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 import orjson
 
-from curate.dedupe.clean import Cleaned, flattened
+from curate.dedupe.kernels import Cleaned
 from curate.dedupe.pairs import Sides
-from curate.dedupe.shingles import BREAK, CHARACTER_BREAK, Spans, Tokens, code_points
+from curate.dedupe.shingles import BREAK, Spans
 from curate.dedupe.text import Field, spaced, storable
 from curate.hashing import MIX_A, STEP, Hashes, Indices, mix
-from curate.record import Record
+from curate.record import Record, Source
 from curate.shape.parts import parts_of
 
 BLOCK = 1024
@@ -28,10 +28,10 @@ Cleaner = Callable[[Sequence[str]], Cleaned]
 class Sink(Protocol):
     """Where the tokens of a corpus go, block by block."""
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Hashes) -> None:
         """Take the next tokens."""
 
-    def whole(self) -> Tokens:
+    def whole(self) -> Hashes:
         """Return all tokens as one array."""
 
 
@@ -39,15 +39,15 @@ class Sink(Protocol):
 class Held:
     """A sink in memory."""
 
-    blocks: list[Tokens] = field(default_factory=list)
+    blocks: list[Hashes] = field(default_factory=list)
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Hashes) -> None:
         """Take the next tokens."""
         self.blocks.append(tokens)
 
-    def whole(self) -> Tokens:
+    def whole(self) -> Hashes:
         """Return all tokens as one array, and let go of the blocks."""
-        found: Tokens = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])  # type: ignore[assignment]
+        found = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
         self.blocks.clear()
         return found
 
@@ -85,10 +85,14 @@ class Corpus:
     ids: Sequence[str]
     file_names: Sequence[str]
     columns: Columns
-    tokens: Tokens
+    tokens: Hashes
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def source(self, row: int) -> Source:
+        """Return where the record ``row`` was read."""
+        return Source(self.file_names[int(self.columns.files[row])], int(self.columns.lines[row]))
 
     def take(self, rows: Indices) -> Corpus:
         """Return the records ``rows``, in that order."""
@@ -121,31 +125,33 @@ def gather(
     records: Iterable[Record],
     cleaner: Cleaner,
     *,
-    by_character: bool,
     sink: Sink | None = None,
     seen: Callable[[int], None] = lambda _: None,
 ) -> Corpus:
     """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
 
-    ``seen`` is told how many have been read. Tokens go to ``sink``, by default memory.
+    ``seen`` is told how many have been read. Hashes go to ``sink``, by default memory.
     """
+    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, seen)
+
+
+def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[int], None] = lambda _: None) -> Corpus:
+    """Join one corpus or more to one, in their order; ``sink`` and ``seen`` as for `gather`."""
     sink = sink if sink is not None else Held()
     ids: list[str] = []
-    file_names: dict[str, int] = {}
-    blocks: list[Columns] = []
-    total = 0
-    for block in _blocks(records):
-        columns, tokens = _block(block, cleaner, by_character, total, file_names)
-        ids += [record.id for record in block]
-        blocks.append(columns)
-        sink.append(tokens)
-        total += len(tokens)
+    numbers: dict[str, int] = {}
+    parts: list[Columns] = []
+    num_tokens = 0
+    for corpus in corpora:
+        files = np.array([numbers.setdefault(name, len(numbers)) for name in corpus.file_names], np.int64)
+        columns = corpus.columns
+        parts.append(replace(columns, places=columns.places + num_tokens, files=files[columns.files]))
+        ids += corpus.ids
+        sink.append(corpus.tokens)
+        num_tokens += len(corpus.tokens)
         seen(len(ids))
-    names = Columns.__slots__
-    if not blocks:
-        blocks = [_block([], cleaner, by_character, 0, file_names)[0]]
-    together = Columns(**{name: np.concatenate([getattr(block, name) for block in blocks]) for name in names})
-    return Corpus(ids, list(file_names), together, sink.whole())
+    columns = Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__})
+    return Corpus(ids, list(numbers), columns, sink.whole())
 
 
 def digest_of(records: Iterable[Record]) -> str:
@@ -159,23 +165,21 @@ def digest_of(records: Iterable[Record]) -> str:
 
 
 def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield ``records`` in lists; the first one may be empty."""
     source = iter(records)
+    yield list(islice(source, BLOCK))
     while block := list(islice(source, BLOCK)):
         yield block
 
 
-def _block(
-    records: Sequence[Record], cleaner: Cleaner, by_character: bool, first: int, file_names: dict[str, int]
-) -> tuple[Columns, Tokens]:
+def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
     parts = [parts_of(record) for record in records]
     texts = storable([text for each in parts for text in each.texts])
     counts = np.array([len(each.texts) for each in parts], np.int64)
     asked = np.array([each.num_question_texts for each in parts], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
     cleaned = cleaner(texts)
-    tokens, places = (
-        _characters(texts, starts, asked) if by_character else _words(texts, cleaned, cleaner, starts, asked)
-    )
+    tokens, places = _words(texts, cleaned, cleaner, starts, asked)
     one, keys = np.ones(len(parts), np.int64), cleaned.keys
     question_marks, marks = (
         np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
@@ -187,22 +191,23 @@ def _block(
     forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
     text_keys = keys[starts + asked + 1]
     whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+    numbers: dict[str, int] = {}
     columns = Columns(
         exact=_folded_from(marks, keys, starts, counts),
         asked=question_keys,
         answered=answered_keys,
         whole=whole,
         forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
-        places=places + first,
-        files=np.array([file_names.setdefault(one.source.file, len(file_names)) for one in records], np.int64),
-        lines=np.array([one.source.line for one in records], np.int64),
+        places=places,
+        files=np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64),
+        lines=np.array([record.source.line for record in records], np.int64),
     )
-    return columns, tokens
+    return Corpus([record.id for record in records], list(numbers), columns, tokens)
 
 
 def _words(
     texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
-) -> tuple[Tokens, Indices]:
+) -> tuple[Hashes, Indices]:
     """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
     words = cleaned.words
     cut = [text if text.isascii() else spaced(text) for text in texts]
@@ -221,25 +226,6 @@ def _words(
         for place in (starts, starts + asked, starts + asked, starts + asked + 1, starts + asked + 2)
     ]
     return hashes, np.stack(ends, axis=1)
-
-
-def _characters(texts: list[str], starts: Indices, asked: Indices) -> tuple[Tokens, Indices]:
-    """Lay the characters of each record out, a `CHARACTER_BREAK` between the parts of its prompt, else one blank; an
-    answer or a text without any takes none."""
-    flat = flattened(texts).tobytes().decode().split("\n")
-    laid: list[str] = []
-    lengths: list[tuple[int, int, int]] = []
-    for start, count in zip(starts.tolist(), asked.tolist(), strict=True):
-        question_texts = flat[start : start + count]
-        prompt = chr(CHARACTER_BREAK).join(question_texts) if any(question_texts) else ""
-        answer, text = flat[start + count], flat[start + count + 1]
-        laid.append(" ".join(filter(None, (prompt, answer, text))))
-        lengths.append((len(prompt), len(prompt) + bool(prompt and answer), len(answer)))
-    tokens, offsets = code_points(laid)
-    inside = np.array(lengths, np.int64).reshape(-1, 3)
-    begin = offsets[:-1]
-    answered = begin + inside[:, 1]
-    return tokens, np.stack([begin, begin + inside[:, 0], answered, answered + inside[:, 2], offsets[1:]], axis=1)
 
 
 def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,24 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import MAX_PROMPTS, Cut, num_texts_with, passages_in
-from curate.dedupe.components import components
 from curate.dedupe.corpus import Corpus
-from curate.dedupe.found import TIES, Conflict, Duplicates, Edges, Method
-from curate.dedupe.minhash import NUM_BANDS, Bands, Kernels, Links, links
-from curate.dedupe.near import Near, Texts, cut_of, firsts
+from curate.dedupe.found import TIES, Conflict, Duplicates, Edges, Method, Repetition
+from curate.dedupe.kernels import Kernels
+from curate.dedupe.near import Links, Near, Texts, Watch, compare_texts, firsts
 from curate.dedupe.pairs import LONG_COMPLETION, Judge, Rule, Verdicts, verdicts
-from curate.dedupe.selection import Repetition
-from curate.dedupe.shingles import Spans, distinct
+from curate.dedupe.shingles import distinct
 from curate.dedupe.stages import Stages
 from curate.dedupe.text import FIELDS, Field
-from curate.hashing import Hashes, Indices
+from curate.hashing import Indices
 
 JUDGED: tuple[Field, ...] = ("record", "prompt")
 """The fields in which two records that are alike may be repeats or ask the same."""
-_ROWS = 1 << 14
-
-Watch = Callable[[str, int, int], None]
-"""Told how far a stage has come: its name, how much is done, of how much."""
 
 
 def find(
@@ -39,23 +33,23 @@ def find(
     order: Indices | None = None,
     wanted: Collection[str] = (),
 ) -> Duplicates:
-    """Compare the records of ``corpus``; ``order`` and ``wanted`` as in `resolve`."""
+    """Compare the records of ``corpus``; ``order`` and ``wanted`` as in `curate.dedupe.find_duplicates`, by row."""
     first_of = firsts(corpus.columns.exact)
     among = corpus.take(np.flatnonzero(first_of == np.arange(len(corpus))))
     near = {
         name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
         for name in FIELDS
     }
-    rule = Rule(method.threshold, _with_templates(near), near["completion"].cut)
+    rule = Rule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
     sides = among.sides()
 
     def judge(left: Indices, right: Indices) -> Verdicts:
         return verdicts(sides, left, right, rule, kernels)
 
-    return resolve(corpus.ids, first_of, near, judge, method, order, wanted)
+    return _resolve(corpus.ids, first_of, near, judge, method, order, wanted)
 
 
-def _with_templates(near: Mapping[Field, Near]) -> Cut:
+def _with_templates(near: Mapping[Field, Near], kernels: Kernels) -> Cut:
     """Return how prompts are cut when pairs are judged: without boilerplate, and without templates.
 
     Templates are looked for in the prompts of what is like anything else, and counted in all.
@@ -65,10 +59,10 @@ def _with_templates(near: Mapping[Field, Near]) -> Cut:
     heads = np.concatenate([first[side] for first, found in links for side in (found.left, found.right)])
     rows = distinct(texts.of_record[heads])
     passages = passages_in(texts.spans.take(rows[rows >= 0]), cut.width)
-    return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages) > MAX_PROMPTS])
+    return cut.and_also(passages[num_texts_with(texts.spans, cut.width, passages, kernels.starmap) > MAX_PROMPTS])
 
 
-def resolve(
+def _resolve(
     ids: Sequence[str],
     first_of: Indices,
     near: Mapping[Field, Near],
@@ -110,50 +104,6 @@ def resolve(
         edges=replace(edges, left=position[edges.left], right=position[edges.right]),
         repetition=repetition,
     )
-
-
-def compare_texts(
-    name: Field, spans: Spans, keys: Hashes, method: Method, kernels: Kernels, stages: Stages, watch: Watch
-) -> Near:
-    """Compare one text a record, known by its key: its buckets and its verified links are stages of their own."""
-    texts = Texts.of(spans, keys)
-    about = (name, method.unit, method.ngram, keys[texts.first], texts.weights)
-
-    def buckets() -> dict[str, NDArray[np.generic]]:
-        cut = cut_of(texts, method.ngram)
-        found = _bands(texts, cut, kernels, lambda done: watch(f"hashing {name}s", done, len(texts.first)))
-        return {"popular": cut.popular, "keys": found.keys, "lengths": found.lengths}
-
-    held = stages.arrays("buckets", about, buckets)
-    cut, found = Cut(method.ngram, held["popular"]), Bands(held["keys"], held["lengths"])
-
-    def verified() -> dict[str, NDArray[np.generic]]:
-        made = links(
-            texts.spans,
-            cut,
-            method.threshold,
-            found,
-            kernels,
-            seen=lambda done: watch(f"comparing {name}s", done, NUM_BANDS),
-        )
-        skipped = np.array([made.num_skipped])
-        return {"left": made.left, "right": made.right, "scores": made.scores, "bars": made.bars, "skipped": skipped}
-
-    held = stages.arrays("links", (*about, method.threshold), verified)
-    linked = Links(held["left"], held["right"], held["scores"], int(held["skipped"][0]), held["bars"])
-    return Near(texts, cut, linked, found.lengths)
-
-
-def _bands(texts: Texts, cut: Cut, kernels: Kernels, seen: Callable[[int], None]) -> Bands:
-    """Return the buckets of all texts, a part of them at a time, so that one can be told and interrupted."""
-    count = len(texts.first)
-    found = Bands(np.zeros((NUM_BANDS, count), np.uint64), np.zeros(count, np.int64))
-    for low in range(0, count, _ROWS):
-        rows = np.arange(low, min(low + _ROWS, count))
-        part = kernels.bands(texts.spans.take(rows), cut)
-        found.keys[:, rows], found.lengths[rows] = part.keys, part.lengths
-        seen(int(rows[-1]) + 1)
-    return found
 
 
 class _QuestionLinks(NamedTuple):
@@ -236,3 +186,19 @@ def _clusters(ids: Sequence[str], roots: Indices) -> dict[str, str]:
     for row, root in zip(crowded.tolist(), roots[crowded].tolist(), strict=True):
         clusters[ids[row]] = names[root]
     return clusters
+
+
+def components(count: int, left: Indices, right: Indices) -> Indices:
+    """Return for each of the numbers 0..count-1 the smallest number that the pairs (left, right) join it with.
+
+    Labels hook onto smaller ones and jump to their root (Shiloach and Vishkin 1982).
+    """
+    above = np.arange(count, dtype=np.int64)
+    while len(left):
+        one, two = above[left], above[right]
+        is_open = one != two
+        left, right, one, two = left[is_open], right[is_open], one[is_open], two[is_open]
+        np.minimum.at(above, np.maximum(one, two), np.minimum(one, two))
+        while not np.array_equal(jumped := above[above], above):
+            above = jumped
+    return above

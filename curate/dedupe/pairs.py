@@ -8,20 +8,25 @@ answer is too short to be evidence, the questions must be the same word for word
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.dedupe.boilerplate import Cut, cut_texts
-from curate.dedupe.minhash import Kernels, batches, compare
-from curate.dedupe.shingles import BREAK, CHARACTER, CHARACTER_BREAK, NUMBER, Spans, distinct, shingles
+from curate.dedupe.kernels import Kernels, Scores
+from curate.dedupe.shingles import BREAK, CHARACTER, NUMBER, Spans, distinct, shingles
 from curate.hashing import STEP, Hashes, Indices, mix
 
 LONG_COMPLETION = 20
 """Fewest shingles from which a completion alone is telling; short answers are alike by chance."""
+MOST_PAIRS = 1 << 20
+MOST_TOKENS = 1 << 22
+"""Pairs that are compared at once, and the tokens of their texts."""
 Flags = NDArray[np.bool_]
 
 
@@ -65,18 +70,50 @@ class Sides(NamedTuple):
     completions: Spans
     forms: Hashes
 
+    def take(self, rows: Indices) -> Sides:
+        """Return the records ``rows``."""
+        return Sides(self.prompts.take(rows), self.completions.take(rows), self.forms[rows])
+
+
+def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, kernels: Kernels) -> Scores:
+    """Return the exact similarity of the texts ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
+    sizes = spans.ends - spans.starts
+    tasks = ((spans.take(rows), cut, one, two) for rows, one, two in _by_batch(sizes, left, right))
+    return np.concatenate([np.zeros(0), *kernels.starmap(partial(_scores, kernels), tasks)])
+
+
+def _scores(kernels: Kernels, spans: Spans, cut: Cut, left: Indices, right: Indices) -> Scores:
+    return kernels.jaccard(kernels.sets(spans, cut), left, right)
+
+
+def _by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[Indices, Indices, Indices]]:
+    """Divide pairs of texts so that the texts of each part have a bounded number of tokens.
+
+    ``sizes`` counts the tokens of all texts. Yields the sorted rows that a part is about, and its pairs as places among
+    those rows.
+    """
+    ends = np.cumsum(sizes[left] + sizes[right])
+    low = 0
+    while low < len(left):
+        limit = MOST_TOKENS + (ends[low - 1] if low else 0)
+        high = max(low + 1, min(low + MOST_PAIRS, int(np.searchsorted(ends, limit, side="right"))))
+        rows = distinct(np.concatenate([left[low:high], right[low:high]]))
+        yield rows, np.searchsorted(rows, left[low:high]), np.searchsorted(rows, right[low:high])
+        low = high
+
 
 def verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: Kernels) -> Verdicts:
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
-    found = Verdicts(*(np.zeros(len(left), np.bool_) for _ in Verdicts._fields))
     sizes = sides.prompts.ends - sides.prompts.starts + sides.completions.ends - sides.completions.starts
-    for low, high in batches(sizes[left] + sizes[right]):
-        for whole, part in zip(found, _verdicts(sides, left[low:high], right[low:high], rule, kernels), strict=True):
-            whole[low:high] = part
-    return found
+    tasks = ((sides.take(rows), one, two) for rows, one, two in _by_batch(sizes, left, right))
+    # Whoever runs a part compares what is in it by themselves.
+    function = partial(_verdicts, rule, kernels._replace(starmap=itertools.starmap))
+    nothing = Verdicts(*(np.zeros(0, np.bool_) for _ in Verdicts._fields))
+    columns = zip(nothing, *kernels.starmap(function, tasks), strict=True)
+    return Verdicts(*(np.concatenate(parts) for parts in columns))
 
 
-def _verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: Kernels) -> Verdicts:
+def _verdicts(rule: Rule, kernels: Kernels, sides: Sides, left: Indices, right: Indices) -> Verdicts:
     asks_alike = sides.forms[left, 0] == sides.forms[right, 0]
     has_same_numbers, asks_same = asks_alike.copy(), asks_alike.copy()
     parts, owners, one, two = _paired_parts(sides.prompts, left, right)
@@ -103,7 +140,7 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
     lengths = some.ends - some.starts
     offsets = np.cumsum(lengths) - lengths
     at = np.arange(int(lengths.sum())) + np.repeat(some.starts - offsets, lengths)
-    is_break = some.tokens[at] == (CHARACTER_BREAK if some.by_character else BREAK)
+    is_break = some.tokens[at] == BREAK
     breaks = at[is_break]
     owner = np.repeat(np.arange(len(rows)), lengths)[is_break]
     counts = np.bincount(owner, minlength=len(rows)) + 1
@@ -169,9 +206,9 @@ def _alike(
 
 def _prints(spans: Spans) -> tuple[Hashes, Hashes]:
     """Return a hash of all tokens of each text in their order, and one of its numbers."""
-    tokens, offsets = spans.gathered()
-    hashes = tokens.astype(np.uint64)
-    is_number = (hashes >= 48) & (hashes < 58) if spans.by_character else (hashes & np.uint64(NUMBER)).astype(np.bool_)
+    table = spans.hashed()
+    hashes, offsets = table.hashes, table.offsets
+    is_number = (hashes & np.uint64(NUMBER)).astype(np.bool_)
     prints = []
     for is_counted in (np.ones(len(hashes), np.bool_), is_number):
         running = np.concatenate([[0], np.cumsum(is_counted)]).astype(np.uint64)
@@ -206,7 +243,7 @@ def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np
     heads = here.offsets[:-1][here.lengths > 0]
     is_first[heads] = is_open[heads]
     runs = np.flatnonzero(is_first)
-    is_half = (here.hashes & np.uint64(CHARACTER)).astype(np.bool_) & (not spans.by_character)
+    is_half = (here.hashes & np.uint64(CHARACTER)).astype(np.bool_)
     sizes = np.bincount(np.cumsum(is_first)[is_open] - 1, np.where(is_half, 0.5, 1.0)[is_open], len(runs))
     widest = np.zeros(len(left))
     np.maximum.at(widest, np.searchsorted(here.offsets, runs, side="right") - 1, sizes)

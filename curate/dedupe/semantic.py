@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.dedupe.components import components
+from curate.dedupe.find import components
 from curate.record import CurateError, missing_extra
 
 if TYPE_CHECKING:

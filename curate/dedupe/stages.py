@@ -20,8 +20,8 @@ import orjson
 from numpy.typing import NDArray
 
 from curate.dedupe.corpus import Columns, Corpus, Held, Sink
-from curate.dedupe.shingles import Tokens
 from curate.file_guard import MOST_STATE, open_file, read_file
+from curate.hashing import Hashes
 from curate.record import CurateError
 from curate.store import WRITE_FAILED, Scratch, remove_folder
 
@@ -166,13 +166,13 @@ class _Spilled:
     count: int = 0
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint64))
 
-    def append(self, tokens: Tokens) -> None:
+    def append(self, tokens: Hashes) -> None:
         """Take the next tokens."""
         self.scratch.append("tokens.bin", np.ascontiguousarray(tokens).view(np.uint8).data)
         self.count += len(tokens)
         self.dtype = tokens.dtype
 
-    def whole(self) -> Tokens:
+    def whole(self) -> Hashes:
         """Return all tokens, from the file."""
         # There is none yet where no record had a token.
         self.scratch.append("tokens.bin", b"")
@@ -198,6 +198,8 @@ def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[An
         return np.zeros(shape, kind)
     with open_file(path) as file:
         array = np.memmap(file, kind, "r", shape=tuple(shape))
+    # numpy cannot know the name of an open file, by which workers elsewhere map the same.
+    array.filename = str(path)
     if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
         raise ValueError(f"{path} was changed")
     return array

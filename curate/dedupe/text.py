@@ -1,4 +1,4 @@
-"""Which texts of a record are compared, and how a text becomes tokens divided by single blanks."""
+"""Which texts of a record are compared, and how texts become arrays of normalised bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.hashing import Hashes, Indices
 from curate.record import normalised
 
 Field = Literal["record", "prompt", "completion"]
 FIELDS: tuple[Field, ...] = ("record", "prompt", "completion")
+BLANKS = (*range(9, 14), *range(28, 33))
+"""The white space of ASCII, as `str.split` sees it."""
+LOWER = bytes(32 if code in BLANKS else code + 32 if 65 <= code <= 90 else code for code in range(256))
 
 # Scripts written without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, CJK punctuation, kana, bopomofo,
 # Han.
@@ -49,3 +56,37 @@ def _encodable(text: str) -> str:
     except UnicodeEncodeError:
         return normalised("".join(c if not "\ud800" <= c <= "\udfff" else f"\ufffd{ord(c):x}" for c in text))
     return text
+
+
+def joined_bytes(texts: Sequence[str]) -> tuple[bytes, Indices]:
+    """Return the UTF-8 of ``texts`` with one byte between two, and where each ends."""
+    whole = "\n".join(texts)
+    units = whole.encode()
+    if len(units) == len(whole):
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    else:
+        sizes = (len(text) if text.isascii() else len(text.encode()) for text in texts)
+        lengths = np.fromiter(sizes, np.int64, len(texts))
+    return units, np.cumsum(lengths + 1) - 1
+
+
+def flattened(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Return the normalised UTF-8 of `storable` texts, a newline between two."""
+    units, ends = joined_bytes(texts)
+    flat = np.frombuffer(bytearray(units.translate(LOWER)), np.uint8)
+    flat[ends[:-1]] = 10
+    is_blank = flat == 32
+    doubled = np.flatnonzero(is_blank[:-1] & is_blank[1:])
+    return np.delete(flat, doubled) if len(doubled) else flat
+
+
+def text_keys(flat: NDArray[np.uint8]) -> Hashes:
+    """Return two xxh3 hashes, [N, 2], of each of the texts in ``flat``, which a newline divides."""
+    # Only commands that compare load polars.
+    import polars as pl
+    import polars_hash as plh
+
+    column = pl.DataFrame({"text": flat.tobytes().decode().split("\n")})
+    text = plh.col("text").nchash
+    keys = column.select(text.xxh3_64(seed=1).alias("one"), text.xxh3_64(seed=2).alias("two")).to_numpy()
+    return np.ascontiguousarray(keys)

@@ -9,61 +9,11 @@ instruction does not drown what matters; and every suspected pair is compared wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from curate.record import Record, Severity
+from curate.leaks.results import LEVELS, Leak, Leaks, Level, Overlap
+from curate.record import Record
 from curate.settings import LeakSettings
-
-if TYPE_CHECKING:
-    from curate.checks.leaks import Level
-    from curate.leaks.pairs import Overlap
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """An exam record, the training record that gives it away, and how much of it in which part.
-
-    ``overlaps`` holds every part that was found, the one that says the most first.
-    """
-
-    exam: Record
-    source: Record
-    overlaps: tuple[Overlap, ...]
-    also: tuple[Leak, ...] = ()
-    """Other training records that give the same exam record away, whole or nearly; seven at most."""
-
-    @property
-    def worst(self) -> Overlap:
-        """The part that says the most."""
-        return self.overlaps[0]
-
-    @property
-    def severity(self) -> Severity:
-        """How bad it is: parts in common are a warning, an exam record that is known is an error."""
-        return "warning" if self.worst.level == "partial" else "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Leaks:
-    """What was found between ``num_exam`` exam records and ``num_pool`` training records."""
-
-    leaks: list[Leak]
-    num_exam: int
-    num_pool: int
-    num_templates: int
-    """Different runs of words that were no evidence, because they stand in too many prompts."""
-
-    @property
-    def num_errors(self) -> int:
-        """How many exam records are known, word by word or nearly."""
-        return sum(leak.severity == "error" for leak in self.leaks)
-
-    def counts(self) -> dict[Level, int]:
-        """Return the number of leaks of each level."""
-        from curate.leaks.pairs import LEVELS
-
-        return {level: sum(leak.worst.level == level for leak in self.leaks) for level in LEVELS}
 
 
 def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSettings) -> Leaks:
@@ -88,7 +38,7 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
     from curate.leaks.evidence import TRIED, gather
-    from curate.leaks.pairs import LEVELS, Comparison
+    from curate.leaks.pairs import Comparison
     from curate.leaks.phrases import CommonPhrases
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
@@ -114,4 +64,4 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     return Leaks(leaks, len(exam), len(pool), evidence.num_templates)
 
 
-__all__ = ["Leak", "Leaks", "find_leaks"]
+__all__ = ["LEVELS", "Leak", "Leaks", "Level", "Overlap", "find_leaks"]

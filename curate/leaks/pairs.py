@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-from curate.checks.leaks import Level
 from curate.leaks.evidence import PARTS, Evidence, asked_of
 from curate.leaks.phrases import CommonPhrases
+from curate.leaks.results import Level, Overlap, Part
 from curate.leaks.words import is_by_character, words_of
 from curate.record import Record
 
-Part = Literal["prompt", "completion", "text", "record"]
-
-LEVELS: tuple[Level, ...] = get_args(Level)
-"""The levels, the worst first."""
 NEAR = 0.5
 """Share of a text's words, templates and common phrases left out, from which a pair is near."""
 NEAR_SHORT = 0.75
@@ -30,22 +25,6 @@ _MOST_PLACES = 64
 
 Words = Sequence[str | None]
 """Words in order; None stands for one that a template covers, which equals nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How much of one part of an exam record stands in one pool record.
-
-    ``coverage`` is the share of the part's words (templates and common phrases left out) that stand there at least 4 in
-    a row, ``run`` the longest passage of theirs in common, ``num_words`` the words of the part, with all of them.
-    """
-
-    part: Part
-    level: Level
-    coverage: float
-    run: int
-    num_words: int
-    passage: str
 
 
 @dataclass(frozen=True, slots=True)

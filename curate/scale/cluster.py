@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
+import io
 import itertools
 import logging
 import os
 import pickle
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
+from mmap import mmap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from curate import say
+from curate.file_guard import open_file
 from curate.garbage import collect_rarely
 from curate.record import CurateError, Exit, missing_extra
 
@@ -37,17 +42,6 @@ _SILENT = {
 }
 _PARTS_PER_WORKER = 4
 _CALLS = itertools.count()
-_FAULT = b"\0pairsmith-fault\0"
-
-
-class Job(NamedTuple):
-    """What workers do: ``make``, the dotted name of a class, is called with ``arguments`` once in each worker, and what
-    it returns is called with each task. Tasks and answers are whatever can be pickled."""
-
-    make: str
-    arguments: tuple[Any, ...]
-    is_split: bool = False
-    """Whether answers are `Parts`."""
 
 
 @dataclass(frozen=True)
@@ -57,70 +51,44 @@ class Cluster:
     runner: str
     num_workers: int
 
-    def answers(self, job: Job, tasks: Sequence[Any], *, is_apart: bool = False) -> Iterator[Any]:
-        """Do every task and yield the answers in the order of the tasks.
+    def starmap(
+        self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], *, is_apart: bool = False
+    ) -> Iterator[Any]:
+        """Call ``function`` with each of ``tasks`` where there is room, and yield what it returns, in their order.
 
-        Tasks share the threads of a process; with ``is_apart`` each worker is a process, which costs a second to start
-        and pays for work that holds Python's lock.
+        It is `itertools.starmap` for what can be pickled. Arrays in files travel as the names of their files. Tasks
+        share the threads of a process; with ``is_apart`` each worker is a process, which costs a second to start and
+        pays for work that holds Python's lock.
 
         Raises:
             CurateError: what a task raised; E969 when a worker is lost or is not set up like this machine.
         """
-        if not tasks:
+        import daft
+
+        packed = [_packed(task) for task in tasks]
+        if not packed:
             return
-        frame = self._frame(tasks)
-        count = min(self.num_workers, len(tasks))
+        frame = daft.from_pydict({"number": list(range(len(packed))), "task": packed})
+        if self.runner == RAY:
+            frame = frame.into_partitions(min(len(packed), _PARTS_PER_WORKER * self.num_workers))
+        count = min(self.num_workers, len(packed))
         is_apart = is_apart and (self.runner == RAY or count > 1)
-        column = self._apart(job, count) if is_apart else self._within(job)
-        yield from _in_order(self._read(_answered(frame, column)))
-
-    def shuffled(self, split: Job, tasks: Sequence[Any], meet: Job) -> Iterator[Any]:
-        """Let ``split`` answer each task with `Parts`, bring the parts of each bucket together by a shuffle, and yield
-        what ``meet`` answers to the list of each bucket's parts, in no order.
-
-        Raises:
-            CurateError: as `answers` does.
-        """
-        import daft
-
-        answer, task = daft.col("answer"), daft.col("task")
-        parts = _answered(self._frame(tasks), self._within(split)).select(answer.explode()).where(answer.not_null())
-        rows = parts.select(answer.get("bucket").alias("number"), answer.get("part").alias("task"))
-        gathered = rows.groupby("number").agg(task.list_agg())
-        for _, found in self._read(_answered(gathered, self._within(meet))):
-            yield found
-
-    def _frame(self, tasks: Sequence[Any]) -> Any:
-        import daft
-
-        packed = [pickle.dumps(task, protocol=5) for task in tasks]
-        frame = daft.from_pydict({"number": list(range(len(tasks))), "task": packed})
-        if self.runner == RAY and tasks:
-            frame = frame.into_partitions(min(len(tasks), _PARTS_PER_WORKER * self.num_workers))
-        return frame
-
-    def _within(self, job: Job) -> Any:
-        """Return the column of answers to the column of tasks, made by threads of daft's own processes."""
-        import daft
-
-        place = _Place(str(Path.cwd()), version("pairsmith")) if self.runner == RAY else None
+        place = _Place(str(Path.cwd()), version("pairsmith")) if is_apart or self.runner == RAY else None
         # The number makes the worker one of this call: what it read, such as a schema, may have changed since another.
-        packed = pickle.dumps((job, place, next(_CALLS)))
+        job = _packed((place, next(_CALLS), _packed(function)))
+        if is_apart:
+            is_process = None if self.runner == RAY else True
+            daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)(_Worker.answers)
+            workers = daft.cls(_Worker, max_concurrency=count, use_process=is_process)
+            answer = workers(job).answers(daft.col("task"))
+        else:
 
-        def answer(tasks: Any) -> Any:
-            return _worker(packed).answer(tasks)
+            def answers(tasks: Any) -> Any:
+                return _worker(job).answers(tasks)
 
-        function = daft.func.batch(return_dtype=_kind(job), batch_size=1, use_process=False)(answer)
-        return function(daft.col("task"))
-
-    def _apart(self, job: Job, count: int) -> Any:
-        """Return the column of answers to the column of tasks, made by ``count`` processes."""
-        import daft
-
-        daft.method.batch(return_dtype=_kind(job), batch_size=1)(_Worker.answer)
-        is_process = None if self.runner == RAY else True
-        kind_of_worker = daft.cls(_Worker, max_concurrency=count, use_process=is_process)
-        return kind_of_worker(job, _Place(str(Path.cwd()), version("pairsmith"))).answer(daft.col("task"))
+            batched = daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1, use_process=False)
+            answer = batched(answers)(daft.col("task"))
+        yield from _in_order(self._read(frame.select(daft.col("number"), answer.alias("answer"))))
 
     def _read(self, frame: Any) -> Iterator[tuple[int, Any]]:
         from daft.exceptions import DaftCoreException
@@ -128,16 +96,12 @@ class Cluster:
         try:
             for batch in frame.to_arrow_iter(results_buffer_size=2 * self.num_workers):
                 for number, packed in zip(*(batch.column(name) for name in ("number", "answer")), strict=True):
-                    answer = pickle.loads(packed.as_buffer())  # noqa: S301  of a worker of our own
+                    answer = _unpacked(packed.as_buffer())
                     if isinstance(answer, CurateError):
                         raise answer
                     yield number.as_py(), answer
-        except (DaftCoreException, RuntimeError, ConnectionError) as error:
+        except (DaftCoreException, RuntimeError, OSError) as error:
             raise _lost(error) from error
-
-
-class Parts(list[tuple[int, bytes]]):
-    """What a job that splits answers: buckets and what goes into each."""
 
 
 class _Place(NamedTuple):
@@ -148,81 +112,73 @@ class _Place(NamedTuple):
 
 
 class _Worker:
-    """Does one job, in each process that takes part; threads may share it."""
+    """Calls one function, in each process that takes part; threads may share it."""
 
-    def __init__(self, job: Job, place: _Place | None) -> None:
-        self._is_split = job.is_split
+    def __init__(self, job: bytes) -> None:
         self._fault: CurateError | None = None
         try:
+            place, _, function = _unpacked(job)
             if place is not None:
                 _settle(place)
-            module, _, name = job.make.rpartition(".")
-            self._work: Callable[[Any], Any] = getattr(importlib.import_module(module), name)(*job.arguments)
+            # Of another version it could not even be read.
+            self._function = _unpacked(function)
         except CurateError as error:
             self._fault = error
 
-    def answer(self, tasks: Any) -> Any:
-        """Answer a column of tasks: with bytes, or with (bucket, part) pairs where the work gives such."""
+    def answers(self, tasks: Any) -> Any:
+        """Answer a column of tasks, both as bytes."""
         # daft is built on it. Its arrays pass bytes on as they are; lists of Python objects take ten times as long.
         import pyarrow
 
-        found = [self._one(task) for task in _unpacked(tasks.to_arrow())]
-        if not self._is_split:
-            return pyarrow.array(found, pyarrow.large_binary())
-        split = [parts for parts in found if isinstance(parts, Parts)]
-        buckets, contents = ([pair[place] for parts in split for pair in parts] for place in (0, 1))
-        columns = [pyarrow.array(buckets, pyarrow.int64()), pyarrow.array(contents, pyarrow.large_binary())]
-        pairs = pyarrow.StructArray.from_arrays(columns, ["bucket", "part"])
-        return pyarrow.LargeListArray.from_arrays(list(itertools.accumulate(map(len, split), initial=0)), pairs)
+        found = [self._answer(task.as_buffer()) for task in tasks.to_arrow()]
+        return pyarrow.array(found, pyarrow.large_binary())
 
-    def _one(self, task: Any) -> bytes | Parts:
-        # An error that leaves a worker would arrive as text. One of a job that splits goes on as a part.
+    def _answer(self, task: Any) -> bytes:
+        # An error that leaves a worker would arrive as text.
         try:
-            if isinstance(task, list):
-                faults = [part for part in task if part[: len(_FAULT)] == _FAULT]
-                if faults:
-                    raise pickle.loads(faults[0][len(_FAULT) :])  # noqa: S301  of a worker of our own
             if self._fault is not None:
                 raise self._fault
-            # What goes to a worker comes from our own driver.
-            answer = self._work(task if isinstance(task, list) else pickle.loads(task))  # noqa: S301
+            return _packed(self._function(*_unpacked(task)))
         except CurateError as error:
-            packed = pickle.dumps(error)
-            return Parts([(-1, _FAULT + packed)]) if self._is_split else packed
-        return answer if isinstance(answer, Parts) else pickle.dumps(answer, protocol=5)
+            return _packed(error)
 
 
-def _unpacked(column: Any) -> Iterator[Any]:
-    """Yield a memoryview for each value of an Arrow column of bytes, or a list of them where it is one of lists."""
-    import pyarrow
-
-    for value in column:
-        if pyarrow.types.is_binary(value.type) or pyarrow.types.is_large_binary(value.type):
-            yield memoryview(value.as_buffer())
-        else:
-            yield [memoryview(part.as_buffer()) for part in value.values]
+@lru_cache(maxsize=1)
+def _worker(job: bytes) -> _Worker:
+    """Return the worker of this process for a call."""
+    return _Worker(job)
 
 
-@lru_cache(maxsize=4)
-def _worker(packed: bytes) -> _Worker:
-    """Return the worker of this process for a job, which serves until other jobs have come."""
-    job, place, _ = pickle.loads(packed)  # noqa: S301  of our own driver
-    return _Worker(job, place)
+class _Pickler(pickle.Pickler):
+    """Writes of an array that is a whole file on the disk where it lies: every worker sees the same files."""
+
+    def persistent_id(self, value: Any) -> tuple[Any, ...] | None:
+        """Return what is known of such an array; None for all else."""
+        # A part of one has another base, and travels with its content.
+        if isinstance(value, np.memmap) and value.filename and isinstance(cast("object", value.base), mmap):
+            return str(value.filename), value.dtype.str, value.shape
+        return None
 
 
-def _kind(job: Job) -> Any:
-    """Return daft's name for what the answers to a job are."""
-    import daft
+class _Unpickler(pickle.Unpickler):
+    """Reads what a `_Pickler` wrote."""
 
-    binary = daft.DataType.binary()
-    part = daft.DataType.struct({"bucket": daft.DataType.int64(), "part": binary})
-    return daft.DataType.list(part) if job.is_split else binary
+    def persistent_load(self, known: Any) -> NDArray[Any]:
+        """Map an array from its file."""
+        name, kind, shape = known
+        with open_file(Path(name)) as file:
+            return np.memmap(file, kind, "r", shape=shape)
 
 
-def _answered(frame: Any, column: Any) -> Any:
-    import daft
+def _packed(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=5).dump(value)
+    return buffer.getvalue()
 
-    return frame.select(daft.col("number"), column.alias("answer"))
+
+def _unpacked(packed: Any) -> Any:
+    # Tasks come from our own driver, and answers from workers of our own.
+    return _Unpickler(io.BytesIO(packed)).load()
 
 
 def _settle(place: _Place) -> None:

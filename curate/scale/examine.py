@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import local
 
 from curate.door import Span
-from curate.scale.cluster import Cluster, Job
+from curate.scale.cluster import Cluster
 from curate.validate.examine import Examiner, SpanResult
-from curate.validate.parallel import examiner_of, recipe_of, tasks_of
+from curate.validate.parallel import Recipe, examiner_of, recipe_of, tasks_of
 
 Task = tuple[Path, Span | None]
 
@@ -22,8 +24,8 @@ def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], It
 
     def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
         tasks = spans_on(cluster, files, examiner.root)
-        job = Job("curate.scale.examine.Inspector", recipe_of(examiner))
-        for (path, _), result in zip(tasks, cluster.answers(job, tasks, is_apart=True), strict=True):
+        results = cluster.starmap(_Inspector(recipe_of(examiner)), tasks, is_apart=True)
+        for (path, _), result in zip(tasks, results, strict=True):
             yield path, result
 
     return engine
@@ -31,37 +33,22 @@ def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], It
 
 def spans_on(cluster: Cluster, files: Sequence[Path], root: Path | None) -> list[Task]:
     """Return the spans of all files in reading order; counting their lines means to read them, so workers do that."""
-    job = Job("curate.scale.examine.Cutter", (root,))
-    return [task for tasks in cluster.answers(job, files) for task in tasks]
+    parts = cluster.starmap(tasks_of, (([path], root) for path in files))
+    return [task for tasks in parts for task in tasks]
 
 
-class Cutter:
-    """Cuts files into spans."""
+@dataclass(frozen=True)
+class _Inspector:
+    """Examines spans by an examiner that each thread has for itself: it remembers which file it is in."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._root = root
+    recipe: Recipe
 
-    def __call__(self, path: Path) -> list[Task]:
-        """Return the spans of one file."""
-        return tasks_of([path], self._root)
-
-
-class Inspector:
-    """Examines spans."""
-
-    def __init__(self, *recipe: object) -> None:
-        self._recipe = recipe
-        self._own = local()
-        # What is wrong with the recipe is told before any span is examined.
-        self._own.examiner = self._made()
-
-    def __call__(self, task: Task) -> SpanResult:
-        """Return what is found in one span."""
-        # An examiner remembers which file it is in, so threads cannot share one.
+    def __call__(self, path: Path, span: Span | None) -> SpanResult:
         if not hasattr(self._own, "examiner"):
-            self._own.examiner = self._made()
+            self._own.examiner = examiner_of(*self.recipe)
         examiner: Examiner = self._own.examiner
-        return examiner.examine(*task)
+        return examiner.examine(path, span)
 
-    def _made(self) -> Examiner:
-        return examiner_of(*self._recipe)  # type: ignore[arg-type]
+    @cached_property
+    def _own(self) -> local:
+        return local()

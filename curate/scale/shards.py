@@ -15,7 +15,7 @@ import orjson
 from curate import say
 from curate.importers import Row, jsonable
 from curate.record import CurateError
-from curate.scale.cluster import NATIVE, Cluster, Job
+from curate.scale.cluster import NATIVE, Cluster
 from curate.store import WRITE_FAILED, remove_folder, write_atomic
 
 PARQUET = ".parquet"
@@ -81,21 +81,17 @@ def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[li
         CurateError: E904 for a file that is missing; E908 for one that is not Parquet, is cut off, or holds bytes.
     """
     places = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
-    tasks = list(places.items())
     is_apart = sum(path.stat().st_size for path in places if path.is_file()) >= _APART_BYTES
-    for _ in cluster.answers(Job("curate.scale.shards.Unpacking", ()), tasks, is_apart=is_apart):
+    for _ in cluster.starmap(_unpack, places.items(), is_apart=is_apart):
         pass
     place_of = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
     names = [say.spelled(str(path)) for path in files]
     return [places.get(path, path) for path in files], lambda text: place_of.sub(lambda at: names[int(at[1])], text)
 
 
-class Unpacking:
-    """Writes the rows of Parquet files as lines."""
-
-    def __call__(self, task: tuple[Path, Path]) -> None:
-        """Write the rows of one file to another."""
-        write_atomic(task[1], _lines(task[0]))
+def _unpack(path: Path, target: Path) -> None:
+    """Write the rows of one Parquet file to ``target``."""
+    write_atomic(target, _lines(path))
 
 
 def _lines(path: Path) -> Iterator[bytes]:

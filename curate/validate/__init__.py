@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from curate.checks import Place
-from curate.door import Reader, crlf_finding, locate
+from curate.door import Reader, Span, crlf_finding, locate
 from curate.record import Finding, Record
 from curate.say import spelled
 from curate.settings import Settings
@@ -165,8 +165,11 @@ def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, in
             tally.count(code, group.findings[-1].severity, num_new - len(shown))
 
 
-def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = None) -> Iterator[Record | Finding]:
-    """Yield the valid records of ``files`` in order, and a finding for whatever is not one; no check runs.
+def read_records(
+    files: Sequence[Path], shape: Shape, *, root: Path | None = None, span: Span | None = None
+) -> Iterator[Record | Finding]:
+    """Yield the valid records of ``files``, or of the ``span`` of one, in order, and a finding for whatever is not one;
+    no check runs.
 
     With ``root`` files are named relative to it, so that a record's source is the same on every machine.
 
@@ -175,7 +178,7 @@ def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = Non
     """
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
-        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, root=root)
+        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
         for item in reader:
             if isinstance(item, Finding):
                 yield item

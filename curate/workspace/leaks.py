@@ -17,7 +17,7 @@ from curate.record import SPLITS, CurateError, Finding, Problem, Record, Severit
 from curate.say import spelled
 from curate.settings import LeakSettings, Settings, SplitSettings
 from curate.shape import Shape
-from curate.split import Assignment
+from curate.split import Assignment, merged
 from curate.validate import place_name, read_records, select_checks
 from curate.workspace import Workspace
 from curate.workspace.golden import FILE_NAME, divide, read_golden
@@ -199,23 +199,7 @@ def divide_apart(
         ]
         if not pairs or not judge.is_wanted("P501"):
             return assignment, compared
-        joined = _merged(joined, pairs)
-
-
-def _merged(clusters: Mapping[str, str], pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return ``clusters`` with each pair of them made one."""
-    above: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while (higher := above.get(name, name)) != name:
-            name = higher
-        return name
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        if low != high:
-            above[high] = low
-    return {name: root(cluster) for name, cluster in clusters.items()}
+        joined = merged(joined, pairs)
 
 
 def parts_of(records: Sequence[Record], assignment: Assignment) -> dict[Split, list[Record]]:

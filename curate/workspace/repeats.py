@@ -14,7 +14,7 @@ from curate.workspace.cache import stages_in
 from curate.workspace.exclusion import Exclusion
 
 if TYPE_CHECKING:
-    from curate.dedupe.find import Watch
+    from curate.dedupe.near import Watch
     from curate.dedupe.stages import Stages
 
 CODES = {"exact": "D301", "near": "D302"}

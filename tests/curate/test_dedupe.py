@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe import Method, boilerplate, find_duplicates, minhash, preference
+from curate.dedupe import Method, boilerplate, find_duplicates, near, preference
 from curate.dedupe.boilerplate import Cut
-from curate.dedupe.clean import clean
-from curate.dedupe.fast import compiled
-from curate.dedupe.minhash import NUMPY, Bands, compare, links
+from curate.dedupe.kernels import NUM_BANDS, NUMPY, Bands
+from curate.dedupe.near import links
+from curate.dedupe.pairs import compare
 from curate.dedupe.shingles import Spans
 from curate.dedupe.text import spaced, storable
 from curate.record import CurateError, Record, Source, normalised
@@ -181,14 +181,14 @@ def test_nothing_in_nothing_out():
 
 @pytest.mark.parametrize(
     ("method", "rate"),
-    [(Method("word", 3, 0.7), 0.0627), (Method("word", 5, 0.75), 0.0304), (Method("word", 1, 1.0), 0.0)],
+    [(Method(3, 0.7), 0.0627), (Method(5, 0.75), 0.0304), (Method(1, 1.0), 0.0)],
 )
 def test_edit_rate(method, rate):
     assert method.edit_rate == pytest.approx(rate, abs=5e-4)
 
 
 def spans_of(texts):
-    words = clean(storable([spaced(normalised(text)) for text in texts])).words
+    words = NUMPY.clean(storable([spaced(normalised(text)) for text in texts])).words
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
 
 
@@ -197,8 +197,8 @@ def test_crowded_bucket_is_linear_and_counted(monkeypatch):
     texts = [" ".join(words(rng, 12)) for _ in range(40)]
     spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(3)]), Cut(3, np.zeros(0, np.uint64))
     everything = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
-    same_bucket = Bands(np.zeros((minhash.NUM_BANDS, 120), np.uint64), np.full(120, 11))
-    monkeypatch.setattr(minhash, "PAIRWISE_BUCKET", 2)
+    same_bucket = Bands(np.zeros((NUM_BANDS, 120), np.uint64), np.full(120, 11))
+    monkeypatch.setattr(near, "PAIRWISE_BUCKET", 2)
     led = links(spans, cut, 0.7, same_bucket, NUMPY)
     assert led.num_skipped == 0
     assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {
@@ -207,7 +207,7 @@ def test_crowded_bucket_is_linear_and_counted(monkeypatch):
     assert set(zip(led.left.tolist(), led.right.tolist(), strict=True)) <= set(
         zip(everything.left.tolist(), everything.right.tolist(), strict=True)
     )
-    monkeypatch.setattr(minhash, "MAX_LEADERS", 10)
+    monkeypatch.setattr(near, "MAX_LEADERS", 10)
     assert links(spans, cut, 0.7, same_bucket, NUMPY).num_skipped == 29 * 3 + 2
 
 
@@ -225,7 +225,7 @@ def test_pairs_are_compared_once_however_often_they_meet(monkeypatch):
     assert len(found.left) == 30 * 6
     assert len(seen) == len(set(seen)) == found.bars.sum()
     # In parts as small as can be it finds the same.
-    monkeypatch.setattr(minhash, "_PAIRS", 1)
+    monkeypatch.setattr(near, "MOST_PAIRS", 1)
     again = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
     assert (again.left.tolist(), again.bars.tolist()) == (found.left.tolist(), found.bars.tolist())
 
@@ -360,28 +360,6 @@ def test_messages_that_say_more_than_text_are_compared_whole():
     records = [replace(chat("a"), messages=(ask, call)), replace(chat("b"), messages=({**ask, "content": "go "}, call))]
     records += [replace(chat("c"), messages=(ask, other)), replace(chat("d"), messages=({**ask, "role": ["x"]}, call))]
     assert [(one.record, one.kept) for one in find_duplicates(records, SHORT).pairs] == [("b", "a")]
-
-
-UNITS = st.text(st.sampled_from("aZz{@[`é\u2028 \n\t\x0b\x1c\x1f\x00\x0e\x7f語").map(str), max_size=40)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(UNITS, min_size=1, max_size=6))
-def test_words_are_hashed_alike_by_numpy_and_numba(texts):
-    pytest.importorskip("numba", reason="the extra `fast` is not installed")
-    held = storable(texts)
-    one, two = clean(held), compiled().clean(held)
-    assert one.words.hashes.tolist() == two.words.hashes.tolist()
-    assert one.words.offsets.tolist() == two.words.offsets.tolist()
-    flat = [normalised(text) for text in texts]
-    assert np.diff(one.words.offsets).tolist() == [len(text.split(" ")) if text else 0 for text in flat]
-    for keys in (one.keys, two.keys):
-        assert [[(left == right).all() for right in keys] for left in keys] == [[a == b for b in flat] for a in flat]
-    numbers = {}
-    for text, low in zip(flat, one.words.offsets, strict=False):
-        for place, word in enumerate(text.split()):
-            assert numbers.setdefault(word, one.words.hashes[low + place]) == one.words.hashes[low + place]
-    assert len(set(numbers.values())) == len(numbers)
 
 
 def test_boilerplate_is_sampled_whatever_the_order(monkeypatch):

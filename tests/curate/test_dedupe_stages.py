@@ -16,7 +16,7 @@ from curate.cli import cli
 from curate.cli.dedupe.compared import compare_files
 from curate.cli.dedupe.progress import told
 from curate.dedupe import find_duplicates, find_in_stream
-from curate.dedupe.components import components
+from curate.dedupe.find import components
 from curate.dedupe.stages import KEPT_DAYS, Stages
 from curate.record import CurateError
 from curate.settings import DedupeSettings
@@ -148,15 +148,15 @@ def test_old_stages_are_swept(tmp_path):
 _PROGRAM = """
 import os, signal, sys
 import curate.cli, curate.workspace.cache as cache
-from curate.dedupe import find
+from curate.dedupe import near
 cache.STAGED_FROM = 0
-real, calls = find.links, []
+real, calls = near.links, []
 def links(*given, **named):
     calls.append(given)
     if len(calls) == int(os.environ["STOP_AT"]):
         os.kill(os.getpid(), signal.SIGINT)
     return real(*given, **named)
-find.links = links
+near.links = links
 curate.cli.main()
 """
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from curate.dedupe import method_of
+from curate.dedupe.nearest import index_of, width_for
 from curate.journal import Decision
 from curate.settings import DedupeSettings
 from curate.workshop import nearest
-from curate.workshop.nearest import Nearest, index_of, width_for
+from curate.workshop.nearest import Nearest
 
 
 def text(chance: random.Random, num_words: int) -> str:

@@ -181,11 +181,11 @@ def _scaled(
     told: Progress,
     tell: Callable[[Compared], None],
 ) -> None:
-    from curate.cli.dedupe.scaled import compared_on
+    from curate.cli.dedupe.compared import compare_on
     from curate.settings import DedupeSettings
 
     try:
-        with compared_on(paths, DedupeSettings.model_validate(asked), ray_address, told) as compared:
+        with compare_on(paths, DedupeSettings.model_validate(asked), ray_address, told) as compared:
             told.close()
             tell(compared)
     finally:

@@ -1,18 +1,22 @@
-"""The records of a call, wherever they come from, compared: a workspace in memory, or files read as a stream."""
+"""The records of a call, wherever they come from, compared: a workspace in memory, or files read as a stream, by this
+process or by daft."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import click
 
 from curate.record import Record, Source
 
 if TYPE_CHECKING:
     from curate.dedupe import Duplicates, Keep
     from curate.dedupe.corpus import Corpus
-    from curate.dedupe.find import Watch
+    from curate.dedupe.near import Watch
     from curate.dedupe.stages import Stages
     from curate.settings import DedupeSettings
     from curate.workspace import Workspace
@@ -58,31 +62,36 @@ class InMemory:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """The records of loose files, of which only numbers were kept."""
+    """The records of loose files, of which only numbers were kept; ``rename`` calls files as the user does."""
 
     found: Duplicates
     corpus: Corpus
     loose: LooseFiles
+    rename: Callable[[str], str] = str
     _rows: dict[str, int] = field(default_factory=dict)
 
     def places(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
-        if not self._rows:
-            self._rows.update((name, row) for row, name in enumerate(self.corpus.ids))
-        columns, files = self.corpus.columns, self.corpus.file_names
-        rows = {name: self._rows[name] for name in names}
-        return {name: Source(files[int(columns.files[row])], int(columns.lines[row])) for name, row in rows.items()}
+        return {name: self._renamed(source) for name, source in self._sources(names).items()}
 
     def records(self, names: Collection[str]) -> dict[str, Record]:
         """Read the lines of the records called ``names`` again; a line that is gone meanwhile has no texts."""
-        places = self.places(names)
+        places = self._sources(names)
         found = self.loose.named({place: name for name, place in places.items()})
         gone = {name: Record(name, "instruction", place, {}) for name, place in places.items() if name not in found}
-        return found | gone
+        return {name: replace(record, source=self._renamed(record.source)) for name, record in (found | gone).items()}
 
     def all_records(self) -> Iterable[Record]:
         """Read every record again, in the order of the files."""
-        return self.loose
+        return (replace(record, source=self._renamed(record.source)) for record in self.loose)
+
+    def _sources(self, names: Collection[str]) -> dict[str, Source]:
+        if not self._rows:
+            self._rows.update((name, row) for row, name in enumerate(self.corpus.ids))
+        return {name: self.corpus.source(self._rows[name]) for name in names}
+
+    def _renamed(self, source: Source) -> Source:
+        return Source(self.rename(source.file), source.line)
 
 
 def compare_workspace(
@@ -117,6 +126,50 @@ def compare_files(
     )
     loose.tell(int(known["num_findings"]))
     return Streamed(found, corpus, loose), stages
+
+
+@contextmanager
+def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch) -> Iterator[Streamed]:
+    """Compare the records of files, and of folders of shards, by daft; yield what was found.
+
+    Raises:
+        click.UsageError: a path is a workspace, whose decisions only this machine knows.
+        CurateError: E940 without the extra [scale]; E969 when no Ray cluster answers or a worker is lost; E904 or E908
+            for a file that is missing or is not Parquet; E903 when no shipped shape fits.
+    """
+    # The engine is an extra.
+    from curate.scale import find_on, joined, scratch_for, unpacked
+    from curate.workspace.loose import LooseFiles
+
+    files = _shards(paths)
+    with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
+        readable, rename = unpacked(cluster, files, scratch)
+        loose = LooseFiles(readable)
+        scaled = find_on(cluster, readable, loose.shape, settings, scratch=scratch, namer=_different, watch=watch)
+        loose.tell(scaled.num_findings)
+        yield Streamed(scaled.found, scaled.corpus, loose, rename)
+
+
+def _shards(paths: Sequence[Path]) -> list[Path]:
+    from curate.scale import shards_in
+    from curate.settings import FILE_NAME
+
+    files: list[Path] = []
+    for path in paths or [Path()]:
+        if (path / FILE_NAME).is_file():
+            raise click.UsageError(
+                "a workspace has decisions of people in it: name its record files, or --engine local"
+            )
+        files += shards_in(path) if path.is_dir() else [path]
+    return list(dict.fromkeys(files))
+
+
+def _different(ids: Sequence[str]) -> list[str]:
+    """Return ``ids`` told apart as those of loose files are."""
+    from curate.workspace import told_apart
+
+    nowhere = Source("", 0)
+    return [record.id for record in told_apart(Record(name, "instruction", nowhere, {}) for name in ids)]
 
 
 def _num_bytes(files: Iterable[Path]) -> int:

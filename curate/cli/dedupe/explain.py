@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.dedupe.trees import Tree, trees_of
+from curate.dedupe.found import Tree, trees_of
 from curate.record import Record
 from curate.table import counted, width_of
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from curate import say
-from curate.dedupe.trees import cluster_sizes
+from curate.dedupe.found import cluster_sizes
 from curate.record import Source
 from curate.table import counted
 
@@ -27,8 +27,8 @@ def report(compared: Compared, *, is_brief: bool) -> Iterator[str]:
         f"(same question, other answer)"
     )
     yield (
-        f"compared by {method.unit} {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
-        f"{found.edit_rate:.1%} of their {method.unit}s changed"
+        f"compared by word {method.ngram}-grams from {method.threshold:g} on, which sees copies with up to "
+        f"{found.edit_rate:.1%} of their words changed"
     )
     if found.num_boilerplate:
         shared = counted(found.num_boilerplate, "passage")

@@ -10,11 +10,12 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Static
 
+from curate.dedupe.nearest import Neighbour
 from curate.record import canonical
 from curate.tui.form.nodes import update_if_other
 from curate.tui.form.preview import VIEWS, View, difference, neighbour_lines, preview, view_line
 from curate.workshop.edits import Edit
-from curate.workshop.nearest import Nearest, Neighbour
+from curate.workshop.nearest import Nearest
 
 if TYPE_CHECKING:
     from curate.tui.app import CurateApp

@@ -17,7 +17,7 @@ from curate.shape.view import PART_JOINT, at, text_of
 from curate.tui.border import shown, shown_lines
 
 if TYPE_CHECKING:
-    from curate.workshop.nearest import Neighbour
+    from curate.dedupe.nearest import Neighbour
 
 View = Literal["chat", "json", "tokens"]
 VIEWS: tuple[View, ...] = ("chat", "json", "tokens")

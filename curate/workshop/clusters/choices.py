@@ -135,7 +135,7 @@ def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str],
 def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Exclusion]:
     """Return why each record goes, by its cluster and id."""
     # numpy comes with it.
-    from curate.dedupe.alike import likeness
+    from curate.dedupe.nearest import likeness
 
     pairs = [(clusters.by_name[choice.cluster], choice.one, name) for choice in choices for name in choice.gone]
     records = [(cluster.member(kept).record, cluster.member(name).record) for cluster, kept, name in pairs]

@@ -9,14 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from curate.dedupe import Method
-from curate.dedupe.trees import Standing, Tree, trees_of
+from curate.dedupe.found import Standing, Tree, trees_of
 from curate.record import SPLITS, CurateError, Record, Split
 from curate.settings import DedupeSettings
 from curate.workspace import Workspace
 from curate.workspace.repeats import Repeats, find_repeats
 
 if TYPE_CHECKING:
-    from curate.dedupe.find import Watch
+    from curate.dedupe.near import Watch
 
 Kind = Literal["exact", "near", "conflict", "alike"]
 KINDS: tuple[Kind, ...] = ("exact", "near", "conflict", "alike")

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from curate.leaks import LEVELS, Leak
 from curate.record import Finding, Severity, Split
 from curate.workshop.splitting.preview import Fix, Preview, preview
-
-if TYPE_CHECKING:
-    from curate.leaks import Leak
-
-LEVELS = ("verbatim", "near", "partial")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from curate.workspace.leaks import Compared, compare_benchmarks, divide_apart, p
 from curate.workspace.repeats import Repeats, find_repeats
 
 if TYPE_CHECKING:
-    from curate.dedupe.find import Watch
+    from curate.dedupe.near import Watch
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")

@@ -1,0 +1,122 @@
+"""The inner loops in numpy and in numba find the same, whatever the texts are and however they are cut."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from curate.dedupe.boilerplate import Cut
+from curate.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
+from curate.dedupe.shingles import Spans, distinct, windows
+from curate.dedupe.text import storable
+from curate.record import normalised
+
+
+@pytest.fixture(scope="module")
+def numba() -> Kernels:
+    pytest.importorskip("numba", reason="the extra `fast` is not installed")
+    return kernels_for(0, is_compiled=True)
+
+
+# Letters, digits, edges, white space of every kind, control characters, and scripts without blanks.
+MARKS = st.text(st.sampled_from("aZz{@[`é\u2028 \n\t\x0b\x1c\x1f\x00\x0e\x7f語"), max_size=40)
+WORDS = st.lists(
+    st.sampled_from(
+        ["a", "b", "don't", "$1,000", "3rd", "(x)", "...", "--", "ünder", "語", "ไท", "🙂", "x" * 30, "1" * 9]
+    )
+).map(" ".join)
+TEXTS = st.lists(st.one_of(MARKS, WORDS, st.text(max_size=40)), min_size=1, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+@example(["", " ", "."])
+def test_words_are_hashed_alike(numba: Kernels, texts: list[str]) -> None:
+    told = storable(texts)
+    one, two = NUMPY.clean(told), numba.clean(told)
+    assert one.words.hashes.tolist() == two.words.hashes.tolist()
+    assert one.words.offsets.tolist() == two.words.offsets.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(MARKS, min_size=1, max_size=6))
+def test_keys_and_words_differ_as_normalised_texts_do(numba: Kernels, texts: list[str]) -> None:
+    flat = [normalised(text) for text in texts]
+    for kernels in (NUMPY, numba):
+        cleaned = kernels.clean(storable(texts))
+        keys, words = cleaned.keys, cleaned.words
+        assert [[(left == right).all() for right in keys] for left in keys] == [[a == b for b in flat] for a in flat]
+        assert words.lengths.tolist() == [len(text.split(" ")) if text else 0 for text in flat]
+        numbers: dict[str, int] = {}
+        for text, low in zip(flat, words.offsets, strict=False):
+            for place, word in enumerate(text.split()):
+                assert numbers.setdefault(word, words.hashes[low + place]) == words.hashes[low + place]
+        assert len(set(numbers.values())) == len(numbers)
+
+
+def spans_of(texts: list[str]) -> Spans:
+    words = NUMPY.clean(storable(texts)).words
+    return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
+
+
+# Few different words, so that texts have passages in common.
+ALIKE = st.lists(st.lists(st.sampled_from("abcd語"), max_size=40).map(" ".join), min_size=2, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(ALIKE, TEXTS.filter(lambda texts: len(texts) > 1)), st.integers(1, 12), st.data())
+def test_buckets_and_similarities_are_the_same(
+    numba: Kernels, texts: list[str], ngram: int, data: st.DataObject
+) -> None:
+    spans = spans_of(texts)
+    # Boilerplate: some of the passages that are there, and one that is not.
+    width = Cut(ngram, np.zeros(0, np.uint64)).width
+    there = distinct(windows(spans.hashed().hashes, width)).tolist()
+    popular = data.draw(st.lists(st.sampled_from(there), max_size=6)) if there else []
+    cut = Cut(ngram, distinct(np.array([*popular, 7], np.uint64)) if popular else np.zeros(0, np.uint64))
+    one, two = NUMPY.bands(spans, cut), numba.bands(spans, cut)
+    assert one.lengths.tolist() == two.lengths.tolist()
+    assert one.keys.tolist() == two.keys.tolist()
+    left, right = np.triu_indices(len(texts), 1)
+    scores = [kernels.jaccard(kernels.sets(spans, cut), left, right).tolist() for kernels in (NUMPY, numba)]
+    assert scores[0] == scores[1]
+    assert all(0 <= score <= 1 for score in scores[0])
+    sizes = [np.diff(kernels.sets(spans, cut).offsets).tolist() for kernels in (NUMPY, numba)]
+    assert sizes[0] == sizes[1]
+
+
+def test_no_texts_at_all(numba: Kernels) -> None:
+    cut, none = Cut(3, np.zeros(0, np.uint64)), np.zeros(0, np.int64)
+    nothing = Spans(np.zeros(0, np.uint64), none, none)
+    for kernels in (NUMPY, numba):
+        assert kernels.bands(nothing, cut).keys.shape == (16, 0)
+        assert kernels.jaccard(kernels.sets(nothing, cut), none, none).tolist() == []
+
+
+def test_the_compiled_loops_are_for_much_text_or_on_request(numba: Kernels) -> None:
+    assert numba != NUMPY
+    assert kernels_for(COMPILED_FROM - 1) == NUMPY
+    assert kernels_for(COMPILED_FROM) == numba
+    assert kernels_for(10 * COMPILED_FROM, is_compiled=False) == NUMPY
+
+
+_WITHOUT = """
+import sys
+sys.modules["numba"] = None
+from curate.dedupe.kernels import COMPILED_FROM, NUMPY, kernels_for
+assert kernels_for(COMPILED_FROM) == NUMPY
+try:
+    kernels_for(0, is_compiled=True)
+except ImportError:
+    print("as asked")
+"""
+
+
+def test_without_numba_there_is_numpy() -> None:
+    done = subprocess.run([sys.executable, "-c", _WITHOUT], capture_output=True, text=True, check=True)
+    assert done.stdout == "as asked\n"
