@@ -95,6 +95,8 @@ class Problem:
 
     message: str
     pointer: str = ""
+    missing: str = ""
+    """The key that the object at ``pointer`` lacks; empty where that is not what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

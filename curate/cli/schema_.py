@@ -108,11 +108,11 @@ def form(file: str) -> int:
     """Print the form that a schema makes in the terminal UI, one field a line.
 
     Required fields have a star. `x-order` (a list of names, or a number at each property) sets their order and
-    `x-widget` (line, text, radio, select, tags, list, json) how one is edited.
+    `x-widget` (line, text, radio, select, list, json) how one is edited.
 
     Example: curate schema form chat
     """
-    from curate.form.outline import outline
+    from curate.form import outline
     from curate.shape import load_shape
 
     for line in outline(load_shape(file)):

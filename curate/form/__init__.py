@@ -1,26 +1,49 @@
-"""Forms for lines of any JSON Schema: a tree of fields over the line itself, which loses nothing of it."""
+"""Forms for lines of any JSON Schema: a tree of fields over the line itself, which loses nothing of it.
 
-from curate.form.field import Choice, Field, Kind, Option, place_of
-from curate.form.model import Form, Told, Typed
-from curate.form.spelling import Spelling, escaped, is_plain
-from curate.form.written import Misspelt, is_huge, place_in, read_written, told, written
+A field that a form cannot show well, because its schema branches or does not say what it holds, is edited as JSON with
+the same checks.
+"""
+
+from curate.form.field import Field, Kind, Option, option_index
+from curate.form.model import FieldProblem, Form, Typed, value_at
+from curate.form.outline import outline
+from curate.form.text import (
+    Misspelt,
+    Spelling,
+    describe_problem,
+    escaped,
+    is_huge,
+    is_plain,
+    json_text,
+    position_in,
+    read_number,
+    read_tags,
+    read_written,
+    tags_text,
+    written,
+)
 
 __all__ = [
-    "Choice",
     "Field",
+    "FieldProblem",
     "Form",
     "Kind",
     "Misspelt",
     "Option",
     "Spelling",
-    "Told",
     "Typed",
+    "describe_problem",
     "escaped",
     "is_huge",
     "is_plain",
-    "place_in",
-    "place_of",
+    "json_text",
+    "option_index",
+    "outline",
+    "position_in",
+    "read_number",
+    "read_tags",
     "read_written",
-    "told",
+    "tags_text",
+    "value_at",
     "written",
 ]

@@ -1,8 +1,8 @@
-"""What a form shows of one value: a tree of fields, made anew from the schema and the line whenever either says so."""
+"""What a form shows of one value: a tree of fields, made anew whenever the line gets another structure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +12,6 @@ Kind = Literal["line", "text", "number", "switch", "constant", "choice", "choice
 """How a value is edited: a text of one line or of many, a number, yes or no, what must be so, one of some options,
 several of them, a list of short texts, a list of cards, the keys of an object, or JSON as it is written."""
 
-RADIO_MOST = 4
-"""With so many options or fewer all of them are in sight."""
-
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -22,22 +19,15 @@ class Option:
 
     value: Json
     label: str
-    help: str = ""
     is_allowed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A place where the schema allows several forms: their names, and the chosen one, None where none is."""
-
-    number: int
-    labels: tuple[str, ...]
-    index: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Field:
-    """One value of the line and how to edit it. What is not in the line has no value and no fields within it."""
+    """One value of the line and how to edit it. What is not in the line has no value and no fields within it.
+
+    ``value`` is as it was when the tree was made: what is typed since is in the form.
+    """
 
     pointer: str
     name: str
@@ -49,8 +39,8 @@ class Field:
     is_nullable: bool = False
     is_known: bool = True
     """Whether the schema says what stands here."""
-    is_integer: bool = False
     is_radio: bool = False
+    """Whether all options are in sight."""
     fixed: str = ""
     """Why it cannot be changed here; empty where it can."""
     help: str = ""
@@ -58,14 +48,13 @@ class Field:
     bounds: str = ""
     """What the schema allows, in a few words."""
     options: tuple[Option, ...] = ()
-    choices: tuple[Choice, ...] = ()
     fields: tuple[Field, ...] = ()
     can_add: bool = False
 
     @property
     def chosen(self) -> int | None:
-        """The place of the present value among the options, None where there is none."""
-        return place_of(self.value, self.options) if self.is_present else None
+        """The index of the present value among the options, None where there is none."""
+        return option_index(self.value, self.options) if self.is_present else None
 
     @property
     def is_filled(self) -> bool:
@@ -75,39 +64,36 @@ class Field:
     @property
     def summary(self) -> str:
         """What tells a card from its siblings: the first of its values that is one of some options."""
-        for one in self.fields:
-            if one.is_present and one.kind in ("choice", "constant") and isinstance(one.value, str):
-                return one.value
+        for field in self.fields:
+            if field.is_present and field.kind in ("choice", "constant") and isinstance(field.value, str):
+                return field.value
         return ""
 
     @property
-    def look(self) -> tuple[object, ...]:
+    def widget(self) -> tuple[object, ...]:
         """What decides which widget shows it: while this stays the same, only the value has changed."""
-        labels = tuple(option.label for option in self.options)
         is_filled = self.is_filled if self.kind in ("group", "list") else None
-        return self.pointer, self.kind, self.is_radio, self.fixed, is_filled, labels, self.choices
+        labels = tuple(option.label for option in self.options)
+        return self.pointer, self.kind, self.is_radio, self.fixed, is_filled, labels
 
     @property
-    def outline(self) -> tuple[object, ...]:
-        """The look of this field and of all within it."""
-        return self.look, tuple(one.outline for one in self.fields)
+    def widgets(self) -> tuple[object, ...]:
+        """The widgets of this field and of all within it."""
+        return self.widget, tuple(field.widgets for field in self.fields)
 
     def walk(self) -> Iterator[Field]:
         """Yield this field and all within it, from the top down."""
-        waiting = [self]
-        while waiting:
-            one = waiting.pop()
-            yield one
-            waiting.extend(reversed(one.fields))
+        yield self
+        for field in self.fields:
+            yield from field.walk()
 
 
-def place_of(value: Json, options: tuple[Option, ...]) -> int | None:
-    """Return the place of the option that equals ``value`` as JSON Schema compares: 1 is 1.0, and true is neither."""
+def option_index(value: Json, options: Sequence[Option]) -> int | None:
+    """Return the index of the option that equals ``value`` as JSON Schema compares: 1 is 1.0, and true is neither."""
     spelled = canonical(value)
-    number = type(value) in (int, float)
-    for place, option in enumerate(options):
-        if canonical(option.value) == spelled or (
-            number and type(option.value) in (int, float) and option.value == value
-        ):
-            return place
+    is_number = type(value) in (int, float)
+    for index, option in enumerate(options):
+        is_same_number = is_number and type(option.value) in (int, float) and option.value == value
+        if is_same_number or canonical(option.value) == spelled:
+            return index
     return None

@@ -76,7 +76,8 @@ def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) ->
             yield Problem(f"a key is not allowed: it {inner.message}", pointer_of(path))
         case _:
             shown = f" (value: {_shown(error.instance)})" if show_values else ""
-            yield Problem(_sentence(kind, error.instance) + shown, pointer_of(path))
+            missing = kind.property if isinstance(kind, Kind.Required) else ""
+            yield Problem(_sentence(kind, error.instance) + shown, pointer_of(path), missing)
 
 
 def _nearest(

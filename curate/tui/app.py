@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from rich.text import Text
 from textual import events
+from textual.app import App
 from textual.binding import Binding
 from textual.command import CommandPalette
-from textual.widgets import Input, TextArea
+from textual.dom import DOMNode
+from textual.filter import LineFilter
+from textual.timer import Timer
+from textual.widgets import Input, Static, TextArea
+from textual.worker import get_current_worker
 
+from curate.record import CurateError
+from curate.tui.border import shown
 from curate.tui.chords import Chord
-from curate.tui.chrome import draw_frame
-from curate.tui.desk import Desk
-from curate.tui.dialogs import Pages
+from curate.tui.chrome import Header, StatusLine, draw_frame
+from curate.tui.dialogs import Ask, Pages, Prompt
 from curate.tui.following import Following, Opener
 from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
-from curate.tui.help import command_log, keys_page
+from curate.tui.help import Ran, command_log, keys_page
 from curate.tui.in_turn import KeysInTurn
 from curate.tui.palette import Commands
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens import Tab, screen_class, tabs
+from curate.tui.status import SIGNS, Severity
+from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
 
 T = TypeVar("T")
-_LONGEST_MESSAGE = 500
+_LONGEST_MESSAGE = 2000
 _MOST_VISITS = 20
+EXPIRES = 20.0
+"""Seconds after which a message that is no warning goes: what was done is old news then."""
 
 
-class CurateApp(Desk):
+class CurateApp(App[int]):
     """A workshop on a terminal."""
 
     TITLE = "curate"
@@ -69,7 +83,22 @@ class CurateApp(Desk):
         looks at what others decided; None never looks.
         """
         use_glyphs(ASCII if is_ascii or is_ascii_wanted() else PRETTY)
-        super().__init__(theme)
+        super().__init__()
+        self.stylesheet = self._styles = StylesByName(variables=self.get_css_variables())
+        self.message: Text = Text("")
+        """What the status line says; from its second line on, what to do about it."""
+        self._expiry: Timer | None = None
+        self.is_unsaved = False
+        self.ran_commands: list[Ran] = []
+        self.crash = ""
+        """The traceback of the mistake of ours that ended the app."""
+        self.failure: CurateError | None = None
+        """What was wrong with the workspace, where that ended the app."""
+        for look in themes():
+            self.register_theme(look)
+        has_colour = not self.no_color
+        self._last_filter = Harmless(has_colour=has_colour)
+        self.choose_theme(theme if has_colour else "mono")
         self.root = root
         self.by = workshop.by if workshop else by
         self.may_train = True
@@ -166,20 +195,6 @@ class CurateApp(Desk):
             if what is not None:
                 screen.arrive(**what)
 
-    def title_word(self) -> str:
-        """Return the name of the workspace for the header."""
-        return self.root.resolve().name
-
-    def journal_word(self) -> str:
-        """Return what the header says about the journal."""
-        if not self.has_workshop:
-            return "opening" if self.is_opening else "no workspace"
-        if self.is_unsaved:
-            return "journal ! not saved"
-        if self.following.is_stale:
-            return "files changed: r reads them"
-        return f"journal ok  #{self.workshop.num_decisions:,}"
-
     def present(self) -> WorkshopScreen:
         """Return the workshop screen at the bottom, whatever dialog lies over it."""
         screen = self.screen_stack[0]
@@ -202,6 +217,126 @@ class CurateApp(Desk):
             if self.focused is not None and hasattr(self.focused, f"action_{action}"):
                 self.call_later(self.run_action, action, self.focused)
                 return
+
+    # What screens ask for.
+
+    def tell(self, message: str | Text, severity: Severity = "ok", remedy: str = "") -> None:
+        """Write ``message`` on the status line of whatever screen is shown; a plain string is made visible first.
+
+        ``remedy``, which says what to do, stands on a line of its own. What is no warning goes after `EXPIRES`; all of
+        it goes with the next message, or when another screen is gone to.
+        """
+        text = shown(message, _LONGEST_MESSAGE) if isinstance(message, str) else message
+        more = Text.assemble("\n", shown(remedy, _LONGEST_MESSAGE)) if remedy else Text("")
+        self._put_message(Text.assemble((SIGNS[severity], "" if severity == "ok" else severity), text, more))
+        if severity == "ok":
+            self._expiry = self.set_timer(EXPIRES, self.clear_message)
+
+    def clear_message(self) -> None:
+        """Take the message away: its cause has gone."""
+        self._put_message(Text(""))
+
+    def _put_message(self, message: Text) -> None:
+        if self._expiry is not None:
+            self._expiry.stop()
+            self._expiry = None
+        self.message = message
+        draw_frame(self.screen, StatusLine)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Run a block; what it cannot do is written on the status line."""
+        try:
+            yield
+        except CurateError as error:
+            self.tell_error(error)
+
+    def tell_error(self, error: CurateError) -> None:
+        """Write on the status line what went wrong and what to do."""
+        if error.code.startswith("E906"):
+            self.is_unsaved = True
+            draw_frame(self.screen, Header)
+        self.tell(f"{error.code}: {error.message}", "error", error.hint)
+
+    def background(self, job: Callable[[], T], then: Callable[[T], object], *, group: str, message: str = "") -> None:
+        """Run ``job`` in a thread, and hand what it returns to ``then`` on this one.
+
+        A newer job of the same ``group`` takes the place of an older one, whose result is dropped. A `CurateError` is
+        written on the status line. A group whose name begins with "write" is not left behind when the app ends.
+        ``message`` is on the status line while the job is at work.
+        """
+        if message:
+            self.tell(message)
+        meanwhile = self.message
+
+        def run() -> None:
+            worker = get_current_worker()
+            try:
+                result = job()
+            except CurateError as error:
+                if not worker.is_cancelled:
+                    self.call_from_thread(self.tell_error, error)
+                return
+            if not worker.is_cancelled:
+                self.call_from_thread(finish, result)
+
+        def finish(result: T) -> None:
+            if message and self.message is meanwhile:
+                self.clear_message()
+            with self.attempt():
+                then(result)
+
+        self.run_worker(run, thread=True, exclusive=True, group=group)
+
+    def ran(self, command: str, result: str) -> None:
+        """Add to the command log what was done, as a command line, and what came of it."""
+        self.ran_commands.append(Ran(datetime.now().astimezone().strftime("%H:%M"), command, result))
+
+    def ask(self, question: str, then: Callable[[], object]) -> None:
+        """Ask a question that `y` answers with yes, and only then call ``then``."""
+
+        def answered(is_sure: bool | None) -> None:
+            if is_sure:
+                then()
+
+        self.push_screen(Ask(question), answered)
+
+    def prompt(self, question: str, then: Callable[[str], object], *, value: str = "") -> None:
+        """Ask for a line of text, and call ``then`` with it unless the user cancels."""
+
+        def answered(text: str | None) -> None:
+            if text is not None:
+                then(text)
+
+        self.push_screen(Prompt(question, value), answered)
+
+    def choose_theme(self, name: str) -> None:
+        """Draw with the colours of the theme called ``name``, one of `themes.LOOKS`."""
+        self.theme = name
+        self.console.push_theme(names_of(name))
+        self._styles.choose(name)
+        if self.is_running:
+            # What was made of style names has kept the colours that they had.
+            for screen in self.screen_stack:
+                for widget in screen.query(Static):
+                    widget.update(widget.content)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Let nothing harmful, and with NO_COLOR no colour, through to the terminal."""
+        return [self._last_filter]
+
+    async def run_action(self, action: Any, default_namespace: DOMNode | None = None, namespaces: Any = None) -> bool:
+        """Run an action; what it cannot do is written on the status line and ends nothing."""
+        try:
+            return await super().run_action(action, default_namespace, namespaces)
+        except CurateError as error:
+            self.tell_error(error)
+            return True
+
+    def _fatal_error(self) -> None:
+        """Keep the traceback of a mistake of ours for `terminal.run`; Textual's own shows the values of variables."""
+        self.crash = traceback.format_exc()
+        self.panic()
 
     def on_mount(self) -> None:
         """Begin to read the records once the first screen is drawn."""
@@ -260,11 +395,13 @@ class CurateApp(Desk):
 
     def action_help(self) -> None:
         """Show all keys of this screen."""
-        self.push_screen(Pages(f"Keys: {self.present().TITLE}", keys_page(self)))
+        screen = self.present()
+        self.push_screen(Pages(f"Keys: {screen.TITLE}", keys_page(screen, type(self), self.tabs, dict(self._keymap))))
 
     def action_command_log(self) -> None:
         """Show what was run and decided."""
-        self.push_screen(Pages("Command log", command_log(self)))
+        workshop = self.workshop if self.has_workshop else None
+        self.push_screen(Pages("Command log", command_log(self.message, self.ran_commands, workshop)))
 
     def action_command_palette(self) -> None:
         """Open the command palette."""

@@ -15,9 +15,10 @@ from curate.tui.glyphs import glyphs
 from curate.tui.keymap import key_name
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from curate.tui.context import HostApp
 
-
+NARROWER, LOWER = 60, 15
+"""Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave."""
 _SHORT = 4
 """Letters of each tab's title where not all titles fit."""
 
@@ -31,9 +32,9 @@ class FrameLine(Static):
         self._line = Text()
 
     @property
-    def frame(self) -> CurateApp:
+    def frame(self) -> HostApp:
         """The app, as what it is."""
-        return cast("CurateApp", self.app)
+        return cast("HostApp", self.app)
 
     def on_mount(self) -> None:
         """Draw the line as soon as its width is known."""
@@ -66,13 +67,23 @@ class Header(FrameLine):
     def line(self, width: int) -> Text:
         """Return the header; where both ends do not fit, the left one is cut."""
         app = self.frame
-        right = shown(app.journal_word(), style="error" if app.is_unsaved else "muted")
-        left = Text.assemble(" ", ("curate", "strong"), "  ", shown(str(app.title_word()), 60, style="accent"))
+        right = shown(self._journal_state(), style="error" if app.is_unsaved else "muted")
+        left = Text.assemble(" ", ("curate", "strong"), "  ", shown(app.root.resolve().name, 60, style="accent"))
         if app.by:
             left.append_text(Text.assemble("  annotator: ", shown(app.by, 30)))
         left.truncate(max(0, width - right.cell_len - 2), overflow="crop")
         gap = max(1, width - left.cell_len - right.cell_len - 1)
         return Text.assemble(left, " " * gap, right, no_wrap=True, end="")
+
+    def _journal_state(self) -> str:
+        app = self.frame
+        if not app.has_workshop:
+            return "opening" if app.is_opening else "no workspace"
+        if app.is_unsaved:
+            return "journal ! not saved"
+        if app.following.is_stale:
+            return "files changed: r reads them"
+        return f"journal ok  #{app.workshop.num_decisions:,}"
 
 
 class TabBar(FrameLine):
@@ -177,8 +188,6 @@ class TooSmall(Static):
 
     def render(self) -> Text:
         """Say what is needed and what is there."""
-        from curate.tui.screen import LOWER, NARROWER
-
         width, height = self.app.size
         return Text(f"The terminal is {width}x{height}. curate needs {NARROWER}x{LOWER}. Make it larger, or press q.")
 

@@ -12,7 +12,7 @@ from rich.highlighter import Highlighter
 from rich.text import Text
 from textual.geometry import Size
 from textual.reactive import Reactive
-from textual.widgets import Input, TextArea
+from textual.widgets import Input, Static, TextArea
 
 from curate.tui.border import same_length
 
@@ -41,3 +41,9 @@ class SafeTextArea(TextArea):
     def get_line(self, line_index: int) -> Text:
         """Return the line as it is drawn."""
         return Text(same_length(self.document.get_line(line_index)), end="", no_wrap=True)
+
+
+def update_if_other(widget: Static, text: Text) -> None:
+    """Show ``text``, unless it is shown: an update lays everything out anew."""
+    if widget.content != text:
+        widget.update(text)

@@ -5,25 +5,59 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from curate.record import CurateError
 from curate.table import counted
 from curate.tui.chrome import Header, draw_frame
+from curate.tui.context import AppContext
 from curate.tui.keymap import checked_keymap
+from curate.tui.screens import known_bindings
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from textual.screen import Screen
+
     from curate.tui.screen import WorkshopScreen
     from curate.workshop import Undone, Workshop
 
 Opener = Callable[[], "Workshop | None"]
 
 
+class FollowedApp(AppContext, Protocol):
+    """The app, as the one that keeps it in step needs it."""
+
+    failure: CurateError | None
+
+    @property
+    def screen(self) -> Screen[Any]:
+        """The screen on top."""
+
+    def present(self) -> WorkshopScreen:
+        """Return the workshop screen at the bottom, whatever dialog lies over it."""
+
+    def hand_over(self, screen: WorkshopScreen) -> None:
+        """Tell ``screen`` of the records, and then what it was gone to for."""
+
+    def set_keymap(self, keymap: dict[str, str]) -> None:
+        """Take the user's own keys."""
+
+    def set_interval(self, interval: float, callback: Callable[[], Any]) -> Any:
+        """Call ``callback`` every so many seconds."""
+
+    def run_worker(self, work: Callable[[], Any], *, thread: bool, group: str, exclusive: bool = False) -> Any:
+        """Run ``work`` beside the app."""
+
+    def call_from_thread(self, callback: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        """Call ``callback`` on the app's thread and wait for what it returns."""
+
+    def exit(self, *, return_code: int) -> None:
+        """End the app."""
+
+
 class Following:
     """Keeps an open workshop and the screens in step. All but `_open`, `_load`, `_look` run on the app's thread."""
 
-    def __init__(self, app: CurateApp, poll: float | None, opener: Opener | None) -> None:
+    def __init__(self, app: FollowedApp, poll: float | None, opener: Opener | None) -> None:
         """Follow for ``app``, looking every ``poll`` seconds at what others decided; None never looks."""
         self._app = app
         self._opener = opener
@@ -77,7 +111,7 @@ class Following:
             CurateError: E902 for keys that are none, or for what is not there.
         """
         wanted = workshop.workspace.settings.keys
-        self._app.set_keymap(checked_keymap(wanted) if wanted else {})
+        self._app.set_keymap(checked_keymap(wanted, known_bindings()) if wanted else {})
         self.release()
         self._workshop = workshop
         self._told.clear()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual.binding import Binding
@@ -18,7 +18,9 @@ from curate.tui.keymap import bindings_of, key_name
 
 if TYPE_CHECKING:
     from curate.journal import AnyEvent
-    from curate.tui.app import CurateApp
+    from curate.tui.context import Tab
+    from curate.tui.screen import WorkshopScreen
+    from curate.workshop import Workshop
 
 _CODE = re.compile(r"`([^`]+)`")
 _NUMBER = re.compile(r"_[0-9]+\Z")
@@ -39,26 +41,28 @@ class Ran:
     result: str
 
 
-def keys_page(app: CurateApp) -> Text:
-    """Return the help of the screen that is shown: its own words, then all keys with their ids."""
-    screen = app.present()
+def keys_page(screen: WorkshopScreen, app_class: type[DOMNode], tabs: Iterable[Tab], keymap: Mapping[str, str]) -> Text:
+    """Return the help of ``screen``: its own words, then all keys with their ids.
+
+    ``app_class`` has the keys that work everywhere, ``keymap`` the user's own by id.
+    """
     text = Text()
     if screen.HELP:
         text.append_text(marked_up(screen.HELP)).append("\n\n")
     groups: list[tuple[str, Sequence[type[DOMNode]]]] = [(screen.TITLE or screen.NAME, [type(screen)])]
     around = [] if screen.focused is None else [type(node) for node in screen.focused.ancestors_with_self]
-    inner = [kind for kind in around if not issubclass(kind, Screen) and kind is not type(app)]
+    inner = [kind for kind in around if not issubclass(kind, Screen) and kind is not app_class]
     groups.append(("Where the focus is", inner))
-    groups.append(("Everywhere", [type(app)]))
+    groups.append(("Everywhere", [app_class]))
     for title, kinds in groups:
-        rows = _rows(app, bindings_of(kinds))
+        rows = _rows(keymap, bindings_of(kinds))
         if rows:
             text.append(f"{title}\n", "strong")
             for row in rows:
                 text.append_text(row).append("\n")
             text.append("\n")
     text.append("Go to\n", "strong")
-    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in app.tabs) + "   g g first row\n\n")
+    text.append("  " + "   ".join(f"g {tab.key} {tab.title}" for tab in tabs) + "   g g first row\n\n")
     return text.append_text(marked_up(_COPYING))
 
 
@@ -129,23 +133,21 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     )  # fmt: skip
 
 
-def command_log(app: CurateApp) -> Text:
+def command_log(message: Text, ran: Iterable[Ran], workshop: Workshop | None) -> Text:
     """Return the page for `@`."""
-    said = Text.assemble(("Last message\n", "strong"), app.message, "\n\n") if app.message else Text("")
-    if not app.has_workshop:
-        return said.append_text(log_page(app.ran_commands, []))
+    last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
+    if workshop is None:
+        return last.append_text(log_page(ran, []))
     from curate.workshop.labelling import hides_event
 
-    workshop = app.workshop
-    return said.append_text(log_page(app.ran_commands, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop)))
+    return last.append_text(log_page(ran, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop)))
 
 
-def _rows(app: CurateApp, bindings: Sequence[Binding]) -> list[Text]:
+def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:
     by_action: dict[str, tuple[list[str], Binding]] = {}
     for binding in bindings:
         # Keys that are numbered, such as those of answers, share a line.
         by_action.setdefault(_NUMBER.sub("", binding.id or binding.action), ([], binding))[0].append(binding.key)
-    keymap: dict[str, Any] = dict(app._keymap)
     rows = []
     for keys, binding in by_action.values():
         own = keymap.get(binding.id or "")

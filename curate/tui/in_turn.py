@@ -8,7 +8,7 @@ filter that `/` opens but be six commands. So a key waits until the one before i
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 from textual.dom import DOMNode
@@ -17,7 +17,7 @@ from textual.timer import Timer
 from textual.widgets import Input, TextArea
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from textual.app import App
 
 _PATIENCE = 2.0
 """Seconds after which the next key is handed on whatever happens: a widget may vanish with what it was sent."""
@@ -30,7 +30,7 @@ class KeyDone(Message):
 class KeysInTurn:
     """The keys that wait for the one before them."""
 
-    def __init__(self, app: CurateApp) -> None:
+    def __init__(self, app: App[Any]) -> None:
         """Hand on the keys of ``app``."""
         self._app = app
         self._waiting: deque[events.Key] = deque()

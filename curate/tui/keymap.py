@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -49,31 +49,20 @@ def bindings_of(nodes: Iterable[type[DOMNode]]) -> list[Binding]:
     return list(found.values())
 
 
-def known_bindings() -> dict[str, Binding]:
-    """Return every binding of ours by its id. All screens are imported for that, which takes a while."""
-    from textual.dom import DOMNode
-
-    from curate.tui.screens import screen_class, tabs
-
-    for tab in tabs():
-        screen_class(tab.name)
-    return {binding.id: binding for binding in bindings_of(_descendants(DOMNode)) if binding.id}
-
-
-def _descendants(kind: type[DOMNode]) -> Iterator[type[DOMNode]]:
+def own_subclasses(kind: type[DOMNode]) -> Iterator[type[DOMNode]]:
+    """Yield the subclasses of ``kind`` that are not Textual's, as far as they are imported."""
     for child in kind.__subclasses__():
         if not child.__module__.startswith("textual."):
             yield child
-        yield from _descendants(child)
+        yield from own_subclasses(child)
 
 
-def checked_keymap(wanted: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's keys by binding id, once every id and every key is known to be one.
+def checked_keymap(wanted: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Return the user's keys by binding id, once every id is one of ``known`` and every key is one.
 
     Raises:
         CurateError: E902 with the nearest known ids when there is no such id, or when an entry names no key.
     """
-    known = known_bindings()
     for name, keys in wanted.items():
         if name not in known:
             near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)

@@ -16,7 +16,7 @@ from curate.tui.keymap import key_name
 from curate.tui.themes import LOOKS
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from curate.tui.context import HostApp
 
 _HIDDEN = {"app.palette", "app.goto"}
 
@@ -25,8 +25,8 @@ class Commands(Provider):
     """All that can be done from where the palette was opened."""
 
     @property
-    def _curate(self) -> CurateApp:
-        return cast("CurateApp", self.app)
+    def _curate(self) -> HostApp:
+        return cast("HostApp", self.app)
 
     async def discover(self) -> Hits:
         """Yield everything, for who has typed nothing yet."""
@@ -63,7 +63,7 @@ class Commands(Provider):
         await self.app.run_action(active.binding.action, active.node)
 
 
-def _is_record(app: CurateApp, name: str) -> bool:
+def _is_record(app: HostApp, name: str) -> bool:
     try:
         app.workshop.state(name)
     except CurateError:

@@ -12,17 +12,14 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from curate.tui import standby
-from curate.tui.chrome import Header, KeyLine, Rule, StatusLine, TabBar, TooSmall
+from curate.tui.chrome import LOWER, NARROWER, Header, KeyLine, Rule, StatusLine, TabBar, TooSmall
 from curate.tui.keymap import key_name
 from curate.tui.standby import Reason, Standby
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from curate.tui.context import HostApp
     from curate.tui.status import Severity
     from curate.workshop import Workshop
-
-NARROWER, LOWER = 60, 15
-"""Below so many columns or lines a screen says that it needs more, and takes no keys but those that leave."""
 
 
 class WorkshopScreen(Screen[None]):
@@ -41,7 +38,7 @@ class WorkshopScreen(Screen[None]):
     if TYPE_CHECKING:
 
         @property
-        def app(self) -> CurateApp:  # type: ignore[override]
+        def app(self) -> HostApp:  # type: ignore[override]
             """The app, as what it is."""
 
     def compose(self) -> ComposeResult:
@@ -116,8 +113,8 @@ class WorkshopScreen(Screen[None]):
 
     def standby(self) -> Reason | None:
         """Return why there is nothing to show, None where there is something."""
-        following = self.app.following
-        if not following.has_workshop and not following.is_opening:
+        app, following = self.app, self.app.following
+        if not app.has_workshop and not app.is_opening:
             return None
         if following.is_loaded:
             return standby.empty(self.workshop) if self.lacks_records() else None

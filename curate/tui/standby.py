@@ -17,7 +17,7 @@ from curate.tui.border import shown
 
 if TYPE_CHECKING:
     from curate.record import CurateError
-    from curate.tui.screen import WorkshopScreen
+    from curate.tui.context import HostApp
     from curate.workshop import Workshop
 
 _KEY_WIDTH = 5
@@ -57,7 +57,7 @@ class Standby(Static, can_focus=True):
 
     def action_first_record(self) -> None:
         """Write the first record."""
-        cast("WorkshopScreen", self.screen).app.go("edit", new=True)
+        cast("HostApp", self.app).go("edit", new=True)
 
 
 def reading(progress: str) -> Reason:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from curate.door import parts_of
-from curate.form import Form
-from curate.form.paths import at
-from curate.form.within import Inner, inner_of
-from curate.record import canonical
+import json
+from typing import Any
+
+from curate.door import DoorFault, parts_of, strict_loads
+from curate.form import Form, value_at
+from curate.record import Json, canonical
 from curate.shape import Shape
 from curate.workshop.edits import Edit
+
+_LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
+_SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
+"""Options of `json.dumps`. A text that none of them writes gets the first one when its value is changed."""
 
 
 class Answer:
@@ -18,40 +23,32 @@ class Answer:
         self.pointer = pointer
         self.shape = shape
         self.form: Form | None = None
-        self._inner: Inner | None = None
         self._text = ""
 
-    def is_of(self, pointer: str, shape: Shape) -> bool:
-        """Whether this is the answer at ``pointer`` under ``shape``."""
-        return pointer == self.pointer and shape is self.shape
-
     def read(self, edit: Edit) -> bool:
-        """Take the text of the record in; return whether there is another form now."""
-        text, _ = at(edit.form.to_line(), parts_of(self.pointer))
+        """Take the text of the record in; return whether the form says something else now, or is there no more."""
+        text, _ = value_at(edit.form.to_line(), parts_of(self.pointer))
         if not isinstance(text, str) or text == self._text:
             return False
         self._text = text
-        inner = inner_of(text)
-        self._inner = inner
-        had_form = self.form is not None
-        if inner is None:
-            self.form = None
-            return had_form
-        if self.form is not None and canonical(self.form.to_line()) == canonical(inner.value):
+        try:
+            value = _value(text)
+        except DoorFault:
+            was_form, self.form = self.form is not None, None
+            return was_form
+        if self.form is not None and canonical(self.form.to_line()) == canonical(value):
             return False
-        self.form = Form(self.shape, inner.value)
+        self.form = Form(self.shape, value)
         return True
 
     def write(self, edit: Edit) -> None:
-        """Put what the form says into the text of the record."""
-        if self.form is None or self._inner is None:
+        """Put what the form says into the text of the record, spelled as the text was."""
+        if self.form is None:
             return
-        value = self.form.to_line()
-        if canonical(value) == canonical(self._inner.value):
-            return
-        self._text = self._inner.written(value)
-        self._inner = inner_of(self._text)
-        edit.form.enter(self.pointer, self._text)
+        before, value = _value(self._text), self.form.to_line()
+        if canonical(value) != canonical(before):
+            self._text = _respelled(self._text, before, value)
+            edit.form.enter(self.pointer, self._text)
 
 
 def answer_of(edit: Edit, known: Answer | None = None) -> Answer | None:
@@ -60,8 +57,22 @@ def answer_of(edit: Edit, known: Answer | None = None) -> Answer | None:
     Raises:
         CurateError: E903 and E904 for a schema that cannot be used.
     """
-    found = edit.contract()
-    if found is None:
+    contract = edit.contract()
+    if contract is None:
         return None
-    pointer, shape = found
-    return known if known is not None and known.is_of(pointer, shape) else Answer(pointer, shape)
+    pointer, shape = contract
+    is_known = known is not None and known.pointer == pointer and known.shape is shape
+    return known if is_known else Answer(pointer, shape)
+
+
+def _value(text: str) -> Json:
+    """Return the value that ``text`` is the strict JSON of; `DoorFault` where it is none."""
+    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
+
+
+def _respelled(text: str, before: Json, after: Json) -> str:
+    """Return ``text``, which says ``before``, as a text that says ``after`` with the same layout and blanks around."""
+    bare = text.strip()
+    options = next((known for known in _SPELLINGS if json.dumps(before, **known) == bare), _SPELLINGS[0])
+    start = text.index(bare)
+    return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Strict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from curate.file_guard import MOST_DOCUMENT, read_file
 from curate.record import CurateError, Json, canonical
@@ -28,23 +29,7 @@ _LONGEST = 60
 _UNSAFE = re.compile(r"[^a-z0-9._-]+")
 
 
-class _Written(BaseModel):
-    """A draft as its file has it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    v: int = Field(ge=1, le=1)
-    id: str
-    at: str
-    is_new: bool
-    parents: list[str]
-    base: Any
-    line: Any
-    typed: dict[str, list[str]]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class Draft:
     """An edit under way: the record's id, the line it began with (``base``) and the line as it is typed.
 
@@ -53,11 +38,11 @@ class Draft:
     """
 
     id: str
-    base: Json
-    line: Json
-    parents: tuple[str, ...] = ()
+    base: Any
+    line: Any
+    parents: Annotated[tuple[str, ...], Strict(False)] = ()
     is_new: bool = False
-    typed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    typed: dict[str, Annotated[tuple[str, str], Strict(False)]] = field(default_factory=dict)
     text: str = ""
     at: str = ""
 
@@ -91,18 +76,18 @@ class Drafts:
         except OSError as error:
             raise _unreadable(path, error.strerror or str(error), "Nothing was changed.") from error
         try:
-            written = _Written.model_validate(json.loads(raw))
-            if written.id != name:
+            content = json.loads(raw)
+            if not isinstance(content, dict) or content.pop("v", None) != 1:
+                raise ValueError("it is not what was written")
+            draft = Draft(**content)
+            if draft.id != name:
                 raise ValueError("it is of another record")
-            typed = {pointer: (text, message) for pointer, (text, message) in written.typed.items()}
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(f".{blake2b(raw, digest_size=4).hexdigest()}.damaged")
             path.replace(aside)
             reason = "it is not what was written" if isinstance(error, ValidationError) else str(error)
             raise _unreadable(path, reason, f"It was put aside as {aside.name}.") from error
-        return Draft(
-            name, written.base, written.line, tuple(written.parents), written.is_new, typed, written.text, written.at
-        )
+        return draft
 
     def write(self, draft: Draft) -> None:
         """Keep ``draft``, in place of the one before.
@@ -112,19 +97,9 @@ class Drafts:
         """
         inside(self._root, self.path(draft.id))
         make_cache(self._root / ".curate")
-        written = {
-            "v": 1,
-            "id": draft.id,
-            "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "is_new": draft.is_new,
-            "parents": list(draft.parents),
-            "base": draft.base,
-            "line": draft.line,
-            "typed": {pointer: list(one) for pointer, one in draft.typed.items()},
-            "text": draft.text,
-        }
+        content = {"v": 1, **asdict(replace(draft, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))}
         # ASCII, so that whatever was typed can be written: half of a surrogate pair has no bytes of its own.
-        write_atomic(self.path(draft.id), [json.dumps(written).encode()], mode=0o600)
+        write_atomic(self.path(draft.id), [json.dumps(content).encode()], mode=0o600)
 
     def remove(self, name: str) -> None:
         """Take the draft of a record away, if there is one; what it held is saved, or not wanted.
@@ -140,15 +115,15 @@ class Drafts:
 
     def names(self) -> list[str]:
         """Return the records that have a draft, the newest draft first; files that are none are left out."""
-        found: list[tuple[float, str]] = []
+        newest: list[tuple[float, str]] = []
         for path in inside(self._root, self._folder).glob("*.json"):
             try:
                 name = json.loads(read_file(path, self._root, most=MOST_DOCUMENT))["id"]
-                found.append((path.stat().st_mtime, name))
+                newest.append((path.stat().st_mtime, name))
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                # Told when that record is opened.
+                # What is wrong with it is said when that record is opened.
                 continue
-        return [name for _, name in sorted(found, reverse=True) if isinstance(name, str)]
+        return [name for _, name in sorted(newest, reverse=True) if isinstance(name, str)]
 
 
 def safe_name(name: str) -> str:
@@ -165,15 +140,15 @@ def changes(old: Mapping[str, Json], new: Mapping[str, Json]) -> dict[str, Json]
     Raises:
         CurateError: E972 when a key is to become null, which an edit cannot say.
     """
-    found: dict[str, Json] = {key: None for key in old if key not in new}
+    changed: dict[str, Json] = {key: None for key in old if key not in new}
     for key, value in new.items():
         if key in old and canonical(old[key]) == canonical(value):
             continue
         if value is None:
             message = f"the key {one_line(key, 60)!r} cannot be set to null: in a decision null takes the key out"
             raise CurateError("E972 unfit-line", message, "Leave the key out, or give it a value.")
-        found[key] = value
-    return found
+        changed[key] = value
+    return changed
 
 
 def rebased(

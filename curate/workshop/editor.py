@@ -23,18 +23,18 @@ def editor_command() -> list[str]:
         CurateError: E987 when there is none.
     """
     for name in ("VISUAL", "EDITOR"):
-        if told := os.environ.get(name, "").strip():
+        if value := os.environ.get(name, "").strip():
             try:
-                command = shlex.split(told)
+                command = shlex.split(value)
             except ValueError as error:
-                raise _none(f"{name} is {one_line(told, 60)!r}, which is no command: {error}") from error
+                raise _none(f"{name} is {one_line(value, 60)!r}, which is no command: {error}") from error
             if command and shutil.which(command[0]):
                 return command
-            raise _none(f"{name} names {one_line(told, 60)!r}, which is not there")
-    found = next((name for name in _USUAL if shutil.which(name)), None)
-    if found is None:
+            raise _none(f"{name} names {one_line(value, 60)!r}, which is not there")
+    usual = next((name for name in _USUAL if shutil.which(name)), None)
+    if usual is None:
         raise _none("neither VISUAL nor EDITOR names one")
-    return [found]
+    return [usual]
 
 
 def edited(text: str, path: Path) -> str | None:
@@ -53,7 +53,7 @@ def edited(text: str, path: Path) -> str | None:
     except OSError as error:
         raise _none(f"{one_line(command[0], 60)!r} cannot be started: {error.strerror}") from error
     try:
-        # Bytes that are not UTF-8 come back as they are, to be told and mended.
+        # Bytes that are not UTF-8 come back as they are, to be shown and mended.
         after = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None

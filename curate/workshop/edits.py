@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.door import pointer_of
-from curate.form import Form, Misspelt, Typed, is_huge, read_written, told, written
+from curate.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, written
 from curate.journal import Decision
 from curate.record import CurateError, Json, canonical
 from curate.say import one_line
@@ -38,26 +38,23 @@ class Edit:
     """Whether it is of a line that is no record yet: saving it writes the file."""
 
     def __init__(
-        self, workshop: Workshop, name: str, base: dict[str, Json], line: dict[str, Json], text: str = ""
+        self, workshop: Workshop, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
     ) -> None:
-        """Take the line that is saved (``base``, empty for a new record) and the line to go on with.
+        """Take the line to go on with: as it is saved, or what a new record begins with.
 
         ``text`` is there in place of a line that is no JSON.
         """
         self.workshop = workshop
         self.name = name
-        self.is_new = not base
+        self.is_new = is_new
         self.notes: list[str] = []
         self.text = text
         """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
         self._drafts = Drafts(workshop.root, workshop.by, "lines" if self.is_line else "")
         self._parents: tuple[str, ...] = () if self.is_new else workshop.state(name).parents()
-        self._over: set[str] = set()
-        self._is_saving = False
-        self._contract: tuple[str, Shape] | None = None
-        self.form = self._form(base if base else line)
-        if base and line != base:
-            self.form.resume(line, {})
+        self._disputed: set[str] = set()
+        self.form = Form(workshop.workspace.shape, line)
+        self._reopen(line)
         self._resume()
 
     @property
@@ -94,7 +91,7 @@ class Edit:
         if not self.is_changed:
             self._drafts.remove(self.draft_name)
             return
-        typed = {pointer: (one.text, one.message) for pointer, one in self.form.typed.items()}
+        typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
         line = self.form.to_line()
         self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
 
@@ -106,8 +103,8 @@ class Edit:
         """
         self._drafts.remove(self.draft_name)
         self.text = ""
-        self._over.clear()
-        self.form = self._form(self.form.saved)
+        self._disputed.clear()
+        self._reopen(self.form.saved)
         self.follow()
 
     def written(self) -> str:
@@ -130,7 +127,7 @@ class Edit:
             return ["line 1, column 1: a record is an object in braces"]
         self.text = ""
         self.form.replace_line(line)
-        return [told(text, one.problem) for one in self.form.problems()]
+        return [describe_problem(text, fault.problem) for fault in self.form.problems()]
 
     def save(self) -> str:
         """Save the edit as one decision and return what was saved, in words; the draft is gone then.
@@ -155,26 +152,19 @@ class Edit:
         Raises:
             CurateError: E916 when the record is gone; E974 when another program has changed its file.
         """
-        if self.is_new or self._is_saving:
+        if self.is_new:
             return []
         state = self.workshop.state(self.name)
         if self.text:
             # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
             return []
         self._parents = state.parents()
-        theirs = dict(state.record.data)
-        if canonical(theirs) == canonical(self.form.saved):
+        if canonical(state.record.data) == canonical(self.form.saved):
             return []
-        has_own = self.form.is_changed
-        line, disputed = rebased(self.form.saved, self.form.to_line(), theirs)
-        typed = dict(self.form.typed)
-        self.form = self._form(theirs)
-        self.form.resume(line, typed)
-        if disputed:
-            keys = ", ".join(one_line(key, 40) for key in disputed)
-            self._over.update(disputed)
+        if keys := self._rebase(self.form.saved, self.form.to_line(), self.form.typed):
             return [f"changed meanwhile too: {keys}; what you typed stands, saving asks once more"]
-        return ["the record was changed meanwhile; your edit goes on from there"] if has_own else []
+        # Where nothing is left to save, the change was one's own.
+        return ["the record was changed meanwhile; your edit goes on from there"] if self.form.is_changed else []
 
     def contract(self) -> tuple[str, Shape] | None:
         """Return the pointer of the answer and the schema that its category asks for, None where there is none.
@@ -201,45 +191,56 @@ class Edit:
         if draft is None:
             return
         self.text = draft.text
-        typed = {pointer: Typed(*one) for pointer, one in draft.typed.items()}
-        line, disputed = draft.line, list[str]()
-        if not self.is_new and draft.text:
-            self.form = self._form(draft.base)
-        elif not self.is_new and canonical(draft.base) != canonical(self.form.saved):
-            line, disputed = rebased(draft.base, draft.line, self.form.saved)
-        self.form.resume(line, typed)
+        typed = {pointer: Typed(*value) for pointer, value in draft.typed.items()}
+        keys = ""
+        if self.is_new:
+            self.form.resume(draft.line, typed)
+        elif draft.text:
+            self._reopen(draft.base)
+            self.form.resume(draft.line, typed)
+        else:
+            keys = self._rebase(draft.base, draft.line, typed)
         self.notes.append(f"going on with your draft of {draft.at}")
         if not self.is_new and draft.parents != self._parents:
             self.notes.append("it was begun on an older state of the record, and now goes on from the present one")
         if draft.text:
             self._parents = draft.parents
-        if disputed:
-            keys = ", ".join(one_line(key, 40) for key in disputed)
-            self._over.update(disputed)
+        if keys:
             self.notes.append(f"changed by somebody else since: {keys}; what you typed stands, saving asks once more")
 
-    def _form(self, line: Json) -> Form:
+    def _rebase(self, base: Json, line: Json, typed: Mapping[str, Typed]) -> str:
+        """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
+        theirs = dict(self.workshop.state(self.name).record.data)
+        mine, disputed = rebased(base, line, theirs)
+        typed = dict(typed)
+        self._reopen(theirs)
+        self.form.resume(mine, typed)
+        self._disputed.update(disputed)
+        return _words(disputed)
+
+    def _reopen(self, line: Json) -> None:
+        """Measure changes against ``line`` from now on, with what is fixed and offered now."""
         workspace = self.workshop.workspace
         view = workspace.shape.view
         fixed: dict[str, str] = {}
         offered: dict[str, list[str]] = {}
         if view is not None:
-            places = {name: pointer_of(parts) for name, parts in view.one.items()}
+            pointers = {name: pointer_of(parts) for name, parts in view.one.items()}
             if not self.is_new:
-                fixed = _fixed(view, places, self.workshop.state(self.name))
-            if workspace.settings.categories and "category" in places:
-                offered[places["category"]] = list(workspace.settings.categories)
-        return Form(workspace.shape, line, fixed=fixed, offered=offered)
+                fixed = _fixed(view, pointers, self.workshop.state(self.name))
+            if workspace.settings.categories and "category" in pointers:
+                offered[pointers["category"]] = list(workspace.settings.categories)
+        self.form.reopen(line, fixed=fixed, offered=offered)
 
     def _add(self) -> str:
         line, shape = self.form.to_line(), self.workshop.workspace.shape
-        place = shape.view.one.get("id") if shape.view else None
-        own = at(line, place) if place else None
+        path = shape.view.one.get("id") if shape.view else None
+        own = at(line, path) if path else None
         name = str(own) if own not in (None, "") else self.name
-        if own in (None, "") and place is not None and len(place) == 1:
-            named = {place[0]: name, **{key: part for key, part in line.items() if key != place[0]}}
+        if own in (None, "") and path is not None and len(path) == 1:
+            named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
             line = named if shape.is_valid(named) else line
-        self._apply(Decision("add", name, fields={"record": line}))
+        self.workshop.apply([Decision("add", name, fields={"record": line})])
         self._drafts.remove(self.draft_name)
         self.name, self.is_new = name, False
         self._begin_anew()
@@ -248,33 +249,25 @@ class Edit:
     def _change(self) -> str:
         self.workshop.refresh()
         self.follow()
-        if self._over:
-            keys = ", ".join(one_line(key, 40) for key in sorted(self._over))
-            self._over.clear()
+        if self._disputed:
+            keys = _words(sorted(self._disputed))
+            self._disputed.clear()
             hint = "Nothing was saved. Save again to keep yours."
             raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
         changed = changes(self.workshop.state(self.name).record.data, self.form.to_line())
         if not changed:
             self._drafts.remove(self.draft_name)
             return "nothing has changed"
-        self._apply(Decision("edit", self.name, fields={"changes": changed}))
+        self.workshop.apply([Decision("edit", self.name, fields={"changes": changed})])
         self._drafts.remove(self.draft_name)
         self._begin_anew()
-        return f"saved {one_line(self.name, 60)}: {', '.join(one_line(key, 40) for key in changed)}"
-
-    def _apply(self, decision: Decision) -> None:
-        # The workshop tells of the change before it returns, and this one is our own.
-        self._is_saving = True
-        try:
-            self.workshop.apply([decision])
-        finally:
-            self._is_saving = False
+        return f"saved {one_line(self.name, 60)}: {_words(changed)}"
 
     def _begin_anew(self) -> None:
         """Let what was saved be what changes are measured against."""
         state = self.workshop.state(self.name)
         self._parents = state.parents()
-        self.form = self._form(dict(state.record.data))
+        self._reopen(dict(state.record.data))
 
 
 def open_edit(workshop: Workshop, name: str) -> Edit:
@@ -283,13 +276,12 @@ def open_edit(workshop: Workshop, name: str) -> Edit:
     Raises:
         CurateError: E916 when there is no such record.
     """
-    line = dict(workshop.state(name).record.data)
-    return Edit(workshop, name, line, line)
+    return Edit(workshop, name, dict(workshop.state(name).record.data), is_new=False)
 
 
 def new_edit(workshop: Workshop, name: str = "") -> Edit:
     """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return Edit(workshop, name or fresh_name(), {}, Form.blank_line(workshop.workspace.shape))
+    return Edit(workshop, name or fresh_name(), Form.blank_line(workshop.workspace.shape))
 
 
 def copied_edit(workshop: Workshop, name: str) -> Edit:
@@ -301,10 +293,10 @@ def copied_edit(workshop: Workshop, name: str) -> Edit:
     line = dict(workshop.state(name).record.data)
     view = workshop.workspace.shape.view
     for part in ("id", "labels", "split"):
-        place = view.one.get(part) if view else None
-        if place and len(place) == 1:
-            line.pop(place[0], None)
-    return Edit(workshop, fresh_name(), {}, line)
+        path = view.one.get(part) if view else None
+        if path and len(path) == 1:
+            line.pop(path[0], None)
+    return Edit(workshop, fresh_name(), line)
 
 
 def fresh_name() -> str:
@@ -318,11 +310,11 @@ def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
         return ""
     turns = shape.view.get(line, "messages")
     if isinstance(turns, list):
-        for place in range(len(turns) - 1, -1, -1):
-            turn = turns[place]
+        for index in range(len(turns) - 1, -1, -1):
+            turn = turns[index]
             if isinstance(turn, dict) and turn.get("role") == "assistant":
                 is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
-                return pointer_of([*shape.view.one["messages"], place, "content"]) if is_text else ""
+                return pointer_of([*shape.view.one["messages"], index, "content"]) if is_text else ""
     if isinstance(shape.view.get(line, "completion"), str):
         return pointer_of(shape.view.one["completion"])
     return ""
@@ -333,8 +325,8 @@ def field_of(finding: Finding, shape: Shape) -> str:
 
     A finding about a part that the line lacks points nowhere in it.
     """
-    place = shape.view.one.get("category") if shape.view and finding.code in _OF_CATEGORY else None
-    return finding.pointer or (pointer_of(place) if place else "")
+    path = shape.view.one.get("category") if shape.view and finding.code in _OF_CATEGORY else None
+    return finding.pointer or (pointer_of(path) if path else "")
 
 
 def is_standing(workshop: Workshop, finding: Finding) -> bool:
@@ -351,20 +343,24 @@ def is_standing(workshop: Workshop, finding: Finding) -> bool:
         return True
     book.catch_up({finding.record})
     return any(
-        (one.code, one.pointer) == (finding.code, finding.pointer) for one in book.found.of_record(finding.record)
+        (other.code, other.pointer) == (finding.code, finding.pointer) for other in book.found.of_record(finding.record)
     )
 
 
-def _fixed(view: View, places: Mapping[str, str], state: State) -> dict[str, str]:
+def _fixed(view: View, pointers: Mapping[str, str], state: State) -> dict[str, str]:
     """Return what of a saved record an edit of its line would not change, and why."""
     fixed: dict[str, str] = {}
-    if "id" in places:
-        fixed[places["id"]] = "the id names the record for good"
-    if "labels" in places and (state.answers or state.resolved):
-        fixed[places["labels"]] = "answered in Label, which has the last word"
-    if "split" in places and state.record.split != view.get(state.record.data, "split"):
-        fixed[places["split"]] = "assigned in Split, which has the last word"
+    if "id" in pointers:
+        fixed[pointers["id"]] = "the id names the record for good"
+    if "labels" in pointers and (state.answers or state.resolved):
+        fixed[pointers["labels"]] = "answered in Label, which has the last word"
+    if "split" in pointers and state.record.split != view.get(state.record.data, "split"):
+        fixed[pointers["split"]] = "assigned in Split, which has the last word"
     return fixed
+
+
+def _words(keys: Iterable[str]) -> str:
+    return ", ".join(one_line(key, 40) for key in keys)
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,7 @@ class LineEdit(Edit):
         self._value: dict[str, Json] = value or {}
         # Bytes that are not UTF-8 go to the editor as they are, and come back so.
         self._unread = raw.decode("utf-8", "surrogateescape") if value is None else ""
-        super().__init__(workshop, f"{file}:{number}", {}, self._value, self._unread)
+        super().__init__(workshop, f"{file}:{number}", self._value, text=self._unread)
         self.notes.append(f"no record yet: saving writes the line into {file} itself, which no undo takes back")
 
     @property
@@ -70,9 +70,9 @@ class LineEdit(Edit):
         self._require_free(record)
         self._write(line)
         self._drafts.remove(self.draft_name)
-        self._value, self._unread, self.name, place = line, "", record.id, self.name
-        self.form = self._form(line)
-        return f"{one_line(place, 200)} is the record {one_line(record.id, 60)} now"
+        self._value, self._unread, self.name, before = line, "", record.id, self.name
+        self._reopen(line)
+        return f"{one_line(before, 200)} is the record {one_line(record.id, 60)} now"
 
     def _require_free(self, record: Record) -> None:
         """Refuse a name that another record has: decisions would find this one in its place."""
@@ -92,8 +92,8 @@ class LineEdit(Edit):
             if (item.line if isinstance(item, Finding) else item.line.source.line) != wanted:
                 return None
             is_there = raw.rstrip(b"\r") == self._raw
-            made = self._spelled(raw, line, is_ascii=rewrite.is_ascii)
-            return (ending.mark + made + ending.newline, ()) if is_there else None
+            spelled_line = self._spelled(raw, line, is_ascii=rewrite.is_ascii)
+            return (ending.mark + spelled_line + ending.newline, ()) if is_there else None
 
         rewrite = Rewrite(self._path, mend, root=self.workshop.root)
         rewrite.write()
@@ -103,9 +103,9 @@ class LineEdit(Edit):
 
     def _spelled(self, raw: bytes, line: dict[str, Json], *, is_ascii: bool) -> bytes:
         try:
-            made = spelled_anew(line) if _value(raw) is None else spelled(raw, line, is_ascii=is_ascii)
-            if canonical(strict_loads(made)) == canonical(line):
-                return made
+            spelled_line = spelled_anew(line) if _value(raw) is None else spelled(raw, line, is_ascii=is_ascii)
+            if canonical(strict_loads(spelled_line)) == canonical(line):
+                return spelled_line
             raise ValueError("it cannot be written as JSON")
         except ValueError as error:
             raise self._unfit(str(error), "Mend it and save again.") from error
@@ -129,9 +129,9 @@ def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
     root = workshop.root
     path = {place_name(path, root): path for path in workshop.workspace.files()}.get(file)
     raw = Lines(path).read(number, number).get(number) if path and number > 0 else None
-    place = one_line(f"{file}:{number}", 200)
+    where = one_line(f"{file}:{number}", 200)
     if path is None or raw is None:
-        raise CurateError("E904 no-such-file", f"{place} is no line of a record file that can be read here")
+        raise CurateError("E904 no-such-file", f"{where} is no line of a record file that can be read here")
     if number == 1:
         raw = raw.removeprefix(_MARK)
     reader = Reader(path, name=file, root=root)
@@ -141,10 +141,10 @@ def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
         item = first
     by_hand = f"Mend the file ($EDITOR +{number} {one_line(file, 200)}), then read it again."
     if isinstance(item, Finding) and (item is first or item.code in _WITHOUT_RECORD):
-        raise CurateError("E972 unfit-line", f"{place}: {item.message}", f"{by_hand} {item.fix}".strip())
+        raise CurateError("E972 unfit-line", f"{where}: {item.message}", f"{by_hand} {item.fix}".strip())
     if isinstance(item, Entry) and workshop.workspace.shape.is_valid(item.value):
         hint = f"`curate validate --fix` mends the bytes around it. {by_hand}"
-        raise CurateError("E972 unfit-line", f"{place} is a record; nothing is wrong with its line", hint)
+        raise CurateError("E972 unfit-line", f"{where} is a record; nothing is wrong with its line", hint)
     return LineEdit(workshop, path, file, number, raw)
 
 

@@ -39,7 +39,7 @@ def obj(**properties: Any) -> dict[str, Any]:
 
 
 def form_of(folder: Path, schema: Any, line: Any) -> Form:
-    return Form.from_line(own(folder, schema), line)
+    return Form(own(folder, schema), line)
 
 
 def field_at(form: Form, pointer: str) -> Field:

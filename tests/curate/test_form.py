@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from forming import field_at, form_of, obj, own
 
-from curate.form import Form, Misspelt, Typed, read_written, told, written
-from curate.form.spelling import read_number
+from curate.form import Form, Misspelt, Typed, describe_problem, read_number, read_written, written
 from curate.record import Problem
 from curate.shape import load_shape
 
@@ -46,7 +45,7 @@ def kind_in(folder: Path, schema: Any, value: Any = None) -> str:
         ({"enum": ["a", "b"]}, "a", "choice"),
         ({"const": 5}, 5, "constant"),
         ({"const": 5}, 6, "choice"),
-        ({"oneOf": [{"const": 1, "title": "One"}, {"const": 2}]}, 2, "choice"),
+        ({"oneOf": [{"const": 1, "title": "One"}, {"const": 2}]}, 2, "json"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, ["b"], "choices"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, ["b", "b"], "list"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, ["c"], "list"),
@@ -55,7 +54,13 @@ def kind_in(folder: Path, schema: Any, value: Any = None) -> str:
         ({"type": "array", "items": {"type": "string"}}, ["b", 3], "list"),
         ({"type": "array", "items": {"type": "string", "maxLength": 500}}, ["b"], "list"),
         ({"type": "array", "items": {"type": "object"}}, [], "list"),
-        ({"type": "array", "prefixItems": [{"type": "string"}]}, [], "list"),
+        ({"type": "array", "prefixItems": [{"type": "string"}]}, [], "json"),
+        ({"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "string"}}, ["a"], "json"),
+        ({"type": ["string", "object"]}, "a", "line"),
+        ({"type": ["string", "object"]}, {"a": 1}, "json"),
+        ({"type": ["string", "object"]}, None, "json"),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, "a", "json"),
+        ({"type": "string", "oneOf": [{"minLength": 1}, {"maxLength": 9}]}, "a", "line"),
         ({"type": "array"}, [1], "json"),
         ({"type": "object"}, {"a": 1}, "json"),
         ({"type": "object", "additionalProperties": {"type": "string"}}, {"a": "b"}, "json"),
@@ -110,12 +115,7 @@ def test_help_placeholder_order_and_bounds(tmp_path: Path) -> None:
         "0 to 9 characters",
         True,
     )
-    assert (second.name, second.help, second.bounds, second.is_integer) == (
-        "b",
-        "B: How many.",
-        "whole number >= 0",
-        True,
-    )
+    assert (second.name, second.help, second.bounds) == ("b", "B: How many.", "whole number >= 0")
     assert (unknown.name, unknown.kind, unknown.is_known, unknown.value) == ("zzz", "json", False, [1])
 
 
@@ -310,7 +310,7 @@ def test_faults_of_json_say_line_and_column(text: str, where: tuple[int, int]) -
 
 def test_problems_say_where_they_are_in_the_text() -> None:
     text = written({"a": {"b": "é"}, "c": 1})
-    assert told(text, Problem("is odd", "/c")) == "line 5, column 8: /c is odd"
+    assert describe_problem(text, Problem("is odd", "/c")) == "line 5, column 8: /c is odd"
 
 
 # -- the command line -------------------------------------------------------------------------------------------------

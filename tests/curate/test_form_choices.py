@@ -1,83 +1,80 @@
-"""Fields that are one of several kinds: told apart by constants, types and conditions, and kept apart."""
+"""Schemas that branch, refer to themselves and to others: what a form makes of them, with JSON where it cannot show."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forming import field_at, form_of, obj, own
 
-from curate.form import Form
-from curate.form.outline import outline
+from curate.form import Form, outline
 from curate.record import CurateError
 from curate.shape import load_shape
 
-CIRCLE = {
-    **obj(kind={"const": "circle"}, r={"type": "number"}),
-    "required": ["kind", "r"],
-    "additionalProperties": False,
-}
-SQUARE = {**obj(kind={"const": "square"}, a={"type": "number"}), "required": ["kind"], "additionalProperties": False}
+CIRCLE = {**obj(kind={"const": "circle"}, r={"type": "number"}), "required": ["kind", "r"]}
+SQUARE = {**obj(kind={"const": "square"}, a={"type": "number"}), "required": ["kind"]}
 
 
-def test_a_choice_told_apart_by_a_constant(tmp_path: Path) -> None:
-    form = form_of(tmp_path, obj(x={"oneOf": [CIRCLE, SQUARE]}), {"x": {"kind": "square", "a": 2, "odd": True}})
+def test_a_value_of_several_forms_is_json_with_the_same_checks(tmp_path: Path) -> None:
+    form = form_of(tmp_path, obj(x={"oneOf": [CIRCLE, SQUARE]}), {"x": {"kind": "square", "a": "2"}})
     field = field_at(form, "/x")
-    assert (field.choices[0].labels, field.choices[0].index) == (("circle", "square"), 1)
-    assert [one.name for one in field.fields] == ["kind", "a", "odd"]
-    form.choose("/x", 0, 0)
-    assert form.to_line() == {"x": {"kind": "circle", "odd": True}}
-    form.enter("/x/r", "5")
-    form.choose("/x", 0, 1)
-    assert form.to_line() == {"x": {"kind": "square", "a": 2, "odd": True}}
-    form.choose("/x", 0, 0)
-    assert form.to_line() == {"x": {"kind": "circle", "r": 5, "odd": True}}
+    assert (field.kind, form.text(field)) == ("json", '{\n  "kind": "square",\n  "a": "2"\n}')
+    assert [(one.pointer, one.problem.message) for one in form.problems()] == [("/x", "must be a number, not a string")]
+    assert form.enter("/x", '{"kind": "square", "a": 2}') == ""
+    assert form.problems() == []
+    assert form.to_line() == {"x": {"kind": "square", "a": 2}}
 
 
-def test_a_choice_without_a_mark_is_the_first_that_is_valid_and_stays_while_it_is_not(tmp_path: Path) -> None:
-    first = {"title": "Short", **obj(a={"type": "string", "maxLength": 3}), "required": ["a"]}
-    second = {"title": "Long", **obj(a={"type": "string"}, b={"type": "string"}), "required": ["a", "b"]}
-    form = form_of(tmp_path, obj(x={"anyOf": [first, second]}), {"x": {"a": "long", "b": "x"}})
-    assert field_at(form, "/x").choices[0].labels == ("Short", "Long")
-    assert field_at(form, "/x").choices[0].index == 1
-    form.leave_out("/x/b")
-    form.enter("/x/a", "abc")
-    assert field_at(form, "/x").choices[0].index == 1
+@pytest.mark.parametrize("value", ["hi", {"a": 1}])
+def test_of_several_types_a_text_is_typed_as_it_is_and_all_else_as_json(tmp_path: Path, value: Any) -> None:
+    form = form_of(tmp_path, obj(x={"type": ["object", "string", "null"]}), {"x": value})
+    assert field_at(form, "/x").kind == ("line" if value == "hi" else "json")
+    assert form.leave_out("/x")
+    assert form.to_line() == {"x": None}
+    assert form.leave_out("/x")
+    assert field_at(form, "/x").kind == "json"
+    assert form.enter("/x", '{"b": 2}') == ""
+    assert form.to_line() == {"x": {"b": 2}}
+    assert form.enter("/x", '"ho"') == ""
+    assert (field_at(form, "/x").kind, form.settle(), field_at(form, "/x").kind) == ("json", True, "line")
+    assert form.text(field_at(form, "/x")) == "ho"
 
 
-def test_types_are_a_choice_too(tmp_path: Path) -> None:
-    form = form_of(tmp_path, obj(x={"type": ["object", "string", "null"]}), {"x": "hi"})
-    field = field_at(form, "/x")
-    assert (field.kind, field.choices[0].labels, field.choices[0].index) == ("line", ("text", "object"), 0)
-    form.choose("/x", 0, 1)
-    assert form.to_line() == {"x": {}}
-    form.enter("/x", '{"a": 1}')
-    form.choose("/x", 0, 0)
-    assert form.to_line() == {"x": "hi"}
-    form.choose("/x", 0, 1)
-    assert form.to_line() == {"x": {"a": 1}}
-
-
-def test_branches_that_only_forbid_are_a_choice_by_their_titles() -> None:
+def test_branches_beside_properties_leave_each_of_them_a_field() -> None:
     form = Form(load_shape("domain"), {"text": "T", "category": "c"})
-    assert form.root.choices[0].labels == ("Grounded pair", "Raw text")
-    assert "context" not in [one.name for one in form.root.fields]
-    form.choose("", 0, 0)
-    assert form.to_line() == {"category": "c"}
-    assert [one.name for one in form.root.fields if one.is_required] == ["context", "question", "answer"]
-    form.choose("", 0, 1)
-    assert form.to_line() == {"text": "T", "category": "c"}
+    assert [one.name for one in form.root.fields][:5] == ["id", "context", "question", "answer", "text"]
+    form.enter("/question", "Q")
+    assert [one.pointer for one in form.problems()] == ["/question"], "raw text has no question"
 
 
-def test_conditions_follow_the_value() -> None:
+def test_a_key_that_only_a_branch_knows_is_not_called_unknown(tmp_path: Path) -> None:
+    line = {"kind": "a", "more": 1}
+    schema = {**obj(kind={"type": "string"}), "anyOf": [obj(more={"type": "integer"}), obj(other={})]}
+    assert field_at(form_of(tmp_path, schema, line), "/more").is_known
+    assert not field_at(form_of(tmp_path, obj(kind={"type": "string"}), line), "/more").is_known
+
+
+def test_the_turns_of_a_conversation_have_all_their_fields() -> None:
     line = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     form = Form(load_shape("chat"), line)
-    assert form.field("/messages/0/tool_calls") is None
-    assert field_at(form, "/messages/1/tool_calls").kind == "list"
-    form.set("/messages/0/role", "assistant")
-    assert field_at(form, "/messages/0/tool_calls").kind == "list"
-    assert not field_at(form, "/messages/0").choices
+    for place in ("/messages/0", "/messages/1"):
+        kinds = {one.name: one.kind for one in field_at(form, place).fields}
+        assert kinds == {
+            "role": "choice", "content": "text", "name": "line", "tool_calls": "list", "tool_call_id": "line",
+            "train": "switch", "weight": "number",
+        }  # fmt: skip
+    form.begin("/messages/0/tool_calls")
+    assert "/messages/0/tool_calls" in [one.pointer for one in form.problems()], "only an assistant calls tools"
+
+
+def test_a_missing_key_is_told_at_its_own_field_whatever_it_is_called(tmp_path: Path) -> None:
+    name = "it's / ~" + "x" * 80
+    schema = {**obj(**{name: {"type": "string"}}), "required": [name, "none"]}
+    form = form_of(tmp_path, schema, {})
+    own_field = next(one for one in form.root.fields if one.name == name)
+    assert sorted(one.pointer for one in form.problems()) == ["", own_field.pointer]
 
 
 def test_a_recursive_schema_is_opened_as_far_as_the_value_goes(tmp_path: Path) -> None:
@@ -95,6 +92,12 @@ def test_a_recursive_schema_is_opened_as_far_as_the_value_goes(tmp_path: Path) -
     ]
 
 
+def test_a_schema_that_doubles_at_each_level_has_an_outline_that_ends(tmp_path: Path) -> None:
+    levels = {f"l{n}": obj(a={"$ref": f"#/$defs/l{n + 1}"}, b={"$ref": f"#/$defs/l{n + 1}"}) for n in range(60)}
+    schema = {"$ref": "#/$defs/l0", "$defs": {**levels, "l60": {"type": "string"}}}
+    assert 100 < len(list(outline(own(tmp_path, schema)))) < 10_000
+
+
 def test_references_reach_other_files_of_the_project_and_no_further(tmp_path: Path) -> None:
     (tmp_path / "part.json").write_text(json.dumps({"$defs": {"p": {"enum": ["a", "b"]}}}), encoding="utf-8")
     form = form_of(
@@ -107,11 +110,20 @@ def test_references_reach_other_files_of_the_project_and_no_further(tmp_path: Pa
         form_of(tmp_path, obj(x={"$ref": "http://example.com/x.json"}), {})
 
 
-def test_draft_7_tuples_and_definitions(tmp_path: Path) -> None:
+def test_what_several_schemas_say_of_one_key_is_joined(tmp_path: Path) -> None:
+    schema = {"allOf": [obj(x={"type": "string"}), {**obj(x={"maxLength": 300, "title": "X"}), "required": ["x"]}]}
+    field = field_at(form_of(tmp_path, schema, {}), "/x")
+    assert (field.kind, field.help, field.is_required) == ("text", "X", True)
+
+
+def test_draft_7_tuples_are_json_and_its_definitions_are_followed(tmp_path: Path) -> None:
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        **obj(x={"type": "array", "items": [{"$ref": "#/definitions/s"}], "additionalItems": {"type": "integer"}}),
+        **obj(
+            x={"type": "array", "items": [{"$ref": "#/definitions/s"}], "additionalItems": {"type": "integer"}},
+            y={"$ref": "#/definitions/s"},
+        ),
         "definitions": {"s": {"type": "string"}},
     }
     form = form_of(tmp_path, schema, {"x": ["a", 3]})
-    assert [one.kind for one in field_at(form, "/x").fields] == ["line", "number"]
+    assert [one.kind for one in form.root.fields] == ["json", "line"]

@@ -12,9 +12,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from curate.door import read_entries
-from curate.form import Form, Spelling, escaped, is_plain, read_written, written
-from curate.form.outline import outline
-from curate.form.spelling import read_tags, tags_text
+from curate.form import Form, Spelling, escaped, is_plain, outline, read_tags, read_written, tags_text, written
 from curate.record import CurateError, canonical
 from curate.say import visible
 from curate.shape import Shape, load_shape, shape_names
@@ -37,7 +35,7 @@ def retyped(form: Form) -> None:
 
 
 def assert_nothing_is_lost(shape: Shape, line: Any) -> None:
-    form = Form.from_line(shape, line)
+    form = Form(shape, line)
     assert canonical(form.to_line()) == canonical(line)
     assert set(leaves(line)) <= {one.pointer for one in shown(form.root)}
     assert form.problems() is not None
@@ -128,7 +126,7 @@ def test_whatever_the_schema_says_the_line_comes_back(
         reject()
     assert_nothing_is_lost(shape, line)
     assert list(outline(shape))
-    form = Form.from_line(shape, line)
+    form = Form(shape, line)
     for _ in range(12):
         act(form, chance)
         assert form.root.pointer == ""
@@ -144,10 +142,7 @@ def act(form: Form, chance: random.Random) -> None:
     """Do something to some field, as a person at random keys would."""
     field = chance.choice(list(form.root.walk()))
     deed = chance.randrange(8)
-    if field.choices and deed < 4:
-        choice = chance.choice(field.choices)
-        form.choose(field.pointer, choice.number, chance.randrange(len(choice.labels)))
-    elif field.kind in TYPED and deed < 5:
+    if field.kind in TYPED and deed < 5:
         form.enter(field.pointer, chance.choice(["", "7", "a, b", '{"a": 1}', "[", "\x1b[2J", "é\u202e"]))
     elif field.options and field.kind == "choice":
         form.set(field.pointer, chance.choice(field.options).value)
@@ -176,7 +171,7 @@ def test_texts_are_shown_without_what_steers_a_terminal_and_read_back_whole(text
     except ValueError:
         assert all(opening in text for opening in ("<U+", "⟦U+", "«U+", "{{U+"))
         return
-    shown = spelling.shown(text)
+    shown = spelling.spell(text)
     assert visible(shown) == shown
     assert spelling.read(shown) == text
     if is_plain(text):
@@ -185,9 +180,9 @@ def test_texts_are_shown_without_what_steers_a_terminal_and_read_back_whole(text
 
 def test_control_characters_are_spelled_by_their_number() -> None:
     spelling = Spelling.of("a\x1b[2J\u202eb")
-    assert spelling.shown("a\x1b[2J\u202eb") == "a<U+001B>[2J<U+202E>b"
-    assert Spelling.of("<U+202E>").shown("<U+202E>") == "<U+202E>"
-    assert Spelling.of("<U+202E> \x1b").shown("<U+202E> \x1b") == "<U+202E> ⟦U+001B⟧"
+    assert spelling.spell("a\x1b[2J\u202eb") == "a<U+001B>[2J<U+202E>b"
+    assert Spelling.of("<U+202E>").spell("<U+202E>") == "<U+202E>"
+    assert Spelling.of("<U+202E> \x1b").spell("<U+202E> \x1b") == "<U+202E> ⟦U+001B⟧"
 
 
 @given(VALUES | ODD)

@@ -1,6 +1,7 @@
 """Forms on the screen: the widgets over `curate.form`."""
 
-from curate.tui.form.sheet import Sheet
+from curate.tui.form.sheet import FormSheet
+from curate.tui.form.side import EditSide
 from curate.tui.form.view import FormView
 
-__all__ = ["FormView", "Sheet"]
+__all__ = ["EditSide", "FormSheet", "FormView"]

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Select, Static
 
-from curate.form import Choice, Field, Spelling, place_of
+from curate.form import Field, Spelling, option_index
 from curate.tui.border import safe_line, shown, shown_lines
 from curate.tui.fields import SafeInput, SafeTextArea
 
@@ -26,7 +26,7 @@ _MOST_COLOURED = 64 * 1024
 _LABEL = 60
 
 
-class Typed(Message):
+class TextTyped(Message):
     """Somebody typed ``text`` in the field at ``pointer``."""
 
     def __init__(self, pointer: str, text: str) -> None:
@@ -35,7 +35,7 @@ class Typed(Message):
         self.text = text
 
 
-class Picked(Message):
+class ValuePicked(Message):
     """Somebody picked ``value`` for the field at ``pointer``."""
 
     def __init__(self, pointer: str, value: Json) -> None:
@@ -44,23 +44,13 @@ class Picked(Message):
         self.value = value
 
 
-class Chosen(Message):
-    """Somebody chose the form ``index`` at the choice of that number."""
-
-    def __init__(self, pointer: str, number: int, index: int) -> None:
-        super().__init__()
-        self.pointer = pointer
-        self.number = number
-        self.index = index
-
-
 class LineField(SafeInput):
     """One line of text, a number, or short texts parted by commas."""
 
     def __init__(self, field: Field, text: str) -> None:
         self.pointer = field.pointer
         self.spelling = Spelling.of(text)
-        super().__init__(self.spelling.shown(text), placeholder=field.placeholder, compact=True, select_on_focus=False)
+        super().__init__(self.spelling.spell(text), placeholder=field.placeholder, compact=True, select_on_focus=False)
         self.disabled = bool(field.fixed)
 
     def show(self, _field: Field, text: str) -> None:
@@ -69,12 +59,12 @@ class LineField(SafeInput):
             return
         self.spelling = Spelling.of(text)
         with self.prevent(SafeInput.Changed):
-            self.value = self.spelling.shown(text)
+            self.value = self.spelling.spell(text)
 
     def on_input_changed(self, event: SafeInput.Changed) -> None:
         """Tell what was typed."""
         event.stop()
-        self.post_message(Typed(self.pointer, self.spelling.read(event.value)))
+        self.post_message(TextTyped(self.pointer, self.spelling.read(event.value)))
 
 
 class AreaField(SafeTextArea):
@@ -85,7 +75,7 @@ class AreaField(SafeTextArea):
         self.spelling = Spelling.of(text)
         self._is_coloured = field.kind == "json" and len(text) < _MOST_COLOURED
         super().__init__(
-            self.spelling.shown(text),
+            self.spelling.spell(text),
             soft_wrap=True,
             tab_behavior="focus",
             show_line_numbers=False,
@@ -101,7 +91,7 @@ class AreaField(SafeTextArea):
             return
         self.spelling = Spelling.of(text)
         with self.prevent(SafeTextArea.Changed):
-            self.load_text(self.spelling.shown(text))
+            self.load_text(self.spelling.spell(text))
 
     def get_line(self, line_index: int) -> Text:
         """Return the line as it is drawn."""
@@ -113,7 +103,7 @@ class AreaField(SafeTextArea):
     def on_text_area_changed(self, event: SafeTextArea.Changed) -> None:
         """Tell what was typed."""
         event.stop()
-        self.post_message(Typed(self.pointer, self.spelling.read(self.text)))
+        self.post_message(TextTyped(self.pointer, self.spelling.read(self.text)))
 
 
 class MarkField(Static, can_focus=True):
@@ -163,9 +153,9 @@ class MarkField(Static, can_focus=True):
 
     def on_click(self, event: Click) -> None:
         """Mark the option that was clicked."""
-        for line, start, place in self._spans:
+        for line, start, index in self._spans:
             if event.y == line and event.x >= start:
-                self._at = place
+                self._at = index
         self.action_mark()
 
     def action_move(self, by: int) -> None:
@@ -179,19 +169,19 @@ class MarkField(Static, can_focus=True):
         if field.kind == "switch":
             self._value = not (self._is_set and self._value)
         elif field.kind == "choices":
-            places = [place_of(one, field.options) for one in self._value]
-            kept = [one for one, place in zip(self._value, places, strict=True) if place != self._at]
+            indices = [option_index(value, field.options) for value in self._value]
+            rest = [value for value, index in zip(self._value, indices, strict=True) if index != self._at]
             # What was there keeps its order, and what is added comes last.
-            self._value = kept if self._at in places else [*kept, *(one.value for one in option)]
+            self._value = rest if self._at in indices else [*rest, *(marked.value for marked in option)]
         elif option:
             self._value = option[0].value
         self._is_set = True
         self._draw()
-        self.post_message(Picked(self.pointer, self._value))
+        self.post_message(ValuePicked(self.pointer, self._value))
 
     def _draw(self) -> None:
         text, self._spans = Text(end=""), []
-        for place, (label, is_marked) in enumerate(self._labels()):
+        for index, (label, is_marked) in enumerate(self._labels()):
             opening, closing = "()" if self._field.kind == "choice" else "[]"
             mark = f"{opening}{'x' if is_marked else ' '}{closing} "
             width = len(mark) + label.cell_len
@@ -199,8 +189,8 @@ class MarkField(Static, can_focus=True):
             if start and start + width > self.size.width:
                 text.append("\n")
                 line, start = line + 1, 0
-            self._spans.append((line, start, place))
-            is_here = self.has_focus and place == self._at
+            self._spans.append((line, start, index))
+            is_here = self.has_focus and index == self._at
             text.append_text(Text.assemble((mark, ""), label, style="reverse" if is_here else ""))
             text.append("  ")
         self.update(text)
@@ -210,10 +200,10 @@ class MarkField(Static, can_focus=True):
         if field.kind == "switch":
             return [(Text(("true" if self._value else "false") if self._is_set else "not set"), bool(self._value))]
         if field.kind == "choices":
-            marked: set[int | None] = {place_of(one, field.options) for one in self._value}
+            marked: set[int | None] = {option_index(value, field.options) for value in self._value}
         else:
-            marked = {place_of(self._value, field.options)} if self._is_set else set()
-        return [(shown(option.label, _LABEL), place in marked) for place, option in enumerate(field.options)]
+            marked = {option_index(self._value, field.options)} if self._is_set else set()
+        return [(shown(option.label, _LABEL), index in marked) for index, option in enumerate(field.options)]
 
 
 class SelectField(Select[int]):
@@ -221,10 +211,10 @@ class SelectField(Select[int]):
 
     def __init__(self, field: Field) -> None:
         self.pointer = field.pointer
-        self._options_told = field.options
+        self._offered_options = field.options
         self._before = field.chosen
         super().__init__(
-            [(shown(option.label, _LABEL), place) for place, option in enumerate(field.options)],
+            [(shown(option.label, _LABEL), index) for index, option in enumerate(field.options)],
             value=Select.NULL if field.chosen is None else field.chosen,
             prompt="(none)",
             compact=True,
@@ -233,7 +223,7 @@ class SelectField(Select[int]):
 
     def show(self, field: Field, _text: str) -> None:
         """Show another value."""
-        self._options_told, self._before = field.options, field.chosen
+        self._offered_options, self._before = field.options, field.chosen
         with self.prevent(Select.Changed):
             self.value = Select.NULL if field.chosen is None else field.chosen
 
@@ -243,30 +233,7 @@ class SelectField(Select[int]):
         # It also speaks when it is made, and of the blank that stands for nothing picked.
         if isinstance(event.value, int) and event.value != self._before:
             self._before = event.value
-            self.post_message(Picked(self.pointer, self._options_told[event.value].value))
-
-
-class ChoiceField(Select[int]):
-    """The form of a value, where the schema allows several."""
-
-    def __init__(self, field: Field, choice: Choice) -> None:
-        self.pointer = field.pointer
-        self._number = choice.number
-        self._before = choice.index
-        super().__init__(
-            [(shown(label, _LABEL), place) for place, label in enumerate(choice.labels)],
-            value=Select.NULL if choice.index is None else choice.index,
-            prompt="(which form?)",
-            compact=True,
-            disabled=bool(field.fixed),
-        )
-
-    def on_select_changed(self, event: Select.Changed) -> None:
-        """Tell what was chosen."""
-        event.stop()
-        if isinstance(event.value, int) and event.value != self._before:
-            self._before = event.value
-            self.post_message(Chosen(self.pointer, self._number, event.value))
+            self.post_message(ValuePicked(self.pointer, self._offered_options[event.value].value))
 
 
 def editor_of(field: Field, text: str) -> Widget:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from curate.diff import FieldChange, field_changes, field_lines
 from curate.door import pointer_of
-from curate.form.spelling import json_text
+from curate.form import json_text
 from curate.record import Json, Record, Source, canonical
 from curate.shape import Shape
 from curate.shape.view import PART_JOINT, at, text_of
@@ -67,22 +67,25 @@ def turns_of(line: Mapping[str, Json], shape: Shape) -> Iterator[tuple[str, str]
         if isinstance(turn, dict):
             yield str(turn.get("role") or "?"), str(turn.get("content") or "")
     for name, role in (("system", "system"), ("prompt", "user"), ("completion", "assistant"), ("text", "text")):
-        told = _prompt(line, shape) if name == "prompt" else view.get(line, name)
-        if isinstance(told, str) and told:
-            yield role, told
+        said = _prompt(line, shape) if name == "prompt" else view.get(line, name)
+        if isinstance(said, str) and said:
+            yield role, said
 
 
-def neighbour_lines(found: Sequence[Neighbour] | None, threshold: float) -> Text:
+def neighbour_lines(neighbours: Sequence[Neighbour] | None, threshold: float) -> Text:
     """Return the nearest records, and whether one of them is so near that dedupe would object."""
     text = Text.assemble(("NEAREST EXAMPLES", "strong"), "\n")
-    if found is None:
+    if neighbours is None:
         return text.append("looking ...\n", "muted")
-    if not found:
+    if not neighbours:
         return text.append("none shares three words in a row with it\n", "muted")
-    for one in found:
-        text.append_text(Text.assemble(f" {one.score:.2f} ", shown(one.id, 24)))
-        text.append(f"  {_KINDS[one.kind]}\n" if one.kind else "\n", "error" if one.kind == "repeat" else "warn")
-    if any(one.kind == "repeat" for one in found):
+    for neighbour in neighbours:
+        text.append_text(Text.assemble(f" {neighbour.score:.2f} ", shown(neighbour.id, 24)))
+        text.append(
+            f"  {_KINDS[neighbour.kind]}\n" if neighbour.kind else "\n",
+            "error" if neighbour.kind == "repeat" else "warn",
+        )
+    if any(neighbour.kind == "repeat" for neighbour in neighbours):
         text.append(f"! a duplicate by dedupe (from {threshold:g})\n", "error")
     return text
 
@@ -104,7 +107,7 @@ def difference(before: Json, after: Json, width: int, *, is_new: bool) -> Text:
 
 
 def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Iterator[FieldChange]:
-    """Yield the places at which two lines differ; of a list that has grown or shrunk, the items that came or went."""
+    """Yield the paths at which two lines differ; of a list that has grown or shrunk, the items that came or went."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in (key for key in before if key in after):
             yield from _changes(before[key], after[key], (*path, key))
@@ -150,8 +153,8 @@ def _tokens(turns: Sequence[tuple[str, str]]) -> Text:
 
 
 def _prompt(line: Mapping[str, Json], shape: Shape) -> str:
-    places = shape.view.prompt if shape.view else []
-    return PART_JOINT.join(part for place in places if isinstance(part := at(line, place), str) and part)
+    paths = shape.view.prompt if shape.view else []
+    return PART_JOINT.join(part for path in paths if isinstance(part := at(line, path), str) and part)
 
 
 def _cut(text: str) -> str:

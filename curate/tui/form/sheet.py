@@ -12,32 +12,32 @@ from textual.message import Message
 from textual.widget import Widget
 
 from curate.door import parts_of, pointer_of
-from curate.form import Form, place_in
+from curate.form import Form, position_in
 from curate.record import Problem
-from curate.tui.form.inputs import AreaField, Chosen, Picked, Typed
-from curate.tui.form.nodes import Branch, Deed, Leaf, Node, ProblemLine
+from curate.tui.form.inputs import AreaField, TextTyped, ValuePicked
+from curate.tui.form.nodes import GroupNode, Leaf, Node, NodeWish, ProblemLine
 
 
-class Sheet(Vertical):
+class FormSheet(Vertical):
     """The widgets of a form."""
 
     BINDINGS: ClassVar[list[Any]] = [
         Binding("f8", "leave_out", "Leave out", id="edit.leave_out"),
-        Binding("f9", "add_beside", "Add item", id="edit.add_beside"),
+        Binding("f9", "add_item", "Add item", id="edit.add_beside"),
         Binding("f3,ctrl+z", "undo", "Undo typing", id="edit.undo_typing", show=False),
     ]
 
     class Edited(Message):
         """The value of the form, or what is typed in it, has changed."""
 
-        def __init__(self, sheet: Sheet) -> None:
+        def __init__(self, sheet: FormSheet) -> None:
             super().__init__()
             self.sheet = sheet
 
     class Entered(Message):
         """The focus has come to the field at ``pointer``."""
 
-        def __init__(self, sheet: Sheet, pointer: str) -> None:
+        def __init__(self, sheet: FormSheet, pointer: str) -> None:
             super().__init__()
             self.sheet = sheet
             self.pointer = pointer
@@ -45,10 +45,8 @@ class Sheet(Vertical):
     def __init__(self, form: Form, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.form = form
-        self.opened: set[str] = set()
-        """Cards of long lists that somebody has opened."""
-        self._problems: dict[str, list[Problem]] = defaultdict(list)
-        self._outline = form.root.outline
+        self._opened: set[str] = set()
+        self._problems: dict[str, list[Problem]] = {}
         self._visited: str | None = None
 
     def compose(self) -> ComposeResult:
@@ -63,8 +61,8 @@ class Sheet(Vertical):
     async def judge(self) -> None:
         """Look anew for what is wrong and show it under each field."""
         self._problems = defaultdict(list)
-        for told in self.form.problems():
-            self._problems[told.pointer].append(told.problem)
+        for fault in self.form.problems():
+            self._problems[fault.pointer].append(fault.problem)
         waiting = dict(self._problems)
         for line in self.query(ProblemLine):
             if line.problems != waiting.pop(line.pointer, None):
@@ -78,11 +76,10 @@ class Sheet(Vertical):
     async def rebuild(self) -> None:
         """Show the fields that the form has now; widgets that fit stay, and with them the cursor."""
         pointer = self.focused_pointer()
-        self._outline = self.form.root.outline
         with self.app.batch_update():
-            root = self.children[0]
-            if isinstance(root, Branch | Leaf) and root.field.look == self.form.root.look:
-                await root.show(self.form.root)
+            node = self.children[0]
+            if isinstance(node, Node) and node.field.widget == self.form.root.widget:
+                await node.show(self.form.root)
             else:
                 await self.remove_children()
                 await self.mount(self._root_node())
@@ -91,36 +88,25 @@ class Sheet(Vertical):
             # The widget that had the focus is gone, and Textual has given it to another one.
             self.focus_node(pointer)
 
-    async def take(self, form: Form) -> None:
-        """Show another form."""
-        self.form = form
-        await self.rebuild()
-
-    async def catch_up(self) -> None:
-        """Show what has changed in kind since: called when somebody pauses."""
-        if self.form.root.outline != self._outline:
-            await self.rebuild()
-        else:
-            await self.judge()
-
     async def focus_pointer(self, pointer: str) -> bool:
-        """Go to the field of ``pointer``, or the nearest one around it, opening what is closed on the way."""
+        """Go to the field of ``pointer``, or the nearest one around it, opening what is closed on the way.
+
+        Of a group or list nothing is typed into, so the cursor waits on its head. Return False where nothing takes the
+        focus.
+        """
+        await self._settle()
         field = self.form.nearest(pointer)
         parts = parts_of(field.pointer)
-        for length in range(len(parts) + 1):
-            place = pointer_of(parts[:length])
-            node = self.node(place)
-            if node is None:
-                break
-            if isinstance(node, Branch) and length < len(parts):
-                self.opened.add(place)
+        for length in range(len(parts)):
+            node = self.node(pointer_of(parts[:length]))
+            if isinstance(node, GroupNode):
                 following = pointer_of(parts[: length + 1])
-                await node.open(with_more=all(one.pointer != following for one in node.query(Node)))
+                await node.open(with_more=all(part.pointer != following for part in node.query(Node)))
         if not self.focus_node(field.pointer):
             return False
         leaf = self.node(field.pointer)
         if isinstance(leaf, Leaf) and isinstance(leaf.editor, AreaField) and pointer != field.pointer:
-            line, column = place_in(leaf.editor.text, pointer[len(field.pointer) :])
+            line, column = position_in(leaf.editor.text, pointer[len(field.pointer) :])
             leaf.editor.move_cursor((line - 1, column - 1))
         return True
 
@@ -128,7 +114,7 @@ class Sheet(Vertical):
         """Go to the field of ``pointer`` as `focus_pointer` does; of a group or list, to the field that is missing."""
         is_there = await self.focus_pointer(pointer)
         node = self.node(self.form.nearest(pointer).pointer)
-        return node.focus_to_type() if isinstance(node, Branch) else is_there
+        return node.focus_to_type() if isinstance(node, GroupNode) else is_there
 
     def focus_node(self, pointer: str) -> bool:
         """Give the focus to the field at ``pointer``, else to the nearest one around it that is on the screen."""
@@ -141,49 +127,49 @@ class Sheet(Vertical):
         """Return the node of ``pointer``, None where none is on the screen."""
         return next((node for node in self.query(Node) if node.pointer == pointer), None)
 
-    def _root_node(self) -> Node:
-        root = self.form.root
-        return Branch(self, root) if root.kind in ("group", "list") else Leaf(self, root)
-
-    def _nearest_node(self, pointer: str) -> Node | None:
-        parts = parts_of(pointer)
-        places = (pointer_of(parts[:length]) for length in range(len(parts), -1, -1))
-        return next((node for place in places if (node := self.node(place)) is not None), None)
-
     def focused_pointer(self) -> str | None:
         """Return the pointer of the field that has the focus, None where none of this sheet has it."""
         focused = self.screen.focused
         if focused is None or self not in focused.ancestors:
             return None
-        nodes = (one for one in focused.ancestors_with_self if isinstance(one, Node))
-        node = next(nodes, None)
-        return None if node is None else node.pointer
+        return next((node.pointer for node in focused.ancestors_with_self if isinstance(node, Node)), None)
 
-    def on_typed(self, event: Typed) -> None:
+    def on_text_typed(self, event: TextTyped) -> None:
         """Put what was typed into the form."""
         event.stop()
         self.form.enter(event.pointer, event.text)
         self.post_message(self.Edited(self))
 
-    async def on_picked(self, event: Picked) -> None:
-        """Put what was picked into the form; it may ask for other fields."""
+    async def on_value_picked(self, event: ValuePicked) -> None:
+        """Put what was picked into the form."""
         event.stop()
         self.form.set(event.pointer, event.value)
         await self._changed()
 
-    async def on_chosen(self, event: Chosen) -> None:
-        """Take the form that was chosen."""
+    async def on_node_wish(self, event: NodeWish) -> None:
+        """Open or change the group, list or card that a key was pressed on."""
         event.stop()
-        self.form.choose(event.pointer, event.number, event.index)
-        await self._changed()
-        self.focus_node(event.pointer)
-
-    async def on_deed(self, event: Deed) -> None:
-        """Do what a head was asked for."""
-        event.stop()
+        await self._settle()
         node = self.node(event.pointer)
-        if isinstance(node, Branch):
-            await getattr(self, f"_{event.deed}")(node)
+        if not isinstance(node, GroupNode):
+            return
+        match event.wish:
+            case "more":
+                await node.open(with_more=True)
+            case "toggle" if node.field.is_filled:
+                await (node.close() if node.is_open else node.open())
+            case "toggle":
+                self.form.begin(node.pointer)
+                await self._changed()
+            case "add":
+                await self._add_item(node.pointer if node.field.kind == "list" else _above(node.pointer))
+            case "up" | "down" if node.is_item:
+                by = -1 if event.wish == "up" else 1
+                goal = self.form.move_item(_above(node.pointer), int(parts_of(node.pointer)[-1]), by)
+                await self._changed()
+                self.focus_node(f"{_above(node.pointer)}/{goal}")
+            case "remove" if self.form.leave_out(node.pointer):
+                await self._changed()
 
     async def action_leave_out(self) -> None:
         """Take the key or item with the focus out of the line."""
@@ -191,17 +177,16 @@ class Sheet(Vertical):
         if pointer is not None and self.form.leave_out(pointer):
             await self._changed()
 
-    async def action_add_beside(self) -> None:
+    async def action_add_item(self) -> None:
         """Add an item to the list that has the focus, or is nearest around it."""
         parts = parts_of(self.focused_pointer() or "")
-        for length in range(len(parts), -1, -1):
-            field = self.form.field(pointer_of(parts[:length]))
-            if field is not None and field.kind == "list":
-                await self._add_to(field.pointer)
-                return
+        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
+        pointer = next((field.pointer for field in around if field is not None and field.kind == "list"), None)
+        if pointer is not None:
+            await self._add_item(pointer)
 
     async def action_undo(self) -> None:
-        """Take back the last change of this sitting."""
+        """Take back the last change since the record was opened."""
         if self.form.undo():
             await self._changed()
 
@@ -212,67 +197,40 @@ class Sheet(Vertical):
             return
         has_moved = self._visited not in (None, pointer)
         self._visited = pointer
-        if has_moved and self.form.settle():
-            await self.rebuild()
+        if has_moved:
+            await self._settle()
         self.post_message(self.Entered(self, pointer))
 
-    async def _toggle(self, node: Branch) -> None:
-        if not node.field.is_filled:
-            self.form.begin(node.pointer)
-            await self._changed()
-            return
-        if node.is_open:
-            self.opened.discard(node.pointer)
-            await node.close()
-        else:
-            self.opened.add(node.pointer)
-            await node.open()
+    async def _settle(self) -> None:
+        """Let the fields know what was typed since they were made, and be of the kind that suits it."""
+        if self.form.settle():
+            await self.rebuild()
 
-    async def _more(self, node: Branch) -> None:
-        await node.open(with_more=True)
-
-    async def _add(self, node: Branch) -> None:
-        """Add an item: to a list, or to the list that a card is in."""
-        if node.field.kind == "list":
-            await self._add_to(node.pointer)
-        elif node.is_item:
-            await self._add_to(_above(node.pointer))
-
-    async def _add_to(self, pointer: str) -> None:
+    async def _add_item(self, pointer: str) -> None:
         field = self.form.field(pointer)
-        if field is None or not field.can_add:
+        if field is None or field.kind != "list" or not field.can_add:
             return
         added = self.form.add_item(pointer)
-        self.opened.add(added)
+        self._opened.add(added)
         await self._changed()
         await self.focus_pointer(added)
-        if isinstance(node := self.node(added), Branch):
+        if isinstance(node := self.node(added), GroupNode):
             node.focus_to_type()
-
-    async def _up(self, node: Branch) -> None:
-        await self._move(node, -1)
-
-    async def _down(self, node: Branch) -> None:
-        await self._move(node, 1)
-
-    async def _move(self, node: Branch, by: int) -> None:
-        if node.is_item:
-            place = int(parts_of(node.pointer)[-1])
-            goal = self.form.move_item(_above(node.pointer), place, by)
-            await self._changed()
-            self.focus_node(f"{_above(node.pointer)}/{goal}")
-
-    async def _remove(self, node: Branch) -> None:
-        if node.is_item:
-            self.form.remove_item(_above(node.pointer), int(parts_of(node.pointer)[-1]))
-        elif not self.form.leave_out(node.pointer):
-            return
-        await self._changed()
 
     async def _changed(self) -> None:
         await self.rebuild()
         self.post_message(self.Edited(self))
 
+    def _root_node(self) -> Node:
+        root = self.form.root
+        is_group = root.kind in ("group", "list")
+        return GroupNode(self.form, root, self._opened) if is_group else Leaf(self.form, root)
+
+    def _nearest_node(self, pointer: str) -> Node | None:
+        parts = parts_of(pointer)
+        around = (self.node(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
+        return next((node for node in around if node is not None), None)
+
 
 def _above(pointer: str) -> str:
-    return pointer.rsplit("/", 1)[0]
+    return pointer.rpartition("/")[0]

@@ -16,8 +16,8 @@ from textual.widgets import Input, Static, TextArea
 from curate.record import CurateError
 from curate.tui.border import shown
 from curate.tui.chrome import Rule
-from curate.tui.form.nodes import update_if_other
-from curate.tui.form.sheet import Sheet
+from curate.tui.fields import update_if_other
+from curate.tui.form.sheet import FormSheet
 from curate.workshop.answers import Answer, answer_of
 from curate.workshop.edits import Edit
 
@@ -38,12 +38,11 @@ class FormView(Vertical):
     DEFAULT_CSS = """
     FormView { height: 1fr; }
     FormView #fields { height: 1fr; scrollbar-size-vertical: 1; }
-    FormView Sheet, FormView #answer { height: auto; }
-    FormView Branch { height: auto; width: 1fr; layout: vertical; }
-    FormView Leaf, FormView .choice { height: auto; width: 1fr; layout: horizontal; }
-    FormView .within > Leaf, FormView .within > Branch, FormView .within > More { margin-left: 2; }
-    FormView .within > .choice, FormView .within > ProblemLine { margin-left: 2; }
-    FormView Leaf > ChoiceField { width: 16; margin-right: 1; }
+    FormView FormSheet, FormView #answer { height: auto; }
+    FormView GroupNode { height: auto; width: 1fr; layout: vertical; }
+    FormView Leaf { height: auto; width: 1fr; layout: horizontal; }
+    FormView .within > Leaf, FormView .within > GroupNode, FormView .within > More { margin-left: 2; }
+    FormView .within > ProblemLine { margin-left: 2; }
     FormView .name { width: 14; height: auto; }
     FormView ProblemLine { height: auto; width: 1fr; padding-left: 14; }
     FormView Head, FormView More { height: 1; width: 1fr; }
@@ -52,7 +51,7 @@ class FormView(Vertical):
     FormView LineField:disabled { background: $background; }
     FormView AreaField { width: 1fr; height: auto; padding: 0; min-height: 1; max-height: 12; background: $panel; }
     FormView MarkField { width: 1fr; height: auto; }
-    FormView SelectField, FormView .choice > ChoiceField { width: 1fr; height: auto; }
+    FormView SelectField { width: 1fr; height: auto; }
     FormView #help { height: auto; max-height: 4; width: 1fr; padding: 0 1; }
     FormView #foot { height: 1; width: 1fr; }
     """
@@ -75,21 +74,19 @@ class FormView(Vertical):
     def compose(self) -> ComposeResult:
         """Lay out the fields over the two lines."""
         with VerticalScroll(id="fields", can_focus=False):
-            yield Sheet(self.edit.form, id="line")
+            yield FormSheet(self.edit.form, id="line")
             yield Vertical(id="answer")
         yield Static(id="help")
         yield Static(id="foot")
 
     async def on_mount(self) -> None:
         """Judge what is there."""
-        await self.sheet.judge()
-        await self._show_answer()
-        self._show_foot()
+        await self._examine()
 
     @property
-    def sheet(self) -> Sheet:
+    def sheet(self) -> FormSheet:
         """The fields of the record itself."""
-        return self.query_one("#line", Sheet)
+        return self.query_one("#line", FormSheet)
 
     @property
     def is_typing(self) -> bool:
@@ -108,7 +105,7 @@ class FormView(Vertical):
         """Go to the field of the answer's form that says nothing that can be saved."""
         form = self.answer.form if self.answer else None
         for pointer in list(form.typed)[:1] if form else ():
-            await self.query_one("#answer Sheet", Sheet).focus_fault(pointer)
+            await self.query_one("#answer FormSheet", FormSheet).focus_fault(pointer)
 
     # `esc` in a field leaves the field alone, and only a second one leaves the form.
 
@@ -119,8 +116,8 @@ class FormView(Vertical):
             return False
         self._left, self.can_focus = focused, True
         self.focus()
-        told = Text.assemble(("i", "key"), " goes on typing here   ", ("esc", "key"), " leaves the form")
-        self.query_one("#help", Static).update(told)
+        keys = Text.assemble(("i", "key"), " goes on typing here   ", ("esc", "key"), " leaves the form")
+        self.query_one("#help", Static).update(keys)
         return True
 
     def on_blur(self) -> None:
@@ -141,17 +138,16 @@ class FormView(Vertical):
         if step:
             screen.focus_next() if step > 0 else screen.focus_previous()
 
-    async def take(self, edit: Edit) -> None:
-        """Show the form that ``edit`` has now, which may be another record's."""
-        self.edit = edit
-        await self.sheet.take(edit.form)
+    async def rebuild(self) -> None:
+        """Show the record under edit as it is now: others may have changed it, or an editor."""
+        await self.sheet.rebuild()
         await self._show_answer()
         self._show_foot()
 
     def unread_answer(self) -> str:
         """Return why the form of the answer says nothing that can be saved; empty where it does, or there is none."""
         form = self.answer.form if self.answer else None
-        return "" if form is None else next((f"{name}: {one.message}" for name, one in form.typed.items()), "")
+        return "" if form is None else next((f"{name}: {typed.message}" for name, typed in form.typed.items()), "")
 
     def show_finding(self, *, has_finding: bool) -> None:
         """Say on the last line, too, that something is wrong which no schema tells of."""
@@ -168,7 +164,7 @@ class FormView(Vertical):
         self.warning = warning
         self._show_foot()
 
-    async def on_sheet_edited(self, event: Sheet.Edited) -> None:
+    async def on_form_sheet_edited(self, event: FormSheet.Edited) -> None:
         """Wait for a pause."""
         event.stop()
         if event.sheet is not self.sheet and self.answer is not None:
@@ -178,13 +174,12 @@ class FormView(Vertical):
             self._timer.stop()
         self._timer = self.set_timer(PAUSE, self.judge)
 
-    def on_sheet_entered(self, event: Sheet.Entered) -> None:
+    def on_form_sheet_entered(self, event: FormSheet.Entered) -> None:
         """Help with the field that has the focus."""
         event.stop()
         field = event.sheet.form.nearest(event.pointer)
-        parts = [field.fixed, field.bounds, field.help]
-        told = ". ".join(part for part in parts if part)
-        text = Text.assemble(shown(field.name, 30, style="strong"), "  ", shown(told, 300))
+        help_text = ". ".join(filter(None, (field.fixed, field.bounds, field.help)))
+        text = Text.assemble(shown(field.name, 30, style="strong"), "  ", shown(help_text, 300))
         update_if_other(self.query_one("#help", Static), text)
 
     async def judge(self) -> None:
@@ -192,10 +187,13 @@ class FormView(Vertical):
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
-        await self.sheet.catch_up()
+        await self._examine()
+        self.post_message(self.Changed())
+
+    async def _examine(self) -> None:
+        await self.sheet.judge()
         await self._show_answer()
         self._show_foot()
-        self.post_message(self.Changed())
 
     def action_scroll(self, pages: int) -> None:
         """Scroll the fields."""
@@ -204,43 +202,33 @@ class FormView(Vertical):
 
     async def _show_answer(self) -> None:
         """Show the form of the answer, if its category has a schema."""
+        note, before = "", self.answer
         try:
-            answer = answer_of(self.edit, self.answer)
+            self.answer = answer_of(self.edit, before)
         except CurateError as error:
-            await self._put_answer(None, f"{error.code}: {error.message}")
+            self.answer, note = None, f"{error.code}: {error.message}"
+        has_changed = self.answer is not None and self.answer.read(self.edit)
+        if self.answer is not None and self.answer.form is None:
+            note = f"the answer is no JSON; it is to fit {self.answer.shape.name}"
+        sheets = self.query("#answer FormSheet").results(FormSheet)
+        if self.answer is before and not has_changed and not note:
+            for sheet in sheets:
+                await sheet.judge()
             return
-        is_other = answer is not self.answer
-        self.answer = answer
-        if answer is None:
-            await self._put_answer(None, "")
-            return
-        is_new_form = answer.read(self.edit)
-        if answer.form is None:
-            await self._put_answer(answer, f"the answer is no JSON; it is to fit {answer.shape.name}")
-        elif is_other or is_new_form or not self.query("#answer Sheet"):
-            await self._put_answer(answer, "")
-        else:
-            await self.query_one("#answer Sheet", Sheet).catch_up()
-
-    async def _put_answer(self, answer: Answer | None, note: str) -> None:
         box = self.query_one("#answer", Vertical)
-        sheets = list(box.query(Sheet))
-        if answer is not None and answer.form is not None and sheets:
-            await sheets[0].take(answer.form)
-            return
         await box.remove_children()
-        if answer is not None or note:
-            name = answer.shape.name if answer is not None else "schema"
+        if self.answer is not None or note:
+            name = self.answer.shape.name if self.answer is not None else "schema"
             await box.mount(Rule(Text.assemble("answer as a form: ", shown(name, 30))))
         if note:
             await box.mount(Static(Text.assemble(("~ warn ", "warn"), shown(note, 200))))
-        elif answer is not None and answer.form is not None:
-            sheet = Sheet(answer.form)
+        elif self.answer is not None and self.answer.form is not None:
+            sheet = FormSheet(self.answer.form)
             await box.mount(sheet)
             await sheet.judge()
 
     def _show_foot(self) -> None:
-        num_problems = sum(sheet.num_problems for sheet in self.query(Sheet))
+        num_problems = sum(sheet.num_problems for sheet in self.query(FormSheet))
         status = (
             (f"! {num_problems} error{'' if num_problems == 1 else 's'}", "error") if num_problems else ("ok", "ok")
         )

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from curate.tui.screen import WorkshopScreen
+from textual.binding import Binding
+from textual.dom import DOMNode
 
-
-@dataclass(frozen=True)
-class Tab:
-    """What is known of a screen without importing it: its file's name, its title, and its key after ``g``."""
-
-    name: str
-    title: str
-    key: str
-
+from curate.tui.context import Tab
+from curate.tui.keymap import bindings_of, own_subclasses
+from curate.tui.screen import WorkshopScreen
 
 ALL = (
     Tab("home", "Home", "h"),
@@ -44,10 +36,18 @@ def screen_class(name: str) -> type[WorkshopScreen]:
     Raises:
         LookupError: when the file defines no screen of that name, which is a mistake of ours.
     """
-    from curate.tui.screen import WorkshopScreen
-
     module = importlib.import_module(f"{__name__}.{name}")
     for value in vars(module).values():
         if isinstance(value, type) and issubclass(value, WorkshopScreen) and value.__dict__.get("NAME") == name:
             return value
     raise LookupError(f"{module.__name__} defines no screen with NAME = {name!r}")
+
+
+def known_bindings() -> dict[str, Binding]:
+    """Return every binding of ours by its id. All screens are imported for that, which takes a while."""
+    for tab in tabs():
+        screen_class(tab.name)
+    return {binding.id: binding for binding in bindings_of(own_subclasses(DOMNode)) if binding.id}
+
+
+__all__ = ["ALL", "Tab", "known_bindings", "screen_class", "tabs"]

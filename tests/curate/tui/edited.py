@@ -8,9 +8,9 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Select
 
+from curate.tui.form import FormSheet
 from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField
 from curate.tui.form.nodes import Leaf
-from curate.tui.form.sheet import Sheet
 from curate.tui.screens.edit import EditScreen
 from curate.workspace import Workspace, open_workspace
 
@@ -58,7 +58,7 @@ def edit_of(pilot: Pilot[Any]) -> Any:
 
 def assert_what_is_seen_is_what_is_there(pilot: Pilot[Any]) -> None:
     """Whatever was done, every widget shows the value that the form would save."""
-    for sheet in pilot.app.screen.query(Sheet):
+    for sheet in pilot.app.screen.query(FormSheet):
         for leaf in sheet.query(Leaf):
             field, editor = sheet.form.field(leaf.pointer), leaf.editor
             assert field is not None, leaf.pointer

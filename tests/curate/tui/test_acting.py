@@ -10,7 +10,7 @@ from textual.widgets import Input, TextArea
 
 from curate.journal import Decision
 from curate.tui.dialogs import Prompt
-from curate.tui.form.view import FormView
+from curate.tui.form import FormView
 from curate.tui.frame_table import FrameTable
 from curate.workshop import open_workshop
 
@@ -174,14 +174,14 @@ def test_save_goes_to_the_text_at_fault_and_not_to_a_choice_beside_it(make_works
         edit = app.screen.edit
         pointer = "/messages/1/tool_calls/0/function/arguments"
         edit.form.leave_out(pointer)
-        await app.screen.query_one(FormView).take(edit)
+        await app.screen.query_one(FormView).rebuild()
         await pilot.press("ctrl+s")
         await settled(pilot)
         assert isinstance(app.focused, Input | TextArea), app.focused
         assert app.focused.pointer == pointer
         await pilot.press(*"yy")
         await settled(pilot)
-        assert "yy" in str(edit.form.to_line()["messages"][1]["tool_calls"][0]["function"]["arguments"])
+        assert edit.form.typed[pointer].text == "yy", "it is typed there, though it is no JSON yet"
         assert "copied" not in app.message.plain
 
     drive(app, story)
@@ -208,7 +208,7 @@ def held(monkeypatch, path):
         ("s", "curate.workshop.splitting.division.leaks_of", "Ff", "comparing the splits"),
         ("d", "curate.tui.screens.dedupe.find_clusters", "abmdlxnpWf", "comparing the records"),
         ("c", "curate.tui.screens.compare.runs_of", " hGn", "comparing the runs"),
-        ("l", "curate.tui.screens.label.desk.Desk", "1asfcnp", "making the queue"),
+        ("l", "curate.tui.screens.label.Desk", "1asfcnp", "making the queue"),
     ],
 )
 def test_a_key_on_what_is_not_computed_yet_is_answered(

@@ -8,8 +8,8 @@ import pytest
 from textual.widgets import TextArea
 
 from curate.record import CurateError
-from curate.tui import desk as desk_module
-from curate.tui.form.view import FormView
+from curate.tui import app as app_module
+from curate.tui.form import FormView
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.help import marked_up
 from curate.workshop.filters import GUIDE
@@ -55,7 +55,7 @@ def test_a_message_with_no_room_says_where_the_rest_is(make_workspace, make_app,
 def test_a_message_goes_with_the_screen_and_with_time_and_a_warning_stays(
     make_workspace, make_app, drive, screen_text, settled, monkeypatch
 ):
-    monkeypatch.setattr(desk_module, "EXPIRES", 0.05)
+    monkeypatch.setattr(app_module, "EXPIRES", 0.05)
     app = make_app(make_workspace())
 
     async def story(pilot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from rich.color import Color as RichColor
@@ -10,10 +11,11 @@ from rich.color import ColorSystem
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.color import Color
+from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import Static
 
-from curate.tui.desk import Desk
+from curate.tui.app import CurateApp
 from curate.tui.themes import LOOKS, names_of, themes
 
 ENOUGH = 4.5
@@ -87,15 +89,16 @@ def test_every_theme_knows_every_style(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["dark", "light"])
-def test_a_name_means_the_same_for_a_whole_text_and_for_a_part_of_it(name: str) -> None:
-    class Two(Desk):
+def test_a_name_means_the_same_for_a_whole_text_and_for_a_part_of_it(name: str, tmp_path: Path) -> None:
+    class Two(Screen[None]):
         def compose(self) -> ComposeResult:
             yield Static(Text("a text", style="error"))
             yield Static(Text.assemble(("a part", "error")))
 
     async def main() -> None:
-        app = Two("dark")
-        async with app.run_test(size=(30, 4)) as pilot:
+        app = CurateApp(tmp_path, poll=None)
+        async with app.run_test() as pilot:
+            await app.push_screen(Two())
             app.choose_theme(name)
             await pilot.pause()
             looks = [next(iter(strip)).style for strip in app.screen._compositor.render_strips()[:2]]

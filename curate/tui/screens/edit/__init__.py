@@ -14,12 +14,11 @@ from textual.widgets import Static
 
 from curate.record import CurateError, Finding, canonical
 from curate.tui.border import safe_line
-from curate.tui.form.beside import Beside
-from curate.tui.form.nodes import update_if_other
+from curate.tui.fields import update_if_other
+from curate.tui.form import EditSide, FormView
 from curate.tui.form.preview import VIEWS
-from curate.tui.form.view import FormView
 from curate.tui.screen import WorkshopScreen
-from curate.tui.screens.edit.told import HELP, finding_text, fixed_text, nothing_open, title, without_form
+from curate.tui.screens.edit.texts import HELP, finding_text, fixed_text, nothing_open, title, without_form
 from curate.tui.standby import empty
 from curate.workshop.drafts import Drafts
 from curate.workshop.editor import edited
@@ -48,7 +47,7 @@ class EditScreen(WorkshopScreen):
     ]
     DEFAULT_CSS = """
     EditScreen #form.main { width: 3fr; }
-    EditScreen Beside { width: 2fr; }
+    EditScreen EditSide { width: 2fr; }
     EditScreen #title { height: 1; width: 1fr; }
     EditScreen #finding { height: auto; max-height: 5; width: 1fr; display: none; }
     EditScreen #nothing { padding: 1 2; }
@@ -60,7 +59,7 @@ class EditScreen(WorkshopScreen):
         self._finding: Finding | None = None
         self._keeping: Timer | None = None
         self._waiting: dict[str, Any] | None = None
-        self._beside = Beside()
+        self._side = EditSide()
 
     def compose_body(self) -> ComposeResult:
         """Lay form and preview side by side."""
@@ -69,11 +68,11 @@ class EditScreen(WorkshopScreen):
                 yield Static(id="title")
                 yield Static(id="finding")
                 yield Static(id="nothing")
-            yield self._beside
+            yield self._side
 
     def ready(self) -> None:
         """Begin with what was asked for while the records were read."""
-        self._beside.ready(self.workshop)
+        self._side.ready(self.workshop)
         self._say_nothing_open()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -87,9 +86,9 @@ class EditScreen(WorkshopScreen):
         if finding is not None:
             pointer = field_of(finding, self.workshop.workspace.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
-        place = f"{file}:{what.get('line', 0)}" if file else ""
+        name = f"{file}:{what.get('line', 0)}" if file else record
         with self.app.attempt():
-            if (record or place) and self.edit is not None and self.edit.name == (record or place):
+            if name and self.edit is not None and self.edit.name == name:
                 self._show_finding(finding)
                 self._focus(pointer)
             elif record:
@@ -110,7 +109,6 @@ class EditScreen(WorkshopScreen):
         edit = self.edit
         if edit is None or edit.is_new or edit.name not in ids:
             return
-        form = edit.form
         try:
             notes = edit.follow()
         except CurateError:
@@ -118,8 +116,7 @@ class EditScreen(WorkshopScreen):
             return
         for note in notes:
             self.tell(note, "warn")
-        if edit.form is not form:
-            self.run_worker(self._show(), group="edit.show", exclusive=True)
+        self._show_soon()
 
     def close_side(self) -> bool:
         """Leave the side pane, or the field that is typed in."""
@@ -148,7 +145,7 @@ class EditScreen(WorkshopScreen):
 
     def reread(self) -> None:
         """Look for the nearest records anew."""
-        self._beside.look_anew()
+        self._side.search_anew()
 
     # Actions.
 
@@ -175,7 +172,7 @@ class EditScreen(WorkshopScreen):
     def action_resume(self) -> None:
         """Go on with the newest draft."""
         names = Drafts(self.workshop.root, self.workshop.by).names()
-        name = next((one for one in names if self.edit is None or one != self.edit.name), None)
+        name = next((name for name in names if self.edit is None or name != self.edit.name), None)
         if name is None:
             self.tell("There is no other draft.", "warn")
             return
@@ -196,7 +193,7 @@ class EditScreen(WorkshopScreen):
         def sure() -> None:
             with self.app.attempt():
                 edit.discard()
-                self.run_worker(self._show(), group="edit.show", exclusive=True)
+                self._show_soon()
                 self.tell("what you typed is gone; the record is as it was saved")
 
         self.app.ask("Discard what you typed here?", sure)
@@ -205,7 +202,7 @@ class EditScreen(WorkshopScreen):
         """Show the preview in another way; where there is room for one pane only, go to it and back."""
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
-        elif self._beside.next_view() == VIEWS[0] and self.is_narrow:
+        elif self._side.next_view() == VIEWS[0] and self.is_narrow:
             self.is_side_open = False
 
     async def action_next_problem(self) -> None:
@@ -251,10 +248,10 @@ class EditScreen(WorkshopScreen):
         if self._keeping is not None:
             self._keeping.stop()
         self._keeping = self.set_timer(KEEP, self._keep)
-        self._beside.show(self.edit)
+        self._side.show(self.edit)
         self._show_title()
 
-    def on_beside_found(self, event: Beside.Found) -> None:
+    def on_edit_side_neighbours_known(self, event: EditSide.NeighboursKnown) -> None:
         """Say at the form, too, that the record repeats another one."""
         event.stop()
         view = self._form_view()
@@ -286,9 +283,9 @@ class EditScreen(WorkshopScreen):
         if edit.is_line and not edit.text and not edit.form.problems():
             self._write_line(edit)
             return False
-        was_new, repeated = edit.is_new, self._beside.repeated
+        was_new, repeated = edit.is_new, self._side.repeated
         try:
-            told = edit.save()
+            result = edit.save()
         except CurateError as error:
             self._keep()
             if error.code == CHANGED_MEANWHILE:
@@ -296,13 +293,13 @@ class EditScreen(WorkshopScreen):
             else:
                 await self._go_to_first_problem()
             raise
-        self.app.ran(self.equal_command(), told)
+        self.app.ran(self.equal_command(), result)
         await self._show()
         self._show_opened_finding()
         if repeated:
-            self.tell(f"{told}; it repeats {repeated}", "warn")
+            self.tell(f"{result}; it repeats {repeated}", "warn")
         else:
-            self.tell(told + ("" if was_new else "  (u undoes)"))
+            self.tell(result + ("" if was_new else "  (u undoes)"))
         return True
 
     def _write_line(self, edit: Edit) -> None:
@@ -310,11 +307,11 @@ class EditScreen(WorkshopScreen):
         command = self.equal_command()
         self._keep()
 
-        def written(told: str) -> None:
-            self.app.ran(command, told)
+        def written(result: str) -> None:
+            self.app.ran(command, result)
             if self.edit is edit:
                 self._waiting = {"record": edit.name}
-                self._close(told)
+                self._close(result)
             self.app.action_reread()
 
         self.app.background(edit.save, written, group="write.edit")
@@ -325,12 +322,12 @@ class EditScreen(WorkshopScreen):
         if finding is None:
             return
 
-        def looked(is_still_wrong: bool) -> None:
+        def examined(is_still_wrong: bool) -> None:
             if self._finding is finding and not is_still_wrong:
                 self._show_finding(None)
                 self._put_finding(fixed_text(finding))
 
-        self.app.background(partial(is_standing, self.workshop, finding), looked, group="edit.finding")
+        self.app.background(partial(is_standing, self.workshop, finding), examined, group="edit.finding")
 
     def _show_finding(self, finding: Finding | None) -> None:
         """Say above the form what the record was opened for."""
@@ -364,6 +361,9 @@ class EditScreen(WorkshopScreen):
         self.edit = None
         self._show_finding(None)
         self.tell(message, "warn")
+        self._show_soon()
+
+    def _show_soon(self) -> None:
         self.run_worker(self._show(), group="edit.show", exclusive=True)
 
     async def _show(self) -> None:
@@ -382,11 +382,11 @@ class EditScreen(WorkshopScreen):
                     view = FormView(edit)
                     await self.query_one("#form", Vertical).mount(view)
                 else:
-                    await view.take(edit)
+                    await view.rebuild()
                 view.show_finding(has_finding=self._finding is not None)
                 view.tell("draft kept" if edit.is_changed else "")
         self._show_title()
-        self._beside.show(edit)
+        self._side.show(edit)
 
     def _say_nothing_open(self) -> None:
         """Say why there is no form, and what can be done."""
@@ -424,14 +424,14 @@ class EditScreen(WorkshopScreen):
         view = self._form_view()
         if view is None:
             return False
-        places = list(dict.fromkeys(told.pointer for told in view.edit.form.problems()))
-        if not places:
-            return False
+        faults = {fault.pointer for fault in view.edit.form.problems()}
         order = [field.pointer for field in view.edit.form.root.walk()]
-        places.sort(key=order.index)
-        behind = [one for one in places if after in order and order.index(one) > order.index(str(after))]
+        start = order.index(after) + 1 if after in order else 0
+        pointer = next((pointer for pointer in (*order[start:], *order) if pointer in faults), None)
+        if pointer is None:
+            return False
         self.is_side_open = False
-        return await view.focus_fault((behind or places)[0])
+        return await view.focus_fault(pointer)
 
     def _form_view(self) -> FormView | None:
         return next(iter(self.query(FormView)), None)

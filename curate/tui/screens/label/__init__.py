@@ -2,27 +2,273 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from curate.label import ORDERS
 from curate.record import Json
 from curate.tui.border import shown
+from curate.tui.chrome import Rule
 from curate.tui.dialogs import Pages
-from curate.tui.screens.label import keys, told
-from curate.tui.screens.label.desk import DeskScreen
-from curate.tui.screens.label.paper import Paper
+from curate.tui.fields import SafeInput
+from curate.tui.screen import WorkshopScreen
+from curate.tui.screens.label import drawn, keys, told
+from curate.tui.screens.label.begun import Begun
+from curate.tui.screens.label.learning import Learning
+from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
-from curate.workshop.labelling import FLAG, NOTE, QUALITY, spelled_value
+from curate.workshop.labelling import FLAG, NOTE, QUALITY, Desk, Prepared, Wish, spelled_value
 
 
-class LabelScreen(DeskScreen):
+class LabelScreen(WorkshopScreen):
     """The desk of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE, KEY = "label", "Label", "l"
     HELP, BINDINGS, DEFAULT_CSS = keys.HELP, keys.BINDINGS, keys.CSS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._desk: Desk | None = None
+        self._learning: Learning | None = None
+        self._reviewing: Reviewing | None = None
+        self._wanted: dict[str, Any] = {}
+        self._asked: tuple[Wish, str | None] | None = None
+        self._waiting: Callable[[], object] | None = None
+        self._begun = Begun()
+        self._guideline = ""
+        self._is_acting = self._is_several = False
+
+    def compose_body(self) -> ComposeResult:
+        """Lay the record and its choices beside what is known of the sitting."""
+        with Horizontal():
+            with Vertical(id="desk", classes="main"):
+                yield Panel(id="head")
+                yield Rule()
+                yield Paper(id="record", classes="pane")
+                yield Rule()
+                yield Panel(id="choices")
+                yield Panel(id="beside")
+                yield SafeInput(id="line", compact=True)
+                yield Panel(id="last")
+            yield Paper(id="side", classes="side pane")
+
+    # What the app calls.
+
+    def ready(self) -> None:
+        """Sit down at a desk; where the records were read anew, at another one, to go on as at the last."""
+        wish, at = self._stand_up()
+        if not self._begun:
+            self.query_one("#record").focus()
+        self.app.background(partial(self._sit_down, wish), partial(self._seated, at), group="label.prepare")
+
+    def arrive(self, **what: Any) -> None:
+        """Take what is asked for: ``question``, ``order``, ``is_all``, ``record``, or ``queue`` = "review"."""
+        wanted = {key: value for key, value in what.items() if value not in ("", None)}
+        if self._desk is None:
+            self._wanted = wanted
+        else:
+            self._take_wanted(self._desk, wanted)
+
+    def changed(self, ids: set[str]) -> None:
+        """Take in what changed, whoever did it."""
+        if self._desk is None:
+            return
+        self._desk.follow(ids)
+        if not self._is_acting:
+            self._look_after_begun(self._desk)
+            self._redraw()
+
+    def reread(self) -> None:
+        """Make the queue anew, or sit down where that has failed."""
+        if self._reviewing is not None:
+            self._redraw()
+        elif self._desk is not None:
+            self._prepare(self._desk.wish)
+        elif self.app.following.is_loaded:
+            self.ready()
+
+    def busy(self) -> str:
+        """Return that the queue is made, while there is none."""
+        is_at_work = any(worker.group == "label.prepare" and worker.is_running for worker in self.app.workers)
+        return "making the queue" if self._desk is None and is_at_work else ""
+
+    def refusal(self, key: str) -> str:
+        """Have every key answered while there is no queue: all of them are about a record of it."""
+        busy = self.busy()
+        return super().refusal(key) or (self.answer_to(key, f"still {busy}; press the key again") if busy else "")
+
+    def has_unsaved(self) -> bool:
+        """Whether a note is being typed, or an answer."""
+        is_search = self._begun.typing == "value" and self._desk is not None and bool(self._desk.question.values)
+        return bool(self._begun.typing) and not is_search and bool(self.query_one("#line", Input).value)
+
+    def close_side(self) -> bool:
+        """Close the line that is typed into, what is marked or found, the review, or the pane beside."""
+        if self._begun.typing:
+            self._stop_typing()
+        elif self._is_several or self._begun.sought:
+            self._is_several = False
+            self._forget()
+        elif self._reviewing is not None:
+            self._reviewing = None
+        else:
+            return super().close_side()
+        self._draw()
+        return True
+
+    def on_unmount(self) -> None:
+        """End what learns beside the work."""
+        if self._desk is not None:
+            self._desk.close()
+
+    def equal_command(self) -> str:
+        """Return the command that asks the same line by line."""
+        root = shlex.quote(str(self.app.root))
+        if self._reviewing is not None:
+            return f"curate review {root} --plain"
+        if self._desk is None:
+            return ""
+        wish = self._desk.wish
+        more = f" --question {shlex.quote(wish.question.name)} --order {wish.order}" + (" --all" if wish.is_all else "")
+        return f"curate label {root} --plain{more}"
+
+    def record_json(self) -> str:
+        """Return the line of the record at hand."""
+        name = self._at_hand()
+        return json.dumps(dict(self.workshop.state(name).record.data)) if name else ""
+
+    # Sitting down, and asking for something else.
+
+    def _stand_up(self) -> tuple[Wish | None, str]:
+        """Leave the desk, if there is one, and return what was asked and of which record. What is being typed stays."""
+        desk = self._desk
+        if self._reviewing is not None:
+            self._wanted = self._wanted or {"queue": "review"}
+        self._desk = self._learning = self._reviewing = self._asked = self._waiting = None
+        self._begun.marked, self._begun.sought = [], ""
+        if desk is None:
+            return None, ""
+        desk.close()
+        return desk.wish, desk.current
+
+    def _sit_down(self, wish: Wish | None) -> tuple[Desk, Prepared, str]:
+        desk = Desk(self.workshop)
+        # The settings were read anew as well, and may ask something else.
+        if wish is not None and wish.question.name in {one.name for one in desk.questions}:
+            wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
+        else:
+            wish = desk.wish
+        return desk, desk.prepare(wish), desk.guideline()
+
+    def _seated(self, at: str, found: tuple[Desk, Prepared, str]) -> None:
+        desk, prepared, self._guideline = found
+        if not desk.is_current:
+            # The records were read once more, and `ready` comes again.
+            return
+        self._desk = desk
+        self._learning = Learning(self.app, desk, partial(self._learnt, desk))
+        desk.begin(prepared, at)
+        self._look_after_begun(desk)
+        wanted, self._wanted = self._wanted, {}
+        self._take_wanted(desk, wanted)
+        self._draw()
+        if self._asked is None:
+            self._learning.begin_if_due()
+
+    def _take_wanted(self, desk: Desk, what: Mapping[str, Any]) -> None:
+        if what.get("queue") == "review":
+            self._reviewing = Reviewing(self.workshop, desk)
+            self._draw()
+        elif what:
+            self._reviewing = None
+            with self.app.attempt():
+                wish = desk.wish_for(what.get("question", ""), what.get("order"), is_all=what.get("is_all"))
+                self._prepare(wish, str(what.get("record", "")))
+                if self._begun:
+                    self.tell("It is asked once what is begun here is saved (enter) or dropped (esc).", "warn")
+
+    def _prepare(self, wish: Wish, at: str | None = None) -> None:
+        """Ask what ``wish`` says, from its first record or from ``at``; None stays with what is then at hand."""
+        desk = self._desk
+        assert desk is not None, "there is a desk"
+        self._asked, self._waiting = (wish, at), None
+
+        def begin(prepared: Prepared) -> None:
+            if self._is_mine(desk):
+                self._waiting = partial(self._begin, desk, prepared, at)
+                self._go_on()
+
+        self.app.background(partial(desk.prepare, wish), begin, group="label.prepare")
+
+    def _begin(self, desk: Desk, prepared: Prepared, at: str | None) -> None:
+        self._asked = None
+        desk.begin(prepared, desk.current if at is None else at)
+        self._draw()
+        assert self._learning is not None, "it came with the desk"
+        self._learning.begin_if_due()
+
+    def _go_on(self) -> None:
+        """Do what waits, but not under the fingers of somebody who types, marks or has found values for a record."""
+        if self._waiting is not None and not self._begun:
+            act, self._waiting = self._waiting, None
+            with self.app.attempt():
+                act()
+
+    def _learnt(self, desk: Desk) -> None:
+        if not self._is_mine(desk):
+            return
+        wish, at = self._asked or (desk.wish, None)
+        if wish.order == "uncertain" and desk.suggester.found is not None:
+            self._prepare(wish, at)
+        self._draw()
+
+    def _is_mine(self, desk: Desk) -> bool:
+        """Whether ``desk`` is the one that is sat at, and its rows are still those of the workshop."""
+        is_open = self.app.has_workshop and desk.workshop is self.workshop
+        return is_open and desk is self._desk and desk.is_current
+
+    def _act(self, act: Callable[[], object], *, ends: bool = False) -> None:
+        """Do something to the record at hand, and draw once; where it ``ends`` what was begun there, forget that."""
+        self._is_acting = True
+        try:
+            act()
+        finally:
+            self._is_acting = False
+        if ends:
+            self._forget()
+        self._draw()
+
+    def _look_after_begun(self, desk: Desk) -> None:
+        """See to what was begun at a record that somebody else's decision has taken out of hand."""
+        if not self._begun or desk.current == self._begun.record:
+            return
+        if not self._begun.typing:
+            self._forget()
+        self._tell_out_of_hand()
+
+    def _tell_out_of_hand(self) -> None:
+        is_kept = "is not saved; esc drops it" if self._begun.typing else "is dropped"
+        name = shown(self._begun.record, 40)
+        self.tell(Text.assemble(name, f" is not at hand any more: what was begun there {is_kept}"), "warn")
+
+    def _forget(self) -> None:
+        """Forget what was marked, found or begun to be typed for the record at hand."""
+        if self._begun.typing:
+            self._stop_typing()
+        self._begun.forget()
+
+    def _stop_typing(self) -> None:
+        self._begun.typing = ""
+        self.remove_class("-typing")
+        self.query_one("#record").focus()
 
     # Answering.
 
@@ -214,3 +460,40 @@ class LabelScreen(DeskScreen):
     def action_scroll(self, lines: int) -> None:
         """Move the text of the record."""
         self.query_one("#side" if self.is_side_open else "#record", Paper).scroll_lines(lines)
+
+    # Drawing.
+
+    def _at_hand(self) -> str:
+        if self._reviewing is not None:
+            return self._reviewing.item.record if self._reviewing.item else ""
+        return self._desk.current if self._desk else ""
+
+    def _values(self) -> Sequence[str]:
+        """Return the values that have a key now."""
+        return self._begun.keyed(self._desk.question.values) if self._desk else []
+
+    def _redraw(self) -> None:
+        if self._reviewing is not None:
+            self._reviewing.look()
+        self._draw()
+
+    def _draw(self) -> None:
+        """Draw everything anew; what has not changed costs little."""
+        desk, reviewing = self._desk, self._reviewing
+        if desk is None:
+            return
+        if reviewing is None:
+            room = max(20, self.query_one("#choices").size.width - 2)
+            texts = drawn.desk_texts(desk, self._begun, room, is_several=self._is_several)
+        else:
+            item = reviewing.item
+            texts = drawn.review_texts(reviewing, self.workshop.state(item.record).record if item else None)
+        lacks = self._learning.lacks if self._learning else ""
+        texts["side"] = drawn.side_text(desk, self._guideline, lacks)
+        for place, text in texts.items():
+            widget = self.query_one(f"#{place}")
+            assert isinstance(widget, Paper | Panel), "all of them are"
+            widget.show(text)
+        if self._waiting is not None:
+            # Not before what is being done now has come to its end.
+            self.call_later(self._go_on)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from curate.record import CurateError
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from curate.tui.context import AppContext
     from curate.workshop.labelling import Desk
 
 
 class Learning:
     """Keeps the suggestions of a desk up to date; ``then`` is called on the app's thread when there are new ones."""
 
-    def __init__(self, app: CurateApp, desk: Desk, then: Callable[[], object]) -> None:
+    def __init__(self, app: AppContext, desk: Desk, then: Callable[[], object]) -> None:
         self._app = app
         self._desk = desk
         self._then = then

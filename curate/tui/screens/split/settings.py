@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from re import fullmatch
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual.binding import Binding
@@ -13,8 +13,10 @@ from textual.widgets import Static
 from curate.record import SPLITS
 from curate.settings import SplitSettings
 from curate.tui.border import shown
-from curate.tui.desk import Desk
 from curate.workshop.splitting import percents, ratios_of, shifted
+
+if TYPE_CHECKING:
+    from curate.tui.context import HostApp
 
 FIELDS = (*SPLITS, "seed", "stratify", "group")
 
@@ -42,8 +44,8 @@ class SettingsPane(Static, can_focus=True):
         self._field = 0
 
     @property
-    def _desk(self) -> Desk:
-        return cast("Desk", self.app)
+    def _host(self) -> HostApp:
+        return cast("HostApp", self.app)
 
     def show(self, settings: SplitSettings) -> None:
         """Show other settings."""
@@ -84,28 +86,28 @@ class SettingsPane(Static, can_focus=True):
             self._want(stratify=not held.stratify)
         elif name == "seed":
             value = "" if held.seed is None else str(held.seed)
-            self._desk.prompt("Seed, a whole number:", self._typed_seed, value=value)
+            self._host.prompt("Seed, a whole number:", self._typed_seed, value=value)
         elif name == "group":
             question = 'JSON pointer of what must stay together, such as "/meta/source_id"; empty for nothing:'
-            self._desk.prompt(question, self._typed_group, value=held.group)
+            self._host.prompt(question, self._typed_group, value=held.group)
         else:
             value = "/".join(percents(held))
-            self._desk.prompt("Shares of train, validation and test:", self._typed_ratios, value=value)
+            self._host.prompt("Shares of train, validation and test:", self._typed_ratios, value=value)
 
     def _typed_seed(self, text: str) -> None:
         if fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
             self._want(seed=int(text))
         else:
-            self._desk.tell(f"{text!r} is no whole number of at most 18 digits.", "warn")
+            self._host.tell(f"{text!r} is no whole number of at most 18 digits.", "warn")
 
     def _typed_group(self, text: str) -> None:
         if text and not text.startswith("/"):
-            self._desk.tell(f"{text!r} is no JSON pointer: it begins with a slash.", "warn")
+            self._host.tell(f"{text!r} is no JSON pointer: it begins with a slash.", "warn")
         else:
             self._want(group=text)
 
     def _typed_ratios(self, text: str) -> None:
-        with self._desk.attempt():
+        with self._host.attempt():
             self._want(ratios=ratios_of(text))
 
     def _want(self, **values: object) -> None:

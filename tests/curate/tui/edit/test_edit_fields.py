@@ -86,8 +86,8 @@ def test_what_was_taken_out_comes_back(make_own: Any, edit_story: Any, settled: 
     assert record_in(workspace, "m1") == LINE
 
 
-def test_keys_that_may_be_there_are_opened_chosen_and_left_out(
-    make_own: Any, edit_story: Any, settled: Settled
+def test_keys_that_may_be_there_are_opened_typed_and_left_out(
+    make_own: Any, edit_story: Any, settled: Settled, screen_text: Any
 ) -> None:
     workspace = make_own()
 
@@ -103,12 +103,12 @@ def test_keys_that_may_be_there_are_opened_chosen_and_left_out(
         await go_to(pilot, settled, "/tree/left/word")
         await type_in(pilot, "leaf")
         await go_to(pilot, settled, "/action")
-        await pilot.press("enter")
+        await type_in(pilot, '{"kind": "pay", "sum": "12"}')
+        await pilot.pause(0.3)
         await settled(pilot)
-        await pilot.press("tab", "enter", "p", "enter")
-        await settled(pilot)
-        await go_to(pilot, settled, "/action/sum")
-        await type_in(pilot, "12")
+        assert '! error must be "look"' in screen_text(pilot.app), "JSON has the same checks"
+        await pilot.press("backspace", "backspace", "backspace", "backspace", "backspace")
+        await type_in(pilot, "12}")
         await go_to(pilot, settled, "/score")
         await pilot.press("f8", "f8")
         await settled(pilot)
@@ -182,6 +182,31 @@ def test_odd_texts_are_kept_whole(make_workspace: Any, edit_story: Any, settled:
     edit_story(workspace, story, record="r00")
     for line in lines:
         assert record_in(workspace, line["id"]) == {**line, "output": "Z" + line["output"]}
+
+
+def test_a_json_text_that_has_become_a_plain_one_gets_its_field_when_the_cursor_is_sent_elsewhere(
+    make_workspace: Any, edit_story: Any, settled: Settled
+) -> None:
+    call = {"function": {"name": "f", "arguments": {"a": 1}}}
+    turns = [TURNS[0], {"role": "assistant", "content": None, "tool_calls": [call]}]
+    workspace = make_workspace([{"id": "c1", "messages": turns}], 'schema = "chat"\n[split]\nseed = 1\n')
+    pointer = "/messages/1/tool_calls/0/function/arguments"
+
+    async def story(pilot: Pilot[Any]) -> None:
+        area = pilot.app.focused
+        assert isinstance(area, AreaField)
+        area.select_all()
+        await type_in(pilot, '"only"')
+        await go_to(pilot, settled, "/messages/0/content")
+        await go_to(pilot, settled, pointer)
+        assert isinstance(pilot.app.focused, LineField)
+        await pilot.press("end", "!")
+        assert_what_is_seen_is_what_is_there(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+
+    edit_story(workspace, story, record="c1", pointer=pointer)
+    assert record_in(workspace, "c1")["messages"][1]["tool_calls"][0]["function"]["arguments"] == "only!"
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def test_an_answer_with_a_schema_is_a_form_too(
     (workspace.root / "curate.toml").write_text(settings)
 
     async def story(pilot: Pilot[Any]) -> None:
-        answer = pilot.app.screen.query_one("#answer Sheet")
+        answer = pilot.app.screen.query_one("#answer FormSheet")
         await answer.focus_pointer("/answer")
         await pilot.press("home")
         await type_in(pilot, "Very ")

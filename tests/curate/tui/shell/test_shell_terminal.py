@@ -10,8 +10,8 @@ from curate.journal import Decision
 from curate.record import CurateError
 from curate.tui.app import CurateApp
 from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
-from curate.tui.keymap import known_bindings
-from curate.tui.screens import screen_class, tabs
+from curate.tui.keymap import own_subclasses
+from curate.tui.screens import known_bindings, screen_class, tabs
 from curate.tui.themes import LOOKS
 from curate.workspace import open_workspace
 
@@ -249,9 +249,7 @@ def test_every_binding_has_an_id_a_word_and_a_key_that_arrives() -> None:
 def _our_widgets():
     from textual.dom import DOMNode
 
-    from curate.tui.keymap import _descendants
-
-    return [kind for kind in _descendants(DOMNode) if kind.__module__.startswith("curate.")]
+    return [kind for kind in own_subclasses(DOMNode) if kind.__module__.startswith("curate.")]
 
 
 def test_every_screen_is_what_its_tab_says() -> None:

@@ -12,25 +12,25 @@ from textual.widgets import Static
 
 from curate.dedupe.nearest import Neighbour
 from curate.record import canonical
-from curate.tui.form.nodes import update_if_other
+from curate.tui.fields import update_if_other
 from curate.tui.form.preview import VIEWS, View, difference, neighbour_lines, preview, view_line
 from curate.workshop.edits import Edit
 from curate.workshop.nearest import Nearest
 
 if TYPE_CHECKING:
-    from curate.tui.app import CurateApp
+    from curate.tui.context import HostApp
     from curate.workshop import Workshop
 
 
-class Beside(VerticalScroll):
+class EditSide(VerticalScroll):
     """Preview, neighbours and differences of one record under edit."""
 
     DEFAULT_CSS = """
-    Beside Static { height: auto; width: 1fr; }
-    Beside #preview, Beside #nearest { margin-bottom: 1; }
+    EditSide Static { height: auto; width: 1fr; }
+    EditSide #preview, EditSide #nearest { margin-bottom: 1; }
     """
 
-    class Found(Message):
+    class NeighboursKnown(Message):
         """The nearest records are known; ``repeated`` is one that dedupe would call the same, empty where none is."""
 
         def __init__(self, repeated: str) -> None:
@@ -43,7 +43,7 @@ class Beside(VerticalScroll):
         self._view: View = VIEWS[0]
         self._nearest: Nearest | None = None
         self._neighbours: list[Neighbour] | None = None
-        self._asked = b""
+        self._searched = b""
 
     def compose(self) -> ComposeResult:
         """Lay the parts one under the other."""
@@ -57,14 +57,14 @@ class Beside(VerticalScroll):
     @property
     def repeated(self) -> str:
         """A record that the one under edit repeats, empty where there is none."""
-        return next((one.id for one in self._neighbours or () if one.kind == "repeat"), "")
+        return next((neighbour.id for neighbour in self._neighbours or () if neighbour.kind == "repeat"), "")
 
     def show(self, edit: Edit | None) -> None:
         """Show what ``edit`` is like now."""
         if edit is not self._edit:
-            self._edit, self._neighbours, self._asked = edit, None, b""
+            self._edit, self._neighbours, self._searched = edit, None, b""
         self._draw()
-        self._look()
+        self._search()
 
     def next_view(self) -> View:
         """Show the preview in the next way, and return which that is."""
@@ -72,10 +72,10 @@ class Beside(VerticalScroll):
         self._draw()
         return self._view
 
-    def look_anew(self) -> None:
+    def search_anew(self) -> None:
         """Look for the nearest records again."""
-        self._asked = b""
-        self._look()
+        self._searched = b""
+        self._search()
 
     def on_resize(self, _event: Resize) -> None:
         """Lay out the differences for another width."""
@@ -98,22 +98,22 @@ class Beside(VerticalScroll):
             parts["diff"], difference(edit.form.saved, line, width, is_new=edit.is_new and not edit.is_line)
         )
 
-    def _look(self) -> None:
+    def _search(self) -> None:
         """Look for the nearest records in a worker, if there is anything new to look for."""
         edit, nearest = self._edit, self._nearest
         if edit is None or nearest is None:
             return
         line, name = edit.form.to_line(), edit.name
-        asked = canonical(line)
-        if asked == self._asked:
+        searched = canonical(line)
+        if searched == self._searched:
             return
-        self._asked = asked
+        self._searched = searched
 
-        def found(neighbours: list[Neighbour]) -> None:
+        def show(neighbours: list[Neighbour]) -> None:
             if self._edit is edit:
                 self._neighbours = neighbours
                 self._draw()
-                self.post_message(self.Found(self.repeated))
+                self.post_message(self.NeighboursKnown(self.repeated))
 
-        app = cast("CurateApp", self.app)
-        app.background(lambda: nearest.find(line, without=name), found, group="edit.nearest")
+        app = cast("HostApp", self.app)
+        app.background(lambda: nearest.find(line, without=name), show, group="edit.nearest")

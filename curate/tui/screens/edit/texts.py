@@ -20,7 +20,8 @@ saved until nothing is. What you type is kept as a draft in `.curate/drafts` fro
 A card (`- 1 user`) takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move
 it, `x` takes it out. `f8` leaves out the key with the focus; of what may be null, null comes first. `f3` or `ctrl+z`
 takes back what you typed. A field of short texts parts them by commas. Characters that a terminal must not see stand as
-`<U+202E>`: typed so in such a field, they are the character.
+`<U+202E>`: typed so in such a field, they are the character. What no field can show, because its schema allows several
+forms of it or does not say, stands as JSON, with the same checks.
 
 `f4` hands the whole record to your own editor as JSON. Records above 256 KB can be edited only there, and lines that
 are no JSON. A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
@@ -42,10 +43,10 @@ def title(edit: Edit | None, schema: str) -> Text:
 def finding_text(finding: Finding, pointer: str) -> Text:
     """Return what is wrong with the record that was opened for it, where, and what can be done about it."""
     sign, style = _SIGNS.get(finding.severity, ("  info ", ""))
-    place = Text.assemble(("in ", "muted"), shown(pointer, 80, "accent")) if pointer else Text("about the whole record")
+    where = Text.assemble(("in ", "muted"), shown(pointer, 80, "accent")) if pointer else Text("about the whole record")
     fix = Text.assemble("   ", shown(finding.fix, 300)) if finding.fix else Text("")
     head = Text.assemble(" ", (sign, style), (f"{finding.code} {finding.name}", "strong"), "  ")
-    return Text.assemble(head, shown(finding.message, 400), "\n   ", place, fix)
+    return Text.assemble(head, shown(finding.message, 400), "\n   ", where, fix)
 
 
 def fixed_text(finding: Finding) -> Text:
@@ -57,9 +58,9 @@ def without_form(edit: Edit) -> Text:
     """Return why the record that is open has no form, and what can be done."""
     if not edit.text:
         return Text("This record is larger than 256 KB. Edit it in your own editor: f4.\n", "warn")
-    kept = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
+    left = "What your editor left is no JSON yet. It is kept as a draft; f4 goes back to it.\n"
     unread = "The line is no JSON. f4 opens it in your own editor.\n"
-    why = Text(unread if edit.is_line and not edit.is_changed else kept, "warn")
+    why = Text(unread if edit.is_line and not edit.is_changed else left, "warn")
     return Text.assemble(why, shown(edit.take(edit.text)[0], 200))
 
 
