@@ -8,8 +8,8 @@ from threading import local
 
 from curate.door import Span
 from curate.scale.cluster import Cluster, Job
-from curate.validate.examine import Examiner, SpanResult
-from curate.validate.parallel import examiner_of, recipe_of, tasks_of
+from curate.validate.examine import Examiner, ExaminerSpec, SpanResult
+from curate.validate.parallel import tasks_of
 
 Task = tuple[Path, Span | None]
 
@@ -21,8 +21,8 @@ def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], It
     """
 
     def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
-        tasks = spans_on(cluster, files, examiner.root)
-        job = Job("curate.scale.examine.Inspector", recipe_of(examiner))
+        tasks = spans_on(cluster, files, examiner.spec.root)
+        job = Job("curate.scale.examine.Inspector", (examiner.spec,))
         for (path, _), result in zip(tasks, cluster.answers(job, tasks, is_apart=True), strict=True):
             yield path, result
 
@@ -49,19 +49,16 @@ class Cutter:
 class Inspector:
     """Examines spans."""
 
-    def __init__(self, *recipe: object) -> None:
-        self._recipe = recipe
+    def __init__(self, spec: ExaminerSpec) -> None:
+        self._spec = spec
         self._own = local()
-        # What is wrong with the recipe is told before any span is examined.
-        self._own.examiner = self._made()
+        # What is wrong with the spec is told before any span is examined.
+        self._own.examiner = Examiner(spec)
 
     def __call__(self, task: Task) -> SpanResult:
         """Return what is found in one span."""
         # An examiner remembers which file it is in, so threads cannot share one.
         if not hasattr(self._own, "examiner"):
-            self._own.examiner = self._made()
+            self._own.examiner = Examiner(self._spec)
         examiner: Examiner = self._own.examiner
         return examiner.examine(*task)
-
-    def _made(self) -> Examiner:
-        return examiner_of(*self._recipe)  # type: ignore[arg-type]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import chain
 from types import MappingProxyType
 
 from curate.journal import ASIDES, Add, AnyEvent, Undo
-from curate.record import Finding, Json, Record, Source, canonical
+from curate.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.shape import Shape
 from curate.workspace.exclusion import Exclusion, exclusion_of
 from curate.workspace.order import Facet, Kept, by_record, ordered
@@ -74,6 +75,68 @@ class Fold:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
+class Decisions:
+    """The decisions on the records of a workspace, in whatever order they were read, by record."""
+
+    def __init__(self, events: Iterable[AnyEvent], shape: Shape, kept: Mapping[str, Kept] | None = None) -> None:
+        """Take ``events``; ``kept`` is what an earlier fold into the record files has kept, by record."""
+        self._events, self._kept, self._shape = by_record(events), kept or {}, shape
+        self.names = dict.fromkeys([*self._kept, *self._events])
+        """The records that decisions are on, whether they are there or not."""
+        self._met: set[str] = set()
+        self._findings: dict[str, Fold] = {}
+
+    def state(self, record: Record) -> State:
+        """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
+        if record.id not in self.names:
+            return State(record)
+        self._met.add(record.id)
+        state = self._folded(record.id, record)
+        assert state is not None, "what has a line of its own stays a record"
+        return state
+
+    def is_out(self, name: str) -> bool:
+        """Whether a decision leaves the record out, whatever its line says."""
+        trail = Trail(self._kept.get(name))
+        for event, seen in ordered(self._events.get(name, ()), trail.base):
+            trail.apply(event, seen)
+        return exclusion_of(trail.facts.get(STATUS)) is not None
+
+    def can_say(self, texts: Collection[str]) -> bool:
+        """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
+        events = (event.model_dump() for one in self._events.values() for event in one)
+        facts = (held.value for kept in self._kept.values() for held in kept.facts.values())
+        return any(text in texts for value in chain(events, facts) for text in strings_of(value))
+
+    def added(self) -> Iterator[State]:
+        """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
+        for name in self.names:
+            if name in self._met:
+                continue
+            events = self._events.get(name, ())
+            if any(isinstance(event, Add) for event in events):
+                if (state := self._folded(name, None)) is not None:
+                    yield state
+            else:
+                self._findings[name] = Fold({}, orphans=list(events))
+
+    def folded(self, states: dict[str, State]) -> Fold:
+        """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
+        result = Fold(states)
+        for found in (self._findings[name] for name in self.names if name in self._findings):
+            result.findings += found.findings
+            result.orphans += found.orphans
+            result.conflicts += found.conflicts
+        return result
+
+    def _folded(self, name: str, record: Record | None) -> State | None:
+        found = Fold({})
+        state = folded(record, self._events.get(name, ()), self._shape, self._kept.get(name), found)
+        if found.findings or found.orphans or found.conflicts:
+            self._findings[name] = found
+        return state
+
+
 def fold(
     records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, kept: Mapping[str, Kept] | None = None
 ) -> Fold:
@@ -81,18 +144,9 @@ def fold(
 
     ``kept`` is what an earlier fold into the record files has kept, by record.
     """
-    kept = kept or {}
-    result = Fold({record.id: State(record) for record in records})
-    decided = by_record(events)
-    for name in [*kept, *(name for name in decided if name not in kept)]:
-        base = result.states.get(name)
-        if base is None and not any(isinstance(event, Add) for event in decided.get(name, ())):
-            result.orphans += decided.get(name, ())
-            continue
-        state = folded(base.record if base else None, decided.get(name, ()), shape, kept.get(name), result)
-        if state is not None:
-            result.states[name] = state
-    return result
+    decisions = Decisions(events, shape, kept)
+    states = [decisions.state(record) for record in records]
+    return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
 
 
 def folded(
