@@ -46,10 +46,12 @@ def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[F
 
     Of how many the words are hidden, or all, is said on stderr.
     """
+    workspace = validation.workspace
+    if workspace is None or not workspace.decisions.names:
+        return list(findings)
     from curate.workspace.blind import ON_CATEGORIES, as_seen_finding
 
-    workspace = validation.workspace
-    if workspace is None or not workspace.decisions.names or all(one.code not in ON_CATEGORIES for one in findings):
+    if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
     hidden = validation.hidden(_blind(workspace))
     seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]

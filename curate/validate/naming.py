@@ -62,7 +62,9 @@ class WatchedIds:
 
     def can_displace(self, own_id: str) -> bool:
         """Whether a record with this id can take the name that one with a watched id would have got."""
-        return _NUMBERED.sub("", own_id) in self.ids
+        # Asked of every line, where a regular expression takes ten times as long.
+        stem, dash, _ = own_id.rpartition("-")
+        return bool(dash) and stem in self.ids and _NUMBERED.search(own_id) is not None
 
 
 class Watched(NamedTuple):

@@ -131,7 +131,7 @@ class RecordStream:
             for one in result.watched:
                 if one.record is not None:
                     states[one.line] = self._exchange(result, one, names.get(one.line), file, place, examiner)
-            if result.watched:
+            if states:
                 result.sort()
             for record in result.records:
                 self._retain(record, names.get(record.source.line), file, states)

@@ -221,13 +221,12 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
         assert {name for name, severity in book.statuses().items() if severity == "error"} == after
 
 
-def test_a_search_is_stopped_from_another_thread(shop, monkeypatch):
+def test_a_search_is_stopped_from_another_thread(shop):
     book = book_of(shop)
 
     def stop_soon(_):
         book.stop()
 
-    monkeypatch.setattr("curate.workshop.problems.search.default_jobs", lambda files: 1)
     threading.Timer(0.05, book.stop).start()
     with pytest.raises(CurateError, match="was stopped"):
         book.search(stop_soon)
