@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from curate.settings import Settings
 from curate.shape import load_shape
-from curate.validate import validate
+from curate.validate import ExaminerSpec, validate
 
 KINDS: dict[str, Callable[[int], str]] = {
     "no JSON": lambda n: f"this is line {n} and no JSON",
@@ -53,7 +53,7 @@ def main() -> None:
             with path.open("wb") as file:
                 file.writelines(make(n).encode("utf-8", "surrogateescape") + b"\n" for n in range(asked.lines))
             begun = time.process_time()
-            verdict = validate([path], shape, Settings(), limit=1000)
+            verdict = validate([path], ExaminerSpec(shape, Settings(), limit=1000))
             spent = (time.process_time() - begun) / asked.lines * 1e6
             print(f"| {name} | {spent:.2f} | {', '.join(f'{n:,} {code}' for code, n in verdict.counts.items())} |")
 

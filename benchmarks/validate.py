@@ -155,14 +155,14 @@ def ours(folder: Path, select: Sequence[str], ignore: Sequence[str] = (), jobs: 
     """`curate validate` with a choice of checks."""
     from curate.settings import CheckSettings, Settings
     from curate.shape import load_shape
-    from curate.validate import select_checks, validate
+    from curate.validate import ExaminerSpec, select_checks, validate
 
     shape = load_shape("schema.json", folder)
     settings = Settings(checks=CheckSettings(select=list(select), ignore=list(ignore)))
     select_checks(settings.checks)
 
     def run() -> Outcome:
-        verdict = validate([folder / "made.jsonl"], shape, settings, jobs=jobs, limit=LIMIT)
+        verdict = validate([folder / "made.jsonl"], ExaminerSpec(shape, settings, limit=LIMIT), jobs=jobs)
         return verdict.num_lines, len({found.line for found in verdict.findings if found.code == "S102"})
 
     return run

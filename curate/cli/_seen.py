@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate import say
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from curate.label import Blind
     from curate.record import Finding, Record
     from curate.workspace import State, Workspace
+    from curate.workspace.validation import Validation
 
 
 def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> Sequence[State]:
@@ -41,26 +41,19 @@ def seen_records(workspace: Workspace, *, show_values: bool, name: str = "") -> 
     return [state.record for state in states if state.dropped is None]
 
 
-def seen_findings(findings: Sequence[Finding], root: Path) -> list[Finding]:
-    """Return what was found in the workspace ``root`` as whoever looks may see it; see `as_seen_finding`.
+def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
+    """Return what ``validation`` has found as whoever looks may see it; see `as_seen_finding`.
 
     Of how many the words are hidden, or all, is said on stderr.
     """
+    workspace = validation.workspace
+    if workspace is None or not workspace.decisions.names:
+        return list(findings)
     from curate.workspace.blind import ON_CATEGORIES, as_seen_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
-    from curate.label import CATEGORY
-    from curate.workspace import open_workspace
-
-    workspace = open_workspace(root)
-    blind, view = _blind(workspace), workspace.shape.view
-    hidden: set[str] = set()
-    for state in workspace.states():
-        if blind.hides(state, CATEGORY):
-            # Findings call a record as its line does, where a workspace numbers ids that repeat.
-            own_id = view.get(state.record.data, "id") if view else None
-            hidden |= {state.record.id, str(own_id)}
+    hidden = validation.hidden(_blind(workspace))
     seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
     num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
     if num_hidden:

@@ -33,22 +33,26 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     Example: curate export my-data --to trl
     """
     from curate.exporters import exporters
-    from curate.workspace.opened import open_and_tell, tell_plan
+    from curate.workspace import open_workspace
+    from curate.workspace.opened import tell_plan, tell_remarks
     from curate.workspace.publish import export_dataset, plan, require_clean, require_no_leaks
 
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     if out is not None and form == "dataset":
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
-    workspace = open_and_tell(root)
+    workspace = open_workspace(root)
+    # It reads the files; all the others take the records from there.
+    verdict = workspace.verdict()
+    tell_remarks(workspace)
     if dry_run:
-        require_clean(workspace.verdict())
+        require_clean(verdict)
         planned = plan(workspace)
         require_no_leaks(planned)
         tell_plan(planned)
         say.talk("nothing was written")
         return Exit.OK
-    made, planned = export_dataset(workspace)
+    made, planned = export_dataset(workspace, verdict=verdict)
     tell_plan(planned)
     if not made.is_new:
         say.talk(f"nothing has changed since {made.manifest.name}, which is used again")

@@ -16,6 +16,7 @@ from curate.record import SPLITS, Exit, Split
 from curate.table import counted
 
 if TYPE_CHECKING:
+    from curate.record import Finding
     from curate.workshop.terms import Filter
     from curate.workspace import State, Workspace
 
@@ -61,12 +62,17 @@ def command(
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
-    from curate.workspace.opened import open_and_tell
+    from curate.workspace import open_workspace
+    from curate.workspace.opened import tell_remarks
 
     wanted = _parsed(where)
     if status is None:
         status = "all" if wanted and wanted.asks_about("status") else "in"
-    workspace = open_and_tell(root)
+    workspace = open_workspace(root)
+    # It reads the files; the records are taken from there.
+    has_findings = wanted is not None and wanted.needs_findings
+    findings = workspace.verdict(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
+    tell_remarks(workspace)
     pins = workspace.pins()
     matching = [
         state
@@ -76,7 +82,7 @@ def command(
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     ]
     if wanted:
-        matching = _let_through(workspace, wanted, matching, pins)
+        matching = _let_through(workspace, wanted, matching, pins, findings)
     shown = islice(matching, limit)
     for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
         say.data(line)
@@ -95,15 +101,18 @@ def _parsed(where: str) -> Filter | None:
 
 
 def _let_through(
-    workspace: Workspace, wanted: Filter, states: Sequence[State], pins: Mapping[str, Split]
+    workspace: Workspace,
+    wanted: Filter,
+    states: Sequence[State],
+    pins: Mapping[str, Split],
+    findings: Sequence[Finding],
 ) -> list[State]:
-    """Return the states that a filter lets through; validate first where it asks what validation says."""
+    """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
     from curate.workshop.catalog.judged import judged
     from curate.workshop.catalog.learnt import Learning
 
     learning = Learning(workspace)
     learning.renew({name for term in wanted.terms for name in term.columns()})
-    findings = workspace.verdict(limit=sys.maxsize, has_leaks=True).findings if wanted.needs_findings else ()
     known = judged(findings, workspace)
     found: list[State] = []
     for start in range(0, len(states), _BLOCK):

@@ -148,20 +148,19 @@ def _tell_record(
     from curate.workspace.history import in_causal_order
 
     own = [event for event in events if event.id == name]
-    record = _written(workspace, name)
-    new = list(_steps(name, record, own, workspace))
     # What was folded stands in the line already: it is told, and mostly has no states to show.
+    record, state, names = _found(workspace, name)
+    new = list(_steps(name, record, own, workspace))
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
     old = [Told(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
     if record is None and not own and not old:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, [state.record.id for state in workspace.states()], n=1)
+        near = get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
         where = say.one_line(str(workspace.root))
         raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *new]
-    state = next((state for state in workspace.states() if state.record.id == name), None)
     shown = _shown(workspace, [step.event for step in steps], events, values)
     if state and shown.blind:
         from curate.workspace.blind import as_seen
@@ -178,14 +177,13 @@ def _tell_record(
     return Exit.OK
 
 
-def _written(workspace: Workspace, name: str) -> Record | None:
-    """Return the record as its line has it, before any decision."""
-    from curate.validate import read_records
-    from curate.workspace import told_apart
-
-    items = read_records(workspace.files(), workspace.shape, root=workspace.root)
-    records = told_apart(item for item in items if isinstance(item, Record))
-    return next((record for record in records if record.id == name), None)
+def _found(workspace: Workspace, name: str) -> tuple[Record | None, State | None, list[str]]:
+    """Return the record as its line has it, before any decision, as decisions have left it, and all records' names."""
+    records = [item for item in workspace.read_lines() if isinstance(item, Record)]
+    states = [workspace.decisions.state(record) for record in records]
+    everyone = {state.record.id: state for state in [*states, *workspace.decisions.added()]}
+    record = next((record for record in records if record.id == name), None)
+    return record, everyone.get(name), list(everyone)
 
 
 def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:

@@ -4,7 +4,7 @@ Every file of records goes through here before any other library may see it.
 """
 
 from curate.door.faults import FAULTS, DoorFault, Fault, door_finding
-from curate.door.gate import packed_as
+from curate.door.gate import holds_any, packed_as
 from curate.door.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
 from curate.door.strict import MAX_DEPTH, strict_loads
 from curate.door.walker import locate, parts_of, pointer_of
@@ -20,6 +20,7 @@ __all__ = [
     "Span",
     "crlf_finding",
     "door_finding",
+    "holds_any",
     "locate",
     "packed_as",
     "parts_of",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from curate.door.faults import DoorFault
@@ -60,6 +62,7 @@ _PACKED = (
 _POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com/", b"# xet version")
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 HEAD_BYTES = 512
+_BLOCK = 1024 * 1024
 # Digits alone could be a number in a table, so that the whole header is looked at.
 _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}")
 
@@ -81,6 +84,26 @@ def open_regular(path: Path, root: Path | None = None) -> int:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} does not exist") from error
     except OSError as error:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} cannot be read: {error.strerror}") from error
+
+
+def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> bool:
+    """Whether a file holds one of ``texts`` anywhere; not one that cannot be read, which its reader tells of."""
+    try:
+        handle = open_regular(path, root)
+    except (DoorFault, CurateError):
+        return False
+    longest = max(map(len, texts))
+    try:
+        rest, place = b"", 0
+        while block := os.pread(handle, _BLOCK, place):
+            place += len(block)
+            block = rest + block
+            if any(text in block for text in texts):
+                return True
+            rest = block[-longest:]
+        return False
+    finally:
+        os.close(handle)
 
 
 def packed_as(head: bytes) -> str:

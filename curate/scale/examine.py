@@ -10,8 +10,8 @@ from threading import local
 
 from curate.door import Span
 from curate.scale.cluster import Cluster
-from curate.validate.examine import Examiner, SpanResult
-from curate.validate.parallel import Recipe, examiner_of, recipe_of, tasks_of
+from curate.validate.examine import Examiner, ExaminerSpec, SpanResult
+from curate.validate.parallel import tasks_of
 
 Task = tuple[Path, Span | None]
 
@@ -23,8 +23,8 @@ def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], It
     """
 
     def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
-        tasks = spans_on(cluster, files, examiner.root)
-        results = cluster.starmap(_Inspector(recipe_of(examiner)), tasks, is_apart=True)
+        tasks = spans_on(cluster, files, examiner.spec.root)
+        results = cluster.starmap(_Inspector(examiner.spec), tasks, is_apart=True)
         for (path, _), result in zip(tasks, results, strict=True):
             yield path, result
 
@@ -41,11 +41,11 @@ def spans_on(cluster: Cluster, files: Sequence[Path], root: Path | None) -> list
 class _Inspector:
     """Examines spans by an examiner that each thread has for itself: it remembers which file it is in."""
 
-    recipe: Recipe
+    spec: ExaminerSpec
 
     def __call__(self, path: Path, span: Span | None) -> SpanResult:
         if not hasattr(self._own, "examiner"):
-            self._own.examiner = examiner_of(*self.recipe)
+            self._own.examiner = Examiner(self.spec)
         examiner: Examiner = self._own.examiner
         return examiner.examine(path, span)
 

@@ -44,6 +44,10 @@ class Shape:
     _is_own: bool
     """Whether it is not one of the shipped ones, so that its view need not fit what it allows."""
 
+    def __reduce__(self) -> tuple[Callable[..., Shape], tuple[str, Path]]:
+        # The engine's validator cannot be pickled; another process compiles the same schema.
+        return load_shape, (str(self.path.resolve()), self.root.resolve())
+
     @property
     def kind(self) -> Kind:
         """What its records are for."""

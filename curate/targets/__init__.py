@@ -7,10 +7,8 @@ What crosses the border are lines: rows as `schemas/row.schema.json` says go in,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from curate.checks import Check, Lengths, discover
-from curate.door import Entry, Reader, locate
 from curate.record import Finding, Json, Record
 from curate.settings import Settings
 from curate.shape import Shape
@@ -24,25 +22,16 @@ _ROW_KEYS = ("name", "tool_call_id", "tool_calls")
 
 
 def token_findings(
-    files: Sequence[Path],
-    shape: Shape,
-    settings: Settings,
-    *,
-    target: str,
-    model: str,
-    max_length: int,
-    root: Path | None,
-    dropped: Collection[str] = (),
+    records: Sequence[Record], shape: Shape, settings: Settings, *, target: str, model: str, max_length: int
 ) -> list[Finding]:
-    """Return what the length checks (T920 to T922) find in the records of ``files``, in reading order.
+    """Return what the length checks (T920 to T922) find in ``records``, in their order.
 
     ``model`` is a folder with tokenizer and chat template, ``max_length`` the target's limit in tokens; ``target`` ""
-    keeps the first tokens. Lines that are no records are passed over, as are the records that ``dropped`` names;
-    validation tells of both. Codes in the settings' ``ignore`` and severities are for the caller to apply.
+    keeps the first tokens. Findings have no column. Codes in the settings' ``ignore`` and severities are for the caller
+    to apply.
 
     Raises:
-        CurateError: E940 when the extra ``train`` is not installed; E961 when the counting fails; E904 when a file is
-            missing or may not be read; E905 when the schema has no ``x-record`` view.
+        CurateError: E940 when the extra ``train`` is not installed; E961 when the counting fails.
     """
     checks = [check for check in discover().values() if check.on_lengths]
     chosen = settings.model_copy(update={"target": target})
@@ -51,18 +40,10 @@ def token_findings(
     if settings.checks.allow_special_tokens:
         options.append("--allow-special-tokens")
     with Measurer(model, max_length, options) as measurer:
-        for entry, record in _records(files, shape, root):
-            if record.id not in dropped:
-                lengths = measurer.lengths(_row(record))
-                findings += _findings(checks, lengths, chosen, record, entry, shape.ignored(entry.value))
+        for record in records:
+            lengths = measurer.lengths(_row(record))
+            findings += _findings(checks, lengths, chosen, record, shape.ignored(record.data))
     return findings
-
-
-def _records(files: Sequence[Path], shape: Shape, root: Path | None) -> Iterator[tuple[Entry, Record]]:
-    for path in files:
-        for item in Reader(path, root=root):
-            if isinstance(item, Entry) and shape.is_valid(item.value):
-                yield item, shape.record(item.value, item.line.source)
 
 
 def _findings(
@@ -70,7 +51,6 @@ def _findings(
     lengths: Lengths,
     settings: Settings,
     record: Record,
-    entry: Entry,
     excused: Collection[str],
 ) -> Iterator[Finding]:
     for check in checks:
@@ -85,9 +65,10 @@ def _findings(
                     problem.message,
                     record.source.file,
                     record.source.line,
-                    locate(entry.line.raw, problem.pointer),
-                    record.id,
-                    problem.pointer,
+                    # The line begins with its record; a place within it is looked up by who shows it.
+                    column=0 if problem.pointer else 1,
+                    record=record.id,
+                    pointer=problem.pointer,
                 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,12 +10,11 @@ from curate.checks import Place
 from curate.door import Reader, Span, crlf_finding, locate
 from curate.record import Finding, Record
 from curate.say import spelled
-from curate.settings import Settings
 from curate.shape import Shape
 from curate.validate.across import Across
 from curate.validate.baseline import Baseline, Owed, baseline_path, read_baseline
-from curate.validate.changes import LineSet, changed_lines
-from curate.validate.examine import Examiner, SpanResult, violations
+from curate.validate.changes import changed_lines
+from curate.validate.examine import Examiner, ExaminerSpec, SpanResult, violations
 from curate.validate.globs import place_name
 from curate.validate.parallel import default_jobs, examine_all
 from curate.validate.select import UNREADABLE, Selection, select_checks
@@ -25,6 +24,8 @@ __all__ = [
     "UNREADABLE",
     "Baseline",
     "Engine",
+    "ExaminerSpec",
+    "Further",
     "Verdict",
     "baseline_path",
     "changed_lines",
@@ -40,73 +41,54 @@ __all__ = [
 
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
 """Examines files, shared out to some number of workers, and gives the results in reading order."""
-Paired = Callable[[bool], Sequence[tuple[Finding, Place]]]
-"""Finds what is wrong with pairs of records, given whether any record is in an exam."""
+Further = Callable[[bool], Iterable[tuple[Finding, Place | None]]]
+"""Finds what is wrong beyond lines and records, given whether a record says that it is in a test or validation split.
+
+It is called when all files were examined. A place tells more of a finding than its file and line.
+"""
 _MOST_RAW = 32 * 1024 * 1024
 
 
-def _no_pairs(_has_exam: bool) -> Sequence[tuple[Finding, Place]]:
+def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, Place | None]]:
     return ()
 
 
 def validate(
     files: Sequence[Path],
-    shape: Shape,
-    settings: Settings,
+    spec: ExaminerSpec,
     *,
     jobs: int = 1,
-    limit: int = 1000,
-    dropped: Collection[str] = (),
-    root: Path | None = None,
-    show_values: bool = False,
-    baseline: Baseline | None = None,
-    changes: Mapping[str, LineSet] | None = None,
-    joined: Sequence[Finding] = (),
-    paired: Paired = _no_pairs,
-    has_lengths: bool = False,
     engine: Engine = examine_all,
+    further: Further = _no_further,
+    has_lengths: bool = False,
 ) -> Verdict:
     """Examine every line of ``files`` and the data set as a whole, and return what was found.
 
-    ``dropped`` names records that were taken out by decision: they are not checked. ``root`` is the folder that links
-    may not lead out of, by default that of each file; the globs of the settings are relative to it. What ``baseline``
-    holds is forgiven; it remembers what was seen, so it serves one run. With ``changes`` (see `changed_lines`) only
-    those lines are looked at; dataset checks still see every record, and report what touches such a line or no line
-    at all. ``joined`` are findings made elsewhere, such as of a merge: they are held to the same rules; those of length
-    checks are among them if ``has_lengths``. So are those of ``paired``, which is told whether a record says that it is
-    in a test or validation split.
+    What the baseline of ``spec`` holds is forgiven. With its changes only those lines are looked at; dataset checks
+    still see every record, and report what touches such a line or no line at all. ``further`` finds what is not found
+    line by line, such as that of a merge, and is held to the same rules; findings of length checks are among that if
+    ``has_lengths``.
 
-    Memory does not grow with the number of findings; at most ``limit`` are kept. The verdict does not depend on
-    ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
+    Memory does not grow with the number of findings; at most the limit of ``spec`` are kept. The verdict does not
+    depend on ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
 
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    selection = select_checks(settings.checks, settings.categories)
-    examiner = Examiner(
-        shape,
-        settings,
-        selection,
-        limit=limit,
-        show_values=show_values,
-        dropped=dropped,
-        root=root,
-        baseline=baseline,
-        changes=changes,
-    )
-    across = Across(selection, settings, files, root, baseline=baseline, changes=changes)
+    examiner, baseline = Examiner(spec), spec.baseline
+    selection = examiner.selection
+    across = Across(selection, spec.settings, files, spec.root, baseline=baseline, changes=spec.changes)
     total = _examined(across, examiner, engine(examiner, files, jobs))
     tally = total.tally
     across.finish(tally)
-    for finding in joined:
-        across.add(tally, finding)
-    for finding, place in paired(across.has_exam):
+    for finding, place in further(across.has_exam):
         across.add(tally, finding, place)
+    is_whole = spec.changes is None
     return replace(
         _summed(total, selection),
-        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, root),
-        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and changes is None else 0,
-        num_changed=None if changes is None else total.num_lines - total.num_unchanged,
+        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, spec.root),
+        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
+        num_changed=None if is_whole else total.num_lines - total.num_unchanged,
     )
 
 

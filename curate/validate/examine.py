@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,36 @@ from curate.validate import fingerprint
 from curate.validate.baseline import Baseline, Owed
 from curate.validate.changes import NO_LINES, LineSet
 from curate.validate.globs import place_name
-from curate.validate.select import Rules, Selection
+from curate.validate.naming import Watched, WatchedIds
+from curate.validate.select import Rules, select_checks
 from curate.validate.sieve import Sieve
 from curate.validate.skeleton import LONGEST, Skeletons, Template
 from curate.validate.verdict import Tally
 
 _MAX_MEMO_LINES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminerSpec:
+    """All that an examiner goes by. It can be pickled, and another process makes the same examiner of it.
+
+    ``limit`` is how many findings of a severity are retained, ``root`` the folder that links may not lead out of, by
+    default that of each file; the globs of ``settings`` are relative to it. What ``baseline`` holds is forgiven; it
+    remembers what it has forgiven, so that it serves one run. With ``changes``, which has the lines to look at by path,
+    all others are shown to dataset checks only.
+    """
+
+    shape: Shape
+    settings: Settings
+    limit: int = 1000
+    root: Path | None = None
+    show_values: bool = False
+    baseline: Baseline | None = None
+    changes: Mapping[str, LineSet] | None = None
+    watched: WatchedIds | None = None
+    """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
+    has_records: bool = False
+    """Whether all records come with the results."""
 
 
 @dataclass
@@ -44,42 +68,42 @@ class SpanResult:
     num_unchanged: int = 0
     num_crlf: int = 0
     first_crlf: int = 0
+    watched: list[Watched] = field(default_factory=list)
+    """The records with watched ids, in reading order, which are not among the others."""
+    records: list[Record] = field(default_factory=list)
+    """All records as their lines have them, where they are asked for; the watched ones are among them."""
+    unread: list[int] = field(default_factory=list)
+    """The lines that are no records, where those are asked for."""
+
+    def sort(self) -> None:
+        """Put the sketches into reading order, after those of watched records were added."""
+        order = sorted(range(len(self.sketches)), key=lambda index: self.sketches[index].line)
+        self.sketches = [self.sketches[index] for index in order]
+        if self.prints:
+            self.prints = array("Q", (self.prints[index] for index in order))
 
 
 class Examiner:
-    """Examines spans with one shape, one selection of checks and one set of settings.
+    """Examines spans, and single records, as one `ExaminerSpec` says.
 
-    With ``changes``, which has the lines to look at by path, all others are seen by dataset checks only.
+    Raises:
+        CurateError: E902 for unknown checks in the settings.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        settings: Settings,
-        selection: Selection,
-        *,
-        limit: int,
-        show_values: bool,
-        dropped: Collection[str],
-        root: Path | None,
-        baseline: Baseline | None = None,
-        changes: Mapping[str, LineSet] | None = None,
-    ) -> None:
-        self.shape = shape
-        self.settings = settings
-        self.selection = selection
-        self.limit = limit
-        self.show_values = show_values
-        self.dropped = frozenset(dropped)
-        self.root = root
-        self.baseline = baseline
-        self.changes = changes
+    def __init__(self, spec: ExaminerSpec) -> None:
+        self.spec = spec
+        self.shape = spec.shape
+        self.settings = spec.settings
+        self.selection = select_checks(spec.settings.checks, spec.settings.categories)
+        self.limit = spec.limit
+        self.baseline = spec.baseline
+        self._watched = spec.watched
         self._name = ""
-        self._rules = selection.everywhere
+        self._rules = self.selection.everywhere
         self._is_shape_all = self._are_ids_all = False
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
         self._sieves: dict[int, Sieve] = {}
-        self._needs_sketches = bool(selection.sketched_checks)
+        self._needs_sketches = bool(self.selection.sketched_checks)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
         self._hits: dict[bytes | str, int] = {}
@@ -98,24 +122,26 @@ class Examiner:
             CurateError: E904 when the file is missing or may not be read.
         """
         result = SpanResult(Tally(self.limit))
-        reader = Reader(path, span=span, root=self.root)
-        self._name = place_name(path, self.root)
-        self._rules = self.selection.rules(self._name, "")
-        is_more = bool(self.dropped or self.selection.is_by_category or self._sieve(self._rules).num_checks)
+        reader = Reader(path, span=span, root=self.spec.root)
+        self._enter(place_name(path, self.spec.root))
+        needs_record = self._watched is not None or self.spec.has_records
+        is_more = needs_record or self.selection.is_by_category or self._sieve(self._rules).num_checks > 0
         self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
         self._are_ids_all = not is_more and self.baseline is None and is_about_ids
-        changed = None if self.changes is None else self.changes.get(str(path), NO_LINES)
-        is_bad = False
+        changes = self.spec.changes
+        changed = None if changes is None else changes.get(str(path), NO_LINES)
+        is_bad, has_records = False, self.spec.has_records
         for line in reader.lines():
             if type(line) is not tuple:
                 assert isinstance(line, Finding)
+                self._note_unread(result, line)
                 if changed is None or (line.line in changed if line.code == "S116" else changed):
                     self._add_door(result, line, self._name, self._rules)
             elif changed is not None and line[0] not in changed:
                 self._see_unchanged(reader, line, result)
                 result.num_unchanged += 1
-            elif not (is_bad and self._is_counted(line)):
+            elif has_records or not (is_bad and self._is_counted(line)):
                 is_bad = self._examine_line(reader, line, result)
         self._count_hits(result.tally)
         result.num_lines = reader.num_lines
@@ -127,12 +153,14 @@ class Examiner:
         """Examine one line and return whether it is no record."""
         value = reader.value(line)
         if isinstance(value, Finding):
+            self._note_unread(result, value)
             self._add_door(result, value, self._name, self._rules, line[2])
             severity = self._rules.severities.get(value.code, value.severity)
             counts = {} if value.code in self._rules.unwanted else {(value.code, severity): 1}
             self._remember(line, result.tally, counts, is_of_schema=False)
             return True
         if not self.shape.is_valid(value):
+            result.unread += [line[0]] if self.spec.has_records else []
             counts = self._add_violations(result, reader, line, value)
             self._remember(line, result.tally, counts, is_of_schema=True)
             return True
@@ -141,12 +169,49 @@ class Examiner:
         elif self._are_ids_all:
             self._note_id(value, Source(reader.name, line[0]), result)
         else:
-            self._examine_record(self.shape.record(value, Source(reader.name, line[0])), line[2], result)
+            record = self.shape.record(value, Source(reader.name, line[0]))
+            if not self._sets_aside(record, line[2], result, is_changed=True):
+                self._examine_record(record, line[2], result)
         return False
 
-    def _examine_record(self, record: Record, raw: bytes, result: SpanResult) -> None:
-        if record.id in self.dropped:
-            return
+    def add_record(
+        self, result: SpanResult, record: Record, file: str, raw: bytes | None, *, is_changed: bool = True
+    ) -> None:
+        """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
+
+        ``raw`` is its line, None where the line says something else than the record: then its findings have no column.
+        Unless ``is_changed``, its own faults are not looked for. The result has to be sorted when all are added.
+        """
+        self._enter(file)
+        if is_changed:
+            self._examine_record(record, raw, result)
+        else:
+            self._add_unchanged(record, result)
+
+    def _note_unread(self, result: SpanResult, finding: Finding) -> None:
+        if self.spec.has_records and finding.severity == "error":
+            result.unread.append(finding.line)
+
+    def _enter(self, file: str) -> None:
+        """Go by the rules of a file, which is named from the workspace on, for the records that follow."""
+        self._name = file
+        self._rules = self.selection.rules(file, "")
+
+    def _sets_aside(self, record: Record, raw: bytes, result: SpanResult, *, is_changed: bool) -> bool:
+        """Note a record as the spec asks, and return whether it is for somebody else to examine."""
+        if self.spec.has_records:
+            result.records.append(record)
+        if self._watched is None:
+            return False
+        own_id = record.id
+        if own_id in self._watched:
+            result.watched.append(Watched(own_id, record.source.line, record, raw, is_changed))
+            return True
+        if self._watched.can_displace(own_id):
+            result.watched.append(Watched(own_id, record.source.line))
+        return False
+
+    def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:
         result.num_records += 1
         excused = self.shape.ignored(record.data)
         rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
@@ -179,15 +244,19 @@ class Examiner:
         """Show a record to the dataset checks without looking for faults of its own."""
         value = reader.value(line)
         if isinstance(value, Finding) or not self.shape.is_valid(value):
+            result.unread += [line[0]] if self.spec.has_records else []
             return
         if self.shape.view is None:
             result.num_records += 1
             return
         record = self.shape.record(value, Source(reader.name, line[0]))
-        if record.id not in self.dropped:
-            result.num_records += 1
-            if self._needs_sketches:
-                self._sketch(result, record, self.shape.ignored(value))
+        if not self._sets_aside(record, line[2], result, is_changed=False):
+            self._add_unchanged(record, result)
+
+    def _add_unchanged(self, record: Record, result: SpanResult) -> None:
+        result.num_records += 1
+        if self._needs_sketches:
+            self._sketch(result, record, self.shape.ignored(record.data))
 
     def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
         result.sketches.append(sketch_of(record))
@@ -197,10 +266,10 @@ class Examiner:
             result.excused[record.source.file, record.source.line] = excused
 
     def _add(
-        self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes
+        self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes | None
     ) -> None:
         is_counted_only = self.baseline is None and result.tally.is_full(severity)
-        column = 0 if is_counted_only else locate(raw, problem.pointer)
+        column = 0 if raw is None or is_counted_only else locate(raw, problem.pointer)
         source = record.source
         finding = Finding(
             check.code,
@@ -238,7 +307,7 @@ class Examiner:
 
     def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
         """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
-        name = place_name(path, self.root)
+        name = place_name(path, self.spec.root)
         self._add_door(result, finding, name, self.selection.rules(name, ""))
 
     def _add_door(
@@ -265,7 +334,7 @@ class Examiner:
         tally = result.tally
         counts: dict[tuple[str, Severity], int] = {}
         print_ = 0 if self.baseline is None else fingerprint.of_value(value)
-        for finding in violations(self.shape, entry, show_values=self.show_values, with_column=False):
+        for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
             key = finding.code, finding.severity
             counts[key] = counts.get(key, 0) + 1
             # One line can break the schema more often than findings are kept, and what is counted needs no place.

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from curate.door import DoorFault, Span, spans
-from curate.settings import Settings
-from curate.shape import load_shape
-from curate.validate.baseline import Baseline
-from curate.validate.changes import LineSet
-from curate.validate.examine import Examiner, SpanResult
+from curate.validate.examine import Examiner, ExaminerSpec, SpanResult
 from curate.validate.pool import shared_out
-from curate.validate.select import select_checks
 
 _SPAN_BYTES = 8 * 1024 * 1024
 _SMALL_BYTES = 32 * 1024 * 1024
 _examiner: Examiner | None = None
-
-Recipe = tuple[
-    str, Path, Settings, int, bool, frozenset[str], Path | None, Baseline | None, Mapping[str, LineSet] | None
-]
 
 
 def default_jobs(files: Sequence[Path]) -> int:
@@ -39,11 +30,11 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    tasks = tasks_of(files, examiner.root, is_counted=jobs > 1)
+    tasks = tasks_of(files, examiner.spec.root, is_counted=jobs > 1)
     if jobs == 1:
         yield from _in_turn(examiner, tasks)
         return
-    results = shared_out(tasks, _examine, _start, recipe_of(examiner), jobs)
+    results = shared_out(tasks, _examine, _start, (examiner.spec,), jobs)
     with closing(results):
         yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
 
@@ -75,41 +66,9 @@ def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span 
         return [None]
 
 
-def recipe_of(examiner: Examiner) -> Recipe:
-    """Return what another process needs to make the same examiner; it can be pickled."""
-    shape = examiner.shape
-    return (
-        str(shape.path),
-        shape.root,
-        examiner.settings,
-        examiner.limit,
-        examiner.show_values,
-        examiner.dropped,
-        examiner.root,
-        examiner.baseline,
-        examiner.changes,
-    )
-
-
-def examiner_of(*recipe: *Recipe) -> Examiner:
-    """Make an examiner from what `recipe_of` returned."""
-    schema, schema_root, settings, limit, show_values, dropped, root, baseline, changes = recipe
-    return Examiner(
-        load_shape(str(Path(schema).resolve()), schema_root.resolve()),
-        settings,
-        select_checks(settings.checks, settings.categories),
-        limit=limit,
-        show_values=show_values,
-        dropped=dropped,
-        root=root,
-        baseline=baseline,
-        changes=changes,
-    )
-
-
-def _start(*recipe: *Recipe) -> None:
+def _start(spec: ExaminerSpec) -> None:
     global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
-    _examiner = examiner_of(*recipe)
+    _examiner = Examiner(spec)
 
 
 def _examine(task: tuple[Path, Span | None]) -> SpanResult:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
-from curate.checks import Place
 from curate.export import latest, read_manifest, read_pins
 from curate.export.manifest import Manifest
 from curate.file_guard import inside
@@ -18,22 +17,12 @@ from curate.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_
 from curate.record import CurateError, Finding, Record, Split
 from curate.settings import FILE_NAME, Settings, read_settings
 from curate.shape import Shape, load_shape
-from curate.validate import (
-    UNREADABLE,
-    Verdict,
-    baseline_path,
-    default_jobs,
-    read_baseline,
-    read_records,
-    select_checks,
-    validate,
-)
-from curate.validate.unmerged import unmerged_findings
-from curate.workspace.decided import decided, examine_decided
+from curate.validate import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline, read_records
+from curate.validate.naming import UniqueNames
 from curate.workspace.exclusion import Exclusion, read_rule
-from curate.workspace.fold import Fold, State, fold
+from curate.workspace.fold import CATEGORY, Decisions, Fold, State
 from curate.workspace.history import frontier_of
-from curate.workspace.paths import data_files
+from curate.workspace.paths import GOLDEN, data_files
 from curate.workspace.rules import require_valid
 from curate.workspace.snapshot import Snapshot, read_snapshot
 
@@ -99,7 +88,12 @@ class Workspace:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with lines that are not records, and with decisions that could not be applied."""
-        return [*self._lines[1], *self._fold.findings]
+        return [*self._reading[1], *self._fold.findings]
+
+    def num_unread(self) -> int:
+        """Return how many lines are left out as no records, or hold a decision that could not be applied."""
+        faults = (finding for finding in self._fold.findings if finding.severity == "error")
+        return len(self._unread | {(finding.file, finding.line) for finding in faults})
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
@@ -111,7 +105,7 @@ class Workspace:
         return remarks
 
     def verdict(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
-        """Validate the record files, less the dropped records, and add what could not be applied from the journal.
+        """Validate the records as decisions have left them, and add what could not be applied from the journal.
 
         With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
 
@@ -120,43 +114,14 @@ class Workspace:
         Raises:
             CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
         """
-        files = self.files()
+        # It stands above this, and brings much with it.
+        from curate.workspace.validation import Validation
+
         known = baseline_path(self.settings, self.root)
-        joined = [*unmerged_findings(files, self.root), *self.doubts(files)]
-        verdict = validate(
-            files,
-            self.shape,
-            self.settings,
-            jobs=default_jobs(files),
-            limit=limit,
-            dropped=self.dropped(),
-            root=self.root,
-            baseline=read_baseline(known, without=UNREADABLE) if known else None,
-            joined=joined,
-            paired=self.leaks if has_leaks else lambda _: (),
-            engine=partial(examine_decided, decided=decided(self.states())),
-        )
+        baseline = read_baseline(known, without=UNREADABLE) if known else None
+        spec = ExaminerSpec(shape=self.shape, settings=self.settings, limit=limit, root=self.root, baseline=baseline)
+        verdict = Validation(self.files(), spec, self, has_leaks=has_leaks, has_records=not self.is_held).run()
         return verdict.with_findings(self._fold.findings)
-
-    def doubts(self, files: Sequence[Path]) -> list[Finding]:
-        """Return what L405 finds in the records as decisions have left them, where it is selected.
-
-        Raises:
-            CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
-        """
-        if not select_checks(self.settings.checks, self.settings.categories).doubt_checks:
-            return []
-        # It brings a model and the search for repeats with it.
-        from curate.workspace.doubts import doubtful
-
-        return doubtful(self.records(), files, self.shape, self.settings, self.root)[0]
-
-    def leaks(self, has_exam: bool) -> Sequence[tuple[Finding, Place]]:
-        """Return what is known of exams by what is trained on, with both places, as `curate.validate.validate` asks."""
-        # It brings the search for repeats with it.
-        from curate.workspace.leaks import leaks_in
-
-        return leaks_in(self, has_exam=has_exam)
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
@@ -166,6 +131,11 @@ class Workspace:
         """Return the manifest of the newest dataset, None before the first export."""
         folder = self.latest_dataset()
         return read_manifest(folder) if folder else None
+
+    def has_fixed_exam(self) -> bool:
+        """Whether there is an exam whatever the records say: the last dataset's, a frozen list, or a benchmark."""
+        is_fixed = self.latest_dataset() is not None or (self.root / GOLDEN).exists()
+        return is_fixed or bool(self.settings.leaks.against)
 
     def pins(self) -> dict[str, Split]:
         """Return the split of each record of the newest dataset."""
@@ -192,19 +162,28 @@ class Workspace:
         own = (event for event in self._journal[0] if event.id == name)
         return frontier_of(own, self.snapshot.records.get(name))
 
-    @cached_property
-    def _lines(self) -> tuple[list[Record], list[Finding]]:
-        # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the next
-        # meanwhile is read at least once, and counts once.
-        _ = self.snapshot
-        records: list[Record] = []
-        findings: list[Finding] = []
+    def read(self) -> Iterator[State | Finding]:
+        """Read the files: yield records as decisions have left them, added ones last, and what is wrong with lines.
+
+        Raises:
+            CurateError: E904 and E914 as `files`; E913 and E980 for a journal that cannot be read.
+        """
+        for item in self.read_lines():
+            yield self.decisions.state(item) if isinstance(item, Record) else item
+        yield from self.decisions.added()
+
+    def read_lines(self) -> Iterator[Record | Finding]:
+        """Read the files: yield records as their lines have them, and what is wrong with lines.
+
+        Raises:
+            CurateError: as `read`.
+        """
+        # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the
+        # next meanwhile is read at least once, and counts once.
+        _ = self.decisions
+        names = UniqueNames()
         for item in read_records(self.files(), self.shape, root=self.root):
-            if isinstance(item, Record):
-                records.append(item)
-            else:
-                findings.append(item)
-        return list(told_apart(records)), findings
+            yield _renamed(item, names) if isinstance(item, Record) else item
 
     @cached_property
     def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
@@ -217,12 +196,37 @@ class Workspace:
         return read_snapshot(self.root)
 
     @cached_property
+    def decisions(self) -> Decisions:
+        """What people decided, by record."""
+        return Decisions(self._journal[0], self.shape, self.snapshot)
+
+    def hold(self, states: Iterable[State], unread: Iterable[tuple[str, int]]) -> None:
+        """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
+        self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
+        self.__dict__["_unread"] = frozenset(unread)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the files were read."""
+        return "_fold" in self.__dict__
+
+    @cached_property
     def _fold(self) -> Fold:
-        return fold(self._lines[0], self._journal[0], self.shape, self.snapshot)
+        return self._reading[0]
+
+    @cached_property
+    def _unread(self) -> frozenset[tuple[str, int]]:
+        return frozenset((found.file, found.line) for found in self._reading[1] if found.severity == "error")
+
+    @cached_property
+    def _reading(self) -> tuple[Fold, list[Finding]]:
+        items = list(self.read())
+        states = {item.record.id: item for item in items if isinstance(item, State)}
+        return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
 
 
-def open_workspace(root: Path) -> Workspace:
-    """Open the workspace in ``root``.
+def open_workspace(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> Workspace:
+    """Open the workspace in ``root``; ``settings`` and ``shape`` stand in for its own.
 
     Raises:
         CurateError: E901 when the folder is not a workspace; E902 and E903 for its settings and schema.
@@ -234,8 +238,8 @@ def open_workspace(root: Path) -> Workspace:
             f"Make one with `curate init {root}`.",
         )
     inside(root, root / FILE_NAME)
-    settings = read_settings(root)
-    return Workspace(root, settings, load_shape(settings.schema_, root))
+    settings = settings or read_settings(root)
+    return Workspace(root, settings, shape or load_shape(settings.schema_, root))
 
 
 def told_apart(records: Iterable[Record]) -> Iterator[Record]:
@@ -243,17 +247,13 @@ def told_apart(records: Iterable[Record]) -> Iterator[Record]:
 
     A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
     """
-    seen: dict[str, int] = {}
-    taken: set[str] = set()
-    for record in records:
-        count = seen.get(record.id, 0) + 1
-        name = record.id if count == 1 else f"{record.id}-{count}"
-        while name in taken:
-            count += 1
-            name = f"{record.id}-{count}"
-        seen[record.id] = count
-        taken.add(name)
-        yield record if name == record.id else replace(record, id=name)
+    names = UniqueNames()
+    return (_renamed(record, names) for record in records)
 
 
-__all__ = ["DATASETS", "RUNS", "State", "Workspace", "inside", "open_workspace", "told_apart"]
+def _renamed(record: Record, names: UniqueNames) -> Record:
+    name = names.name(record.id)
+    return record if name == record.id else replace(record, id=name)
+
+
+__all__ = ["CATEGORY", "DATASETS", "RUNS", "State", "Workspace", "inside", "open_workspace", "told_apart"]

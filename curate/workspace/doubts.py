@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from curate.checks import Doubt
 from curate.dedupe import find_duplicates
 from curate.door import pointer_of
 from curate.quality import Suspect, Suspects, find_suspects
 from curate.record import Finding, Record
-from curate.say import one_line, spelled
+from curate.say import one_line
 from curate.settings import DedupeSettings, Settings
 from curate.shape import Shape
 from curate.table import counted
-from curate.validate import read_records, select_checks
+from curate.validate import select_checks
 from curate.workspace import told_apart
 
 
@@ -46,13 +45,10 @@ def told_suspects(found: Suspects) -> str:
     return f"{judged}{counted(len(found.found), 'suspect')}; {agrees}{thin}"
 
 
-def doubtful(
-    records: Sequence[Record], files: Sequence[Path], shape: Shape, settings: Settings, root: Path | None
-) -> tuple[list[Finding], str]:
+def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
     """Return a finding for each of ``records`` whose category is suspect, as the selected checks see it.
 
-    With them comes in words how they came about, "" where no such check is selected. ``files`` are those of the
-    records, which are called relative to ``root`` there and as they are given here.
+    With them comes in words how they came about, "" where no such check is selected.
 
     Raises:
         CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
@@ -60,31 +56,22 @@ def doubtful(
     checks = select_checks(settings.checks, settings.categories).doubt_checks
     if not checks or shape.view is None:
         return [], ""
-    called = {spelled(str(path.relative_to(root))): path for path in files if root and path.is_relative_to(root)}
     found = suspects_of(list(told_apart(records)), settings.dedupe)
     place = shape.view.one.get("category")
     pointer = pointer_of(place) if place else ""
     findings = []
     for suspect in sorted(found.found, key=lambda one: one.index):
         record, doubt = records[suspect.index], _doubt(suspect)
-        path = called.get(record.source.file)
-        file = spelled(str(path)) if path else record.source.file
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
             findings += [
                 Finding(
-                    check.code, check.name, check.severity, problem.message, file, record.source.line,
+                    check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
                     record=record.id, pointer=pointer,
                 )
                 for problem in check.on_doubt(doubt, settings)
             ]  # fmt: skip
     return findings, told_suspects(found)
-
-
-def records_of(files: Sequence[Path], shape: Shape, root: Path | None, dropped: Collection[str]) -> list[Record]:
-    """Return the records of ``files`` as their lines have them, but for those that were ``dropped``."""
-    found = read_records(files, shape, root=root)
-    return [record for record in found if isinstance(record, Record) and record.id not in dropped]
 
 
 def _doubt(suspect: Suspect) -> Doubt:

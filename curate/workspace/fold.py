@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import chain
 from types import MappingProxyType
 
 from curate.journal import ASIDES, Add, AnyEvent, Undo
-from curate.record import Finding, Json, Record, Source, canonical
+from curate.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.shape import Shape
 from curate.workspace.exclusion import Exclusion, exclusion_of
 from curate.workspace.history import (
@@ -85,23 +86,76 @@ class Fold:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
+class Decisions:
+    """The decisions on the records of a workspace, in whatever order they were read, by record."""
+
+    def __init__(self, events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> None:
+        """Take ``events``; ``snapshot`` has those that `curate fold` has put into the record files, or beside them."""
+        self._events, self._snapshot, self._shape = by_record(events), snapshot or Snapshot(), shape
+        self.names = dict.fromkeys([*self._snapshot.records, *self._events])
+        """The records that decisions are on, whether they are there or not."""
+        self._met: set[str] = set()
+        self._findings: dict[str, Fold] = {}
+
+    def state(self, record: Record) -> State:
+        """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
+        if record.id not in self.names:
+            return State(record)
+        self._met.add(record.id)
+        state = self._folded(record.id, record)
+        assert state is not None, "what has a line of its own stays a record"
+        return state
+
+    def is_out(self, name: str) -> bool:
+        """Whether a decision leaves the record out, whatever its line says."""
+        history = _history_of_decisions(name, self._events.get(name, ()), self._snapshot)
+        return exclusion_of(history.facts.get(STATUS)) is not None
+
+    def can_say(self, texts: Collection[str]) -> bool:
+        """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
+        events = (event.model_dump() for one in self._events.values() for event in one)
+        folded = self._snapshot.records.values()
+        facts = (fact.value for own in folded for fact in own.facts.values())
+        before = (value for own in folded for values in (own.before or {}).values() for value in values)
+        return any(text in texts for value in chain(events, facts, before) for text in strings_of(value))
+
+    def added(self) -> Iterator[State]:
+        """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
+        for name in self.names:
+            if name in self._met:
+                continue
+            events = self._events.get(name, ())
+            if any(isinstance(event, Add) for event in events):
+                if (state := self._folded(name, None)) is not None:
+                    yield state
+            else:
+                self._findings[name] = Fold({}, orphans=list(events))
+
+    def folded(self, states: dict[str, State]) -> Fold:
+        """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
+        result = Fold(states)
+        for found in (self._findings[name] for name in self.names if name in self._findings):
+            result.findings += found.findings
+            result.orphans += found.orphans
+            result.conflicts += found.conflicts
+        return result
+
+    def _folded(self, name: str, record: Record | None) -> State | None:
+        found = Fold({})
+        state = folded(name, record, self._events.get(name, ()), self._shape, self._snapshot, found)
+        if found.findings or found.orphans or found.conflicts:
+            self._findings[name] = found
+        return state
+
+
 def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
     """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ.
 
     ``snapshot`` has the decisions that `curate fold` has put into the record files, or set down beside them.
     """
-    snapshot = snapshot or Snapshot()
-    result = Fold({record.id: State(record) for record in records})
-    decided = by_record(events)
-    for name in dict.fromkeys([*snapshot.records, *decided]):
-        record, own = result.states[name].record if name in result.states else None, decided.get(name, ())
-        if record is None and not any(isinstance(event, Add) for event in own):
-            result.orphans += own
-            continue
-        state = folded(name, record, own, shape, snapshot, result)
-        if state is not None:
-            result.states[name] = state
-    return result
+    decisions = Decisions(events, shape, snapshot)
+    states = [decisions.state(record) for record in records]
+    return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
 
 
 def folded(
@@ -156,14 +210,20 @@ def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> State
 
     For whoever must know no more than that, and would have to read all lines to find this one.
     """
+    history = _history_of_decisions(name, events, snapshot)
+    answers, resolved = _answers(history.facts)
+    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier)
+
+
+def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> History:
+    """Return what the decisions on a record come to, whatever its line says."""
     own = snapshot.records.get(name)
     if own is not None and own.before is not None and not own.is_behind(events):
         events, own = [*snapshot.retired(name), *events], None
     history = History(own)
     for event, seen in in_causal_order(events, own):
         history.apply(event, seen)
-    answers, resolved = _answers(history.facts)
-    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier)
+    return history
 
 
 def history_of(

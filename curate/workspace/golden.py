@@ -23,8 +23,9 @@ from curate.record import SPLITS, CurateError, Exit, Finding, Record, Split
 from curate.settings import SplitSettings
 from curate.split import Assignment, Drift, split
 from curate.store import write_atomic
+from curate.workspace.paths import GOLDEN
 
-FILE_NAME = "golden.json"
+FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
 _SHOWN = 3
 

@@ -14,13 +14,12 @@ from curate.checks.leaks import Shared
 from curate.leaks import Leak, Leaks, find_leaks
 from curate.leaks.reading import Reading, read_any
 from curate.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Split, is_named
-from curate.say import spelled
 from curate.settings import LeakSettings, Settings, SplitSettings
 from curate.shape import Shape
 from curate.split import Assignment, merged
-from curate.validate import place_name, read_records, select_checks
+from curate.validate import select_checks
 from curate.workspace import Workspace
-from curate.workspace.golden import FILE_NAME, divide, read_golden
+from curate.workspace.golden import divide, read_golden
 from curate.workspace.paths import data_files
 
 _CODES = ("P501", "P504", "P505")
@@ -242,8 +241,7 @@ def leaks_in(workspace: Workspace, *, has_exam: bool) -> Pairs:
     What keeps a division from being made is an error finding of its own, for an export would be refused.
     """
     judge = judge_of(workspace)
-    is_fixed = has_exam or workspace.latest_dataset() is not None or (workspace.root / FILE_NAME).exists()
-    if not judge.is_wanted(*_CODES) or not (is_fixed or workspace.settings.leaks.against):
+    if not judge.is_wanted(*_CODES) or not (has_exam or workspace.has_fixed_exam()):
         return []
     # It brings the search for repeats with it.
     from curate.workspace.publish import plan
@@ -259,31 +257,20 @@ def leaks_in(workspace: Workspace, *, has_exam: bool) -> Pairs:
             return []
         problem = f"leaks cannot be looked for: {error.code}: {error.message}"
         return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), Place(Problem(problem)))]
-    return _with_locations(compared, workspace.files(), workspace.root)
+    return _pairs(compared)
 
 
-def leaks_between(
-    files: Sequence[Path], shape: Shape, settings: Settings, root: Path | None, dropped: Collection[str]
-) -> Pairs:
-    """Return what validation says of leaks between the splits that the lines of ``files`` say they are in."""
+def leaks_between(records: Callable[[], Sequence[Record]], shape: Shape, settings: Settings) -> Pairs:
+    """Return what validation says of leaks between the splits that ``records`` say they are in."""
     judge = Judge(settings, lambda record: shape.ignored(record.data))
     if shape.view is None or not judge.is_wanted("P501", "P505"):
         return []
-    records = [record for record in read_records(files, shape, root=root) if isinstance(record, Record)]
-    staying = [record for record in records if record.id not in dropped]
-    return _with_locations(compare_splits(by_own_split(staying), settings.leaks, judge), files, root)
+    return _pairs(compare_splits(by_own_split(records()), settings.leaks, judge))
 
 
-def _with_locations(compared: Sequence[Compared], files: Sequence[Path], root: Path | None) -> Pairs:
-    """Return the findings of comparisons, with files called as they are in a validation of ``files``."""
-    called = {spelled(place_name(path, root)): spelled(str(path)) for path in files}
+def _pairs(compared: Sequence[Compared]) -> Pairs:
     return [
-        (
-            replace(finding, file=called.get(finding.file, finding.file)),
-            Place(
-                Problem(""), called.get(finding.file, finding.file), finding.line, other=(called.get(file, file), line)
-            ),
-        )
+        (finding, Place(Problem(""), finding.file, finding.line, other=other))
         for one in compared
-        for finding, (file, line) in zip(one.findings, one.others, strict=True)
+        for finding, other in zip(one.findings, one.others, strict=True)
     ]

@@ -15,18 +15,22 @@ _SHOWN = 5
 
 
 def open_and_tell(root: Path) -> Workspace:
-    """Open ``root``, and say on stderr what lines are not read as records and what the journal has lost.
+    """Open ``root``, and say on stderr what `tell_remarks` does.
 
     Raises:
         CurateError: as `open_workspace` does.
     """
     workspace = open_workspace(root)
+    tell_remarks(workspace)
+    return workspace
+
+
+def tell_remarks(workspace: Workspace) -> None:
+    """Say on stderr what lines are not read as records and what the journal has lost."""
     for remark in workspace.remarks():
         say.talk(f"warning: {say.one_line(remark)}")
-    num_unread = len({(finding.file, finding.line) for finding in workspace.findings() if finding.severity == "error"})
-    if num_unread:
+    if num_unread := workspace.num_unread():
         say.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
-    return workspace
 
 
 def tell_plan(planned: Plan) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from curate.file_guard import inside
 from curate.record import CurateError
 
+GOLDEN = "golden.json"
+"""The frozen test set of a workspace."""
+
 
 def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[Path]:
     """Return the files that ``globs`` of a setting match below ``root``, each once, sorted.

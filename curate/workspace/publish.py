@@ -122,15 +122,18 @@ def require_no_leaks(planned: Plan) -> None:
         raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
 
 
-def export_dataset(workspace: Workspace, into: Path | None = None) -> tuple[Export, Plan]:
+def export_dataset(
+    workspace: Workspace, into: Path | None = None, *, verdict: Verdict | None = None
+) -> tuple[Export, Plan]:
     """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
 
-    ``into`` is a folder of datasets in place of the workspace's own, for one that is thrown away.
+    ``verdict`` is that of its validation, if there was one; ``into`` a folder of datasets in place of the workspace's
+    own, for one that is thrown away.
 
     Raises:
         CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
     """
-    verdict = workspace.verdict()
+    verdict = verdict or workspace.verdict()
     require_clean(verdict)
     planned = plan(workspace)
     if not any(planned.by_split.values()):

@@ -28,7 +28,7 @@ from curate.settings import Settings, read_settings
 from curate.shape import load_shape
 from curate.spreadsheet import guarded
 from curate.store import write_atomic
-from curate.validate import Verdict, validate
+from curate.validate import ExaminerSpec, Verdict, validate
 
 Call = Callable[..., tuple[int, str, str]]
 GOOD = '{"id": "r1", "instruction": "Say it.", "output": "It is said."}\n'
@@ -58,7 +58,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 def examined(path: Path, raw: bytes) -> Verdict:
     path.write_bytes(raw)
-    return validate([path], load_shape("instruction"), Settings())
+    return validate([path], ExaminerSpec(load_shape("instruction"), Settings()))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_view_that_does_not_fit_the_line_is_a_finding(view: dict[str, Any], po
     path.write_text(json.dumps({"type": "object", "x-record": view}), encoding="utf-8")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"s": "text", "n": 5, "o": {"a": 1}, "l": [1, null]}\n', encoding="utf-8")
-    verdict = validate([rows], load_shape(str(path)), Settings())
+    verdict = validate([rows], ExaminerSpec(load_shape(str(path)), Settings()))
     assert pointer in {f.pointer for f in verdict.findings if f.code == "S102"}
     assert verdict.num_records == 0
 

@@ -11,7 +11,7 @@ import pytest
 
 from curate.settings import Settings
 from curate.shape import Shape, load_shape
-from curate.validate import validate
+from curate.validate import ExaminerSpec, validate
 from curate.validate.skeleton import LONGEST, Skeletons
 
 EVERY = 10**9
@@ -62,7 +62,7 @@ def lines(rng: random.Random, number: int) -> Iterator[bytes]:
 
 
 def counts(path: Path, shape: Shape, limit: int) -> tuple[dict[str, int], int, int]:
-    verdict = validate([path], shape, Settings(), limit=limit)
+    verdict = validate([path], ExaminerSpec(shape, Settings(), limit=limit))
     return verdict.counts, verdict.num_records, verdict.num_errors
 
 
@@ -120,7 +120,7 @@ def test_a_broken_export_is_counted_whole(tmp_path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         for kind in kinds:
             file.writelines(kind(n) + "\n" for n in range(2000))
-    verdict = validate([path], load_shape("instruction"), Settings(), limit=10)
+    verdict = validate([path], ExaminerSpec(load_shape("instruction"), Settings(), limit=10))
     assert verdict.counts == {"S101": 4000, "S102": 4000}
     assert len(verdict.findings) == 10
     assert [finding.line for finding in verdict.findings] == list(range(1, 11))
@@ -130,5 +130,5 @@ def test_lines_without_their_newline_and_good_lines_between_are_seen(tmp_path: P
     path = tmp_path / "rows.jsonl"
     bad, good = b'{"instruction": "Say it."}\n', b'{"instruction": "Say it.", "output": "It."}\n'
     path.write_bytes((bad * 3 + good) * 50 + b'{"instruction": "Say')
-    verdict = validate([path], load_shape("instruction"), Settings(), limit=1)
+    verdict = validate([path], ExaminerSpec(load_shape("instruction"), Settings(), limit=1))
     assert (verdict.counts["S102"], verdict.counts["S111"], verdict.num_records) == (150, 1, 50)

@@ -18,7 +18,7 @@ from curate.checks._identify import is_identifiable
 from curate.record import CurateError, Exit, Record, Source
 from curate.settings import Category, Citations, Settings, read_settings
 from curate.shape import bundled, load_shape
-from curate.validate import validate
+from curate.validate import ExaminerSpec, validate
 from curate.workspace import Workspace
 from curate.workspace.publish import export_dataset
 from curate.workspace.scoring import scoring
@@ -147,7 +147,7 @@ def test_a_contract_that_is_no_schema_ends_the_run_with_its_reason(text: str, jo
     (tmp_path / "a.jsonl").write_text('{"instruction": "q", "output": "{}", "category": "orders"}\n', encoding="utf-8")
     settings = Settings.model_validate({"categories": {"orders": {"schema": "s.json"}}}).at(tmp_path)
     with pytest.raises(CurateError, match="category 'orders'") as caught:
-        validate([tmp_path / "a.jsonl"], load_shape("instruction"), settings, jobs=jobs)
+        validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("instruction"), settings), jobs=jobs)
     assert caught.value.code == "E960 bad-contract"
     with pytest.raises(CurateError, match="category 'orders'"):
         scoring(settings, "orders")
@@ -157,7 +157,10 @@ def test_workers_know_where_the_schemas_are(tmp_path: Path) -> None:
     settings = settings_of({"schema": {"type": "integer"}, "max_chars": 2}, tmp_path)
     lines = [{"instruction": f"q{n}", "output": str(n) if n % 2 else "no", "category": "orders"} for n in range(200)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    one, two = (validate([tmp_path / "a.jsonl"], load_shape("instruction"), settings, jobs=jobs) for jobs in (1, 2))
+    one, two = (
+        validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("instruction"), settings), jobs=jobs)
+        for jobs in (1, 2)
+    )
     assert one.counts["Q210"] == 100
     assert one.counts["Q211"] == 50
     assert one == two

@@ -17,7 +17,7 @@ from curate.door import FAULTS
 from curate.record import CurateError
 from curate.settings import CheckSettings, Scope, Settings
 from curate.shape import load_shape
-from curate.validate import Baseline, Verdict, read_baseline, validate
+from curate.validate import Baseline, ExaminerSpec, Verdict, read_baseline, validate
 
 INSTRUCTION = load_shape("instruction")
 BROKEN = ["{'id': 1}", '{"instruction": "I"}', '{"instruction": 1, "output": 2}', "", '{"a": 1, "a": 2}', "[]"]
@@ -42,12 +42,14 @@ def write(folder: Path, lines: list[str], name: str = "a.jsonl") -> Path:
 
 def check(path: Path, baseline: Path | None, **options: Any) -> Verdict:
     known = read_baseline(baseline) if baseline else None
-    return validate([path], INSTRUCTION, options.pop("settings", SETTINGS), baseline=known, **options)
+    settings, jobs = options.pop("settings", SETTINGS), options.pop("jobs", 1)
+    return validate([path], ExaminerSpec(INSTRUCTION, settings, baseline=known, **options), jobs=jobs)
 
 
 def update(path: Path, baseline: Path, **options: Any) -> Verdict:
     known = read_baseline(baseline, is_update=True)
-    verdict = validate([path], INSTRUCTION, SETTINGS, baseline=known, **options)
+    jobs = options.pop("jobs", 1)
+    verdict = validate([path], ExaminerSpec(INSTRUCTION, SETTINGS, baseline=known, **options), jobs=jobs)
     lines, _ = known.updated(set(FAULTS) | set(discover()))
     baseline.write_bytes(b"".join(lines))
     return verdict

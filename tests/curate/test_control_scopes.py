@@ -16,7 +16,7 @@ from curate.door import door_finding
 from curate.record import CurateError, Finding
 from curate.settings import Category, CheckSettings, Settings
 from curate.shape import load_shape
-from curate.validate import Baseline, Verdict, select_checks, validate
+from curate.validate import Baseline, ExaminerSpec, Verdict, select_checks, validate
 from curate.validate.changes import LineSet
 from curate.validate.globs import Glob, place_name
 from curate.workspace.paths import data_files
@@ -37,7 +37,8 @@ def record(number: int, **more: Any) -> dict[str, Any]:
 
 def check(files: list[Path], root: Path | None, checks: dict[str, Any], **options: Any) -> Verdict:
     settings = Settings(checks=CheckSettings.model_validate({"ignore": ["P502"], **checks}))
-    return validate(files, INSTRUCTION, settings, root=root, **options)
+    jobs = options.pop("jobs", 1)
+    return validate(files, ExaminerSpec(INSTRUCTION, settings, root=root, **options), jobs=jobs)
 
 
 def found(verdict: Verdict) -> list[tuple[str, str, str, int]]:

@@ -15,7 +15,7 @@ import pytest
 from curate.record import CurateError, Exit
 from curate.settings import CheckSettings, Settings
 from curate.shape import load_shape
-from curate.validate import Verdict, changed_lines, validate
+from curate.validate import ExaminerSpec, Verdict, changed_lines, validate
 from curate.validate.changes import ALL_LINES, LineSet
 
 INSTRUCTION = load_shape("instruction")
@@ -61,7 +61,10 @@ def numbers(path: Path, since: str = "HEAD") -> list[int]:
 
 def check(path: Path, since: str = "HEAD", **options: Any) -> Verdict:
     settings = Settings(checks=CheckSettings(ignore=["P502", "D303"]))
-    return validate([path], INSTRUCTION, settings, changes=changed_lines([path], since), **options)
+    jobs = options.pop("jobs", 1)
+    return validate(
+        [path], ExaminerSpec(INSTRUCTION, settings, changes=changed_lines([path], since), **options), jobs=jobs
+    )
 
 
 def found(verdict: Verdict) -> list[tuple[str, int]]:
@@ -116,7 +119,7 @@ def test_findings_of_the_whole_set_are_shown(repo: Path) -> None:
     settings = Settings(checks=CheckSettings(select=["P502"], min_category=100))
     write(path, [pair(n, category="billing") for n in range(3)])
     git(repo, "commit", "-q", "-a", "-m", "few")
-    verdict = validate([path], INSTRUCTION, settings, changes=changed_lines([path], "HEAD"))
+    verdict = validate([path], ExaminerSpec(INSTRUCTION, settings, changes=changed_lines([path], "HEAD")))
     assert [finding.code for finding in verdict.findings] == ["P502"]
 
 

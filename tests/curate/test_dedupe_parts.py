@@ -17,7 +17,7 @@ from curate.record import Finding, Record
 from curate.settings import CheckSettings, DedupeSettings, Settings
 from curate.shape import load_shape
 from curate.shape.parts import digests_of
-from curate.validate import read_records, validate
+from curate.validate import ExaminerSpec, read_records, validate
 
 DEDUPE = DedupeSettings()
 RNG = random.Random(4)
@@ -199,7 +199,7 @@ def test_turns_are_compared_by_role_and_in_order(tmp_path: Path) -> None:
 def codes(folder: Path, lines: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
     shape = load_shape("chat" if "messages" in lines[0] else "instruction")
     settings = Settings(checks=CheckSettings(select=["D3"]))
-    verdict = validate([written(folder, lines)], shape, settings)
+    verdict = validate([written(folder, lines)], ExaminerSpec(shape, settings))
     found: dict[str, set[str]] = {"D301": set(), "D303": set()}
     for finding in verdict.findings:
         found[finding.code].add(finding.record)

@@ -20,7 +20,7 @@ from curate.leaks import find_leaks, words
 from curate.record import Record, Source
 from curate.settings import LeakSettings, Settings
 from curate.shape import load_shape
-from curate.validate import examine, validate
+from curate.validate import ExaminerSpec, examine, validate
 
 CHAT = load_shape("chat")
 
@@ -60,7 +60,7 @@ def test_what_is_only_counted_is_not_located(tmp_path: Path, monkeypatch: pytest
     located = counting(monkeypatch, examine, "locate")
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "x", "content": 5}] * 200}) + "\n", encoding="utf-8")
-    verdict = validate([path], CHAT, Settings(), limit=10)
+    verdict = validate([path], ExaminerSpec(CHAT, Settings(), limit=10))
     assert verdict.num_errors > 200
     assert len(verdict.findings) == len(located) == 10
     assert all(finding.column for finding in verdict.findings)

@@ -11,12 +11,12 @@ from troubled import SIX, edit, rank
 
 from curate.journal import Decision
 from curate.record import CurateError
-from curate.validate import validate
+from curate.validate import ExaminerSpec
 from curate.workshop import open_workshop
 from curate.workshop.problems import ELSEWHERE, Problems, book_of
 from curate.workshop.problems import found as found_module
 from curate.workshop.problems.search import Child, Job
-from curate.workspace.decided import decided, examine_decided
+from curate.workspace.validation import Validation
 
 
 def tally(problems, *levels):
@@ -68,12 +68,8 @@ def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, mon
     workspace = make_workspace([{"id": f"r{n}", "instruction": f"What is {n}?", "output": ""} for n in range(count)])
     files = workspace.files()
     problems = Problems({str(files[0]): "data/a.jsonl"}, {}, {})
-    engine_of = decided(workspace.states())
-
-    def engine(examiner, paths, _jobs):
-        return examine_decided(examiner, paths, jobs, decided=engine_of, on_span=problems.take)
-
-    problems.finish(validate(files, workspace.shape, workspace.settings, root=workspace.root, engine=engine))
+    spec = ExaminerSpec(workspace.shape, workspace.settings, root=workspace.root)
+    problems.finish(Validation(files, spec, workspace, jobs=jobs, has_leaks=False, on_span=problems.take).run())
     (empty,) = [group for group in problems.groups if group.code == "Q201"]
     assert (empty.count, len(empty.shown), empty.num_hidden) == (count, 5, count - 5)
     assert problems.statuses() == {f"r{n}": "error" for n in range(count)}
@@ -225,13 +221,12 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
         assert {name for name, severity in book.statuses().items() if severity == "error"} == after
 
 
-def test_a_search_is_stopped_from_another_thread(shop, monkeypatch):
+def test_a_search_is_stopped_from_another_thread(shop):
     book = book_of(shop)
 
     def stop_soon(_):
         book.stop()
 
-    monkeypatch.setattr("curate.workshop.problems.search.default_jobs", lambda files: 1)
     threading.Timer(0.05, book.stop).start()
     with pytest.raises(CurateError, match="was stopped"):
         book.search(stop_soon)

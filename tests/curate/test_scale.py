@@ -22,7 +22,7 @@ from curate.dedupe.stages import Stages
 from curate.record import CurateError, Record
 from curate.settings import CheckSettings, DedupeSettings, Scope, Settings
 from curate.shape import load_shape
-from curate.validate import read_records, validate
+from curate.validate import ExaminerSpec, read_records, validate
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
@@ -178,9 +178,9 @@ def test_the_verdict_is_that_of_one_process(cluster: Cluster, tmp_path: Path, li
     files = written(tmp_path / "shards", planted(200, seed=1))
     bad = files[2]
     bad.write_bytes(b'{"messages": []}\r\n' + bad.read_bytes() + b"null\n{'a'\n\n" + b'{"messages": 3}\n' * 9)
-    local = validate(files, CHAT, Settings(), limit=limit)
+    local = validate(files, ExaminerSpec(CHAT, Settings(), limit=limit))
     assert min(local.num_errors, local.num_warnings) > 5
-    assert validate(files, CHAT, Settings(), limit=limit, engine=examine_on(cluster)) == local
+    assert validate(files, ExaminerSpec(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
 
 
 def test_threads_do_not_mix_up_whose_rules_hold(cluster: Cluster, tmp_path: Path) -> None:
@@ -190,10 +190,10 @@ def test_threads_do_not_mix_up_whose_rules_hold(cluster: Cluster, tmp_path: Path
     )
     for path in files:
         path.write_bytes(b'{"messages": []}\n' * 300 + path.read_bytes())
-    alone = validate(files, CHAT, settings, root=tmp_path)
+    alone = validate(files, ExaminerSpec(CHAT, settings, root=tmp_path))
     assert alone.num_errors > 0
     for _ in range(3):
-        assert validate(files, CHAT, settings, root=tmp_path, engine=examine_on(cluster)) == alone
+        assert validate(files, ExaminerSpec(CHAT, settings, root=tmp_path), engine=examine_on(cluster)) == alone
 
 
 def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: Cluster, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: Cluster,
     for most, errors in ((5, 0), (2, 1)):
         schema.write_text(json.dumps({"properties": {"score": {"maximum": most}}}), encoding="utf-8")
         shape = load_shape(schema.name, tmp_path)
-        assert validate([line], shape, Settings(), engine=examine_on(cluster)).num_errors == errors
+        assert validate([line], ExaminerSpec(shape, Settings()), engine=examine_on(cluster)).num_errors == errors
 
 
 def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path)
 
 def test_a_missing_file_is_told_as_ever(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(CurateError) as caught:
-        validate([tmp_path / "none.jsonl"], CHAT, Settings(), engine=examine_on(cluster))
+        validate([tmp_path / "none.jsonl"], ExaminerSpec(CHAT, Settings()), engine=examine_on(cluster))
     assert caught.value.code == "E904 no-such-file"
 
 

@@ -18,8 +18,8 @@ from curate.checks.repetition import repeated_text, repetition
 from curate.record import Record, Source
 from curate.settings import CheckSettings, Settings
 from curate.shape import load_shape
+from curate.validate import ExaminerSpec, validate
 from curate.validate import sieve as sieving
-from curate.validate import validate
 from curate.validate.sieve import Sieve, absence_of, loosened
 
 RECORD_CHECKS = [check for check in discover().values() if check.on_record]
@@ -145,7 +145,7 @@ def test_with_and_without_sifting_the_verdict_is_the_same(
         verdicts = []
         for pays_from in (1, 1_000_000):
             monkeypatch.setattr(sieving, "_PAYS_FROM", pays_from)
-            verdicts.append(validate([path], load("instruction"), Settings(), limit=5000))
+            verdicts.append(validate([path], ExaminerSpec(load("instruction"), Settings(), limit=5000)))
         assert verdicts[0] == verdicts[1]
         assert len({finding.code for finding in verdicts[0].findings}) > 5
 
@@ -191,7 +191,7 @@ def test_checks_of_ids_say_the_same_alone_and_with_others(jobs: int, tmp_path: P
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"instruction": "Due?", "output": "Soon."}]))
     verdicts = [
-        validate([path], load("instruction"), Settings(checks=CheckSettings(select=select)), jobs=jobs)
+        validate([path], ExaminerSpec(load("instruction"), Settings(checks=CheckSettings(select=select))), jobs=jobs)
         for select in (["S1"], ["S1", "D301"])
     ]
     alone, joined = ([found for found in verdict.findings if found.code[0] == "S"] for verdict in verdicts)

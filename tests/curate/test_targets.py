@@ -23,7 +23,7 @@ from curate.settings import CheckSettings, Settings
 from curate.settings.model import Target
 from curate.shape import Shape, load_shape
 from curate.targets import token_findings
-from curate.validate import validate
+from curate.validate import ExaminerSpec, read_records, validate
 
 TARGETS = [name for name in get_args(Target) if name]
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
@@ -163,7 +163,7 @@ def test_public_tool_calls_show_what_each_target_would_do(shared: Path, tmp_path
     found = {}
     for target in TARGETS:
         settings = Settings(target=target, checks=CheckSettings(select=["T9"]))  # type: ignore[arg-type]
-        found[target] = validate([tmp_path / "a.jsonl"], load_shape("chat"), settings).counts
+        found[target] = validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("chat"), settings)).counts
     dotted = sum("." in json.loads(line)["function"][0]["name"] for line in questions)
     assert found.pop("openai") == {"T907": 2 * dotted}
     assert not any(found.values())
@@ -224,9 +224,13 @@ LONG_ANSWER = line("answer", "Add 2 and 3.", "The sum of these two numbers is fi
 TWO = line("two", "Add 2 and 3.", "5", "Add 2 and 3. " * 30, "25")
 
 
+def records_of(path: Path, shape: Shape) -> list[Record]:
+    return [item for item in read_records([path], shape) if isinstance(item, Record)]
+
+
 def measured(path: Path, root: Path, target: str = "trl", **more: Any) -> list[Finding]:
-    asked = {"target": target, "model": str(root / "samples/tiny-base"), "max_length": 60, "root": path.parent} | more
-    return token_findings([path], load_shape("chat"), Settings(), **asked)
+    asked = {"target": target, "model": str(root / "samples/tiny-base"), "max_length": 60} | more
+    return token_findings(records_of(path, load_shape("chat")), load_shape("chat"), Settings(), **asked)
 
 
 def test_records_over_the_limit_are_found_with_their_counts(tmp_path: Path, root: Path) -> None:
@@ -250,10 +254,10 @@ def test_records_over_the_limit_are_found_with_their_counts(tmp_path: Path, root
     assert by_target["llama-factory"] == {"prompt": "T921", "answer": "T921", "two": "T921"}
 
 
-def test_records_can_be_excused_dropped_and_broken(tmp_path: Path, root: Path) -> None:
+def test_records_can_be_excused(tmp_path: Path, root: Path) -> None:
     excused = [LONG_PROMPT | {"id": f"x{n}", "x-ignore": [asked]} for n, asked in enumerate(("T920", "T9", "X701"))]
-    path = write(tmp_path, *excused, LONG_PROMPT, {"id": "no record"})
-    assert [one.record for one in measured(path, root, dropped=["prompt"])] == ["x2"]
+    path = write(tmp_path, *excused, {"id": "no record"})
+    assert [one.record for one in measured(path, root)] == ["x2"]
 
 
 def test_what_crosses_the_border_is_what_the_schemas_say(root: Path) -> None:
@@ -280,14 +284,9 @@ def test_an_empty_id_ends_no_run(tmp_path: Path, root: Path) -> None:
     schema = {"x-record": {"id": "/id", "prompt": "/q", "completion": "/a"}, "type": "object"}
     (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
     path = write(tmp_path, {"id": "", "q": "hello " * 80, "a": "x"}, {"id": "b", "q": "hello " * 80, "a": "x"})
+    shape = load_shape("own.json", tmp_path)
     found = token_findings(
-        [path],
-        load_shape("own.json", tmp_path),
-        Settings(),
-        target="",
-        model=str(root / "samples/tiny-base"),
-        max_length=60,
-        root=tmp_path,
+        records_of(path, shape), shape, Settings(), target="", model=str(root / "samples/tiny-base"), max_length=60
     )
     assert [(one.code, one.record, one.line) for one in found] == [("T920", "", 1), ("T920", "b", 2)]
 

@@ -16,7 +16,7 @@ from curate.cli import cli
 from curate.record import CurateError, Exit, Finding, Record
 from curate.settings import CheckSettings, Settings
 from curate.shape import load_shape
-from curate.validate import Verdict, default_jobs, read_records, validate
+from curate.validate import ExaminerSpec, Verdict, default_jobs, read_records, validate
 from curate.validate.verdict import Tally
 
 INSTRUCTION = load_shape("instruction")
@@ -34,7 +34,8 @@ def pair(number: int, **more: Any) -> dict[str, Any]:
 
 def checked(*files: Path, **options: Any) -> Verdict:
     checks = CheckSettings(**options.pop("checks", {}))
-    return validate(files, INSTRUCTION, Settings(checks=checks), **options)
+    jobs = options.pop("jobs", 1)
+    return validate(files, ExaminerSpec(INSTRUCTION, Settings(checks=checks), **options), jobs=jobs)
 
 
 def places(verdict: Verdict) -> list[tuple[str, int, int, str, str]]:
@@ -137,13 +138,6 @@ def test_what_the_schema_says_cannot_be_excused(tmp_path: Path) -> None:
     assert (verdict.num_errors, verdict.num_suppressed) == (1, 0)
 
 
-def test_dropped_records_are_not_checked(tmp_path: Path) -> None:
-    path = lines(tmp_path, pair(1), pair(1), pair(2, output=""))
-    verdict = checked(path, dropped={"r2"}, checks={"select": ["S104", "Q"]})
-    assert verdict.counts == {"S104": 1}
-    assert checked(path, dropped=["r1", "r2"]).num_records == 0
-
-
 def test_selection(tmp_path: Path) -> None:
     path = lines(tmp_path, pair(1, output=""), pair(1), "\n", "oops\n")
     assert checked(path, checks={"select": ["empty-completion"]}).counts == {"Q201": 1, "S101": 1}
@@ -172,7 +166,7 @@ def test_a_slip_in_the_selection_is_an_error(options: Any, words: str, tmp_path:
 def test_an_unfinished_pattern_is_no_verdict_on_the_data(tmp_path: Path) -> None:
     schema = {"properties": {"a": {"pattern": r"^(?:(a|aa)+)\1c$"}}, "requird": []}
     shape = load_shape(str(lines(tmp_path, schema, name="s.json")))
-    verdict = validate([lines(tmp_path, {"a": "a" * 40 + "!"})], shape, Settings())
+    verdict = validate([lines(tmp_path, {"a": "a" * 40 + "!"})], ExaminerSpec(shape, Settings()))
     assert verdict.counts == {"S125": 1, "S128": 1}
     assert verdict.num_records == 0
 

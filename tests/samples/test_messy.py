@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.init.make import SAMPLE_SCORERS
 from curate.settings import Category, CheckSettings, Settings
 from curate.shape import load_shape
-from curate.validate import validate
+from curate.validate import ExaminerSpec, validate
 
 
 def test_every_planted_defect_is_found_and_nothing_else(root: Path) -> None:
@@ -17,7 +17,7 @@ def test_every_planted_defect_is_found_and_nothing_else(root: Path) -> None:
         # The file is small on purpose.
         checks=CheckSettings(allow_refusals=["redirect"], ignore=["P502"]),
     )
-    verdict = validate([root / "samples" / "messy.jsonl"], load_shape("instruction"), settings)
+    verdict = validate([root / "samples" / "messy.jsonl"], ExaminerSpec(load_shape("instruction"), settings))
     found = {(finding.line, finding.code) for finding in verdict.findings}
     table = (root / "samples" / "messy.md").read_text(encoding="utf-8")
     planted = {(int(line), code) for line, code in re.findall(r"^\| (\d+) \| \S+ \| ([A-Z]\d{3}) \|", table, re.M)}

@@ -101,8 +101,7 @@ def _workspace(workspace: Workspace, name: str, *, show_values: bool) -> Version
     found = Version("workspace")
     for remark in workspace.remarks():
         say.talk(f"warning: {say.one_line(name)}: {say.one_line(remark)}")
-    bad = {(finding.file, finding.line) for finding in workspace.findings() if finding.severity == "error"}
-    _tell_left_out(name, len(bad))
+    _tell_left_out(name, workspace.num_unread())
     try:
         pins = workspace.pins()
     except CurateError as error:

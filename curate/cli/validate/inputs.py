@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +17,6 @@ from curate.record import CurateError
 if TYPE_CHECKING:
     from curate.settings import Settings
     from curate.shape import Shape
-    from curate.validate import Engine
 
 _SAMPLE_LINES = 100
 _PIECE = 1 << 20
@@ -139,37 +136,6 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
             )
         files += sorted(root.glob(pattern))
     return files
-
-
-def has_journal(root: Path) -> bool:
-    """Whether a workspace has a journal, or something in its place that whoever reads it will refuse."""
-    return os.path.lexists(root / "journal")
-
-
-def dropped_records(root: Path | None) -> Collection[str]:
-    """Return the records of a workspace that people took out."""
-    if root is None or not has_journal(root):
-        return ()
-    # A workspace brings much with it, and only one with decisions needs it here.
-    from curate.workspace import open_workspace
-
-    return open_workspace(root).dropped()
-
-
-def decided_engine(inputs: Inputs) -> Engine | None:
-    """Return what examines records as people's decisions have left them, None where nobody has decided anything."""
-    root = inputs.root
-    if root is None or not has_journal(root):
-        return None
-    # A workspace brings much with it, and only one with decisions needs it here.
-    from curate.validate import place_name
-    from curate.workspace import open_workspace
-    from curate.workspace.decided import decided, examine_decided
-
-    names = {place_name(path, root) for path in inputs.files}
-    states = open_workspace(root).states()
-    made = decided(one for one in states if inputs.is_whole or one.record.source.file in names)
-    return partial(examine_decided, decided=made)
 
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,18 +13,18 @@ from curate import say
 from curate.cli._seen import seen_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
-from curate.cli.validate.inputs import Inputs, chosen_shape, decided_engine, dropped_records, gathered, has_journal
+from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
 from curate.cli.validate.options import Options
 from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
 from curate.formats import Page, render, with_source
-from curate.record import CurateError, Exit, Finding
+from curate.record import CurateError, Exit
 from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.checks import Place
     from curate.shape import Shape
     from curate.validate import Baseline, Engine, Verdict
+    from curate.workspace.validation import Lengths
 
 
 def run(options: Options) -> Exit:
@@ -66,36 +65,35 @@ def run(options: Options) -> Exit:
 
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
-    from curate.validate import changed_lines, default_jobs, validate
-    from curate.validate.unmerged import unmerged_findings
+    # They bring much with them, which `--help` does without.
+    from curate.validate import ExaminerSpec, changed_lines
+    from curate.workspace import open_workspace
+    from curate.workspace.validation import Validation
 
     baseline, path = _baseline(options, inputs)
-    dropped = dropped_records(inputs.root)
-    # Where the work is shared out to other machines, only what was dropped is known there.
-    as_decided = None if options.is_scaled else decided_engine(inputs)
-    # A file that git has not merged is a fault of the data too, and the room of validation knows nothing of merging.
-    joined = [] if options.is_stdin else unmerged_findings(inputs.files, inputs.root)
-    if options.model:
-        joined += _token_findings(options, inputs, shape, dropped)
-    joined += _doubts(inputs, shape, dropped)
-    verdict = validate(
-        inputs.files,
-        shape,
-        inputs.settings,
-        jobs=options.jobs or default_jobs(inputs.files),
+    spec = ExaminerSpec(
+        shape=shape,
+        settings=inputs.settings,
         limit=options.limit,
-        dropped=dropped,
         root=inputs.folder,
         show_values=options.show_values,
         baseline=baseline,
         changes=changed_lines(inputs.files, options.since) if options.since else None,
-        joined=joined,
-        paired=partial(_leaks, inputs, shape, dropped),
-        has_lengths=options.model is not None,
-        engine=as_decided or engine,
     )
-    if inputs.root and not options.show_values and has_journal(inputs.root):
-        verdict = replace(verdict, findings=seen_findings(verdict.findings, inputs.root))
+    validation = Validation(
+        inputs.files,
+        spec,
+        open_workspace(inputs.root, inputs.settings, shape) if inputs.root else None,
+        is_part=not inputs.is_whole or bool(inputs.name),
+        jobs=options.jobs,
+        engine=engine,
+        lengths=_lengths(options, inputs, shape) if options.model else None,
+    )
+    verdict = validation.run()
+    for remark in validation.remarks:
+        say.talk(remark)
+    if not options.show_values:
+        verdict = replace(verdict, findings=seen_findings(verdict.findings, validation))
     if options.update_baseline and baseline and path:
         _update(options, inputs, baseline, path)
         return replace(verdict, num_mended=0)
@@ -129,54 +127,20 @@ def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) ->
     say.talk(f"{say.one_line(str(path))} holds {counted(changed.num_findings, 'finding')} now ({parts})")
 
 
-def _token_findings(options: Options, inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Finding]:
+def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
     from curate.targets import token_findings
 
     if options.max_length is None:
         raise click.UsageError("--model needs --max-length: how many tokens the trainer takes")
-    return token_findings(
-        inputs.files,
-        shape,
-        inputs.settings,
-        target=inputs.settings.target,
+    settings = inputs.settings
+    return partial(
+        token_findings,
+        shape=shape,
+        settings=settings,
+        target=settings.target,
         model=str(options.model),
         max_length=options.max_length,
-        root=inputs.folder,
-        dropped=dropped,
     )
-
-
-def _doubts(inputs: Inputs, shape: Shape, dropped: Collection[str]) -> list[Finding]:
-    from curate.validate import place_name, select_checks
-
-    if not select_checks(inputs.settings.checks, inputs.settings.categories).doubt_checks:
-        return []
-    # It brings a model and the search for repeats with it.
-    from curate.workspace.doubts import doubtful, records_of
-
-    if inputs.root and not inputs.name and has_journal(inputs.root):
-        from curate.workspace import open_workspace
-
-        names = {place_name(path, inputs.root) for path in inputs.files}
-        all_of_them = open_workspace(inputs.root).records()
-        records = [one for one in all_of_them if inputs.is_whole or one.source.file in names]
-    else:
-        records = records_of(inputs.files, shape, inputs.folder, dropped)
-    found, told = doubtful(records, inputs.files, shape, inputs.settings, inputs.folder)
-    if told:
-        say.talk(f"L405: {told}")
-    return found
-
-
-def _leaks(inputs: Inputs, shape: Shape, dropped: Collection[str], has_exam: bool) -> Sequence[tuple[Finding, Place]]:
-    """Return what an exam has in common with what is trained on: as an export has it for a whole workspace."""
-    from curate.workspace.leaks import leaks_between
-
-    if inputs.root and inputs.is_whole and not inputs.name:
-        from curate.workspace import open_workspace
-
-        return replace(open_workspace(inputs.root), settings=inputs.settings).leaks(has_exam)
-    return leaks_between(inputs.files, shape, inputs.settings, inputs.folder, dropped) if has_exam else ()
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:

@@ -15,16 +15,15 @@ from curate.door import FAULTS, parts_of
 from curate.journal import Decision
 from curate.record import CurateError, Finding, Json, Severity, Source
 from curate.shape.view import at
-from curate.validate import UNREADABLE, baseline_path, read_baseline, select_checks
+from curate.validate import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
 from curate.validate.baseline import Changed
-from curate.validate.examine import SpanResult
+from curate.validate.examine import Examiner, SpanResult
 from curate.validate.verdict import Tally
 from curate.workshop.problems.excerpt import Excerpt, Lines, excerpt
-from curate.workshop.problems.found import Level, Problems, level_of
+from curate.workshop.problems.found import EVERY, Level, Problems, level_of
 from curate.workshop.problems.mend import Mending, Mendings, fixes_for, mend_record
 from curate.workshop.problems.search import Child, Job, OnProgress
 from curate.workspace import State
-from curate.workspace.decided import EVERY, RecordExaminer, decided
 
 if TYPE_CHECKING:
     from curate.workshop import Workshop
@@ -62,7 +61,7 @@ class ProblemBook:
         self._late_lock = Lock()
         self._late: set[str] = set()
         self._stale: set[str] = set()
-        self._examiner: RecordExaminer | None = None
+        self._examiner: Examiner | None = None
         self._lines: dict[Path, Lines] = {}
         workshop.subscribe(lambda names, _is_ours: self._note(names))
 
@@ -232,11 +231,8 @@ class ProblemBook:
 
     def _job(self) -> Job:
         workshop = self.workshop
-        made = decided(workshop.decided())
-        names = _renamed(workshop.catalog) | {
-            (record.source.file, record.source.line): record.id for record in made.standing
-        }
-        return Job(workshop.root, made, tuple(workshop.findings()), names)
+        decided = {(one.record.source.file, one.record.source.line): one.record.id for one in workshop.decided()}
+        return Job(workshop.root, tuple(workshop.findings()), _renamed(workshop.catalog) | decided)
 
     def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
         """Do the search of the records in ``catalog`` that `search` has begun."""
@@ -288,26 +284,25 @@ class ProblemBook:
         found.put_back(name, file)
         result = SpanResult(Tally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
-        self._single().add(result, record, file)
+        self._single().add_record(result, record, file, None)
         for kept in result.tally.kept.values():
             for finding in kept:
                 found.add(replace(finding, record=name), "record")
         for finding in told:
             found.add(finding, "decision")
 
-    def _single(self) -> RecordExaminer:
+    def _single(self) -> Examiner:
         if self._examiner is None:
             workspace = self.workshop.workspace
             known = baseline_path(workspace.settings, workspace.root)
-            self._examiner = RecordExaminer(
-                workspace.shape,
-                workspace.settings,
-                select_checks(workspace.settings.checks, workspace.settings.categories),
-                limit=EVERY,
-                show_values=False,
-                dropped=(),
-                root=workspace.root,
-                baseline=read_baseline(known, without=UNREADABLE) if known else None,
+            self._examiner = Examiner(
+                ExaminerSpec(
+                    shape=workspace.shape,
+                    settings=workspace.settings,
+                    limit=EVERY,
+                    root=workspace.root,
+                    baseline=read_baseline(known, without=UNREADABLE) if known else None,
+                )
             )
         return self._examiner
 

@@ -15,6 +15,8 @@ from curate.settings import Tolerance
 from curate.validate.examine import SpanResult
 from curate.validate.verdict import Tally, Verdict, judge
 
+EVERY = 1_000_000
+"""Findings of one severity that are taken from a span: every one of them counts."""
 SHOWN = 1000
 """Findings of a group that are kept to be shown."""
 ELSEWHERE = "/..."

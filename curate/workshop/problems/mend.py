@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from curate.fix import Fix, discover, is_ignored, mended, texts, with_texts
 from curate.journal import Decision
 from curate.record import Json, Record
 from curate.shape import Shape
-from curate.validate import read_records
-from curate.workspace import Workspace
-from curate.workspace.decided import Decided
+from curate.workspace import State, Workspace
 
 MOST = 20_000
 """Records whose fixes are kept: each of them becomes a line of the journal with all that changes in it."""
@@ -90,26 +88,16 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> Mending
     return Mending(record.id, names, told, {key: value for key, value in line.items() if value != record.data.get(key)})
 
 
-def mend_files(
-    workspace: Workspace,
-    decided: Decided,
-    names: Mapping[tuple[str, int], str],
-    on_progress: Callable[[int], None],
-) -> Mendings:
+def mend_records(workspace: Workspace, on_progress: Callable[[int], None]) -> Mendings:
     """Return the safe fixes of all records of a workspace as decisions have left them.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
     mendings, ignore = Mendings(), workspace.settings.checks.ignore
-    for number, item in enumerate(read_records(workspace.files(), workspace.shape, root=workspace.root), start=1):
+    for number, item in enumerate(workspace.read(), start=1):
         if number % _EVERY == 0:
             on_progress(number)
-        if not isinstance(item, Record):
-            continue
-        place = (item.source.file, item.source.line)
-        if place not in decided.places:
-            mendings.add(replace(item, id=names.get(place, item.id)), workspace.shape, ignore)
-    for record in decided.standing:
-        mendings.add(record, workspace.shape, ignore)
+        if isinstance(item, State) and item.dropped is None:
+            mendings.add(item.record, workspace.shape, ignore)
     return mendings

@@ -24,21 +24,19 @@ from curate.say import one_line, spelled
 from curate.store import write_atomic
 from curate.validate import (
     UNREADABLE,
+    ExaminerSpec,
     Verdict,
     baseline_path,
-    default_jobs,
     place_name,
     read_baseline,
     select_checks,
-    validate,
 )
 from curate.validate.baseline import Baseline, Changed
 from curate.validate.examine import SpanResult
-from curate.validate.unmerged import unmerged_findings
-from curate.workshop.problems.found import Problems
-from curate.workshop.problems.mend import Mendings, mend_files
+from curate.workshop.problems.found import EVERY, Problems
+from curate.workshop.problems.mend import Mendings, mend_records
 from curate.workspace import Workspace, open_workspace
-from curate.workspace.decided import EVERY, Decided, examine_decided
+from curate.workspace.validation import Validation
 
 OnProgress = Callable[[int], None]
 """Hears how many lines were seen so far."""
@@ -49,7 +47,6 @@ class Job:
     """What is to be done with the records of a workspace as decisions have left them."""
 
     root: Path
-    decided: Decided = field(default_factory=Decided)
     findings: tuple[Finding, ...] = ()
     """What is wrong with the decisions themselves."""
     names: Mapping[tuple[str, int], str] = field(default_factory=dict)
@@ -149,7 +146,7 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
     files = {spelled(str(path)): place_name(path, workspace.root) for path in workspace.files()}
     tolerances = select_checks(workspace.settings.checks, workspace.settings.categories).tolerances
     problems = Problems(files, job.names, tolerances)
-    problems.finish(_verdict(workspace, job, baseline, problems, on_progress))
+    problems.finish(_verdict(workspace, baseline, problems, on_progress))
     for finding in job.findings:
         problems.add(finding, "decision")
     return problems
@@ -167,7 +164,7 @@ def update(job: Job, on_progress: OnProgress) -> Changed:
         hint = 'Name one: baseline = "baseline.json" under [checks] of curate.toml.'
         raise CurateError("E902 bad-settings", "curate.toml names no baseline", hint)
     baseline = read_baseline(path, is_update=True)
-    _verdict(workspace, job, baseline, None, on_progress)
+    _verdict(workspace, baseline, None, on_progress)
     lines, changed = baseline.updated(
         select_checks(workspace.settings.checks, workspace.settings.categories).codes(False)
     )
@@ -182,31 +179,22 @@ def mend(job: Job, on_progress: OnProgress) -> Mendings:
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
-    return mend_files(open_workspace(job.root), job.decided, job.names, on_progress)
+    return mend_records(open_workspace(job.root), on_progress)
 
 
 def _verdict(
-    workspace: Workspace, job: Job, baseline: Baseline | None, problems: Problems | None, on_progress: OnProgress
+    workspace: Workspace, baseline: Baseline | None, problems: Problems | None, on_progress: OnProgress
 ) -> Verdict:
-    seen = 0
+    num_lines = 0
 
     def on_span(result: SpanResult) -> None:
-        nonlocal seen
+        nonlocal num_lines
         if problems:
             problems.take(result)
-        seen += result.num_lines
-        on_progress(seen)
+        num_lines += result.num_lines
+        on_progress(num_lines)
 
-    files = workspace.files()
-    return validate(
-        files,
-        workspace.shape,
-        workspace.settings,
-        jobs=default_jobs(files),
-        limit=EVERY,
-        root=workspace.root,
-        baseline=baseline,
-        joined=[*unmerged_findings(files, workspace.root), *workspace.doubts(files)],
-        paired=workspace.leaks,
-        engine=partial(examine_decided, decided=job.decided, on_span=on_span),
+    spec = ExaminerSpec(
+        shape=workspace.shape, settings=workspace.settings, limit=EVERY, root=workspace.root, baseline=baseline
     )
+    return Validation(workspace.files(), spec, workspace, on_span=on_span).run()

@@ -1,0 +1,171 @@
+"""`curate validate` checks the records as decisions have left them, whoever examines which part of the files."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from called import call
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.door import holds_any
+from curate.journal import Decision
+from curate.validate.naming import UniqueNames, WatchedIds
+from curate.workspace import open_workspace
+
+IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
+
+
+@given(st.lists(st.sampled_from(IDS), max_size=20), st.sets(st.sampled_from([*IDS, "a-4", "b-2", "d-7-2", "x"])))
+def test_whose_names_matter_is_named_by_the_watched_ids_alone(ids, names):
+    everyone = UniqueNames()
+    expected = {place: name for place, own_id in enumerate(ids) if (name := everyone.name(own_id)) in names}
+    watched, some = WatchedIds.of(names), UniqueNames()
+    found = {
+        place: name
+        for place, own_id in enumerate(ids)
+        if own_id in watched or watched.can_displace(own_id)
+        if (name := some.name(own_id)) in names
+    }
+    assert found == expected
+    assert all(ids[place] in watched for place in expected)
+
+
+def made(folder: Path, files: dict[str, list[dict[str, object]]], settings: str = "") -> Path:
+    (folder / "data").mkdir(parents=True)
+    (folder / "curate.toml").write_text(f"[split]\nseed = 1\n{settings}", encoding="utf-8")
+    for name, lines in files.items():
+        (folder / f"data/{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
+    return folder
+
+
+def line(number: int, **more: object) -> dict[str, object]:
+    texts = {"instruction": f"Please tell item{number} from thing{number * 7}.", "output": f"That is answer{number}."}
+    return {"id": f"r{number}"} | texts | more
+
+
+def counts(root: Path, *options: object) -> dict[str, object]:
+    said = call("validate", *(options or [root]), "--format", "json", "--select", "S,Q201", "--show-values")
+    found = json.loads(said.stdout)
+    places = [(one["code"], Path(one["file"]).stem, one["line"]) for one in found["findings"]]
+    return {"records": found["records"], "suppressed": found["suppressed"], "places": places}
+
+
+@pytest.fixture
+def repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace in which one id stands three times over two files, cut into many spans, and its second is decided."""
+    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 300)
+    many = [line(number) for number in range(30)]
+    files = {
+        "a": [line(100, id="twin", output=""), *many[:10], line(101, id="twin", output="")],
+        "b": [*many[10:], line(102, id="twin", output="")],
+    }
+    root = made(tmp_path / "ws", files)
+    open_workspace(root).apply(
+        [
+            Decision("edit", "twin-2", fields={"changes": {"output": "Mended."}}),
+            Decision("drop", "twin-3", fields={"reason": "again"}),
+            Decision("edit", "r3", fields={"changes": {"output": ""}}),
+        ]
+    )
+    return root
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ids_that_repeat_have_one_name_whoever_examines_them(repeated, jobs):
+    found = counts(repeated, repeated, "--jobs", jobs)
+    assert found == {
+        "records": 32,
+        "suppressed": 0,
+        "places": [("Q201", "a", 1), ("Q201", "a", 5), ("S104", "a", 12)],
+    }
+
+
+def test_a_part_of_the_files_is_named_as_in_the_whole(repeated):
+    a, b = repeated / "data/a.jsonl", repeated / "data/b.jsonl"
+    assert counts(repeated, b)["places"] == []
+    assert counts(repeated, b)["records"] == 20
+    assert counts(repeated, b, a)["places"] == counts(repeated)["places"]
+
+
+def test_an_updated_baseline_holds_what_is_found_and_no_more(repeated):
+    baseline = repeated / "base.json"
+    words = ["validate", repeated, "--baseline", baseline]
+    call(*words, "--update-baseline")
+    first = baseline.read_bytes()
+    said = call(*words)
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert "gone" not in said.stderr
+    call(*words, "--update-baseline")
+    assert baseline.read_bytes() == first
+
+
+def test_what_a_line_asks_to_ignore_does_not_count_once_its_record_is_another(tmp_path):
+    excused = {"output": "", "x-ignore": ["Q201"]}
+    root = made(tmp_path / "ws", {"a": [line(1, **excused), line(2, **excused), line(3, **excused)]})
+    assert counts(root)["suppressed"] == 3
+    open_workspace(root).apply(
+        [
+            Decision("drop", "r1", fields={"reason": "empty"}),
+            Decision("edit", "r2", fields={"changes": {"output": "A text."}}),
+            Decision("label", "r3", fields={"question": "quality", "value": "bad"}),
+        ]
+    )
+    assert counts(root) == {"records": 2, "suppressed": 1, "places": []}
+
+
+def test_standard_input_leaves_out_what_was_dropped(tmp_path):
+    root = made(tmp_path / "ws", {"a": [line(1), line(2)]})
+    open_workspace(root).apply([Decision("drop", "r1", fields={"reason": "no"})])
+    text = "".join(json.dumps(line(number, output="")) + "\n" for number in (1, 2))
+    from click.testing import CliRunner
+
+    from curate.cli import cli
+
+    words = ["validate", "-", "--stdin-filename", str(root / "data/a.jsonl"), "--format", "concise"]
+    said = CliRunner().invoke(cli, words, input=text, standalone_mode=False)
+    (found,) = [one for one in said.stdout.splitlines() if "Q201" in one]
+    assert f"{root / 'data/a.jsonl'}:2:" in found
+
+
+def test_what_an_exam_gives_away_is_found_by_decided_splits_in_some_of_the_files(tmp_path):
+    same = {"instruction": "Say these eleven words that nobody else ever says in here.", "output": "And so on it goes."}
+    root = made(tmp_path / "ws", {"a": [line(1, **same), line(2, **same)], "b": [line(3)]})
+    words = ["validate", root / "data/a.jsonl", "--select", "P501", "--format", "json"]
+    assert json.loads(call(*words).stdout)["findings"] == []
+    open_workspace(root).apply([Decision("assign", "r2", fields={"split": "test"})])
+    (found,) = json.loads(call(*words).stdout)["findings"]
+    assert (found["code"], found["line"]) == ("P501", 2)
+
+
+@pytest.mark.parametrize("place", [0, 1024 * 1024 - 3, 1024 * 1024, 3_000_000])
+def test_a_text_is_found_wherever_it_stands_in_a_file(tmp_path, place):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * place + b'"test"' + b"y" * 5)
+    assert holds_any(path, [b'"validation"', b'"test"'])
+    assert not holds_any(path, [b'"tesu"'])
+    assert not holds_any(tmp_path / "none", [b"x"])
+
+
+def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 400)
+    draw = random.Random(7)
+    for number in range(3):
+        ids = [draw.choice(["a", "a-2", "b", f"u-{n}"]) for n in range(40)]
+        lines = [line(n, id=own_id, output=draw.choice(["", "Yes."])) for n, own_id in enumerate(ids)]
+        root = made(tmp_path / str(number), {"a": lines[:25], "b": lines[25:]})
+        names = draw.sample([state.record.id for state in open_workspace(root).states()], 15)
+        kinds = [("edit", {"changes": {"output": draw.choice(["", "No."])}}), ("drop", {"reason": "so"})]
+        open_workspace(root).apply(
+            [Decision(op, name, fields=fields) for name in names for op, fields in [draw.choice(kinds)]]
+        )
+        one = counts(root, root, "--jobs", 1)
+        assert counts(root, root, "--jobs", 2) == one
+        # Each as if its line said what it is.
+        states = [state for state in open_workspace(root).states() if state.dropped is None]
+        empty = {(Path(s.record.source.file).stem, s.record.source.line) for s in states if not s.record.completion}
+        assert {place[1:] for place in one["places"] if place[0] == "Q201"} == empty
+        assert one["records"] == len(states)
