@@ -74,6 +74,8 @@ class RecordSnapshot:
 
     def is_behind(self, events: Sequence[AnyEvent]) -> bool:
         """Whether all ``events`` that are not folded were made on all that is, and take nothing of it back."""
+        if not events:
+            return True
         folded = set(self.events)
         whole = (1 << len(self.events)) - 1
         return all(
