@@ -79,7 +79,8 @@ class RecordStream:
         if self._is_whole and self._workspace:
             return self._workspace.records()
         if self.has_records:
-            return self._records
+            order = {self.source_file(path): place for place, path in enumerate(files)}
+            return sorted(self._records, key=lambda record: order[record.source.file])
         is_out = self._decisions.is_out if self._decisions else lambda _: False
         found = (item for item in read_records(files, shape, root=self._root) if isinstance(item, Record))
         return [record for record in found if not is_out(record.id)]
@@ -149,7 +150,7 @@ class RecordStream:
             # Other files are read with a workspace at times, and none of its records.
             self._states += [state] if name is not None else []
         elif state.dropped is None:
-            own_id = self._as_in_line(state.record, record.source).id if line in decided else record.id
+            own_id = self._as_in_line(state.record, record.source).id if state.heads else record.id
             self._records.append(replace(state.record, id=own_id))
 
     def _named(self, result: SpanResult) -> dict[int, str]:
