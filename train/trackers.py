@@ -115,7 +115,7 @@ class Trackers:
             with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
                 self._live[name] = _KINDS[name][1](library, run, settings)
 
-    def hand_on(self, event: str, fields: Mapping[str, Any]) -> None:
+    def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
         """Give the numbers of an event that has a step to each tracker that still lives."""
         numbers = numbers_of(event, fields)
         self._is_finished = event == "end" and fields.get("stopped") is None

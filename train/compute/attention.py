@@ -15,18 +15,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute.branches import branch_blocks
+from train.compute.kv_cache import KVCache
 from train.compute.tensors import to_device, working_dtype
-from train.compute.wrapped import evaluating, inner_of
-
-if TYPE_CHECKING:
-    from train.compute.past import KeyValues
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
@@ -58,7 +55,7 @@ class Packed:
 
 class _Reading(NamedTuple):
     packed: Packed | None
-    past: KeyValues | None
+    kv_cache: KVCache | None
 
 
 _NOTHING = _Reading(None, None)
@@ -88,13 +85,13 @@ def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.n
 
 
 @contextmanager
-def packing(packed: Packed | None, past: KeyValues | None = None) -> Iterator[None]:
+def packing(packed: Packed | None, kv_cache: KVCache | None = None) -> Iterator[None]:
     """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
 
-    ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
-    from there.
+    ``kv_cache`` stores what the row's examples were read as; with it alone, each row of a batch is one token that goes
+    on from there.
     """
-    token = _reading.set(_NOTHING if packed is None and past is None else _Reading(packed, past))
+    token = _reading.set(_NOTHING if packed is None and kv_cache is None else _Reading(packed, kv_cache))
     try:
         yield
     finally:
@@ -106,52 +103,9 @@ def packed_now() -> Packed | None:
     return _reading.get().packed
 
 
-def can_pack(model: Any) -> bool:
-    """True where ``model`` gives for packed examples what it gives for each alone, seen by trying; kept on the model.
-
-    Where it does, the model uses this attention from now on; else it stays as it was. Adapters change nothing about it.
-    """
-    inner = inner_of(model)
-    if "_can_pack" not in vars(inner):
-        inner._can_pack = _try(inner)
-    return bool(inner._can_pack)
-
-
-def _try(model: Any) -> bool:
-    config, before = model.config, model.config._attn_implementation
-    if getattr(config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
-        return False
-    _register()
-    device = next(model.parameters()).device
-    ids = torch.arange(40, device=device)[None] * 7919 % min(config.vocab_size, 1000)
-    lengths = (13, 20, 7)
-    try:
-        model.set_attn_implementation(NAME)
-        with evaluating(model):
-            alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
-            packed = pack(lengths, device)
-            with packing(packed):
-                together = model(input_ids=ids, position_ids=packed.positions, use_cache=False).logits
-        is_same = are_close(alone, together)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        # A model that takes no positions, or attends in a way of its own.
-        is_same = False
-    if not is_same:
-        model.set_attn_implementation(before)
-    return is_same
-
-
-def are_close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two ways of computing the same gave the same, up to the number format's rounding."""
-    is_exact = one.dtype == torch.float32 and not torch.is_autocast_enabled(one.device.type)
-    close = 1e-4 if is_exact else 3e-2
-    # A broken model gives NaN on both sides; the loss finds that, and names it.
-    largest = float(one.float().nan_to_num(0.0).abs().max())
-    return torch.allclose(one.float(), other.float(), rtol=close, atol=close * largest, equal_nan=True)
-
-
 @cache
-def _register() -> None:
+def register() -> None:
+    """Make this attention known to transformers, by `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
@@ -162,8 +116,8 @@ def _register() -> None:
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
         scaling: float | None = None, sliding_window: int | None = None, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        packed, past = _reading.get()
-        if packed is None and past is None:
+        packed, kv_cache = _reading.get()
+        if packed is None and kv_cache is None:
             plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **others
             )
@@ -172,11 +126,11 @@ def _register() -> None:
             raise NotImplementedError("attention with soft caps or sinks")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if packed is None:
-            assert past is not None, "one of the two is there"
-            return past.attend(module.layer_idx, query, key, value, scale, sliding_window), None
-        if past is not None:
-            past.keep(module.layer_idx, key[0], value[0])
-        mixed = _attend(query[0], key[0], value[0], packed, scale, sliding_window)
+            assert kv_cache is not None, "one of the two is there"
+            return kv_cache.attend(module.layer_idx, query, key, value, scale, sliding_window), None
+        if kv_cache is not None:
+            kv_cache.store(module.layer_idx, key[0], value[0])
+        mixed = attend(query[0], key[0], value[0], packed, scale, sliding_window)
         return mixed.transpose(0, 1)[None], None
 
     def mask(*arguments: Any, **named: Any) -> Any:
@@ -187,7 +141,7 @@ def _register() -> None:
     AttentionMaskInterface.register(NAME, mask)
 
 
-def _attend(
+def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
 ) -> torch.Tensor:
     """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D]."""
@@ -317,7 +271,7 @@ def _blocks(packed: Packed, window: int | None) -> list[Block]:
                 found.append((first, start, stop, wide, _later(wide - start)))
             else:
                 found.append((first, start, stop, stop, _out_of_reach(stop - start, stop - first, window)))
-        for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
+        for start, stop, hidden in _branch_blocks(trunk, branches, window, QUERIES):
             found.append((begin, begin + start, begin + stop, begin + stop, hidden))
         begin += length
     return found
@@ -343,3 +297,34 @@ def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor
 def _later(num: int) -> torch.Tensor:
     """Return which of its last ``num`` keys each of a block's ``num`` queries may not see."""
     return torch.ones(num, num, dtype=torch.bool).triu(1)
+
+
+@lru_cache(maxsize=256)
+def _branch_blocks(
+    trunk: int, branches: tuple[int, ...], window: int | None, queries: int
+) -> tuple[tuple[int, int, torch.Tensor], ...]:
+    """Return, counted from the beginning of the ``trunk``, blocks of at most ``queries`` tokens of the ``branches``:
+    texts that each go on from the trunk, such as the answers that a question offers.
+
+    Each is its first query, where it ends, and which of the last keys up to there its queries may not see: [number of
+    queries, those keys]. A branch's tokens count their distance to the trunk as if the others were not there, so a
+    ``window`` reaches from each branch as far back.
+    """
+    if not any(branches):
+        return ()
+    begins = [trunk + begin for begin in accumulate((0, *branches))][: len(branches)]
+    owner = torch.repeat_interleave(torch.arange(len(branches)), torch.tensor(branches))
+    begin = torch.repeat_interleave(torch.tensor(begins), torch.tensor(branches))
+    place = torch.arange(trunk, trunk + sum(branches))
+    position = place - begin + trunk
+    found = []
+    for start in range(0, len(place), queries):
+        stop = min(start + queries, len(place))
+        asked = slice(start, stop)
+        hidden = (owner[None, :stop] != owner[asked, None]) | (place[None, :stop] > place[asked, None])
+        if window is not None:
+            hidden |= position[None, :stop] <= position[asked, None] - window
+            far = torch.arange(trunk)[None] <= position[asked, None] - window
+            hidden = torch.cat([far, hidden], 1)
+        found.append((trunk + start, trunk + stop, hidden))
+    return tuple(found)

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from train.compute.attention import are_close
-from train.compute.tensors import working_dtype
+from train.compute.tensors import are_close, working_dtype
 
 
 def fuse(model: Any) -> dict[str, int]:
