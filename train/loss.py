@@ -24,7 +24,6 @@ from train.compute import (
     head_weight,
     inner_of,
     packing,
-    reading_only,
     working_dtype,
 )
 from train.render import Example
@@ -166,9 +165,8 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
     inner = inner_of(model)
     placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
     if capabilities_of(model).has_plain_head:
-        decoder = decoder_of(inner)
-        with packing(batch.packed), reading_only(decoder, batch.rows):
-            hidden = decoder(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+        with packing(batch.packed):
+            hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         rows = hidden.flatten(0, 1)[batch.rows]
         return linear_cross_entropy(

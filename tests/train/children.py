@@ -40,7 +40,8 @@ _CONTEXT.set_forkserver_preload(
 )
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
 EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
-_PATIENCE = 60
+_PATIENCE = 600
+"""Seconds after which ranks hang; on a busy machine they may only be slow."""
 Outcome = tuple[str, Any]
 """("done", result), ("failed", code and message of a TrainError), ("ended", exit code) or ("broken", traceback)."""
 

@@ -1,4 +1,4 @@
-"""Packed attention and fused layers give what the model's own code gives, value and gradient."""
+"""Packed attention gives what the model's own code gives, value and gradient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from train.compute import (
     capabilities_of,
     compile_layers,
     compiling,
-    fuse,
     keep_freed_memory,
     optimize_for_device,
     pack,
@@ -167,15 +166,6 @@ def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
         assert model.config._attn_implementation == before
 
 
-def test_layers_are_fused_where_they_stay_the_same() -> None:
-    assert fuse(make_model("qwen3")) == {"norms": 9, "gated layers": 2}
-    model = make_model("llama")
-    assert fuse(model) == {"norms": 5, "gated layers": 2}
-    assert fuse(model) == {"norms": 0, "gated layers": 0}, "they are already"
-    # Its norms scale by 1 + weight.
-    assert fuse(Gemma2ForCausalLM(Gemma2Config(**SHAPE)))["norms"] == 0
-
-
 def test_half_the_precision_is_near(examples: list[Example]) -> None:
     model = make_model("qwen3")
     expected, _ = gradients(model, examples, is_packed=False)
@@ -213,24 +203,3 @@ def test_a_compiled_run_is_the_plain_one(
     finally:
         torch.compiler.set_stance("default")
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-@pytest.mark.parametrize("is_packed", [False, True])
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
-def test_only_what_is_read_of_the_last_layer_is_computed(kind: str, is_packed: bool, examples: list[Example]) -> None:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4)
-    model = optimize_for_device(GPT2LMHeadModel(config).eval() if kind == "gpt2" else make_model(kind))
-    batch = collate(examples, is_packed=is_packed)
-    _, expected = supervised_loss(model, batch)
-    seen: list[int] = []
-    if kind != "gpt2":
-        gated = model.model.layers[-1].mlp
-        gated.down_proj.register_forward_hook(lambda _module, given, _made: seen.append(given[0].numel() // 64))
-    with torch.no_grad():
-        _, found = supervised_loss(model, batch)
-    assert torch.allclose(found, expected, atol=1e-5)
-    # The packed row is read once, and so is the padded one; the head was tried before.
-    assert seen == ([] if kind == "gpt2" else [len(batch.rows)])
-    # Nothing stays behind.
-    assert torch.allclose(supervised_loss(model, batch)[1], expected, atol=1e-5)

@@ -277,3 +277,17 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
     }
     assert all(torch.equal(before[name].to(after[name].dtype), after[name]) for name in before)
+
+
+def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) -> None:
+    changes = {"max_steps": 4, "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9}}
+    _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
+    progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
+    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded"}
+    score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
+    assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
+    _, again = _fit(
+        tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}),
+        resume=open_checkpoint(tmp_path / "checkpoint-2", 2),
+    )  # fmt: skip
+    assert (again.evaluations, again.best, again.loss) == (whole.evaluations, whole.best, whole.loss)

@@ -244,8 +244,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    # By its name in sys.modules: `train.loop.fit` is the function too.
-    monkeypatch.setattr(importlib.import_module("train.loop.fit"), "supervised_loss", full)
+    monkeypatch.setattr("train.loop.gradients.supervised_loss", full)
     call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
     fast = ["--set", "max_steps=2", "--set", "eval.max_new_tokens=2", "--set", "eval.during_training=0"]
     done = CliRunner().invoke(cli, [*call, *fast], standalone_mode=False)

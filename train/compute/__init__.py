@@ -1,4 +1,4 @@
-"""How a model computes fast: packed attention, fused layers, and memory that is kept; the numbers stay the same."""
+"""How a model computes fast: packed attention, a cache of keys, compiled layers, memory that is kept."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from train.compute.capabilities import Capabilities, capabilities_of
 from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
 from train.compute.finite import first_not_finite
-from train.compute.fused import fuse
 from train.compute.kv_cache import KVCache
 from train.compute.memory import Meter, keep_few_kernels, keep_freed_memory, memory_limit
 from train.compute.parts import decoder_of, evaluating, head_weight, inner_of
-from train.compute.rows import reading_only
 from train.compute.tensors import are_close, to_device, working_dtype
 
 __all__ = [
@@ -29,7 +27,6 @@ __all__ = [
     "decoder_of",
     "evaluating",
     "first_not_finite",
-    "fuse",
     "head_weight",
     "inner_of",
     "is_checkpointing",
@@ -38,17 +35,15 @@ __all__ = [
     "optimize_for_device",
     "pack",
     "packing",
-    "reading_only",
     "to_device",
     "working_dtype",
 ]
 
 
 def optimize_for_device(model: Any) -> Any:
-    """Return ``model``, made fast for where it stands; call it before adapters are added, and once is enough."""
+    """Return ``model``, made fast for its device; call it before adapters are added."""
     if next(model.parameters()).device.type == "cpu":
         keep_freed_memory()
         keep_few_kernels()
-        fuse(model)
     capabilities_of(model)
     return model

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +28,6 @@ NAME = "pairsmith"
 """What transformers knows this attention by."""
 QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
-FILLED = 32
-"""What the queries of a block are filled up to a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -204,99 +201,73 @@ class _Blocks(torch.autograd.Function):
     ) -> torch.Tensor:
         heads, tokens, width = query.shape
         groups = len(key)
-        # Heads of one group ask the same keys, so they are one matrix product.
-        asked = (query * scale).view(groups, heads // groups, tokens, width)
+        # Heads of one group share their keys, so they are one matrix product.
+        scaled = (query * scale).view(groups, heads // groups, tokens, width)
         mixed = torch.empty(groups, heads // groups, tokens, value.shape[-1], dtype=query.dtype, device=query.device)
         weights = []
-        for first, start, stop, wide, hidden in blocks:
-            num, reach = wide - start, wide - first
-            part = asked[:, :, start:wide].reshape(groups, -1, width)
-            turned = key[:, first:wide].transpose(1, 2)
-            if hidden.shape == (reach, reach):
-                # Added within the product: to mask what it gave costs a third of the whole block.
-                unseen = _added(hidden, heads // groups, part.dtype).to(part.device)
-                scores = torch.baddbmm(unseen, part, turned).view(groups, -1, num, reach)
-            else:
-                scores = (part @ turned).view(groups, -1, num, reach)
-                scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
+        for first, start, stop, hidden in blocks:
+            num, reach = stop - start, stop - first
+            part = scaled[:, :, start:stop].reshape(groups, -1, width)
+            scores = (part @ key[:, first:stop].transpose(1, 2)).view(groups, -1, num, reach)
+            scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
             share = torch.softmax(scores, -1)
-            if wide > stop:
-                # Queries of what comes next, which are asked again in a block of their own. (What is not finite there
-                # shows here too; then the model is broken.)
-                share[:, :, stop - start :] = 0
-            made = (share.view(groups, -1, reach) @ value[:, first:wide]).view(groups, -1, num, value.shape[-1])
-            mixed[:, :, start:stop] = made[:, :, : stop - start]
+            mixed[:, :, start:stop] = (share.view(groups, -1, reach) @ value[:, first:stop]).view(
+                groups, -1, num, value.shape[-1]
+            )
             weights.append(share)
-        ctx.save_for_backward(asked, key, value, mixed, *weights)
+        ctx.save_for_backward(scaled, key, value, mixed, *weights)
         ctx.blocks, ctx.scale = blocks, scale
         return mixed.view(heads, tokens, -1)
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        asked, key, value, mixed, *weights = ctx.saved_tensors
-        groups, per_group, tokens, width = asked.shape
+        scaled, key, value, mixed, *weights = ctx.saved_tensors
+        groups, per_group, tokens, width = scaled.shape
         d_mixed = d_out.reshape(groups, per_group, tokens, -1)
         # d scores = weights * (d weights - delta): the row sums of a softmax's gradient (FlashAttention, section 3.1).
         delta = (d_mixed * mixed).sum(-1, keepdim=True)
-        d_query, d_key, d_value = torch.empty_like(asked), torch.zeros_like(key), torch.zeros_like(value)
-        for share, (first, start, stop, wide, _) in zip(weights, ctx.blocks, strict=True):
-            num, reach = wide - start, wide - first
+        d_query, d_key, d_value = torch.empty_like(scaled), torch.zeros_like(key), torch.zeros_like(value)
+        for share, (first, start, stop, _) in zip(weights, ctx.blocks, strict=True):
+            num, reach = stop - start, stop - first
             flat = share.view(groups, -1, reach)
-            part = d_mixed[:, :, start:wide].reshape(groups, per_group * num, -1)
-            d_value[:, first:wide] += flat.transpose(1, 2) @ part
-            d_share = (part @ value[:, first:wide].transpose(1, 2)).view(groups, per_group, num, reach)
-            d_scores = d_share.sub_(delta[:, :, start:wide]).mul_(share).view(groups, -1, reach)
-            d_part = (d_scores @ key[:, first:wide]).view(groups, per_group, num, width)
-            d_query[:, :, start:stop] = d_part[:, :, : stop - start]
-            d_key[:, first:wide] += d_scores.transpose(1, 2) @ asked[:, :, start:wide].reshape(groups, -1, width)
+            part = d_mixed[:, :, start:stop].reshape(groups, per_group * num, -1)
+            d_value[:, first:stop] += flat.transpose(1, 2) @ part
+            d_share = (part @ value[:, first:stop].transpose(1, 2)).view(groups, per_group, num, reach)
+            d_scores = d_share.sub_(delta[:, :, start:stop]).mul_(share).view(groups, -1, reach)
+            d_query[:, :, start:stop] = (d_scores @ key[:, first:stop]).view(groups, per_group, num, width)
+            d_key[:, first:stop] += d_scores.transpose(1, 2) @ scaled[:, :, start:stop].reshape(groups, -1, width)
         return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None
 
 
-Block = tuple[int, int, int, int, torch.Tensor]
-"""Of a block of queries: its first key, its first query, where they end, where what is computed ends, and which of the
-last keys are hidden. The kernels of a CPU are compiled anew for each shape, so a block is filled up to few of them.
-"""
+Block = tuple[int, int, int, torch.Tensor]
+"""Of a block of queries: its first key, its first query, where both end, and which of the last keys are hidden."""
 
 
 def _blocks(packed: Packed, window: int | None) -> list[Block]:
-    found: list[Block] = []
-    begin, tokens = 0, sum(packed.lengths)
+    blocks: list[Block] = []
+    begin = 0
     for length, branches in zip(packed.lengths, packed.branches or ((),) * len(packed.lengths), strict=True):
         trunk = length - sum(branches)
         for start in range(begin, begin + trunk, QUERIES):
-            first = begin if window is None else max(begin, start - window + 1)
             stop = min(start + QUERIES, begin + trunk)
-            if window is None:
-                wide = min(start - (start - stop) // FILLED * FILLED, tokens)
-                found.append((first, start, stop, wide, _later(wide - start)))
-            else:
-                found.append((first, start, stop, stop, _out_of_reach(stop - start, stop - first, window)))
+            first = begin if window is None else max(begin, start - window + 1)
+            blocks.append(
+                (first, start, stop, _hidden(stop - start, stop - (start if window is None else first), window))
+            )
         for start, stop, hidden in _branch_blocks(trunk, branches, window, QUERIES):
-            found.append((begin, begin + start, begin + stop, begin + stop, hidden))
+            blocks.append((begin, begin + start, begin + stop, hidden))
         begin += length
-    return found
+    return blocks
 
 
 @lru_cache(maxsize=QUERIES * 2)
-def _out_of_reach(num: int, reach: int, window: int) -> torch.Tensor:
-    """Return which of its ``reach`` keys each of a block's ``num`` queries may not see: later ones, and those too far
-    back.
+def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
+    """Return which keys of its last ``reach`` each of a block's ``num`` queries may not see: later ones, and those too
+    far back.
     """
     query = torch.arange(reach - num, reach)[:, None]
     key = torch.arange(reach)[None]
-    return (key > query) | (key <= query - window)
-
-
-@lru_cache(maxsize=QUERIES)
-def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return what to add to scores [times * queries, keys] so that ``hidden`` ones have no share."""
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf).repeat(times, 1)
-
-
-@lru_cache(maxsize=QUERIES)
-def _later(num: int) -> torch.Tensor:
-    """Return which of its last ``num`` keys each of a block's ``num`` queries may not see."""
-    return torch.ones(num, num, dtype=torch.bool).triu(1)
+    return key > query if window is None else (key > query) | (key <= query - window)
 
 
 @lru_cache(maxsize=256)
@@ -312,19 +283,19 @@ def _branch_blocks(
     """
     if not any(branches):
         return ()
-    begins = [trunk + begin for begin in accumulate((0, *branches))][: len(branches)]
-    owner = torch.repeat_interleave(torch.arange(len(branches)), torch.tensor(branches))
-    begin = torch.repeat_interleave(torch.tensor(begins), torch.tensor(branches))
-    place = torch.arange(trunk, trunk + sum(branches))
-    position = place - begin + trunk
-    found = []
-    for start in range(0, len(place), queries):
-        stop = min(start + queries, len(place))
-        asked = slice(start, stop)
-        hidden = (owner[None, :stop] != owner[asked, None]) | (place[None, :stop] > place[asked, None])
+    lengths = torch.tensor(branches)
+    owner = torch.repeat_interleave(torch.arange(len(branches)), lengths)
+    begin = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    index = torch.arange(sum(branches))
+    position = trunk + index - begin
+    blocks = []
+    for start in range(0, len(index), queries):
+        stop = min(start + queries, len(index))
+        asking = slice(start, stop)
+        hidden = (owner[None, :stop] != owner[asking, None]) | (index[None, :stop] > index[asking, None])
         if window is not None:
-            hidden |= position[None, :stop] <= position[asked, None] - window
-            far = torch.arange(trunk)[None] <= position[asked, None] - window
+            hidden |= position[None, :stop] <= position[asking, None] - window
+            far = torch.arange(trunk)[None] <= position[asking, None] - window
             hidden = torch.cat([far, hidden], 1)
-        found.append((trunk + start, trunk + stop, hidden))
-    return tuple(found)
+        blocks.append((trunk + start, trunk + stop, hidden))
+    return tuple(blocks)

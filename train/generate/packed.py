@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute import KVCache, capabilities_of, decoder_of, head_weight, pack, packing, reading_only, working_dtype
+from train.compute import KVCache, capabilities_of, decoder_of, head_weight, pack, packing, working_dtype
 from train.generate.answers import Answers
 
 
@@ -37,7 +37,7 @@ def decode(
     ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
     packed = pack(lengths, device)
     last = packed.starts[1:].long() - 1
-    with packing(packed, kv_cache), reading_only(decoder, last):
+    with packing(packed, kv_cache):
         hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
     hidden = hidden[last]
     while True:
