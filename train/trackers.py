@@ -99,7 +99,7 @@ class Trackers:
 
         with Trackers(["wandb"]) as trackers:     # the library is there, or E940
             trackers.begin(run, settings)
-            trackers.hand_on("step", {"step": 1, "loss": 2.5})
+            trackers.on_event("step", {"step": 1, "loss": 2.5})
 
     Raises TrainError "E940 missing-extra" (exit 3) for a library that is not installed, with the line that installs it.
     """

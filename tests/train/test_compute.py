@@ -1,4 +1,4 @@
-"""Packed attention gives what the model's own code gives, value and gradient."""
+"""Packed attention and fused norms give what the model's own code gives, value and gradient."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from train.compute import (
     capabilities_of,
     compile_layers,
     compiling,
+    fuse_norms,
     keep_freed_memory,
     optimize_for_device,
     pack,
@@ -164,6 +165,19 @@ def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
         before = model.config._attn_implementation
         assert not capabilities_of(model).has_packing
         assert model.config._attn_implementation == before
+
+
+def test_norms_are_fused_where_they_stay_the_same() -> None:
+    model = make_model("qwen3")
+    names, ids = list(model.state_dict()), torch.arange(20)[None]
+    before = model(ids).logits
+    assert fuse_norms(model) == 9
+    assert fuse_norms(model) == 0, "they are already"
+    assert list(model.state_dict()) == names
+    assert torch.allclose(model(ids).logits, before, atol=1e-6)
+    assert fuse_norms(make_model("llama")) == 5
+    # Its norms scale by 1 + weight.
+    assert fuse_norms(Gemma2ForCausalLM(Gemma2Config(**SHAPE))) == 0
 
 
 def test_half_the_precision_is_near(examples: list[Example]) -> None:

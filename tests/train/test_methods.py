@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from train.batch import collate
 from train.checkpoint import open_checkpoint
-from train.compute import capabilities_of
+from train.compute import capabilities_of, fuse_norms
 from train.errors import Exit, TrainError
 from train.loop import Checkpoints, fit, trained_tensors
 from train.loss import supervised_loss
@@ -51,6 +51,7 @@ def _logits(model: Any) -> torch.Tensor:
 def test_every_kind_begins_as_the_base_and_computes_the_same_packed_padded_and_alone(kind: str) -> None:
     before = _logits(make_model("llama"))
     model = make_model("llama")
+    assert fuse_norms(model) > 0
     assert capabilities_of(model).has_packing
     tuned = add_lora(model, _recipe(kind), dtype=torch.float32, seed=0)
     torch.testing.assert_close(_logits(tuned), before, atol=2e-4, rtol=2e-3)

@@ -1,4 +1,4 @@
-"""How a model computes fast: packed attention, a cache of keys, compiled layers, memory that is kept."""
+"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, memory that is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
 from train.compute.finite import first_not_finite
 from train.compute.kv_cache import KVCache
-from train.compute.memory import Meter, keep_few_kernels, keep_freed_memory, memory_limit
+from train.compute.memory import Meter, keep_freed_memory, memory_limit
+from train.compute.norms import fuse_norms
 from train.compute.parts import decoder_of, evaluating, head_weight, inner_of
 from train.compute.tensors import are_close, to_device, working_dtype
 
@@ -27,6 +28,7 @@ __all__ = [
     "decoder_of",
     "evaluating",
     "first_not_finite",
+    "fuse_norms",
     "head_weight",
     "inner_of",
     "is_checkpointing",
@@ -44,6 +46,6 @@ def optimize_for_device(model: Any) -> Any:
     """Return ``model``, made fast for its device; call it before adapters are added."""
     if next(model.parameters()).device.type == "cpu":
         keep_freed_memory()
-        keep_few_kernels()
+        fuse_norms(model)
     capabilities_of(model)
     return model

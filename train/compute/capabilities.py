@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -54,7 +53,7 @@ def _is_linear(head: Any) -> bool:
 
 
 def _try(model: Any) -> Capabilities:
-    texts = _ids(model).split(_LENGTHS)
+    texts = list(torch.split(_ids(model), list(_LENGTHS)))
     try:
         with evaluating(model):
             alone = [_logits(model, text) for text in texts]
@@ -79,7 +78,7 @@ def _logits(model: Any, ids: torch.Tensor, **arguments: Any) -> torch.Tensor:
     return logits
 
 
-def _has_packing(model: Any, texts: Sequence[torch.Tensor], alone: Sequence[torch.Tensor]) -> bool:
+def _has_packing(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
     if getattr(model.config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
         return False
     register()
@@ -97,7 +96,7 @@ def _has_packing(model: Any, texts: Sequence[torch.Tensor], alone: Sequence[torc
     return has_packing
 
 
-def _has_kv_cache(model: Any, texts: Sequence[torch.Tensor], alone: Sequence[torch.Tensor]) -> bool:
+def _has_kv_cache(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
     """Read the texts but for two tokens each, then those one by one; and the last text as a branch of the first."""
     device = texts[0].device
     begun = [text[:-2] for text in texts]
@@ -124,7 +123,7 @@ def _has_kv_cache(model: Any, texts: Sequence[torch.Tensor], alone: Sequence[tor
     return is_continued and are_close(together[len(trunk) :], torch.cat(joined))
 
 
-def _has_plain_head(model: Any, texts: Sequence[torch.Tensor], alone: Sequence[torch.Tensor]) -> bool:
+def _has_plain_head(model: Any, texts: list[torch.Tensor], alone: list[torch.Tensor]) -> bool:
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     if not _is_linear(head) or decoder is None:
         return False

@@ -33,17 +33,6 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)))
 
 
-def keep_few_kernels() -> None:
-    """Let oneDNN keep 256 compiled kernels instead of 1,024, unless the environment says how many.
-
-    Each takes half a megabyte, and most are of a shape that does not come again. It listens only until it is first
-    used.
-    """
-    # It knows the older name too.
-    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
-
-
 class Meter:
     """Measures from when it is made: ``grown()`` is the peak since then over what there was at that time, in bytes."""
 

@@ -16,12 +16,12 @@ from train.errors import Exit, TrainError
 from train.loop.checkpoints import Checkpoints
 from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
-from train.loop.gradients import Gradients, Placement
+from train.loop.gradients import CPU, Gradients, Placement
 from train.loop.optimizer import Optimizer
 from train.loop.signals import GracefulStop
 from train.loop.state import FitResult, TrainingState
 from train.predictions import ValidationScore
-from train.ranks import attention_share, parallelize, seed_stream
+from train.ranks import DistributedContext, attention_share, parallelize, seed_stream
 from train.schedule import checkpoint_steps, lr_factor, validation_steps
 
 
@@ -34,7 +34,7 @@ class Validation:
 
 
 def fit(
-    model: Any, sampler: BatchSampler, checkpoints: Checkpoints, *, placement: Placement | None = None,
+    model: Any, sampler: BatchSampler, checkpoints: Checkpoints, *, placement: Placement = CPU,
     validation: Validation | None = None, on_event: OnEvent | None = None,
 ) -> FitResult:  # fmt: skip
     """Train ``model``'s trainable parameters on the batches of ``sampler`` and return how it ended.
@@ -45,7 +45,6 @@ def fit(
     Raises TrainError "E930 diverged" (exit 1) at the first loss or gradient that is not finite, naming the batch's
     records.
     """
-    placement = placement or Placement()
     recipe, context, num_steps = sampler.recipe, placement.context, len(sampler)
     dynamics = Dynamics(sampler.supervised.tolist(), placement.device)
     gradients = _gradients(model, sampler, placement, dynamics)
@@ -92,9 +91,7 @@ def fit(
         if code and saved_step != state.step:
             # The signal came during an evaluation, after which nothing asked for a checkpoint.
             save()
-        # Whoever ends first makes torchrun stop the others, who may still be writing.
-        context.barrier()
-        return _end(state, sampler, dynamics, log, stopped=Exit(code) if code else None, started=started)
+        return _end(state, sampler, dynamics, log, context, stopped=Exit(code) if code else None, started=started)
 
 
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
@@ -136,10 +133,12 @@ def _record(
 
 
 def _end(
-    state: TrainingState, sampler: BatchSampler, dynamics: Dynamics, log: StepLog, *, stopped: Exit | None,
-    started: float,
+    state: TrainingState, sampler: BatchSampler, dynamics: Dynamics, log: StepLog, context: DistributedContext, *,
+    stopped: Exit | None, started: float,
 ) -> FitResult:  # fmt: skip
-    """Write the last event and return the result."""
+    """Wait for all ranks, write the last event and return the result."""
+    # Whoever ends first makes torchrun stop the others, who may still be writing.
+    context.barrier()
     seconds = time.monotonic() - started
     log.events.write(
         "end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),

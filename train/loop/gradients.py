@@ -37,6 +37,10 @@ class Placement:
         return 1 if self.device.type == "cuda" else 0
 
 
+CPU = Placement()
+"""One process on a CPU."""
+
+
 @dataclass(frozen=True)
 class Gradients:
     """Computes the gradients of ``model`` for the steps of ``sampler``, and tells ``dynamics`` of each record's loss.
