@@ -90,13 +90,13 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     import torch
 
     from train.choices import Question, option_nlls
-    from train.compute import quicken
+    from train.compute import optimize_for_device
     from train.generate import generate
     from train.loss import nll_per_example
     from train.model import computing
     from train.render import Example
 
-    quicken(model)
+    optimize_for_device(model)
     tokenizer = made_tokenizer()
 
     def tokens(texts: list[str]) -> list[list[int]]:

@@ -34,7 +34,7 @@ from train.data import Row
 from train.errors import TrainError
 from train.evaluate import evaluate_model, summary
 from train.general import general_rows
-from train.loop import fit
+from train.loop import Checkpoints, fit
 from train.recipe import Recipe, load_recipe
 from train.run import Prepared, prepare
 from train.run.prepare import add_adapters
@@ -114,7 +114,7 @@ def train(dataset: Path, recipe: Recipe, texts: Texts, *, is_scored: bool) -> Ou
         before = measure(prepared.model, prepared, texts, is_scored=False)[1]
         model = add_adapters(prepared)
         try:
-            fit(model, prepared.steps, Path(run), device=prepared.device, dtype=prepared.dtype)
+            fit(model, prepared.steps, Checkpoints(Path(run)), placement=prepared.placement)
         except TrainError:
             return Outcome(prepared.tuning.lr, math.nan, dict.fromkeys(KINDS, math.nan))
         score, after = measure(model, prepared, texts, is_scored=is_scored)

@@ -46,9 +46,9 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from train.batch import Steps
-    from train.compute import Meter, can_pack, checkpoint_activations, quicken
-    from train.loop import fit
+    from train.batch import BatchSampler
+    from train.compute import Meter, capabilities_of, checkpoint_activations, optimize_for_device
+    from train.loop import Checkpoints, Placement, fit
     from train.model import add_lora
     from train.plan import accuracy, make_plan
     from train.recipe import effective
@@ -58,7 +58,7 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     recipe = effective({"method": method, "batch_size": 16, "epochs": 1, "threads": 1, "dtype": "bfloat16", **settings})
-    model = quicken(Qwen3ForCausalLM(Qwen3Config(
+    model = optimize_for_device(Qwen3ForCausalLM(Qwen3Config(
         **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
         eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",
     )))  # fmt: skip
@@ -73,13 +73,13 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
                 [place >= 3 * size // 4 for place in range(size)], int(size))
         for n, size in enumerate(lengths)
     ]  # fmt: skip
-    steps = Steps(examples, recipe, is_packed=can_pack(model))
+    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     given: dict[str, Any] = {"device": torch.device("cpu"), "dtype": dtype, "threads": 1}
     computed = make_plan(model, steps, **given)
     corrected = make_plan(model, steps, is_measured=True, **given)
     with tempfile.TemporaryDirectory() as folder:
         meter = Meter(given["device"])
-        result = fit(model, steps, Path(folder), dtype=dtype)
+        result = fit(model, steps, Checkpoints(Path(folder)), placement=Placement(dtype=dtype))
         grown = meter.grown() + corrected.memory.weights
     told = accuracy(corrected.values(), seconds=result.step_seconds, peak_bytes=grown)
     return told | {"computed": computed.peak_bytes / grown - 1, "overhead": corrected.memory.overhead}

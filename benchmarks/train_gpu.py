@@ -112,11 +112,11 @@ def checks(job: Job) -> dict[str, Any]:
     import torch
     import transformers
 
-    from train.compute import can_pack
+    from train.compute import capabilities_of
 
     model = made_model(job).to(job.device)
     device = torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-    return {"can_pack": can_pack(model), "device": device, "torch": torch.__version__,
+    return {"can_pack": capabilities_of(model).has_packing, "device": device, "torch": torch.__version__,
             "transformers": transformers.__version__}  # fmt: skip
 
 

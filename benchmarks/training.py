@@ -119,9 +119,9 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     """
     import torch
 
-    from train.batch import Steps
-    from train.compute import can_pack, quicken
-    from train.loop import fit
+    from train.batch import BatchSampler
+    from train.compute import capabilities_of, optimize_for_device
+    from train.loop import Checkpoints, Placement, Validation, fit
     from train.model import add_lora
     from train.predictions import ValidationScore
     from train.recipe import Recipe
@@ -138,7 +138,7 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         "checkpoint": {"every_steps": job.num_steps}, **job.recipe,
     })  # fmt: skip
     device, precision = torch.device(job.device), getattr(torch, job.dtype)
-    tuned = quicken(made_model(job).to(device))
+    tuned = optimize_for_device(made_model(job).to(device))
     if job.method == "lora":
         tuned = add_lora(tuned, recipe.lora, dtype=precision, seed=0)
     else:
@@ -151,8 +151,11 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
         return ValidationScore(None, float(step))
 
     with tempfile.TemporaryDirectory() as name:
-        planned = Steps(examples, recipe, is_packed=can_pack(tuned))
-        fit(tuned, planned, Path(name), validate=look, device=device, dtype=precision)
+        planned = BatchSampler(examples, recipe, is_packed=capabilities_of(tuned).has_packing)
+        fit(
+            tuned, planned, Checkpoints(Path(name)), placement=Placement(device, precision),
+            validation=Validation(look),
+        )  # fmt: skip
         events = [json.loads(line) for line in (Path(name) / "metrics.jsonl").read_text().splitlines()]
     steps = {event["step"]: event for event in events if event["event"] == "step"}
     # After the first look a checkpoint is written, which is no part of a step.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from train.mixing import Mixture
-from train.ranks import deal, token_costs
+from train.ranks import shard_by_cost, token_costs
 from train.recipe import Recipe
 from train.render import Example, Examples
 
@@ -35,7 +35,7 @@ _MOST_PADDING, _LITTLE = 0.25, 1024
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its epoch from 0, its micro-batches as places in the list of examples, and its target
+    """One optimizer step: its epoch from 0, its micro-batches as indices in the list of examples, and its target
     count.
     """
 
@@ -45,10 +45,15 @@ class Step:
     weight: float
     """The weights of its targets in sum: what the loss of the step is divided by."""
 
+    @property
+    def indices(self) -> list[int]:
+        """Those of all its examples."""
+        return [index for indices in self.micro_batches for index in indices]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat place that predicts it, its
+    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat index that predicts it, its
     id, its example and, unless all are 1, its weight. ``packed`` tells how the examples of a row end to end lie.
     """
 
@@ -60,7 +65,7 @@ class Batch:
     weights: torch.Tensor | None = None
 
 
-class Steps:
+class BatchSampler:
     """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
     from 0.
 
@@ -93,27 +98,27 @@ class Steps:
         if not 0 <= number < len(self):
             raise IndexError(number)
         epoch = self._epoch_of(number)
-        places = self._epoch(epoch)[number - self._start(epoch)]
+        indices = self._epoch(epoch)[number - self._start(epoch)]
         return Step(
-            epoch, self._micro_batches(places), int(self.supervised[places].sum()), float(self.weights[places].sum())
+            epoch, self._micro_batches(indices), int(self.supervised[indices].sum()), float(self.weights[indices].sum())
         )
 
-    def dealt(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
+    def shard(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
         """Return each rank's micro-batches of a step, balanced by `token_costs` with ``attention``.
 
         One rank gets the step as it is; with fewer examples than ranks some get none.
         """
         if num_ranks == 1:
             return [planned.micro_batches]
-        places = [place for group in planned.micro_batches for place in group]
-        shares = deal(token_costs(self.lengths[places], attention), num_ranks)
-        return [self._micro_batches([places[n] for n in share], num_ranks) for share in shares]
+        indices = planned.indices
+        shares = shard_by_cost(token_costs(self.lengths[indices], attention), num_ranks)
+        return [self._micro_batches([indices[n] for n in share], num_ranks) for share in shares]
 
-    def _micro_batches(self, places: list[int], num_ranks: int = 1) -> list[list[int]]:
-        lengths = [int(self.lengths[place]) for place in places]
+    def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
+        lengths = [int(self.lengths[index]) for index in indices]
         at_least = -(-self.recipe.accumulation // num_ranks)
         groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
-        return [[places[n] for n in group] for group in groups]
+        return [[indices[n] for n in group] for group in groups]
 
     @property
     def micro_batch_tokens(self) -> int:
@@ -126,7 +131,7 @@ class Steps:
         last = self._epoch_of(len(self) - 1)
         begun = self._epoch(last)[: len(self) - self._start(last)]
         whole = sum(int(self.lengths[self.mixture.epoch(epoch)].sum()) for epoch in range(last))
-        return whole + sum(int(self.lengths[places].sum()) for places in begun)
+        return whole + sum(int(self.lengths[indices].sum()) for indices in begun)
 
     def digest(self) -> str:
         """Return a SHA-256 of what decides the whole order: lengths, seed, sizes of steps and of categories.
@@ -185,26 +190,26 @@ def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
 def by_length(
     lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
 ) -> list[list[int]]:
-    """Group places 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
+    """Group indices 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
 
     A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
     fewer). Packed batches have no padding; in larger others it is at most a quarter.
     """
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     most_items = -(-len(order) // max(1, at_least))
     groups: list[list[int]] = []
     tokens = 0
-    for place in order:
+    for index in order:
         if groups:
             group = groups[-1]
-            area = tokens + lengths[place] if is_packed else lengths[group[0]] * (len(group) + 1)
-            is_wasteful = tokens > _LITTLE and area - tokens - lengths[place] > _MOST_PADDING * area
+            area = tokens + lengths[index] if is_packed else lengths[group[0]] * (len(group) + 1)
+            is_wasteful = tokens > _LITTLE and area - tokens - lengths[index] > _MOST_PADDING * area
             if area <= most_tokens and len(group) < most_items and not is_wasteful:
-                group.append(place)
-                tokens += lengths[place]
+                group.append(index)
+                tokens += lengths[index]
                 continue
-        groups.append([place])
-        tokens = lengths[place]
+        groups.append([index])
+        tokens = lengths[index]
     return groups
 
 
@@ -219,7 +224,7 @@ def few_lengths(device: torch.device) -> int:
 def collate(
     examples: Sequence[Example], device: torch.device | str = "cpu", *, is_packed: bool = False, round_to: int = 1
 ) -> Batch:
-    """Return the examples as one batch: right-padded, or end to end for a model that `train.compute.can_pack`.
+    """Return the examples as one batch: right-padded, or end to end for a model that can be packed.
 
     There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
     changes nothing before it, and the plain causal kernel stays usable. A row end to end is filled up to a multiple of
@@ -238,8 +243,8 @@ def collate(
     trained = [np.flatnonzero(example.mask) for example in examples]
     for begin, example in zip(begins, examples, strict=True):
         ids[begin : begin + len(example.ids)] = example.ids
-    targets = np.concatenate([places + begin for begin, places in zip(begins, trained, strict=True)])
-    owners = np.repeat(np.arange(len(examples)), [len(places) for places in trained])
+    targets = np.concatenate([indices + begin for begin, indices in zip(begins, trained, strict=True)])
+    owners = np.repeat(np.arange(len(examples)), [len(indices) for indices in trained])
 
     def put(array: np.ndarray) -> torch.Tensor:
         return to_device(torch.from_numpy(array), device)
@@ -256,7 +261,7 @@ def collate(
 def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
     """The weight of each supervised token, in the order of the targets."""
     found = [
-        np.ones(len(places)) if example.weights is None else np.asarray(example.weights)[places]
-        for example, places in zip(examples, trained, strict=True)
+        np.ones(len(indices)) if example.weights is None else np.asarray(example.weights)[indices]
+        for example, indices in zip(examples, trained, strict=True)
     ]
     return np.concatenate(found).astype(np.float32)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from train.disk import sha256_of, sync
 from train.errors import Exit, TrainError
 from train.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
-from train.ranks import ALONE, PREFIX, Ranks, is_sharded, read_shards, write_shards
+from train.ranks import PREFIX, SINGLE_PROCESS, DistributedContext, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch
@@ -83,12 +83,12 @@ def save_checkpoint(
     *,
     keep: int,
     always: Collection[int] = (),
-    ranks: Ranks = ALONE,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Path:
     """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
     ``always``.
 
-    ``tensors`` maps each of PARTS to named tensors. Every one of ``ranks`` calls this:
+    ``tensors`` maps each of PARTS to named tensors. Every rank calls this:
     the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
     while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
     """
@@ -96,12 +96,12 @@ def save_checkpoint(
     are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
     check_finite(tensors["weights"].items(), f"step {step}")
     try:
-        if ranks.is_first:
+        if context.is_first:
             _make_room(run, work, tensors)
         if are_shards:
-            ranks.barrier()
+            context.barrier()
             write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
-        if not ranks.is_first:
+        if not context.is_first:
             return final
         _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
         (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from train.batch import Batch, by_length
-from train.compute import can_continue, evaluating, pack
+from train.compute import capabilities_of, evaluating, pack
 from train.data import Row
 from train.errors import TrainError
 from train.loss import batch_nlls, nll_per_example
@@ -56,7 +56,7 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
     """
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
-    if not can_continue(model):
+    if not capabilities_of(model).has_kv_cache:
         return _one_by_one(model, questions, batch_tokens)
     device = next(model.parameters()).device
     found: dict[int, list[float]] = {}

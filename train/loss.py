@@ -17,8 +17,15 @@ import torch
 from torch.nn import functional
 
 from train.batch import Batch, by_length, collate, few_lengths
-from train.compute import are_close, can_pack, evaluating, inner_of, packing, reading_only, working_dtype
-from train.model import head_weight
+from train.compute import (
+    capabilities_of,
+    decoder_of,
+    evaluating,
+    head_weight,
+    inner_of,
+    packing,
+    working_dtype,
+)
 from train.render import Example
 
 CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
@@ -153,14 +160,13 @@ def linear_cross_entropy(
 def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``scale`` * the weighted sum of the supervised tokens' NLL (differentiable), and each one's NLL [S].
 
-    Uses the chunked head where it gives what the model itself gives (see `has_plain_head`), else the full logits.
+    Uses the chunked head where it gives what the model itself gives (see `capabilities_of`), else the full logits.
     """
     inner = inner_of(model)
     placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
-    if has_plain_head(model):
-        decoder = decoder_of(inner)
-        with packing(batch.packed), reading_only(decoder, batch.rows):
-            hidden = decoder(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+    if capabilities_of(model).has_plain_head:
+        with packing(batch.packed):
+            hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
         head = inner.get_output_embeddings()
         rows = hidden.flatten(0, 1)[batch.rows]
         return linear_cross_entropy(
@@ -171,47 +177,6 @@ def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[to
         logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
     nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
     return _summed(nll, batch.weights) * scale, nll.detach()
-
-
-def has_plain_head(model: Any) -> bool:
-    """True where logits = hidden @ weight.T + bias, seen by trying: soft caps, scales and adapted heads are not.
-
-    The answer is kept on the model, since its architecture does not change; see `try_head`.
-    """
-    try_head(model)
-    return bool(model._has_plain_head)
-
-
-def try_head(model: Any) -> None:
-    """Find out what `has_plain_head` says of ``model`` from now on: while it is whole, and nothing disturbs it."""
-    # Not getattr: peft passes that on to the base, whose head may be plain where an adapted one is not.
-    if "_has_plain_head" not in vars(model):
-        model._has_plain_head = _is_plain(model)
-
-
-def _is_plain(model: Any) -> bool:
-    inner = inner_of(model)
-    head = inner.get_output_embeddings()
-    # Rows of new tokens are trained in a wrapper around the head.
-    if not isinstance(getattr(head, "original_module", head), torch.nn.Linear) or decoder_of(inner) is None:
-        return False
-    weight, bias = head_weight(head), getattr(head, "bias", None)
-    vocabulary = weight.shape[0]
-    ids = (torch.arange(24, device=weight.device) * 7919 % min(vocabulary, len(inner.get_input_embeddings().weight)))[
-        None
-    ]
-    with evaluating(model):
-        hidden = decoder_of(inner)(input_ids=ids, use_cache=False).last_hidden_state
-        ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
-        theirs = inner(input_ids=ids, use_cache=False).logits
-    return are_close(ours, theirs)
-
-
-def decoder_of(model: Any) -> Any:
-    """Return the model without its head, adapters included; None where it has no such part."""
-    inner = inner_of(model)
-    decoder = getattr(inner, inner.base_model_prefix, None)
-    return decoder if decoder is not inner else None
 
 
 def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
@@ -229,7 +194,7 @@ def nll_per_example(
     where = device or next(model.parameters()).device
     found: dict[int, Nll] = {}
     with evaluating(model):
-        is_packed = can_pack(model)
+        is_packed = capabilities_of(model).has_packing
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
             chosen = [examples[place] for place in group]
             batch = collate(chosen, where, is_packed=is_packed, round_to=few_lengths(torch.device(where)))

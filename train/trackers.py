@@ -99,7 +99,7 @@ class Trackers:
 
         with Trackers(["wandb"]) as trackers:     # the library is there, or E940
             trackers.begin(run, settings)
-            trackers.hand_on("step", {"step": 1, "loss": 2.5})
+            trackers.on_event("step", {"step": 1, "loss": 2.5})
 
     Raises TrainError "E940 missing-extra" (exit 3) for a library that is not installed, with the line that installs it.
     """
@@ -115,7 +115,7 @@ class Trackers:
             with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
                 self._live[name] = _KINDS[name][1](library, run, settings)
 
-    def hand_on(self, event: str, fields: Mapping[str, Any]) -> None:
+    def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
         """Give the numbers of an event that has a step to each tracker that still lives."""
         numbers = numbers_of(event, fields)
         self._is_finished = event == "end" and fields.get("stopped") is None

@@ -34,7 +34,7 @@ ELSEWHERE = {
     "curate/workspace/claim.py": "/proc",
     "curate/workspace/detached.py": "/proc",
     "train/cli/new.py": "writing",
-    "train/compute/meter.py": "/proc",
+    "train/compute/memory.py": "/proc",
     "train/disk.py": "a file just written, to sync it",
     "train/judge/ask.py": "a request over HTTP",
     "train/loop/events.py": "writing",

@@ -25,11 +25,11 @@ from tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.cli import cli
 from train.errors import TrainError
-from train.loop import FitResult, fit, trained_tensors
+from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
 from train.loss import nll_per_example
 from train.model import add_lora
 from train.predictions import ValidationScore
-from train.ranks import ALONE, Ranks, Way, joined, write_shards
+from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy, join_group, write_shards
 from train.recipe import effective
 from train.render import Example, Renderer
 
@@ -40,14 +40,16 @@ _CONTEXT.set_forkserver_preload(
 )
 # Not with the template of the saved bases: the process that renders it must not be one that all children share.
 EXAMPLES: list[Example] = Renderer(make_tokenizer("unmarked"), "chat", 256).examples(some_rows(32)).examples
-_PATIENCE = 60
+_PATIENCE = 600
+"""Seconds after which ranks hang; on a busy machine they may only be slow."""
 Outcome = tuple[str, Any]
 """("done", result), ("failed", code and message of a TrainError), ("ended", exit code) or ("broken", traceback)."""
 
 
 def train(
-    run: Path, changes: dict[str, Any], *, ranks: Ranks = ALONE, way: Way = "ddp", resume: Checkpoint | None = None,
-    **options: Any,
+    run: Path, changes: dict[str, Any], *, context: DistributedContext = SINGLE_PROCESS,
+    strategy: ParallelStrategy = "ddp", dtype: torch.dtype = torch.float32, resume: Checkpoint | None = None,
+    facts: dict[str, Any] | None = None, validation: Validation | None = None,
 ) -> tuple[dict[str, torch.Tensor], FitResult]:  # fmt: skip
     """Train the tiny model on EXAMPLES and return its weights, whole, and how it ended."""
     torch.set_num_threads(1)
@@ -56,7 +58,9 @@ def train(
     model = make_model()
     if recipe.method == "lora":
         model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
-    result = fit(model, steps_of(model, EXAMPLES, recipe), run, ranks=ranks, way=way, resume=resume, **options)
+    placement = Placement(dtype=dtype, context=context, strategy=strategy)
+    checkpoints = Checkpoints(run, facts or {}, resume)
+    result = fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, placement=placement, validation=validation)
     weights = {name: getattr(t, "full_tensor", lambda t=t: t)().clone() for name, t in trained_tensors(model).items()}
     return weights, result
 
@@ -81,17 +85,21 @@ def _deadly(call: Callable[..., Any], left: itertools.count[int]) -> Callable[..
 
 
 def train_as_rank(
-    run: Path, changes: dict[str, Any], way: Way, resume: Checkpoint | None = None, dtype: torch.dtype = torch.float32
+    run: Path,
+    changes: dict[str, Any],
+    strategy: ParallelStrategy,
+    resume: Checkpoint | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[dict[str, Any], FitResult]:
     """`train` on one of the ranks that the environment tells of; the weights as arrays, which outlive the process."""
-    with joined() as ranks:
-        weights, result = train(run, changes, ranks=ranks, way=way, resume=resume, dtype=dtype)
+    with join_group() as ranks:
+        weights, result = train(run, changes, context=ranks, strategy=strategy, resume=resume, dtype=dtype)
         return {name: tensor.numpy() for name, tensor in weights.items()}, result
 
 
 def train_while_one_measures(run: Path) -> int:
     """Train in shards, where the first rank alone computes something between steps; return the last step."""
-    with joined() as ranks:
+    with join_group() as ranks:
         model = make_model()
 
         def validate(_step: int) -> ValidationScore:
@@ -100,12 +108,13 @@ def train_while_one_measures(run: Path) -> int:
             return ValidationScore(None, 1.0)
 
         recipe = effective({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
-        return fit(model, steps_of(model, EXAMPLES, recipe), run, validate=validate, ranks=ranks, way="fsdp").step
+        sampler, placement = steps_of(model, EXAMPLES, recipe), Placement(context=ranks, strategy="fsdp")
+        return fit(model, sampler, Checkpoints(run), placement=placement, validation=Validation(validate)).step
 
 
-def train_with_a_signal(run: Path, way: Way) -> int | None:
-    """Train on two ranks, of which the second alone is told to stop, while it looks at validation after step 2."""
-    with joined() as ranks:
+def train_with_a_signal(run: Path, strategy: ParallelStrategy) -> int | None:
+    """Train on two ranks, of which the second alone is told to stop, while it evaluates after step 2."""
+    with join_group() as ranks:
 
         def validate(step: int) -> ValidationScore:
             if ranks.rank == 1 and step == 2:
@@ -114,23 +123,23 @@ def train_with_a_signal(run: Path, way: Way) -> int | None:
             return ValidationScore(None, float(step))
 
         changes = {"eval": {"every_steps": 1}, "checkpoint": {"every_steps": 100}}
-        _, result = train(run, changes, ranks=ranks, way=way, validate=validate)
+        _, result = train(run, changes, context=ranks, strategy=strategy, validation=Validation(validate))
         return result.stopped if result.step == 2 else -1
 
 
 def run_cli(arguments: list[str]) -> tuple[int, str, str]:
     """Call `train` as the entry point does under torchrun; return its exit code and what it wrote."""
     out, talk = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk), joined() as ranks:
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk), join_group() as ranks:
         code = cli.main(arguments, standalone_mode=False, obj=ranks)
     return int(code or 0), out.getvalue(), talk.getvalue()
 
 
 def fail_on_one_rank(kind: str) -> None:
     """End in an error that only the second rank sees, while the first waits for it."""
-    with joined() as ranks:
+    with join_group() as ranks:
         if kind == "differ":
-            ranks.must_agree({"dataset": "abc", "base": ranks.rank})
+            ranks.require_equal({"dataset": "abc", "base": ranks.rank})
         if ranks.rank == 1:
             raise TrainError("E911 dataset-changed", "one node has other files")
         ranks.barrier()
@@ -138,7 +147,7 @@ def fail_on_one_rank(kind: str) -> None:
 
 def write_shards_nowhere(folder: Path) -> None:
     """Write shards into a folder that is not there."""
-    with joined():
+    with join_group():
         try:
             write_shards(folder, {"a": torch.ones(2)})
         except OSError as error:

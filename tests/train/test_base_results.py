@@ -18,7 +18,7 @@ from train.cli import cli
 from train.data import open_dataset
 from train.errors import TrainError
 from train.predictions import Scored
-from train.ranks import Ranks
+from train.ranks import DistributedContext
 from train.recipe import Recipe
 from train.run import act, base_results
 from train.run.base_results import key_of, name_of, recall, remember
@@ -108,7 +108,7 @@ def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monke
         with monkeypatch.context() as changed:
             changed.setattr(base_results, name, lambda *_: "another")
             assert name_of(key_of(prepared)) != name_of(before), name
-    assert name_of(key_of(replace(prepared, ranks=Ranks(0, 2, 2)))) != name_of(before)
+    assert name_of(key_of(replace(prepared, context=DistributedContext(0, 2, 2)))) != name_of(before)
     prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
     assert name_of(key_of(prepared)) != name_of(before)
 

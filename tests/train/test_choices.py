@@ -11,7 +11,7 @@ from tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, tex
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from train.choices import Question, option_nlls, questions
-from train.compute import attention, can_continue, quicken
+from train.compute import attention, capabilities_of, optimize_for_device
 from train.errors import TrainError
 from train.evaluate import category_specs, evaluate_model
 from train.recipe import Recipe
@@ -51,8 +51,8 @@ def test_an_option_is_as_likely_as_when_it_is_read_alone(
     kind: str, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "QUERIES", 16)
-    model = quicken(made(kind))
-    assert can_continue(model) == (kind != "capped")
+    model = optimize_for_device(made(kind))
+    assert capabilities_of(model).has_kv_cache == (kind != "capped")
     found = option_nlls(model, some_questions(), batch_tokens=batch_tokens)
     for question, nlls in zip(some_questions(), found, strict=True):
         expected = [alone(model, question.prompt, option) for option in question.options]
@@ -60,8 +60,8 @@ def test_an_option_is_as_likely_as_when_it_is_read_alone(
 
 
 def test_a_question_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = quicken(made("qwen3"))
-    assert can_continue(model)
+    model = optimize_for_device(made("qwen3"))
+    assert capabilities_of(model).has_kv_cache
     seen = []
     embed = model.get_input_embeddings()
     monkeypatch.setattr(
@@ -76,7 +76,7 @@ def test_a_part_without_tokens_is_refused() -> None:
     for question in (Question([], [[1]]), Question([1], [[2], []])):
         with pytest.raises(ValueError, match="at least one token"):
             option_nlls(None, [question], batch_tokens=100)
-    assert option_nlls(quicken(made("llama")), [], batch_tokens=100) == []
+    assert option_nlls(optimize_for_device(made("llama")), [], batch_tokens=100) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -105,7 +105,7 @@ def test_a_choice_that_cannot_stand_there_names_its_record() -> None:
 
 
 def test_a_category_of_choices_is_scored_by_likelihood_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = quicken(made("qwen3"))
+    model = optimize_for_device(made("qwen3"))
     renderer = Renderer(make_tokenizer(), "sft", 256)
     rows = [chat_row(f"r{n}", f"the {word}", CHOICES[n % 3]) for n, word in enumerate(["cat", "mat", "dog", "home"])]
     rows += [chat_row("odd", "the mat", "maybe"), chat_row("free", "the dog", "no", category="other")]

@@ -1,4 +1,4 @@
-"""Packed attention and fused layers give what the model's own code gives, value and gradient."""
+"""Packed attention and fused norms give what the model's own code gives, value and gradient."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 from train.batch import by_length, collate
 from train.compute import (
     attention,
-    can_pack,
+    capabilities_of,
     compile_layers,
     compiling,
-    fuse,
+    fuse_norms,
     keep_freed_memory,
+    optimize_for_device,
     pack,
     packing,
-    quicken,
 )
-from train.loop import fit
+from train.loop import Checkpoints, fit
 from train.loss import supervised_loss
 from train.model import add_lora
 from train.recipe import LoraRecipe, Recipe
@@ -50,8 +50,8 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
     torch.manual_seed(0)
     model = make_model(kind)
     expected, wanted = gradients(model, examples, is_packed=False)
-    assert can_pack(model)
-    assert quicken(model) is model
+    assert capabilities_of(model).has_packing
+    assert optimize_for_device(model) is model
     loss, found = gradients(model, examples, is_packed=True)
     assert loss == pytest.approx(expected, rel=1e-6)
     assert found.keys() == wanted.keys()
@@ -65,7 +65,7 @@ def test_packed_examples_give_the_gradients_of_padded_ones(kind: str, examples: 
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example]) -> None:
     torch.manual_seed(0)
-    model = add_lora(quicken(make_model("llama")), LoraRecipe(init="gaussian"), dtype=torch.float32, seed=0)
+    model = add_lora(optimize_for_device(make_model("llama")), LoraRecipe(init="gaussian"), dtype=torch.float32, seed=0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
@@ -104,15 +104,15 @@ def test_compiled_layers_give_the_gradients_of_plain_ones(examples: list[Example
 
 
 def test_adapters_leave_it_packed() -> None:
-    model = quicken(make_model("qwen3"))
+    model = optimize_for_device(make_model("qwen3"))
     tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
-    assert can_pack(tuned)
+    assert capabilities_of(tuned).has_packing
     assert model.config._attn_implementation == attention.NAME
 
 
 def test_an_example_does_not_see_its_neighbours(examples: list[Example]) -> None:
     model = make_model()
-    assert can_pack(model)
+    assert capabilities_of(model).has_packing
     alone = [supervised_loss(model, collate([one], is_packed=True))[1] for one in examples]
     _, together = supervised_loss(model, collate(examples, is_packed=True))
     assert torch.allclose(torch.cat(alone), together, atol=1e-5)
@@ -140,7 +140,7 @@ def test_blocks_are_causal_attention(window: int | None, heads: tuple[int, int],
         cut = (t[None, :, begin : begin + length] for t in (q, k, v))
         parts.append(functional.scaled_dot_product_attention(*cut, attn_mask=seen, scale=0.3, enable_gqa=True)[0])
     wanted = torch.cat(parts, 1)
-    found = attention._attend(q, k, v, pack(lengths), 0.3, window)
+    found = attention.attend(q, k, v, pack(lengths), 0.3, window)
     assert torch.allclose(found, wanted, atol=1e-5)
     towards = torch.randn_like(wanted)
     ours = torch.autograd.grad(found, (q, k, v), towards)
@@ -152,7 +152,7 @@ def test_a_model_with_a_window_packs_what_it_sees(examples: list[Example]) -> No
     torch.manual_seed(0)
     model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6, attn_implementation="sdpa"))
     expected, wanted = gradients(model, examples, is_packed=False)
-    assert can_pack(model)
+    assert capabilities_of(model).has_packing
     loss, found = gradients(model, examples, is_packed=True)
     assert loss == pytest.approx(expected, rel=1e-5)
     assert all(torch.allclose(found[name], wanted[name], atol=1e-5) for name in wanted)
@@ -163,23 +163,27 @@ def test_a_model_that_attends_otherwise_is_left_as_it_was() -> None:
     dropping = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     for model in (capped, dropping):
         before = model.config._attn_implementation
-        assert not can_pack(model)
+        assert not capabilities_of(model).has_packing
         assert model.config._attn_implementation == before
 
 
-def test_layers_are_fused_where_they_stay_the_same() -> None:
-    assert fuse(make_model("qwen3")) == {"norms": 9, "gated layers": 2}
-    model = make_model("llama")
-    assert fuse(model) == {"norms": 5, "gated layers": 2}
-    assert fuse(model) == {"norms": 0, "gated layers": 0}, "they are already"
+def test_norms_are_fused_where_they_stay_the_same() -> None:
+    model = make_model("qwen3")
+    names, ids = list(model.state_dict()), torch.arange(20)[None]
+    before = model(ids).logits
+    assert fuse_norms(model) == 9
+    assert fuse_norms(model) == 0, "they are already"
+    assert list(model.state_dict()) == names
+    assert torch.allclose(model(ids).logits, before, atol=1e-6)
+    assert fuse_norms(make_model("llama")) == 5
     # Its norms scale by 1 + weight.
-    assert fuse(Gemma2ForCausalLM(Gemma2Config(**SHAPE)))["norms"] == 0
+    assert fuse_norms(Gemma2ForCausalLM(Gemma2Config(**SHAPE))) == 0
 
 
 def test_half_the_precision_is_near(examples: list[Example]) -> None:
     model = make_model("qwen3")
     expected, _ = gradients(model, examples, is_packed=False)
-    quicken(model)
+    optimize_for_device(model)
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = supervised_loss(model, collate(examples, is_packed=True), scale=1 / len(examples))
     assert loss.item() == pytest.approx(expected, rel=2e-2)
@@ -209,28 +213,7 @@ def test_a_compiled_run_is_the_plain_one(
             recipe = Recipe(method="full", compile=is_on, max_steps=3, batch_size=4, micro_batch_tokens=128)
             model = make_model("llama").requires_grad_(True)
             (tmp_path / str(is_on)).mkdir()
-            losses.append(fit(model, steps_of(model, examples, recipe), tmp_path / str(is_on)).loss)
+            losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(tmp_path / str(is_on))).loss)
     finally:
         torch.compiler.set_stance("default")
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-@pytest.mark.parametrize("is_packed", [False, True])
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
-def test_only_what_is_read_of_the_last_layer_is_computed(kind: str, is_packed: bool, examples: list[Example]) -> None:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4)
-    model = quicken(GPT2LMHeadModel(config).eval() if kind == "gpt2" else make_model(kind))
-    batch = collate(examples, is_packed=is_packed)
-    _, expected = supervised_loss(model, batch)
-    seen: list[int] = []
-    if kind != "gpt2":
-        gated = model.model.layers[-1].mlp
-        gated.down_proj.register_forward_hook(lambda _module, given, _made: seen.append(given[0].numel() // 64))
-    with torch.no_grad():
-        _, found = supervised_loss(model, batch)
-    assert torch.allclose(found, expected, atol=1e-5)
-    # The packed row is read once, and so is the padded one; the head was tried before.
-    assert seen == ([] if kind == "gpt2" else [len(batch.rows)])
-    # Nothing stays behind.
-    assert torch.allclose(supervised_loss(model, batch)[1], expected, atol=1e-5)

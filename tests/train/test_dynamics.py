@@ -14,7 +14,7 @@ from tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.checkpoint import open_checkpoint
 from train.dynamics import Dynamics
 from train.errors import TrainError
-from train.loop import FitResult, fit
+from train.loop import Checkpoints, FitResult, fit
 from train.loss import nll_per_example
 from train.recipe import effective
 from train.render import Example, Renderer
@@ -27,7 +27,7 @@ def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
     recipe = effective({"batch_size": 8, "epochs": 3, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
-    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, resume=resume)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume))
 
 
 def test_a_frozen_run_sees_what_a_forward_pass_of_each_record_sees(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-import train.compute.past
-from train.compute import KeyValues, can_continue, quicken
+from train.compute import KVCache, capabilities_of, kv_cache, optimize_for_device
 from train.generate import generate, packed, padded
 from train.model import add_lora
 from train.recipe import LoraRecipe
@@ -54,8 +53,8 @@ def prompts(num: int = 16) -> list[list[int]]:
 def test_each_continuation_is_that_of_its_prompt_alone(
     kind: str, tokens_of_a_span: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.compute.past, "_TOKENS_OF_A_SPAN", tokens_of_a_span)
-    model = quicken(made(kind))
+    monkeypatch.setattr(kv_cache, "SPAN_TOKENS", tokens_of_a_span)
+    model = optimize_for_device(made(kind))
     assert packed.can_decode(model)
     got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)
     expected = [one_by_one(model, prompt, 14, STOP) for prompt in prompts()]
@@ -65,7 +64,7 @@ def test_each_continuation_is_that_of_its_prompt_alone(
 
 
 def test_both_ways_of_decoding_agree() -> None:
-    model = quicken(made("llama"))
+    model = optimize_for_device(made("llama"))
     chosen, limits = prompts(), [3, 14] * 8
     order = sorted(range(16), key=lambda place: -len(chosen[place]) - limits[place])
     chosen, limits = [chosen[place] for place in order], [limits[place] for place in order]
@@ -87,7 +86,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
 
 
 def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
-    base = quicken(made("qwen3"))
+    base = optimize_for_device(made("qwen3"))
     alone = generate(base, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
     tuned = add_lora(base, LoraRecipe(), dtype=torch.float32, seed=0)
     with torch.no_grad():
@@ -103,7 +102,7 @@ def test_an_adapter_is_switched_on_and_off_in_one_process() -> None:
 
 
 def test_bfloat16_reads_and_continues() -> None:
-    model = quicken(made("qwen3"))
+    model = optimize_for_device(made("qwen3"))
     with torch.autocast("cpu", torch.bfloat16):
         got = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
     exact = generate(model, prompts(), max_new_tokens=8, stop_ids=STOP, batch_tokens=500)
@@ -115,20 +114,20 @@ def test_a_model_whose_layers_have_no_number_is_not_continued() -> None:
     model = made("llama")
     for layer in model.model.layers:
         del layer.self_attn.layer_idx
-    assert not can_continue(model)
+    assert not capabilities_of(model).has_kv_cache
 
 
 def test_rows_that_leave_give_their_place_to_the_last() -> None:
-    past = KeyValues([2, 1, 3, 1], [4] * 4)
+    cache = KVCache([2, 1, 3, 1], [4] * 4)
     keys = torch.arange(7.0).view(1, 7, 1)
-    past.keep(0, keys, -keys)
-    assert past.select([1, 3]) == [3, 1]
-    assert past.lengths == [1, 1]
+    cache.store(0, keys, -keys)
+    assert cache.select([1, 3]) == [3, 1]
+    assert cache.lengths == [1, 1]
     one = torch.zeros(2, 1, 1, 1)
     # One key each, and the new one of zero: both weigh the same under a query of zero.
-    mixed = past.attend(0, one, one, one, 1.0, None)
+    mixed = cache.attend(0, one, one, one, 1.0, None)
     assert mixed.flatten().tolist() == [-6 / 2, -2 / 2]
-    past.grow()
-    assert past.lengths == [2, 2]
-    assert past.positions.tolist() == [[2], [2]]
-    assert past.attend(0, one, one, one, 1.0, 1).flatten().tolist() == [0, 0], "a window of one sees itself alone"
+    cache.grow()
+    assert cache.lengths == [2, 2]
+    assert cache.positions.tolist() == [[2], [2]]
+    assert cache.attend(0, one, one, one, 1.0, 1).flatten().tolist() == [0, 0], "a window of one sees itself alone"

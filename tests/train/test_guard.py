@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 
-from train.checkpoint import newest_verified, open_checkpoint
+from train.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
-from train.loop import FitResult, fit, trained_tensors
-from train.loop.guard import Guard
+from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
 from train.out import export_run, open_source
 from train.predictions import ValidationScore
 from train.recipe import GuardRecipe, Recipe, effective
@@ -27,7 +26,9 @@ def _looks(*scores: tuple[float, float]) -> list[ValidationScore]:
     return [ValidationScore((c + d) / 2, 1.0, {"cats": c, "dogs": d}) for c, d in scores]
 
 
-def _fit(run: Path, scores: list[tuple[float, float]], guard: dict[str, Any], **options: Any) -> tuple[Any, FitResult]:
+def _fit(
+    run: Path, scores: list[tuple[float, float]], guard: dict[str, Any], resume: Checkpoint | None = None
+) -> tuple[Any, FitResult]:
     run.mkdir(exist_ok=True)
     looks = _looks(*scores)
     recipe = effective({
@@ -35,9 +36,8 @@ def _fit(run: Path, scores: list[tuple[float, float]], guard: dict[str, Any], **
         "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
     })  # fmt: skip
     model = make_model()
-    return model, fit(
-        model, steps_of(model, EXAMPLES, recipe), run, validate=lambda step: looks[step // 2 - 1], base=BASE, **options
-    )
+    validation = Validation(lambda step: looks[step // 2 - 1], BASE)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume), validation=validation)
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -46,9 +46,9 @@ def _events(run: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
-    guard = Guard(GuardRecipe(regress=0.1, patience=2), BASE)
+    guard = EarlyStopping(GuardRecipe(regress=0.1, patience=2), BASE)
     looks = _looks((0.3, 0.9), (0.45, 0.9), (0.35, 0.9), (0.3, 0.9))
-    assert [guard.fallen(looks[:n]) for n in range(1, 5)] == [["cats"], [], ["cats"], ["cats"]]
+    assert guard.regressed(looks) == [["cats"], [], ["cats"], ["cats"]]
     assert [guard.reason(looks[:n]) for n in range(1, 4)] == [None] * 3
     assert guard.reason(looks) == "cats scored more than 0.1 below the base in 2 validations"
     assert guard.reason(_looks((0.3, 0.2), (0.6, 0.05))) is None, "another category each time is no trend"
@@ -57,13 +57,13 @@ def test_a_category_that_stays_below_the_base_stops_the_run() -> None:
 
 def test_against_best_counts_what_the_run_had_reached() -> None:
     looks = _looks((0.9, 0.2), (0.6, 0.2), (0.6, 0.2))
-    assert Guard(GuardRecipe(regress=0.1, patience=2), BASE).reason(looks) is None
-    found = Guard(GuardRecipe(regress=0.1, patience=2, against="best"), BASE).reason(looks)
+    assert EarlyStopping(GuardRecipe(regress=0.1, patience=2), BASE).reason(looks) is None
+    found = EarlyStopping(GuardRecipe(regress=0.1, patience=2, against="best"), BASE).reason(looks)
     assert found == "cats scored more than 0.1 below their best in 2 validations"
 
 
 def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
-    guard = Guard(GuardRecipe(plateau=True, patience=2), BASE)
+    guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), BASE)
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 looks"
@@ -73,7 +73,7 @@ def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
 
 def test_the_best_look_has_no_fallen_category_where_there_is_one() -> None:
     looks = _looks((0.3, 0.9), (0.45, 0.3), (0.3, 1.0), (0.5, 0.3))
-    guarded, free = Guard(GuardRecipe(regress=0.1), BASE), Guard(GuardRecipe(), BASE)
+    guarded, free = EarlyStopping(GuardRecipe(regress=0.1), BASE), EarlyStopping(GuardRecipe(), BASE)
     assert [guarded.is_best(looks[:n]) for n in range(1, 5)] == [True, True, False, True]
     assert [free.is_best(looks[:n]) for n in range(1, 5)] == [True, False, True, False]
 
@@ -82,14 +82,14 @@ def test_a_guarded_run_ends_early_and_says_so_everywhere(tmp_path: Path, capsys:
     scores = [(0.6, 0.3), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9), (0.3, 0.9)]
     _, result = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2})
     assert (result.step, result.num_steps, result.best_step, result.stopped) == (6, 12, 2, None)
-    assert result.guarded == "cats scored more than 0.1 below the base in 2 validations"
-    assert [(event["step"], event["reason"]) for event in _events(tmp_path, "guard")] == [(6, result.guarded)]
-    assert _events(tmp_path, "end")[0]["guarded"] == result.guarded
+    assert result.early_stop == "cats scored more than 0.1 below the base in 2 validations"
+    assert [(event["step"], event["reason"]) for event in _events(tmp_path, "guard")] == [(6, result.early_stop)]
+    assert _events(tmp_path, "end")[0]["guarded"] == result.early_stop
     assert "stopped by the guard after step 6 of 12" in capsys.readouterr().err
     newest, faults = newest_verified(tmp_path)
     assert (newest and newest.step, faults) == (6, [])
     _, again = _fit(tmp_path, scores, {"regress": 0.1, "patience": 2}, resume=newest)
-    assert (again.step, again.guarded) == (6, result.guarded), "what it ended for still stands when it is resumed"
+    assert (again.step, again.early_stop) == (6, result.early_stop), "what it ended for still stands when it is resumed"
 
 
 def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_off_by_default_and_the_same_after_a_resume(tmp_path: Path) -> None:
     assert _fit(tmp_path / "off", scores, {})[1].step == 12
     guard = {"regress": 0.1, "patience": 3}
     whole, result = _fit(tmp_path / "whole", [*scores[:5], (0.7, 0.7)], guard)
-    assert result.guarded is None, "the last step is no early stop"
+    assert result.early_stop is None, "the last step is no early stop"
     resumed, again = _fit(
         tmp_path / "again", [*scores[:5], (0.7, 0.7)], guard, resume=open_checkpoint(tmp_path / "whole/checkpoint-8", 8)
     )
@@ -115,7 +115,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
     looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: next(looks))
+    monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: next(looks)))
     recipe = effective({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
-from train.checkpoint import newest_verified, open_checkpoint
+from train.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.errors import Exit, TrainError
-from train.loop import FitResult, fit, restore_weights, trained_tensors
-from train.loss import supervised_loss
+from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
 from train.model import add_lora
 from train.predictions import ValidationScore
 from train.recipe import LoraRecipe, Recipe, effective
@@ -27,13 +25,16 @@ from train.schedule import lr_factor, peak_lr, warmup_steps
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
 
 
-def _fit(run: Path, changes: dict[str, Any], **options: Any) -> tuple[Any, FitResult]:
+def _fit(
+    run: Path, changes: dict[str, Any], *, validate: Any = None, resume: Checkpoint | None = None, **options: Any
+) -> tuple[Any, FitResult]:
     recipe = effective({"batch_size": 8, "max_steps": 12, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     if recipe.method == "lora":
         model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
-    return model, fit(model, steps_of(model, EXAMPLES, recipe), run, **options)
+    validation, checkpoints = validate and Validation(validate), Checkpoints(run, resume=resume)
+    return model, fit(model, steps_of(model, EXAMPLES, recipe), checkpoints, validation=validation, **options)
 
 
 def _events(run: Path, kind: str) -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
             parameter.register_hook(lambda g, key=key, seen=seen: seen.__setitem__(key, seen.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        fit(model, steps_of(model, EXAMPLES, effective({**sizes, "method": "full", **more})), run)
+        fit(model, steps_of(model, EXAMPLES, effective({**sizes, "method": "full", **more})), Checkpoints(run))
         gradients.append((seen, _losses(run)[1]))
     (whole, loss), (split, other) = gradients
     assert other == pytest.approx(loss, abs=1e-6)
@@ -110,7 +111,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
 
     model = make_model()
     recipe = effective({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
-    result = fit(model, steps_of(model, EXAMPLES, recipe), tmp_path, validate=validate)
+    result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path), validation=Validation(validate))
     assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
         "checkpoint-12",
@@ -152,16 +153,21 @@ def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     with pytest.raises(TrainError, match="loss nan") as caught:
-        fit(model, steps_of(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"})), tmp_path)
+        fit(model, steps_of(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"})), Checkpoints(tmp_path))
     assert all(example.id in caught.value.message for example in EXAMPLES[:4])
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Late(Placement):
+    """As on a GPU, whose numbers are read one step late."""
+
+    steps_in_flight = 1
+
+
+def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path) -> None:
     changes = {"max_steps": 7, "eval": {"every_steps": 4}, "checkpoint": {"every_steps": 3}}
     model, result = _fit(tmp_path / "now", changes, validate=lambda _step: ValidationScore(None, 1.0))
-    monkeypatch.setattr(sys.modules[fit.__module__], "_num_ahead", lambda _device: 1)
-    late, other = _fit(tmp_path / "late", changes, validate=lambda _step: ValidationScore(None, 1.0))
+    late, other = _fit(tmp_path / "late", changes, validate=lambda _step: ValidationScore(None, 1.0), placement=Late())
     assert _losses(tmp_path / "late") == _losses(tmp_path / "now")
     assert sha256_of_tensors(trained_tensors(late)) == sha256_of_tensors(trained_tensors(model))
     assert (other.step, other.loss, other.tokens) == (result.step, result.loss, result.tokens)
@@ -173,25 +179,22 @@ def test_steps_that_are_read_late_are_the_same_steps(tmp_path: Path, monkeypatch
     assert order.index(("checkpoint", 3)) > order.index(("step", 3))
 
 
-@pytest.mark.parametrize("num_ahead", [0, 1])
-def test_a_step_that_is_not_finite_changes_no_weight(
-    num_ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = sys.modules[fit.__module__]
-    monkeypatch.setattr(place, "_num_ahead", lambda _device: num_ahead)
+@pytest.mark.parametrize("placement", [Placement(), Late()])
+def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, tmp_path: Path) -> None:
     before: list[dict[str, torch.Tensor]] = []
-    model, score = make_model().requires_grad_(True), supervised_loss
+    model = make_model().requires_grad_(True)
 
-    def spoilt(inner: Any, batch: Any, *, scale: float) -> Any:
+    def spoil(_module: Any, _inputs: Any, hidden: torch.Tensor) -> torch.Tensor:
+        if not model.training:
+            return hidden
         before.append({name: p.detach().clone() for name, p in model.named_parameters()})
-        loss, nll = score(inner, batch, scale=scale)
-        return (loss * float("nan") if len(before) == 3 else loss), nll
+        return hidden * float("nan") if len(before) == 3 else hidden
 
-    monkeypatch.setattr(place, "supervised_loss", spoilt)
+    model.model.norm.register_forward_hook(spoil)
     recipe = effective({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
     with pytest.raises(TrainError, match="step 3: loss nan"):
-        fit(model, steps_of(model, EXAMPLES[:8], recipe), tmp_path)
-    assert len(before) == 3 + num_ahead
+        fit(model, steps_of(model, EXAMPLES[:8], recipe), Checkpoints(tmp_path), placement=placement)
+    assert len(before) == 3 + placement.steps_in_flight
     assert not all(torch.equal(tensor, before[0][name]) for name, tensor in before[2].items()), "it did learn"
     assert all(torch.equal(p, before[2][name]) for name, p in model.named_parameters())
     assert not list(tmp_path.glob("checkpoint-*"))
@@ -268,8 +271,23 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
     tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
     kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
     assert kinds == {torch.float32}
-    fit(tuned, steps_of(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4})), tmp_path, dtype=torch.bfloat16)
+    sampler = steps_of(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4}))
+    fit(tuned, sampler, Checkpoints(tmp_path), placement=Placement(dtype=torch.bfloat16))
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()
     }
     assert all(torch.equal(before[name].to(after[name].dtype), after[name]) for name in before)
+
+
+def test_progress_keeps_the_names_that_earlier_versions_gave_it(tmp_path: Path) -> None:
+    changes = {"max_steps": 4, "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9}}
+    _, whole = _fit(tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}))
+    progress = json.loads((tmp_path / "checkpoint-2" / "progress.json").read_text())
+    assert progress.keys() == {"step", "tokens", "loss", "best_step", "best", "looks", "guarded"}
+    score = {"score": 0.5, "loss": 0.5, "by_category": {"cats": 0.5}}
+    assert (progress["looks"], progress["best"], progress["guarded"]) == ([score], score, None)
+    _, again = _fit(
+        tmp_path, changes, validate=lambda step: ValidationScore(0.5, 1.0 / step, {"cats": 0.5}),
+        resume=open_checkpoint(tmp_path / "checkpoint-2", 2),
+    )  # fmt: skip
+    assert (again.evaluations, again.best, again.loss) == (whole.evaluations, whole.best, whole.loss)

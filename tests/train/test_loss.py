@@ -11,7 +11,8 @@ from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from train.batch import collate
-from train.loss import has_plain_head, linear_cross_entropy, nll_per_example, supervised_loss
+from train.compute import capabilities_of
+from train.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.model import add_lora
 from train.recipe import LoraRecipe
 from train.render import Example, Renderer
@@ -57,7 +58,7 @@ def test_padded_batches_give_the_gradients_of_single_examples(kind: str, example
     model.zero_grad()
     loss, _ = supervised_loss(model, collate(examples), scale=1 / sum(e.num_supervised for e in examples))
     loss.backward()
-    assert has_plain_head(model)
+    assert capabilities_of(model).has_plain_head
     assert loss.item() == pytest.approx(expected, abs=1e-6)
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -85,7 +86,7 @@ def test_a_soft_capped_head_falls_back_to_the_models_own_logits(examples: list[E
     model.zero_grad()
     loss, nll = supervised_loss(model, collate(examples), scale=1 / sum(e.num_supervised for e in examples))
     loss.backward()
-    assert not has_plain_head(model)
+    assert not capabilities_of(model).has_plain_head
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     assert not nll.requires_grad
     assert all(torch.allclose(p.grad, wanted[n], atol=1e-5) for n, p in model.named_parameters() if p.grad is not None)

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM
 
 from train.batch import collate
 from train.checkpoint import open_checkpoint
-from train.compute import can_pack, fuse
+from train.compute import capabilities_of, fuse_norms
 from train.errors import Exit, TrainError
-from train.loop import fit, trained_tensors
-from train.loss import has_plain_head, supervised_loss
+from train.loop import Checkpoints, fit, trained_tensors
+from train.loss import supervised_loss
 from train.model import add_lora, computing, save_adapter
 from train.recipe import LoraRecipe, effective
 from train.render import Renderer
@@ -51,12 +51,12 @@ def _logits(model: Any) -> torch.Tensor:
 def test_every_kind_begins_as_the_base_and_computes_the_same_packed_padded_and_alone(kind: str) -> None:
     before = _logits(make_model("llama"))
     model = make_model("llama")
-    assert sum(fuse(model).values()) > 0
-    assert can_pack(model)
+    assert fuse_norms(model) > 0
+    assert capabilities_of(model).has_packing
     tuned = add_lora(model, _recipe(kind), dtype=torch.float32, seed=0)
     torch.testing.assert_close(_logits(tuned), before, atol=2e-4, rtol=2e-3)
-    assert has_plain_head(tuned)
-    assert can_pack(tuned)
+    assert capabilities_of(tuned).has_plain_head
+    assert capabilities_of(tuned).has_packing
     tuned.train()
     with torch.no_grad():
         for _, parameter in sorted(trained(tuned).items()):
@@ -87,7 +87,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
     tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
     recipe = effective({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
-    fit(tuned, steps_of(tuned, EXAMPLES, recipe), tmp_path)
+    fit(tuned, steps_of(tuned, EXAMPLES, recipe), Checkpoints(tmp_path))
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
     save_adapter(tuned, tmp_path / "adapter")
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
@@ -127,7 +127,7 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
         (tmp_path / name).mkdir()
         tuned = add_lora(make_model(), _recipe(kind), dtype=torch.float32, seed=3)
         steps, checkpoint = steps_of(tuned, EXAMPLES, recipe), None if resume is None else open_checkpoint(resume, 2)
-        fit(tuned, steps, tmp_path / name, resume=checkpoint)
+        fit(tuned, steps, Checkpoints(tmp_path / name, resume=checkpoint))
         save_adapter(tuned, tmp_path / name / "adapter")
         found.append((sha256_of_tensors(trained_tensors(tuned)),
                       (tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes()))  # fmt: skip

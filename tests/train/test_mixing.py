@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny import some_rows, write_dataset
 
 from train import say
-from train.batch import Steps
+from train.batch import BatchSampler
 from train.errors import Exit, TrainError
 from train.mixing import Mixture, epoch_sizes
 from train.plan import make_plan
@@ -64,7 +64,7 @@ def test_sizes_keep_their_promises(counts: dict[str, int], temperature: float, c
 
 def test_without_mixing_the_order_is_what_it_was() -> None:
     examples = _examples(a=7, b=3)
-    steps = Steps(examples, effective({"batch_size": 4, "epochs": 2}))
+    steps = BatchSampler(examples, effective({"batch_size": 4, "epochs": 2}))
     assert sorted(p for n in range(3) for g in steps[n].micro_batches for p in g) == list(range(10))
     assert steps.mixture.sentence() == ""
     assert steps.tokens == 30
@@ -93,14 +93,14 @@ def test_an_epoch_is_found_alone_and_all_records_come_equally_often() -> None:
 def test_steps_of_a_mixture_are_a_function_of_their_number() -> None:
     examples = _examples(a=30, b=5, replay=3)
     recipe = _recipe(temperature=2.0, replay="general", replay_share=0.1)
-    steps, again = Steps(examples, recipe), Steps(examples, recipe)
+    steps, again = BatchSampler(examples, recipe), BatchSampler(examples, recipe)
     backwards = [steps[n] for n in reversed(range(len(steps)))][::-1]
     assert backwards == [again[n] for n in range(len(again))]
     places = [p for step in backwards if step.epoch == 1 for group in step.micro_batches for p in group]
     assert sorted(places) == sorted(steps.mixture.epoch(1).tolist())
     assert places != sorted(places)
     assert steps.digest() == again.digest()
-    assert steps.digest() != Steps(examples, _recipe(temperature=3.0)).digest()
+    assert steps.digest() != BatchSampler(examples, _recipe(temperature=3.0)).digest()
     first = steps.mixture.epoch(0)
     assert steps.tokens == sum(len(examples[place].ids) for place in first)
     assert len(steps) == -(-len(first) // 4) * 3
@@ -108,7 +108,7 @@ def test_steps_of_a_mixture_are_a_function_of_their_number() -> None:
 
 def test_a_cap_on_nothing_is_refused_with_the_categories() -> None:
     with pytest.raises(TrainError, match=r"mixing\.caps names cat,") as caught:
-        Steps(_examples(cats=3, dogs=2), _recipe(caps={"cat": 2}))
+        BatchSampler(_examples(cats=3, dogs=2), _recipe(caps={"cat": 2}))
     assert "cats, dogs" in caught.value.hint
 
 

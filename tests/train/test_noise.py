@@ -11,11 +11,11 @@ import torch
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
 from train.batch import collate
-from train.checkpoint import open_checkpoint
-from train.compute import can_pack
-from train.loop import fit, trained_tensors
+from train.checkpoint import Checkpoint, open_checkpoint
+from train.compute import capabilities_of
+from train.loop import Checkpoints, Validation, fit, trained_tensors
 from train.loop.noise import noisy_embeddings
-from train.loss import has_plain_head, nll_per_example, supervised_loss, try_head
+from train.loss import nll_per_example, supervised_loss
 from train.model import add_lora
 from train.predictions import ValidationScore
 from train.recipe import effective
@@ -67,7 +67,7 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
         "eval": {"every_steps": 2},
     })  # fmt: skip
 
-    def run(name: str, alpha: float, **options: Any) -> tuple[Any, list[float], list[float]]:
+    def run(name: str, alpha: float, resume: Checkpoint | None = None) -> tuple[Any, list[float], list[float]]:
         model = make_model()
         if method == "lora":
             model = add_lora(model, recipe.lora, dtype=torch.float32, seed=0)
@@ -81,8 +81,9 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
             return ValidationScore(None, twice[0])
 
         changed = recipe.model_copy(update={"neftune": alpha})
-        result = fit(model, steps_of(model, EXAMPLES, changed), tmp_path / name, validate=validate, **options)
-        assert has_plain_head(model), "what a model can do is judged without noise"
+        checkpoints = Checkpoints(tmp_path / name, resume=resume)
+        result = fit(model, steps_of(model, EXAMPLES, changed), checkpoints, validation=Validation(validate))
+        assert capabilities_of(model).has_plain_head, "what a model can do is judged without noise"
         return model, scored, [result.loss]
 
     noisy, scores, loss = run("whole", 5.0)
@@ -98,14 +99,14 @@ def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkey
     monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
     recipe = effective({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
     model = make_model()
-    assert fit(model, steps_of(model, EXAMPLES, recipe), tmp_path).step == 2
+    assert fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path)).step == 2
 
 
 def test_the_noise_of_a_packed_batch_reaches_the_loss() -> None:
     model = make_model()
-    assert can_pack(model)
+    assert capabilities_of(model).has_packing
     batch = collate(EXAMPLES[:5], is_packed=True)
-    try_head(model)
+    capabilities_of(model)
     torch.manual_seed(0)
     with noisy_embeddings(model, LENGTHS, 5.0):
         noisy, _ = supervised_loss(model, batch)

@@ -15,15 +15,15 @@ from click.testing import CliRunner, Result
 from tiny import make_model, make_tokenizer, some_rows, steps_of
 
 from train import plan as planning
-from train.batch import Steps, collate
+from train.batch import BatchSampler, collate
 from train.cli import cli
-from train.compute import can_pack, checkpoint_activations, quicken
+from train.compute import capabilities_of, checkpoint_activations, optimize_for_device
 from train.errors import Exit, TrainError
 from train.loss import supervised_loss
 from train.model import add_lora
 from train.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
 from train.plan.memory import estimate, fitting_tokens, shape_of
-from train.ranks import Ranks
+from train.ranks import DistributedContext
 from train.recipe import Recipe, effective
 from train.render import Renderer
 from train.run.planned import planned
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
     recipe = recipe or effective({"method": "full", "batch_size": 8, "epochs": 2})
-    model = quicken(make_model("llama")).requires_grad_(True)
+    model = optimize_for_device(make_model("llama")).requires_grad_(True)
     steps = steps_of(model, EXAMPLES, recipe)
     return make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, **more)
 
@@ -58,11 +58,11 @@ def test_activations_are_what_the_graph_keeps() -> None:
         recipe = effective({"method": method})
         model = make_model("llama")
         config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": layers, "hidden_size": 64})
-        model = quicken(type(model)(config))
+        model = optimize_for_device(type(model)(config))
         model = (
             add_lora(model, recipe.lora, dtype=torch.float32, seed=0) if method == "lora" else model.requires_grad_()
         )
-        batch = collate(EXAMPLES, is_packed=can_pack(model))
+        batch = collate(EXAMPLES, is_packed=capabilities_of(model).has_packing)
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         kept: dict[int, int] = {}
 
@@ -96,13 +96,13 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -
     for method in ("full", "lora"):
         grads = []
         for is_on in (False, True):
-            model = quicken(make_model())
+            model = optimize_for_device(make_model())
             if method == "lora":
                 model = add_lora(model, effective({}).lora, dtype=torch.float32, seed=0)
             if is_on:
                 checkpoint_activations(model)
             model.train()
-            assert can_pack(model)
+            assert capabilities_of(model).has_packing
             loss, _ = supervised_loss(model, collate(EXAMPLES[:6], is_packed=True), scale=0.1)
             loss.backward()
             grads.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
@@ -113,7 +113,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -
 def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = effective({"method": "full", "batch_size": 8})
     model = make_model("llama").requires_grad_(True)
-    steps = Steps(EXAMPLES, recipe)
+    steps = BatchSampler(EXAMPLES, recipe)
     asked = (model, steps, CPU, torch.float32)
     assert not needs_checkpointing(*asked)
     shapes = [shape_of(model, recipe, 4, checkpointing=is_on) for is_on in (False, True)]
@@ -126,7 +126,7 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
         fixed = effective({"method": "full", "checkpointing": told})
-        assert needs_checkpointing(model, Steps(EXAMPLES, fixed), CPU, torch.float32) is told
+        assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), CPU, torch.float32) is told
 
 
 def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
@@ -150,14 +150,18 @@ def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_wh
     model = add_adapters(alone)
     whole = planned(model, alone, is_measured=True)
     assert whole.seconds is not None
-    for way, ranks, shards in (("fsdp", Ranks(0, 8, 4), 8), ("hsdp", Ranks(0, 8, 4), 4), ("ddp", Ranks(0, 8, 4), 1)):
-        plan = planned(model, replace(alone, ranks=ranks, way=way), is_measured=True)
+    for way, ranks, shards in (
+        ("fsdp", DistributedContext(0, 8, 4), 8),
+        ("hsdp", DistributedContext(0, 8, 4), 4),
+        ("ddp", DistributedContext(0, 8, 4), 1),
+    ):
+        plan = planned(model, replace(alone, context=ranks, strategy=way), is_measured=True)
         assert (plan.seconds is None) == (way != "ddp")
         assert plan.memory.optimizer == whole.memory.optimizer // shards
         assert plan.memory.weights <= whole.memory.weights
     # Beside a shard there is room for activations that there is not beside the whole.
     asked = (model, alone.steps, CPU, torch.float32)
-    plan = planned(model, replace(alone, ranks=Ranks(0, 8, 8), way="fsdp"), is_measured=False)
+    plan = planned(model, replace(alone, context=DistributedContext(0, 8, 8), strategy="fsdp"), is_measured=False)
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: plan.peak_bytes / 0.9)
     assert not needs_checkpointing(*asked, shards=8)
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
@@ -240,8 +244,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    # By its name in sys.modules: `train.loop.fit` is the function too.
-    monkeypatch.setattr(importlib.import_module("train.loop.fit"), "supervised_loss", full)
+    monkeypatch.setattr("train.loop.gradients.supervised_loss", full)
     call = ["run", str(dataset), "--base", str(bases()), "--out", str(tmp_path / "r")]
     fast = ["--set", "max_steps=2", "--set", "eval.max_new_tokens=2", "--set", "eval.during_training=0"]
     done = CliRunner().invoke(cli, [*call, *fast], standalone_mode=False)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-from train.batch import Steps
+from train.batch import BatchSampler
 from train.cache import Cache, open_cache
 from train.cli import cli
 from train.data import Row
@@ -242,7 +242,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
     longest = max(len(one.ids) for one in examples)
     for size in ({"batch_size": 4}, {"batch_tokens": longest + 3}):
-        steps = Steps(examples, effective({"epochs": 1000, **size}))
+        steps = BatchSampler(examples, effective({"epochs": 1000, **size}))
         made: list[int] = []
         make = steps._make_epoch
         monkeypatch.setattr(steps, "_epoch", lambda epoch, make=make, made=made: (made.append(epoch), make(epoch))[1])
@@ -255,7 +255,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
 
 def test_examples_over_a_step_are_counted_by_walking() -> None:
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(20)).examples
-    steps = Steps(examples, effective({"batch_tokens": 16, "epochs": 3}))
+    steps = BatchSampler(examples, effective({"batch_tokens": 16, "epochs": 3}))
     places = [place for number in range(len(steps)) for group in steps[number].micro_batches for place in group]
     assert sorted(places) == sorted(list(range(20)) * 3)
     assert steps.num_tokens() == 3 * int(steps.lengths.sum())

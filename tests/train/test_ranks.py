@@ -22,11 +22,20 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny import make_model, make_tokenizer
 
-from train.batch import Steps
+from train.batch import BatchSampler
 from train.checkpoint import check_facts, newest_verified
 from train.cli import cli
 from train.errors import TrainError
-from train.ranks import ALONE, Ranks, attention_share, deal, joined, pick_way, seed_stream, token_costs
+from train.ranks import (
+    SINGLE_PROCESS,
+    DistributedContext,
+    attention_share,
+    join_group,
+    pick_strategy,
+    seed_stream,
+    shard_by_cost,
+    token_costs,
+)
 from train.recipe import effective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,27 +147,27 @@ def test_shards_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) 
 
 
 def test_a_step_is_dealt_whole_and_fairly() -> None:
-    steps = Steps(EXAMPLES, effective({"batch_size": 16, "micro_batch_tokens": 64}))
+    steps = BatchSampler(EXAMPLES, effective({"batch_size": 16, "micro_batch_tokens": 64}))
     for number, world in product(range(2), (1, 2, 3, 20)):
         planned = steps[number]
-        dealt = steps.dealt(planned, world, attention=0.01)
-        assert len(dealt) == world
-        places = [place for rank in dealt for group in rank for place in group]
+        shares = steps.shard(planned, world, attention=0.01)
+        assert len(shares) == world
+        places = [place for rank in shares for group in rank for place in group]
         assert sorted(places) == sorted(place for group in planned.micro_batches for place in group)
-    assert steps.dealt(steps[0], 1) == [steps[0].micro_batches]
+    assert steps.shard(steps[0], 1) == [steps[0].micro_batches]
 
 
 def test_the_dearest_rank_is_near_the_least_possible() -> None:
     draw = np.random.default_rng(0)
     for _ in range(20):
         costs = token_costs(draw.integers(1, 50, 7), 0.1)
-        shares = deal(costs, 2)
+        shares = shard_by_cost(costs, 2)
         best = min(
             max(sum(costs[np.array(sides) == side]) for side in (0, 1)) for sides in product((0, 1), repeat=len(costs))
         )
         # Graham's bound for two ranks.
         assert max(sum(costs[share]) for share in shares) <= best * 7 / 6 + 1e-9
-    assert deal([], 2) == [[], []]
+    assert shard_by_cost([], 2) == [[], []]
 
 
 def test_long_examples_cost_more_than_their_tokens() -> None:
@@ -179,13 +188,13 @@ def test_long_examples_cost_more_than_their_tokens() -> None:
     ],
 )
 def test_what_does_not_fit_is_sharded(wanted: Any, is_lora: bool, trained: int, nodes: int, way: str) -> None:
-    ranks = Ranks(0, 8, 8 // nodes)
-    assert pick_way(wanted, is_lora=is_lora, trained=trained, memory=80 * 10**9 + 1, ranks=ranks) == way
+    ranks = DistributedContext(0, 8, 8 // nodes)
+    assert pick_strategy(wanted, is_lora=is_lora, trained=trained, memory=80 * 10**9 + 1, context=ranks) == way
 
 
 def test_adapters_are_not_sharded() -> None:
     with pytest.raises(TrainError) as caught:
-        pick_way("fsdp", is_lora=True, trained=1, memory=None, ranks=ALONE)
+        pick_strategy("fsdp", is_lora=True, trained=1, memory=None, context=SINGLE_PROCESS)
     assert caught.value.code == "E920 bad-recipe"
 
 
@@ -279,6 +288,6 @@ def test_half_an_environment_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(TrainError, match="there is no RANK") as caught, joined():
+    with pytest.raises(TrainError, match="there is no RANK") as caught, join_group():
         pass
     assert caught.value.code == "E949 bad-launch"

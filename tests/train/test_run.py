@@ -19,6 +19,7 @@ from tiny import chat_row, some_rows, text_row, write_dataset
 
 from train.cli import cli
 from train.errors import Exit, TrainError
+from train.loop import Validation
 from train.predictions import ValidationScore
 from train.recipe import Recipe, load_recipe
 from train.run import newest_run, next_run
@@ -269,7 +270,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
 
     scores = iter([0.9, 0.1])
     monkeypatch.setattr(act, "open_checkpoint", damaged)
-    monkeypatch.setattr(act, "_validation", lambda *_: lambda _step: ValidationScore(next(scores), 1.0))
+    monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: ValidationScore(next(scores), 1.0)))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

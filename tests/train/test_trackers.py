@@ -60,10 +60,10 @@ def test_each_tracker_gets_the_numbers_and_the_end(
 ) -> None:
     with Trackers([name]) as trackers:
         trackers.begin(tmp_path / "r", {"lr": 0.1, "base": "x"})
-        trackers.hand_on("start", {"step": 0, "of": 9, "examples": 4})
-        trackers.hand_on("step", _STEP)
-        trackers.hand_on("eval", {"step": 3, "score": None, "loss": 2.0, "by_category": {"cats": 0.5}, "best": True})
-        trackers.hand_on("end", {"step": 9, "stopped": None})
+        trackers.on_event("start", {"step": 0, "of": 9, "examples": 4})
+        trackers.on_event("step", _STEP)
+        trackers.on_event("eval", {"step": 3, "score": None, "loss": 2.0, "by_category": {"cats": 0.5}, "best": True})
+        trackers.on_event("end", {"step": 9, "stopped": None})
     told = json.dumps(calls, default=str)
     for text in ("step/loss", "2.5", "step/lr", "eval/loss", "eval/by_category/cats"):
         assert text in told
@@ -88,7 +88,7 @@ def test_a_tracker_that_fails_is_told_once_and_let_go(
     with Trackers(["trackio", "mlflow"]) as trackers:
         trackers.begin(tmp_path, {})
         for _ in range(3):
-            trackers.hand_on("step", _STEP)
+            trackers.on_event("step", _STEP)
     talk = capsys.readouterr().err
     assert talk.count("warning: trackio failed") == 1
     assert "no network" in talk

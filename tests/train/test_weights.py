@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import torch
 from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from torch.nn import functional
 
-from train.batch import Steps, collate
+from train.batch import BatchSampler, collate
 from train.cli import cli
-from train.compute import can_pack
+from train.compute import capabilities_of
 from train.data import Row, open_dataset, read_row
 from train.errors import Exit, TrainError
-from train.loop import fit
+from train.loop import Checkpoints, fit
 from train.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.recipe import effective
 from train.render import Example, Renderer
@@ -76,7 +77,7 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
     rows.append(_marked({"weight": 0.5}, {"train": False}, {"weight": 2}))
     examples = RENDERER.examples(rows).examples
     model = make_model(kind)
-    assert can_pack(model)
+    assert capabilities_of(model).has_packing
     total = sum(example.weight for example in examples)
     wanted = torch.zeros(())
     for example in examples:
@@ -86,12 +87,14 @@ def test_packed_and_padded_weigh_as_one_by_one(kind: str) -> None:
         kept = [w if m else 0.0 for w, m in zip(weights[1:], example.mask[1:], strict=True)]
         wanted = wanted + (nll * torch.tensor(kept)).sum() / total
     gradients = torch.autograd.grad(wanted, list(model.parameters()))
-    for is_packed, is_fast in ((True, True), (False, True), (True, False)):
-        # Where a head is not plain, the full logits are weighed.
-        model._has_plain_head = is_fast
-        loss, _ = supervised_loss(model, collate(examples, is_packed=is_packed), scale=1 / total)
+    # Where a head is not plain, the full logits are weighed.
+    wrapped = deepcopy(model)
+    wrapped.lm_head = torch.nn.Sequential(wrapped.lm_head)
+    assert not capabilities_of(wrapped).has_plain_head
+    for tried, is_packed in ((model, True), (model, False), (wrapped, True)):
+        loss, _ = supervised_loss(tried, collate(examples, is_packed=is_packed), scale=1 / total)
         torch.testing.assert_close(loss, wanted, atol=1e-6, rtol=1e-5)
-        for ours, theirs in zip(torch.autograd.grad(loss, list(model.parameters())), gradients, strict=True):
+        for ours, theirs in zip(torch.autograd.grad(loss, list(tried.parameters())), gradients, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
 
 
@@ -107,7 +110,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
         run = tmp_path / name
         run.mkdir()
         recipe = effective({"batch_size": 32, "max_steps": 1, "clip": 0.0, "method": "full", **more})
-        losses.append(fit(model, steps_of(model, examples, recipe), run).loss)
+        losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(run)).loss)
         seen.append(sums)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert all(torch.allclose(seen[0][key], seen[1][key], atol=1e-6) for key in seen[0])
@@ -115,7 +118,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
 
 def test_the_normaliser_is_the_sum_of_weights_of_the_step() -> None:
     examples = RENDERER.examples(_weighed(some_rows(12))).examples
-    steps = Steps(examples, effective({"batch_size": 5, "epochs": 1}))
+    steps = BatchSampler(examples, effective({"batch_size": 5, "epochs": 1}))
     for step in (steps[number] for number in range(len(steps))):
         places = [place for group in step.micro_batches for place in group]
         wanted = sum(WEIGHTS[place % 4] * examples[place].num_supervised for place in places)

@@ -14,8 +14,8 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from train.batch import Steps
-from train.compute import can_pack
+from train.batch import BatchSampler
+from train.compute import capabilities_of
 from train.data import Row
 from train.recipe import Recipe
 from train.render import Example
@@ -166,9 +166,9 @@ def write_dataset(folder: Path, splits: Mapping[str, Sequence[Row]], **manifest:
     return folder
 
 
-def steps_of(model: Any, examples: Sequence[Example], recipe: Recipe) -> Steps:
+def steps_of(model: Any, examples: Sequence[Example], recipe: Recipe) -> BatchSampler:
     """The steps that a run makes of examples for ``model``."""
-    return Steps(examples, recipe, is_packed=can_pack(model))
+    return BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
 
 
 def sha256_of_tensors(tensors: Mapping[str, Any]) -> str:

@@ -112,8 +112,8 @@ def main() -> NoReturn:
             # A terminal that is not UTF-8 gets an escape, not an exception.
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _ranks() as ranks:
-            code = cli.main(prog_name="train", standalone_mode=False, obj=ranks) or Exit.OK
+        with _ranks() as context:
+            code = cli.main(prog_name="train", standalone_mode=False, obj=context) or Exit.OK
         sys.exit(code)
     except TrainError as error:
         say.trouble(error.code, error.message, error.hint)
@@ -130,9 +130,9 @@ def _ranks() -> AbstractContextManager[Any]:
     """The group of processes that torchrun started; a single process imports nothing for it."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return nullcontext()
-    from train.ranks import joined
+    from train.ranks import join_group
 
-    return joined()
+    return join_group()
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

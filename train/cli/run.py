@@ -43,14 +43,14 @@ def command(
     Example: train run my-data/dataset/v1 --set epochs=3
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.ranks import ALONE
+    from train.ranks import SINGLE_PROCESS
     from train.recipe import load_recipe
     from train.run import newest_run, next_run, run_dataset
     from train.run.folder import RECIPE, recipe_folder
 
-    ranks = click.get_current_context().obj or ALONE
+    context = click.get_current_context().obj or SINGLE_PROCESS
     # The first chooses, since what is free or newest changes while the others look.
-    run = ranks.from_first(out or (newest_run(dataset) if resume else next_run(dataset)))
+    run = context.broadcast_object(out or (newest_run(dataset) if resume else next_run(dataset)))
     if not str(run).isprintable():
         raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")
     folder = recipe_path.parent if recipe_path else None
@@ -62,5 +62,5 @@ def command(
     recipe = load_recipe(recipe_path, settings, base, is_own=is_own)
     return run_dataset(
         dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, report_to=report_to,
-        is_cached=not no_cache, ranks=ranks,
+        is_cached=not no_cache, context=context,
     )  # fmt: skip

@@ -1,52 +1,51 @@
-"""How a model computes fast: packed attention, fused layers, and memory that is kept; the numbers stay the same."""
+"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, memory that is kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from train.compute.attention import Packed, are_close, can_pack, pack, packing
+from train.compute.attention import Packed, pack, packing
+from train.compute.capabilities import Capabilities, capabilities_of
 from train.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.compute.compiled import compile_layers, compiling
 from train.compute.finite import first_not_finite
-from train.compute.fused import fuse
-from train.compute.memory import keep_few_kernels, keep_freed_memory
-from train.compute.meter import Meter, memory_limit
-from train.compute.past import KeyValues, can_continue
-from train.compute.rows import reading_only
-from train.compute.tensors import to_device, working_dtype
-from train.compute.wrapped import evaluating, inner_of
+from train.compute.kv_cache import KVCache
+from train.compute.memory import Meter, keep_freed_memory, memory_limit
+from train.compute.norms import fuse_norms
+from train.compute.parts import decoder_of, evaluating, head_weight, inner_of
+from train.compute.tensors import are_close, to_device, working_dtype
 
 __all__ = [
-    "KeyValues",
+    "Capabilities",
+    "KVCache",
     "Meter",
     "Packed",
     "are_close",
-    "can_continue",
-    "can_pack",
+    "capabilities_of",
     "checkpoint_activations",
     "compile_layers",
     "compiling",
+    "decoder_of",
     "evaluating",
     "first_not_finite",
-    "fuse",
+    "fuse_norms",
+    "head_weight",
     "inner_of",
     "is_checkpointing",
     "keep_freed_memory",
     "memory_limit",
+    "optimize_for_device",
     "pack",
     "packing",
-    "quicken",
-    "reading_only",
     "to_device",
     "working_dtype",
 ]
 
 
-def quicken(model: Any) -> Any:
-    """Return ``model``, made fast for where it stands; call it before adapters are added, and once is enough."""
+def optimize_for_device(model: Any) -> Any:
+    """Return ``model``, made fast for its device; call it before adapters are added."""
     if next(model.parameters()).device.type == "cpu":
         keep_freed_memory()
-        keep_few_kernels()
-        fuse(model)
-    can_pack(model)
+        fuse_norms(model)
+    capabilities_of(model)
     return model

@@ -15,25 +15,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute.branches import branch_blocks
+from train.compute.kv_cache import KVCache
 from train.compute.tensors import to_device, working_dtype
-from train.compute.wrapped import evaluating, inner_of
-
-if TYPE_CHECKING:
-    from train.compute.past import KeyValues
 
 NAME = "pairsmith"
 """What transformers knows this attention by."""
 QUERIES = 128
 """Queries of a block: their scores against the keys of one example stay in the cache of a core."""
-FILLED = 32
-"""What the queries of a block are filled up to a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Packed:
 
 class _Reading(NamedTuple):
     packed: Packed | None
-    past: KeyValues | None
+    kv_cache: KVCache | None
 
 
 _NOTHING = _Reading(None, None)
@@ -88,13 +82,13 @@ def _branched(lengths: Sequence[int], branches: Sequence[Sequence[int]]) -> np.n
 
 
 @contextmanager
-def packing(packed: Packed | None, past: KeyValues | None = None) -> Iterator[None]:
+def packing(packed: Packed | None, kv_cache: KVCache | None = None) -> Iterator[None]:
     """Within, a model that uses this attention reads its row as ``packed`` says; with None as any other model does.
 
-    ``past`` is given what the row's examples were read as; with it alone, each row of a batch is one token that goes on
-    from there.
+    ``kv_cache`` stores what the row's examples were read as; with it alone, each row of a batch is one token that goes
+    on from there.
     """
-    token = _reading.set(_NOTHING if packed is None and past is None else _Reading(packed, past))
+    token = _reading.set(_NOTHING if packed is None and kv_cache is None else _Reading(packed, kv_cache))
     try:
         yield
     finally:
@@ -106,52 +100,9 @@ def packed_now() -> Packed | None:
     return _reading.get().packed
 
 
-def can_pack(model: Any) -> bool:
-    """True where ``model`` gives for packed examples what it gives for each alone, seen by trying; kept on the model.
-
-    Where it does, the model uses this attention from now on; else it stays as it was. Adapters change nothing about it.
-    """
-    inner = inner_of(model)
-    if "_can_pack" not in vars(inner):
-        inner._can_pack = _try(inner)
-    return bool(inner._can_pack)
-
-
-def _try(model: Any) -> bool:
-    config, before = model.config, model.config._attn_implementation
-    if getattr(config, "attention_dropout", 0.0) or not hasattr(model, "set_attn_implementation"):
-        return False
-    _register()
-    device = next(model.parameters()).device
-    ids = torch.arange(40, device=device)[None] * 7919 % min(config.vocab_size, 1000)
-    lengths = (13, 20, 7)
-    try:
-        model.set_attn_implementation(NAME)
-        with evaluating(model):
-            alone = torch.cat([model(input_ids=part, use_cache=False).logits for part in ids.split(lengths, 1)], 1)
-            packed = pack(lengths, device)
-            with packing(packed):
-                together = model(input_ids=ids, position_ids=packed.positions, use_cache=False).logits
-        is_same = are_close(alone, together)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        # A model that takes no positions, or attends in a way of its own.
-        is_same = False
-    if not is_same:
-        model.set_attn_implementation(before)
-    return is_same
-
-
-def are_close(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two ways of computing the same gave the same, up to the number format's rounding."""
-    is_exact = one.dtype == torch.float32 and not torch.is_autocast_enabled(one.device.type)
-    close = 1e-4 if is_exact else 3e-2
-    # A broken model gives NaN on both sides; the loss finds that, and names it.
-    largest = float(one.float().nan_to_num(0.0).abs().max())
-    return torch.allclose(one.float(), other.float(), rtol=close, atol=close * largest, equal_nan=True)
-
-
 @cache
-def _register() -> None:
+def register() -> None:
+    """Make this attention known to transformers, by `NAME`."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
@@ -162,8 +113,8 @@ def _register() -> None:
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any,
         scaling: float | None = None, sliding_window: int | None = None, **others: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        packed, past = _reading.get()
-        if packed is None and past is None:
+        packed, kv_cache = _reading.get()
+        if packed is None and kv_cache is None:
             plain: tuple[torch.Tensor, None] = sdpa_attention_forward(
                 module, query, key, value, attention_mask, scaling=scaling, **others
             )
@@ -172,11 +123,11 @@ def _register() -> None:
             raise NotImplementedError("attention with soft caps or sinks")
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if packed is None:
-            assert past is not None, "one of the two is there"
-            return past.attend(module.layer_idx, query, key, value, scale, sliding_window), None
-        if past is not None:
-            past.keep(module.layer_idx, key[0], value[0])
-        mixed = _attend(query[0], key[0], value[0], packed, scale, sliding_window)
+            assert kv_cache is not None, "one of the two is there"
+            return kv_cache.attend(module.layer_idx, query, key, value, scale, sliding_window), None
+        if kv_cache is not None:
+            kv_cache.store(module.layer_idx, key[0], value[0])
+        mixed = attend(query[0], key[0], value[0], packed, scale, sliding_window)
         return mixed.transpose(0, 1)[None], None
 
     def mask(*arguments: Any, **named: Any) -> Any:
@@ -187,7 +138,7 @@ def _register() -> None:
     AttentionMaskInterface.register(NAME, mask)
 
 
-def _attend(
+def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed, scale: float, window: int | None
 ) -> torch.Tensor:
     """Return [H, N, D] of queries [H, N, D], keys and values [K, N, D]."""
@@ -250,96 +201,101 @@ class _Blocks(torch.autograd.Function):
     ) -> torch.Tensor:
         heads, tokens, width = query.shape
         groups = len(key)
-        # Heads of one group ask the same keys, so they are one matrix product.
-        asked = (query * scale).view(groups, heads // groups, tokens, width)
+        # Heads of one group share their keys, so they are one matrix product.
+        scaled = (query * scale).view(groups, heads // groups, tokens, width)
         mixed = torch.empty(groups, heads // groups, tokens, value.shape[-1], dtype=query.dtype, device=query.device)
         weights = []
-        for first, start, stop, wide, hidden in blocks:
-            num, reach = wide - start, wide - first
-            part = asked[:, :, start:wide].reshape(groups, -1, width)
-            turned = key[:, first:wide].transpose(1, 2)
-            if hidden.shape == (reach, reach):
-                # Added within the product: to mask what it gave costs a third of the whole block.
-                unseen = _added(hidden, heads // groups, part.dtype).to(part.device)
-                scores = torch.baddbmm(unseen, part, turned).view(groups, -1, num, reach)
-            else:
-                scores = (part @ turned).view(groups, -1, num, reach)
-                scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
+        for first, start, stop, hidden in blocks:
+            num, reach = stop - start, stop - first
+            part = scaled[:, :, start:stop].reshape(groups, -1, width)
+            scores = (part @ key[:, first:stop].transpose(1, 2)).view(groups, -1, num, reach)
+            scores[..., reach - hidden.shape[1] :].masked_fill_(hidden.to(scores.device), -torch.inf)
             share = torch.softmax(scores, -1)
-            if wide > stop:
-                # Queries of what comes next, which are asked again in a block of their own. (What is not finite there
-                # shows here too; then the model is broken.)
-                share[:, :, stop - start :] = 0
-            made = (share.view(groups, -1, reach) @ value[:, first:wide]).view(groups, -1, num, value.shape[-1])
-            mixed[:, :, start:stop] = made[:, :, : stop - start]
+            mixed[:, :, start:stop] = (share.view(groups, -1, reach) @ value[:, first:stop]).view(
+                groups, -1, num, value.shape[-1]
+            )
             weights.append(share)
-        ctx.save_for_backward(asked, key, value, mixed, *weights)
+        ctx.save_for_backward(scaled, key, value, mixed, *weights)
         ctx.blocks, ctx.scale = blocks, scale
         return mixed.view(heads, tokens, -1)
 
     @staticmethod
     def backward(ctx: Any, d_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        asked, key, value, mixed, *weights = ctx.saved_tensors
-        groups, per_group, tokens, width = asked.shape
+        scaled, key, value, mixed, *weights = ctx.saved_tensors
+        groups, per_group, tokens, width = scaled.shape
         d_mixed = d_out.reshape(groups, per_group, tokens, -1)
         # d scores = weights * (d weights - delta): the row sums of a softmax's gradient (FlashAttention, section 3.1).
         delta = (d_mixed * mixed).sum(-1, keepdim=True)
-        d_query, d_key, d_value = torch.empty_like(asked), torch.zeros_like(key), torch.zeros_like(value)
-        for share, (first, start, stop, wide, _) in zip(weights, ctx.blocks, strict=True):
-            num, reach = wide - start, wide - first
+        d_query, d_key, d_value = torch.empty_like(scaled), torch.zeros_like(key), torch.zeros_like(value)
+        for share, (first, start, stop, _) in zip(weights, ctx.blocks, strict=True):
+            num, reach = stop - start, stop - first
             flat = share.view(groups, -1, reach)
-            part = d_mixed[:, :, start:wide].reshape(groups, per_group * num, -1)
-            d_value[:, first:wide] += flat.transpose(1, 2) @ part
-            d_share = (part @ value[:, first:wide].transpose(1, 2)).view(groups, per_group, num, reach)
-            d_scores = d_share.sub_(delta[:, :, start:wide]).mul_(share).view(groups, -1, reach)
-            d_part = (d_scores @ key[:, first:wide]).view(groups, per_group, num, width)
-            d_query[:, :, start:stop] = d_part[:, :, : stop - start]
-            d_key[:, first:wide] += d_scores.transpose(1, 2) @ asked[:, :, start:wide].reshape(groups, -1, width)
+            part = d_mixed[:, :, start:stop].reshape(groups, per_group * num, -1)
+            d_value[:, first:stop] += flat.transpose(1, 2) @ part
+            d_share = (part @ value[:, first:stop].transpose(1, 2)).view(groups, per_group, num, reach)
+            d_scores = d_share.sub_(delta[:, :, start:stop]).mul_(share).view(groups, -1, reach)
+            d_query[:, :, start:stop] = (d_scores @ key[:, first:stop]).view(groups, per_group, num, width)
+            d_key[:, first:stop] += d_scores.transpose(1, 2) @ scaled[:, :, start:stop].reshape(groups, -1, width)
         return d_query.mul_(ctx.scale).view(-1, tokens, width), d_key, d_value, None, None
 
 
-Block = tuple[int, int, int, int, torch.Tensor]
-"""Of a block of queries: its first key, its first query, where they end, where what is computed ends, and which of the
-last keys are hidden. The kernels of a CPU are compiled anew for each shape, so a block is filled up to few of them.
-"""
+Block = tuple[int, int, int, torch.Tensor]
+"""Of a block of queries: its first key, its first query, where both end, and which of the last keys are hidden."""
 
 
 def _blocks(packed: Packed, window: int | None) -> list[Block]:
-    found: list[Block] = []
-    begin, tokens = 0, sum(packed.lengths)
+    blocks: list[Block] = []
+    begin = 0
     for length, branches in zip(packed.lengths, packed.branches or ((),) * len(packed.lengths), strict=True):
         trunk = length - sum(branches)
         for start in range(begin, begin + trunk, QUERIES):
-            first = begin if window is None else max(begin, start - window + 1)
             stop = min(start + QUERIES, begin + trunk)
-            if window is None:
-                wide = min(start - (start - stop) // FILLED * FILLED, tokens)
-                found.append((first, start, stop, wide, _later(wide - start)))
-            else:
-                found.append((first, start, stop, stop, _out_of_reach(stop - start, stop - first, window)))
-        for start, stop, hidden in branch_blocks(trunk, branches, window, QUERIES):
-            found.append((begin, begin + start, begin + stop, begin + stop, hidden))
+            first = begin if window is None else max(begin, start - window + 1)
+            blocks.append(
+                (first, start, stop, _hidden(stop - start, stop - (start if window is None else first), window))
+            )
+        for start, stop, hidden in _branch_blocks(trunk, branches, window, QUERIES):
+            blocks.append((begin, begin + start, begin + stop, hidden))
         begin += length
-    return found
+    return blocks
 
 
 @lru_cache(maxsize=QUERIES * 2)
-def _out_of_reach(num: int, reach: int, window: int) -> torch.Tensor:
-    """Return which of its ``reach`` keys each of a block's ``num`` queries may not see: later ones, and those too far
-    back.
+def _hidden(num: int, reach: int, window: int | None) -> torch.Tensor:
+    """Return which keys of its last ``reach`` each of a block's ``num`` queries may not see: later ones, and those too
+    far back.
     """
     query = torch.arange(reach - num, reach)[:, None]
     key = torch.arange(reach)[None]
-    return (key > query) | (key <= query - window)
+    return key > query if window is None else (key > query) | (key <= query - window)
 
 
-@lru_cache(maxsize=QUERIES)
-def _added(hidden: torch.Tensor, times: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return what to add to scores [times * queries, keys] so that ``hidden`` ones have no share."""
-    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf).repeat(times, 1)
+@lru_cache(maxsize=256)
+def _branch_blocks(
+    trunk: int, branches: tuple[int, ...], window: int | None, queries: int
+) -> tuple[tuple[int, int, torch.Tensor], ...]:
+    """Return, counted from the beginning of the ``trunk``, blocks of at most ``queries`` tokens of the ``branches``:
+    texts that each go on from the trunk, such as the answers that a question offers.
 
-
-@lru_cache(maxsize=QUERIES)
-def _later(num: int) -> torch.Tensor:
-    """Return which of its last ``num`` keys each of a block's ``num`` queries may not see."""
-    return torch.ones(num, num, dtype=torch.bool).triu(1)
+    Each is its first query, where it ends, and which of the last keys up to there its queries may not see: [number of
+    queries, those keys]. A branch's tokens count their distance to the trunk as if the others were not there, so a
+    ``window`` reaches from each branch as far back.
+    """
+    if not any(branches):
+        return ()
+    lengths = torch.tensor(branches)
+    owner = torch.repeat_interleave(torch.arange(len(branches)), lengths)
+    begin = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    index = torch.arange(sum(branches))
+    position = trunk + index - begin
+    blocks = []
+    for start in range(0, len(index), queries):
+        stop = min(start + queries, len(index))
+        asking = slice(start, stop)
+        hidden = (owner[None, :stop] != owner[asking, None]) | (index[None, :stop] > index[asking, None])
+        if window is not None:
+            hidden |= position[None, :stop] <= position[asking, None] - window
+            far = torch.arange(trunk)[None] <= position[asking, None] - window
+            hidden = torch.cat([far, hidden], 1)
+        blocks.append((trunk + start, trunk + stop, hidden))
+    return tuple(blocks)

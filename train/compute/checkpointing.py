@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from train.compute.attention import packed_now, packing
-from train.compute.wrapped import inner_of
+from train.compute.parts import inner_of
 
 
 def checkpoint_activations(model: Any) -> None:
@@ -22,12 +22,14 @@ def checkpoint_activations(model: Any) -> None:
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
     enable(arguments)
-    inner._is_checkpointing = True
 
 
 def is_checkpointing(model: Any) -> bool:
-    """True for a model that `checkpoint_activations` has had."""
-    return "_is_checkpointing" in vars(inner_of(model))
+    """True for a model whose layers compute their activations again."""
+    inner = inner_of(model)
+    # Transformers 5 renamed it, too.
+    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
+    return bool(getattr(inner, next(name for name in names if hasattr(type(inner), name))))
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

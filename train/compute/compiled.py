@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from train.compute.wrapped import inner_of
+from train.compute.parts import inner_of
 
 _MOST_SHAPES = 64
 """Shapes that a layer is compiled for; torch's own limit is 8, after which it runs the layer plainly for good."""

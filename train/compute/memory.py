@@ -1,14 +1,20 @@
-"""What a long run on a CPU keeps in memory: what tensors left, for the next step, and not too many compiled kernels."""
+"""Memory: what a process keeps of what is freed, the peak of a piece of work, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
 
 # From malloc.h of glibc; the numbers are part of its interface.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 _NEVER, _AT_ONCE = 2**31 - 1, 64 << 20
+_STATUS, _CLEAR, _LIMIT = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
 
 
 def keep_freed_memory() -> bool:
@@ -27,12 +33,52 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE)))
 
 
-def keep_few_kernels() -> None:
-    """Let oneDNN keep 256 compiled kernels instead of 1,024, unless the environment says how many.
+class Meter:
+    """Measures from when it is made: ``grown()`` is the peak since then over what there was at that time, in bytes."""
 
-    Each takes half a megabyte, and most are of a shape that does not come again. It listens only until it is first
-    used.
-    """
-    # It knows the older name too.
-    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+            return
+        _give_back()
+        # 5 sets the peak back to what is resident now (proc(5)); where that is not allowed the peak is older.
+        with suppress(OSError):
+            _CLEAR.write_text("5")
+        self.before = _resident("VmRSS")
+
+    def grown(self) -> int:
+        """Return the bytes that the peak lies above the beginning."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) - self.before
+        return max(0, _resident("VmHWM") - self.before)
+
+
+def memory_limit(device: torch.device) -> int:
+    """Return how many bytes of memory the device has for us: a GPU's own, or the machine's or the process's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits += [one for one in (resource.getrlimit(resource.RLIMIT_AS)[0],) if one != resource.RLIM_INFINITY]
+    # No control group, or one without a limit ("max").
+    with suppress(OSError, ValueError):
+        limits.append(int(_LIMIT.read_text()))
+    return min(limits)
+
+
+def _resident(name: str) -> int:
+    """A line of /proc/self/status in bytes; elsewhere the highest peak ever, which is all that other systems tell."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _give_back() -> None:
+    """Let glibc return what was freed, which is else used again without growing."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.compute import KeyValues, can_continue, pack, packing, reading_only, working_dtype
+from train.compute import KVCache, capabilities_of, decoder_of, head_weight, pack, packing, working_dtype
 from train.generate.answers import Answers
-from train.loss import decoder_of, has_plain_head
-from train.model import head_weight
 
 
 def can_decode(model: Any) -> bool:
     """True where `decode` gives what the model itself gives; seen by trying, once for each model."""
-    return can_continue(model) and has_plain_head(model)
+    capabilities = capabilities_of(model)
+    return capabilities.has_kv_cache and capabilities.has_plain_head
 
 
 def decode(
@@ -34,11 +33,11 @@ def decode(
     device = next(model.parameters()).device
     lengths = [len(prompt) for prompt in prompts]
     answers = Answers(limits, stop_ids)
-    past = KeyValues(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
+    kv_cache = KVCache(lengths, [length + limit for length, limit in zip(lengths, limits, strict=True)], device)
     ids = torch.from_numpy(np.concatenate([np.asarray(prompt, dtype=np.int64) for prompt in prompts])).to(device)
     packed = pack(lengths, device)
     last = packed.starts[1:].long() - 1
-    with packing(packed, past), reading_only(decoder, last):
+    with packing(packed, kv_cache):
         hidden = decoder(input_ids=ids[None], position_ids=packed.positions, use_cache=False).last_hidden_state[0]
     hidden = hidden[last]
     while True:
@@ -46,14 +45,14 @@ def decode(
         kept = answers.take(tokens.tolist())
         if not kept:
             return answers.done()
-        order = past.select(kept)
+        order = kv_cache.select(kept)
         answers.keep(order)
         ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
-        with packing(None, past):
-            hidden = decoder(input_ids=ids[:, None], position_ids=past.positions, use_cache=False).last_hidden_state[
-                :, 0
-            ]
-        past.grow()
+        with packing(None, kv_cache):
+            hidden = decoder(
+                input_ids=ids[:, None], position_ids=kv_cache.positions, use_cache=False
+            ).last_hidden_state[:, 0]
+        kv_cache.grow()
 
 
 class _Head:

@@ -1,12 +1,19 @@
 """The training loop."""
 
-from train.loop.fit import fit, restore_weights, trained_tensors
-from train.loop.guard import Guard
-from train.loop.results import FitResult
+from train.loop.checkpoints import Checkpoints, restore_weights, trained_tensors
+from train.loop.early_stopping import EarlyStopping
+from train.loop.events import OnEvent
+from train.loop.fit import Validation, fit
+from train.loop.gradients import Placement
+from train.loop.state import FitResult
 
 __all__ = [
+    "Checkpoints",
+    "EarlyStopping",
     "FitResult",
-    "Guard",
+    "OnEvent",
+    "Placement",
+    "Validation",
     "fit",
     "restore_weights",
     "trained_tensors",

@@ -1,29 +1,36 @@
-"""metrics.jsonl and the line of progress: what happened, for files and for people."""
+"""What a run says of its steps: metrics.jsonl for programs, a line of progress for people."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from train import say
+from train.batch import BatchSampler, Step
 from train.disk import write_whole, writing
 from train.errors import Exit, TrainError
 from train.file_guard import MOST_DOCUMENT, read_file
+from train.loop.state import TrainingState
+
+if TYPE_CHECKING:
+    import torch
 
 _PLAIN_SECONDS = 10.0
 _RECENT = 20
 
-HandOn = Callable[[str, Mapping[str, Any]], None]
-"""Gets each event that is written: its name and its fields."""
+OnEvent = Callable[[str, Mapping[str, Any]], None]
+"""Is called with each event that is written: its name and its fields."""
 
 
 class Events:
@@ -31,17 +38,17 @@ class Events:
     from. Without a path (on all ranks but the first) nothing is kept.
     """
 
-    def __init__(self, path: Path | None, *, resumed_from: int = 0, hand_on: HandOn | None = None) -> None:
+    def __init__(self, path: Path | None, *, resumed_from: int = 0, on_event: OnEvent | None = None) -> None:
         self.file: FileIO | None = None
-        self.hand_on = hand_on
+        self.on_event = on_event
         if path is None:
             return
         with writing(path):
-            kept: list[str] = []
+            lines: list[str] = []
             if resumed_from and path.exists():
                 text = read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace")
-                kept = [line for line in text.split("\n") if _is_before(line, resumed_from)]
-            write_whole(path, [f"{line}\n" for line in kept])
+                lines = [f"{line}\n" for line in text.split("\n") if _is_before(line, resumed_from)]
+            write_whole(path, lines)
             # Without a buffer: what a full disk did not take must not be tried again when the file is closed.
             self.file = path.open("ab", buffering=0)
 
@@ -74,8 +81,8 @@ class Events:
                 rest = rest[self.file.write(rest) :]
         except OSError as fault:
             raise self._not_written(fault) from fault
-        if self.hand_on is not None:
-            self.hand_on(event, fields)
+        if self.on_event is not None:
+            self.on_event(event, fields)
 
     def _not_written(self, fault: OSError) -> TrainError:
         return TrainError(
@@ -123,6 +130,67 @@ class Progress:
             self.printed_at = time.monotonic()
             say.talk(line)
         return speed, left
+
+
+@dataclass(frozen=True)
+class TakenStep:
+    """Step ``number`` (from 1), which was taken and whose loss and gradient norm may still be on their way."""
+
+    number: int
+    step: Step
+    lr: float
+    num_tokens: int
+    total_tokens: int
+    began: float
+    loss: torch.Tensor
+    norm: torch.Tensor
+
+
+class StepLog:
+    """Reads the numbers of steps once they have arrived, checks them, and writes an event for each step.
+
+    On a GPU that is one step late, so that the next one is under way while the loop waits.
+    """
+
+    def __init__(self, sampler: BatchSampler, state: TrainingState, events: Events) -> None:
+        self.sampler, self.state, self.events = sampler, state, events
+        self.seconds, self.tokens = 0.0, 0
+        """What all steps took, and the tokens that they read."""
+        self._progress = Progress(len(sampler))
+        self._pending: deque[TakenStep] = deque()
+        self._read_at = -math.inf
+
+    def add(self, taken: TakenStep, *, num_pending: int) -> None:
+        """Take note of a step, and read the numbers of all but the last ``num_pending``."""
+        self._pending.append(taken)
+        self.flush(num_pending=num_pending)
+
+    def flush(self, *, num_pending: int = 0) -> None:
+        """Read the numbers of all steps but the last ``num_pending``; raises TrainError "E930 diverged"."""
+        while len(self._pending) > num_pending:
+            taken = self._pending.popleft()
+            loss, norm = float(taken.loss), float(taken.norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._diverged(taken, loss, norm)
+            self.state.loss = loss
+            now = time.monotonic()
+            seconds = now - max(taken.began, self._read_at)
+            self._read_at = now
+            self.seconds, self.tokens = self.seconds + seconds, self.tokens + taken.num_tokens
+            speed, left = self._progress.step(taken.number, loss, taken.num_tokens, seconds)
+            self.events.write(
+                "step", step=taken.number, of=len(self.sampler), epoch=taken.step.epoch, loss=loss, lr=taken.lr,
+                grad_norm=norm, tokens=taken.total_tokens, supervised=taken.step.num_supervised,
+                tokens_per_second=round(speed, 1), eta_seconds=round(left, 1),
+            )  # fmt: skip
+
+    def _diverged(self, taken: TakenStep, loss: float, norm: float) -> TrainError:
+        ids = [self.sampler.examples[index].id for index in taken.step.indices]
+        return TrainError(
+            "E930 diverged",
+            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {say.named(ids, 20)}",
+            "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
+        )  # fmt: skip
 
 
 def _clock(seconds: float) -> str:

@@ -17,7 +17,7 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
     ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
     the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
     generator of the device, which each step begins anew (`train.ranks.seed_stream`), so a resumed run draws the same.
-    How the head computes must be known before (`train.loss.try_head`): with noise it looks like another model's.
+    What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
     """
     if not alpha:
         yield

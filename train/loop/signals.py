@@ -13,10 +13,12 @@ _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, sign
 
 
 class GracefulStop:
-    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that."""
+    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that; it is
+    `Exit.OK` until then.
+    """
 
     def __init__(self) -> None:
-        self.exit_code: Exit | None = None
+        self.exit_code = Exit.OK
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> GracefulStop:

@@ -15,7 +15,7 @@ from train.model.load import (
 )
 from train.model.quantised import num_parameters
 from train.model.safety import check_folder, check_safetensors
-from train.model.tokens import add_tokens, grow, head_weight
+from train.model.tokens import add_tokens, grow
 
 __all__ = [
     "add_lora",
@@ -26,7 +26,6 @@ __all__ = [
     "eos_ids",
     "find_base",
     "grow",
-    "head_weight",
     "is_lora",
     "load_base",
     "load_tokenizer",

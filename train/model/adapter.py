@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from train.errors import TrainError
 from train.model.tokens import trained_rows
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_INITIAL: WeakKeyDictionary[Any, dict[str, torch.Tensor]] = WeakKeyDictionary()
+"""What adapters began as that took a part of the base over; `save_adapter` needs it."""
 
 
 def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, new_ids: Sequence[int] = ()) -> Any:
@@ -62,7 +65,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
     assert trained, "no adapter was added"
     assert set(trained.values()) == {torch.float32}, trained
     if takes_over(tuned):
-        tuned._begun_as = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
+        _INITIAL[tuned] = {name: p.detach().cpu().clone() for name, p in tuned.named_parameters() if p.requires_grad}
     return tuned
 
 
@@ -92,10 +95,10 @@ def save_adapter(tuned: Any, folder: Path) -> None:
     """
     tuned.save_pretrained(folder, save_embedding_layers=False)
     if takes_over(tuned):
-        _as_difference(folder, tuned._begun_as)
+        _as_difference(folder, _INITIAL[tuned])
 
 
-def _as_difference(folder: Path, begun_as: dict[str, torch.Tensor]) -> None:
+def _as_difference(folder: Path, initial: dict[str, torch.Tensor]) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -105,9 +108,9 @@ def _as_difference(folder: Path, begun_as: dict[str, torch.Tensor]) -> None:
         # peft leaves the adapter's name out of what it saves.
         full_name = name.removesuffix("weight") + "default.weight"
         if ".lora_A." in name:
-            now[name] = torch.cat([tensor, begun_as[full_name]], 0)
+            now[name] = torch.cat([tensor, initial[full_name]], 0)
         elif ".lora_B." in name:
-            now[name] = torch.cat([tensor, -begun_as[full_name]], 1)
+            now[name] = torch.cat([tensor, -initial[full_name]], 1)
     save_file(now, folder / _WEIGHTS, metadata={"format": "pt"})
     # The scale stays what it was: alpha / rank, or alpha / sqrt(rank).
     config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2

@@ -35,7 +35,7 @@ def load_base(
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     # Imports torch.
-    from train.compute import quicken
+    from train.compute import optimize_for_device
 
     path = find_base(name, folder)
     where = pick_device(device)
@@ -47,7 +47,7 @@ def load_base(
     if four_bits is not None:
         check_quantised(model)
     _prepare(model, tokenizer, path)
-    model = quicken(model if four_bits is not None else model.to(where))
+    model = optimize_for_device(model if four_bits is not None else model.to(where))
     add_tokens(model, tokenizer, new_tokens)
     return model, tokenizer
 

@@ -81,12 +81,3 @@ def trained_rows(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
     if head is not None and head.weight is not embedding.weight:
         found[names[id(head)]] = list(ids)
     return found
-
-
-def head_weight(head: Any) -> Any:
-    """Return the matrix [V, H] that ``head`` multiplies by, with the trained rows of new tokens where they are on."""
-    rows = getattr(head, "token_adapter", None)
-    if rows is None:
-        return head.weight
-    # peft's own ``weight`` has the trained rows also while the adapter is switched off.
-    return rows.base_layer.weight if rows.disable_adapters else rows.get_merged_weights(rows.active_adapters)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from train.batch import Step, Steps, collate, few_lengths
+from train.batch import BatchSampler, Step, collate, few_lengths
 from train.compute import Meter
 from train.loss import supervised_loss
 from train.model import computing
@@ -25,7 +25,7 @@ class Calibration:
     grown_bytes: int
 
 
-def largest(steps: Steps) -> tuple[Step, list[int]]:
+def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
     chosen = sorted({round(n * (len(steps) - 1) / max(1, _LOOKED_AT - 1)) for n in range(_LOOKED_AT)})
     looked = [steps[number] for number in chosen if number < len(steps)]
@@ -33,7 +33,7 @@ def largest(steps: Steps) -> tuple[Step, list[int]]:
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
-def calibrate(model: Any, steps: Steps, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
+def calibrate(model: Any, steps: BatchSampler, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
     """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
 
     ``heaviest`` comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for what
@@ -59,7 +59,12 @@ def calibrate(model: Any, steps: Steps, heaviest: Step, device: torch.device, dt
 
 
 def _step(
-    model: Any, steps: Steps, step: Step, optimizer: torch.optim.Optimizer, device: torch.device, dtype: torch.dtype
+    model: Any,
+    steps: BatchSampler,
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> None:
     for group in step.micro_batches:
         batch = collate(

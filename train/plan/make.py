@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from train import say
-from train.batch import Steps
+from train.batch import BatchSampler
 from train.compute import is_checkpointing, memory_limit
 from train.forgetting import risks, tuning_of
 from train.plan.calibrate import Calibration, calibrate, largest
 from train.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
 from train.plan.oom import explained
 from train.plan.plan import Choices, Plan
-from train.ranks import ALONE, pick_way
+from train.ranks import SINGLE_PROCESS, pick_strategy
 from train.schedule import warmup_steps
 
 # Memory of GPUs by name, in GB as their makers count it.
@@ -30,8 +30,8 @@ _SCATTERED, _LATER_KERNELS = 1.1, 96 << 20
 
 
 def make_plan(
-    model: Any, steps: Steps, *, device: torch.device, dtype: torch.dtype, threads: int, is_measured: bool = False,
-    memory_bytes: int | None = None, cost_per_hour: float | None = None, shards: int = 1,
+    model: Any, steps: BatchSampler, *, device: torch.device, dtype: torch.dtype, threads: int,
+    is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None, shards: int = 1,
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
@@ -67,7 +67,7 @@ def make_plan(
     )  # fmt: skip
 
 
-def peak(shape: Shape, steps: Steps, group: Sequence[int], device: torch.device) -> Memory:
+def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
     """Return the memory of a micro-batch, the places ``group``."""
     lengths = steps.lengths[group]
     tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
@@ -77,7 +77,7 @@ def peak(shape: Shape, steps: Steps, group: Sequence[int], device: torch.device)
     )  # fmt: skip
 
 
-def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, overhead: int = 0) -> Choices:
+def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
     """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
 
     def most(*, checkpointing: bool) -> int:
@@ -89,11 +89,15 @@ def choices(shape: Shape, steps: Steps, device: torch.device, limit: int, overhe
     tokens = most(checkpointing=shape.checkpointing)
     needs_it = not tokens and not shape.checkpointing
     tokens = most(checkpointing=True) if needs_it else tokens
-    way = pick_way("auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, ranks=ALONE)
+    way = pick_strategy(
+        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
+    )
     return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
 
 
-def needs_checkpointing(model: Any, steps: Steps, device: torch.device, dtype: torch.dtype, *, shards: int = 1) -> bool:
+def needs_checkpointing(
+    model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, *, shards: int = 1
+) -> bool:
     """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
     micro-batch fits this way only, beside what a device holds of a model in ``shards``.
     """

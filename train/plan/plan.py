@@ -7,7 +7,7 @@ from typing import Any
 
 from train.forgetting import Remedy
 from train.plan.memory import USABLE, Memory
-from train.ranks import Way
+from train.ranks import ParallelStrategy
 
 CALIBRATION_STEPS = 3
 
@@ -19,7 +19,7 @@ class Choices:
     micro_batch_tokens: int
     """The largest power of two that fits, 0 where none does."""
     checkpointing: bool
-    ranks: Way
+    ranks: ParallelStrategy
     """How to share the run between GPUs."""
 
 

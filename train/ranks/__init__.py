@@ -4,25 +4,25 @@ The only room that speaks to `torch.distributed`. A run of one process takes the
 are what they were, and it waits for nobody.
 """
 
-from train.ranks.deal import attention_share, deal, token_costs
-from train.ranks.group import ALONE, Ranks, joined, seed_stream
+from train.ranks.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream
+from train.ranks.parallel import ParallelStrategy, is_sharded, num_shards, parallelize, pick_strategy
+from train.ranks.sharding import attention_share, shard_by_cost, token_costs
 from train.ranks.shards import PREFIX, read_shards, write_shards
-from train.ranks.spread import Way, is_sharded, num_shards, pick_way, spread
 
 __all__ = [
-    "ALONE",
     "PREFIX",
-    "Ranks",
-    "Way",
+    "SINGLE_PROCESS",
+    "DistributedContext",
+    "ParallelStrategy",
     "attention_share",
-    "deal",
     "is_sharded",
-    "joined",
+    "join_group",
     "num_shards",
-    "pick_way",
+    "parallelize",
+    "pick_strategy",
     "read_shards",
     "seed_stream",
-    "spread",
+    "shard_by_cost",
     "token_costs",
     "write_shards",
 ]

@@ -16,21 +16,21 @@ from train.errors import Exit, TrainError
 from train.evaluate import evaluate_model, evaluate_splits, publish, summary
 from train.general import general_name
 from train.judge import judge_answers
-from train.loop import FitResult, Guard, fit, restore_weights, trained_tensors
+from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.model import load_base
 from train.plan import explained
 from train.predictions import Scored, ValidationScore
-from train.ranks import ALONE, Ranks
+from train.ranks import SINGLE_PROCESS, DistributedContext
 from train.recipe import Recipe, recipe_toml
 from train.report import Noise, Run, card_facts, table
 from train.report.model import Judged
 from train.run.base_results import forget, key_of, recall, remember
-from train.run.dealt import own_part, together
 from train.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.run.keep import save_tuned
 from train.run.noise import noise_floor
 from train.run.planned import FEWEST_STEPS, kept, planned
 from train.run.prepare import Prepared, add_adapters, prepare
+from train.run.sharded import gather_scores, shard_dataset
 from train.schedule import validation_steps
 from train.trackers import Trackers
 
@@ -46,14 +46,14 @@ def run_dataset(
     is_dry: bool = False,
     report_to: Sequence[str] = (),
     is_cached: bool = True,
-    ranks: Ranks = ALONE,
+    context: DistributedContext = SINGLE_PROCESS,
 ) -> Exit:
     """Run ``recipe`` on a dataset into the folder ``run`` and return the exit code; the table of results goes to
     stdout.
 
     ``folder`` is that of the recipe file. ``is_resumed`` goes on from the newest whole checkpoint, ``is_forced`` even
     where facts changed, ``is_dry`` stops before anything is written, and without ``is_cached`` the base is measured
-    although that was done before. ``report_to`` names trackers. Each of ``ranks`` calls this; the first writes. Raises
+    although that was done before. ``report_to`` names trackers. Each rank calls this; the first writes. Raises
     TrainError as `prepare`, `fit`, `publish` and `Trackers` do, and "E950 run-exists" where ``run`` is in use.
     """
     if run.exists() and any(run.iterdir()) and not is_resumed:
@@ -61,17 +61,17 @@ def run_dataset(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
     # Before the minutes that a base takes to load; only the first tells them anything.
-    trackers = Trackers(report_to if ranks.is_first else ())
-    prepared = prepare(dataset, recipe, folder=folder, ranks=ranks)
+    trackers = Trackers(report_to if context.is_first else ())
+    prepared = prepare(dataset, recipe, folder=folder, context=context)
     checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
         say.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
         say.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
     # Whoever still looks at what is there must not see what is being written.
-    ranks.barrier()
+    context.barrier()
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
-    ranks.barrier()
+    context.barrier()
     try:
         return _acted(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
@@ -84,34 +84,38 @@ def _acted(
     is_cached: bool,
 ) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
-    ranks = prepared.ranks
+    context = prepared.context
     base = _measured_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
     plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
-    say.talk("plan: " + plan.sentence() + (f"; {ranks.world} ranks, {prepared.way}" if ranks.world > 1 else ""))
+    say.talk(
+        "plan: "
+        + plan.sentence()
+        + (f"; {context.world_size} ranks, {prepared.strategy}" if context.world_size > 1 else "")
+    )
     record["plan"] = plan.values()
-    if ranks.is_first:
+    if context.is_first:
         write_run(run, record)
     meter = Meter(prepared.device)
-    guarded = _guarded_scores(prepared, base)
+    base_scores = _base_scores(prepared, base)
     with explained(plan, "training"):
-        result = _fitted(model, prepared, run, checkpoint, record, trackers, guarded)
+        result = _fitted(model, prepared, run, checkpoint, record, trackers, base_scores)
     record["plan_accuracy"] = kept(plan, result, meter, model)
     if result.stopped is not None:
-        if ranks.is_first:
+        if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
         on = f"`train run {prepared.dataset.path} --resume --out {run}`"
         say.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
-        ranks.barrier()
+        context.barrier()
         return result.stopped
     model, taken = _tuned(model, prepared, run, result)
     say.talk("measuring the tuned model")
     tuned = _measured(model, prepared)
-    if ranks.is_first:
+    if context.is_first:
         judged = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
-    ranks.barrier()
-    return _judge_exit(judged) if ranks.is_first else Exit.OK
+    context.barrier()
+    return _judge_exit(judged) if context.is_first else Exit.OK
 
 
 def _judge_exit(judged: Judged | None) -> Exit:
@@ -201,7 +205,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
         # Once a forced resume made it another run, it stays one.
         "not_exact": [*earlier.get("not_exact", []), *changed],
     }
-    if prepared.ranks.is_first:
+    if prepared.context.is_first:
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
             clear_leftovers(run)
@@ -217,32 +221,31 @@ def _fitted(
     with trackers:
         trackers.begin(run, record["recipe"] | {"dataset_sha256": prepared.dataset.digest})
         return fit(
-            model, prepared.steps, run, validate=_validation(model, prepared), facts=prepared.facts,
-            resume=checkpoint, device=prepared.device, dtype=prepared.dtype, ranks=prepared.ranks, way=prepared.way,
-            hand_on=trackers.hand_on, base=base,
+            model, prepared.steps, Checkpoints(run, prepared.facts, checkpoint), placement=prepared.placement,
+            validation=_validation(model, prepared, base), on_event=trackers.on_event,
         )  # fmt: skip
 
 
-def _validation(model: Any, prepared: Prepared) -> Any:
-    rows = prepared.looked_at
+def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Validation | None:
+    rows = prepared.evaluated_rows
     if not rows:
         say.talk("warning: no validation records are scored while training, so the last step counts as the best")
         return None
 
-    mine = rows[prepared.ranks.rank :: prepared.ranks.world]
+    mine = rows[prepared.context.rank :: prepared.context.world_size]
 
-    def validate(_step: int) -> ValidationScore:
+    def evaluate(_step: int) -> ValidationScore:
         scored = evaluate_model(
             model, prepared.renderer, mine, prepared.categories, prepared.recipe, split="validation"
         )
-        return summary(together(prepared.ranks, scored, [row.id for row in rows]))
+        return summary(gather_scores(prepared.context, scored, [row.id for row in rows]))
 
-    return validate
+    return Validation(evaluate, base)
 
 
 def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
-    ranks, taken = prepared.ranks, result.step
+    context, taken = prepared.context, result.step
     if prepared.is_sharded:
         # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
         recipe = prepared.recipe
@@ -250,34 +253,34 @@ def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tupl
             recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
         )  # fmt: skip
         model = add_adapters(replace(prepared, model=fresh))
-        if ranks.is_first:
+        if context.is_first:
             restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
-    if ranks.is_first:
+    if context.is_first:
         taken = _restore_best(model, run, result)
     # From the first, and not each from the disk, where one might find what another does not.
     for weight in trained_tensors(model).values():
-        ranks.take_first(weight)
+        context.broadcast(weight)
     return model, taken
 
 
-def _guarded_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
-    """The base's validation score of each category, on the records that the looks during training score.
+def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
+    """The base's validation score of each category, on the records that evaluations during training score.
 
     Raises TrainError "E920 bad-recipe" where the recipe guards scores and none of these records has one.
     """
     recipe = prepared.recipe
-    looked_at = {row.id for row in prepared.looked_at}
-    scores = summary([one for one in base if one.split == "validation" and one.id in looked_at]).by_category
-    if recipe.guard.is_on and (not looked_at or (recipe.guard.regress is not None and not scores)):
+    ids = {row.id for row in prepared.evaluated_rows}
+    scores = summary([one for one in base if one.split == "validation" and one.id in ids]).by_category
+    if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
-    num_steps, needed = len(prepared.steps), Guard(recipe.guard, scores).needs()
-    # The look at the last step ends nothing any more.
-    num_looks = (num_steps - 1) // validation_steps(recipe, num_steps)
-    if recipe.guard.is_on and num_looks < needed:
+    num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
+    # The evaluation of the last step ends nothing any more.
+    num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
+    if recipe.guard.is_on and num_evaluations < needed:
         say.talk(
-            f"warning: the guard needs {needed} looks at validation and the run has {num_looks} before its last step, "
-            "so it stops nothing; lower eval.every_steps or guard.patience"
+            f"warning: the guard needs {needed} looks at validation and the run has {num_evaluations} before its last "
+            "step, so it stops nothing; lower eval.every_steps or guard.patience"
         )
     return scores
 
@@ -301,23 +304,25 @@ def _measured(model: Any, prepared: Prepared) -> list[Scored]:
     recipe, dataset = prepared.recipe, prepared.dataset
     with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
         scored = evaluate_splits(
-            model, prepared.renderer, own_part(prepared.ranks, dataset), prepared.categories, recipe,
+            model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
             general=prepared.general,
         )  # fmt: skip
     order = [row.id for split in ("validation", "test", "train") for row in dataset.splits[split]]
-    return together(prepared.ranks, scored, order)
+    return gather_scores(prepared.context, scored, order)
 
 
 def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
     """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
     key = key_of(prepared)
-    ranks = prepared.ranks
+    context = prepared.context
     # The first decides for all: what is kept on one machine may be missing on another.
-    base: list[Scored] | None = ranks.from_first(recall(run, key, is_cached=is_cached) if ranks.is_first else None)
+    base: list[Scored] | None = context.broadcast_object(
+        recall(run, key, is_cached=is_cached) if context.is_first else None
+    )
     if base is None:
         say.talk(f"run {run.name}: measuring the base")
         base = _measured(prepared.model, prepared)
-        if ranks.is_first:
+        if context.is_first:
             remember(run, key, base, is_cached=is_cached)
     return base
 
@@ -330,7 +335,7 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
         "steps": result.num_steps,
         "best_step": result.best_step,
         "tokens": result.tokens,
-        "guarded": result.guarded,
+        "guarded": result.early_stop,
         "train_seconds": round(result.seconds, 3),
         "cpu_seconds": round(time.process_time(), 3),
     }
@@ -344,10 +349,10 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         "dtype": prepared.recipe.dtype,
         "threads": prepared.recipe.threads,
     }
-    if prepared.ranks.world > 1:
+    if prepared.context.world_size > 1:
         settings["ranks"] = prepared.facts["ranks"]
-    if result.guarded:
-        settings["stopped by the guard"] = f"after step {result.step}: {result.guarded}"
+    if result.early_stop:
+        settings["stopped by the guard"] = f"after step {result.step}: {result.early_stop}"
     if record["not_exact"]:
         settings["not exact"] = "; ".join(record["not_exact"])
     return Run(

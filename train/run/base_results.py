@@ -62,7 +62,7 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,
         # They deal the rows into other batches.
-        "ranks": prepared.ranks.world,
+        "ranks": prepared.context.world_size,
         "code": sources(Path(__file__).resolve().parent.parent),
         "versions": versions(),
         "validator": installed("jsonschema"),

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train import say
-from train.batch import MICRO_BATCH_TOKENS, Steps
+from train.batch import MICRO_BATCH_TOKENS, BatchSampler
 from train.cache import open_cache
 from train.choices import questions
-from train.compute import can_pack, checkpoint_activations, memory_limit
+from train.compute import capabilities_of, checkpoint_activations, memory_limit
 from train.data import Dataset, Row, open_dataset, sampled
 from train.errors import TrainError
 from train.evaluate import CategorySpec, asked_by_choice, category_specs, readable_general
 from train.forgetting import Tuning, tuning_of
 from train.judge import require_judge
+from train.loop import Placement
 from train.model import (
     add_lora,
     eos_ids,
@@ -33,7 +34,7 @@ from train.model import (
 )
 from train.model import num_parameters as count_parameters
 from train.plan import needs_checkpointing
-from train.ranks import ALONE, Ranks, Way, num_shards, pick_way
+from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy, num_shards, pick_strategy
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.render import Example, Examples, Rendered, Renderer, render_cached
 from train.run.folder import versions, weights_digest
@@ -54,15 +55,15 @@ class Prepared:
     model: Any
     tokenizer: Any
     renderer: Renderer
-    steps: Steps
+    steps: BatchSampler
     base_path: Path
     device: torch.device
     dtype: torch.dtype
     facts: dict[str, Any]
     folder: Path | None = None
     """That of the recipe file, which its paths are read from."""
-    ranks: Ranks = ALONE
-    way: Way = "ddp"
+    context: DistributedContext = SINGLE_PROCESS
+    strategy: ParallelStrategy = "ddp"
 
     @property
     def general(self) -> Path | None:
@@ -76,32 +77,39 @@ class Prepared:
         return tuning_of(self.recipe, width, str(self.model.config.model_type))
 
     @property
-    def looked_at(self) -> list[Row]:
-        """The validation records that the looks during training score."""
+    def evaluated_rows(self) -> list[Row]:
+        """The validation records that evaluations during training score."""
         return sampled(self.dataset.splits["validation"], self.recipe.eval.during_training)
+
+    @property
+    def placement(self) -> Placement:
+        """Where training computes."""
+        return Placement(self.device, self.dtype, self.context, self.strategy)
 
     @property
     def is_sharded(self) -> bool:
         """True where training cuts the model into shards, which it then stays in."""
-        return self.ranks.world > 1 and self.way != "ddp"
+        return self.context.world_size > 1 and self.strategy != "ddp"
 
     @property
     def shards(self) -> int:
         """Into how many."""
-        return num_shards(self.way, self.ranks)
+        return num_shards(self.strategy, self.context)
 
 
-def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, ranks: Ranks = ALONE) -> Prepared:
+def prepare(
+    dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, context: DistributedContext = SINGLE_PROCESS
+) -> Prepared:
     """Return the run of ``recipe`` on a dataset, with the base loaded (adapters not yet added).
 
-    ``folder`` is that of the recipe file, from which its relative paths are read. Each of ``ranks`` prepares for
+    ``folder`` is that of the recipe file, from which its relative paths are read. Each rank prepares for
     itself. Raises TrainError for whatever stands in the way, "E948 ranks-differ" among it; nothing has been written by
     then.
     """
     import torch
 
-    if ranks.world > 1 and ":" in recipe.device:
-        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {ranks.world} ranks",
+    if context.world_size > 1 and ":" in recipe.device:
+        raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
     dataset, categories = _opened(dataset_path, recipe)
     model, tokenizer = load_base(
@@ -112,10 +120,12 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
         say.talk(f"{len(recipe.new_tokens)} new tokens: their rows begin at the mean of the others, for the base too")
     num_parameters = count_parameters(model)
     device = next(model.parameters()).device
-    threads = pick_threads(recipe, num_parameters, ranks.local_world)
+    threads = pick_threads(recipe, num_parameters, context.local_world_size)
     dtype = pick_dtype(recipe, device, num_parameters)
     memory = memory_limit(device) if device.type == "cuda" else None
-    way = pick_way(recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, ranks=ranks)
+    strategy = pick_strategy(
+        recipe.parallel, is_lora=recipe.method == "lora", trained=num_parameters, memory=memory, context=context
+    )
     torch.set_num_threads(threads)
     recipe = recipe.model_copy(update={"dtype": str(dtype).removeprefix("torch."), "threads": threads})
     if recipe.micro_batch_tokens == "auto":
@@ -127,16 +137,16 @@ def prepare(dataset_path: Path, recipe: Recipe, *, folder: Path | None = None, r
     replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
-    steps = Steps(examples, recipe, is_packed=can_pack(model))
+    steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
     base_path = find_base(recipe.base, folder)
     facts = _facts(dataset, recipe, renderer, steps, base_path, device)
     if replay:
         facts["replayed text"] = replay_digest
-    facts["ranks"] = "1" if ranks.world == 1 else f"{ranks.world} {way}"
-    ranks.must_agree(facts)
+    facts["ranks"] = "1" if context.world_size == 1 else f"{context.world_size} {strategy}"
+    context.require_equal(facts)
     return Prepared(
         dataset, recipe, objective, categories, model, tokenizer, renderer, steps, base_path, device, dtype, facts,
-        folder, ranks, way,
+        folder, context, strategy,
     )  # fmt: skip
 
 
@@ -287,7 +297,7 @@ def _facts(
     dataset: Dataset,
     recipe: Recipe,
     renderer: Renderer,
-    steps: Steps,
+    steps: BatchSampler,
     base_path: Path,
     device: torch.device,
 ) -> dict[str, Any]:

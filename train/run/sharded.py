@@ -7,23 +7,25 @@ from dataclasses import replace
 
 from train.data import Dataset
 from train.predictions import Scored
-from train.ranks import Ranks
+from train.ranks import DistributedContext
 
 
-def own_part(ranks: Ranks, dataset: Dataset) -> Dataset:
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
     """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
-    return replace(dataset, splits={name: rows[ranks.rank :: ranks.world] for name, rows in dataset.splits.items()})
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
 
 
-def together(ranks: Ranks, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
     """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
 
     Every rank scores general text, which nobody deals; the first one's result counts.
     """
-    if ranks.world == 1:
+    if context.world_size == 1:
         return scored
     found: dict[tuple[str, str], Scored] = {}
-    for part in ranks.gather(scored):
+    for part in context.gather(scored):
         for one in part:
             found.setdefault((one.split, one.id), one)
     places = {record: place for place, record in enumerate(order)}

@@ -34,7 +34,7 @@ def attention_share(model: Any) -> float:
     return float(layers * width / body) if body > 0 else 0.0
 
 
-def deal(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
+def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
     """Return the places 0..n-1 of each rank: the dearest first, each to the rank that has least (Graham 1969, LPT).
 
     Ties go to the lower rank. With fewer places than ranks some get none.

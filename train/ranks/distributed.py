@@ -21,12 +21,12 @@ _NUMBERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among ``world``: its number ``rank``, and how many share its node; alone unless told otherwise."""
+class DistributedContext:
+    """This process among ``world_size``: its number ``rank``, and how many share its node; by default it is alone."""
 
     rank: int = 0
-    world: int = 1
-    local_world: int = 1
+    world_size: int = 1
+    local_world_size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -34,28 +34,28 @@ class Ranks:
         return self.rank == 0
 
     @property
-    def nodes(self) -> int:
+    def num_nodes(self) -> int:
         """Number of machines."""
-        return self.world // self.local_world
+        return self.world_size // self.local_world_size
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add ``tensor`` up over all ranks, where it lies, and return it; every rank gets the same bits."""
-        if self.world > 1:
+        if self.world_size > 1:
             import torch.distributed as dist
 
             dist.all_reduce(tensor)
         return tensor
 
-    def take_first(self, tensor: torch.Tensor) -> None:
+    def broadcast(self, tensor: torch.Tensor) -> None:
         """Overwrite ``tensor`` with rank 0's."""
-        if self.world > 1:
+        if self.world_size > 1:
             import torch.distributed as dist
 
             dist.broadcast(tensor, 0)
 
-    def highest(self, value: int) -> int:
+    def max(self, value: int) -> int:
         """Return the largest of the ranks' values."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         import torch
         import torch.distributed as dist
@@ -64,17 +64,17 @@ class Ranks:
         dist.all_reduce(highest, op=dist.ReduceOp.MAX)
         return int(highest)
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """Return rank 0's ``value`` on every rank; it travels as a pickle among processes of one run."""
         return self.gather(value)[0]
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in their order, on every rank."""
-        if self.world == 1:
+        if self.world_size == 1:
             return [value]
         import torch.distributed as dist
 
-        values: list[Any] = [None] * self.world
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
@@ -83,7 +83,7 @@ class Ranks:
         # Not dist.barrier(): with NCCL that would have to guess a device; an object takes the way over the CPU.
         self.gather(None)
 
-    def must_agree(self, facts: dict[str, Any]) -> None:
+    def require_equal(self, facts: dict[str, Any]) -> None:
         """Raise TrainError "E948 ranks-differ" where ranks see other data, weights or versions than rank 0 does."""
         everyones = self.gather(facts)
         for rank, others in enumerate(everyones):
@@ -95,12 +95,12 @@ class Ranks:
                 )  # fmt: skip
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = DistributedContext()
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Yield the group that `torchrun` made (its environment says so), or `ALONE`; only rank 0 talks within.
+def join_group() -> Iterator[DistributedContext]:
+    """Yield the group that `torchrun` made (its environment says so), or `SINGLE_PROCESS`; only rank 0 talks within.
 
     CUDA ranks take the GPU of their LOCAL_RANK and reduce tensors with NCCL, all else goes over gloo. An error on any
     rank ends all: the first that fails says it, the others end quietly with its exit code or by torchrun's signal.
@@ -111,7 +111,7 @@ def joined() -> Iterator[Ranks]:
     tells of ranks but not all about them.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     told = {name: os.environ.get(name, "") for name in _NUMBERS}
     unclear = [name for name, value in told.items() if not value.isdecimal()]
@@ -127,13 +127,13 @@ def joined() -> Iterator[Ranks]:
 
     local_rank = int(told["LOCAL_RANK"])
     store, rank, world = next(rendezvous("env://"))
-    ranks = Ranks(rank, world, int(told["LOCAL_WORLD_SIZE"]))
-    say.hush(is_hushed=not ranks.is_first)
+    context = DistributedContext(rank, world, int(told["LOCAL_WORLD_SIZE"]))
+    say.hush(is_hushed=not context.is_first)
     try:
         if torch.cuda.is_available():
             if local_rank >= torch.cuda.device_count():
                 raise TrainError("E941 no-device", f"there are {torch.cuda.device_count()} GPUs for"
-                                 f" {ranks.local_world} ranks of this node", "--nproc-per-node as many as GPUs",
+                                 f" {context.local_world_size} ranks of this node", "--nproc-per-node as many as GPUs",
                                  exit_code=Exit.MISSING)  # fmt: skip
             torch.cuda.set_device(local_rank)
         # Two backends, so that numbers and objects need no GPU, and reading a flag does not wait for one.
@@ -141,7 +141,7 @@ def joined() -> Iterator[Ranks]:
         dist.init_process_group(
             backend, store=PrefixStore("run", store), rank=rank, world_size=world, timeout=_PATIENCE
         )
-        yield ranks
+        yield context
         dist.destroy_process_group()
     except BaseException as error:
         # Not destroyed here: it may wait for ranks that are stuck or gone. The store outlives them with torchrun.

@@ -1,4 +1,4 @@
-"""How a model is spread over ranks: whole on each of them, or in shards (FSDP2), and how gradients are added up.
+"""How ranks hold a model: whole on each of them, or in shards (FSDP2), and how gradients are added up.
 
 Whole models are averaged by one plain all-reduce of the summed gradients, not by torch's DDP: its wrapper hooks the
 model's own forward, which the chunked loss goes round, and averages where sums are wanted. That costs the overlap of
@@ -14,12 +14,12 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.errors import TrainError
-from train.ranks.group import Ranks
+from train.ranks.distributed import DistributedContext
 
 if TYPE_CHECKING:
     import torch
 
-Way = Literal["ddp", "fsdp", "hsdp"]
+ParallelStrategy = Literal["ddp", "fsdp", "hsdp"]
 BYTES_TRAINED = 16
 """Bytes of a trained parameter: float32 weight, gradient and AdamW's two moments."""
 ROOM = 0.6
@@ -27,7 +27,14 @@ ROOM = 0.6
 _BUCKET_BYTES = 64 << 20
 
 
-def pick_way(wanted: Way | Literal["auto"], *, is_lora: bool, trained: int, memory: int | None, ranks: Ranks) -> Way:
+def pick_strategy(
+    wanted: ParallelStrategy | Literal["auto"],
+    *,
+    is_lora: bool,
+    trained: int,
+    memory: int | None,
+    context: DistributedContext,
+) -> ParallelStrategy:
     """Return how to spread a model of ``trained`` parameters over devices of ``memory`` bytes (None: not a limit).
 
     Adapters and what fits are replicated ("ddp"); what does not fit is sharded over all ranks ("fsdp"), and with
@@ -35,40 +42,49 @@ def pick_way(wanted: Way | Literal["auto"], *, is_lora: bool, trained: int, memo
 
     Raises TrainError "E920 bad-recipe" where adapters shall be sharded, or nodes with unequal numbers of ranks.
     """
-    are_even = ranks.world % ranks.local_world == 0
+    are_even = context.world_size % context.local_world_size == 0
     if is_lora and wanted in ("fsdp", "hsdp"):
         raise TrainError(
             "E920 bad-recipe", f"parallel: adapters are not sharded, so {wanted} is for method = full", "parallel = ddp"
         )
     if wanted == "hsdp" and not are_even:
-        raise TrainError("E920 bad-recipe", f"parallel: {ranks.world} ranks are not {ranks.local_world} on every node",
-                         "parallel = fsdp")  # fmt: skip
+        raise TrainError(
+            "E920 bad-recipe",
+            f"parallel: {context.world_size} ranks are not {context.local_world_size} on every node",
+            "parallel = fsdp",
+        )
     if wanted != "auto":
         return wanted
     if is_lora or memory is None or trained * BYTES_TRAINED <= ROOM * memory:
         return "ddp"
-    return "hsdp" if ranks.nodes > 1 and are_even else "fsdp"
+    return "hsdp" if context.num_nodes > 1 and are_even else "fsdp"
 
 
-def num_shards(way: Way, ranks: Ranks) -> int:
+def num_shards(strategy: ParallelStrategy, context: DistributedContext) -> int:
     """Return into how many parts ``way`` cuts a model."""
-    return 1 if way == "ddp" else ranks.world if way == "fsdp" else ranks.local_world
+    return 1 if strategy == "ddp" else context.world_size if strategy == "fsdp" else context.local_world_size
 
 
-def spread(model: Any, way: Way, ranks: Ranks, *, dtype: torch.dtype) -> Replicated | Sharded:
+def parallelize(
+    model: Any, strategy: ParallelStrategy, context: DistributedContext, *, dtype: torch.dtype
+) -> Replicated | Sharded:
     """Spread ``model`` over ``ranks``; call it before an optimizer is made of its parameters."""
-    return Replicated(model, ranks) if way == "ddp" or ranks.world == 1 else Sharded(model, way, ranks, dtype)
+    return (
+        Replicated(model, context)
+        if strategy == "ddp" or context.world_size == 1
+        else Sharded(model, strategy, context, dtype)
+    )
 
 
 class Replicated:
     """The whole model on every rank; also how a single process trains."""
 
-    def __init__(self, model: Any, ranks: Ranks) -> None:
-        self.model, self.ranks = model, ranks
+    def __init__(self, model: Any, context: DistributedContext) -> None:
+        self.model, self.context = model, context
         for parameter in model.parameters():
             if parameter.requires_grad:
                 # Drawn from one seed, yet devices may draw differently.
-                ranks.take_first(parameter.detach())
+                context.broadcast(parameter.detach())
 
     weight = 1.0
     """What a rank's loss is multiplied with, so that gradients come out as the sum over ranks."""
@@ -81,17 +97,17 @@ class Replicated:
 
     def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Make every rank's gradients the sum over ranks; one that no rank has stays None, so nothing decays by it."""
-        if self.ranks.world == 1:
+        if self.context.world_size == 1:
             return
         import torch
 
-        has = self.ranks.sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
+        has = self.context.sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
         for bucket in _buckets([p for p, number in zip(parameters, has, strict=True) if number]):
             for p in bucket:
                 if p.grad is None:
                     p.grad = torch.zeros_like(p)
             grads = [p.grad for p in bucket if p.grad is not None]
-            flat = self.ranks.sum(torch.cat([grad.flatten() for grad in grads]))
+            flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
             for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
                 grad.copy_(part.view_as(grad))
 
@@ -117,14 +133,14 @@ class Sharded:
 
     needs_equal_turns = True
 
-    def __init__(self, model: Any, way: Way, ranks: Ranks, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, strategy: ParallelStrategy, context: DistributedContext, dtype: torch.dtype) -> None:
         import torch
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-        self.model, self.ranks = model, ranks
+        self.model, self.context = model, context
         kind = next(model.parameters()).device.type
-        shape = (ranks.nodes, ranks.local_world) if way == "hsdp" else (ranks.world,)
+        shape = (context.num_nodes, context.local_world_size) if strategy == "hsdp" else (context.world_size,)
         mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         policy = half if dtype == torch.bfloat16 else MixedPrecisionPolicy()
@@ -150,7 +166,7 @@ class Sharded:
         Its own set_gradient_divide_factor() uses PREMUL_SUM, which only NCCL has, and which up to torch 2.13 makes
         zeros of bfloat16 (pytorch issue 190747); a factor on the loss works everywhere.
         """
-        return float(self.ranks.world)
+        return float(self.context.world_size)
 
     def run(self, function: Callable[[Any], Any]) -> Any:
         """Return ``function(model)``, within which the weights that the root holds are whole."""

@@ -1,0 +1,98 @@
+"""The gradients of one step: its micro-batches, one after another, of which each rank computes a share.
+
+The loss of a step is the weighted mean over its supervised tokens, however they are split into micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from train.batch import Batch, BatchSampler, Step, collate
+from train.compute import compiling
+from train.dynamics import Dynamics
+from train.loop.noise import noisy_embeddings
+from train.loss import supervised_loss
+from train.model import computing
+from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy
+from train.ranks.parallel import Replicated, Sharded
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a run computes: a device, the number format of its products, and the ranks with how they hold the model."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    context: DistributedContext = SINGLE_PROCESS
+    strategy: ParallelStrategy = "ddp"
+
+    @property
+    def steps_in_flight(self) -> int:
+        """Steps that may be under way before the numbers of an earlier one are read."""
+        return 1 if self.device.type == "cuda" else 0
+
+
+CPU = Placement()
+"""One process on a CPU."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Computes the gradients of ``model`` for the steps of ``sampler``, and tells ``dynamics`` of each record's loss.
+
+    ``attention`` is `attention_share` of the model; rows are rounded up to a multiple of ``round_to`` tokens.
+    """
+
+    model: Any
+    sampler: BatchSampler
+    placement: Placement
+    parallel: Replicated | Sharded
+    dynamics: Dynamics
+    attention: float
+    is_compiled: bool
+    round_to: int
+
+    def backward(self, step: Step) -> torch.Tensor:
+        """Add this rank's gradients of ``step`` to the parameters and return the loss of the whole step, on all ranks.
+
+        The loss stays on its device, so nothing waits for it.
+        """
+        context, scale = self.placement.context, self.parallel.weight / step.weight
+        total = torch.zeros((), device=self.placement.device)
+        observed = self.dynamics.of_step(step.indices)
+        for indices, weight in self._micro_batches(step):
+            batch = collate(
+                [self.sampler.examples[index] for index in indices], self.placement.device,
+                is_packed=self.sampler.is_packed, round_to=self.round_to,
+            )  # fmt: skip
+            with (
+                computing(self.placement.device, self.placement.dtype),
+                compiling(self.is_compiled),
+                noisy_embeddings(self.model, self._lengths(batch, indices), self.sampler.recipe.neftune),
+            ):
+                loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
+            if weight:
+                observed.see(indices, batch.owners, nll)
+            loss.backward()
+            total += loss.detach()
+        self.dynamics.take(observed.places, context.sum(observed.values))
+        return context.sum(total) / self.parallel.weight
+
+    def _micro_batches(self, step: Step) -> Iterator[tuple[list[int], float]]:
+        """Yield this rank's micro-batches, each with its weight: 0 where it computes only since others wait for it."""
+        context = self.placement.context
+        shares = self.sampler.shard(step, context.world_size, attention=self.attention)
+        own = shares[context.rank]
+        yield from ((indices, 1.0) for indices in own)
+        if self.parallel.needs_equal_turns:
+            shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
+            yield from [([shortest], 0.0)] * (max(map(len, shares)) - len(own))
+
+    def _lengths(self, batch: Batch, indices: list[int]) -> list[int]:
+        """Lengths of the examples in ``batch``, with that of the one that fills a packed row up."""
+        return list(batch.packed.lengths) if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
