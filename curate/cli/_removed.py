@@ -14,8 +14,11 @@ OPTIONS = {
         "for fineweb type --ngram 5 --threshold 0.75. For nemo type --ngram 4 --threshold 0.8, which finds nearly all "
         "that its characters found, and more. For short type nothing."
     ),
-    ("redact", "--restore"): (
-        "no redacted value is stored, so none can be put back. Take the records from the history of your files."
+    ("redact", "--restore"): "placeholders are not turned back. Keep the original file, or take it from git.",
+    ("redact", "--key"): (
+        "the key has given way to a table without values, --table FILE. An old key is converted where it lies, as "
+        ".curate/redact.key.json."
     ),
+    ("redact", "--no-key"): "the key has given way to a table without values; --no-table keeps none.",
 }
 """By verb and option."""

@@ -23,22 +23,6 @@ _PRIVATE_FOLDER = ".curate"
 _TABLE_NAME = "redaction.json"
 _OLD_KEY_NAME = "redact.key.json"
 _SHOWN = 5
-_REMOVED = {
-    "restore": "placeholders are not turned back: keep the original file, or take it from git.",
-    "key": "the key has given way to a table without values, --table FILE; "
-    f"an old key is converted where it lies as {_PRIVATE_FOLDER}/{_OLD_KEY_NAME}.",
-    "no_key": "the key has given way to a table without values; --no-table keeps none.",
-}
-
-
-def _refuse_removed(context: click.Context, option: click.Parameter, value: object) -> None:
-    """Refuse an option of earlier versions with what there is in its place.
-
-    Raises:
-        click.UsageError: the option is given.
-    """
-    if value:
-        raise click.UsageError(f"{option.opts[0]} was removed: {_REMOVED[str(option.name)]}", context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +72,6 @@ class _Planned:
 @click.option("--diff", is_flag=True, help="Print what would change and write nothing; exits 1 if anything would.")
 @click.option("--show-values", is_flag=True, help="With --diff: show the values themselves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be replaced, and write nothing.")
-@click.option("--restore", is_flag=True, hidden=True, expose_value=False, callback=_refuse_removed)
-@click.option("--key", hidden=True, expose_value=False, callback=_refuse_removed)
-@click.option("--no-key", is_flag=True, hidden=True, expose_value=False, callback=_refuse_removed)
 def command(
     paths: tuple[Path, ...],
     terms: Path | None,

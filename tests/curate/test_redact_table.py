@@ -356,22 +356,3 @@ def test_what_is_no_old_key_is_refused_and_not_shown(tmp_path: Path, content: An
     assert "hidden" not in raised.value.message
     assert json.loads(key.read_text()) == content
     assert outputs(path) == [EMAIL]
-
-
-# --- what went out ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("option", "replacement"),
-    [
-        (["--restore"], "keep the original file, or take it from git"),
-        (["--key", "k.json"], "--table FILE"),
-        (["--no-key"], "--no-table"),
-    ],
-)
-def test_a_removed_option_names_what_there_is_in_its_place(tmp_path: Path, option: list[str], replacement: str) -> None:
-    path = written(tmp_path / "a.jsonl", record(EMAIL))
-    with pytest.raises(click.UsageError, match=f"{option[0]} was removed") as raised:
-        redact(path, *option)
-    assert replacement in raised.value.message
-    assert outputs(path) == [EMAIL]
