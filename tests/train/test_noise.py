@@ -14,7 +14,7 @@ from train.batch import collate
 from train.checkpoint import Checkpoint, open_checkpoint
 from train.compute import capabilities_of
 from train.loop import Checkpoints, Validation, fit, trained_tensors
-from train.loop.noise import noisy_embeddings
+from train.loop.gradients import noisy_embeddings
 from train.loss import nll_per_example, supervised_loss
 from train.model import add_lora
 from train.predictions import ValidationScore

@@ -5,7 +5,9 @@ The loss of a step is the weighted mean over its supervised tokens, however they
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +17,6 @@ import torch
 from train.batch import Batch, BatchSampler, Step, collate
 from train.compute import compiling
 from train.dynamics import Dynamics
-from train.loop.noise import noisy_embeddings
 from train.loss import supervised_loss
 from train.model import computing
 from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy
@@ -96,3 +97,43 @@ class Gradients:
     def _lengths(self, batch: Batch, indices: list[int]) -> list[int]:
         """Lengths of the examples in ``batch``, with that of the one that fills a packed row up."""
         return list(batch.packed.lengths) if batch.packed else [int(self.sampler.lengths[index]) for index in indices]
+
+
+@contextmanager
+def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterator[None]:
+    """Within, each example's embeddings [L, H] get uniform noise in (-1, 1) * alpha / sqrt(L * H); 0 adds none.
+
+    NEFTune (Jain et al. 2023, arXiv:2310.05914).
+
+    ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
+    the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
+    generator of the device, which each step begins anew (`train.ranks.seed_stream`), so a resumed run draws the same.
+    What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
+    """
+    if not alpha:
+        yield
+        return
+
+    def add(_module: Any, _given: Any, embedded: torch.Tensor) -> torch.Tensor:
+        return embedded + _noise(embedded, lengths, alpha)
+
+    # On the embedding itself and not on the model: peft's wrapper of new tokens is one too.
+    hook = model.get_input_embeddings().register_forward_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _noise(embedded: torch.Tensor, lengths: Sequence[int], alpha: float) -> torch.Tensor:
+    rows, tokens, width = embedded.shape
+    each = torch.tensor(lengths, dtype=torch.float32)
+    loudness = (alpha / math.sqrt(width) * each.rsqrt()).to(embedded.device)
+    if rows == len(lengths):
+        # Padding gets noise as well, which no token sees.
+        loudness = loudness[:, None, None]
+    else:
+        assert (rows, tokens) == (1, sum(lengths)), "examples lie in rows of their own or end to end in one"
+        loudness = loudness.repeat_interleave(torch.tensor(lengths, device=embedded.device))[None, :, None]
+    noise = torch.empty_like(embedded, dtype=torch.float32).uniform_(-1, 1)
+    return (noise * loudness).to(embedded.dtype)
