@@ -77,6 +77,11 @@ class Kernels(NamedTuple):
     starmap: Starmap = itertools.starmap
     """How loops are run over many blocks: here, or by the workers of `curate.scale`."""
 
+    @property
+    def alone(self) -> Kernels:
+        """The loops for who works on one block and shares nothing out."""
+        return self._replace(starmap=itertools.starmap)
+
 
 def kernels_for(num_chars: int, is_compiled: bool | None = None) -> Kernels:
     """Return the loops to use: as asked, or the compiled ones where they are installed and ``num_chars`` repays them.

@@ -188,7 +188,9 @@ def links(
         parts.append((rows[left[is_near]], rows[right[is_near]], scores[is_near]))
     skipped = 0
     members = [rows[crowd] for crowd in crowds.values()]
-    led = kernels.starmap(partial(_by_leaders, kernels), ((spans.take(crowd), cut, threshold) for crowd in members))
+    led = kernels.starmap(
+        partial(_by_leaders, kernels.alone), ((spans.take(crowd), cut, threshold) for crowd in members)
+    )
     for crowd, (left, right, scores, num_left_out) in zip(members, led, strict=True):
         parts.append((crowd[left], crowd[right], scores))
         skipped += num_left_out

@@ -8,7 +8,6 @@ answer is too short to be evidence, the questions must be the same word for word
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -79,7 +78,7 @@ def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, kernels: Kern
     """Return the exact similarity of the texts ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     sizes = spans.ends - spans.starts
     tasks = ((spans.take(rows), cut, one, two) for rows, one, two in _by_batch(sizes, left, right))
-    return np.concatenate([np.zeros(0), *kernels.starmap(partial(_scores, kernels), tasks)])
+    return np.concatenate([np.zeros(0), *kernels.starmap(partial(_scores, kernels.alone), tasks)])
 
 
 def _scores(kernels: Kernels, spans: Spans, cut: Cut, left: Indices, right: Indices) -> Scores:
@@ -106,8 +105,7 @@ def verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: K
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     sizes = sides.prompts.ends - sides.prompts.starts + sides.completions.ends - sides.completions.starts
     tasks = ((sides.take(rows), one, two) for rows, one, two in _by_batch(sizes, left, right))
-    # Whoever runs a part compares what is in it by themselves.
-    function = partial(_verdicts, rule, kernels._replace(starmap=itertools.starmap))
+    function = partial(_verdicts, rule, kernels.alone)
     nothing = Verdicts(*(np.zeros(0, np.bool_) for _ in Verdicts._fields))
     columns = zip(nothing, *kernels.starmap(function, tasks), strict=True)
     return Verdicts(*(np.concatenate(parts) for parts in columns))

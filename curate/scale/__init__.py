@@ -1,8 +1,8 @@
 """Past one machine: validation and near-duplicate search by daft, here or on a Ray cluster (extra ``scale``).
 
-Every finding, pair and cluster is the same as without it, because the same code looks at the same bytes: daft moves
-work and results about and reads no record itself. What grows with the data lies in files or passes from worker to
-worker; the driver holds what repeats, and findings up to their limit.
+Every finding, pair and cluster is the same as without it, because the same functions look at the same bytes: daft maps
+them over spans of files and blocks of texts, and reads no record itself. Texts lie in a file that all workers map; the
+driver holds the numbers of all records, as a single process does, and findings up to their limit.
 """
 
 from curate.scale.cluster import NATIVE, RAY, Cluster, joined

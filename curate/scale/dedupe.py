@@ -1,7 +1,7 @@
 """All records of many files compared: workers read them and run the inner loops, and one process joins what they say.
 
-That process holds the columns, ids and buckets of all records, some 700 bytes each, and their tokens in a file that the
-workers map: everything else is `curate.dedupe` as it is.
+That process holds the columns, ids and buckets of all records, as it would without workers, and their tokens in a file
+that the workers map. Everything else is `curate.dedupe` as it is.
 """
 
 from __future__ import annotations
