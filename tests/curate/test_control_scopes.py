@@ -37,8 +37,8 @@ def record(number: int, **more: Any) -> dict[str, Any]:
 
 def check(files: list[Path], root: Path | None, checks: dict[str, Any], **options: Any) -> Verdict:
     settings = Settings(checks=CheckSettings.model_validate({"ignore": ["P502"], **checks}))
-    jobs = options.pop("jobs", 1)
-    return validate(files, ExaminerSpec(INSTRUCTION, settings, root=root, **options), jobs=jobs)
+    how = {name: options.pop(name) for name in ("jobs", "further", "has_lengths") if name in options}
+    return validate(files, ExaminerSpec(INSTRUCTION, settings, root=root, **options), **how)
 
 
 def found(verdict: Verdict) -> list[tuple[str, str, str, int]]:
@@ -218,7 +218,8 @@ def test_findings_made_elsewhere_are_held_to_the_same_rules(tmp_path: Path) -> N
 
     def codes(checks: dict[str, Any], **options: Any) -> list[tuple[str, str, int]]:
         chosen = {"select": ["T920"], **checks}
-        verdict = check([path], tmp_path, chosen, joined=joined, has_lengths=True, **options)
+        further = ((finding, None) for finding in joined)
+        verdict = check([path], tmp_path, chosen, further=lambda _: further, has_lengths=True, **options)
         return [(f.code, f.severity, f.line) for f in verdict.findings]
 
     door = [("S129", "error", 0), ("S111", "error", 4)]
