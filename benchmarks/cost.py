@@ -27,7 +27,7 @@ class Verb(NamedTuple):
     driver_us: float
     """CPU microseconds of the driver, which nobody can take from it."""
     driver_bytes: float
-    """Memory of the driver: of `dedupe` the columns, ids and buckets of every record, and the file of words as mapped."""
+    """Memory of the driver: of `dedupe` columns, ids and buckets of every record, and the file of words as mapped."""
     disk_bytes: float
     """Scratch space that all machines share."""
     network_bytes: float
