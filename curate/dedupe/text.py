@@ -88,5 +88,5 @@ def text_keys(flat: NDArray[np.uint8]) -> Hashes:
 
     column = pl.DataFrame({"text": flat.tobytes().decode().split("\n")})
     text = plh.col("text").nchash
-    keys = column.select(text.xxh3_64(seed=1).alias("one"), text.xxh3_64(seed=2).alias("two")).to_numpy()
-    return np.ascontiguousarray(keys)
+    hashed = column.select(text.xxh3_64(seed=1).alias("one"), text.xxh3_64(seed=2).alias("two"))
+    return np.stack([hashed["one"].to_numpy(), hashed["two"].to_numpy()], axis=1)
