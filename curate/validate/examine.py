@@ -70,6 +70,8 @@ class SpanResult:
     first_crlf: int = 0
     watched: list[Watched] = field(default_factory=list)
     """The records with watched ids, in reading order, which are not among the others."""
+    displacing: list[tuple[int, str]] = field(default_factory=list)
+    """Line and id of the records that may take the name that one with a watched id would have got."""
     records: list[Record] = field(default_factory=list)
     """All records as their lines have them, where they are asked for; the watched ones are among them."""
     unread: list[int] = field(default_factory=list)
@@ -203,12 +205,11 @@ class Examiner:
             result.records.append(record)
         if self._watched is None:
             return False
-        own_id = record.id
-        if own_id in self._watched:
-            result.watched.append(Watched(own_id, record.source.line, record, raw, is_changed))
+        if record.id in self._watched.ids:
+            result.watched.append(Watched(record, raw, is_changed))
             return True
-        if self._watched.can_displace(own_id):
-            result.watched.append(Watched(own_id, record.source.line))
+        if self._watched.can_displace(record.id):
+            result.displacing.append((record.source.line, record.id))
         return False
 
     def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:

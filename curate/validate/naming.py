@@ -56,23 +56,18 @@ class WatchedIds:
             stems = {_NUMBERED.sub("", name) for name in stems}
         return cls(frozenset(ids))
 
-    def __contains__(self, own_id: object) -> bool:
-        """Whether a decision may be on a record with this id."""
-        return own_id in self.ids
-
     def can_displace(self, own_id: str) -> bool:
-        """Whether a record with this id can take the name that one with a watched id would have got."""
-        # Asked of every line, where a regular expression takes ten times as long.
-        stem, dash, _ = own_id.rpartition("-")
-        return bool(dash) and stem in self.ids and _NUMBERED.search(own_id) is not None
+        """Whether a record with this id may take the name that one with a watched id would have got.
+
+        It is asked of every line, so that any end after a dash passes for a number: more than needed does no harm.
+        """
+        return own_id.rpartition("-")[0] in self.ids
 
 
 class Watched(NamedTuple):
-    """A record with a watched id, as its line has it, or only the id of one that can displace it."""
+    """A record with a watched id, as its line has it."""
 
-    own_id: str
-    line: int
-    record: Record | None = None
-    raw: bytes = b""
-    is_changed: bool = True
+    record: Record
+    raw: bytes
+    is_changed: bool
     """Whether its own faults are looked for, and not only what it has to do with others."""

@@ -130,14 +130,14 @@ class RecordStream:
             file, place = self.source_file(path), place_name(path, examiner.spec.root)
             states: dict[int, State | None] = {}
             for one in result.watched:
-                if one.record is not None:
-                    states[one.line] = self._exchange(result, one, names.get(one.line), file, place, examiner)
+                line = one.record.source.line
+                states[line] = self._exchange(result, one, names.get(line), file, place, examiner)
             if states:
                 result.sort()
             for record in result.records:
                 self._retain(record, names.get(record.source.line), file, states)
             self._unread += [(file, line) for line in result.unread] if is_ours else []
-            result.watched, result.records = [], []
+            result.watched, result.displacing, result.records = [], [], []
             yield path, result
 
     def _retain(self, record: Record, name: str | None, file: str, decided: Mapping[int, State | None]) -> None:
@@ -157,7 +157,8 @@ class RecordStream:
         """Return, by line, what the records of a span are called that may have been decided on or are retained."""
         if self.has_records:
             return {record.source.line: self._names.name(record.id) for record in result.records}
-        return {one.line: self._names.name(one.own_id) for one in result.watched}
+        watched = [(one.record.source.line, one.record.id) for one in result.watched]
+        return {line: self._names.name(own_id) for line, own_id in sorted([*result.displacing, *watched])}
 
     def _exchange(
         self, result: SpanResult, one: Watched, name: str | None, file: str, place: str, examiner: Examiner
@@ -168,14 +169,13 @@ class RecordStream:
         that is none of the workspace's; then there is none if a record with its id was dropped.
         """
         record = one.record
-        assert record is not None
         assert self._decisions is not None
         if name is not None:
             state = self._decided(_moved(record, name, file))
-        elif self._decisions.is_out(one.own_id):
+        elif self._decisions.is_out(record.id):
             return None
         else:
-            state = State(_moved(record, one.own_id, file))
+            state = State(_moved(record, record.id, file))
         if not state.heads and state.dropped is None:
             examiner.add_record(result, record, place, one.raw, is_changed=one.is_changed)
         elif state.dropped is None:

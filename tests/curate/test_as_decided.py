@@ -27,11 +27,11 @@ def test_whose_names_matter_is_named_by_the_watched_ids_alone(ids, names):
     found = {
         place: name
         for place, own_id in enumerate(ids)
-        if own_id in watched or watched.can_displace(own_id)
+        if own_id in watched.ids or watched.can_displace(own_id)
         if (name := some.name(own_id)) in names
     }
     assert found == expected
-    assert all(ids[place] in watched for place in expected)
+    assert all(ids[place] in watched.ids for place in expected)
 
 
 def made(folder: Path, files: dict[str, list[dict[str, object]]], settings: str = "") -> Path:
