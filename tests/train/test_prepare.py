@@ -81,7 +81,7 @@ def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject
         encoder = Encoder(tokenizer)
         # Where the characters of tokens are asked for, nothing is read word by word.
         by_words = encoder.encode(passages)
-        whole = encoder.encode([dataclasses.replace(passage, has_offsets=True) for passage in passages])
+        whole = encoder.encode([passage._replace(has_offsets=True) for passage in passages])
         for text, one, other in zip(texts, by_words, whole, strict=True):
             assert (one.ids.tolist(), one.runs, one.num_prompt) == (other.ids.tolist(), other.runs, other.num_prompt)
             assert one.is_prefix == other.is_prefix

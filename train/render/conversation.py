@@ -13,7 +13,8 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from train.render.messages import RowFault
 from train.render.sandbox import Rendering, SafeTemplate, request
@@ -35,7 +36,7 @@ class Layout:
     text: str
     contents: list[Span | None]
 
-    @property
+    @cached_property
     def spans(self) -> list[Span]:
         """The contents that there are."""
         return [span for span in self.contents if span is not None]
@@ -48,8 +49,7 @@ class Layout:
         return "\0".join(self.text[end:start] for end, start in zip(ends, starts, strict=True))
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """The [start, end) characters of one answer; ``end`` lies after its end token, ``stop`` before it."""
 
     start: int

@@ -7,19 +7,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from train.errors import TrainError
-from train.render.words import Words, has_separable_words
-
-Ints = npt.NDArray[np.integer]
+from train.render.words import Ints, Words, has_separable_words
 
 
-@dataclass(frozen=True)
-class Passage:
+class Passage(NamedTuple):
     """A text to encode; all positions count its characters."""
 
     text: str
@@ -33,8 +30,7 @@ class Passage:
     """Whether the characters of each token are asked for."""
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """The token ids of a passage, [n]; positions count its tokens."""
 
     ids: Ints
@@ -97,12 +93,12 @@ class Encoder:
 
     def num_control(self, ids: Sequence[int] | Ints) -> int:
         """Number of control tokens among ``ids``."""
-        return int(np.count_nonzero(self._is_control[np.minimum(ids, len(self._is_control) - 1)]))
+        return int(np.count_nonzero(self._is_control[ids]))
 
     @cached_property
     def _is_control(self) -> npt.NDArray[np.bool_]:
-        """Whether each id is a control token's; the last stands for all that are larger."""
-        table = np.zeros(max(self.special_ids, default=-1) + 2, np.bool_)
+        """Whether each id of the vocabulary is a control token's."""
+        table = np.zeros(max(self.tokenizer.get_vocab().values(), default=-1) + 1, np.bool_)
         table[list(self.special_ids)] = True
         return table
 
@@ -116,9 +112,9 @@ class Encoder:
                 encoded.append(None)
                 continue
             ids, counts = reading
-            at = dict(zip(own, counts, strict=True))
-            runs = [(at[start], at[end]) for start, end in passage.answers]
-            encoded.append(self._with_bos(np.array(ids, np.int32), runs, at[passage.num_opening], is_prefix=True))
+            before = dict(zip(own, counts, strict=True))
+            runs = [(before[start], before[end]) for start, end in passage.answers]
+            encoded.append(self._with_bos(ids, runs, before[passage.num_opening], is_prefix=True))
         return encoded
 
     def _in_parts(self, passages: Sequence[Passage]) -> list[Encoded]:

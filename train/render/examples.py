@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from train.render.encode import Ints
+from train.render.words import Ints
 
 
 @dataclass(frozen=True)

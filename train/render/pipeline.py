@@ -7,7 +7,7 @@ its fault, and the others go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,7 +162,7 @@ class Pipeline:
             num_prompt = encoded.num_prompt
         elif eos is not None:
             offsets = np.append(encoded.offsets, [[len(text), len(text)]], axis=0)
-            encoded = replace(encoded, ids=np.append(encoded.ids, np.int32(eos)), offsets=offsets)
+            encoded = encoded._replace(ids=np.append(encoded.ids, np.int32(eos)), offsets=offsets)
         if len(encoded.ids) < 2 or not text.strip():
             raise RowFault("no token of the record is trained")
         promises.prove_one_bos(self.encoder, encoded, text)

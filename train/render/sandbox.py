@@ -43,29 +43,28 @@ class Rendering:
     """What the template answered to a request; asking for a text that there is not raises its RenderFault."""
 
     def __init__(self, request: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        self._text, self._marks = answer["text"], answer["marks"]
-        self._openings = dict(zip(request["openings"], answer["openings"], strict=True))
-        self._endings = dict(zip(request["endings"], answer["endings"], strict=True))
+        self._request, self._answer = request, answer
 
     @property
     def text(self) -> str:
         """The whole conversation."""
-        return self._part(self._text)
+        return self._part(self._answer["text"])
 
     def opening(self, turn: int) -> str:
         """Return what stands before a turn when it is generated."""
-        return self._part(self._openings[turn])
+        return self._part(self._answer["openings"][self._request["openings"].index(turn)])
 
     def ending(self, turn: int) -> str:
         """Return the text as far as a turn."""
-        return self._part(self._endings[turn])
+        return self._part(self._answer["endings"][self._request["endings"].index(turn)])
 
     @property
     def marks(self) -> list[tuple[int, int]]:
         """The [start, end) of each generation block; none where the template has none."""
-        if isinstance(self._marks, dict):
-            self._part(self._marks)
-        return [(start, end) for start, end in self._marks]
+        marks = self._answer["marks"]
+        if isinstance(marks, dict):
+            self._part(marks)
+        return [(start, end) for start, end in marks]
 
     def _part(self, answer: str | int | dict[str, str]) -> str:
         if isinstance(answer, dict):

@@ -7,8 +7,10 @@ not work: `'a' * 10**10` kills the process that renders it. Nothing of `train` i
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -100,7 +102,7 @@ def _child() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     template: ChatTemplate | None = None
     for line in sys.stdin:
-        _grant_time()
+        _TIME_LIMIT.renew()
         try:
             request = json.loads(line)
             if template is None:
@@ -144,7 +146,7 @@ def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, 
 def _text(
     template: ChatTemplate, messages: Any, tools: Any, *, is_prompt: bool = False, has_marks: bool = False
 ) -> str | dict[str, str]:
-    _grant_time()
+    _TIME_LIMIT.renew()
     try:
         text = template.render(messages, tools, is_prompt=is_prompt, has_marks=has_marks)
         if len(text) > MOST_CHARACTERS:
@@ -164,11 +166,22 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-def _grant_time() -> None:
-    """Let the next text have CHILD_SECONDS of CPU time; the system ends the process that uses more."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+class _TimeLimit:
+    """The CPU time that this process may still use; the system ends it when that is over."""
+
+    def __init__(self) -> None:
+        self._renewed = -math.inf
+
+    def renew(self) -> None:
+        """Let what comes next have CHILD_SECONDS, but for less than a quarter of one: system calls cost time too."""
+        if time.monotonic() - self._renewed > 0.25:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+            self._renewed = time.monotonic()
+
+
+_TIME_LIMIT = _TimeLimit()
 
 
 def marked_spans(text: str) -> list[tuple[int, int]]:

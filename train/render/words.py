@@ -19,9 +19,13 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
 PATTERNS = (
@@ -30,25 +34,17 @@ PATTERNS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 """Split patterns of Qwen 2 to 3 and of Llama 3; GPT-2's is built into ByteLevel."""
+_PRINTABLE = bytes([*range(ord(" "), ord("~") + 1), ord("\n")])
+_ID_BYTES = 4
 # So many words are remembered, and none that is longer: a text without spaces is one word, which does not come again.
 _MOST_WORDS, _MOST_CHARACTERS = 500_000, 64
 
 
-class _Memory(dict[str, list[int]]):
-    """The ids of each word by its key; those of a new key are empty until somebody fills them in."""
-
-    def __init__(self) -> None:
-        self.new: list[str] = []
-
-    def __missing__(self, key: str) -> list[int]:
-        self.new.append(key)
-        ids: list[int] = []
-        self[key] = ids
-        return ids
+Ints = npt.NDArray[np.integer]
 
 
 class Words:
-    """The ids of words, which ``tokenize`` gives (texts -> encodings without added tokens), joined to those of texts.
+    """Remembers the ids of words, which ``tokenize`` gives (texts -> encodings without added tokens).
 
     ``apart`` are the added tokens that a text is cut beside.
 
@@ -60,61 +56,78 @@ class Words:
         self._tokenize = tokenize
         longest_first = sorted(apart, key=len, reverse=True)
         self._apart = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
-        self._memory = _Memory()
+        # Of each word by its key: its ids, as the bytes of an array of int32.
+        self._ids: dict[str, bytes] = {}
 
-    def read(self, texts: Sequence[str], edges: Sequence[Sequence[int]]) -> list[tuple[list[int], list[int]] | None]:
+    def read(self, texts: Sequence[str], edges: Sequence[Sequence[int]]) -> list[tuple[Ints, list[int]] | None]:
         """Return the ids of each text and how many of them stand before each of its edges (characters, ascending).
 
         None where the ids of the text before an edge do not begin those of the whole, as where a token lies across it.
         """
-        if len(self._memory) > _MOST_WORDS:
-            self._memory = _Memory()
-        looked_up = []
-        for text, own in zip(texts, edges, strict=True):
-            cuts = [_cut_before(text, edge) for edge in own]
-            pieces = [self._look_up(text[start:stop]) for start, stop in pairwise((0, *cuts, len(text)))]
-            # As far as the cut the text before an edge has the same words as the whole.
-            rests = [self._look_up(text[cut:edge]) for cut, edge in zip(cuts, own, strict=True)]
-            looked_up.append((pieces, rests))
-        self._learn()
-        readings: list[tuple[list[int], list[int]] | None] = []
-        for pieces, rests in looked_up:
-            ids: list[int] = []
-            starts = []
-            for piece in pieces:
-                ids += chain.from_iterable(piece)
-                starts.append(len(ids))
-            heads = [list(chain.from_iterable(rest)) for rest in rests]
-            counts = [start + len(head) for start, head in zip(starts, heads, strict=False)]
-            is_whole = all(ids[n - len(head) : n] == head for n, head in zip(counts, heads, strict=True))
-            readings.append((ids, counts) if is_whole else None)
+        keys = [self._keys(text, own) for text, own in zip(texts, edges, strict=True)]
+        readings: list[tuple[Ints, list[int]] | None] = [None] * len(keys)
+        unread = []
+        for number, own_keys in enumerate(keys):
+            try:
+                readings[number] = self._join(*own_keys)
+            except KeyError:
+                unread.append(number)
+        every = chain.from_iterable(chain(*keys[number]) for number in unread)
+        new = list({key for piece in every for key in piece if key not in self._ids})
+        for key, encoding in zip(new, self._tokenize([_word(key) for key in new]), strict=True):
+            self._ids[key] = array("i", encoding.ids).tobytes()
+        for number in unread:
+            readings[number] = self._join(*keys[number])
+        for key in new:
+            if len(key) > _MOST_CHARACTERS:
+                del self._ids[key]
+        if len(self._ids) > _MOST_WORDS:
+            self._ids.clear()
         return readings
 
-    def _look_up(self, text: str) -> list[list[int]]:
-        """The ids of each word of a text, to be read after `_learn`."""
-        keys: list[str] = []
-        for part in self._apart.split(text):
-            if _is_cut_by_spaces(part):
-                first, *rest = part.split(" ")
-                keys += (" " + first, *rest)
-            else:
-                first, *rest = _CUT.split(part)
-                keys += (_key(first), *map(_key, rest))
-        return list(map(self._memory.__getitem__, keys))
+    def _keys(self, text: str, edges: Sequence[int]) -> tuple[list[list[str]], list[list[str]]]:
+        """The keys of the words of a text in pieces, and of what stands between the end of each piece but the last and
+        an edge; as far as there the text before the edge has the same words as the whole.
+        """
+        pieces: list[list[str]] = [[]]
+        rests = []
+        upcoming = iter(edges)
+        edge, end = next(upcoming, None), 0
+        for number, part in enumerate(self._apart.split(text)):
+            first, begin, end = 0, end, end + len(part)
+            while edge is not None and (edge < end or edge == end == len(text)):
+                cut = _cut_before(part, edge - begin, first)
+                pieces[-1] += _keys_of(part[first:cut])
+                rests.append(_keys_of(part[cut : edge - begin]))
+                pieces.append([])
+                first, edge = cut, next(upcoming, None)
+            # One of two parts is an added token, and these have no space.
+            pieces[-1] += [" " + part] if number % 2 and not first else _keys_of(part[first:])
+        return pieces, rests
 
-    def _learn(self) -> None:
-        """Fill in the ids of the words that are new."""
-        new, self._memory.new = self._memory.new, []
-        try:
-            encodings = self._tokenize([_word(key) for key in new])
-        except BaseException:
-            # They have no ids.
-            self._memory = _Memory()
-            raise
-        for key, encoding in zip(new, encodings, strict=True):
-            self._memory[key] += encoding.ids
-            if len(key) > _MOST_CHARACTERS:
-                del self._memory[key]
+    def _join(self, pieces: list[list[str]], rests: list[list[str]]) -> tuple[Ints, list[int]] | None:
+        """The ids of a text and how many stand before each edge; raises KeyError for a word that is new."""
+        ids = self._ids.__getitem__
+        parts = [b"".join(map(ids, piece)) for piece in pieces]
+        heads = [b"".join(map(ids, rest)) for rest in rests]
+        whole, starts = b"".join(parts), accumulate(map(len, parts))
+        counts = []
+        for start, head in zip(starts, heads, strict=False):
+            if not whole.startswith(head, start):
+                return None
+            counts.append((start + len(head)) // _ID_BYTES)
+        return np.frombuffer(whole, np.int32), counts
+
+
+def _keys_of(part: str) -> list[str]:
+    """The keys of the words of what stands between two added tokens."""
+    if not part:
+        return []
+    if _is_cut_by_spaces(part):
+        keys = part.split(" ")
+        keys[0] = " " + keys[0]
+        return keys
+    return [_key(word) for word in _CUT.split(part)]
 
 
 def _key(word: str) -> str:
@@ -131,18 +144,21 @@ def _is_cut_by_spaces(text: str) -> bool:
     """True where each space, but for one at the beginning, stands between two visible ASCII characters; may be False
     for others too.
     """
-    line = text.replace("\n ", "\t").replace(" \n", "\t").replace("\n", ".")
-    return line.isascii() and line.isprintable() and "  " not in line and line[-1:] != " "
+    if not text.isascii() or text[-1] == " " or "  " in text or " \n" in text or "\n " in text:
+        return False
+    return not text.encode().translate(None, _PRINTABLE)
 
 
-def _cut_before(text: str, edge: int) -> int:
-    """The last character before ``edge`` where both the text and what of it is before the edge may be cut."""
-    cut = edge
+def _cut_before(text: str, edge: int, first: int) -> int:
+    """The last character from ``first`` to ``edge`` where both the text and what of it is before the edge may be cut,
+    as it may at ``first``.
+    """
     # The character behind the space must be before the edge too.
-    while (cut := text.rfind(" ", 0, max(cut - 1, 0))) > 0:
+    cut = edge - 1
+    while (cut := text.rfind(" ", first + 1, max(cut, 0))) > 0:
         if "!" <= text[cut - 1] <= "~" and "!" <= text[cut + 1] <= "~":
             return cut
-    return 0
+    return first
 
 
 def has_separable_words(description: str) -> bool:
