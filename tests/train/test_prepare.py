@@ -1,4 +1,4 @@
-"""The quick pass over all rows gives what each row gives alone, and the cache gives what the first run gave."""
+"""A batch of rows gives what each row gives alone, and the cache gives what the first run gave."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from train.errors import TrainError
 from train.model import load_tokenizer
 from train.recipe import effective
 from train.render import Examples, Renderer, render_cached
-from train.render.encode import Encoder
-from train.render.words import PATTERNS, can_part
+from train.render.encode import Encoder, Passage
+from train.render.words import PATTERNS, has_separable_words
 
 ODD = [
     chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),
@@ -45,8 +45,6 @@ def test_a_pass_gives_what_each_row_gives_alone(kind: str, objective: Any) -> No
     renderer = Renderer(make_tokenizer(kind), objective, None)
     together = renderer.examples(rows).examples
     assert together == _alone(renderer, rows)
-    quick = [one is not None for one in renderer._many.made(rows)]
-    assert sum(quick) >= (30 if objective != "domain" else 0), "most rows go the quick way"
     for row in rows:
         assert renderer.prompt(row) == Renderer(renderer.tokenizer, objective, None).prompt(row)
 
@@ -75,14 +73,21 @@ WORDS = st.lists(st.sampled_from([*"ab1 \n'.<é́🙂", "<|im_end|>", "<|im_star
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(WORDS, min_size=1, max_size=4), data=st.data())
 def test_word_by_word_is_the_same_as_whole(texts: list[str], data: st.DataObject) -> None:
-    for encoder in _ENCODERS:
-        assert encoder.is_parting
-        opens = [data.draw(st.integers(0, len(text))) for text in texts]
-        ends = [data.draw(st.integers(start, len(text))) for start, text in zip(opens, texts, strict=True)]
-        edges = [sorted({start, end}) for start, end in zip(opens, ends, strict=True)]
-        quick, whole = encoder._words.place(texts, edges, opens), encoder._place_whole(texts, edges, opens)
-        for one, other in zip(quick, whole, strict=True):
-            assert one is None or (other and (one[0].tolist(), *one[1:]) == (other[0].tolist(), *other[1:]))
+    starts = [data.draw(st.integers(0, len(text))) for text in texts]
+    ends = [data.draw(st.integers(start, len(text))) for start, text in zip(starts, texts, strict=True)]
+    passages = [Passage(text, [(a, b)], a) for text, a, b in zip(texts, starts, ends, strict=True)]
+    for tokenizer in _TOKENIZERS:
+        assert has_separable_words(tokenizer.backend_tokenizer.to_str())
+        encoder = Encoder(tokenizer)
+        # Where the characters of tokens are asked for, nothing is read word by word.
+        by_words = encoder.encode(passages)
+        whole = encoder.encode([passage._replace(has_offsets=True) for passage in passages])
+        for text, one, other in zip(texts, by_words, whole, strict=True):
+            assert (one.ids.tolist(), one.runs, one.num_prompt) == (other.ids.tolist(), other.runs, other.num_prompt)
+            assert one.is_prefix == other.is_prefix
+            assert (
+                encoder.encode([Passage(text)])[0].ids.tolist() == tokenizer(text, add_special_tokens=False).input_ids
+            )
 
 
 def _split(pattern: str) -> Any:
@@ -94,20 +99,20 @@ def _split(pattern: str) -> Any:
     return tokenizer
 
 
-_ENCODERS = [Encoder(one) for one in (make_tokenizer(), *map(_split, PATTERNS), load_tokenizer("tiny-base")[0])]
+_TOKENIZERS = [make_tokenizer(), *map(_split, PATTERNS), load_tokenizer("tiny-base")[0]]
 
 
 def test_only_known_tokenizers_are_read_word_by_word() -> None:
     core: Tokenizer = make_tokenizer().backend_tokenizer
     told = json.loads(core.to_str())
-    assert can_part(json.dumps(told))
+    assert has_separable_words(json.dumps(told))
     for change in (
         {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Metaspace"}}, {"pre_tokenizer": None},
         {"model": told["model"] | {"dropout": 0.1}}, {"model": {"type": "Unigram"}},
         {"added_tokens": [told["added_tokens"][0] | {"lstrip": True}]},
         {"added_tokens": [told["added_tokens"][0] | {"content": "a b"}]},
     ):  # fmt: skip
-        assert not can_part(json.dumps(told | change)), change
+        assert not has_separable_words(json.dumps(told | change)), change
 
 
 def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,16 +120,18 @@ def test_the_cache_gives_what_the_first_run_gave(tmp_path: Path, capsys: pytest.
     args: dict[str, Any] = {"on_too_long": "cut"}
     first = render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache)
     renderer = Renderer(make_tokenizer(), "chat", 30, **args)
-    renderer._many.made = None  # type: ignore[assignment,method-assign] - nothing is rendered again
-    again = render_cached(renderer, rows, "digest", cache)
+    # What would be refused comes from the cache too: nothing is rendered again.
+    empty = [dataclasses.replace(row, messages=[]) for row in rows]
+    again = render_cached(renderer, empty, "digest", cache)
     assert isinstance(again.examples, Examples)
     assert isinstance(again.examples.arrays["ids"].base, np.memmap)
     assert (again.examples, again.cut, again.skipped) == (first.examples, first.cut, first.skipped)
     assert first.cut
-    assert renderer.examples(rows).examples is again.examples
-    assert renderer.examples(rows[3:5]).examples == again.examples[3:5]
+    assert renderer.examples(empty).examples is again.examples
+    assert renderer.examples(empty[3:5]).examples == again.examples[3:5]
     plain = Renderer(make_tokenizer(), "chat", 30, **args)
     assert again.examples == plain.examples(rows).examples
+    render_cached(renderer, rows, "digest", cache)
     assert [renderer.prompt(row) for row in rows] == [plain.prompt(row) for row in rows]
     args = {"on_too_long": "skip"}
     skipping = [render_cached(Renderer(make_tokenizer(), "chat", 30, **args), rows, "digest", cache) for _ in "ab"]
@@ -163,12 +170,12 @@ def test_a_refusal_is_kept_too(tmp_path: Path) -> None:
 
 def test_another_setting_row_or_template_is_another_entry(tmp_path: Path) -> None:
     cache, rows, tokenizer = Cache(tmp_path / "c"), some_rows(3), make_tokenizer()
-    base = Renderer(tokenizer, "sft", 256)
-    told = [(tokenizer, "chat", 256), (tokenizer, "sft", 255), (make_tokenizer("bos"), "sft", 256)]
-    others = [Renderer(one, objective, length) for one, objective, length in told]  # type: ignore[arg-type]
-    for renderer, digest in [(base, "a"), (base, "b"), *((other, "a") for other in others)]:
-        renderer._known.clear()
-        render_cached(renderer, rows, digest, cache)
+    cases: list[tuple[Any, Any, int, str]] = [
+        (tokenizer, "sft", 256, "a"), (tokenizer, "sft", 256, "b"), (tokenizer, "chat", 256, "a"),
+        (tokenizer, "sft", 255, "a"), (make_tokenizer("bos"), "sft", 256, "a"),
+    ]  # fmt: skip
+    for one, objective, length, digest in cases:
+        render_cached(Renderer(one, objective, length), rows, digest, cache)
     assert len(list(cache.folder.iterdir())) == 5
 
 

@@ -74,8 +74,9 @@ def command(
 
 def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     """Print one record and return whether its answer is cut; raises RowFault where a run would refuse it."""
-    example, roles = renderer.example(row), renderer.roles(row)
-    lost, untrained = len(roles) - len(example.ids), renderer.whole(row).num_supervised - example.num_supervised
+    shown = renderer.preview(row)
+    example, roles = shown.example, shown.roles
+    lost, untrained = len(roles) - len(example.ids), shown.whole.num_supervised - example.num_supervised
     cut = f", cut by {lost}" if lost else ""
     say.data(
         f"{say.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
@@ -93,7 +94,7 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     else:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
-    for note in renderer.notes(row):
+    for note in shown.notes:
         say.talk(f"warning: record {say.visible(row.id)}: {note}")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"

@@ -11,7 +11,7 @@ from train.errors import TrainError
 from train.evaluate import BY_LIKELIHOOD, CategorySpec
 from train.metrics.choice import MARKS, place_of
 from train.out.serve import plain_ids, served
-from train.render import Located, Renderer, RowFault
+from train.render import Conversation, Renderer, RowFault
 from train.render.messages import answer_weights, answers_of, last_answer
 
 Document = dict[str, Any]
@@ -89,7 +89,7 @@ def _space(prompt: str) -> str:
     return prompt[len(prompt.rstrip()) :]
 
 
-def _spoken(located: Located) -> str:
+def _spoken(located: Conversation) -> str:
     """The last answer without its end token."""
     return located.layout.text[located.turn.start : located.turn.stop]
 

@@ -4,23 +4,23 @@
     renderer.examples(rows).examples    # what is trained
     renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
 
-The mask is found by differencing (spans.py) and, where the template has {% generation %} blocks, checked against them.
+What is proved of every row stands in `promises`.
 """
 
 from __future__ import annotations
 
-from train.render.cached import render_cached
-from train.render.example import Example, Prompt, Rendered
-from train.render.examples import Examples
-from train.render.faults import RowFault
-from train.render.renderer import DEFAULT_TEMPLATE, Renderer
-from train.render.turns import Located
+from train.render.conversation import Conversation
+from train.render.examples import Example, Examples, Prompt, Rendered
+from train.render.messages import RowFault
+from train.render.render_cache import render_cached
+from train.render.renderer import DEFAULT_TEMPLATE, Preview, Renderer
 
 __all__ = [
     "DEFAULT_TEMPLATE",
+    "Conversation",
     "Example",
     "Examples",
-    "Located",
+    "Preview",
     "Prompt",
     "Rendered",
     "Renderer",

@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from train.errors import TrainError
-from train.render.words import Ints, Place, Words, can_part
+from train.render.words import Ints, Words, has_separable_words
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids and, for each, the [start, end) of its characters; a prepended BOS has (0, 0)."""
+class Passage(NamedTuple):
+    """A text to encode; all positions count its characters."""
 
-    ids: list[int]
-    offsets: list[tuple[int, int]]
+    text: str
+    answers: Sequence[tuple[int, int]] = ()
+    """[start, end) of each answer; none of these lies inside a token."""
+    num_opening: int = 0
+    """How many characters stand before the last answer; their ids alone are the prompt's."""
+    plain: Sequence[tuple[int, int]] = ()
+    """Spans in which control tokens are mere text."""
+    has_offsets: bool = False
+    """Whether the characters of each token are asked for."""
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Token ids of a text, and before which token each of the asked edges (places in the text) lies."""
+class Encoded(NamedTuple):
+    """The token ids of a passage, [n]; positions count its tokens."""
 
     ids: Ints
-    edges: list[int]
-    num_opening: int
-    """Number of ids before the last answer."""
+    runs: list[tuple[int, int]]
+    """[start, stop) of each answer."""
+    num_prompt: int
+    """Number of ids that the opening alone has."""
+    is_prefix: bool
+    """True where the ids of the opening alone begin those of the passage."""
     has_added_bos: bool
+    """True where the beginning-of-text token is the tokenizer's and not in the text."""
+    offsets: Ints | None = None
+    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; there where they were asked for."""
 
 
 class Encoder:
-    """A fast tokenizer seen as text -> ids with character offsets."""
+    """A fast tokenizer seen as text -> ids, with one beginning-of-text token where the model's tokenizer adds it."""
 
     def __init__(self, tokenizer: Any) -> None:
         if not getattr(tokenizer, "is_fast", False):
@@ -56,109 +67,142 @@ class Encoder:
         self.special_pattern = re.compile("|".join(map(re.escape, self.special_texts)) or r"(?!)")
         self.bos: int | None = tokenizer.bos_token_id
         self.is_adding_bos = self.bos is not None and list(tokenizer("a").input_ids[:1]) == [self.bos]
+        self._words: Words | None = None
+        if has_separable_words(tokenizer.backend_tokenizer.to_str()):
+            apart = [token.content for token in added.values() if not token.normalized]
+            self._words = Words(partial(self._tokenize, has_offsets=False), apart)
 
-    def encode(self, text: str, cuts: Sequence[int] = (), plain: Sequence[tuple[int, int]] = ()) -> Encoded:
-        """Return the ids of ``text`` without added ones, except one BOS where the model's tokenizer adds it.
+    def encode(self, passages: Sequence[Passage]) -> list[Encoded]:
+        """Return the ids of each passage, so that its answers begin and end with tokens of their own.
 
-        ``cuts``: characters where a token must end. ``plain``: spans in which control tokens are mere text.
+        Where the tokenizer would join across such an end, as it does not when the answer is generated, the passage is
+        encoded in parts.
         """
-        ids: list[int] = []
-        offsets: list[tuple[int, int]] = []
-        for start, end, is_plain in _parts(len(text), cuts, plain):
-            found = self.tokenizer(
-                text[start:end], add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=is_plain,
-                return_attention_mask=False, verbose=False,
-            )  # fmt: skip
-            ids += found["input_ids"]
-            offsets += [(a + start, b + start) for a, b in found["offset_mapping"]]
-        if bos := self._missing_bos(ids):
-            ids, offsets = [*bos, *ids], [(0, 0), *offsets]
-        return Encoded(ids, offsets)
+        encoded: list[Encoded | None] = [None] * len(passages)
+        if self._words is not None:
+            short = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
+            for number, one in zip(short, self._by_words(self._words, [passages[n] for n in short]), strict=True):
+                encoded[number] = one
+        rest = iter(self._in_parts([one for one, own in zip(passages, encoded, strict=True) if own is None]))
+        return [next(rest) if one is None else one for one in encoded]
 
-    def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Placed | None]:
-        """Return the ids of each text as `encode` does, with the tokens that its edges lie before.
+    def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
+        """Return the text of ``ids``, with or without the control tokens."""
+        text: str = self.tokenizer.backend_tokenizer.decode(list(ids), skip_special_tokens=not has_control)
+        return text
 
-        ``opens``: how many characters stand before the last answer. None where a token lies across an edge, where
-        the ids of those characters alone do not begin the text's, or where tokens do not follow one another.
-        """
-        found = (self._words.place if self.is_parting else self._place_whole)(texts, edges, opens)
-        placed: list[Placed | None] = []
-        for one in found:
-            if one is None:
-                placed.append(None)
+    def num_control(self, ids: Sequence[int] | Ints) -> int:
+        """Number of control tokens among ``ids``."""
+        return int(np.count_nonzero(self._is_control[ids]))
+
+    @cached_property
+    def _is_control(self) -> npt.NDArray[np.bool_]:
+        """Whether each id of the vocabulary is a control token's."""
+        table = np.zeros(max(self.tokenizer.get_vocab().values(), default=-1) + 1, np.bool_)
+        table[list(self.special_ids)] = True
+        return table
+
+    def _by_words(self, words: Words, passages: Sequence[Passage]) -> list[Encoded | None]:
+        """The passages that can be read word by word, which is quicker and gives the same."""
+        edges = [sorted({one.num_opening, *_edges(one)}) for one in passages]
+        encoded: list[Encoded | None] = []
+        readings = words.read([one.text for one in passages], edges)
+        for passage, own, reading in zip(passages, edges, readings, strict=True):
+            if reading is None:
+                encoded.append(None)
                 continue
-            ids, places, num_opening = one
-            bos = self._missing_bos(ids)
-            num = len(bos)
-            if bos:
-                ids, places = np.append(np.array(bos, np.int32), ids), [n + num for n in places]
-            placed.append(Placed(ids, places, num_opening + num, bool(bos)))
-        return placed
+            ids, counts = reading
+            before = dict(zip(own, counts, strict=True))
+            runs = [(before[start], before[end]) for start, end in passage.answers]
+            encoded.append(self._with_bos(ids, runs, before[passage.num_opening], is_prefix=True))
+        return encoded
 
-    @cached_property
-    def is_parting(self) -> bool:
-        """True where texts may be read word by word."""
-        return can_part(self.tokenizer.backend_tokenizer.to_str())
+    def _in_parts(self, passages: Sequence[Passage]) -> list[Encoded]:
+        """Each passage whole, or where a token lies across an edge in parts."""
+        cuts: list[set[int]] = [set() for _ in passages]
+        encoded: dict[int, Encoded] = {}
+        while pending := [number for number in range(len(passages)) if number not in encoded]:
+            wholes = self._read([_parts(passages[n], cuts[n]) for n in pending], has_offsets=True)
+            openings = self._read([_parts(_opening(passages[n]), cuts[n]) for n in pending], has_offsets=False)
+            for number, (ids, offsets), (opening, _) in zip(pending, wholes, openings, strict=True):
+                passage, edges = passages[number], _edges(passages[number])
+                # Offsets never go back: the first token that ends after each edge, and the first that begins there.
+                ending = np.searchsorted(offsets[:, 1], edges, side="right").tolist()
+                beginning = np.searchsorted(offsets[:, 0], edges, side="left").tolist()
+                joined = {edge for edge, low, high in zip(edges, ending, beginning, strict=True) if low < high}
+                is_prefix = bool(np.array_equal(ids[: len(opening)], opening))
+                if not joined and not is_prefix:
+                    joined = {passage.num_opening}
+                if joined - cuts[number]:
+                    cuts[number] |= joined
+                    continue
+                runs = [(low, max(low, high)) for low, high in zip(ending[::2], beginning[1::2], strict=True)]
+                encoded[number] = self._with_bos(ids, runs, len(opening), is_prefix=is_prefix, offsets=offsets)
+        return [encoded[number] for number in range(len(passages))]
 
-    @cached_property
-    def _words(self) -> Words:
-        added = self.tokenizer.added_tokens_decoder.values()
-        return Words(self._batch, [token.content for token in added if not token.normalized])
+    def _with_bos(
+        self, ids: Ints, runs: list[tuple[int, int]], num_prompt: int, *, is_prefix: bool, offsets: Ints | None = None
+    ) -> Encoded:
+        if not self.is_adding_bos or (len(ids) and ids[0] == self.bos):
+            return Encoded(ids, runs, num_prompt, is_prefix, False, offsets)
+        if offsets is not None:
+            offsets = np.concatenate([np.zeros((1, 2), np.int64), offsets])
+        runs = [(start + 1, stop + 1) for start, stop in runs]
+        return Encoded(np.append(np.array([self.bos], np.int32), ids), runs, num_prompt + 1, is_prefix, True, offsets)
 
-    def _place_whole(
-        self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]
-    ) -> list[Place | None]:
-        openings = self._batch([text[:length] for text, length in zip(texts, opens, strict=True)], has_offsets=False)
-        found: list[Place | None] = []
-        for encoding, asked, opening in zip(self._batch(texts, has_offsets=True), edges, openings, strict=True):
-            ids: list[int] = encoding.ids
-            spans = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-            starts, ends = spans[:, 0], spans[:, 1]
-            is_plain = (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all() and (starts < ends).all()
-            places = np.searchsorted(starts, asked)
-            is_joined = any(n and ends[n - 1] > edge for n, edge in zip(places.tolist(), asked, strict=True))
-            is_prefix = ids[: len(opening.ids)] == opening.ids
-            is_whole = is_plain and is_prefix and not is_joined
-            found.append((np.array(ids, np.int32), places.tolist(), len(opening.ids)) if is_whole else None)
-        return found
+    def _read(self, texts: Sequence[Sequence[_Part]], *, has_offsets: bool) -> list[tuple[Ints, Ints]]:
+        """The ids and the offsets of each text, whose parts are read apart."""
+        parts = [part for text in texts for part in text]
+        read: dict[int, Any] = {}
+        for is_plain in (False, True):
+            own = [number for number, part in enumerate(parts) if part.is_plain == is_plain]
+            if own:
+                encodings = self._tokenize([parts[n].text for n in own], has_offsets=has_offsets, is_plain=is_plain)
+                read |= zip(own, encodings, strict=True)
+        joined = []
+        each = iter(range(len(parts)))
+        for text in texts:
+            own = [next(each) for _ in text]
+            ids = [np.array(read[n].ids, np.int32) for n in own]
+            offsets = [np.array(read[n].offsets, np.int64).reshape(-1, 2) + parts[n].start for n in own]
+            joined.append(
+                (np.concatenate([np.empty(0, np.int32), *ids]), np.concatenate([np.empty((0, 2), np.int64), *offsets]))
+            )
+        return joined
 
-    def decode_many(self, sequences: Sequence[list[int]]) -> Iterator[str]:
-        """Yield the text of each, control tokens included; it is what `decode` gives."""
-        yield from self.tokenizer.backend_tokenizer.decode_batch(sequences, skip_special_tokens=False)
-
-    def _batch(self, texts: Sequence[str], *, has_offsets: bool) -> list[Any]:
-        # Turns truncation, padding and the reading of control tokens in the backend to what `encode` has.
-        self.tokenizer("a", add_special_tokens=False, split_special_tokens=False, verbose=False)
+    def _tokenize(self, texts: Sequence[str], *, has_offsets: bool, is_plain: bool = False) -> list[Any]:
+        # Turns truncation, padding and the reading of control tokens in the backend to what is wanted.
+        self.tokenizer("a", add_special_tokens=False, split_special_tokens=is_plain, verbose=False)
         backend = self.tokenizer.backend_tokenizer
         # The quick one leaves out the offsets: they are all (0, 0).
         encode = backend.encode_batch if has_offsets else backend.encode_batch_fast
         return list(encode(list(texts), add_special_tokens=False))
 
-    def _missing_bos(self, ids: Sequence[int] | Ints) -> list[int]:
-        has_it = len(ids) > 0 and ids[0] == self.bos
-        return [self.bos] if self.is_adding_bos and self.bos is not None and not has_it else []
 
-    def decode(self, ids: Sequence[int], *, has_control: bool) -> str:
-        """Return the text of ``ids``, with or without the control tokens."""
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=not has_control, clean_up_tokenization_spaces=False
-        )
-        return text
+@dataclass(frozen=True)
+class _Part:
+    """A part of a text that begins at character ``start`` and is encoded apart from the others."""
 
-    def num_control(self, ids: Sequence[int] | Ints) -> int:
-        """Number of control tokens among ``ids``."""
-        return int(np.count_nonzero(self._is_control[np.minimum(ids, len(self._is_control) - 1)]))
-
-    @cached_property
-    def _is_control(self) -> npt.NDArray[np.bool_]:
-        """Whether each id is a control token's; the last stands for all that are larger."""
-        table = np.zeros(max(self.special_ids, default=-1) + 2, np.bool_)
-        table[list(self.special_ids)] = True
-        return table
+    text: str
+    start: int
+    is_plain: bool
 
 
-def _parts(length: int, cuts: Sequence[int], plain: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, bool]]:
-    """Split [0, length) at the cuts and at the ends of the plain spans."""
-    edges = sorted({0, length, *cuts, *(edge for span in plain for edge in span)})
-    for start, end in pairwise(edges):
-        yield start, end, any(a <= start and end <= b for a, b in plain)
+def _parts(passage: Passage, cuts: Collection[int]) -> list[_Part]:
+    """Split a passage at the cuts that lie in it and at the ends of its plain spans."""
+    length, spans = len(passage.text), passage.plain
+    edges = sorted({0, length, *(cut for cut in cuts if cut < length), *(edge for span in spans for edge in span)})
+    return [
+        _Part(passage.text[start:end], start, any(a <= start and end <= b for a, b in spans))
+        for start, end in pairwise(edges)
+    ]
+
+
+def _opening(passage: Passage) -> Passage:
+    """What stands before the last answer."""
+    length = passage.num_opening
+    return Passage(passage.text[:length], plain=[span for span in passage.plain if span[1] <= length])
+
+
+def _edges(passage: Passage) -> list[int]:
+    return [edge for answer in passage.answers for edge in answer]

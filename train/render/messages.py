@@ -1,4 +1,4 @@
-"""A row's messages as chat templates expect them, and every text in them."""
+"""A row's messages as chat templates expect them, every text in them, and what may be wrong with a row."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from train.render.faults import RowFault, Silent
+from train.errors import TrainError
 
 if TYPE_CHECKING:
     from train.data import Row
     from train.recipe import Objective
 
 
+UNRENDERABLE = "E923 bad-rows"
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
+
+
+class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
+    """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
+
+    def __init__(self, reason: str, code: str = UNRENDERABLE) -> None:
+        super().__init__(code, reason)
+        self.reason = reason
+
+
+class Silent(RowFault):
+    """No answer of a record may be trained; such records are set aside and counted."""
 
 
 def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -> list[float]:
@@ -22,20 +35,20 @@ def answer_weights(messages: Sequence[dict[str, Any]], answers: Sequence[int]) -
 
     Raises Silent where all are 0.
     """
-    found = [weight_of(messages[turn]) for turn in answers]
-    if not any(found):
+    weights = [weight_of(messages[turn]) for turn in answers]
+    if not any(weights):
         raise Silent("no answer of the record may be trained (train is false, or the weight is 0)")
-    return found
+    return weights
 
 
 def weight_of(answer: dict[str, Any]) -> float:
     """Return what the tokens of one answer count."""
-    return 0.0 if answer.get("train") is False else float(_given(answer.get("weight"), 1.0))
+    return 0.0 if answer.get("train") is False else float(_or(answer.get("weight"), 1.0))
 
 
 def refuse_marks(messages: Sequence[dict[str, Any]]) -> None:
     """Raise RowFault where a message says how it is trained: the objective "domain" trains all tokens alike."""
-    if any(_given(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
+    if any(_or(message.get(key), default) != default for message in messages for key, default in _TRAINING.items()):
         raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
 
 
@@ -46,7 +59,7 @@ def notes_of(row: Row) -> list[str]:
 
 
 def last_answer(messages: Sequence[dict[str, Any]]) -> int:
-    """Return the place of the last assistant message; raises RowFault where there is none."""
+    """Return the index of the last assistant message; raises RowFault where there is none."""
     for turn in range(len(messages) - 1, -1, -1):
         if messages[turn]["role"] == "assistant":
             return turn
@@ -54,7 +67,7 @@ def last_answer(messages: Sequence[dict[str, Any]]) -> int:
 
 
 def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list[int]:
-    """Return the places of the answers that an objective trains: each one for "chat", else the last.
+    """Return the indices of the answers that an objective trains: each one for "chat", else the last.
 
     Raises RowFault where there is none.
     """
@@ -68,19 +81,19 @@ def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str
     Content null is empty text, a developer is the system where the template knows no developer, and the arguments of a
     tool call are an object (OpenAI sends them as JSON text, which templates would quote a second time).
     """
-    found = []
+    cleaned = []
     for message in messages[: last_answer(messages) + 1]:
-        kept = {key: value for key, value in message.items() if value is not None and key not in _TRAINING} | {
+        copy = {key: value for key, value in message.items() if value is not None and key not in _TRAINING} | {
             "content": message["content"] or ""
         }
-        if kept["role"] == "developer" and "developer" not in template:
-            kept["role"] = "system"
-        if "tool_calls" in kept:
-            kept["tool_calls"] = [_with_object(call) for call in kept["tool_calls"]]
-        found.append(kept)
-    if not found[-1]["content"].strip() and not found[-1].get("tool_calls"):
+        if copy["role"] == "developer" and "developer" not in template:
+            copy["role"] = "system"
+        if "tool_calls" in copy:
+            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        cleaned.append(copy)
+    if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
         raise RowFault("the last answer is empty, so nothing is trained")
-    return found
+    return cleaned
 
 
 def all_texts(row: Row) -> Iterator[tuple[str, str]]:
@@ -97,7 +110,7 @@ def all_texts(row: Row) -> Iterator[tuple[str, str]]:
         yield "tools", json.dumps(row.tools, ensure_ascii=False)
 
 
-def _given(value: Any, default: Any) -> Any:
+def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 

@@ -7,8 +7,10 @@ not work: `'a' * 10**10` kills the process that renders it. Nothing of `train` i
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -96,81 +98,90 @@ def _to_json(
 
 
 def _child() -> int:
-    """Compile the first line's template, then render a conversation a line, until the parent closes the pipe."""
+    """Compile the first line's template, then render the conversations of a line, until the parent closes the pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
     template: ChatTemplate | None = None
     for line in sys.stdin:
-        _grant_time()
+        _TIME_LIMIT.renew()
         try:
             request = json.loads(line)
-            answer: dict[str, Any] = {"text": ""}
             if template is None:
                 template = ChatTemplate(request["template"], request["tokens"])
-            elif "many" in request:
-                answer = _answers(template, request["many"])
+                answer: dict[str, Any] = {}
             else:
-                answer = _answer(template, request, len(line))
+                answer = {"conversations": [_rendering(template, talk) for talk in request["conversations"]]}
         except MemoryError:
+            # Of one conversation it is a fault; of many it may be that they are many.
             answer = {"fault": "it takes more memory than a template may"}
         except _FAULTS as error:
-            answer = {"fault": f"{type(error).__name__}: {error}"[:500]}
+            answer = {"fault": _sentence(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     return 0
 
 
-def _grant_time() -> None:
-    """Let the next request have CHILD_SECONDS of CPU time; the system ends the process that uses more."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+def _rendering(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the text of a conversation, for each turn of ``openings`` what stands before it when it is generated, for
+    each of ``endings`` the text as far as that turn, and the generation blocks where ``has_marks`` asks for them.
 
-
-def _answer(template: ChatTemplate, request: Mapping[str, Any], size: int) -> dict[str, str]:
-    try:
-        text = template.render(
-            request["messages"], request["tools"], is_prompt=request["is_prompt"], has_marks=request["has_marks"]
-        )
-    except (SecurityError, TemplateRuntimeError, TemplateSyntaxError):
-        raise
-    except TemplateError as error:
-        return {"refused": str(error)[:500]}
-    if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
-        raise ValueError(f"a conversation of {size:,} characters becomes {len(text):,}")
-    return {"text": text}
-
-
-def _answers(template: ChatTemplate, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Answer many requests; None stands for each that is refused or fails: asked alone, it says why."""
-    found: list[dict[str, Any] | None] = []
-    for request in requests:
-        _grant_time()
-        try:
-            found.append(_whole(template, request))
-        except _FAULTS:
-            found.append(None)
-    return {"many": found}
-
-
-def _whole(template: ChatTemplate, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the text of a conversation, of each turn of ``openings`` what stands before it when it is generated (only
-    its length, where the text begins with it), and the spans of generation blocks where ``has_marks`` asks for them.
+    A number stands for so many characters of the text, {"refused": why} or {"fault": why} for one that there is not.
     """
     messages, tools = request["messages"], request["tools"]
-    text = template.render(messages, tools, is_prompt=False)
-    openings: list[str | int] = []
-    for turn in request["openings"]:
-        opening = template.render(messages[:turn], tools, is_prompt=True)
-        openings.append(len(opening) if text.startswith(opening) else opening)
-    marks = None
-    if request["has_marks"]:
-        marks = marked_spans(template.render(messages, tools, is_prompt=False, has_marks=True))
-    # A stricter limit than that of one request, whose size counts quotes and names too.
-    said = sum(len(message["content"]) for message in messages)
-    longest = max([len(text), *(len(one) for one in openings if isinstance(one, str))])
-    if longest > MOST_CHARACTERS + MOST_COPIES * said:
-        raise ValueError("too long")
-    return {"text": text, "openings": openings, "marks": marks}
+    text = _text(template, messages, tools)
+
+    def part(stop: int, *, is_prompt: bool) -> Any:
+        own = _text(template, messages[:stop], tools, is_prompt=is_prompt)
+        return len(own) if isinstance(text, str) and isinstance(own, str) and text.startswith(own) else own
+
+    openings = [part(turn, is_prompt=True) for turn in request["openings"]]
+    endings = [part(turn + 1, is_prompt=False) for turn in request["endings"]]
+    marks: Any = []
+    # A mark that the conversation itself has would be taken for the template's.
+    if request["has_marks"] and isinstance(text, str) and MARK_START not in text and MARK_END not in text:
+        marked = _text(template, messages, tools, has_marks=True)
+        marks = marked_spans(marked) if isinstance(marked, str) else marked
+    return {"text": text, "openings": openings, "endings": endings, "marks": marks}
+
+
+def _text(
+    template: ChatTemplate, messages: Any, tools: Any, *, is_prompt: bool = False, has_marks: bool = False
+) -> str | dict[str, str]:
+    _TIME_LIMIT.renew()
+    try:
+        text = template.render(messages, tools, is_prompt=is_prompt, has_marks=has_marks)
+        if len(text) > MOST_CHARACTERS:
+            size = len(json.dumps([messages, tools]))
+            if len(text) > MOST_CHARACTERS + MOST_COPIES * size:
+                return {"fault": f"ValueError: a conversation of {size:,} characters becomes {len(text):,}"}
+    except (SecurityError, TemplateRuntimeError, TemplateSyntaxError) as error:
+        return {"fault": _sentence(error)}
+    except TemplateError as error:
+        return {"refused": str(error)[:500]}
+    except _FAULTS as error:
+        return {"fault": _sentence(error)}
+    return text
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+class _TimeLimit:
+    """The CPU time that this process may still use; the system ends it when that is over."""
+
+    def __init__(self) -> None:
+        self._renewed = -math.inf
+
+    def renew(self) -> None:
+        """Let what comes next have CHILD_SECONDS, but for less than a quarter of one: system calls cost time too."""
+        if time.monotonic() - self._renewed > 0.25:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            limit = int(used.ru_utime + used.ru_stime) + 1 + CHILD_SECONDS
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+            self._renewed = time.monotonic()
+
+
+_TIME_LIMIT = _TimeLimit()
 
 
 def marked_spans(text: str) -> list[tuple[int, int]]:

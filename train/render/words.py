@@ -19,43 +19,32 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 _CUT = re.compile(r"(?<=[!-~])(?= [!-~])")
-_MOST_WORDS, _MOST_CHARACTERS, _SHORT = 1_000_000, 16_000_000, 64
-"""What is remembered: so many words of so many characters in all, and the places of tokens in words that are short (a
-text without spaces is one word, which does not come again).
-"""
 PATTERNS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 """Split patterns of Qwen 2 to 3 and of Llama 3; GPT-2's is built into ByteLevel."""
+_PRINTABLE = bytes([*range(ord(" "), ord("~") + 1), ord("\n")])
+_ID_BYTES = 4
+# So many words are remembered, and none that is longer: a text without spaces is one word, which does not come again.
+_MOST_WORDS, _MOST_CHARACTERS = 500_000, 64
+
 
 Ints = npt.NDArray[np.integer]
-Place = tuple[Ints, list[int], int]
-
-
-class _Numbers(dict[str, int]):
-    """The number of each key, given when it is first asked for; ``new`` are those that were given lately."""
-
-    def __init__(self) -> None:
-        self.new: list[str] = []
-
-    def __missing__(self, key: str) -> int:
-        self[key] = number = len(self)
-        self.new.append(key)
-        return number
 
 
 class Words:
-    """The ids of words, read with ``encode`` (texts -> encodings without added tokens); ``place`` joins them.
+    """Remembers the ids of words, which ``tokenize`` gives (texts -> encodings without added tokens).
 
     ``apart`` are the added tokens that a text is cut beside.
 
@@ -63,138 +52,82 @@ class Words:
     or with one more where it begins with none or has another.
     """
 
-    def __init__(self, encode: Callable[..., list[Any]], apart: Collection[str]) -> None:
-        self.encode = encode
+    def __init__(self, tokenize: Callable[[Sequence[str]], list[Any]], apart: Collection[str]) -> None:
+        self._tokenize = tokenize
         longest_first = sorted(apart, key=len, reverse=True)
         self._apart = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
-        self._forget()
+        # Of each word by its key: its ids, as the bytes of an array of int32.
+        self._ids: dict[str, bytes] = {}
 
-    def _forget(self) -> None:
-        self.numbers = _Numbers()
-        self.spans: dict[str, list[tuple[int, int]]] = {}
-        self._ids, self._num_characters = np.empty(0, np.int32), 0
-        # Of each word where its ids begin, how many they are, and how many characters it has.
-        self._starts, self._sizes, self._lengths = (np.empty(0, np.int64) for _ in range(3))
-        # A cut between two words is right where what the first adds behind it and the second before it is 2 or more:
-        # each visible side adds 1, and 2 a word that a text is cut before anyhow.
-        self._begins, self._ends = np.empty(0, np.int8), np.empty(0, np.int8)
+    def read(self, texts: Sequence[str], edges: Sequence[Sequence[int]]) -> list[tuple[Ints, list[int]] | None]:
+        """Return the ids of each text and how many of them stand before each of its edges (characters, ascending).
 
-    def place(self, texts: Sequence[str], edges: Sequence[Sequence[int]], opens: Sequence[int]) -> list[Place | None]:
-        """Return of each text its ids, the tokens that its edges lie before, and the number of ids of its first
-        ``opens`` characters alone; None where a token lies across an edge or those ids do not begin the whole's.
+        None where the ids of the text before an edge do not begin those of the whole, as where a token lies across it.
         """
-        if len(self.numbers) > _MOST_WORDS or self._num_characters > _MOST_CHARACTERS:
-            self._forget()
-        # All texts end to end: which characters and ids each word begins with.
-        keys, numbers, firsts = self._numbered(texts)
-        chars, tokens = _starts(self._lengths[numbers]), _starts(self._sizes[numbers])
-        ids = self._read(numbers, tokens)
-        asked = [(number, edge) for number, own in enumerate(edges) for edge in own]
-        whole = self._before(keys, chars, tokens, asked, firsts)
-        begun = self._begun(keys, chars, opens, firsts)
-        opened = [self.numbers[key] for _, key in begun]
-        self._learn()
-        found: list[Place | None] = []
-        each = iter(whole)
-        bounds = pairwise(tokens[firsts].tolist())
-        for own, (first, _), number, (start, stop) in zip(edges, begun, opened, bounds, strict=True):
-            places, before = [next(each) for _ in own], int(tokens[first])
-            opening = self._ids[self._starts[number] :][: self._sizes[number]]
-            is_prefix = np.array_equal(ids[before : min(before + len(opening), stop)], opening)
-            is_whole = is_prefix and None not in places
-            placed = [place - start for place in places if place is not None]
-            found.append((ids[start:stop], placed, before + len(opening) - start) if is_whole else None)
-        return found
+        keys = [self._keys(text, own) for text, own in zip(texts, edges, strict=True)]
+        readings: list[tuple[Ints, list[int]] | None] = [None] * len(keys)
+        unread = []
+        for number, own_keys in enumerate(keys):
+            try:
+                readings[number] = self._join(*own_keys)
+            except KeyError:
+                unread.append(number)
+        every = chain.from_iterable(chain(*keys[number]) for number in unread)
+        new = list({key for piece in every for key in piece if key not in self._ids})
+        for key, encoding in zip(new, self._tokenize([_word(key) for key in new]), strict=True):
+            self._ids[key] = array("i", encoding.ids).tobytes()
+        for number in unread:
+            readings[number] = self._join(*keys[number])
+        for key in new:
+            if len(key) > _MOST_CHARACTERS:
+                del self._ids[key]
+        if len(self._ids) > _MOST_WORDS:
+            self._ids.clear()
+        return readings
 
-    def _numbered(self, texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
-        """The keys of all texts' words, their numbers, and the first word of each text.
-
-        Each text is cut before every space first, which is quick and mostly right; where it was not, once more.
+    def _keys(self, text: str, edges: Sequence[int]) -> tuple[list[list[str]], list[list[str]]]:
+        """The keys of the words of a text in pieces, and of what stands between the end of each piece but the last and
+        an edge; as far as there the text before the edge has the same words as the whole.
         """
-        cut = [self._keys(text) for text in texts]
-        while True:
-            keys, firsts = list(chain.from_iterable(cut)), _starts([len(own) for own in cut])
-            numbers = np.fromiter(map(self.numbers.__getitem__, keys), np.int64, len(keys))
-            self._learn()
-            joined = self._ends[numbers[:-1]] + self._begins[numbers[1:]] < 2
-            if not (odd := np.unique(np.searchsorted(firsts, np.flatnonzero(joined), side="right") - 1)).size:
-                return keys, numbers, firsts
-            for text in odd.tolist():
-                cut[text] = self._keys(texts[text], _CUT.split)
+        pieces: list[list[str]] = [[]]
+        rests = []
+        upcoming = iter(edges)
+        edge, end = next(upcoming, None), 0
+        for number, part in enumerate(self._apart.split(text)):
+            first, begin, end = 0, end, end + len(part)
+            while edge is not None and (edge < end or edge == end == len(text)):
+                cut = _cut_before(part, edge - begin, first)
+                pieces[-1] += _keys_of(part[first:cut])
+                rests.append(_keys_of(part[cut : edge - begin]))
+                pieces.append([])
+                first, edge = cut, next(upcoming, None)
+            # One of two parts is an added token, and these have no space.
+            pieces[-1] += [" " + part] if number % 2 and not first else _keys_of(part[first:])
+        return pieces, rests
 
-    def _keys(self, text: str, cut: Callable[[str], list[str]] | None = None) -> list[str]:
-        """The keys of a text's words, which ``cut`` finds between added tokens, or else every space."""
-        keys: list[str] = []
-        for part in self._apart.split(text):
-            first, *rest = cut(part) if cut else part.split(" ")
-            keys += (" " + first, *map(_key, rest)) if cut else (" " + first, *rest)
+    def _join(self, pieces: list[list[str]], rests: list[list[str]]) -> tuple[Ints, list[int]] | None:
+        """The ids of a text and how many stand before each edge; raises KeyError for a word that is new."""
+        ids = self._ids.__getitem__
+        parts = [b"".join(map(ids, piece)) for piece in pieces]
+        heads = [b"".join(map(ids, rest)) for rest in rests]
+        whole, starts = b"".join(parts), accumulate(map(len, parts))
+        counts = []
+        for start, head in zip(starts, heads, strict=False):
+            if not whole.startswith(head, start):
+                return None
+            counts.append((start + len(head)) // _ID_BYTES)
+        return np.frombuffer(whole, np.int32), counts
+
+
+def _keys_of(part: str) -> list[str]:
+    """The keys of the words of what stands between two added tokens."""
+    if not part:
+        return []
+    if _is_cut_by_spaces(part):
+        keys = part.split(" ")
+        keys[0] = " " + keys[0]
         return keys
-
-    def _read(self, numbers: Ints, tokens: Ints) -> Ints:
-        """The ids of words end to end, whose own begin at ``tokens`` of them."""
-        moved = np.repeat(self._starts[numbers] - tokens[:-1], np.diff(tokens))
-        read: Ints = self._ids[moved + np.arange(tokens[-1])]
-        return read
-
-    def _before(
-        self, keys: Sequence[str], chars: Ints, tokens: Ints, asked: Sequence[tuple[int, int]], firsts: Ints
-    ) -> list[int | None]:
-        """The token that each edge (text, character) lies before; None where it lies within one."""
-        edges = np.array([edge for _, edge in asked], np.int64) + chars[firsts][[text for text, _ in asked]]
-        homes = np.searchsorted(chars[1:], edges, side="right")
-        inner = (edges - chars[homes]).tolist()
-        before: list[int | None] = tokens[homes].tolist()
-        within = [number for number, reach in enumerate(inner) if reach]
-        spans = self._spans({keys[homes[number]] for number in within})
-        for number in within:
-            order = _within(spans[keys[homes[number]]], inner[number])
-            first = before[number]
-            before[number] = None if order is None or first is None else first + order
-        return before
-
-    def _begun(self, keys: Sequence[str], chars: Ints, opens: Sequence[int], firsts: Ints) -> list[tuple[int, str]]:
-        """Of each text's first characters: the first word that is not whole in them, and the key of what is of it."""
-        ends = chars[firsts[:-1]] + np.array(opens, np.int64)
-        homes = np.searchsorted(chars[1:], ends, side="right")
-        found = []
-        for home, reach, first in zip(homes.tolist(), (ends - chars[homes]).tolist(), firsts.tolist(), strict=False):
-            rest = _word(keys[home])[:reach] if reach else ""
-            # A space is only cut off where something visible follows, which is not so at the end.
-            has_more = home > first and rest in ("", " ")
-            found.append((home - 1, _key(_word(keys[home - 1]) + rest)) if has_more else (home, _key(rest)))
-        return found
-
-    def _learn(self) -> None:
-        """Read the words that were numbered since the last time."""
-        if not (new := self.numbers.new):
-            return
-        words = [_word(key) for key in new]
-        try:
-            each = [encoding.ids for encoding in self.encode(words, has_offsets=False)]
-        except BaseException:
-            # They have numbers and no ids.
-            self._forget()
-            raise
-        starts = _starts([len(ids) for ids in each])
-        self._starts = np.append(self._starts, starts[:-1] + len(self._ids))
-        self._sizes = np.append(self._sizes, np.diff(starts))
-        self._lengths = np.append(self._lengths, [len(word) for word in words])
-        begins = [2 if key[:1] == " " else int("!" <= key[:1] <= "~") for key in new]
-        self._begins = np.append(self._begins, np.array(begins, np.int8))
-        self._ends = np.append(self._ends, np.array(["!" <= word[-1:] <= "~" for word in words], np.int8))
-        self._num_characters += sum(map(len, words))
-        self._ids = np.append(self._ids, np.fromiter(chain.from_iterable(each), np.int32, starts[-1]))
-        self.numbers.new = []
-
-    def _spans(self, keys: Collection[str]) -> dict[str, list[tuple[int, int]]]:
-        """The place of each token in these words."""
-        found = {key: self.spans[key] for key in keys if key in self.spans}
-        new = [key for key in keys if key not in found]
-        for key, encoding in zip(new, self.encode([_word(key) for key in new], has_offsets=True), strict=True):
-            found[key] = encoding.offsets
-            if len(key) <= _SHORT:
-                self.spans[key] = found[key]
-        return found
+    return [_key(word) for word in _CUT.split(part)]
 
 
 def _key(word: str) -> str:
@@ -207,32 +140,36 @@ def _word(key: str) -> str:
     return key[1:] if key[:1] == " " else " " + key
 
 
-def _starts(sizes: Sequence[int] | Ints) -> Ints:
-    return np.cumsum(np.append(0, sizes), dtype=np.int64)
+def _is_cut_by_spaces(text: str) -> bool:
+    """True where each space, but for one at the beginning, stands between two visible ASCII characters; may be False
+    for others too.
+    """
+    if not text.isascii() or text[-1] == " " or "  " in text or " \n" in text or "\n " in text:
+        return False
+    return not text.encode().translate(None, _PRINTABLE)
 
 
-def _within(spans: Sequence[tuple[int, int]], edge: int) -> int | None:
-    """The token of a word that an edge lies before; None where it lies within one."""
-    for number, (start, end) in enumerate(spans):
-        if start == end:
-            # Some tokenizers give a space no width, and then it belongs to neither side.
-            return None
-        if start >= edge:
-            return number
-        if end > edge:
-            return None
-    return None
+def _cut_before(text: str, edge: int, first: int) -> int:
+    """The last character from ``first`` to ``edge`` where both the text and what of it is before the edge may be cut,
+    as it may at ``first``.
+    """
+    # The character behind the space must be before the edge too.
+    cut = edge - 1
+    while (cut := text.rfind(" ", first + 1, max(cut, 0))) > 0:
+        if "!" <= text[cut - 1] <= "~" and "!" <= text[cut + 1] <= "~":
+            return cut
+    return first
 
 
-def can_part(description: str) -> bool:
+def has_separable_words(description: str) -> bool:
     """True where a tokenizer, by its JSON, gives for a text what it gives for the text's words."""
-    told = json.loads(description)
-    model, steps = told["model"], told["pre_tokenizer"] or {}
+    tokenizer = json.loads(description)
+    model, steps = tokenizer["model"], tokenizer["pre_tokenizer"] or {}
     is_plain = model.get("type") == "BPE" and not any(
         model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
     )
-    normalizer = (told["normalizer"] or {}).get("type")
-    added = told["added_tokens"] or ()
+    normalizer = (tokenizer["normalizer"] or {}).get("type")
+    added = tokenizer["added_tokens"] or ()
     return (
         is_plain
         and normalizer in (None, "NFC")

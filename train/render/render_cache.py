@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from train.cache import Cache, Entry
 from train.errors import TrainError
-from train.render.example import Rendered
-from train.render.examples import Examples
+from train.render.examples import Examples, Rendered
 from train.render.renderer import Renderer
 from train.versions import installed, sources
 
 if TYPE_CHECKING:
     from train.data import Row
 
+_COUNTED = ("skipped", "cut", "silent", "refused", "notes")
+"""What `Rendered` says of rows besides its examples."""
 _LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
 
 
@@ -48,9 +49,8 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         raise
     examples = rendered.examples
     if isinstance(examples, Examples):
-        kept = {"names": [list(one) for one in examples.names], "skipped": rendered.skipped, "cut": rendered.cut,
-                "silent": rendered.silent, "refused": rendered.refused, "notes": rendered.notes}  # fmt: skip
-        cache.put(key, examples.arrays, kept)
+        counts = {name: getattr(rendered, name) for name in _COUNTED}
+        cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **counts})
         # The written arrays replace those in memory: mapped, they cost none.
         if (entry := cache.get(key)) is not None:
             rendered = _opened(entry)
@@ -64,7 +64,7 @@ def _opened(entry: Entry) -> Rendered:
         code, message, hint, exit_code = values["refusal"]
         raise TrainError(code, message, hint, exit_code=exit_code)
     examples = Examples(entry.arrays, values["names"])
-    return Rendered(examples, *(values[name] for name in ("skipped", "cut", "silent", "refused", "notes")))
+    return Rendered(examples, **{name: values[name] for name in _COUNTED})
 
 
 def _key(renderer: Renderer, digest: str) -> str:
