@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from asking import TWO_QUESTIONS
-from textual.pilot import Pilot
+from textual.message_pump import MessagePump
+from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.worker import WorkerCancelled
 
 from curate.record import missing_extra
@@ -40,6 +41,36 @@ def _plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+
+
+async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> bool:
+    """Wait until each widget of the screen has handled the messages that it has; return False after an error.
+
+    Pilot's own waits for every widget that was there at the start. One that the app removes meanwhile never
+    answers, and Pilot gives up after 30 seconds; this one waits for those that still run.
+    """
+    waiting: set[MessagePump] = set()
+
+    def done(widget: MessagePump) -> None:  # a function of ours: Textual cannot call a method of a built-in type
+        waiting.discard(widget)
+
+    for widget in (pilot.app, *pilot.app.screen.walk_children(with_self=True)):
+        if widget.call_later(done, widget):
+            waiting.add(widget)
+    deadline = time.monotonic() + timeout
+    while any(widget.is_running for widget in waiting):
+        if pilot.app._exception is not None:
+            return False
+        if time.monotonic() > deadline:
+            raise WaitForScreenTimeout(f"still busy: {[widget for widget in waiting if widget.is_running]}")
+        await asyncio.sleep(0.001)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _wait_for_what_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every ``pilot.pause`` and ``pilot.press`` wait for the widgets that still run."""
+    monkeypatch.setattr(Pilot, "_wait_for_screen", _wait_for_living_widgets)
 
 
 @pytest.fixture(autouse=True)

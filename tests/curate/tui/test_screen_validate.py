@@ -1,4 +1,3 @@
-import asyncio
 import json
 import time
 
@@ -112,11 +111,8 @@ def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app
         assert "no undo takes back" in app.message.plain
         edit = app.present().edit
         edit.form.replace_line({"id": "b", "instruction": "Ask.", "output": "Tell more."})
-        # Not by the pilot: it waits for each widget of the screen, and those that are replaced meanwhile never answer.
-        app.simulate_key("ctrl+s")
-        async with asyncio.timeout(60):
-            while "read again" not in app.message.plain:
-                await asyncio.sleep(0.05)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "read again" in app.message.plain)
         assert app.workshop.state("b").record.completion == "Tell more."
         app.go("validate")
         await settled(pilot)
