@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from curate.settings import Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, validate
+from curate.checks.runner import ExaminerSpec, validate
+from curate.schema import load_shape
+from curate.schema.settings import Settings
 
 KINDS: dict[str, Callable[[int], str]] = {
     "no JSON": lambda n: f"this is line {n} and no JSON",

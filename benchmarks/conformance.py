@@ -20,8 +20,8 @@ import jsonschema
 import referencing
 import referencing.jsonschema
 
-from curate.door import DoorFault, strict_loads
-from curate.shape import build_validator
+from curate.jsonl import DoorFault, strict_loads
+from curate.schema import build_validator
 
 DIALECTS = {
     "draft2020-12": "https://json-schema.org/draft/2020-12/schema",

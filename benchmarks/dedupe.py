@@ -41,9 +41,9 @@ Flags = np.ndarray
 
 def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Flags]:
     """Exact groups of texts, normalisation included."""
-    from curate.dedupe.kernels import kernels_for
-    from curate.dedupe.near import firsts
-    from curate.dedupe.text import flattened, storable, text_keys
+    from curate.similarity.dedupe.kernels import kernels_for
+    from curate.similarity.dedupe.near import firsts
+    from curate.similarity.dedupe.text import flattened, storable, text_keys
 
     def keys_of(block: list[str]) -> np.ndarray:
         return kernels_for(0, True).clean(block).keys if is_compiled else text_keys(flattened(block))
@@ -71,13 +71,13 @@ def python_set(texts: list[str]) -> Callable[[], Flags]:
 
 def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
     """Exact groups, near links verified by exact Jaccard, and clusters of both, of one text a record."""
-    from curate.dedupe import Method
-    from curate.dedupe.find import components
-    from curate.dedupe.kernels import kernels_for
-    from curate.dedupe.near import compare_texts, firsts
-    from curate.dedupe.shingles import Spans
-    from curate.dedupe.stages import Stages
-    from curate.dedupe.text import storable
+    from curate.similarity.dedupe import Method
+    from curate.similarity.dedupe.find import components
+    from curate.similarity.dedupe.kernels import kernels_for
+    from curate.similarity.dedupe.near import compare_texts, firsts
+    from curate.similarity.dedupe.shingles import Spans
+    from curate.similarity.dedupe.stages import Stages
+    from curate.similarity.dedupe.text import storable
 
     kernels = kernels_for(0, is_compiled)
     method = Method(NGRAM, THRESHOLD)
@@ -101,9 +101,9 @@ def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
 
 def ours_product(prompts: list[str], completions: list[str]) -> Callable[[], Flags]:
     """The product's own call: three fields by word 3-grams from .7 on, pairs, conflicts, clusters by name."""
-    from curate.dedupe import find_duplicates
-    from curate.record import Record, Source
-    from curate.settings import DedupeSettings
+    from curate.base.record import Record, Source
+    from curate.schema.settings import DedupeSettings
+    from curate.similarity.dedupe import find_duplicates
 
     records = []
     for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):

@@ -89,12 +89,12 @@ def ours(task: str, model: Any, pairs: list[Pair], dtype: str) -> Callable[[], l
     """Return what scores the pairs by the functions that our evaluation calls."""
     import torch
 
-    from train.choices import Question, option_nlls
-    from train.compute import optimize_for_device
-    from train.generate import generate
-    from train.loss import nll_per_example
+    from train.data.rendering import Example
+    from train.evaluate.choices import Question, option_nlls
+    from train.evaluate.generate import generate
     from train.model import computing
-    from train.render import Example
+    from train.model.compute import optimize_for_device
+    from train.model.loss import nll_per_example
 
     optimize_for_device(model)
     tokenizer = made_tokenizer()

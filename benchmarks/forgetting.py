@@ -30,14 +30,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from train.data import Row
-from train.errors import TrainError
-from train.evaluate import evaluate_model, summary
-from train.general import general_rows
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.evaluate.general import general_rows
 from train.loop import Checkpoints, fit
+from train.pipeline.run import Prepared, prepare
+from train.pipeline.run.prepare import add_adapters
 from train.recipe import Recipe, load_recipe
-from train.run import Prepared, prepare
-from train.run.prepare import add_adapters
+from train.report.evaluation import evaluate_model, summary
 
 TEXTS, TOKENS_OF_A_TEXT, SEED = 100, 96, 7
 LONGEST_ANSWER = 64

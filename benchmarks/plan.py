@@ -46,13 +46,13 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from train.batch import BatchSampler
-    from train.compute import Meter, capabilities_of, checkpoint_activations, optimize_for_device
+    from train.data.rendering import Example
     from train.loop import Checkpoints, Placement, fit
     from train.model import add_lora
-    from train.plan import accuracy, make_plan
+    from train.model.batch import BatchSampler
+    from train.model.compute import Meter, capabilities_of, checkpoint_activations, optimize_for_device
+    from train.pipeline.plan import accuracy, make_plan
     from train.recipe import effective
-    from train.render import Example
 
     shape, method, settings = RUNS[name]
     torch.set_num_threads(1)

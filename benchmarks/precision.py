@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from curate.base.console import one_line  # noqa: E402
+from curate.base.record import Record, Source  # noqa: E402
 from curate.checks import discover, texts  # noqa: E402  the repository is put on the path above
 from curate.checks.personal_data import find  # noqa: E402
-from curate.record import Record, Source  # noqa: E402
-from curate.say import one_line  # noqa: E402
-from curate.settings import Settings  # noqa: E402
+from curate.schema.settings import Settings  # noqa: E402
 
 Row = dict[str, Any]
 Turns = list[tuple[str, str]]

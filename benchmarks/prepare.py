@@ -77,10 +77,10 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def ours(folder: Path, base: str, cache: Path) -> dict[str, Any]:
     """Prepare as `train run` does, with the cache that is there."""
-    from train.cache import Cache
-    from train.data import open_dataset
+    from train.base.cache import Cache
+    from train.data.dataset import open_dataset
+    from train.data.rendering import Renderer, render_cached
     from train.model import load_tokenizer
-    from train.render import Renderer, render_cached
 
     dataset = open_dataset(folder)
     tokenizer, ends = load_tokenizer(base)

@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from curate.dedupe import Duplicates, find_duplicates
-from curate.record import Record, Source
-from curate.settings import DedupeSettings
+from curate.base.record import Record, Source
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import Duplicates, find_duplicates
 
 SHAPES = ("parts", "turn", "line")
 PLANTED = ("case", "white space", "punctuation", "words")

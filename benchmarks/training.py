@@ -119,13 +119,13 @@ def ours(job: Job, clock: Callable[[], float], look_every: int = 1) -> dict[str,
     """
     import torch
 
-    from train.batch import BatchSampler
-    from train.compute import capabilities_of, optimize_for_device
+    from train.data.rendering import Example
+    from train.evaluate.predictions import ValidationScore
     from train.loop import Checkpoints, Placement, Validation, fit
     from train.model import add_lora
-    from train.predictions import ValidationScore
+    from train.model.batch import BatchSampler
+    from train.model.compute import capabilities_of, optimize_for_device
     from train.recipe import Recipe
-    from train.render import Example
 
     examples = [
         Example(f"r{n}", "", "", ids, [place >= prompt for place in range(len(ids))], len(ids))

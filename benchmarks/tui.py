@@ -87,9 +87,9 @@ def memory(pid: int | str = "self") -> str:
 
 def catalogue(root: Path) -> None:
     """Read all record files into a catalogue."""
-    from curate.garbage import collect_rarely
-    from curate.workshop.catalog import open_catalog
-    from curate.workspace import open_workspace
+    from curate.base.garbage import collect_rarely
+    from curate.project.catalog import open_catalog
+    from curate.project.workspace import open_workspace
 
     collect_rarely()
     table = Table()
@@ -103,9 +103,9 @@ def catalogue(root: Path) -> None:
 
 def questions(root: Path) -> None:
     """Open the catalogue that is kept, and ask it what a person asks."""
-    from curate.workshop.catalog import open_catalog
-    from curate.workshop.filters import parse_filter
-    from curate.workspace import State, open_workspace
+    from curate.project.catalog import open_catalog
+    from curate.project.filters import parse_filter
+    from curate.project.workspace import State, open_workspace
 
     workspace = open_workspace(root)
     table = Table()

@@ -153,9 +153,9 @@ Run = Callable[[], Outcome]
 
 def ours(folder: Path, select: Sequence[str], ignore: Sequence[str] = (), jobs: int = 1) -> Run:
     """`curate validate` with a choice of checks."""
-    from curate.settings import CheckSettings, Settings
-    from curate.shape import load_shape
-    from curate.validate import ExaminerSpec, select_checks, validate
+    from curate.checks.runner import ExaminerSpec, select_checks, validate
+    from curate.schema import load_shape
+    from curate.schema.settings import CheckSettings, Settings
 
     shape = load_shape("schema.json", folder)
     settings = Settings(checks=CheckSettings(select=list(select), ignore=list(ignore)))

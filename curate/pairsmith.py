@@ -6,8 +6,8 @@ import os
 import sys
 from typing import NoReturn
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 
 def main() -> NoReturn:
@@ -15,5 +15,5 @@ def main() -> NoReturn:
     if len(sys.argv) > 1 and sys.argv[1] in ("curate", "train"):
         # -P keeps a folder named "train" in the user's current directory from being taken for the package.
         os.execv(sys.executable, [sys.executable, "-P", "-m", *sys.argv[1:]])  # noqa: S606  no shell is wanted
-    say.talk("Usage: pairsmith curate ... | pairsmith train ...\n\nExample: pairsmith curate validate my-data")
+    console.talk("Usage: pairsmith curate ... | pairsmith train ...\n\nExample: pairsmith curate validate my-data")
     sys.exit(Exit.OK if sys.argv[1:] in ([], ["--help"], ["-h"]) else Exit.USAGE)

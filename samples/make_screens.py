@@ -17,9 +17,9 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from curate.init import make_workspace
+from curate.project.init import make_workspace
+from curate.project.workshop import open_workshop
 from curate.tui.app import CurateApp
-from curate.workshop import open_workshop
 
 SAMPLES = Path(__file__).resolve().parent
 PICTURES = SAMPLES / "pictures"

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
+from curate.base.record import Json, Problem, Record, Severity
 from curate.checks._reading import Turn, is_blank, masked, messages_pointer, sensitive, texts, turns
-from curate.record import Json, Problem, Record, Severity
-from curate.settings import Category, Settings
-from curate.shape.parts import digests_of
+from curate.schema.parts import digests_of
+from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
     from curate.checks.leaks import Shared
@@ -100,7 +100,7 @@ class Sketch(NamedTuple):
     file: str
     line: int
     content: bytes
-    """16-byte digest of all that the record teaches, as `curate.shape.parts` has it."""
+    """16-byte digest of all that the record teaches, as `curate.schema.parts` has it."""
     prompt: bytes
     """16-byte digest of the question, with roles and tools; empty where the record has none (raw text)."""
     category: str
@@ -296,7 +296,9 @@ def dataset_check(
 def discover() -> dict[str, Check]:
     """Import every file of this folder and return the checks by code, in order."""
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        importlib.import_module(module.name)
+        # The folders beside the checks hold what runs and mends them.
+        if not module.ispkg:
+            importlib.import_module(module.name)
     return dict(sorted(_shelf.items()))
 
 

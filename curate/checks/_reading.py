@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from curate.record import Json, Problem, Record
+from curate.base.record import Json, Problem, Record
 
 _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
 _ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record, normalised
 from curate.checks import Turn, check, is_blank, messages_pointer, texts, turns
-from curate.record import Problem, Record, normalised
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _ECHO_FROM = 20
 """Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting."""

@@ -6,9 +6,9 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 
+from curate.base.record import Problem
 from curate.checks import Place, Sketch, dataset_check
-from curate.record import Problem
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _FEWEST = 100
 """Below this many records in all, shares say nothing."""

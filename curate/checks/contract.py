@@ -12,17 +12,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.base.record import CurateError, Problem, Record
+from curate.base.resources import shipped
+from curate.base.tables import counted
 from curate.checks import Turn, check, turns
 from curate.checks._identify import identified, is_identifiable
 from curate.checks.language import other_language
-from curate.door import DoorFault, strict_loads
-from curate.places import shipped
-from curate.record import CurateError, Problem, Record
-from curate.settings import Category, Citations, Settings
-from curate.table import counted
+from curate.jsonl import DoorFault, strict_loads
+from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
-    from curate.shape import Shape
+    from curate.schema import Shape
 
 # What py3langid tells apart by a few words is one language to whoever writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
@@ -198,7 +198,7 @@ def _last_answer(record: Record) -> Turn | None:
 @cache
 def _schema(root: Path, schema: str, category: str) -> Shape:
     # The engine is needed where a category has a schema only.
-    from curate.shape import load_contract
+    from curate.schema import load_contract
 
     try:
         return load_contract(root / schema, root)

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator
 
 from curate.checks import Place, Repeats, Sketch, dataset_check, key_of
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 
 @dataset_check(

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 
 from curate.checks import Place, Repeats, Sketch, dataset_check
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
 # Widths, ligatures and mathematical letters are folded by NFKC before this table is asked.

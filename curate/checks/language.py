@@ -7,9 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, texts, turns
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _SCRIPTS = {
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from curate.base.record import Problem
 from curate.checks import pair_check
-from curate.leaks import Level
-from curate.record import Problem
-from curate.settings import Settings
+from curate.schema.settings import Settings
+from curate.similarity.leaks import Level
 
 
 class Shared(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
+from curate.base.tables import counted
 from curate.checks import check, texts
-from curate.record import Problem, Record
-from curate.settings import Settings
-from curate.table import counted
+from curate.schema.settings import Settings
 
 _CP1252 = {
     bytes([code]).decode("cp1252"): code for code in range(0x80, 0xA0) if code not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
+from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
 from curate.checks.within import ESCAPED, found_within, spans_within
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 Span = tuple[int, int]
 """Where a match begins and ends in its text."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, turns
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _VERBS = (
     r"(?:assist|help you with|help with (?:that|this)|fulfill?|comply|engage in|participate in|discuss|do that"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, turns
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _WORD = re.compile(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 # Letters in lower case, digits as they are, and all else a blank.

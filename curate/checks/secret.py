@@ -10,10 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, sensitive
 from curate.checks.within import ESCAPED, found_within, spans_within
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _EDGE = r"(?<![A-Za-z0-9_])"
 # Kind, the marks of which one must be in the text for the pattern to be tried, the pattern (with MARK for the mark);

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, texts
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _TOKEN = re.compile(
     r"<\|[A-Za-z]\w{0,40}\|>"  # ChatML, Llama 3, Phi, GPT, Qwen, Cohere, Granite

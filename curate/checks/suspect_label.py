@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from curate.base.record import Problem
 from curate.checks import Doubt, doubt_check
-from curate.record import Problem
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _LIKELY = {"given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91}
 _FITTING = {"given": "billing", "proposed": "returns", "given_probability": 0.55, "proposed_probability": 0.31}

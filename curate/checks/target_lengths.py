@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from curate.base.record import Problem
 from curate.checks import Lengths, length_check
-from curate.record import Problem
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _CUTS = "keeps the first tokens"
 _HOW = {"axolotl": "drops the record", "llama-factory": "cuts question and answer of each pair"}

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from curate.base.record import Json, Problem, Record
 from curate.checks import check, is_blank, messages_pointer
-from curate.record import Json, Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 Message = Mapping[str, Json]
 

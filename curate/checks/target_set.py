@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from curate.base.record import Problem
+from curate.base.tables import counted
 from curate.checks import Place, Sketch, dataset_check
-from curate.record import Problem
-from curate.settings import Settings
-from curate.table import counted
+from curate.schema.settings import Settings
 
 _OPENAI_FEWEST = 10
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
+from curate.base.record import Json, Problem, Record
 from curate.checks import check
 from curate.checks.target_messages import has_target, message_pointer
-from curate.record import Json, Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BREAKS = {

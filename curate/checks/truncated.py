@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 
+from curate.base.record import Problem, Record
 from curate.checks import check, turns
-from curate.record import Problem, Record
-from curate.settings import Settings
+from curate.schema.settings import Settings
 
 _FENCE = re.compile(r"^ {0,3}(?:[-*>\d.]+ +)*(`{3,}|~{3,})", re.M)
 _JSON_START = re.compile(r'\s*(?:\{\s*"|\[\s*[{\["])')

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import orjson
 
-from curate.door import DoorFault, strict_loads
-from curate.door.splice import ESCAPE, respelled
-from curate.record import Json, strings_of
+from curate.base.record import Json, strings_of
+from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl.splice import ESCAPE, respelled
 
 Look = Callable[[str], Iterable[tuple[str, int, int]]]
 """Finds values in a text, as (kind, where it begins, where it ends)."""

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.file_guard import hint_of
+from curate.base.garbage import collect_rarely
+from curate.base.record import CurateError, Exit
 from curate.cli._removed import OPTIONS, VERBS
-from curate.file_guard import hint_of
-from curate.garbage import collect_rarely
-from curate.record import CurateError, Exit
 
 _OPEN_OPTIONS = ("--by", "--ascii", "--no-mouse", "--theme")
 _LACKING = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
@@ -129,21 +129,23 @@ def main() -> NoReturn:
     try:
         sys.exit(cli.main(prog_name="curate", standalone_mode=False) or Exit.OK)
     except CurateError as error:
-        say.trouble(error.code, error.message, error.hint)
+        console.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _tell_usage(error)
         sys.exit(Exit.USAGE)
     except OSError as error:
-        name = f"{say.one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
-        message = f"{name}{error.strerror or say.one_line(str(error))}"
-        say.trouble("E946 system-refused", message, hint_of(error, ""))
+        name = f"{console.one_line(os.fsdecode(error.filename))}: " if isinstance(error.filename, str | bytes) else ""
+        message = f"{name}{error.strerror or console.one_line(str(error))}"
+        console.trouble("E946 system-refused", message, hint_of(error, ""))
         sys.exit(Exit.MISSING if error.errno in _LACKING else Exit.USAGE)
     except MemoryError:
-        say.trouble("E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine.")
+        console.trouble(
+            "E947 out-of-memory", "the data does not fit in memory", "Split the file, or use a larger machine."
+        )
         sys.exit(Exit.MISSING)
     except (KeyboardInterrupt, click.Abort):
-        say.talk("interrupted")
+        console.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)
 
 
@@ -157,13 +159,13 @@ def _replace_closed_streams() -> None:
 def _tell_usage(error: click.ClickException) -> None:
     """Say what is wrong with a call; what the user typed is data as well."""
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        say.talk(error.ctx.get_usage())
-        say.talk(f"Try '{error.ctx.command_path} --help' for help.\n")
-    say.talk(f"Error: {say.one_line(error.format_message(), 1000)}")
+        console.talk(error.ctx.get_usage())
+        console.talk(f"Try '{error.ctx.command_path} --help' for help.\n")
+    console.talk(f"Error: {console.one_line(error.format_message(), 1000)}")
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     # Workers that died of the same signal leave broken pipes, which must not decide how we end.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    say.talk("terminated" if number == signal.SIGTERM else "hung up")
+    console.talk("terminated" if number == signal.SIGTERM else "hung up")
     sys.exit(Exit.TERMINATED if number == signal.SIGTERM else Exit.HUNG_UP)

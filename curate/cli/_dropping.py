@@ -8,9 +8,9 @@ from typing import Literal
 
 import click
 
-from curate import say
-from curate.record import Json
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Json
+from curate.base.tables import counted
 
 _MAX_NAMED = 5
 """Ids that a message names."""
@@ -22,7 +22,7 @@ def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
     Raises:
         click.UsageError: there is no id.
     """
-    from curate.settings import FILE_NAME
+    from curate.schema.settings import FILE_NAME
 
     *ids, last = words or [""]
     root = Path(last)
@@ -46,8 +46,8 @@ def save_act(
     Raises:
         CurateError: E916 for an id that no record has, and what `Workshop.apply` raises: nothing is saved then.
     """
-    from curate.journal import Decision
-    from curate.workshop import open_workshop
+    from curate.project.journal import Decision
+    from curate.project.workshop import open_workshop
 
     ids, root = ids_and_root(words)
     verb, opposite = ("dropped", "restore") if op == "drop" else ("restored", "drop")
@@ -62,15 +62,15 @@ def save_act(
             workshop.apply([Decision(op, name, fields=fields) for name in changing])
     unchanged = [name for name in ids if name not in set(changing)]
     if unchanged:
-        say.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")
+        console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")
     if changing:
-        say.data(f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({_named(changing)})")
+        console.data(f"{'would be ' if dry_run else ''}{verb}: {counted(len(changing), 'record')} ({_named(changing)})")
     if dry_run or not changing:
-        say.talk("nothing was written")
+        console.talk("nothing was written")
     else:
-        say.talk(f"`curate undo` takes it back, and so does `curate {opposite}`")
+        console.talk(f"`curate undo` takes it back, and so does `curate {opposite}`")
 
 
 def _named(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _MAX_NAMED:,} more" if len(ids) > _MAX_NAMED else ""
-    return ", ".join(say.one_line(name, 60) for name in ids[:_MAX_NAMED]) + more
+    return ", ".join(console.one_line(name, 60) for name in ids[:_MAX_NAMED]) + more

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
-from curate import say
-from curate.record import CurateError, Json, Record
-from curate.table import counted
+from curate.base import console
+from curate.base.record import CurateError, Json, Record
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.workshop import Undone, Workshop
-    from curate.workshop.labelling import Desk, Item, Side
+    from curate.project.workshop import Undone, Workshop
+    from curate.sessions.labelling import Desk, Item, Side
 
 _HELP = """\
 number      answer with the value of that number; several, as 1,3, answer with all of them
@@ -40,14 +40,14 @@ def label_lines(desk: Desk, source: IO[bytes], *, has_suggestions: bool) -> None
     """
     shown = None
     if not desk.current:
-        say.talk(say.visible(desk.why_nothing()))
+        console.talk(console.visible(desk.why_nothing()))
     while desk.current or desk.done:
         if desk.current and has_suggestions and desk.suggester.is_due:
             desk.learn()
         if desk.current and desk.current != shown:
             _show(desk)
         shown = desk.current
-        say.data(_prompt(desk))
+        console.data(_prompt(desk))
         line = _next_line(source)
         if line is None or line == _QUIT or (not desk.current and line != "u"):
             break
@@ -55,11 +55,11 @@ def label_lines(desk: Desk, source: IO[bytes], *, has_suggestions: bool) -> None
         try:
             _obey(desk, line)
         except _RefusalError as refusal:
-            say.talk(say.visible(str(refusal)))
+            console.talk(console.visible(str(refusal)))
         if desk.current == before and line in ("u", "n", "p"):
             shown = None
     left, _ = desk.progress()
-    say.talk(f"{counted(desk.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
+    console.talk(f"{counted(desk.count('answered'), 'answer')} saved; {counted(left, 'record')} left")
 
 
 class _RefusalError(Exception):
@@ -77,19 +77,19 @@ def _obey(desk: Desk, line: str) -> None:
     plain: dict[str, Callable[[], None]] = {
         "": desk.skip, "s": desk.skip, "a": lambda: _accept(desk), "u": lambda: _undo(desk.undo()),
         "n": lambda: _move(desk, 1), "p": lambda: _move(desk, -1), "i": lambda: _guide(desk),
-        "?": lambda: say.talk(_HELP),
+        "?": lambda: console.talk(_HELP),
     }  # fmt: skip
     if line in plain:
         plain[line]()
     elif line == "f":
-        say.talk("flagged (saved)" if desk.flag() else "no flag any more (saved)")
+        console.talk("flagged (saved)" if desk.flag() else "no flag any more (saved)")
     elif word == "c":
         desk.note(rest.strip())
-        say.talk("noted (saved)" if rest.strip() else "no note any more (saved)")
+        console.talk("noted (saved)" if rest.strip() else "no note any more (saved)")
     else:
         _answer(desk, _meant(desk, line))
     if line in ("", "s"):
-        say.talk(f"{say.one_line(name, 60)}: skipped")
+        console.talk(f"{console.one_line(name, 60)}: skipped")
 
 
 def _meant(desk: Desk, line: str) -> Json:
@@ -103,7 +103,7 @@ def _meant(desk: Desk, line: str) -> Json:
     parts = [part.strip() for part in line.split(",")]
     if not values or not all(part.isdecimal() for part in parts):
         raise _RefusalError(
-            f"{say.one_line(line, 40)}: no command; ? lists them" + ("" if values else ", = TEXT answers")
+            f"{console.one_line(line, 40)}: no command; ? lists them" + ("" if values else ", = TEXT answers")
         )
     if not all(1 <= int(part) <= len(values) for part in parts):
         raise _RefusalError(f"there are values 1 to {len(values)}")
@@ -112,11 +112,11 @@ def _meant(desk: Desk, line: str) -> Json:
 
 
 def _answer(desk: Desk, value: Json) -> None:
-    from curate.workshop.labelling import spelled_value
+    from curate.sessions.labelling import spelled_value
 
     name = desk.current
     desk.answer(value)
-    say.talk(f"{say.one_line(name, 60)} -> {say.one_line(spelled_value(value), 60)} (saved)")
+    console.talk(f"{console.one_line(name, 60)} -> {console.one_line(spelled_value(value), 60)} (saved)")
 
 
 def _accept(desk: Desk) -> None:
@@ -128,11 +128,11 @@ def _accept(desk: Desk) -> None:
 
 def _undo(undone: Undone | None) -> None:
     if undone is None:
-        say.talk("there is nothing to take back")
+        console.talk("there is nothing to take back")
     else:
-        say.talk(undone.told)
+        console.talk(undone.told)
         if undone.remark:
-            say.talk(f"warning: {undone.remark}")
+            console.talk(f"warning: {undone.remark}")
 
 
 def _move(desk: Desk, step: int) -> None:
@@ -143,43 +143,43 @@ def _move(desk: Desk, step: int) -> None:
 def _guide(desk: Desk) -> None:
     guideline = desk.guideline()
     for value, text in desk.question.guide.items():
-        say.talk(f"{say.one_line(value, 40)}: {say.visible(text)}")
+        console.talk(f"{console.one_line(value, 40)}: {console.visible(text)}")
     if guideline or not desk.question.guide:
-        say.talk(say.visible(guideline or "there is no guideline"))
+        console.talk(console.visible(guideline or "there is no guideline"))
 
 
 def _show(desk: Desk) -> None:
     """Show the record at hand and what may be answered."""
-    from curate.workshop.labelling import spelled_value
+    from curate.sessions.labelling import spelled_value
 
     state = desk.state()
     assert state is not None, "there is a record at hand"
     left, size = desk.progress()
-    say.data()
-    say.data(f"{say.one_line(desk.current, 60)}   {left:,} of {size:,} left")
+    console.data()
+    console.data(f"{console.one_line(desk.current, 60)}   {left:,} of {size:,} left")
     for line in _turns(state.record):
-        say.data(line)
-    say.data(say.visible(desk.question.ask or desk.question.name))
+        console.data(line)
+    console.data(console.visible(desk.question.ask or desk.question.name))
     for number, value in enumerate(desk.question.values, start=1):
-        say.data(f"  {number} {say.one_line(value, 60)}")
+        console.data(f"  {number} {console.one_line(value, 60)}")
     own = desk.answers().get(desk.by)
     if own is not None:
-        say.data(f"your answer: {say.one_line(spelled_value(own), 60)}")
+        console.data(f"your answer: {console.one_line(spelled_value(own), 60)}")
     if desk.aside("flag"):
-        say.data("flagged")
+        console.data("flagged")
     if note := desk.aside("note"):
-        say.data(f"note: {say.one_line(spelled_value(note), 300)}")
+        console.data(f"note: {console.one_line(spelled_value(note), 300)}")
     suggestion = desk.suggestion()
     if suggestion is not None:
-        say.data(f"suggested: {say.one_line(suggestion.value, 60)} ({suggestion.score:.2f})")
+        console.data(f"suggested: {console.one_line(suggestion.value, 60)} ({suggestion.score:.2f})")
 
 
 def _turns(record: Record) -> Iterator[str]:
-    from curate.workshop.labelling import turns_of
+    from curate.sessions.labelling import turns_of
 
     for who, text, num_more in turns_of(record):
-        yield f"{say.one_line(who, 30)}:"
-        yield say.visible(text)
+        yield f"{console.one_line(who, 30)}:"
+        yield console.visible(text)
         if num_more:
             yield f"({num_more:,} characters more are not shown)"
 
@@ -199,7 +199,7 @@ def review_lines(workshop: Workshop, desk: Desk, source: IO[bytes]) -> int:
     Raises:
         CurateError: E906 when a decision is not saved.
     """
-    from curate.workshop.labelling import waiting
+    from curate.sessions.labelling import waiting
 
     left_alone: set[tuple[str, str]] = set()
     told = False
@@ -220,18 +220,18 @@ def review_lines(workshop: Workshop, desk: Desk, source: IO[bytes]) -> int:
         elif line in ("", "s"):
             left_alone.add(item.key)
         elif line == "?":
-            say.talk(_REVIEW_HELP)
+            console.talk(_REVIEW_HELP)
         else:
             _settle(workshop, item, line)
-    say.talk(f"{counted(len(found.items), 'item')} left to settle")
+    console.talk(f"{counted(len(found.items), 'item')} left to settle")
     return len(found.items) + found.num_unanswered + len(found.others_own)
 
 
 def _settle(workshop: Workshop, item: Item, line: str) -> None:
-    from curate.workshop.labelling import settle
+    from curate.sessions.labelling import settle
 
     if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
-        say.talk(f"{say.one_line(line, 40)}: no command; ? lists them")
+        console.talk(f"{console.one_line(line, 40)}: no command; ? lists them")
         return
     side = item.sides[int(line) - 1]
     try:
@@ -239,39 +239,43 @@ def _settle(workshop: Workshop, item: Item, line: str) -> None:
     except CurateError as error:
         if not error.code.startswith("E972"):
             raise
-        say.talk(say.visible(f"{error.message} {error.hint}"))
+        console.talk(console.visible(f"{error.message} {error.hint}"))
         return
-    say.talk(f"{say.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
+    console.talk(f"{console.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
 
 
 def _show_item(workshop: Workshop, item: Item, size: int) -> None:
-    say.data()
-    say.data(f"{say.one_line(item.record, 60)}   {say.one_line(item.told, 200)}   {size:,} left")
+    console.data()
+    console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.told, 200)}   {size:,} left")
     for line in _turns(workshop.state(item.record).record):
-        say.data(line)
+        console.data(line)
     for number, side in enumerate(item.sides, start=1):
-        people = f"   {say.one_line(', '.join(side.people), 60)}" if side.people else ""
-        say.data(f"  {number} {_spelled(side)}{people}")
-    say.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
+        people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""
+        console.data(f"  {number} {_spelled(side)}{people}")
+    console.data(f"settle [1-{len(item.sides)}, s leave, u undo, ? help, q quit] >")
 
 
 def _spelled(side: Side) -> str:
-    from curate.workshop.labelling import spelled_value
+    from curate.sessions.labelling import spelled_value
 
     value = side.text or ("(as if nobody had)" if side.value is None else spelled_value(side.value))
-    return say.one_line(value, 300)
+    return console.one_line(value, 300)
 
 
 def _tell_hidden(num_unanswered: int, num_others_own: int) -> None:
     if num_unanswered:
-        say.talk(f"answer first, then settle: {counted(num_unanswered, 'question')} that still ask you; `curate label`")
+        console.talk(
+            f"answer first, then settle: {counted(num_unanswered, 'question')} that still ask you; `curate label`"
+        )
     if num_others_own:
-        say.talk(f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings")
+        console.talk(
+            f"only who answered can settle: {counted(num_others_own, 'answer')} given twice in different sittings"
+        )
 
 
 def _next_line(source: IO[bytes]) -> str | None:
     """Return the next line without blanks around it, None at the end of the input."""
-    say.flush()
+    console.flush()
     line = source.readline(_LONGEST)
     # Whatever stands there that is not UTF-8 is no command, and no reason to end.
     return line.decode("utf-8", "replace").strip() if line else None

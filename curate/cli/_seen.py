@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.table import counted
+from curate.base import console
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.label import Blind
-    from curate.record import Finding, Record
-    from curate.workspace import State, Workspace
-    from curate.workspace.validation import Validation
+    from curate.base.record import Finding, Record
+    from curate.project.labels import Blind
+    from curate.project.validation import Validation
+    from curate.project.workspace import State, Workspace
 
 
 def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> Sequence[State]:
@@ -24,14 +24,16 @@ def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> S
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.workspace.blind import as_seen
+    from curate.project.blind import as_seen
 
     blind = _blind(workspace)
     seen = [as_seen(state, blind, workspace.shape) for state in states]
     num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
     if num_hidden:
-        where, what = f"{say.one_line(name)}: " if name else "", counted(num_hidden, "record")
-        say.talk(f"{where}hidden: others' answers to {what}, of which you are still asked the same; see --show-values")
+        where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")
+        console.talk(
+            f"{where}hidden: others' answers to {what}, of which you are still asked the same; see --show-values"
+        )
     return seen
 
 
@@ -49,7 +51,7 @@ def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[F
     workspace = validation.workspace
     if workspace is None or not workspace.decisions.names:
         return list(findings)
-    from curate.workspace.blind import ON_CATEGORIES, as_seen_finding
+    from curate.project.blind import ON_CATEGORIES, as_seen_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
@@ -57,14 +59,14 @@ def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[F
     seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
     num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
     if num_hidden:
-        say.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")
+        console.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")
     return [finding for finding in seen if finding]
 
 
 def _blind(workspace: Workspace) -> Blind:
-    from curate.workspace.blind import blind_in, looker
+    from curate.project.blind import blind_in, looker
 
     blind, fault = blind_in(workspace, looker())
     if fault:
-        say.talk(f"warning: {say.one_line(fault.message)}")
+        console.talk(f"warning: {console.one_line(fault.message)}")
     return blind

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit, Json
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Exit, Json
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.agreement import Gold
-    from curate.agreement.figures import Chance
-    from curate.agreement.shown import Shown
-    from curate.agreement.text import By
-    from curate.journal import AnyEvent
-    from curate.settings import Question
-    from curate.workspace import State, Workspace
+    from curate.project.gold import Gold
+    from curate.project.journal import AnyEvent
+    from curate.project.workspace import State, Workspace
+    from curate.schema.settings import Question
+    from curate.sessions.agreement.figures import Chance
+    from curate.sessions.agreement.shown import Shown
+    from curate.sessions.agreement.text import By
 
 _Asked = dict[str, dict[str, Mapping[str, Json]]]
 
@@ -57,9 +57,9 @@ def command(
     """
     import json
 
-    from curate.agreement.document import document, is_reached
-    from curate.agreement.figures import Chance
-    from curate.agreement.text import render_text
+    from curate.sessions.agreement.document import document, is_reached
+    from curate.sessions.agreement.figures import Chance
+    from curate.sessions.agreement.text import render_text
 
     if block and by != "day" and form == "text":
         raise click.UsageError("--block is for --by day.")
@@ -67,15 +67,15 @@ def command(
     questions = _questions(root, question, chance, block or 0, show_values=show_values)
     if form == "json":
         # ASCII only: what controls or turns around a terminal in the data must not reach one.
-        say.data(json.dumps(document(questions, chance, least), indent=2))
+        console.data(json.dumps(document(questions, chance, least), indent=2))
     else:
         for number, shown in enumerate(questions):
             if number:
-                say.data()
+                console.data()
             for line in render_text(shown, by):
-                say.data(line)
+                console.data(line)
     if not questions:
-        say.talk(f"{say.one_line(str(root))}: no record has been answered yet")
+        console.talk(f"{console.one_line(str(root))}: no record has been answered yet")
     if least is None or is_reached([one.agreement for one in questions], least):
         return Exit.OK
     for shown in questions:
@@ -86,25 +86,25 @@ def command(
 def _tell_short(shown: Shown, least: float) -> None:
     alpha = shown.agreement.alpha
     if alpha.value is None:
-        say.talk(f"{say.one_line(shown.question, 40)}: alpha is unknown: {alpha.reason}")
+        console.talk(f"{console.one_line(shown.question, 40)}: alpha is unknown: {alpha.reason}")
     elif alpha.value < least:
-        say.talk(f"{say.one_line(shown.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
+        console.talk(f"{console.one_line(shown.question, 40)}: alpha {alpha.value:.3f} is below {least:g}")
 
 
 def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values: bool) -> list[Shown]:
-    from curate.agreement.measure import measure
-    from curate.agreement.shown import Shown
-    from curate.journal import read_journal
-    from curate.label import questions_of
-    from curate.workspace.opened import open_and_tell
-    from curate.workspace.snapshot import retired_events
+    from curate.project.journal import read_journal
+    from curate.project.labels import questions_of
+    from curate.project.opened import open_and_tell
+    from curate.project.snapshot import retired_events
+    from curate.sessions.agreement.measure import measure
+    from curate.sessions.agreement.shown import Shown
 
     workspace = open_and_tell(root)
     asked = _asked(workspace.states())
     questions = questions_of(workspace.settings)
     known = [one.name for one in questions]
     if only and only not in asked and only not in known:
-        names = ", ".join(say.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
+        names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
     events = [*retired_events(root), *read_journal(root)[0]] if asked else []
     gold = _gold(workspace, {*known, *asked})
@@ -121,7 +121,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
 
 def _asked(states: Sequence[State]) -> _Asked:
     """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
-    from curate.journal import ASIDES
+    from curate.project.journal import ASIDES
 
     asked: _Asked = {}
     num_dropped = 0
@@ -133,14 +133,14 @@ def _asked(states: Sequence[State]) -> _Asked:
             if question not in ASIDES:
                 asked.setdefault(question, {})[state.record.id] = answers
     if num_dropped:
-        say.talk(f"left out, with their answers: {counted(num_dropped, 'dropped record')}")
+        console.talk(f"left out, with their answers: {counted(num_dropped, 'dropped record')}")
     return asked
 
 
 def _gold(workspace: Workspace, questions: Set[str]) -> dict[str, Gold]:
     """Return the known answers by question, and say how many of them nobody can be asked for."""
-    from curate.agreement import read_gold
-    from curate.workspace import inside
+    from curate.project.gold import read_gold
+    from curate.project.workspace import inside
 
     path = workspace.settings.label.gold
     if not path:
@@ -149,7 +149,9 @@ def _gold(workspace: Workspace, questions: Set[str]) -> dict[str, Gold]:
     there = {state.record.id for state in workspace.states()}
     lost = sum(question not in questions or name not in there for question in found for name in found[question])
     if lost:
-        say.talk(f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there")
+        console.talk(
+            f"warning: label.gold: {counted(lost, 'known answer')} to no record, or no question, that is there"
+        )
     return found
 
 
@@ -157,8 +159,8 @@ def _moments(
     question: str, answers: Mapping[str, Mapping[str, Json]], events: Sequence[AnyEvent]
 ) -> dict[str, dict[str, str]]:
     """Return when the present answers were given: the last time that the annotator gave just this answer."""
-    from curate.agreement import key_of
-    from curate.journal import Label
+    from curate.project.journal import Label
+    from curate.sessions.agreement import key_of
 
     moments: dict[str, dict[str, str]] = {}
     for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
@@ -172,7 +174,7 @@ def _moments(
 
 def _named(questions: Sequence[Question], name: str) -> set[str] | None:
     """Return the answers that the settings name; None where all may be shown, as categories are elsewhere."""
-    from curate.label import CATEGORY
+    from curate.project.labels import CATEGORY
 
     values = next((one.values for one in questions if one.name == name), [])
     return set(values) if values else None if name == CATEGORY else set()

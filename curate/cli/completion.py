@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 
 @click.command("completion")
@@ -26,5 +26,5 @@ def command(shell: str) -> int:
     assert kind is not None, "click knows the three shells of the choice"
     source = kind(cli, {}, "curate", "_CURATE_COMPLETE").source()
     for line in source.rstrip("\n").split("\n"):
-        say.data(line)
+        console.data(line)
     return Exit.OK

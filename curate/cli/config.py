@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit, Json
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _DIR = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
@@ -37,12 +37,12 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
     """
     import tomlkit
 
-    from curate.settings import foreign_variables, origins
-    from curate.workspace import open_workspace
+    from curate.project.workspace import open_workspace
+    from curate.schema.settings import foreign_variables, origins
 
     values = open_workspace(root).settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name in foreign_variables():
-        say.talk(f"not a setting: {say.one_line(name)}")
+        console.talk(f"not a setting: {console.one_line(name)}")
     if origin:
         rows = list(_rows(values, origins(root)))
         if is_json:
@@ -55,7 +55,7 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
     else:
         text = json.dumps(values, indent=2) if is_json else tomlkit.dumps(values)
     for line in text.rstrip("\n").split("\n"):
-        say.data(say.visible(line))
+        console.data(console.visible(line))
     return Exit.OK
 
 
@@ -66,9 +66,9 @@ def validate(root: Path) -> int:
 
     Example: curate config validate my-data
     """
-    from curate.file_guard import inside
-    from curate.validate import select_checks
-    from curate.workspace import open_workspace
+    from curate.base.file_guard import inside
+    from curate.checks.runner import select_checks
+    from curate.project.workspace import open_workspace
 
     workspace = open_workspace(root)
     settings = workspace.settings
@@ -79,7 +79,7 @@ def validate(root: Path) -> int:
                 "E902 bad-settings", f"{key}: {name} is not there", "Paths are relative to the workspace."
             )
     workspace.files()
-    say.talk(f"{say.one_line(str(root / 'curate.toml'))}: nothing is wrong with the settings")
+    console.talk(f"{console.one_line(str(root / 'curate.toml'))}: nothing is wrong with the settings")
     return Exit.OK
 
 
@@ -90,10 +90,10 @@ def schema(name: str) -> int:
 
     Example: curate config schema journal
     """
-    from curate.workspace.contracts import contract
+    from curate.project.contracts import contract
 
     for line in contract(name).rstrip("\n").split("\n"):
-        say.data(line)
+        console.data(line)
     return Exit.OK
 
 

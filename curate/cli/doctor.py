@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 if TYPE_CHECKING:
-    from curate.doctor import Sign
+    from curate.cli._installation import Sign
 
 
 @click.command("doctor")
@@ -29,15 +29,15 @@ def command(root: Path, is_json: bool) -> int:
     import json
     from dataclasses import asdict
 
-    from curate.doctor import examine
+    from curate.cli._installation import examine
 
     signs = list(examine(root))
     if is_json:
-        say.data(json.dumps([asdict(sign) for sign in signs], indent=2))
+        console.data(json.dumps([asdict(sign) for sign in signs], indent=2))
     else:
         for sign in signs:
             for line in _lines(sign):
-                say.data(line)
+                console.data(line)
     return Exit.MISSING if any(sign.state == "problem" for sign in signs) else Exit.OK
 
 
@@ -48,6 +48,6 @@ def _lines(sign: Sign) -> Iterator[str]:
     mark = {"ok": "ok", "note": "note", "problem": "PROBLEM"}[sign.state]
     head = f"{mark:<7} {sign.topic:<10} "
     width = max(40, shutil.get_terminal_size().columns - len(head))
-    parts = [*wrap(say.one_line(sign.found, 600), width), *wrap(say.one_line(sign.advice, 600), width)]
+    parts = [*wrap(console.one_line(sign.found, 600), width), *wrap(console.one_line(sign.advice, 600), width)]
     for number, part in enumerate(parts):
         yield (head if number == 0 else " " * len(head)) + part

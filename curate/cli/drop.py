@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from curate.base.record import Exit
 from curate.cli._dropping import save_act
-from curate.record import Exit
 
 
 @click.command("drop")

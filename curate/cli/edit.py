@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
+from curate.base import console
+from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
-    from curate.workshop import Workshop
-    from curate.workshop.edits import Edit
+    from curate.project.workshop import Workshop
+    from curate.sessions.edits import Edit
 
 
 @click.command("edit")
@@ -33,8 +33,8 @@ def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discar
 
     Example: EDITOR=nano curate edit r012 my-data
     """
-    from curate.workshop import open_workshop
-    from curate.workshop.edits import copied_edit, new_edit
+    from curate.project.workshop import open_workshop
+    from curate.sessions.edits import copied_edit, new_edit
 
     name, root = _called(words, is_new)
     with open_workshop(root, by) as workshop:
@@ -44,7 +44,7 @@ def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discar
             edit.discard()
         else:
             for note in edit.notes:
-                say.talk(say.one_line(note, 500))
+                console.talk(console.one_line(note, 500))
         return _edit_until_saved(edit)
 
 
@@ -57,8 +57,8 @@ def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:
 
 def _opened(workshop: Workshop, name: str) -> Edit:
     """Return a record under edit, or what stands at a place where there is no record of that name."""
-    from curate.workshop.edits import open_edit
-    from curate.workshop.lines import open_line
+    from curate.sessions.edits import open_edit
+    from curate.sessions.lines import open_line
 
     file, _, number = name.rpartition(":")
     is_place = bool(file) and number.isdecimal() and workshop.catalog.find(name) is None
@@ -66,22 +66,22 @@ def _opened(workshop: Workshop, name: str) -> Edit:
 
 
 def _edit_until_saved(edit: Edit) -> int:
-    from curate.workshop.editor import edited
+    from curate.sessions.editor import edited
 
     while True:
         before = edit.written()
         after = edited(before, edit.editor_path)
         if after is None:
-            say.talk("the editor gave up; nothing was changed")
+            console.talk("the editor gave up; nothing was changed")
             return Exit.USAGE
         if after == before and not edit.is_changed and not edit.is_new:
-            say.talk("nothing has changed")
+            console.talk("nothing has changed")
             return Exit.OK
         faults = edit.take(after)
         edit.keep()
         if not faults:
             try:
-                say.talk(edit.save())
+                console.talk(edit.save())
             except CurateError as error:
                 # What stands in the way of this text alone is for the one who typed it; a full disk is not.
                 if not error.code.startswith(("E916", "E972", "E986")):
@@ -90,9 +90,9 @@ def _edit_until_saved(edit: Edit) -> int:
             else:
                 return Exit.OK
         for fault in faults:
-            say.talk(say.one_line(fault, 500))
+            console.talk(console.one_line(fault, 500))
         if not _is_wanted_again():
-            say.talk(f"not saved; kept as a draft in {say.one_line(str(edit.draft_path), 300)}")
+            console.talk(f"not saved; kept as a draft in {console.one_line(str(edit.draft_path), 300)}")
             return Exit.FINDINGS
 
 

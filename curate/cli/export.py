@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.export import Export
-    from curate.exporters import RowsBySplit, Written
-    from curate.workspace import Workspace
+    from curate.formats.dataset import Export
+    from curate.formats.exporters import RowsBySplit, Written
+    from curate.project.workspace import Workspace
 
 
 @click.command()
@@ -32,10 +32,10 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
 
     Example: curate export my-data --to trl
     """
-    from curate.exporters import exporters
-    from curate.workspace import open_workspace
-    from curate.workspace.opened import tell_plan, tell_remarks
-    from curate.workspace.publish import export_dataset, plan, require_clean, require_no_leaks
+    from curate.formats.exporters import exporters
+    from curate.project.opened import tell_plan, tell_remarks
+    from curate.project.publish import export_dataset, plan, require_clean, require_no_leaks
+    from curate.project.workspace import open_workspace
 
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
@@ -50,13 +50,13 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
         planned = plan(workspace)
         require_no_leaks(planned)
         tell_plan(planned)
-        say.talk("nothing was written")
+        console.talk("nothing was written")
         return Exit.OK
     made, planned = export_dataset(workspace, verdict=verdict)
     tell_plan(planned)
     if not made.is_new:
-        say.talk(f"nothing has changed since {made.manifest.name}, which is used again")
-    say.data(say.visible(str(made.path)))
+        console.talk(f"nothing has changed since {made.manifest.name}, which is used again")
+    console.data(console.visible(str(made.path)))
     return Exit.OK if form == "dataset" else _convert(workspace, made, form, out)
 
 
@@ -66,8 +66,8 @@ def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) ->
     Raises:
         CurateError: as `export_rows` does.
     """
-    from curate.exporters import export_rows
-    from curate.workspace import inside
+    from curate.formats.exporters import export_rows
+    from curate.project.workspace import inside
 
     folder = out or inside(workspace.root, workspace.root / "exports") / f"{form}-{made.manifest.name}"
     lines = {record.id: record.data for record in workspace.records()}
@@ -75,16 +75,18 @@ def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) ->
     rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in made.rows.items()}
     written = export_rows(form, rows, folder, made.manifest.model_dump(mode="json", by_alias=True))
     for reason, number in written.reasons.items():
-        say.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
+        console.talk(f"warning: {number:,} records cannot be written as {form}: {reason}; they are in skipped.jsonl")
     for note in written.notes:
-        say.talk(say.one_line(note))
+        console.talk(console.one_line(note))
     for category, number in _lost_categories(rows, written).items():
-        name = say.one_line(category, 40)
-        say.talk(f"warning: category {name} is missing from {form}: all of its {counted(number, 'record')} are skipped")
+        name = console.one_line(category, 40)
+        console.talk(
+            f"warning: category {name} is missing from {form}: all of its {counted(number, 'record')} are skipped"
+        )
     for path in written.paths:
-        say.data(say.visible(str(path)))
+        console.data(console.visible(str(path)))
     if not written.num_rows:
-        say.talk(f"no record can be written as {form}")
+        console.talk(f"no record can be written as {form}")
         return Exit.FINDINGS
     return Exit.OK
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.workspace.compact import FoldPlan
+    from curate.project.compact import FoldPlan
 
 _SHOWN = 5
 
@@ -32,8 +32,8 @@ def command(root: Path, dry_run: bool) -> int:
 
     Example: curate fold my-data --dry-run
     """
-    from curate.workspace.compact import fold_journal, plan_fold, require_writable
-    from curate.workspace.opened import open_and_tell
+    from curate.project.compact import fold_journal, plan_fold, require_writable
+    from curate.project.opened import open_and_tell
 
     workspace = open_and_tell(root)
     if dry_run:
@@ -42,15 +42,15 @@ def command(root: Path, dry_run: bool) -> int:
     else:
         plan = fold_journal(workspace)
     for line in _lines(plan, root, "would be " if dry_run else ""):
-        say.data(line)
+        console.data(line)
     return Exit.OK
 
 
 def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
-    from curate.workspace.compact import ADDED
+    from curate.project.compact import ADDED
 
     for path, edits in sorted(plan.edits.items()):
-        yield f"{say.visible(str(path.relative_to(root)))}: {counted(len(edits), 'line')} {would}replaced"
+        yield f"{console.visible(str(path.relative_to(root)))}: {counted(len(edits), 'line')} {would}replaced"
     if plan.added:
         yield f"{ADDED}: {counted(len(plan.added), 'line')} {would}added"
     if plan.segments:
@@ -60,9 +60,9 @@ def _lines(plan: FoldPlan, root: Path, would: str) -> Iterator[str]:
         yield f"of these, {counted(plan.num_refused, 'decision')} never had an effect: the schema refuses their lines"
     for name, why in sorted(plan.changed.items()):
         noted = f"{would}noted as it is now in journal/folded/{plan.number}.json"
-        yield f"{say.one_line(name, 200)}: changed since the last fold, other than by decisions ({why}); {noted}"
+        yield f"{console.one_line(name, 200)}: changed since the last fold, other than by decisions ({why}); {noted}"
     for name, why in sorted(plan.left.items())[:_SHOWN]:
-        yield f"left in the journal: the decisions on {say.one_line(name, 60)}: {why}"
+        yield f"left in the journal: the decisions on {console.one_line(name, 60)}: {why}"
     if len(plan.left) > _SHOWN:
         yield f"left in the journal: those on {counted(len(plan.left) - _SHOWN, 'more record')}"
     if plan.is_empty:

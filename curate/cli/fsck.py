@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.workspace.fsck import Fault, Report
+    from curate.project.fsck import Fault, Report
 
 
 @click.command()
@@ -29,17 +29,17 @@ def command(root: Path, is_recovery: bool, form: str) -> int:
 
     Example: curate fsck my-data
     """
-    from curate.workspace.fsck import check, recover
+    from curate.project.fsck import check, recover
 
     done = recover(root) if is_recovery else []
     report = check(root)
     if form == "json":
-        say.data(_json(report, done))
+        console.data(_json(report, done))
     else:
         for step in done:
-            say.data(say.one_line(step, 500))
+            console.data(console.one_line(step, 500))
         for line in _lines(report):
-            say.data(line)
+            console.data(line)
     return Exit.FINDINGS if report.damage else Exit.OK
 
 
@@ -48,9 +48,10 @@ def _lines(report: Report) -> Iterator[str]:
         place = f":{fault.line}" if fault.line else ""
         offset = "" if fault.offset is None else f" (byte {fault.offset:,})"
         grade = "" if fault.is_damage else " [harmless]"
-        yield f"{say.one_line(fault.file, 500)}{place}{offset}: {fault.name}{grade}: {say.one_line(fault.message, 500)}"
+        file, message = console.one_line(fault.file, 500), console.one_line(fault.message, 500)
+        yield f"{file}{place}{offset}: {fault.name}{grade}: {message}"
         if fault.fix:
-            yield f"  {say.one_line(fault.fix, 500)}"
+            yield f"  {console.one_line(fault.fix, 500)}"
     looked = ", ".join(counted(number, what) for what, number in report.counts.items())
     verdict = counted(len(report.damage), "fault") if report.damage else "no damage"
     yield f"{looked}: {verdict}" if looked else verdict
@@ -73,7 +74,7 @@ def _told(fault: Fault) -> dict[str, str | int | bool | None]:
     return {
         "name": fault.name,
         "is_damage": fault.is_damage,
-        "file": say.spelled(fault.file),
+        "file": console.spelled(fault.file),
         "line": fault.line,
         "offset": fault.offset,
         "message": fault.message,

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
+from curate.base import console
+from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Sequence
 
-    from curate.importers import Selection
-    from curate.intake import Intake
+    from curate.formats.importers import Selection
+    from curate.formats.intake import Intake
 
 _MOST_NAMES = 12
 
@@ -48,10 +48,10 @@ def command(
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
-    from curate.importers.mapping import parse_map
-    from curate.intake import take_in
-    from curate.settings import FILE_NAME, read_settings
-    from curate.shape import load_shape
+    from curate.formats.importers.mapping import parse_map
+    from curate.formats.intake import take_in
+    from curate.schema import load_shape
+    from curate.schema.settings import FILE_NAME, read_settings
 
     if not (root / FILE_NAME).is_file():
         raise CurateError(
@@ -83,14 +83,14 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
     is named alone is left to whoever reads it.
     """
-    from curate.importers import is_list_of_dropped
+    from curate.formats.importers import is_list_of_dropped
 
     found = []
     for path in files:
         is_empty = path.is_file() and not path.stat().st_size
         if len(files) > 1 and (is_empty or is_list_of_dropped(path)):
             why = "empty" if is_empty else "a list of what an export left out, not of records"
-            say.talk(f"{say.one_line(str(path))}: passed over, {why}")
+            console.talk(f"{console.one_line(str(path))}: passed over, {why}")
         else:
             found.append(path)
     return found or list(files)
@@ -102,7 +102,7 @@ def selection_of(only: tuple[str, ...], to_meta: str) -> Selection:
     Raises:
         CurateError: E908 when a condition is not COLUMN=VALUE.
     """
-    from curate.importers import Selection, parse_only
+    from curate.formats.importers import Selection, parse_only
 
     return Selection(parse_only(only), frozenset(name.strip() for name in to_meta.split(",") if name.strip()))
 
@@ -110,29 +110,29 @@ def selection_of(only: tuple[str, ...], to_meta: str) -> Selection:
 def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
     """Say how a file was read, what was written, which rows were put aside or left out, and which fields are stored."""
     plan = intake.plan
-    say.talk(f"{say.one_line(str(plan.path))}: read as {plan.container.name}, rows as {plan.format_name}")
+    console.talk(f"{console.one_line(str(plan.path))}: read as {plan.container.name}, rows as {plan.format_name}")
     for notice in plan.notices:
-        say.talk(f"  {say.one_line(notice)}")
+        console.talk(f"  {console.one_line(notice)}")
     if plan.mapping:
         how = "guessed; --map says otherwise" if plan.is_mapping_guessed else "as asked"
         pairs = ", ".join(f"{name}={column}" for name, column in plan.mapping.items())
-        say.talk(f"  columns: {say.one_line(pairs)} ({how})")
+        console.talk(f"  columns: {console.one_line(pairs)} ({how})")
     if plan.rivals:
         named = ", ".join(f"{name} ({score:.0%})" for name, score in plan.rivals)
-        say.talk(f"  also fits: {named}; --format NAME decides")
+        console.talk(f"  also fits: {named}; --format NAME decides")
     if not intake.num_records:
         done = "no record"
     elif intake.is_unchanged:
         done = "already there, unchanged"
     else:
         done = "would be written" if is_dry_run else "written"
-    say.data(f"{say.one_line(str(intake.target))}: {intake.num_records:,} records, {done}")
+    console.data(f"{console.one_line(str(intake.target))}: {intake.num_records:,} records, {done}")
     if intake.left_out:
-        say.talk(f"  {intake.left_out.total():,} rows left out by --only: {_counted(intake.left_out)}")
+        console.talk(f"  {intake.left_out.total():,} rows left out by --only: {_counted(intake.left_out)}")
     if intake.moved:
-        say.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
+        console.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
     if intake.num_joined:
-        say.talk(
+        console.talk(
             f"  {intake.num_joined:,} records have messages in several parts of text: "
             "joined as they are, with nothing between the parts"
         )
@@ -140,16 +140,16 @@ def tell(intake: Intake, *, is_dry_run: bool = False) -> None:
         counts = ", ".join(f"{code} {count:,}" for code, count in intake.reasons.most_common())
         first = intake.rejected[0]
         where = "would go to" if is_dry_run else "in"
-        say.talk(f"  {len(intake.rejected):,} rows {where} {say.one_line(str(intake.quarantine))}: {counts}")
-        say.talk(f"  the first, line {first.line}: {say.one_line(first.reason, 300)}")
+        console.talk(f"  {len(intake.rejected):,} rows {where} {console.one_line(str(intake.quarantine))}: {counts}")
+        console.talk(f"  the first, line {first.line}: {console.one_line(first.reason, 300)}")
         if "S103" in intake.reasons and plan.path.is_file():
-            from curate.importers import conversion_hint
+            from curate.formats.importers import conversion_hint
 
-            say.talk(f"  {say.one_line(conversion_hint(plan.path), 500)}")
+            console.talk(f"  {console.one_line(conversion_hint(plan.path), 500)}")
 
 
 def _counted(counts: Counter[str]) -> str:
     """Return names with their counts, the most frequent first, up to a number of names."""
-    shown = ", ".join(f"{say.one_line(name, 60)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES))
+    shown = ", ".join(f"{console.one_line(name, 60)} ({count:,})" for name, count in counts.most_common(_MOST_NAMES))
     hidden = len(counts) - _MOST_NAMES
     return f"{shown} and {hidden:,} more" if hidden > 0 else shown

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 
 @click.command()
@@ -41,8 +41,8 @@ def command(
     Example: curate init my-data --from answers.jsonl
     """
     from curate.cli.import_ import selection_of, tell, with_rows
-    from curate.importers.mapping import parse_map
-    from curate.init import make_workspace
+    from curate.formats.importers.mapping import parse_map
+    from curate.project.init import make_workspace
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
     files = (*files, *more)
@@ -59,11 +59,11 @@ def command(
     )
     for intake in made.intakes:
         tell(intake)
-    say.talk(f"records have the shape {made.schema}")
+    console.talk(f"records have the shape {made.schema}")
     if made.categories:
         pairs = ", ".join(f"{name} ({scorer or 'none'})" for name, scorer in made.categories.items())
-        say.talk(f"categories and scorers, to be looked through: {say.one_line(pairs, 1000)}")
+        console.talk(f"categories and scorers, to be looked through: {console.one_line(pairs, 1000)}")
     elif made.num_categories:
-        say.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
-    say.data(f"{say.one_line(str(root))}: a workspace. Next: curate validate {say.one_line(str(root))}")
+        console.talk(f"{made.num_categories:,} categories are too many to list; see [categories] in curate.toml")
+    console.data(f"{console.one_line(str(root))}: a workspace. Next: curate validate {console.one_line(str(root))}")
     return Exit.FINDINGS if any(intake.rejected for intake in made.intakes) else Exit.OK

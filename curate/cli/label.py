@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from curate.base.record import Exit
 from curate.cli._screen import has_screen, show
-from curate.record import Exit
 
 if TYPE_CHECKING:
-    from curate.label import Order
+    from curate.project.labels import Order
 
 _ORDERS = ("file", "random", "uncertain", "disagreement", "oldest")
 
@@ -39,8 +39,8 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
         wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.cli._lines import label_lines
-    from curate.workshop import open_workshop
-    from curate.workshop.labelling import Desk
+    from curate.project.workshop import open_workshop
+    from curate.sessions.labelling import Desk
 
     with open_workshop(root, by) as workshop:
         workshop.load()

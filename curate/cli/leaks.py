@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit, Json, Record, Severity
-from curate.table import counted
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json, Record, Severity
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.leaks import Leak
-    from curate.leaks.reading import Reading
-    from curate.settings import LeakSettings
-    from curate.workspace import Workspace
-    from curate.workspace.leaks import Compared, Judge
+    from curate.project.leaks import Compared, Judge
+    from curate.project.workspace import Workspace
+    from curate.schema.settings import LeakSettings
+    from curate.similarity.leaks import Leak
+    from curate.similarity.leaks.reading import Reading
 
 _SHOWN = 20
 
@@ -69,7 +69,7 @@ def command(
     compared = compare(roots, list(against), _mapping(mapping), asked)
     if form == "text":
         for line in _report(compared, explain):
-            say.data(line)
+            console.data(line)
     else:
         _print_json(compared, form, explain)
     failing = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on]
@@ -80,7 +80,7 @@ def command(
 def _mapping(text: str) -> Mapping[str, str] | None:
     if not text:
         return None
-    from curate.importers.mapping import parse_map
+    from curate.formats.importers.mapping import parse_map
 
     return parse_map(text)
 
@@ -88,9 +88,9 @@ def _mapping(text: str) -> Mapping[str, str] | None:
 def _in_workspace(
     roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
 ) -> list[Compared]:
-    from curate.workspace.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
-    from curate.workspace.opened import open_and_tell
-    from curate.workspace.publish import plan
+    from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
+    from curate.project.opened import open_and_tell
+    from curate.project.publish import plan
 
     workspace = open_and_tell(roots[0])
     judge, settings = judge_of(workspace), workspace.settings.leaks.model_copy(update=dict(asked))
@@ -99,7 +99,7 @@ def _in_workspace(
     if workspace.settings.split.seed is not None:
         planned = plan(workspace, settings)
         by_split, compared = planned.by_split, list(planned.compared)
-        say.talk("records are divided as the next dataset would have them, with repeats left out")
+        console.talk("records are divided as the next dataset would have them, with repeats left out")
     else:
         by_split = by_own_split(workspace.records())
         compared = [] if against else compare_benchmarks(workspace, by_split["train"], settings)
@@ -117,9 +117,9 @@ def _in_workspace(
 def _in_files(
     files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
 ) -> list[Compared]:
-    from curate.leaks.reading import read_any
-    from curate.settings import LeakSettings, Settings
-    from curate.workspace.leaks import Judge, by_own_split, compare_splits
+    from curate.project.leaks import Judge, by_own_split, compare_splits
+    from curate.schema.settings import LeakSettings, Settings
+    from curate.similarity.leaks.reading import read_any
 
     settings, judge = LeakSettings.model_validate(asked), Judge(Settings())
     records: list[Record] = []
@@ -144,8 +144,8 @@ def _with_benchmarks(
     judge: Judge,
     workspace: Workspace | None = None,
 ) -> list[Compared]:
-    from curate.leaks.reading import read_any
-    from curate.workspace.leaks import compare_file
+    from curate.project.leaks import compare_file
+    from curate.similarity.leaks.reading import read_any
 
     compared = []
     for path in files:
@@ -159,7 +159,7 @@ def _with_benchmarks(
 def _tell(name: str, reading: Reading) -> None:
     unread = f"; {counted(reading.num_unread, 'row')} could not be read" if reading.num_unread else ""
     read = counted(len(reading.records), "record")
-    say.talk(f"{say.one_line(name)}: {read}, read as {say.one_line(reading.told, 60)}{unread}")
+    console.talk(f"{console.one_line(name)}: {read}, read as {console.one_line(reading.told, 60)}{unread}")
 
 
 def _nothing(reason: str) -> CurateError:
@@ -171,7 +171,7 @@ def _nothing(reason: str) -> CurateError:
 
 
 def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
-    from curate.leaks import LEVELS
+    from curate.similarity.leaks import LEVELS
 
     lines: list[str] = []
     hidden = 0
@@ -179,7 +179,7 @@ def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
         found, name = one.leaks, f"the {one.exam} split" if one.split else one.exam
         counts = ", ".join(f"{number:,} {level}" for level, number in found.counts().items())
         sizes = f"{counted(found.num_exam, 'record')} against {counted(found.num_pool, 'training record')}"
-        lines.append(f"{say.one_line(name)}: {sizes}: {counts}")
+        lines.append(f"{console.one_line(name)}: {sizes}: {counts}")
         if one.num_excused:
             lines.append(f"not counted, as the settings or the records ask: {counted(one.num_excused, 'pair')}")
         if found.num_templates:
@@ -202,11 +202,11 @@ def _pair(leak: Leak) -> str:
 def _told_more(leak: Leak) -> list[str]:
     """Return the shared passage, and who else gives the same exam record away."""
     also = [f"    also {_spot(one.source)}: {one.worst.level} {one.worst.part}" for one in leak.also]
-    return [f"    {say.one_line(leak.worst.passage, 60)}", *also]
+    return [f"    {console.one_line(leak.worst.passage, 60)}", *also]
 
 
 def _spot(record: Record) -> str:
-    return f"{say.visible(record.source.file)}:{record.source.line}"
+    return f"{console.visible(record.source.file)}:{record.source.line}"
 
 
 def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
@@ -219,7 +219,7 @@ def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
     ]
     if form == "jsonl":
         for leak in leaks:
-            say.data(json.dumps(leak))
+            console.data(json.dumps(leak))
         return
     exams = [
         {
@@ -234,7 +234,7 @@ def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
         }
         for one in compared
     ]
-    say.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
+    console.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
 
 
 def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
@@ -261,4 +261,4 @@ def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dic
 
 
 def _place(record: Record) -> dict[str, Json]:
-    return {"file": say.spelled(record.source.file), "line": record.source.line, "record": record.id}
+    return {"file": console.spelled(record.source.file), "line": record.source.line, "record": record.id}

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.record import SPLITS, Exit, Split
+from curate.base.tables import counted
 from curate.cli._seen import seen_states
-from curate.record import SPLITS, Exit, Split
-from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.record import Finding
-    from curate.workshop.terms import Filter
-    from curate.workspace import State, Workspace
+    from curate.base.record import Finding
+    from curate.project.terms import Filter
+    from curate.project.workspace import State, Workspace
 
 _BLOCK = 20_000
 """Records whose texts are laid out for a filter at once."""
@@ -62,8 +62,8 @@ def command(
 
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
-    from curate.workspace import open_workspace
-    from curate.workspace.opened import tell_remarks
+    from curate.project.opened import tell_remarks
+    from curate.project.workspace import open_workspace
 
     wanted = _parsed(where)
     if status is None:
@@ -85,9 +85,9 @@ def command(
         matching = _let_through(workspace, wanted, matching, pins, findings)
     shown = islice(matching, limit)
     for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
-        say.data(line)
+        console.data(line)
     if limit is not None and len(matching) > limit:
-        say.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
+        console.talk(f"not shown: {counted(len(matching) - limit, 'record')}")
     return Exit.OK
 
 
@@ -95,7 +95,7 @@ def _parsed(where: str) -> Filter | None:
     if not where.strip():
         return None
     # Evaluating needs polars, which a plain list does without.
-    from curate.workshop.filters import parse_filter
+    from curate.project.filters import parse_filter
 
     return parse_filter(where)
 
@@ -108,8 +108,8 @@ def _let_through(
     findings: Sequence[Finding],
 ) -> list[State]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.workshop.catalog.judged import judged
-    from curate.workshop.catalog.learnt import Learning
+    from curate.project.catalog.judged import judged
+    from curate.project.catalog.learnt import Learning
 
     learning = Learning(workspace)
     learning.renew({name for term in wanted.terms for name in term.columns()})
@@ -126,11 +126,11 @@ def _let_through(
 def _lines(states: Iterator[State]) -> Iterator[str]:
     for state in states:
         record = state.record
-        gone = f" [dropped: {say.one_line(state.dropped, 40)}]" if state.dropped is not None else ""
+        gone = f" [dropped: {console.one_line(state.dropped, 40)}]" if state.dropped is not None else ""
         yield (
-            f"{say.visible(record.source.file)}:{record.source.line}: {say.one_line(record.id, 40)} "
-            f"{say.one_line(record.category or '-', 30)}: {say.one_line(record.prompt or record.text, 60)} -> "
-            f"{say.one_line(record.completion, 40)}{gone}"
+            f"{console.visible(record.source.file)}:{record.source.line}: {console.one_line(record.id, 40)} "
+            f"{console.one_line(record.category or '-', 30)}: {console.one_line(record.prompt or record.text, 60)} -> "
+            f"{console.one_line(record.completion, 40)}{gone}"
         )
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit, Json, Record
-from curate.table import counted
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json, Record
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.journal import AnyEvent
-    from curate.label import Blind
-    from curate.workspace import State, Workspace
+    from curate.project.journal import AnyEvent
+    from curate.project.labels import Blind
+    from curate.project.workspace import State, Workspace
 
 Values = Literal["none", "seen", "all"]
 """Which values are told: none, those that whoever looks may see, or all."""
@@ -68,9 +68,9 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
 
     Example: curate log my-data r012
     """
-    from curate.journal import read_journal
-    from curate.workspace import open_workspace
-    from curate.workspace.snapshot import retired_events
+    from curate.project.journal import read_journal
+    from curate.project.snapshot import retired_events
+    from curate.project.workspace import open_workspace
 
     if no_values and show_values:
         raise click.UsageError("--no-values shows none, --show-values all of them.")
@@ -78,7 +78,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     workspace = open_workspace(root)
     events, damages = read_journal(root)
     for damage in damages:
-        say.talk(f"warning: {say.one_line(str(damage))}")
+        console.talk(f"warning: {console.one_line(str(damage))}")
     folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
@@ -89,11 +89,11 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     shown = _shown(workspace, last, events, values)
     for event in last:
         line = _line(event, shown)
-        say.data(_event(event, shown) if form == "jsonl" else say.one_line(line, say.width()))
+        console.data(_event(event, shown) if form == "jsonl" else console.one_line(line, console.width()))
     if not events and not folded:
-        say.talk(f"{say.one_line(str(root))}: nothing has been decided yet")
+        console.talk(f"{console.one_line(str(root))}: nothing has been decided yet")
     elif len(last) < len(chosen):
-        say.talk(f"not shown: {counted(len(chosen) - len(last), 'earlier decision')}; see --limit")
+        console.talk(f"not shown: {counted(len(chosen) - len(last), 'earlier decision')}; see --limit")
     return Exit.OK
 
 
@@ -102,30 +102,32 @@ def _shown(workspace: Workspace, about: Sequence[AnyEvent], journal: Sequence[An
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
-    from curate.journal import Label, Resolve
+    from curate.project.journal import Label, Resolve
 
     answers = [event for event in about if isinstance(event, Label | Resolve)]
     if values != "seen" or not answers:
         return Shown(values != "none")
-    from curate.workspace.blind import blind_in, looker
-    from curate.workspace.fold import answered
-    from curate.workspace.history import by_record
+    from curate.project.blind import blind_in, looker
+    from curate.project.fold import answered
+    from curate.project.history import by_record
 
     blind, fault = blind_in(workspace, looker())
     if fault:
-        say.talk(f"warning: {say.one_line(fault.message)}")
+        console.talk(f"warning: {console.one_line(fault.message)}")
     decided = by_record(journal)
     states = {name: answered(name, decided[name], workspace.snapshot) for name in {event.id for event in answers}}
     others = (event for event in answers if event.by != blind.by)
     hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
     if hidden:
-        say.talk(f"hidden: {counted(len(hidden), 'answer')} of others to what you are still asked; see --show-values")
+        console.talk(
+            f"hidden: {counted(len(hidden), 'answer')} of others to what you are still asked; see --show-values"
+        )
     return Shown(hidden=hidden, blind=blind)
 
 
 def _called(words: Sequence[str]) -> tuple[Path, str]:
     """Return the workspace and the record's id: one word alone is the workspace if there is one of that name."""
-    from curate.settings import FILE_NAME
+    from curate.schema.settings import FILE_NAME
 
     if len(words) > 2:
         raise click.UsageError("name a workspace and the id of a record.")
@@ -145,7 +147,7 @@ def _tell_record(
     form: str,
     values: Values,
 ) -> int:
-    from curate.workspace.history import in_causal_order
+    from curate.project.history import in_causal_order
 
     own = [event for event in events if event.id == name]
     # What was folded stands in the line already: it is told, and mostly has no states to show.
@@ -158,22 +160,22 @@ def _tell_record(
 
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
-        where = say.one_line(str(workspace.root))
-        raise CurateError("E916 unknown-record", f"there is no record {say.one_line(name, 60)!r} in {where}", hint)
+        where = console.one_line(str(workspace.root))
+        raise CurateError("E916 unknown-record", f"there is no record {console.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *new]
     shown = _shown(workspace, [step.event for step in steps], events, values)
     if state and shown.blind:
-        from curate.workspace.blind import as_seen
+        from curate.project.blind import as_seen
 
         state = as_seen(state, shown.blind, workspace.shape)
     told = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
         for step in told:
-            say.data(_event(step.event, shown))
-        say.data(_json(_state_of(name, state, show_values=shown.has_values)))
+            console.data(_event(step.event, shown))
+        console.data(_json(_state_of(name, state, show_values=shown.has_values)))
         return Exit.OK
     for line in _story(name, record, told, state, shown):
-        say.data(line)
+        console.data(line)
     return Exit.OK
 
 
@@ -187,7 +189,7 @@ def _found(workspace: Workspace, name: str) -> tuple[Record | None, State | None
 
 
 def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:
-    from curate.workspace.fold import State, steps
+    from curate.project.fold import State, steps
 
     state = State(record) if record else None
     told = set()
@@ -202,11 +204,11 @@ def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], workspa
 def _story(name: str, record: Record | None, steps: Sequence[Told], state: State | None, shown: Shown) -> Iterator[str]:
     import textwrap
 
-    from curate.diff import field_changes, field_lines
+    from curate.project.diff import field_changes, field_lines
 
-    width = say.width()
-    place = f"{say.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
-    yield f"{say.one_line(name, 60)}: {place}"
+    width = console.width()
+    place = f"{console.visible(record.source.file)}:{record.source.line}" if record else "in no record file"
+    yield f"{console.one_line(name, 60)}: {place}"
     for step in steps:
         told = _line(step.event, shown, is_of_record=True)
         yield from textwrap.wrap(told, width, initial_indent="  ", subsequent_indent="    ")
@@ -229,13 +231,13 @@ def _present(state: State | None, *, show_values: bool) -> str:
     if state is None:
         return "not in the data; the decisions are kept and apply to nothing"
     record = state.record
-    parts = ["in" if state.dropped is None else f"dropped ({say.one_line(state.dropped, 60)})"]
+    parts = ["in" if state.dropped is None else f"dropped ({console.one_line(state.dropped, 60)})"]
     parts += ["restored by hand"] if state.is_wanted else []
-    parts += [f"category {say.one_line(record.category, 40)}"] if record.category else []
+    parts += [f"category {console.one_line(record.category, 40)}"] if record.category else []
     parts += [f"split {record.split}"] if record.split else []
     if record.labels:
         values = _json(dict(record.labels)) if show_values else ", ".join(record.labels)
-        parts.append(f"labels {say.one_line(values, 120)}")
+        parts.append(f"labels {console.one_line(values, 120)}")
     return ", ".join(parts)
 
 
@@ -246,25 +248,25 @@ def _event(event: AnyEvent, shown: Shown) -> str:
 
 def _line(event: AnyEvent, shown: Shown, *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
-    record = "" if is_of_record else f" {say.one_line(event.id, 24)}"
+    record = "" if is_of_record else f" {console.one_line(event.id, 24)}"
     what = _what(event, show_values=shown.has_value(event))
     when = event.at.replace("T", " ").removesuffix("Z")
-    return f"{when} {say.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
+    return f"{when} {console.one_line(event.by, 12)} {event.op}{record}" + (f": {what}" if what else "")
 
 
 def _what(event: AnyEvent, *, show_values: bool) -> str:
     told: Mapping[str, Json] = event.model_dump(mode="json")
     if event.op == "label":
-        value = say.one_line(_json(told["value"]), 20) if show_values else "…"
-        return f"{say.one_line(told['question'], 20)} = {'taken back' if told['value'] is None else value}"
+        value = console.one_line(_json(told["value"]), 20) if show_values else "…"
+        return f"{console.one_line(told['question'], 20)} = {'taken back' if told['value'] is None else value}"
     if event.op == "edit":
-        return say.one_line(", ".join(told["changes"]), 30)
+        return console.one_line(", ".join(told["changes"]), 30)
     if event.op == "drop":
-        from curate.workspace.exclusion import exclusion_by
+        from curate.project.exclusion import exclusion_by
 
         # A reason can quote the data as well, but without it the log says nothing.
-        return say.one_line(str(exclusion_by(event)), 2000)
-    return say.one_line(str(told.get("split", "")), 2000)
+        return console.one_line(str(exclusion_by(event)), 2000)
+    return console.one_line(str(told.get("split", "")), 2000)
 
 
 def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str, Json]:

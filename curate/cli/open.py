@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate.record import CurateError, Exit
+from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
-    from curate.workshop import Workshop
+    from curate.project.workshop import Workshop
 
 THEMES = ("dark", "light", "contrast", "mono")
 
@@ -57,10 +57,10 @@ def command(
 
 def _opened(root: Path, by: str) -> Workshop | None:
     """Return the workshop in ``root``, None where there is no workspace; the screen is drawn before this is called."""
-    from curate.settings import FILE_NAME
+    from curate.schema.settings import FILE_NAME
 
     if not (root / FILE_NAME).is_file():
         return None
-    from curate.workshop import open_workshop
+    from curate.project.workshop import open_workshop
 
     return open_workshop(root, by)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.workspace.push import Parcel
+    from curate.project.push import Parcel
 
 
 @click.command("push")
@@ -29,9 +29,9 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
     Example: curate push acme/support-desk my-data --dry-run
     """
-    from curate.workspace.opened import open_and_tell, tell_plan
-    from curate.workspace.publish import export_dataset
-    from curate.workspace.push import pack, require_repository, send
+    from curate.project.opened import open_and_tell, tell_plan
+    from curate.project.publish import export_dataset
+    from curate.project.push import pack, require_repository, send
 
     require_repository(repo)
     workspace = open_and_tell(root)
@@ -40,15 +40,15 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
     parcel = pack(workspace, made)
     _show(parcel, repo, is_public)
     if dry_run:
-        say.talk("nothing was sent")
+        console.talk("nothing was sent")
         return Exit.OK
     if not is_agreed:
         if not sys.stdin.isatty():
             raise click.UsageError("there is nobody to ask; --yes agrees beforehand, --dry-run only looks.")
         if not click.confirm("Upload?", default=False, err=True):
-            say.talk("nothing was sent")
+            console.talk("nothing was sent")
             return Exit.OK
-    say.data(say.visible(send(parcel, repo, is_public=is_public)))
+    console.data(console.visible(send(parcel, repo, is_public=is_public)))
     return Exit.OK
 
 
@@ -58,10 +58,10 @@ def _show(parcel: Parcel, repo: str, is_public: bool) -> None:
     who = "PUBLIC" if is_public else "private"
     size = f"{parcel.num_bytes / 2**20:.1f} MiB"
     files = counted(len(parcel.files), "file")
-    say.talk(f"{manifest.name} to {say.one_line(repo)} ({who}): {counted(records, 'record')}, {files}, {size}")
+    console.talk(f"{manifest.name} to {console.one_line(repo)} ({who}): {counted(records, 'record')}, {files}, {size}")
     for path in parcel.files:
-        say.talk(f"  {say.visible(str(path.relative_to(parcel.folder)))}  {path.stat().st_size:,} bytes")
+        console.talk(f"  {console.visible(str(path.relative_to(parcel.folder)))}  {path.stat().st_size:,} bytes")
     licenses = sorted({origin.license for origin in manifest.provenance if origin.license})
-    say.talk(f"  licence: {say.one_line(', '.join(licenses)) or 'none is named'}")
+    console.talk(f"  licence: {console.one_line(', '.join(licenses)) or 'none is named'}")
     for doubt in parcel.doubts:
-        say.talk(f"  warning: {say.one_line(doubt)}")
+        console.talk(f"  warning: {console.one_line(doubt)}")

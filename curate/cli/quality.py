@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 from curate.cli._seen import seen_records
-from curate.record import Exit
-from curate.table import counted
 
 if TYPE_CHECKING:
-    from curate.record import Record
-    from curate.settings import DedupeSettings
+    from curate.base.record import Record
+    from curate.schema.settings import DedupeSettings
 
 _KEYS = ("repetition", "readability", "short", "long", "suspect", "ifd")
 Ranked = tuple[float, "Record", str]
@@ -60,9 +60,9 @@ def command(
 
         _as_text(ranked[:top], key, str if show_values else with_values_hidden)
     if len(ranked) > top:
-        say.talk(f"not shown: {counted(len(ranked) - top, 'record')}; --top shows more")
+        console.talk(f"not shown: {counted(len(ranked) - top, 'record')}; --top shows more")
     if unjudged:
-        say.talk(unjudged)
+        console.talk(unjudged)
     return Exit.OK
 
 
@@ -74,29 +74,31 @@ def _as_json(ranked: Sequence[Ranked], key: str) -> None:
             "id": record.id, "file": record.source.file, "line": record.source.line, "category": record.category,
             key: round(value, 6), "note": note,
         }  # fmt: skip
-        say.data(json.dumps(told))
+        console.data(json.dumps(told))
 
 
 def _as_text(ranked: Sequence[Ranked], key: str, hide: Callable[[str], str]) -> None:
     for value, record, note in ranked:
-        place = f"{say.visible(record.source.file)}:{record.source.line}"
+        place = f"{console.visible(record.source.file)}:{record.source.line}"
         # Hidden before it is cut: a value that the cut goes through would not be known for one.
         text, answer = hide(record.prompt or record.text), hide(record.completion)
         number = f"{value:,.0f}" if key in ("short", "long") else f"{value:.2f}"
-        say.data(f"{number:>7}  {place} {say.one_line(record.id, 40)} {say.one_line(note or record.category, 60)}")
-        say.data(f"         {say.one_line(text, 60)} -> {say.one_line(answer, 40)}")
+        console.data(
+            f"{number:>7}  {place} {console.one_line(record.id, 40)} {console.one_line(note or record.category, 60)}"
+        )
+        console.data(f"         {console.one_line(text, 60)} -> {console.one_line(answer, 40)}")
 
 
 def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Record], DedupeSettings]:
-    from curate.settings import DedupeSettings
+    from curate.schema.settings import DedupeSettings
 
     roots = list(paths) or [Path()]
     if len(roots) == 1 and roots[0].is_dir():
-        from curate.workspace.opened import open_and_tell
+        from curate.project.opened import open_and_tell
 
         workspace = open_and_tell(roots[0])
         return seen_records(workspace, show_values=show_values), workspace.settings.dedupe
-    from curate.workspace.loose import loose_records
+    from curate.project.loose import loose_records
 
     return loose_records(roots), DedupeSettings()
 
@@ -107,7 +109,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
         return _suspects(records, settings)
     if key == "ifd":
         return _difficult(records, model)
-    from curate.quality import measure
+    from curate.checks.quality import measure
 
     values: list[Ranked] = []
     for record in records:
@@ -124,7 +126,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
 
 
 def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
-    from curate.workspace.doubts import suspects_of, told_suspects
+    from curate.project.doubts import suspects_of, told_suspects
 
     found = suspects_of(records, settings)
     ranked: list[Ranked] = []
@@ -138,8 +140,8 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:
-    from curate.export import row_of
-    from curate.quality import difficulties
+    from curate.checks.quality import difficulties
+    from curate.formats.dataset import row_of
 
     rows = (row_of(record, record.id, record.source.file) for record in records)
     found = difficulties(rows, model)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit, Json, strings_of
-from curate.table import counted
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json, strings_of
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.redact import Redaction, RedactionSummary, Table, Terms
-    from curate.shape import Shape
+    from curate.checks.redact import Redaction, RedactionSummary, Table, Terms
+    from curate.schema import Shape
 
 _PRIVATE_FOLDER = ".curate"
 _TABLE_NAME = "redaction.json"
@@ -95,9 +95,9 @@ def command(
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
-    from curate.file_guard import inside
-    from curate.redact import Terms, read_terms
-    from curate.workspace.loose import shape_for
+    from curate.base.file_guard import inside
+    from curate.checks.redact import Terms, read_terms
+    from curate.project.loose import shape_for
 
     if no_table and table_file:
         raise click.UsageError("--no-table does not go with --table.")
@@ -115,18 +115,18 @@ def command(
     if planned.num_converted:
         _tell_old_key(task, planned.num_converted, is_agreed)
     if not terms:
-        say.talk("no rule finds the names of people; list them in a file for --terms")
+        console.talk("no rule finds the names of people; list them in a file for --terms")
     summary, look = planned.run.summary, planned.run.redactor.kinds
     is_left = _tell_left(summary, _sensitive_decisions(root, look)) | (root is not None and _tell_copies(root, look))
     return Exit.FINDINGS if is_left or (diff and summary.num_changed) else Exit.OK
 
 
 def _redact(task: _Task, terms: Terms) -> _Planned:
-    from curate.redact import is_private, write_table
+    from curate.checks.redact import is_private, write_table
 
-    name = say.one_line(str(task.table_file))
+    name = console.one_line(str(task.table_file))
     if task.table_file.exists() and not is_private(task.table_file):
-        say.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
+        console.talk(f"warning: others may read the table {name}; `chmod 600` makes it private")
     planned = _planned(task, terms)
     # Where nothing is found no table is begun, and no lock beside it.
     is_written = bool(task.is_written and (planned.run.summary.num_changed or planned.num_converted or task.output))
@@ -144,20 +144,22 @@ def _redact(task: _Task, terms: Terms) -> _Planned:
             planned.run.write(targets)
     _tell(planned.run.summary, "redacted" if task.is_written else "would redact")
     if is_saved:
-        say.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
+        console.talk(f"table: {name}; it holds no value, but whoever has it can test whether one they guess is in it")
     return planned
 
 
 def _planned(task: _Task, terms: Terms) -> _Planned:
     """Read the table and go through the files for the values that it lacks."""
-    from curate.redact import Redaction, Redactor, Table, placeholders_in, read_old_key
+    from curate.checks.redact import Redaction, Redactor, Table, placeholders_in, read_old_key
 
     saved = _saved_table(task.table_file)
     table = Table(saved.key, saved.numbers) if saved else Table()
     entries = read_old_key(task.old_key)
     if num_lost := table.convert(entries):
         what = counted(num_lost, "value")
-        say.talk(f"{what} of {say.one_line(str(task.old_key))} get other numbers: the table has given theirs away")
+        console.talk(
+            f"{what} of {console.one_line(str(task.old_key))} get other numbers: the table has given theirs away"
+        )
     if not task.keeps_table:
         # Placeholders of the table must not mean something else too.
         taken = table.placeholders()
@@ -172,7 +174,7 @@ def _planned(task: _Task, terms: Terms) -> _Planned:
 
 
 def _saved_table(path: Path) -> Table | None:
-    from curate.redact import read_table
+    from curate.checks.redact import read_table
 
     return read_table(path) if path.exists() else None
 
@@ -184,45 +186,45 @@ def _locked(table_file: Path | None) -> Iterator[None]:
     Raises:
         CurateError: E906 when the system refuses.
     """
-    from curate.store import locked, make_cache
+    from curate.base.storage import locked, make_cache
 
     if table_file is None:
         yield
         return
     if table_file.parent.name == _PRIVATE_FOLDER:
         make_cache(table_file.parent)
-    name = say.one_line(str(table_file))
-    with locked(table_file, on_wait=lambda: say.talk(f"waiting for another `curate redact` with the table {name}")):
+    name = console.one_line(str(table_file))
+    with locked(table_file, on_wait=lambda: console.talk(f"waiting for another `curate redact` with the table {name}")):
         yield
 
 
 def _tell_old_key(task: _Task, num_values: int, is_agreed: bool) -> None:
     """Say that an old key holds values in clear text, and delete it if the user says so."""
-    from curate.store import remove_file
+    from curate.base.storage import remove_file
 
-    name, table = say.one_line(str(task.old_key)), say.one_line(str(task.table_file))
-    say.talk(f"old key: {name} holds {counted(num_values, 'value')} in clear text")
+    name, table = console.one_line(str(task.old_key)), console.one_line(str(task.table_file))
+    console.talk(f"old key: {name} holds {counted(num_values, 'value')} in clear text")
     if not task.is_written:
-        say.talk(f"their numbers would be taken over by {table}")
+        console.talk(f"their numbers would be taken over by {table}")
         return
-    say.talk(f"their numbers are in {table} now")
+    console.talk(f"their numbers are in {table} now")
     if not is_agreed and not sys.stdin.isatty():
-        say.talk("the old key is left as it is; run the command again with --yes to delete it")
+        console.talk("the old key is left as it is; run the command again with --yes to delete it")
     elif is_agreed or click.confirm(f"Delete {name} and the values in it?", default=False, err=True):
         remove_file(task.old_key)
-        say.talk(f"deleted: {name}")
+        console.talk(f"deleted: {name}")
     else:
-        say.talk("the old key is left as it is")
+        console.talk("the old key is left as it is")
 
 
 def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
     """Go through the files without writing, and print each change where a diff is wanted."""
     from curate.checks.spans import with_values_hidden
-    from curate.door.hunk import diff_of
+    from curate.jsonl.hunk import diff_of
 
     if diff:
         for line in diff_of(run.changes(), str if show_values else with_values_hidden):
-            say.data(line)
+            console.data(line)
     else:
         for _ in run.changes():
             pass
@@ -230,8 +232,8 @@ def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
 
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     """Return the workspace that the paths belong to, if any, and the record files that they name."""
-    from curate.settings import root_of
-    from curate.workspace import open_workspace
+    from curate.project.workspace import open_workspace
+    from curate.schema.settings import root_of
 
     files: list[Path] = []
     roots: list[Path | None] = []
@@ -249,7 +251,7 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
 
 def _names_in_use(root: Path | None) -> tuple[Collection[str], Collection[str]]:
     """Return the ids of records that decisions or the newest dataset name, and those with decisions in a chain."""
-    from curate.workspace.in_use import names_in_chains, names_in_use
+    from curate.project.in_use import names_in_chains, names_in_use
 
     return (names_in_use(root), names_in_chains(root)) if root else ((), ())
 
@@ -260,17 +262,17 @@ def _table_path(path: Path, root: Path | None, files: Sequence[Path]) -> Path:
     Raises:
         CurateError: E914 when its .curate leads outside the workspace; E958 when the table would be shared or redacted.
     """
-    from curate.file_guard import inside
+    from curate.base.file_guard import inside
 
     if root and path.absolute().is_relative_to(root.absolute()):
         inside(root, path)
     target = path.resolve()
     home = root.resolve() if root else None
     if home and target.is_relative_to(home) and not target.is_relative_to(home / _PRIVATE_FOLDER):
-        message = f"the table {say.one_line(str(path))} would lie where git and uploads take it along"
+        message = f"the table {console.one_line(str(path))} would lie where git and uploads take it along"
         raise CurateError("E958 bad-key", message, f"Keep it in {_PRIVATE_FOLDER}, or outside the workspace.")
     if any(target == file.resolve() for file in files):
-        raise CurateError("E958 bad-key", f"{say.one_line(str(path))} is one of the files to redact")
+        raise CurateError("E958 bad-key", f"{console.one_line(str(path))} is one of the files to redact")
     return path
 
 
@@ -286,7 +288,7 @@ def _targets(files: Sequence[Path], output: Path | None) -> dict[Path, Path]:
     taken = next((target for target in targets.values() if target.exists()), None)
     if taken:
         raise CurateError(
-            "E919 would-overwrite", f"{say.one_line(str(taken))} is there already", "Nothing was written."
+            "E919 would-overwrite", f"{console.one_line(str(taken))} is there already", "Nothing was written."
         )
     return targets
 
@@ -295,35 +297,39 @@ def _tell(summary: RedactionSummary, verb: str) -> None:
     labels = ", ".join(f"{number:,} {label}" for label, number in sorted(summary.replaced.items()))
     what = counted(summary.replaced.total(), "value")
     in_what = f"{summary.num_changed:,} of {counted(summary.num_lines, 'line')}"
-    say.talk(f"{verb} {what} in {in_what}" + (f": {labels}" if labels else ""))
+    console.talk(f"{verb} {what} in {in_what}" + (f": {labels}" if labels else ""))
     if summary.num_named:
         number = counted(summary.num_named, "record")
-        say.talk(f"{number} without an id now carry the one that decisions or a dataset know them by")
+        console.talk(f"{number} without an id now carry the one that decisions or a dataset know them by")
     for finding in summary.faults:
         place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-        say.talk(f"warning: {say.visible(place)}: {finding.code}: {say.one_line(finding.message)}")
+        console.talk(f"warning: {console.visible(place)}: {finding.code}: {console.one_line(finding.message)}")
 
 
 def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     """Say what sensitive data, or may be, is still there; return whether there is any."""
     if summary.num_unchanged:
         places = [
-            f"{say.visible(value.file)}:{value.line} {say.one_line(value.pointer, 40)}"
+            f"{console.visible(value.file)}:{value.line} {console.one_line(value.pointer, 40)}"
             for value in summary.unchanged[:_SHOWN]
         ]
         more = ", …" if summary.num_unchanged > _SHOWN else ""
         what = counted(summary.num_unchanged, "value")
-        say.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(places)}{more}")
+        console.talk(f"left: {what} in ids, categories, splits, keys or numbers: {', '.join(places)}{more}")
     if summary.num_broken:
-        say.talk(f"not looked into: {counted(summary.num_broken, 'line')} without a JSON object; see `curate validate`")
+        console.talk(
+            f"not looked into: {counted(summary.num_broken, 'line')} without a JSON object; see `curate validate`"
+        )
     if summary.unfit:
         file, line = summary.unfit[0]
-        say.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
+        console.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
     if summary.num_held:
         held = counted(summary.num_held, "record")
-        say.talk(f"look again at {held} decided on in several sittings: the old text told which decision was the last")
+        console.talk(
+            f"look again at {held} decided on in several sittings: the old text told which decision was the last"
+        )
     if num_decisions:
-        say.talk(
+        console.talk(
             f"left: {counted(num_decisions, 'decision')} in the journal with sensitive values; it is never rewritten"
         )
     return bool(
@@ -338,26 +344,26 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
 
 def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
     """Say in which copies of records sensitive values stand, and what to do; return whether there are any."""
-    from curate.redact import folders_of_copies, num_values
+    from curate.checks.redact import folders_of_copies, num_values
 
     folders = folders_of_copies(root)
     inside = [folder for folder in folders if folder.resolve().is_relative_to(root.resolve())]
     left = {folder: number for folder in inside if (number := num_values(folder, look))}
     if left:
         places = ", ".join(
-            f"{number:,} in {say.one_line(str(folder.relative_to(root)))}" for folder, number in left.items()
+            f"{number:,} in {console.one_line(str(folder.relative_to(root)))}" for folder, number in left.items()
         )
         what = counted(sum(left.values()), "value")
-        say.talk(f"left: {what} in copies, which are not rewritten: {places}; delete them, and export again")
+        console.talk(f"left: {what} in copies, which are not rewritten: {places}; delete them, and export again")
     if outside := len(folders) - len(inside):
-        say.talk(f"not looked into: {counted(outside, 'folder')} of copies that lead outside the workspace")
+        console.talk(f"not looked into: {counted(outside, 'folder')} of copies that lead outside the workspace")
     return bool(left or outside)
 
 
 def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
-    from curate.journal import Add, AnyEvent, Drop, Edit, Label, Resolve, read_journal
-    from curate.workspace.snapshot import folded_record, read_snapshot, retired_events
+    from curate.project.journal import Add, AnyEvent, Drop, Edit, Label, Resolve, read_journal
+    from curate.project.snapshot import folded_record, read_snapshot, retired_events
 
     def held(event: AnyEvent) -> Json:
         if isinstance(event, Edit):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
+from curate.base import console
+from curate.base.record import CurateError, Exit
 
 
 @click.command()
@@ -22,10 +22,10 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
 
     Example: curate report --workspace my-data --worst 10
     """
-    from curate.feedback import latest_run, read_results, worst
-    from curate.workspace import RUNS, inside
-    from curate.workspace.opened import open_and_tell
-    from curate.workspace.results import told_records, told_scores
+    from curate.project.feedback import latest_run, read_results, worst
+    from curate.project.opened import open_and_tell
+    from curate.project.results import told_records, told_scores
+    from curate.project.workspace import RUNS, inside
 
     workspace = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))
@@ -35,14 +35,14 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     results = read_results(folder)
     if form == "text":
         for line in [*told_scores(results), *told_records(workspace, results, per_category=count)]:
-            say.data(line)
+            console.data(line)
         return Exit.OK
     import json
 
     for found in worst(results, workspace.records(), per_category=count).values():
         for bad in found:
             one, source = bad.outcome, bad.record.source if bad.record else None
-            say.data(
+            console.data(
                 json.dumps(
                     {
                         "id": one.id,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from curate.base.record import Exit
 from curate.cli._screen import has_screen, show
-from curate.record import Exit
 
 
 @click.command("review")
@@ -27,8 +27,8 @@ def command(root: Path, plain: bool, by: str) -> int:
     if not plain and has_screen():
         show(root, by, "label", queue="review")
     from curate.cli._lines import review_lines
-    from curate.workshop import open_workshop
-    from curate.workshop.labelling import Desk
+    from curate.project.workshop import open_workshop
+    from curate.sessions.labelling import Desk
 
     with open_workshop(root, by) as workshop:
         workshop.load()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.door import Fault
-from curate.record import CurateError, Json
+from curate.base import console
+from curate.base.record import CurateError, Json
+from curate.jsonl import Fault
 
 if TYPE_CHECKING:
     from curate.checks import Check
@@ -98,11 +98,11 @@ def command(code_or_name: str | None, format_: str) -> None:
     family = [rule for rule in rules.values() if rule.code.lower().startswith(asked)]
     if format_ == "json" and (found or family):
         for line in json.dumps([_object_of(rule) for rule in found or family], indent=2).split("\n"):
-            say.data(line)
+            console.data(line)
         return
     if not found and family:
         for rule in family:
-            say.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
+            console.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
         return
     if not found:
         from difflib import get_close_matches
@@ -113,8 +113,8 @@ def command(code_or_name: str | None, format_: str) -> None:
         hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists all."
         raise CurateError("E902 bad-settings", f"no finding has the code or name {code_or_name!r}", hint)
     rule = found[0]
-    say.data(f"{rule.code} {rule.name} ({rule.severity})\n")
-    say.data(rule.help)
+    console.data(f"{rule.code} {rule.name} ({rule.severity})\n")
+    console.data(rule.help)
     _examples("Passes", rule.good)
     _examples("Is reported", rule.bad)
 
@@ -122,7 +122,7 @@ def command(code_or_name: str | None, format_: str) -> None:
 def catalogue() -> Mapping[str, Check | Fault]:
     """Return what is known of every code that a finding may have, in the order of the codes."""
     from curate.checks import discover
-    from curate.door import FAULTS
+    from curate.jsonl import FAULTS
 
     return dict(sorted([*FAULTS.items(), *discover().items(), *((rule.code, rule) for rule in _OF_COMMANDS)]))
 
@@ -141,14 +141,14 @@ def _object_of(rule: Check | Fault) -> dict[str, Json]:
 def _examples(title: str, examples: bytes | Sequence[Json]) -> None:
     shown = [example for example in ([examples] if isinstance(examples, bytes) else examples) if example]
     if shown:
-        say.data(f"\n{title}:")
+        console.data(f"\n{title}:")
     for example in shown:
         if isinstance(example, bytes):
-            text = say.visible(example[:300].decode("utf-8", "backslashreplace").rstrip("\n").replace("\n", "\n  "))
-            say.data(f"  {text}" + ("…" if len(example) > 300 else ""))
+            text = console.visible(example[:300].decode("utf-8", "backslashreplace").rstrip("\n").replace("\n", "\n  "))
+            console.data(f"  {text}" + ("…" if len(example) > 300 else ""))
         else:
             # A dataset check's example is a list of lines.
             for line in example if isinstance(example, list) else [example]:
-                say.data(f"  {say.one_line(json.dumps(line, ensure_ascii=False), 300)}")
+                console.data(f"  {console.one_line(json.dumps(line, ensure_ascii=False), 300)}")
             if isinstance(example, list):
-                say.data()
+                console.data()

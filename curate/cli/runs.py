@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
+from curate.base import console
+from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
-    from curate.workshop.runs import Run
+    from curate.sessions.runs import Run
 
 _SECONDS = 1.0
 
@@ -30,8 +30,8 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
 
     Example: curate runs my-data --follow
     """
-    from curate.workshop.runs import runs_of
-    from curate.workspace import open_workspace
+    from curate.project.workspace import open_workspace
+    from curate.sessions.runs import runs_of
 
     workspace = open_workspace(root)
     runs = runs_of(workspace)
@@ -46,14 +46,14 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
             return _followed(chosen)
         runs = [] if is_stop else [chosen]
     for run in runs:
-        say.data(_line(run, form))
+        console.data(_line(run, form))
     if not runs and not is_stop:
-        say.talk(f"no run yet; `curate train {say.one_line(str(root))}` begins one")
+        console.talk(f"no run yet; `curate train {console.one_line(str(root))}` begins one")
     return Exit.OK
 
 
 def _line(run: Run, form: str) -> str:
-    from curate.workshop.runs import Metrics
+    from curate.sessions.runs import Metrics
 
     metrics = Metrics(run.folder)
     metrics.read()
@@ -68,21 +68,21 @@ def _line(run: Run, form: str) -> str:
         }  # fmt: skip
         return json.dumps(row)
     step = f"step {last.step:,} of {of or 0:,}, loss {last.loss:.4f}" if last else "no step yet"
-    parts = [f"{say.one_line(run.id, 40):<16}", f"{run.standing:<9}", step]
+    parts = [f"{console.one_line(run.id, 40):<16}", f"{run.standing:<9}", step]
     parts += ["report"] if run.has_report else []
-    parts += [say.one_line(run.why, 120)] if run.why else []
+    parts += [console.one_line(run.why, 120)] if run.why else []
     return "  ".join(parts)
 
 
 def _stopped(run: Run) -> bool:
     """Ask the run to save and stop, and say what came of it; return whether a process was there to be asked."""
-    from curate.workspace.detached import ask_to_stop
+    from curate.sessions.detached import ask_to_stop
 
     process = ask_to_stop(run.folder)
     if process is None:
-        say.talk(f"{say.one_line(run.id)} has no process to stop: it is {run.standing}")
+        console.talk(f"{console.one_line(run.id)} has no process to stop: it is {run.standing}")
         return False
-    say.talk(f"{say.one_line(run.id)}: process {process.pid} finishes its step, saves a checkpoint and stops")
+    console.talk(f"{console.one_line(run.id)}: process {process.pid} finishes its step, saves a checkpoint and stops")
     return True
 
 
@@ -90,7 +90,7 @@ def _followed(run: Run) -> int:
     """Tell of each step until the run ends, and return the exit code."""
     import time
 
-    from curate.workshop.runs import Metrics, log_tail, look
+    from curate.sessions.runs import Metrics, log_tail, look
 
     metrics, shown = Metrics(run.folder), -1
     while True:
@@ -100,15 +100,15 @@ def _followed(run: Run) -> int:
         if last and last.step != shown:
             shown = last.step
             speed = f"{last.tokens_per_second:,.0f} tokens/s, {last.eta_seconds:,.0f} s to go"
-            say.progress(f"step {last.step:,} of {last.of:,}  loss {last.loss:.4f}  {speed}")
+            console.progress(f"step {last.step:,} of {last.of:,}  loss {last.loss:.4f}  {speed}")
         if is_last:
             break
         time.sleep(_SECONDS)
         run = look(run.folder)
-    say.progress("")
-    say.data(_line(run, "text"))
+    console.progress("")
+    console.data(_line(run, "text"))
     if run.standing in ("failed", "dead"):
         for line in log_tail(run, 5):
-            say.talk(say.one_line(line, 300))
+            console.talk(console.one_line(line, 300))
         return Exit.FINDINGS
     return Exit.OK

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit, Json, Source
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json, Source
 
 if TYPE_CHECKING:
-    from curate.shape import Shape
+    from curate.schema import Shape
 
 _MAX_OPTIONS = 20
 _MIN_USES = 5
@@ -49,17 +49,17 @@ def check(file: str) -> int:
 
     Example: curate schema check chat
     """
-    from curate.shape import load_shape
+    from curate.schema import load_shape
 
     shape = load_shape(file)
     for finding in shape.warnings:
-        place = f"{say.one_line(finding.file)}:{finding.line}:{finding.column}"
-        say.data(f"{place}: {finding.code} {finding.message}. {finding.fix}")
+        place = f"{console.one_line(finding.file)}:{finding.line}:{finding.column}"
+        console.data(f"{place}: {finding.code} {finding.message}. {finding.fix}")
     faults = _unproven(shape)
     for fault in faults:
-        say.data(fault)
+        console.data(fault)
     kind = f"{shape.kind} records" if shape.view else "no x-record view"
-    say.talk(f"{say.one_line(file)}: {kind}, {len(shape.warnings)} warnings, {len(faults)} examples that fail")
+    console.talk(f"{console.one_line(file)}: {kind}, {len(shape.warnings)} warnings, {len(faults)} examples that fail")
     return Exit.FINDINGS if faults else Exit.OK
 
 
@@ -75,7 +75,7 @@ def infer(files: tuple[Path, ...]) -> None:
     # genson is needed by this command alone.
     from genson import SchemaBuilder
 
-    from curate.door import Entry, read_entries
+    from curate.jsonl import Entry, read_entries
 
     builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
     strings: dict[str, Counter[str]] = {}
@@ -98,8 +98,8 @@ def infer(files: tuple[Path, ...]) -> None:
     if view := _guess_view(schema["properties"]):
         schema["x-record"] = view
     for line in json.dumps(schema, indent=2).split("\n"):
-        say.data(line)
-    say.talk(f"from {num_values:,} lines; {num_skipped:,} that could not be read were left out")
+        console.data(line)
+    console.talk(f"from {num_values:,} lines; {num_skipped:,} that could not be read were left out")
 
 
 @command.command("form")
@@ -112,11 +112,11 @@ def form(file: str) -> int:
 
     Example: curate schema form chat
     """
-    from curate.form import outline
-    from curate.shape import load_shape
+    from curate.schema import load_shape
+    from curate.schema.form import outline
 
     for line in outline(load_shape(file)):
-        say.data(line)
+        console.data(line)
     return Exit.OK
 
 

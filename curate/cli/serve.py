@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from curate.record import CurateError, Exit
+from curate.base.record import CurateError, Exit
 
 
 @click.command()
@@ -25,8 +25,8 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
 
     Example: curate serve my-data --port 8642
     """
-    from curate.serve import LOOPBACK, serve
-    from curate.workspace import open_workspace
+    from curate.cli._server import LOOPBACK, serve
+    from curate.project.workspace import open_workspace
 
     if host not in LOOPBACK and not i_know:
         raise CurateError(

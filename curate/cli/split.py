@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import SPLITS, CurateError, Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import SPLITS, CurateError, Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.settings import SplitSettings
-    from curate.workshop.splitting import Fix, Preview
-    from curate.workspace import Workspace
+    from curate.project.workspace import Workspace
+    from curate.schema.settings import SplitSettings
+    from curate.sessions.splitting import Fix, Preview
 
 _SHOWN = 5
 
@@ -55,9 +55,9 @@ def command(
 
     Example: curate split my-data --ratios 80/10/10
     """
-    from curate.workshop.splitting import preview, read_basis
-    from curate.workspace.golden import change_of
-    from curate.workspace.opened import open_and_tell
+    from curate.project.golden import change_of
+    from curate.project.opened import open_and_tell
+    from curate.sessions.splitting import preview, read_basis
 
     if is_saved and not is_applied:
         raise click.UsageError("--save is for --apply")
@@ -70,7 +70,7 @@ def command(
         _require_leaking(preview(basis, asked, is_compared=True), wanted)
     seen = preview(basis, asked, wanted, is_compared=True)
     for line in _report(seen):
-        say.data(line)
+        console.data(line)
     if is_applied:
         _apply(workspace, seen, dry_run, is_saved=is_saved)
     if is_frozen:
@@ -83,12 +83,12 @@ def command(
             if any((*change.added, *change.gone))
             else "the same"
         )
-        say.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {told}")
+        console.talk(f"a test set of {counted(len(golden.ids), 'record')} {what}; this one has {told}")
     return Exit.FINDINGS if any(finding.severity == "error" for finding in seen.leaks) else Exit.OK
 
 
 def _fixes(asked: tuple[tuple[str, str], ...]) -> dict[str, Fix]:
-    from curate.workshop.splitting import FIXES
+    from curate.sessions.splitting import FIXES
 
     found: dict[str, Fix] = {}
     for name, how in asked:
@@ -105,46 +105,48 @@ def _require_leaking(seen: Preview, fixes: Mapping[str, Fix]) -> None:
     for name in fixes:
         if name not in leaking:
             hint = "`curate leaks` shows the pairs; `curate drop ID --reason TEXT` leaves out any record."
-            raise CurateError("E916 unknown-record", f"no leak has a record {say.one_line(name, 60)!r}", hint)
+            raise CurateError("E916 unknown-record", f"no leak has a record {console.one_line(name, 60)!r}", hint)
 
 
 def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:
-    from curate.workshop.splitting import write
+    from curate.sessions.splitting import write
 
     if dry_run:
         decisions = seen.decisions()
-        say.talk(f"would assign {counted(sum(one.op == 'assign' for one in decisions), 'record')}; nothing was written")
+        console.talk(
+            f"would assign {counted(sum(one.op == 'assign' for one in decisions), 'record')}; nothing was written"
+        )
         return
     done = write(workspace, seen, is_saved=is_saved)
-    say.talk(f"assigned {counted(done.num_assigned, 'record')}")
+    console.talk(f"assigned {counted(done.num_assigned, 'record')}")
     if done.num_dropped:
-        say.talk(f"dropped {counted(done.num_dropped, 'record')} that leaked, by decisions that can be taken back")
+        console.talk(f"dropped {counted(done.num_dropped, 'record')} that leaked, by decisions that can be taken back")
     if is_saved:
-        say.talk(f"wrote to curate.toml: {', '.join(done.keys) or 'nothing, it says so already'}")
+        console.talk(f"wrote to curate.toml: {', '.join(done.keys) or 'nothing, it says so already'}")
     for name in done.overruled:
-        say.talk(f"warning: {say.one_line(name)} stands in for what was written to curate.toml")
+        console.talk(f"warning: {console.one_line(name)} stands in for what was written to curate.toml")
 
 
 def _freeze(workspace: Workspace, seen: Preview, dry_run: bool) -> None:
-    from curate.journal import annotator
-    from curate.workspace.golden import freeze
+    from curate.project.golden import freeze
+    from curate.project.journal import annotator
 
     names = [record.id for record in seen.by_split["test"]]
     if dry_run:
-        say.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
+        console.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
         return
     golden = freeze(workspace.root, names, seen.basis.repeats.pins, annotator())
-    say.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
+    console.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
 
 
 def _unfreeze(workspace: Workspace, reason: str, dry_run: bool) -> None:
-    from curate.journal import annotator
-    from curate.workspace.golden import unfreeze
+    from curate.project.golden import unfreeze
+    from curate.project.journal import annotator
 
     if dry_run:
         raise click.UsageError("--dry-run cannot show what an unfreezing would do")
     golden = unfreeze(workspace.root, reason, annotator())
-    say.talk(f"unfroze {counted(len(golden.ids), 'test record')}: {say.one_line(reason)}")
+    console.talk(f"unfroze {counted(len(golden.ids), 'test record')}: {console.one_line(reason)}")
 
 
 def _asked(
@@ -153,18 +155,18 @@ def _asked(
     given = {"seed": seed, "stratify": stratify, "group": group}
     asked: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if ratios is not None:
-        from curate.workshop.splitting import ratios_of
+        from curate.sessions.splitting import ratios_of
 
         asked["ratios"] = ratios_of(ratios)
     return settings.model_copy(update=asked)
 
 
 def _report(seen: Preview) -> list[str]:
-    from curate.table import table
+    from curate.base.tables import table
 
     assignment = seen.assignment
     rows = [
-        [say.one_line(row.category or "(none)", 30), *(f"{row.counts[of]:,} ({row.got[of]:.0%})" for of in SPLITS)]
+        [console.one_line(row.category or "(none)", 30), *(f"{row.counts[of]:,} ({row.got[of]:.0%})" for of in SPLITS)]
         for row in assignment.drift
     ]
     total = {name: sum(row.counts[name] for row in assignment.drift) for name in SPLITS}
@@ -178,9 +180,9 @@ def _report(seen: Preview) -> list[str]:
     # Errors first: they are few, and an export waits for them.
     leaks = sorted(seen.leaks, key=lambda one: one.severity != "error")
     for finding in [*leaks[:_SHOWN], *assignment.findings]:
-        place = f"{say.visible(finding.file)}:{finding.line}: " if finding.file else ""
+        place = f"{console.visible(finding.file)}:{finding.line}: " if finding.file else ""
         severity = f"{finding.severity} " if finding in leaks else ""
-        lines.append(f"{place}{severity}{finding.code} {finding.name}: {say.one_line(finding.message)}")
+        lines.append(f"{place}{severity}{finding.code} {finding.name}: {console.one_line(finding.message)}")
     if len(leaks) > _SHOWN:
         lines.append(f"{len(leaks) - _SHOWN:,} more like these; see `curate leaks`")
     return lines

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.record import Exit
 from curate.cli._seen import seen_records
-from curate.record import Exit
 
 if TYPE_CHECKING:
-    from curate.quality import Overview
-    from curate.quality.overview import CategoryRow, Histogram
-    from curate.record import Record, Split
+    from curate.base.record import Record, Split
+    from curate.checks.quality import Overview
+    from curate.checks.quality.overview import CategoryRow, Histogram
 
 _MOST_BARS = 12
 _MOST_EFFECTS = 8
@@ -41,8 +41,8 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     """
     import json
 
-    from curate.quality import html_page, overview
-    from curate.store import write_atomic
+    from curate.base.storage import write_atomic
+    from curate.checks.quality import html_page, overview
 
     if page is not None and page.resolve() in {path.resolve() for path in paths}:
         raise click.BadParameter("this is one of the files to read", param_hint="--html")
@@ -50,29 +50,29 @@ def command(paths: tuple[Path, ...], form: str, plots: bool, page: Path | None, 
     view = overview(records, pins)
     if form == "jsonl":
         for row in view.categories:
-            say.data(json.dumps(_flat(row)))
+            console.data(json.dumps(_flat(row)))
     elif form == "json":
-        say.data(json.dumps(asdict(view), indent=2))
+        console.data(json.dumps(asdict(view), indent=2))
     else:
         for line in [*_table(view), *(_plots(view) if plots else ())]:
-            say.data(line)
+            console.data(line)
     if page:
         write_atomic(page, [html_page(view, title).encode()])
-        say.talk(f"wrote {say.one_line(str(page))}")
+        console.talk(f"wrote {console.one_line(str(page))}")
     return Exit.OK
 
 
 def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence[Record], dict[str, Split]]:
     roots = list(paths) or [Path()]
     if len(roots) > 1 or not roots[0].is_dir():
-        from curate.workspace.loose import loose_records
+        from curate.project.loose import loose_records
 
         return ", ".join(path.name for path in roots), loose_records(roots), {}
-    from curate.workspace.opened import open_and_tell
+    from curate.project.opened import open_and_tell
 
     workspace = open_and_tell(roots[0])
     if dropped := workspace.dropped():
-        say.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
+        console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
     records = seen_records(workspace, show_values=show_values)
     return workspace.settings.about.title or roots[0].resolve().name, records, workspace.pins()
 
@@ -84,14 +84,14 @@ def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:
 
 
 def _table(view: Overview) -> Iterator[str]:
-    from curate.table import table
+    from curate.base.tables import table
 
     # A data set that is not divided yet needs no columns of noughts.
     splits = [name for name, number in view.whole.splits.items() if number and number < view.whole.records]
     head = ["records", *splits, "prompt", "longest", "answer", "longest"]
     rows = []
     for row in [*view.categories, view.whole]:
-        name = "all" if row is view.whole else say.one_line(row.category or "(none)", 22)
+        name = "all" if row is view.whole else console.one_line(row.category or "(none)", 22)
         numbers = [row.median_prompt, row.longest_prompt, row.median_completion, row.longest_completion]
         rows.append(
             [name, *(f"{number:,}" for number in (row.records, *(row.splits[split] for split in splits), *numbers))]
@@ -101,15 +101,15 @@ def _table(view: Overview) -> Iterator[str]:
 
 def _plots(view: Overview) -> Iterator[str]:
     """Yield balance, what goes together, and how the measures are spread, in blocks."""
-    from curate.plot import bars
-    from curate.table import table
+    from curate.base.plots import bars
+    from curate.base.tables import table
 
     for grouping in view.groupings:
         without = f", {grouping.num_without:,} without" if grouping.num_without else ""
         yield ""
         yield f"{grouping.name}: {len(grouping.counts):,}, evenness {grouping.evenness:.2f}{without}"
         shown = list(grouping.counts.items())[:_MOST_BARS]
-        yield from _indented(bars([say.one_line(n, 30) for n, _ in shown], [c for _, c in shown], width=_WIDTH - 2))
+        yield from _indented(bars([console.one_line(n, 30) for n, _ in shown], [c for _, c in shown], width=_WIDTH - 2))
         if len(grouping.counts) > _MOST_BARS:
             yield f"  {len(grouping.counts) - _MOST_BARS:,} more"
     telling = [effect for effect in view.effects if effect.strength != "none"]
@@ -128,7 +128,7 @@ def _plots(view: Overview) -> Iterator[str]:
 
 
 def _histogram(histogram: Histogram) -> Iterator[str]:
-    from curate.plot import bars
+    from curate.base.plots import bars
 
     if not histogram.bins:
         return

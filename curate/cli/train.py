@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 if TYPE_CHECKING:
-    from curate.workspace import Workspace
+    from curate.project.workspace import Workspace
 
 _OPTIONS = f"{__name__}.options"
 
@@ -45,11 +45,11 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
 
     Example: curate train my-data --fail-on regressed -- --set epochs=2
     """
-    from curate.feedback import REPORT_FILE, read_results
-    from curate.trainer import require_trainer
-    from curate.workspace.opened import open_and_tell
-    from curate.workspace.results import told_records
-    from curate.workspace.training import DRY_RUN, run_folder, train
+    from curate.base.trainer import require_trainer
+    from curate.project.feedback import REPORT_FILE, read_results
+    from curate.project.opened import open_and_tell
+    from curate.project.results import told_records
+    from curate.sessions.training import DRY_RUN, run_folder, train
 
     if detach and fail_on:
         raise click.UsageError("--fail-on waits for the run's end, and --detach does not: use `curate runs --follow`")
@@ -68,18 +68,18 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return _detached(workspace, dataset, folder, options)
     code = train(workspace, dataset, folder, options)
     if code != Exit.OK:
-        place = f"; see {say.visible(str(folder))}" if folder.exists() else ""
-        say.talk(f"training ended with exit code {code}{place}")
+        place = f"; see {console.visible(str(folder))}" if folder.exists() else ""
+        console.talk(f"training ended with exit code {code}{place}")
         return code
     if not (folder / REPORT_FILE).is_file():
-        say.talk("training wrote no report, so there is nothing to show")
+        console.talk("training wrote no report, so there is nothing to show")
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.
     for line in told_records(workspace, results, per_category=2):
-        say.data(line)
+        console.data(line)
     if fail_on and results.regressed:
-        say.talk(f"got worse: {', '.join(say.one_line(name, 40) for name in results.regressed)}")
+        console.talk(f"got worse: {', '.join(console.one_line(name, 40) for name in results.regressed)}")
         return Exit.FINDINGS
     return Exit.OK
 
@@ -88,7 +88,7 @@ def _rehearse(workspace: Workspace, folder: Path, options: list[str]) -> int:
     """Have the trainer check everything and say its plan, on a dataset that is thrown away."""
     from tempfile import TemporaryDirectory
 
-    from curate.workspace.training import train
+    from curate.sessions.training import train
 
     with TemporaryDirectory(prefix="curate-") as name:
         return train(workspace, _dataset(workspace, folder, options, Path(name)), folder, options)
@@ -99,28 +99,32 @@ def _dataset(workspace: Workspace, folder: Path, options: list[str], into: Path 
 
     ``into`` is a folder in place of the workspace's datasets.
     """
-    from curate.workspace.opened import tell_plan
-    from curate.workspace.publish import export_dataset
-    from curate.workspace.training import resumed_dataset
+    from curate.project.opened import tell_plan
+    from curate.project.publish import export_dataset
+    from curate.sessions.training import resumed_dataset
 
     if "--resume" in options:
         path = resumed_dataset(folder)
-        say.talk(f"dataset: {say.visible(str(path))} (the one that the run was begun on)")
+        console.talk(f"dataset: {console.visible(str(path))} (the one that the run was begun on)")
         return path
     made, planned = export_dataset(workspace, into)
     tell_plan(planned)
     if into is not None:
-        say.talk("dry run: no dataset is written")
+        console.talk("dry run: no dataset is written")
         return made.path
-    say.talk(f"dataset: {say.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)"))
+    console.talk(
+        f"dataset: {console.visible(str(made.path))}" + ("" if made.is_new else " (nothing has changed since)")
+    )
     return made.path
 
 
 def _detached(workspace: Workspace, dataset: Path, folder: Path, options: list[str]) -> int:
-    from curate.workspace.training import train_detached
+    from curate.sessions.training import train_detached
 
     process = train_detached(workspace, dataset, folder, options)
-    say.data(say.visible(str(folder)))
-    place = say.visible(str(workspace.root))
-    say.talk(f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop")
+    console.data(console.visible(str(folder)))
+    place = console.visible(str(workspace.root))
+    console.talk(
+        f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop"
+    )
     return Exit.OK

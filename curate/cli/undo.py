@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 
 @click.command()
@@ -24,26 +24,26 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
 
     Example: curate undo my-data --steps 2
     """
-    from curate.workshop import open_workshop
-    from curate.workshop.acts import told
+    from curate.project.acts import told
+    from curate.project.workshop import open_workshop
 
     with open_workshop(root, by) as workshop:
         workshop.load()
         if dry_run:
             acts = workshop.standing(is_redo=is_redo)[:steps]
             for act in acts:
-                say.data(f"would {'do again' if is_redo else 'take back'}: {told(act)}")
+                console.data(f"would {'do again' if is_redo else 'take back'}: {told(act)}")
             return Exit.OK if acts else _nothing(workshop.by, is_redo=is_redo)
         for number in range(steps):
             undone = workshop.redo() if is_redo else workshop.undo()
             if undone is None:
                 return _nothing(workshop.by, is_redo=is_redo) if number == 0 else Exit.OK
-            say.data(undone.told)
+            console.data(undone.told)
             if undone.remark:
-                say.talk(f"warning: {undone.remark}")
+                console.talk(f"warning: {undone.remark}")
     return Exit.OK
 
 
 def _nothing(by: str, *, is_redo: bool) -> int:
-    say.talk(f"{say.one_line(by, 40)} has nothing to {'do again' if is_redo else 'take back'}")
+    console.talk(f"{console.one_line(by, 40)} has nothing to {'do again' if is_redo else 'take back'}")
     return Exit.FINDINGS

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from curate import say
-from curate.file_guard import open_file
-from curate.garbage import collect_rarely
-from curate.record import CurateError, Exit, missing_extra
+from curate.base import console
+from curate.base.file_guard import open_file
+from curate.base.garbage import collect_rarely
+from curate.base.record import CurateError, Exit, missing_extra
 
 NATIVE = "native"
 RAY = "ray"
@@ -188,7 +188,7 @@ def _settle(place: _Place) -> None:
     try:
         os.chdir(place.folder)
     except OSError as error:
-        raise _unlike(f"a worker cannot enter {say.one_line(place.folder)}: {error.strerror}") from error
+        raise _unlike(f"a worker cannot enter {console.one_line(place.folder)}: {error.strerror}") from error
     if version("pairsmith") != place.version:
         raise _unlike(f"a worker has pairsmith {version('pairsmith')}, and this machine {place.version}")
 
@@ -200,7 +200,7 @@ def _unlike(what: str) -> CurateError:
 
 def _lost(error: Exception) -> CurateError:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    what = say.one_line(lines[-1] if lines else type(error).__name__, 200)
+    what = console.one_line(lines[-1] if lines else type(error).__name__, 200)
     return CurateError(
         "E969 no-cluster",
         f"daft did not finish: {what}",
@@ -293,9 +293,9 @@ def _connect(address: str) -> None:
             ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        where = "is found on this machine" if place == AUTO else f"answers at {say.one_line(place)}"
+        where = "is found on this machine" if place == AUTO else f"answers at {console.one_line(place)}"
         raise CurateError(
-            "E969 no-cluster", f"no Ray cluster {where}: {say.one_line(lines[0], 200)}",
+            "E969 no-cluster", f"no Ray cluster {where}: {console.one_line(lines[0], 200)}",
             "Start one with `ray start --head`, name its HOST:PORT with --ray-address, or leave Ray out.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip

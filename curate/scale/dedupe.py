@@ -1,7 +1,7 @@
 """All records of many files compared: workers read them and run the inner loops, and one process joins what they say.
 
 That process holds the columns, ids and buckets of all records, as it would without workers, and their tokens in a file
-that the workers map. Everything else is `curate.dedupe` as it is.
+that the workers map. Everything else is `curate.similarity.dedupe` as it is.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from curate.dedupe import refuse_repeated_ids
-from curate.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
-from curate.dedupe.find import find
-from curate.dedupe.found import Duplicates, method_of
-from curate.dedupe.kernels import kernels_for
-from curate.dedupe.near import Watch
-from curate.dedupe.stages import Stages
-from curate.door import Span
-from curate.record import CurateError, Record
+from curate.base.record import CurateError, Record
+from curate.base.storage import WRITE_FAILED
+from curate.checks.runner import read_records
+from curate.jsonl import Span
 from curate.scale.cluster import Cluster
 from curate.scale.examine import spans_on
-from curate.settings import DedupeSettings
-from curate.shape import Shape, load_shape
-from curate.store import WRITE_FAILED
-from curate.validate import read_records
+from curate.schema import Shape, load_shape
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import refuse_repeated_ids
+from curate.similarity.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
+from curate.similarity.dedupe.find import find
+from curate.similarity.dedupe.found import Duplicates, method_of
+from curate.similarity.dedupe.kernels import kernels_for
+from curate.similarity.dedupe.near import Watch
+from curate.similarity.dedupe.stages import Stages
 
 _APART_BYTES = 512 * 1024 * 1024
 """Bytes of input for each worker from which reading in a process of its own is repaid."""
@@ -54,7 +54,8 @@ def find_on(
     namer: Namer = list,
     watch: Watch = lambda _stage, _done, _total: None,
 ) -> Scaled:
-    """Find what `curate.dedupe.find_duplicates` finds among the records of ``files``, in the order of reading.
+    """Find what `curate.similarity.dedupe.find_duplicates` finds among the records of ``files``, in the order of
+    reading.
 
     ``scratch`` is a folder that all workers see; it takes about the size of the texts.
 

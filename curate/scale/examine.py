@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from threading import local
 
-from curate.door import Span
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.parallel import tasks_of
+from curate.jsonl import Span
 from curate.scale.cluster import Cluster
-from curate.validate.examine import Examiner, ExaminerSpec, SpanResult
-from curate.validate.parallel import tasks_of
 
 Task = tuple[Path, Span | None]
 
 
 def examine_on(cluster: Cluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
-    """Return an engine for `curate.validate.validate` that has spans examined on ``cluster``, with the same verdict.
+    """Return an engine for `curate.checks.runner.validate` that has spans examined on ``cluster``, with the same
+    verdict.
 
     The number of processes that it is asked for has no say: the cluster has so many.
     """

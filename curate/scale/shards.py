@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 
-from curate import say
-from curate.importers import Row, jsonable
-from curate.record import CurateError
+from curate.base import console
+from curate.base.record import CurateError
+from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
+from curate.formats.importers import Row, jsonable
 from curate.scale.cluster import NATIVE, Cluster
-from curate.store import WRITE_FAILED, remove_folder, write_atomic
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -41,7 +41,7 @@ def shards_in(folder: Path) -> list[Path]:
     )
     if not found:
         hint = "Shards end in .jsonl or .parquet."
-        raise CurateError("E904 no-such-file", f"no shard in {say.one_line(str(folder))}", hint)
+        raise CurateError("E904 no-such-file", f"no shard in {console.one_line(str(folder))}", hint)
     return found
 
 
@@ -63,7 +63,7 @@ def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
         # Another run beside the same data may have our process number on another machine.
         folder = Path(tempfile.mkdtemp(prefix=".curate-", dir=files[0].absolute().parent))
     except OSError as error:
-        raise CurateError(WRITE_FAILED, f"{say.one_line(str(files[0].parent))}: {error.strerror}") from error
+        raise CurateError(WRITE_FAILED, f"{console.one_line(str(files[0].parent))}: {error.strerror}") from error
     try:
         yield folder
     finally:
@@ -85,7 +85,7 @@ def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[li
     for _ in cluster.starmap(_unpack, places.items(), is_apart=is_apart):
         pass
     place_of = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
-    names = [say.spelled(str(path)) for path in files]
+    names = [console.spelled(str(path)) for path in files]
     return [places.get(path, path) for path in files], lambda text: place_of.sub(lambda at: names[int(at[1])], text)
 
 
@@ -110,7 +110,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                 yield _line({name: value for name, value in values.items() if value is not None}, number, path)
     # A panic is what the library calls a text that is not UTF-8.
     except (pyarrow.ArrowException, polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
-        what = say.one_line(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
+        what = console.one_line(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
         raise _unreadable(path, what, "The file may be cut off; fetch it again.") from error
 
 
@@ -130,10 +130,10 @@ def _refuse_disguise(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
     except OSError as error:
-        raise CurateError("E904 no-such-file", f"{say.one_line(str(path))}: {error.strerror}") from error
+        raise CurateError("E904 no-such-file", f"{console.one_line(str(path))}: {error.strerror}") from error
     if head != _MAGIC:
         raise _unreadable(path, "not a Parquet file", "A Parquet file begins with the bytes PAR1.")
 
 
 def _unreadable(path: Path, what: str, hint: str) -> CurateError:
-    return CurateError("E908 cannot-import", f"{say.one_line(str(path))}: {what}", hint)
+    return CurateError("E908 cannot-import", f"{console.one_line(str(path))}: {what}", hint)

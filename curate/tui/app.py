@@ -22,7 +22,7 @@ from textual.timer import Timer
 from textual.widgets import Input, Static, TextArea
 from textual.worker import get_current_worker
 
-from curate.record import CurateError
+from curate.base.record import CurateError
 from curate.tui.border import shown
 from curate.tui.chords import Chord
 from curate.tui.chrome import Header, StatusLine, draw_frame
@@ -38,7 +38,7 @@ from curate.tui.status import SIGNS, Severity
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
-    from curate.workshop import Workshop
+    from curate.project.workshop import Workshop
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
@@ -163,7 +163,7 @@ class CurateApp(App[int]):
 
     def open(self, root: Path) -> None:
         """Work on the workspace in ``root`` from now on."""
-        from curate.workshop import open_workshop
+        from curate.project.workshop import open_workshop
 
         with self.attempt():
             workshop = open_workshop(root, self.by)

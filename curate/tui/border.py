@@ -1,7 +1,7 @@
 """The display border: the only way in which text of the data becomes something that a widget may show.
 
-`say.visible` decides what is harmless; here its result becomes a `rich.text.Text`, which no widget parses for markup.
-A plain ``str`` of the data must never reach a widget: Textual would take ``[/foo]`` for markup and fail.
+`console.visible` decides what is harmless; here its result becomes a `rich.text.Text`, which no widget parses for
+markup. A plain ``str`` of the data must never reach a widget: Textual would take ``[/foo]`` for markup and fail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
-from curate import say
+from curate.base import console
 from curate.tui.glyphs import DRAWN, glyphs
 
 _PLAIN = re.compile(r"[ -~]*")
@@ -30,7 +30,7 @@ _TAB = 4
 def safe(text: str) -> str:
     """Return ``text`` with nothing in it that could steer, deceive or shift a terminal; newlines stay.
 
-    What `say.visible` shows as glyphs or code points is shown so; invisible letters and variation selectors become
+    What `console.visible` shows as glyphs or code points is shown so; invisible letters and variation selectors become
     code points too, tabs become blanks, and of marks piled on one letter those from the fifth on are counted.
     """
     if _PLAIN.fullmatch(text):
@@ -84,7 +84,7 @@ def _counted_marks(found: re.Match[str]) -> str:
 def _seen(character: str, is_ascii: bool) -> str:
     if character == glyphs().newline:
         return character
-    visible = say.visible(character)
+    visible = console.visible(character)
     if is_ascii and character in DRAWN:
         return f"<U+{ord(character):04X}>"
     if visible != character:

@@ -19,8 +19,8 @@ from curate.tui.status import Severity
 if TYPE_CHECKING:
     from textual.app import App
 
-    from curate.record import CurateError
-    from curate.workshop import Workshop
+    from curate.base.record import CurateError
+    from curate.project.workshop import Workshop
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from curate.record import CurateError
-from curate.table import counted
+from curate.base.record import CurateError
+from curate.base.tables import counted
 from curate.tui.chrome import Header, draw_frame
 from curate.tui.context import AppContext
 from curate.tui.keymap import checked_keymap
@@ -17,8 +17,8 @@ from curate.tui.screens import known_bindings
 if TYPE_CHECKING:
     from textual.screen import Screen
 
+    from curate.project.workshop import Undone, Workshop
     from curate.tui.screen import WorkshopScreen
-    from curate.workshop import Undone, Workshop
 
 Opener = Callable[[], "Workshop | None"]
 

@@ -17,10 +17,10 @@ from curate.tui.border import shown
 from curate.tui.keymap import bindings_of, key_name
 
 if TYPE_CHECKING:
-    from curate.journal import AnyEvent
+    from curate.project.journal import AnyEvent
+    from curate.project.workshop import Workshop
     from curate.tui.context import Tab
     from curate.tui.screen import WorkshopScreen
-    from curate.workshop import Workshop
 
 _CODE = re.compile(r"`([^`]+)`")
 _NUMBER = re.compile(r"_[0-9]+\Z")
@@ -116,7 +116,7 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     what = event.model_dump(mode="json")
     match event.op:
         case "drop":
-            from curate.workspace.exclusion import exclusion_by
+            from curate.project.exclusion import exclusion_by
 
             told = str(exclusion_by(event))
         case "assign":
@@ -138,7 +138,7 @@ def command_log(message: Text, ran: Iterable[Ran], workshop: Workshop | None) ->
     last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
     if workshop is None:
         return last.append_text(log_page(ran, []))
-    from curate.workshop.labelling import hides_event
+    from curate.sessions.labelling import hides_event
 
     return last.append_text(log_page(ran, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop)))
 

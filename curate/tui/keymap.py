@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.binding import Binding
 from textual.keys import KEY_NAME_REPLACEMENTS, Keys, key_to_character
 
-from curate.record import CurateError
+from curate.base.record import CurateError
 
 if TYPE_CHECKING:
     from textual.dom import DOMNode

@@ -10,7 +10,7 @@ from textual.binding import ActiveBinding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from curate.record import CurateError
+from curate.base.record import CurateError
 from curate.tui.border import safe_line
 from curate.tui.keymap import key_name
 from curate.tui.themes import LOOKS

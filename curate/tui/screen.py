@@ -17,9 +17,9 @@ from curate.tui.keymap import key_name
 from curate.tui.standby import Reason, Standby
 
 if TYPE_CHECKING:
+    from curate.project.workshop import Workshop
     from curate.tui.context import HostApp
     from curate.tui.status import Severity
-    from curate.workshop import Workshop
 
 
 class WorkshopScreen(Screen[None]):

@@ -12,13 +12,13 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.widgets import Static
 
-from curate.table import counted
+from curate.base.tables import counted
 from curate.tui.border import shown
 
 if TYPE_CHECKING:
-    from curate.record import CurateError
+    from curate.base.record import CurateError
+    from curate.project.workshop import Workshop
     from curate.tui.context import HostApp
-    from curate.workshop import Workshop
 
 _KEY_WIDTH = 5
 _LONGEST = 400
@@ -78,7 +78,7 @@ def failed(error: CurateError) -> Reason:
 
 def empty(workshop: Workshop) -> Reason:
     """Return that there are no records, and the ways to the first one."""
-    from curate.workshop.drafts import Drafts
+    from curate.project.drafts import Drafts
 
     root, globs = workshop.root, ", ".join(workshop.workspace.settings.data)
     catalog = workshop.catalog

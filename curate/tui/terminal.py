@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from threading import Thread, Timer
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.record import Exit
+from curate.base import console
+from curate.base.record import Exit
 
 if TYPE_CHECKING:
     from curate.tui.app import CurateApp
@@ -56,15 +56,15 @@ def run(app: CurateApp, *, has_mouse: bool = True) -> int:
     if app.failure:
         raise app.failure
     if app.crash:
-        say.talk(say.visible(app.crash))
-        say.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", "All decisions are saved.")
+        console.talk(console.visible(app.crash))
+        console.trouble("E991 internal-error", "a mistake of ours ended the terminal UI", "All decisions are saved.")
         return Exit.USAGE
     return app.return_code or Exit.OK
 
 
 def leave(code: int) -> None:
     """End the process now; threads that still work are not waited for."""
-    say.flush()
+    console.flush()
     os._exit(code)
 
 

@@ -6,8 +6,8 @@ import random
 from collections import Counter
 from typing import Any
 
-from curate.agreement import Answers
-from curate.agreement.figures import Chance
+from curate.sessions.agreement import Answers
+from curate.sessions.agreement.figures import Chance
 
 QUICK = Chance(resamples=20)
 

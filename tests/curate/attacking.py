@@ -6,10 +6,10 @@ import zlib
 
 import pytest
 
-from curate.journal import EVENTS, Decision, frame
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import EVENTS, Decision, frame
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from click.testing import CliRunner
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.record import CurateError
 
 
 @dataclass(frozen=True)

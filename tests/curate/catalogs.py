@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from curate.record import Finding
-from curate.workshop.catalog import Catalog
-from curate.workshop.catalog.columns import HEAD, head, values_of
-from curate.workshop.filters import parse_filter
-from curate.workspace import Workspace
+from curate.base.record import Finding
+from curate.project.catalog import Catalog
+from curate.project.catalog.columns import HEAD, head, values_of
+from curate.project.filters import parse_filter
+from curate.project.workspace import Workspace
 
 QUESTIONS = (
     "", "refund", "-refund", '"Refund"', "/item [0-9]$/", "category:billing", "-has:category", "tokens:>9", "id:r*",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from curate.workshop.clusters import act_of
+from curate.sessions.clusters import act_of
 
 
 def words(seed, count):

@@ -14,11 +14,11 @@ import fake_trainer
 import pytest
 from troubled import SETTINGS as MESSY_SETTINGS
 
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.detached import read_process
+from curate.project.workspace import Workspace, open_workspace
+from curate.sessions.detached import read_process
 
 if TYPE_CHECKING:
-    from curate.workshop import Workshop
+    from curate.project.workshop import Workshop
 
 MakeWorkspace = Callable[..., Workspace]
 QUESTIONS = """
@@ -75,8 +75,8 @@ def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
 
     What it is made of: ``lines``, ``files`` by name, and ``settings``, or ``overlap``, ``team``, ``gold``, ``guide``.
     """
-    from curate.workshop import open_workshop
-    from curate.workshop.labelling import Desk
+    from curate.project.workshop import open_workshop
+    from curate.sessions.labelling import Desk
 
     known: dict[str, Path] = {}
     open_ones: list[Any] = []
@@ -157,7 +157,7 @@ def messy(make_workspace: MakeWorkspace, root: Path) -> Workspace:
 def shop(messy: Workspace) -> Iterator[Workshop]:
     """A workshop on `messy`."""
     # Screens and workshops need what commands do without.
-    from curate.workshop import open_workshop
+    from curate.project.workshop import open_workshop
 
     with open_workshop(messy.root, "ana") as workshop:
         workshop.load()
@@ -184,7 +184,7 @@ def ended(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def hold() -> Iterator[Callable[..., Workshop]]:
     """Return a function that opens a workspace as a workshop, which is closed in the end."""
-    from curate.workshop import open_workshop
+    from curate.project.workshop import open_workshop
 
     held: list[Workshop] = []
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curate.journal import FOLDER, Decision, read_journal
-from curate.workshop import open_workshop
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import State
-from curate.workspace.snapshot import retired_events
+from curate.project.compact import fold_journal
+from curate.project.fold import State
+from curate.project.journal import FOLDER, Decision, read_journal
+from curate.project.snapshot import retired_events
+from curate.project.workshop import open_workshop
+from curate.project.workspace import Workspace, open_workspace
 
 LINES = [
     b'{"id": "a", "instruction":"Add 2 and 3.",   "output":"5", "category":"sum"}\r\n',

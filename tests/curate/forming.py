@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from curate.form import Field, Form
-from curate.shape import Shape, load_contract
+from curate.schema import Shape, load_contract
+from curate.schema.form import Field, Form
 
 NUMBERS = count()
 TYPED = ("line", "text", "number", "tags", "json")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from curate import cli
-from curate.fix import fix_file
-from curate.shape import load_shape
+from curate.checks.fixes import fix_file
+from curate.schema import load_shape
 
 INSTRUCTION = load_shape("instruction")
 

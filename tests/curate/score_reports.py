@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from train.forgetting import Tuning
-from train.predictions import Scored, write_predictions
+from train.evaluate.predictions import Scored, write_predictions
+from train.recipe.forgetting import Tuning
 from train.report import Run, build_report, write_report
 
 TUNING = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)

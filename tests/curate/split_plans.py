@@ -6,10 +6,10 @@ import json
 
 from click.testing import CliRunner
 
+from curate.base.record import Record, Source
 from curate.cli import cli
-from curate.record import Record, Source
-from curate.workshop.splitting import preview, read_basis
-from curate.workspace import open_workspace
+from curate.project.workspace import open_workspace
+from curate.sessions.splitting import preview, read_basis
 
 EASY = '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 

@@ -14,10 +14,10 @@ from agreeing import QUICK, close, random_answers, written_out_alpha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.agreement import Answers, LiveAgreement
-from curate.agreement.figures import ALIKE, NO_OVERLAP, ONE_VALUE, TOO_FEW, Chance
-from curate.agreement.measure import Agreement, measure
-from curate.agreement.rates import wilson
+from curate.sessions.agreement import Answers, LiveAgreement
+from curate.sessions.agreement.figures import ALIKE, NO_OVERLAP, ONE_VALUE, TOO_FEW, Chance
+from curate.sessions.agreement.measure import Agreement, measure
+from curate.sessions.agreement.rates import wilson
 
 
 def told(*rows: str) -> dict[str, dict[str, str]]:

@@ -13,10 +13,10 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workspace import Workspace, open_workspace
+from curate.project.journal import Decision
+from curate.project.workspace import Workspace, open_workspace
 
 SETTINGS = """
 [split]

@@ -11,11 +11,12 @@ import numpy
 import pytest
 from agreeing import QUICK, close, random_answers, written_out_alpha
 
-from curate.agreement import Answers, grade, read_gold
-from curate.agreement.figures import Chance, percent_and_alpha
-from curate.agreement.measure import measure
-from curate.agreement.sheet import sheet_of
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.gold import read_gold
+from curate.sessions.agreement import Answers, grade
+from curate.sessions.agreement.figures import Chance, percent_and_alpha
+from curate.sessions.agreement.measure import measure
+from curate.sessions.agreement.sheet import sheet_of
 
 
 def naive_interval(answers: Answers, resamples: int = 2000) -> tuple[float, float]:

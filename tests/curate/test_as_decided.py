@@ -11,10 +11,10 @@ from called import call
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.door import holds_any
-from curate.journal import Decision
-from curate.validate.naming import UniqueNames, WatchedIds
-from curate.workspace import open_workspace
+from curate.checks.runner.naming import UniqueNames, WatchedIds
+from curate.jsonl import holds_any
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
 
 IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
 
@@ -57,7 +57,7 @@ def counts(root: Path, *options: object) -> dict[str, object]:
 @pytest.fixture
 def repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace in which one id stands three times over two files, cut into many spans, and its second is decided."""
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 300)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 300)
     many = [line(number) for number in range(30)]
     files = {
         "a": [line(100, id="twin", output=""), *many[:10], line(101, id="twin", output="")],
@@ -151,7 +151,7 @@ def test_a_text_is_found_wherever_it_stands_in_a_file(tmp_path, place):
 
 
 def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 400)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 400)
     draw = random.Random(7)
     for number in range(3):
         ids = [draw.choice(["a", "a-2", "b", f"u-{n}"]) for n in range(40)]

@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 
 from curate import cli
+from curate.base.console import markdown_cell
+from curate.base.record import CurateError, Source, normalised
+from curate.base.storage import write_atomic
 from curate.checks.characters import bidi_or_invisible
 from curate.checks.identity import skeleton
 from curate.checks.personal_data import _phones
+from curate.checks.runner import ExaminerSpec, Verdict, validate
 from curate.checks.special_tokens import special_token_in_text
 from curate.checks.truncated import truncated
-from curate.intake import take_in
-from curate.record import CurateError, Source, normalised
-from curate.say import markdown_cell
-from curate.settings import Settings, read_settings
-from curate.shape import load_shape
-from curate.spreadsheet import guarded
-from curate.store import write_atomic
-from curate.validate import ExaminerSpec, Verdict, validate
+from curate.formats.intake import take_in
+from curate.formats.spreadsheet import guarded
+from curate.schema import load_shape
+from curate.schema.settings import Settings, read_settings
 
 Call = Callable[..., tuple[int, str, str]]
 GOOD = '{"id": "r1", "instruction": "Say it.", "output": "It is said."}\n'

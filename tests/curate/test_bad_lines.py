@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from curate.settings import Settings
-from curate.shape import Shape, load_shape
-from curate.validate import ExaminerSpec, validate
-from curate.validate.skeleton import LONGEST, Skeletons
+from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner.skeleton import LONGEST, Skeletons
+from curate.schema import Shape, load_shape
+from curate.schema.settings import Settings
 
 EVERY = 10**9
 """So many findings are kept that each line is looked at."""

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from curate import cli
-from curate.record import CurateError
-from curate.shape import load_shape
+from curate.base.record import CurateError
+from curate.schema import load_shape
 
 BADINPUTS = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs"
 MANIFEST = BADINPUTS / "MANIFEST.jsonl"
@@ -233,8 +233,8 @@ def test_lines(case: dict[str, Any], call: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["crlf.jsonl", "bom.jsonl"])
 @pytest.mark.skipif(not CASES, reason="needs ../shared/badinputs, which is not here")
 def test_line_ends_do_not_change_records(name: str, tmp_path: Path) -> None:
-    from curate.record import Record
-    from curate.validate import read_records
+    from curate.base.record import Record
+    from curate.checks.runner import read_records
 
     shape = load_shape("instruction")
     raw = (BADINPUTS / "jsonl" / name).read_bytes()

@@ -14,16 +14,16 @@ from click.testing import CliRunner, Result
 
 pytest.importorskip("polars")
 
+from curate.base.record import CurateError, Finding
 from curate.cli import cli
-from curate.journal import Decision
-from curate.record import CurateError, Finding
-from curate.workshop import Workshop, open_workshop
-from curate.workshop.filters import parse_filter
-from curate.workshop.labelling import Desk, blind_of, hides_event, seen_finding, seen_record
-from curate.workshop.overview import overview
-from curate.workshop.problems import Problems, listing
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.compact import fold_journal
+from curate.project.compact import fold_journal
+from curate.project.filters import parse_filter
+from curate.project.journal import Decision
+from curate.project.workshop import Workshop, open_workshop
+from curate.project.workspace import Workspace, open_workspace
+from curate.sessions.labelling import Desk, blind_of, hides_event, seen_finding, seen_record
+from curate.sessions.overview import overview
+from curate.sessions.problems import Problems, listing
 
 BOTH = "[split]\nseed = 1\n[label]\noverlap = 1.0\n"
 """Two people are asked about every record."""
@@ -253,8 +253,8 @@ def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: Workspa
 def test_beside_one_another_records_tell_no_answer(answered: Workspace, opened: Open) -> None:
     from rich.console import Console
 
+    from curate.sessions.clusters import Member, beside
     from curate.tui.screens.dedupe.drawing import Pair, pair_table
-    from curate.workshop.clusters import Member, beside
 
     def drawn(workshop: Workshop) -> str:
         records = [workshop.state(name).record for name in ("r2", "r3")]

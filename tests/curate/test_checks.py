@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.record import Problem, Record, Source
 from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
@@ -33,9 +34,8 @@ from curate.checks.personal_data import find as find_personal
 from curate.checks.personal_data import is_iban, is_luhn
 from curate.checks.secret import entropy
 from curate.checks.secret import find as find_secrets
-from curate.record import Problem, Record, Source
-from curate.settings import CheckSettings, Settings
-from curate.shape import Shape, load_shape
+from curate.schema import Shape, load_shape
+from curate.schema.settings import CheckSettings, Settings
 
 CHECKS = discover()
 RECORD_CHECKS = [check for check in CHECKS.values() if check.on_record]

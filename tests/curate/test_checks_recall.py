@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.record import Record, Source
 from curate.checks import discover
 from curate.checks.personal_data import find as find_personal
+from curate.checks.runner.sieve import absence_of
 from curate.checks.secret import find as find_secrets
-from curate.record import Record, Source
-from curate.settings import Settings
-from curate.shape import load_shape
-from curate.validate.sieve import absence_of
+from curate.schema import load_shape
+from curate.schema.settings import Settings
 
 INSTRUCTION = load_shape("instruction")
 

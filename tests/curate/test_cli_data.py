@@ -10,8 +10,8 @@ import tomllib
 
 import pytest
 
-from curate.journal import read_journal
-from curate.workspace import open_workspace
+from curate.project.journal import read_journal
+from curate.project.workspace import open_workspace
 
 COPY = {
     "id": "x1", "instruction": "Please tell item1 apart from thing7 and from part13 today.",

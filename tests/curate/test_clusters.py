@@ -7,11 +7,11 @@ import json
 import pytest
 from cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, line, names, states_of, words, write
 
-from curate.export import read_pins
-from curate.record import CurateError
-from curate.workshop.clusters import act_of, beside, choose, choose_alike, find_clusters, merged, read_staged, summary
-from curate.workspace import open_workspace
-from curate.workspace.publish import plan
+from curate.base.record import CurateError
+from curate.formats.dataset import read_pins
+from curate.project.publish import plan
+from curate.project.workspace import open_workspace
+from curate.sessions.clusters import act_of, beside, choose, choose_alike, find_clusters, merged, read_staged, summary
 
 
 def test_clusters_that_leak_come_first(make_workspace):
@@ -34,7 +34,7 @@ def test_clusters_that_leak_come_first(make_workspace):
 
 
 def test_split_of_the_last_dataset_counts(make_workspace):
-    from curate.workspace.publish import export_dataset
+    from curate.project.publish import export_dataset
 
     workspace = make_workspace(PAIRS, '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n')
     export, _ = export_dataset(workspace)
@@ -119,7 +119,7 @@ def test_merge_takes_over_what_the_keeper_lacks(make_workspace):
 
 
 def test_merge_carries_answers_that_are_agreed(make_workspace):
-    from curate.journal import Decision
+    from curate.project.journal import Decision
 
     workspace = make_workspace([line("keeper", ASKED, ANSWER), line("copy", ASKED.upper(), ANSWER)])
     asked = [("quality", "ana", "good"), ("tone", "ana", "kind"), ("tone", "bo", "cold")]
@@ -222,7 +222,7 @@ def test_choices_that_mean_something_else_now_are_counted(make_workspace):
 
 
 def test_a_choice_whose_keeper_is_gone_meanwhile_decides_nothing(make_workspace):
-    from curate.journal import Decision
+    from curate.project.journal import Decision
 
     workspace = make_workspace(FAMILY)
     clusters = find_clusters(workspace)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.cli import cli
-from curate.diff.sides import MOST_READ, sides_of
-from curate.journal import read_journal
-from curate.workshop.clusters import Review, choose, find_clusters, read_staged
-from curate.workspace import open_workspace
+from curate.project.diff.sides import MOST_READ, sides_of
+from curate.project.journal import read_journal
+from curate.project.workspace import open_workspace
+from curate.sessions.clusters import Review, choose, find_clusters, read_staged
 
 
 def whole(side):

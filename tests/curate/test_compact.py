@@ -14,12 +14,12 @@ import pytest
 from attacking import opened
 from folding import LINES, edit, everything, make, plain, states_of
 
-from curate.journal import FOLDER, Decision, Sitting, read_frames, segments
-from curate.record import CurateError
-from curate.store import write_atomic
-from curate.workspace import open_workspace
-from curate.workspace.compact import ADDED, fold_journal, plan_fold
-from curate.workspace.snapshot import parse_folded, read_snapshot
+from curate.base.record import CurateError
+from curate.base.storage import write_atomic
+from curate.project.compact import ADDED, fold_journal, plan_fold
+from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
+from curate.project.snapshot import parse_folded, read_snapshot
+from curate.project.workspace import open_workspace
 
 
 def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):
@@ -176,7 +176,7 @@ def test_nobody_else_has_the_workspace_open(tmp_path):
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     # Somebody who looks, and has decided nothing yet.
     program = (
-        "import sys; from pathlib import Path; from curate.workshop import open_workshop\n"
+        "import sys; from pathlib import Path; from curate.project.workshop import open_workshop\n"
         "with open_workshop(Path(sys.argv[1]), 'bo') as workshop: print(1, flush=True), input()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
@@ -318,7 +318,7 @@ def test_segments_that_a_merge_brings_back_count_once(tmp_path):
 
 
 def test_records_that_are_known_by_their_content_keep_it(tmp_path):
-    from curate.workspace.in_use import names_in_use
+    from curate.project.in_use import names_in_use
 
     workspace = make(tmp_path)
     name = workspace.records()[2].id

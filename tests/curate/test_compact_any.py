@@ -17,18 +17,18 @@ from folding import KEYS, edit, everything, make, seen_by_people, unfolded
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from curate.journal import Decision, Sitting
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.claim import CLAIM
-from curate.workspace.compact import fold_journal, plan_fold
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check
+from curate.base.record import CurateError
+from curate.project.claim import CLAIM
+from curate.project.compact import fold_journal, plan_fold
+from curate.project.fold import fold
+from curate.project.fsck import check
+from curate.project.journal import Decision, Sitting
+from curate.project.workshop import open_workshop
+from curate.project.workspace import Workspace, open_workspace
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
-    from curate.workspace import compact
+    from curate.project import compact
 
     workspace = make(tmp_path).apply([edit("a", output="five")])
     data = tmp_path / "data/a.jsonl"
@@ -125,8 +125,8 @@ def seen_after_undo(root: Path) -> dict[str, Any]:
 
 
 def test_one_fold_at_a_time(tmp_path, monkeypatch):
-    from curate.workspace import compact
-    from curate.workspace.claim import claimed
+    from curate.project import compact
+    from curate.project.claim import claimed
 
     workspace = make(tmp_path).apply([edit("a", output="five")])
     with (
@@ -251,7 +251,7 @@ OBJECT = st.dictionaries(TEXT, VALUE, max_size=4)
     OBJECT, OBJECT, st.lists(st.integers(0, 3), max_size=3), st.sampled_from([None, 0, 2]), st.booleans(), st.booleans()
 )
 def test_a_line_spelled_anew_says_what_it_should_and_keeps_the_rest(old, changes, removed, indent, is_ascii, is_tight):
-    from curate.workspace.respelled import respelled
+    from curate.project.respelled import respelled
 
     text = json.dumps(old, ensure_ascii=is_ascii, separators=(",", ":") if is_tight else (" , ", " :  "), indent=indent)
     raw = b"  " + text.replace("\n", "").encode() + b" "

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from curate.door import DoorFault, strict_loads
-from curate.shape import build_validator
+from curate.jsonl import DoorFault, strict_loads
+from curate.schema import build_validator
 
 SCHEMA_SUITE = "conformance/json-schema-test-suite"
 JSON_SUITE = "conformance/json-test-suite"

@@ -13,15 +13,15 @@ import jsonschema
 import pytest
 import referencing
 
+from curate.base.record import CurateError, Exit, Record, Source
 from curate.checks import discover
 from curate.checks._identify import is_identifiable
-from curate.record import CurateError, Exit, Record, Source
-from curate.settings import Category, Citations, Settings, read_settings
-from curate.shape import bundled, load_shape
-from curate.validate import ExaminerSpec, validate
-from curate.workspace import Workspace
-from curate.workspace.publish import export_dataset
-from curate.workspace.scoring import scoring
+from curate.checks.runner import ExaminerSpec, validate
+from curate.project.publish import export_dataset
+from curate.project.scoring import scoring
+from curate.project.workspace import Workspace
+from curate.schema import bundled, load_shape
+from curate.schema.settings import Category, Citations, Settings, read_settings
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))
 EACH = [

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from curate.base.record import CurateError
 from curate.checks import discover
-from curate.door import FAULTS
-from curate.record import CurateError
-from curate.settings import CheckSettings, Scope, Settings
-from curate.shape import load_shape
-from curate.validate import Baseline, ExaminerSpec, Verdict, read_baseline, validate
+from curate.checks.runner import Baseline, ExaminerSpec, Verdict, read_baseline, validate
+from curate.jsonl import FAULTS
+from curate.schema import load_shape
+from curate.schema.settings import CheckSettings, Scope, Settings
 
 INSTRUCTION = load_shape("instruction")
 BROKEN = ["{'id': 1}", '{"instruction": "I"}', '{"instruction": 1, "output": 2}', "", '{"a": 1, "a": 2}', "[]"]
@@ -130,7 +130,7 @@ def test_spelling_does_not_reopen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [3, 1000])
 def test_jobs_do_not_matter(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 400)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 400)
     lines = [(good, empty)[n % 3 == 0](n % 20) if n % 7 else BROKEN[n % 6] for n in range(120)]
     known = tmp_path / "known.json"
     update(write(tmp_path, lines[:80]), known)

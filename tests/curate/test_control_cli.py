@@ -17,14 +17,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError, Exit
+from curate.base.resources import shipped
 from curate.cli import cli
 from curate.cli.validate import command
-from curate.places import shipped
-from curate.record import CurateError, Exit
-from curate.settings import Target
-from curate.shape import build_validator
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset, require_clean
+from curate.project.publish import export_dataset, require_clean
+from curate.project.workspace import open_workspace
+from curate.schema import build_validator
+from curate.schema.settings import Target
 
 
 def run(*arguments: str | Path, stdin: str | None = None) -> Result:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.door import door_finding
-from curate.record import CurateError, Finding
-from curate.settings import Category, CheckSettings, Settings
-from curate.shape import load_shape
-from curate.validate import Baseline, ExaminerSpec, Verdict, select_checks, validate
-from curate.validate.changes import LineSet
-from curate.validate.globs import Glob, place_name
-from curate.workspace.paths import data_files
+from curate.base.record import CurateError, Finding
+from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks, validate
+from curate.checks.runner.changes import LineSet
+from curate.checks.runner.globs import Glob, place_name
+from curate.jsonl import door_finding
+from curate.project.paths import data_files
+from curate.schema import load_shape
+from curate.schema.settings import Category, CheckSettings, Settings
 
 INSTRUCTION = load_shape("instruction")
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from curate.record import CurateError, Exit
-from curate.settings import CheckSettings, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, Verdict, changed_lines, validate
-from curate.validate.changes import ALL_LINES, LineSet
+from curate.base.record import CurateError, Exit
+from curate.checks.runner import ExaminerSpec, Verdict, changed_lines, validate
+from curate.checks.runner.changes import ALL_LINES, LineSet
+from curate.schema import load_shape
+from curate.schema.settings import CheckSettings, Settings
 
 INSTRUCTION = load_shape("instruction")
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe import Method, boilerplate, find_duplicates, near, preference
-from curate.dedupe.boilerplate import Cut
-from curate.dedupe.kernels import NUM_BANDS, NUMPY, Bands
-from curate.dedupe.near import links
-from curate.dedupe.pairs import compare
-from curate.dedupe.shingles import Spans
-from curate.dedupe.text import spaced, storable
-from curate.record import CurateError, Record, Source, normalised
-from curate.settings import DedupeSettings
+from curate.base.record import CurateError, Record, Source, normalised
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import Method, boilerplate, find_duplicates, near, preference
+from curate.similarity.dedupe.boilerplate import Cut
+from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
+from curate.similarity.dedupe.near import links
+from curate.similarity.dedupe.pairs import compare
+from curate.similarity.dedupe.shingles import Spans
+from curate.similarity.dedupe.text import spaced, storable
 
 SHORT = DedupeSettings()
 WEB = DedupeSettings(ngram=5, threshold=0.75)

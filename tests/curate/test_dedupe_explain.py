@@ -6,12 +6,12 @@ import random
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import Record, Source
+from curate.base.tables import width_of
 from curate.cli import cli
 from curate.cli.dedupe.explain import difference, histogram
-from curate.dedupe import find_duplicates
-from curate.record import Record, Source
-from curate.settings import DedupeSettings
-from curate.table import width_of
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import find_duplicates
 
 
 def words(rng, count):
@@ -155,7 +155,7 @@ def test_values_are_hidden_but_where_they_are_asked_for(tmp_path):
 
 
 def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, monkeypatch):
-    from curate.workspace.loose import LooseFiles
+    from curate.project.loose import LooseFiles
 
     monkeypatch.setattr(LooseFiles, "named", lambda *_: {})
     assert "5 records like family.jsonl:1 first" in explained(family)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curate.dedupe.boilerplate import Cut
-from curate.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
-from curate.dedupe.shingles import Spans, distinct, windows
-from curate.dedupe.text import storable
-from curate.record import normalised
+from curate.base.record import normalised
+from curate.similarity.dedupe.boilerplate import Cut
+from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, Kernels, kernels_for
+from curate.similarity.dedupe.shingles import Spans, distinct, windows
+from curate.similarity.dedupe.text import storable
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_compiled_loops_are_for_much_text_or_on_request(numba: Kernels) -> N
 _WITHOUT = """
 import sys
 sys.modules["numba"] = None
-from curate.dedupe.kernels import COMPILED_FROM, NUMPY, kernels_for
+from curate.similarity.dedupe.kernels import COMPILED_FROM, NUMPY, kernels_for
 assert kernels_for(COMPILED_FROM) == NUMPY
 try:
     kernels_for(0, is_compiled=True)

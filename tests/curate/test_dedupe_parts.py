@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import Finding, Record
+from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.cli import cli
-from curate.dedupe import Duplicates, find_duplicates
-from curate.record import Finding, Record
-from curate.settings import CheckSettings, DedupeSettings, Settings
-from curate.shape import load_shape
-from curate.shape.parts import digests_of
-from curate.validate import ExaminerSpec, read_records, validate
+from curate.schema import load_shape
+from curate.schema.parts import digests_of
+from curate.schema.settings import CheckSettings, DedupeSettings, Settings
+from curate.similarity.dedupe import Duplicates, find_duplicates
 
 DEDUPE = DedupeSettings()
 RNG = random.Random(4)

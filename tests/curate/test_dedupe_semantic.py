@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError, Exit
 from curate.cli import cli, main
-from curate.dedupe import semantic
-from curate.dedupe.semantic import Encoder, alike, find_meanings
-from curate.record import CurateError, Exit
+from curate.similarity.dedupe import semantic
+from curate.similarity.dedupe.semantic import Encoder, alike, find_meanings
 
 if not all(find_spec(name) for name in ("faiss", "tokenizers", "safetensors")):
     pytest.skip("the extra `semantic` is not installed", allow_module_level=True)

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError
+from curate.base.storage import WRITE_FAILED
 from curate.cli import cli
 from curate.cli.dedupe.compared import compare_files
 from curate.cli.dedupe.progress import told
-from curate.dedupe import find_duplicates, find_in_stream
-from curate.dedupe.find import components
-from curate.dedupe.stages import KEPT_DAYS, Stages
-from curate.record import CurateError
-from curate.settings import DedupeSettings
-from curate.store import WRITE_FAILED
-from curate.workspace.loose import LooseFiles, loose_records
+from curate.project.loose import LooseFiles, loose_records
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import find_duplicates, find_in_stream
+from curate.similarity.dedupe.find import components
+from curate.similarity.dedupe.stages import KEPT_DAYS, Stages
 
 SETTINGS = DedupeSettings()
 
@@ -85,11 +85,11 @@ def test_records_in_memory_have_stages_by_what_they_say(files, tmp_path):
 
 
 def test_a_split_resumes_what_dedupe_has_compared(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
     root = make_workspace().root
     assert CliRunner().invoke(cli, ["dedupe", str(root)]).exit_code == 0
     seen = []
-    monkeypatch.setattr("curate.dedupe.corpus.gather", lambda *_, **__: seen.append("read"))
+    monkeypatch.setattr("curate.similarity.dedupe.corpus.gather", lambda *_, **__: seen.append("read"))
     assert CliRunner().invoke(cli, ["split", str(root)]).exit_code == 0
     assert seen == []
 
@@ -147,8 +147,8 @@ def test_old_stages_are_swept(tmp_path):
 
 _PROGRAM = """
 import os, signal, sys
-import curate.cli, curate.workspace.cache as cache
-from curate.dedupe import near
+import curate.cli, curate.project.cache as cache
+from curate.similarity.dedupe import near
 cache.STAGED_FROM = 0
 real, calls = near.links, []
 def links(*given, **named):
@@ -199,14 +199,14 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, tmp_path, monk
         if len(written) > 1:
             raise CurateError(WRITE_FAILED, "no space left")
 
-    monkeypatch.setattr("curate.store.Scratch.append", append)
+    monkeypatch.setattr("curate.base.storage.Scratch.append", append)
     stages = Stages(tmp_path / "cache")
     assert streamed(files, stages)[1:] == (wanted, {"num_findings": 2})
     assert stages.remarks == ["finished stages are not kept: no space left"]
 
 
 def test_a_cache_that_leads_out_of_the_workspace_is_refused(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
@@ -229,7 +229,7 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.workspace.cache.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.cache.STAGED_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
     compare_files(files, SETTINGS, lambda *_: None, is_staged=True)
     assert (tmp_path / ".curate/cache/dedupe").is_dir()

@@ -18,11 +18,11 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workspace import Workspace
+from curate.project.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
+from curate.project.journal import Decision
+from curate.project.workspace import Workspace
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> [x](http://evil.example) @somebody #12 | `code` **b** \x1b[31m\u202e </details>\n"
@@ -299,7 +299,7 @@ def test_what_git_does_not_know_is_an_error(name: str, committed: Workspace) -> 
 
 
 def test_datasets_and_the_workspace_they_are_of(make_workspace: Any) -> None:
-    from curate.workspace.publish import export_dataset
+    from curate.project.publish import export_dataset
 
     workspace = make_workspace()
     export_dataset(workspace)
@@ -381,7 +381,7 @@ def test_what_a_commit_has_is_not_held_in_memory(
 
 
 def test_large_data_of_a_commit_has_no_time_limit(committed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curate import git as runner
+    from curate.base import git as runner
 
     # This git takes longer for what is in files than a small question may take.
     real = shutil.which("git")

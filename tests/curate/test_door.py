@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.door import (
+from curate.base.record import CurateError, Finding
+from curate.jsonl import (
     FAULTS,
     DoorFault,
     Entry,
@@ -24,9 +25,8 @@ from curate.door import (
     spans,
     strict_loads,
 )
-from curate.door.reader import MAX_LINE
-from curate.door.strict import scan
-from curate.record import CurateError, Finding
+from curate.jsonl.reader import MAX_LINE
+from curate.jsonl.strict import scan
 
 
 def write(folder: Path, raw: bytes, name: str = "a.jsonl") -> Path:

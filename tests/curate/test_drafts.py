@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.record import CurateError
-from curate.workshop.drafts import Draft, Drafts, changes, rebased, safe_name
+from curate.base.record import CurateError
+from curate.project.drafts import Draft, Drafts, changes, rebased, safe_name
 
 LINES = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([1, 1.0, True, "x", "y", [1], {"a": None}]))
 
@@ -99,7 +99,7 @@ def test_drafts_stay_inside_the_workspace(tmp_path: Path) -> None:
 
 def test_a_kill_leaves_the_old_draft_or_the_new_one(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom curate.workshop.drafts import Draft, Drafts\n"
+        "import sys\nfrom pathlib import Path\nfrom curate.project.drafts import Draft, Drafts\n"
         "drafts = Drafts(Path(sys.argv[1]), 'ana')\nn = 0\n"
         "while True:\n    n += 1\n    drafts.write(Draft('r1', {}, {'n': n, 'text': 'x' * 50_000}))\n"
         "    print(n, flush=True)"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
-from curate.workspace import open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
+from curate.sessions.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
     assert "r003.json" in told
-    from curate.workshop.editor import editor_command
+    from curate.sessions.editor import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")
     with pytest.raises(CurateError, match="not there") as caught:

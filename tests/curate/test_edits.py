@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError, Json
-from curate.workshop import Workshop, open_workshop
-from curate.workshop.edits import Edit, open_edit
-from curate.workspace import open_workspace
+from curate.base.record import CurateError, Json
+from curate.project.journal import Decision
+from curate.project.workshop import Workshop, open_workshop
+from curate.project.workspace import open_workspace
+from curate.sessions.edits import Edit, open_edit
 
 Hold = Callable[..., Workshop]
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.journal import Decision, Drop, frame, pieces, read_frames, read_journal, segments
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workshop.labelling import Desk, settle, waiting
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.publish import export_dataset
+from curate.project.journal import Decision, Drop, frame, pieces, read_frames, read_journal, segments
+from curate.project.publish import export_dataset
+from curate.project.workshop import open_workshop
+from curate.project.workspace import Workspace, open_workspace
+from curate.sessions.labelling import Desk, settle, waiting
 
 OLD = Path(__file__).parent / "journal"
 REPEAT = {

@@ -5,11 +5,11 @@ import stat
 
 import pytest
 
-from curate.export import read_manifest, read_pins
-from curate.journal import Decision
-from curate.record import SPLITS, CurateError, Exit
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset, plan
+from curate.base.record import SPLITS, CurateError, Exit
+from curate.formats.dataset import read_manifest, read_pins
+from curate.project.journal import Decision
+from curate.project.publish import export_dataset, plan
+from curate.project.workspace import open_workspace
 
 SCORED = '[split]\nseed = 1\n[categories.billing]\nscorer = "exact"\noptions = {trim = true}\n[categories.returns]\n'
 REPEAT = {

@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from curate.base.record import SPLITS
 from curate.cli import cli
-from curate.journal import Decision
-from curate.record import SPLITS
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset
+from curate.project.journal import Decision
+from curate.project.publish import export_dataset
+from curate.project.workspace import open_workspace
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
 WORDS = 24

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from curate.exporters import export_rows, exporters
-from curate.say import markdown_cell
-from curate.spreadsheet import guarded
+from curate.base.console import markdown_cell
+from curate.formats.exporters import export_rows, exporters
+from curate.formats.spreadsheet import guarded
 
 _FORMULA = re.compile('^[ "]*[=+\\-@\t\r＝＋－＠]')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")

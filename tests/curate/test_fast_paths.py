@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.door import DoorFault, strict, strict_loads
-from curate.door.strict import scan
-from curate.record import SPLITS, content_id, normalised
-from curate.shape.engine import build_validator
-from curate.shape.view import Content, View
-from curate.shape.wanted import is_assured
+from curate.base.record import SPLITS, content_id, normalised
+from curate.jsonl import DoorFault, strict, strict_loads
+from curate.jsonl.strict import scan
+from curate.schema.engine import build_validator
+from curate.schema.view import Content, View
+from curate.schema.wanted import is_assured
 
 # --- the front door --------------------------------------------------------------------------------------------------
 

@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from curate.feedback import judge, latest_run, read_results, worst
-from curate.record import CurateError
-from curate.workspace.publish import export_dataset
-from curate.workspace.results import told_records, told_scores
+from curate.base.record import CurateError
+from curate.project.feedback import judge, latest_run, read_results, worst
+from curate.project.publish import export_dataset
+from curate.project.results import told_records, told_scores
 
 
 def line(name, score, nll=1.0, split="validation", **more):

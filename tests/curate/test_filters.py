@@ -14,15 +14,15 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curate import say
+from curate.base import console
+from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
-from curate.journal import Decision
-from curate.record import CurateError, Record, Source
-from curate.workshop.filters import FIELDS, GUIDE, Filter, parse_filter
-from curate.workshop.patterns import unfit, weight
-from curate.workshop.terms import Between, Exact, Pattern, Term, Word
-from curate.workspace import State
-from curate.workspace.exclusion import Exclusion
+from curate.project.exclusion import Exclusion
+from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
+from curate.project.journal import Decision
+from curate.project.patterns import unfit, weight
+from curate.project.terms import Between, Exact, Pattern, Term, Word
+from curate.project.workspace import State
 
 
 def state(number: int = 0, *, dropped: str | None = None, answers: dict[str, Any] | None = None, **said: Any) -> State:
@@ -293,7 +293,7 @@ def test_any_text_is_a_filter_or_a_fault_with_a_column(text):
         assert fault.code == "E971 bad-filter"
         assert column
         assert int(column[1]) <= len(text) + 1
-        assert say.visible(fault.message + fault.hint) == fault.message + fault.hint
+        assert console.visible(fault.message + fault.hint) == fault.message + fault.hint
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_list_asks_for_a_status_among_all_records(listed, monkeypatch):
     # Minor remarks do not count, and a record is found by its line, however often its id is used.
     assert listed("--where", "status:error")[0] == ["odd", "late"]
     assert listed("--where", "status:!ok", "--status", "in")[0] == ["odd", "late"]
-    monkeypatch.setattr("curate.workspace.Workspace.verdict", None)
+    monkeypatch.setattr("curate.project.workspace.Workspace.verdict", None)
     assert listed("--where", "status:dropped")[0] == ["r0"]
     assert listed("--where", "status:dropped", "--status", "in")[0] == []
 

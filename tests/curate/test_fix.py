@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate import cli
-from curate.fix import Fix, discover, fix_file
-from curate.journal import Decision
-from curate.shape import load_shape
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.in_use import names_in_use
+from curate.checks.fixes import Fix, discover, fix_file
+from curate.project.in_use import names_in_use
+from curate.project.journal import Decision
+from curate.project.workspace import Workspace, open_workspace
+from curate.schema import load_shape
 
 CHAT = load_shape("chat")
 DOMAIN = load_shape("domain")
@@ -47,9 +47,9 @@ def test_a_fix_proves_itself(fix: Fix) -> None:
 
 @pytest.mark.parametrize("fix", [fix for fix in discover() if fix.code], ids=lambda fix: fix.name)
 def test_a_fix_silences_the_check_whose_finding_it_mends(fix: Fix) -> None:
+    from curate.base.record import Source
     from curate.checks import discover as checks
-    from curate.record import Source
-    from curate.settings import Settings
+    from curate.schema.settings import Settings
 
     check = checks()[fix.code].on_record
     assert check

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mending import INSTRUCTION, fixed, line, run_validate
 
-from curate.door import DoorFault, strict_loads
-from curate.door.hunk import diff_of
-from curate.door.rewrite import Rewrite
-from curate.door.splice import respelled
-from curate.door.walker import Walker
-from curate.fix import fix_file
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.checks.fixes import fix_file
+from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl.hunk import diff_of
+from curate.jsonl.rewrite import Rewrite
+from curate.jsonl.splice import respelled
+from curate.jsonl.walker import Walker
 
 # --- properties ------------------------------------------------------------------------------------------------------
 

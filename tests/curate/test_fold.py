@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.journal import EVENTS
-from curate.record import Source
-from curate.shape import load_shape
-from curate.workspace.fold import State, fold, line_digest, settled, steps
-from curate.workspace.history import Fact, RecordSnapshot
-from curate.workspace.snapshot import Snapshot, folded_bytes, read_snapshot
+from curate.base.record import Source
+from curate.project.fold import State, fold, line_digest, settled, steps
+from curate.project.history import Fact, RecordSnapshot
+from curate.project.journal import EVENTS
+from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
+from curate.schema import load_shape
 
 SHAPE = load_shape("instruction")
 LINE = {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"}

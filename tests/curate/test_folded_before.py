@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
-from curate.workspace.fsck import check
+from curate.project.compact import fold_journal
+from curate.project.fsck import check
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 
 SPECIMENS: dict[str, Any] = json.loads(Path(__file__).with_name("folded_before.json").read_text(encoding="utf-8"))
 

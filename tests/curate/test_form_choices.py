@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from forming import field_at, form_of, obj, own
 
-from curate.form import Form, outline
-from curate.record import CurateError
-from curate.shape import load_shape
+from curate.base.record import CurateError
+from curate.schema import load_shape
+from curate.schema.form import Form, outline
 
 CIRCLE = {**obj(kind={"const": "circle"}, r={"type": "number"}), "required": ["kind", "r"]}
 SQUARE = {**obj(kind={"const": "square"}, a={"type": "number"}), "required": ["kind"]}

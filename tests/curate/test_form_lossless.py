@@ -11,11 +11,11 @@ from forming import SCALARS, TYPED, VALUES, leaves, obj, own, shown
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from curate.door import read_entries
-from curate.form import Form, Spelling, escaped, is_plain, outline, read_tags, read_written, tags_text, written
-from curate.record import CurateError, canonical
-from curate.say import visible
-from curate.shape import Shape, load_shape, shape_names
+from curate.base.console import visible
+from curate.base.record import CurateError, canonical
+from curate.jsonl import read_entries
+from curate.schema import Shape, load_shape, shape_names
+from curate.schema.form import Form, Spelling, escaped, is_plain, outline, read_tags, read_written, tags_text, written
 
 # -- nothing is lost --------------------------------------------------------------------------------------------------
 

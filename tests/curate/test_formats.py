@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.formats import Page, format_names, render
-from curate.record import Finding
-from curate.say import Order
-from curate.shape import load_shape
-from curate.validate.verdict import Verdict
+from curate.base.console import Order
+from curate.base.record import Finding
+from curate.checks.runner.verdict import Verdict
+from curate.formats.reports import Page, format_names, render
+from curate.schema import load_shape
 
 GOLDEN = Path(__file__).parent / "golden"
 LINES = {

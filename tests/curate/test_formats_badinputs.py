@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from curate.cli import cli
-from curate.formats import format_names
+from curate.formats.reports import format_names
 
 ROWS = {
     "type": "object",

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from curate.journal import FOLDER, Decision, Sitting, read_frames, segments
-from curate.record import canonical
-from curate.workspace import open_workspace
-from curate.workspace.claim import CLAIM
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check, recover
-from curate.workspace.publish import export_dataset
+from curate.base.record import canonical
+from curate.project.claim import CLAIM
+from curate.project.compact import fold_journal
+from curate.project.fold import fold
+from curate.project.fsck import check, recover
+from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
+from curate.project.publish import export_dataset
+from curate.project.workspace import open_workspace
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_checkpoints_and_reports_of_runs(make_workspace):
 
 def test_the_manifest_of_a_checkpoint_is_what_the_trainer_writes():
     """Both sides have their own code for it, because neither may load the other."""
-    from curate.workspace.fsck.files import CHECKPOINT_FILE
-    from train import checkpoint
+    from curate.project.fsck.files import CHECKPOINT_FILE
+    from train.loop import checkpoint
 
     value = {"b": [1, 2.5, "é"], "a": {"x": None}}
     assert checkpoint._digest(value) == sha256(canonical(value)).hexdigest()

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from curate.base.record import Exit, Finding
 from curate.cli import cli
-from curate.door import FAULTS, Entry, locate, read_entries
-from curate.formats import format_names
-from curate.record import Exit, Finding
+from curate.formats.reports import format_names
+from curate.jsonl import FAULTS, Entry, locate, read_entries
 
 LINES = [
     json.dumps(value, ensure_ascii=is_ascii).encode()

@@ -16,13 +16,13 @@ import click
 import pytest
 
 from curate import cli
-from curate import git as runner
-from curate.git import GitError, ask_git, stream_git
-from curate.record import CurateError, Exit
-from curate.validate import changed_lines
-from curate.validate.unmerged import unmerged_findings
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset
+from curate.base import git as runner
+from curate.base.git import GitError, ask_git, stream_git
+from curate.base.record import CurateError, Exit
+from curate.checks.runner import changed_lines
+from curate.checks.runner.unmerged import unmerged_findings
+from curate.project.publish import export_dataset
+from curate.project.workspace import open_workspace
 
 REAL = shutil.which("git") or ""
 pytestmark = pytest.mark.skipif(not REAL, reason="needs the program git")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from curate.checks.fixes import fix_file
 from curate.checks.spans import with_values_hidden
-from curate.door.hunk import diff_of, hunk
-from curate.door.rewrite import Change
-from curate.fix import fix_file
-from curate.shape import load_shape
+from curate.jsonl.hunk import diff_of, hunk
+from curate.jsonl.rewrite import Change
+from curate.schema import load_shape
 
 CARD, MAIL, TOKEN = "4111111111111111", "bob.smith@parcels.shop", "AKIAIOSFODNN7EXAMPLE"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError, Exit, Source
+from curate.base.resources import shipped
 from curate.cli.init import command
-from curate.init import guess_scorer, make, make_workspace, settings_text
-from curate.places import shipped
-from curate.record import CurateError, Exit, Source
-from curate.settings import Settings, read_settings
-from curate.shape import load_shape
+from curate.project.init import guess_scorer, make, make_workspace, settings_text
+from curate.schema import load_shape
+from curate.schema.settings import Settings, read_settings
 
 HOSTILE = ["a.b", 'x"y', "../../etc", "---\nlicense: mit", "", "#", "категория", "a]\nseed = 1"]
 

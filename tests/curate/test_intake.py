@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command
-from curate.intake import take_in
-from curate.record import CurateError, Exit
-from curate.shape import load_shape
+from curate.formats.intake import take_in
+from curate.schema import load_shape
 
 CSV = b"question,answer\na,b\nragged\nc,\xff\nd,e\n"
 

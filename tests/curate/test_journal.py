@@ -4,9 +4,9 @@ import zlib
 
 import pytest
 
-from curate.journal import EVENTS, Decision, Drop, Sitting, frame, read_journal
-from curate.record import CurateError
-from curate.store import Segment
+from curate.base.record import CurateError
+from curate.base.storage import Segment
+from curate.project.journal import EVENTS, Decision, Drop, Sitting, frame, read_journal
 
 DROPS = [Decision("drop", f"r{number}", ["0" * 32], {"reason": "because"}) for number in range(5)]
 

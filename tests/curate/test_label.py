@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from curate.label import (  # noqa: E402  it needs numpy
+from curate.base.record import CurateError  # noqa: E402
+from curate.project.labels import (  # noqa: E402  it needs numpy
     ASIDES,
     ORDERS,
     Assignment,
@@ -24,9 +25,8 @@ from curate.label import (  # noqa: E402  it needs numpy
     question_of,
     questions_of,
 )
-from curate.label.order import WORDS  # noqa: E402
-from curate.record import CurateError  # noqa: E402
-from curate.settings import Category, LabelSettings, Question, Settings  # noqa: E402
+from curate.project.labels.order import WORDS  # noqa: E402
+from curate.schema.settings import Category, LabelSettings, Question, Settings  # noqa: E402
 
 TEAM = ("ana", "bo", "cem")
 IDS = [f"r{number}" for number in range(3000)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from curate.workspace import Workspace, open_workspace
+from curate.project.workspace import Workspace, open_workspace
 
 SETTINGS = """
 [split]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop.labelling import Desk
-from curate.workspace import open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
+from curate.sessions.labelling import Desk
 
 Sit = Callable[..., Desk]
 

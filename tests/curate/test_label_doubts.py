@@ -16,10 +16,10 @@ import pytest
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
-from curate.journal import Decision
-from curate.quality import find_suspects
-from curate.workshop.problems.search import Job, search
-from curate.workspace import open_workspace
+from curate.checks.quality import find_suspects
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
+from curate.sessions.problems.search import Job, search
 
 WORDS = {
     "billing": ["invoice", "charge", "refund", "payment", "receipt", "amount"],

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop.labelling import FLAG, NOTE, Desk, Done
-from curate.workshop.labelling.tally import Tally
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.sessions.labelling import FLAG, NOTE, Desk, Done
+from curate.sessions.labelling.tally import Tally
 
 Sit = Callable[..., Desk]
 
@@ -211,7 +211,7 @@ class Learner:
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> type[Learner]:
     Learner.made.clear()
-    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", Learner)
+    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", Learner)
     return Learner
 
 
@@ -243,7 +243,7 @@ def test_learning_again_looks_at_nothing_but_what_was_decided_since(
     desk.answer("billing")
     desk.learn()
     other = sit("bo").workshop
-    monkeypatch.delattr("curate.workshop.catalog.Catalog.frame")
+    monkeypatch.delattr("curate.project.catalog.Catalog.frame")
     desk.answer("other")
     for name, value in (("r007", "returns"), ("r000", "other"), ("new", "billing")):
         other.apply([Decision("label", name, fields={"question": "topic", "value": value})])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from curate.journal import Decision
-from curate.workshop.labelling import Desk, Item, Waiting, settle, waiting
-from curate.workspace import open_workspace
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
+from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
 
 Sit = Callable[..., Desk]
 

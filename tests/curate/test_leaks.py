@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.leaks import Leak, find_leaks
-from curate.leaks.pairs import _longest_run
-from curate.leaks.words import chunks, is_by_character, runs_of, words_of
-from curate.record import Record, Source, normalised
-from curate.settings import LeakSettings
+from curate.base.record import Record, Source, normalised
+from curate.schema.settings import LeakSettings
+from curate.similarity.leaks import Leak, find_leaks
+from curate.similarity.leaks.pairs import _longest_run
+from curate.similarity.leaks.words import chunks, is_by_character, runs_of, words_of
 
 SETTINGS = LeakSettings()
 
@@ -282,9 +282,9 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     whole = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert len(whole) == 13
     # The same in many small chunks, with the index settled after each.
-    monkeypatch.setattr("curate.leaks.words._CHUNK_CHARS", 500)
-    monkeypatch.setattr("curate.leaks.words._CHUNK_UNITS", 40)
-    monkeypatch.setattr("curate.leaks.evidence._MOST_HITS", 10)
+    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", 500)
+    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_UNITS", 40)
+    monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError, Exit
 from curate.cli.leaks import command
-from curate.leaks.reading import read_any
-from curate.record import CurateError, Exit
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset
+from curate.project.publish import export_dataset
+from curate.project.workspace import open_workspace
+from curate.similarity.leaks.reading import read_any
 
 ASKED = "How many tokens may a context window of this size hold when each of its pages has forty lines of text?"
 OTHER = "Which river runs through the old town before it reaches the sea, and who built the first bridge across it?"

@@ -6,10 +6,10 @@ import os
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.record import CurateError
-from curate.workshop.catalog import open_catalog
-from curate.workshop.filters import parse_filter
+from curate.project.catalog import open_catalog
+from curate.project.filters import parse_filter
 
 LEARNT = {"r001": (-0.5, 0.1), "r002": (-3.0, 0.2), "r003": (-1.0, 2.5), "r004": (-0.1, None)}
 

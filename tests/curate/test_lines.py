@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop import Workshop, open_workshop
-from curate.workshop.drafts import Drafts
-from curate.workshop.lines import open_line
-from curate.workspace import open_workspace
+from curate.base.record import CurateError
+from curate.project.drafts import Drafts
+from curate.project.journal import Decision
+from curate.project.workshop import Workshop, open_workshop
+from curate.project.workspace import open_workspace
+from curate.sessions.lines import open_line
 
 GOOD = '{"id":"a", "instruction": "Ask.",  "output": "Tell caf\\u00e9."}'
 REFUSED = '{"id": "b",  "instruction": "Ask again.", "output": 7, "meta":{"n": 1.0}}'

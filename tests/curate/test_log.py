@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.journal import EVENTS, Decision, Sitting, read_journal
-from curate.record import CurateError
-from curate.workspace import Workspace, open_workspace
-from curate.workspace.compact import fold_journal
+from curate.project.compact import fold_journal
+from curate.project.journal import EVENTS, Decision, Sitting, read_journal
+from curate.project.workspace import Workspace, open_workspace
 
 
 def run(*arguments: str) -> Result:

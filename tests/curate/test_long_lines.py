@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from curate.base.record import Record, Source
 from curate.checks import _reading, messages_pointer, turns
-from curate.diff.words import shortened, word_changes
-from curate.door import locate
-from curate.leaks import find_leaks, words
-from curate.record import Record, Source
-from curate.settings import LeakSettings, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, examine, validate
+from curate.checks.runner import ExaminerSpec, examine, validate
+from curate.jsonl import locate
+from curate.project.diff.words import shortened, word_changes
+from curate.schema import load_shape
+from curate.schema.settings import LeakSettings, Settings
+from curate.similarity.leaks import find_leaks, words
 
 CHAT = load_shape("chat")
 

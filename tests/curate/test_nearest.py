@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.dedupe import method_of
-from curate.dedupe.nearest import index_of, width_for
-from curate.journal import Decision
-from curate.settings import DedupeSettings
-from curate.workshop import nearest
-from curate.workshop.nearest import Nearest
+from curate.project.journal import Decision
+from curate.schema.settings import DedupeSettings
+from curate.sessions import nearest
+from curate.sessions.nearest import Nearest
+from curate.similarity.dedupe import method_of
+from curate.similarity.dedupe.nearest import index_of, width_for
 
 
 def text(chance: random.Random, num_words: int) -> str:

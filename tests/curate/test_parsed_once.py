@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.journal import Decision
-from curate.workspace import open_workspace
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
 
 HOOK = """
 import json, os, orjson
@@ -124,7 +124,8 @@ def is_once(folder: Path, counts: Counter[bytes]) -> bool:
 
 def test_the_hook_counts_each_parse_of_whatever_process(parses, root):
     program = (
-        "import json, subprocess, sys\nfrom curate.validate import read_records\nfrom curate.shape import load_shape\n"
+        "import json, subprocess, sys\nfrom curate.checks.runner import read_records\n"
+        "from curate.schema import load_shape\n"
         "from pathlib import Path\npath = Path(sys.argv[1])\nlist(read_records([path], load_shape('instruction')))\n"
         "[json.loads(one) for one in path.read_text().splitlines()[:2]]\n"
         "again = 'import sys, orjson; [orjson.loads(one) for one in open(sys.argv[1], \\'rb\\')]'\n"

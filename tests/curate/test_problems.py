@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from troubled import SIX, edit, rank
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.validate import ExaminerSpec
-from curate.workshop import open_workshop
-from curate.workshop.problems import ELSEWHERE, Problems, book_of
-from curate.workshop.problems import found as found_module
-from curate.workshop.problems.search import Child, Job
-from curate.workspace.validation import Validation
+from curate.base.record import CurateError
+from curate.checks.runner import ExaminerSpec
+from curate.project.journal import Decision
+from curate.project.validation import Validation
+from curate.project.workshop import open_workshop
+from curate.sessions.problems import ELSEWHERE, Problems, book_of
+from curate.sessions.problems import found as found_module
+from curate.sessions.problems.search import Child, Job
 
 
 def tally(problems, *levels):
@@ -76,7 +76,7 @@ def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, mon
 
 
 def test_places_beyond_the_most_are_gathered(monkeypatch):
-    from curate.record import Finding
+    from curate.base.record import Finding
 
     monkeypatch.setattr(found_module, "_MOST_PLACES", 3)
     problems = Problems({}, {}, {})
@@ -276,7 +276,7 @@ def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(shop, monkey
 
 
 def test_a_process_that_is_killed_is_told(shop, monkeypatch):
-    monkeypatch.setattr("curate.workshop.problems.search.sys.executable", "/bin/false")
+    monkeypatch.setattr("curate.sessions.problems.search.sys.executable", "/bin/false")
     with pytest.raises(CurateError, match="ended with code 1"):
         Child().run("search", Job(shop.root))
 

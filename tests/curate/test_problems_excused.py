@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from troubled import edit, rank
 
-from curate.door import locate
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workshop.problems import Heading, Item, book_of, listed
-from curate.workshop.problems.excerpt import Lines
+from curate.base.record import CurateError
+from curate.jsonl import locate
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.sessions.problems import Heading, Item, book_of, listed
+from curate.sessions.problems.excerpt import Lines
 
 
 def finding_of(book, code, record=""):
@@ -76,7 +76,7 @@ def test_lines_are_found_by_number(tmp_path, count):
 
 
 def test_a_line_that_is_too_long_is_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.workshop.problems.excerpt._MOST_BYTES", 100)
+    monkeypatch.setattr("curate.sessions.problems.excerpt._MOST_BYTES", 100)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"one\n" + b"y" * 5000 + b"\nthree\n")
     assert Lines(path).read(1, 3) == {1: b"one", 3: b"three"}
@@ -112,7 +112,7 @@ def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(shop):
 
 
 def test_all_safe_fixes_are_those_of_the_command(messy, shop, tmp_path):
-    from curate.fix import fix_file
+    from curate.checks.fixes import fix_file
 
     shutil.copy(messy.root / "data/a.jsonl", tmp_path / "mended.jsonl")
     with (messy.root / "data/a.jsonl").open("a") as file:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from curate.exporters import export_rows
+from curate.formats.exporters import export_rows
 
 pytest.importorskip("huggingface_hub", reason="pushing needs the extra [hub]")
 

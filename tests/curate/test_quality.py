@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.plots import bar, bars, bins
+from curate.base.record import Record, Source
+from curate.checks.quality import difficulties, find_suspects, html_page, overview
+from curate.checks.quality.balance import cramers_v, eta_squared, evenness
+from curate.checks.quality.measures import lix
 from curate.checks.repetition import repetition
-from curate.plot import bar, bars, bins
-from curate.quality import difficulties, find_suspects, html_page, overview
-from curate.quality.balance import cramers_v, eta_squared, evenness
-from curate.quality.measures import lix
-from curate.record import Record, Source
 
 
 def record(
@@ -257,7 +257,7 @@ def test_a_record_with_an_empty_id_is_scored_too(monkeypatch: pytest.MonkeyPatch
         "import sys, json\nfor row in map(json.loads, sys.stdin):\n"
         "    print(json.dumps({'id': row['id'], 'ifd': .5 if row['id'] else None}))"
     )
-    monkeypatch.setattr("curate.quality.difficulty.trainer_command", lambda *_: [sys.executable, "-c", child])
+    monkeypatch.setattr("curate.checks.quality.difficulty.trainer_command", lambda *_: [sys.executable, "-c", child])
     assert difficulties([{"id": ""}, {"id": "b"}], "m") == {"": 0.5, "b": 0.5}
 
 

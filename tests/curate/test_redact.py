@@ -13,9 +13,9 @@ import pytest
 from redacting import EMAIL, PHONE, outputs, record, redact, written
 
 from curate import cli
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workspace import Workspace, open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.workspace import Workspace, open_workspace
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 

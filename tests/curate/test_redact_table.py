@@ -17,11 +17,11 @@ import pytest
 from filelock import FileLock
 from redacting import EMAIL, outputs, record, redact, written
 
-import curate.redact
-from curate.door import rewrite
-from curate.places import shipped
-from curate.record import CurateError
-from curate.redact import Table, is_private, read_table, write_table
+import curate.checks.redact
+from curate.base.record import CurateError
+from curate.base.resources import shipped
+from curate.checks.redact import Table, is_private, read_table, write_table
+from curate.jsonl import rewrite
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -219,7 +219,7 @@ def test_a_value_that_comes_after_the_table_was_saved_is_not_given_a_number(
         write_table(file, table)
         written(path, record(EMAIL), record(OTHER))
 
-    monkeypatch.setattr(curate.redact, "write_table", write_and_be_late)
+    monkeypatch.setattr(curate.checks.redact, "write_table", write_and_be_late)
     with pytest.raises(CurateError) as raised:
         redact(path)
     assert raised.value.code == "E959 not-rewritten"
@@ -320,7 +320,7 @@ def test_an_old_key_is_deleted_only_when_the_table_is_saved(tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise CurateError("E906 write-failed", "the disk is full")
 
-    monkeypatch.setattr(curate.redact, "write_table", fail)
+    monkeypatch.setattr(curate.checks.redact, "write_table", fail)
     with pytest.raises(CurateError, match="disk is full"):
         redact(path, "--yes")
     assert key.exists()

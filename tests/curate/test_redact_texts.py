@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.record import CurateError
 from curate.checks.personal_data import find as find_personal
+from curate.checks.redact import Redactor, Table, Terms, read_terms
 from curate.checks.secret import find as find_secrets
 from curate.checks.spans import sensitive_spans, with_values_hidden
-from curate.record import CurateError
-from curate.redact import Redactor, Table, Terms, read_terms
 
 EMAIL = "ana.kovac@parcels.shop"
 PHONE = "+44 20 7183 8750"

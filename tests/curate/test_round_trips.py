@@ -18,13 +18,13 @@ from called import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.export import row_of
-from curate.exporters import Written, export_rows, exporters
-from curate.importers import Imported, convert, plan_import
-from curate.importers._fields import split_of
-from curate.record import Record, Source
-from curate.shape import load_shape
-from curate.spreadsheet import guarded, unguarded
+from curate.base.record import Record, Source
+from curate.formats.dataset import row_of
+from curate.formats.exporters import Written, export_rows, exporters
+from curate.formats.importers import Imported, convert, plan_import
+from curate.formats.importers._fields import split_of
+from curate.formats.spreadsheet import guarded, unguarded
+from curate.schema import load_shape
 
 TOOLS = [
     {"type": "function", "function": {"name": "look_up", "description": "Find.", "parameters": {"type": "object"}}}

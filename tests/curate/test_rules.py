@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from curate.journal import Decision, segments
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workspace import Workspace, open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import Decision, segments
+from curate.project.workshop import open_workshop
+from curate.project.workspace import Workspace, open_workspace
 
 Apply = Callable[[Sequence[Decision]], object]
 LINES = [

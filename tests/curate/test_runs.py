@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.record import CurateError
 from curate.cli import cli
-from curate.record import CurateError
-from curate.workshop.runs import (
+from curate.sessions.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
+from curate.sessions.runs import (
     Errand,
     Metrics,
     begin,
@@ -25,7 +26,6 @@ from curate.workshop.runs import (
     runs_of,
     thinned,
 )
-from curate.workspace.detached import Process, ask_to_stop, berth_of, note, read_process, settle, start
 
 SECONDS = 30
 
@@ -283,14 +283,14 @@ def test_the_plan_is_the_trainers(make_workspace, trainer):
     workspace = make_workspace()
     with pytest.raises(CurateError, match="no dataset yet"):
         plan(Errand(), workspace)
-    from curate.workspace.publish import export_dataset
+    from curate.project.publish import export_dataset
 
     export_dataset(workspace)
     assert plan(Errand(), workspace)["steps"] == trainer.STEPS
 
 
 def test_a_plan_that_is_refused_says_why(make_workspace, trainer, tmp_path):
-    from curate.workspace.publish import export_dataset
+    from curate.project.publish import export_dataset
 
     workspace = make_workspace()
     export_dataset(workspace)

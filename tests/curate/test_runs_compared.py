@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from curate.feedback import read_results
-from curate.record import CurateError
-from curate.workshop.runs import compare, differences, gate_command, look, regressions
-from curate.workspace.publish import export_dataset
+from curate.base.record import CurateError
+from curate.project.feedback import read_results
+from curate.project.publish import export_dataset
+from curate.sessions.runs import compare, differences, gate_command, look, regressions
 
 
 def rows_of(seed, *, graded=False, clusters=None, count=90, split="test", shift=0.0):
@@ -44,7 +44,7 @@ def outcome(name, before, after, split="validation", category="billing", **more)
 def test_two_runs_compare_as_the_trainer_compares_them(tmp_path, make_report, graded, clusters, shift):
     """What comes back from the program is the report of both tuned models."""
     from train.cli.compare import shared
-    from train.predictions import PREDICTIONS, read_predictions
+    from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report
 
     plain = make_report()
@@ -128,7 +128,7 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
         for number in range(8):
             line = {"id": f"n{number}", "instruction": f"Tell me {number * 77} things", "output": f"Gladly {number}!"}
             file.write(json.dumps(line | {"category": "billing"}) + "\n")
-    from curate.workspace import open_workspace
+    from curate.project.workspace import open_workspace
 
     workspace = open_workspace(workspace.root)
     newer, _ = export_dataset(workspace)

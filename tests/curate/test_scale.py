@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from curate.base.record import CurateError, Record
+from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.cli import cli
-from curate.dedupe import find_duplicates
-from curate.dedupe.stages import Stages
-from curate.record import CurateError, Record
-from curate.settings import CheckSettings, DedupeSettings, Scope, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, read_records, validate
+from curate.schema import load_shape
+from curate.schema.settings import CheckSettings, DedupeSettings, Scope, Settings
+from curate.similarity.dedupe import find_duplicates
+from curate.similarity.dedupe.stages import Stages
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
@@ -129,10 +129,10 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
 ) -> None:
     """Files of a few lines, blocks of a few texts, and pairs in small tasks."""
     for name, value in (
-        ("curate.dedupe.boilerplate.SAMPLE", 60),
-        ("curate.dedupe.boilerplate.BLOCK", 40),
-        ("curate.dedupe.near.BLOCK", 50),
-        ("curate.dedupe.pairs.MOST_TOKENS", 2_000),
+        ("curate.similarity.dedupe.boilerplate.SAMPLE", 60),
+        ("curate.similarity.dedupe.boilerplate.BLOCK", 40),
+        ("curate.similarity.dedupe.near.BLOCK", 50),
+        ("curate.similarity.dedupe.pairs.MOST_TOKENS", 2_000),
     ):
         monkeypatch.setattr(name, value)
     files = written(tmp_path / "shards", planted(300, seed=3), num_files=60)

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 from score_reports import write_run
 
-from curate import feedback
 from curate.cli import cli
-from curate.workshop.runs import compare
+from curate.project import feedback
+from curate.sessions.runs import compare
 from train.report import read_report, table, wording
-from train.stats import Reason
+from train.report.stats import Reason
 
 REASONS: list[Reason] = ["better", "worse", "within-noise", "within-margin", "too-few"]
 

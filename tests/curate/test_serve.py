@@ -19,8 +19,8 @@ pytest.importorskip("textual_serve", reason="the extra [web] is not installed")
 
 from aiohttp import ClientSession, CookieJar, WSServerHandshakeError
 
-from curate.journal import read_journal
-from curate.serve import guarded
+from curate.cli._server import guarded
+from curate.project.journal import read_journal
 
 TOKEN = "correct-horse"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from curate.record import CurateError
-from curate.settings import line_of, origins, read_settings
+from curate.base.record import CurateError
+from curate.schema.settings import line_of, origins, read_settings
 
 TEXT = """schema = "instruction"
 [split]

@@ -13,8 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from curate.record import CurateError, Source
-from curate.shape import LimitProblem, Shape, load_shape, shape_names
+from curate.base.record import CurateError, Source
+from curate.schema import LimitProblem, Shape, load_shape, shape_names
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 HERE = Source("a.jsonl", 1)

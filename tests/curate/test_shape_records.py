@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.record import CurateError, Record, Source
-from curate.shape import Shape, guess_shape, load_shape, resembled_shape, shape_names
+from curate.base.record import CurateError, Record, Source
+from curate.schema import Shape, guess_shape, load_shape, resembled_shape, shape_names
 
 HERE = Source("a.jsonl", 1)
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.repetition import repeated_text, repetition
-from curate.record import Record, Source
-from curate.settings import CheckSettings, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, validate
-from curate.validate import sieve as sieving
-from curate.validate.sieve import Sieve, absence_of, loosened
+from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner import sieve as sieving
+from curate.checks.runner.sieve import Sieve, absence_of, loosened
+from curate.schema import load_shape
+from curate.schema.settings import CheckSettings, Settings
 
 RECORD_CHECKS = [check for check in discover().values() if check.on_record]
 SIGNED = [check for check in RECORD_CHECKS if check.signs]

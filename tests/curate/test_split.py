@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.record import SPLITS, CurateError, Record, Source
-from curate.settings import SplitSettings
-from curate.split import split
+from curate.base.record import SPLITS, CurateError, Record, Source
+from curate.schema.settings import SplitSettings
+from curate.similarity.split import split
 
 SEEDED = SplitSettings(seed=7)
 

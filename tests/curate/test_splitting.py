@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from split_plans import EASY, add, fresh, run, seen_of
 
-from curate.record import SPLITS, CurateError
-from curate.settings import SplitSettings, read_settings
-from curate.workshop.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
-from curate.workspace import open_workspace
-from curate.workspace.golden import freeze
-from curate.workspace.publish import export_dataset, plan
+from curate.base.record import SPLITS, CurateError
+from curate.project.golden import freeze
+from curate.project.publish import export_dataset, plan
+from curate.project.workspace import open_workspace
+from curate.schema.settings import SplitSettings, read_settings
+from curate.sessions.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
 
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
 
@@ -47,7 +47,7 @@ def test_other_ratios_move_only_what_is_free(make_workspace):
 
 
 def test_what_is_gone_since_the_last_dataset_is_counted(make_workspace):
-    from curate.journal import Decision
+    from curate.project.journal import Decision
 
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
@@ -244,7 +244,7 @@ def test_shares_are_saved_as_people_write_them(make_workspace):
 
 
 def test_writing_is_one_act_that_changes_no_plan(make_workspace):
-    from curate.journal import read_journal
+    from curate.project.journal import read_journal
 
     workspace = make_workspace(settings=TOML)
     seen = seen_of(workspace, ratios=(0.5, 0.25, 0.25))

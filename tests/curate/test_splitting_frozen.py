@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_plans import EASY, add, another_answer_to, fresh, record, run, seen_of
 
-from curate.export import frozen_digest, read_manifest
-from curate.record import SPLITS, CurateError
-from curate.settings import SplitSettings
-from curate.workspace import open_workspace
-from curate.workspace.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
-from curate.workspace.publish import export_dataset, plan
+from curate.base.record import SPLITS, CurateError
+from curate.formats.dataset import frozen_digest, read_manifest
+from curate.project.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
+from curate.project.publish import export_dataset, plan
+from curate.project.workspace import open_workspace
+from curate.schema.settings import SplitSettings
 
 # --- the frozen test set
 

@@ -12,18 +12,17 @@ from typing import Any, get_args
 import jsonschema_rs
 import pytest
 
-from curate import targets
-from curate.checks import Lengths, discover
+from curate.base.record import CurateError, Exit, Finding, Record, Source
+from curate.checks import Lengths, discover, targets
+from curate.checks.quality import difficulties
+from curate.checks.runner import ExaminerSpec, read_records, validate
 from curate.checks.target_lengths import num_left, num_trained
-from curate.export import row_of
-from curate.exporters import export_rows
-from curate.quality import difficulties
-from curate.record import CurateError, Exit, Finding, Record, Source
-from curate.settings import CheckSettings, Settings
-from curate.settings.model import Target
-from curate.shape import Shape, load_shape
-from curate.targets import token_findings
-from curate.validate import ExaminerSpec, read_records, validate
+from curate.checks.targets import token_findings
+from curate.formats.dataset import row_of
+from curate.formats.exporters import export_rows
+from curate.schema import Shape, load_shape
+from curate.schema.settings import CheckSettings, Settings
+from curate.schema.settings.model import Target
 
 TARGETS = [name for name in get_args(Target) if name]
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
@@ -296,7 +295,7 @@ def test_what_the_trainer_says_orders_nothing(
     name: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said = "import sys; sys.stderr.write(sys.argv[1] + chr(10)); sys.exit(2)"
-    for module in ("curate.targets.child", "curate.quality.difficulty"):
+    for module in ("curate.checks.targets.child", "curate.checks.quality.difficulty"):
         monkeypatch.setattr(f"{module}.trainer_command", lambda *_: [sys.executable, "-c", said, name])
     with pytest.raises(CurateError) as measuring:
         measured(write(tmp_path, SHORT), root)
@@ -311,7 +310,7 @@ def test_what_the_trainer_says_orders_nothing(
 
 
 def test_the_extra_is_asked_for(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("curate.base.trainer.find_spec", lambda name: None)
     with pytest.raises(CurateError, match="counting tokens needs torch, transformers") as caught:
         measured(write(tmp_path, SHORT), root)
     assert caught.value.code == "E940 missing-extra"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from curate.journal import Decision
-from curate.workshop import open_workshop
-from curate.workshop.overview import NUM_BINS, overview, scores
-from curate.workshop.problems import book_of
-from curate.workshop.runs.look import Run
-from curate.workshop.todo import next_steps, noted
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset
+from curate.project.journal import Decision
+from curate.project.publish import export_dataset
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
+from curate.sessions.overview import NUM_BINS, overview, scores
+from curate.sessions.problems import book_of
+from curate.sessions.runs.look import Run
+from curate.sessions.todo import next_steps, noted
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError
+from curate.checks.runner.unmerged import unmerged_findings
 from curate.cli import cli
-from curate.record import CurateError
-from curate.validate.unmerged import unmerged_findings
-from curate.workspace import open_workspace
-from curate.workspace.publish import require_clean
+from curate.project.publish import require_clean
+from curate.project.workspace import open_workspace
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")
 LINES = [{"id": f"r{n}", "instruction": f"Q{n}?", "output": f"A{n}.", "category": "general"} for n in range(1, 7)]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError, Exit, Finding, Record
+from curate.checks.runner import ExaminerSpec, Verdict, default_jobs, read_records, validate
+from curate.checks.runner.verdict import Tally
 from curate.cli import cli
-from curate.record import CurateError, Exit, Finding, Record
-from curate.settings import CheckSettings, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, Verdict, default_jobs, read_records, validate
-from curate.validate.verdict import Tally
+from curate.schema import load_shape
+from curate.schema.settings import CheckSettings, Settings
 
 INSTRUCTION = load_shape("instruction")
 
@@ -89,7 +89,7 @@ def test_repeated_bad_lines_are_all_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1000, 7])
 def test_the_verdict_does_not_depend_on_jobs(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 4000)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 4000)
     odd = ["{}\n", "\n", '{"a":\n', json.dumps(pair(3)) + "\r\n", json.dumps(pair(5, output="")) + "\n"]
     many = [
         odd[n % 5] if n % 3 == 0 else pair(n, **{"x-ignore": ["D301", "S104"]} if n % 7 == 0 else {})
@@ -108,14 +108,14 @@ def test_the_verdict_does_not_depend_on_jobs(limit: int, tmp_path: Path, monkeyp
 def test_a_worker_that_is_killed_ends_the_run_as_a_lack_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 4000)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 4000)
     path = lines(tmp_path, *(pair(n) for n in range(300)))
 
     def seen(_across: object, _result: object) -> None:
         for worker in multiprocessing.active_children():
             worker.kill()
 
-    monkeypatch.setattr("curate.validate.Across.see", seen)
+    monkeypatch.setattr("curate.checks.runner.Across.see", seen)
     with pytest.raises(CurateError) as caught:
         checked(path, jobs=2)
     assert (caught.value.code, caught.value.exit_code) == ("E970 worker-lost", Exit.MISSING)
@@ -251,8 +251,8 @@ def test_a_workspace_brings_its_schema_and_settings(tmp_path: Path, monkeypatch:
 
 
 def test_records_that_people_dropped_are_not_checked(tmp_path: Path) -> None:
-    from curate.journal import Decision
-    from curate.workspace import open_workspace
+    from curate.project.journal import Decision
+    from curate.project.workspace import open_workspace
 
     (tmp_path / "data").mkdir()
     lines(tmp_path, pair(1), pair(2, output=""), name="data/one.jsonl")

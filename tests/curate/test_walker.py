@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.door import locate, parts_of, pointer_of
-from curate.door.walker import Walker
+from curate.jsonl import locate, parts_of, pointer_of
+from curate.jsonl.walker import Walker
 
 _BLANKS = st.text(" \t\r\n", max_size=2)
 _SCALARS = st.sampled_from(["0", "-0", "12", "1.50e3", "-7E-2", "true", "false", "null", "9223372036854775807"])

@@ -12,7 +12,7 @@ from called import call
 
 from curate.cli import cli
 from curate.cli._removed import OPTIONS, VERBS
-from curate.journal import Decision
+from curate.project.journal import Decision
 
 
 def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):

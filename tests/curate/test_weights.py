@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from curate.export import row_of
-from curate.exporters import export_rows
-from curate.importers import importers
-from curate.record import SPLITS, Record, Source
-from curate.shape import load_shape
-from curate.workspace.publish import export_dataset
+from curate.base.record import SPLITS, Record, Source
+from curate.formats.dataset import row_of
+from curate.formats.exporters import export_rows
+from curate.formats.importers import importers
+from curate.project.publish import export_dataset
+from curate.schema import load_shape
 
 HERE = Source("data/a.jsonl", 1)
 

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from curate.journal import Decision
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
@@ -174,8 +174,8 @@ def test_undo_of_what_another_has_changed_since_says_so(root):
 _OTHER = """
 import sys, time
 from pathlib import Path
-from curate.journal import Decision
-from curate.workshop import open_workshop
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
 with open_workshop(Path(sys.argv[1]), "bo") as workshop:
     workshop.load()
     for number in range(20):

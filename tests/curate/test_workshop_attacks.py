@@ -26,11 +26,11 @@ from attacking import (
 )
 from folding import fold_elsewhere
 
-from curate.journal import frame
-from curate.record import CurateError
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
+from curate.base.record import CurateError
+from curate.project.compact import fold_journal
+from curate.project.journal import frame
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 
 
 @pytest.fixture

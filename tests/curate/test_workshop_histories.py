@@ -13,11 +13,11 @@ from folding import fold_elsewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curate.journal import Decision
-from curate.record import Source
-from curate.shape import load_shape
-from curate.workspace import open_workspace
-from curate.workspace.fold import fold
+from curate.base.record import Source
+from curate.project.fold import fold
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
+from curate.schema import load_shape
 
 
 @pytest.fixture

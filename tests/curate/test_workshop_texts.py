@@ -22,10 +22,10 @@ from attacking import (
     plant,
 )
 
-from curate.journal import Decision, frame
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
+from curate.project.compact import fold_journal
+from curate.project.journal import Decision, frame
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_an_emptied_journal_folder_is_noticed(root):
 def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
     from functools import partial
 
-    from curate.workshop import tail
+    from curate.project import tail
 
     monkeypatch.setattr(tail, "open_catalog", partial(tail.open_catalog, kept_from=0))
     with opened(root) as workshop:

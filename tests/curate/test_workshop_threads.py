@@ -8,7 +8,7 @@ import uuid
 import pytest
 from attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
 
-from curate.workshop import open_workshop
+from curate.project.workshop import open_workshop
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
 
 
 def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch):
-    from curate.workshop import tail
+    from curate.project import tail
 
     found = tail.open_catalog
     with opened(root) as workshop, opened(root, "bo") as bo:
@@ -169,7 +169,7 @@ def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
 
 
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
-    from curate.workshop.problems import book_of
+    from curate.sessions.problems import book_of
 
     with opened(root) as workshop:
         book = book_of(workshop)
@@ -186,7 +186,7 @@ def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
 
 
 def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
-    from curate.workshop.nearest import Nearest
+    from curate.sessions.nearest import Nearest
 
     lines = [{"id": f"r{n}", "instruction": f"Say the number {n} aloud.", "output": f"Number {n}."} for n in range(50)]
     root = made(tmp_path / "ws", lines)
@@ -202,8 +202,8 @@ def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
 
 
 def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
-    from curate.workshop import Workshop
-    from curate.workshop.nearest import Nearest
+    from curate.project.workshop import Workshop
+    from curate.sessions.nearest import Nearest
 
     found = Workshop.num_decisions
     with opened(root) as workshop, opened(root, "bo") as bo:

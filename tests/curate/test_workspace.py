@@ -3,10 +3,10 @@ import json
 
 import pytest
 
-from curate.journal import Decision, Sitting, read_journal
-from curate.record import CurateError
-from curate.workspace import open_workspace
-from curate.workspace.fold import fold
+from curate.base.record import CurateError
+from curate.project.fold import fold
+from curate.project.journal import Decision, Sitting, read_journal
+from curate.project.workspace import open_workspace
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from curate.say import Order
+from curate.base.console import Order
 
 yaml = pytest.importorskip("yaml", reason="needs PyYAML to read the files of build servers")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from curate.shape import build_validator
+from curate.schema import build_validator
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ def test_an_error_code_has_one_name(root: Path) -> None:
 
 def test_a_finding_code_has_one_name() -> None:
     from curate.checks import discover
-    from curate.door import FAULTS
+    from curate.jsonl import FAULTS
 
     shelves = [(c.code, c.name) for c in discover().values()] + [(f.code, f.name) for f in FAULTS.values()]
     assert len({code for code, _ in shelves}) == len(shelves)

@@ -12,38 +12,38 @@ from types import ModuleType
 
 import pytest
 
-from curate import file_guard as curate_guard
-from train import file_guard as train_guard
+from curate.base import file_guard as curate_guard
+from train.base import file_guard as train_guard
 
 ROOT = Path(__file__).resolve().parents[2]
 _OPENING = frozenset({"open", "read_bytes", "read_text", "fdopen"})
 ELSEWHERE = {
     "curate/cli/__init__.py": "the null device in place of a closed stream",
-    "curate/feedback.py": "a schema that ships with us",
-    "curate/importers/_bytes.py": "what a person imports, with the refusals that importers share",
-    "curate/importers/_parquet_footer.py": "what a person imports, after `head_of`",
-    "curate/importers/jsonl.py": "what a person imports, after `head_of`",
-    "curate/importers/tabular.py": "what a person imports, after `head_of`",
-    "curate/init/make.py": "samples that ship with us, and a schema that was just loaded",
-    "curate/label/__main__.py": "standard output",
-    "curate/redact/_terms.py": "a list that a person names, which may be a pipe",
+    "curate/project/feedback.py": "a schema that ships with us",
+    "curate/formats/importers/_bytes.py": "what a person imports, with the refusals that importers share",
+    "curate/formats/importers/_parquet_footer.py": "what a person imports, after `head_of`",
+    "curate/formats/importers/jsonl.py": "what a person imports, after `head_of`",
+    "curate/formats/importers/tabular.py": "what a person imports, after `head_of`",
+    "curate/project/init/make.py": "samples that ship with us, and a schema that was just loaded",
+    "curate/project/labels/__main__.py": "standard output",
+    "curate/checks/redact/_terms.py": "a list that a person names, which may be a pipe",
     "curate/scale/shards.py": "Parquet shards that a person names, after a look at their kind",
-    "curate/shape/shape.py": "schemas that ship with us",
-    "curate/store.py": "writing",
-    "curate/workshop/problems/__main__.py": "standard output",
-    "curate/workspace/claim.py": "/proc",
-    "curate/workspace/detached.py": "/proc",
+    "curate/schema/shape.py": "schemas that ship with us",
+    "curate/base/storage.py": "writing",
+    "curate/sessions/problems/__main__.py": "standard output",
+    "curate/project/claim.py": "/proc",
+    "curate/sessions/detached.py": "/proc",
     "train/cli/new.py": "writing",
-    "train/compute/memory.py": "/proc",
-    "train/disk.py": "a file just written, to sync it",
-    "train/judge/ask.py": "a request over HTTP",
+    "train/model/compute/memory.py": "/proc",
+    "train/base/storage.py": "a file just written, to sync it",
+    "train/report/judge/ask.py": "a request over HTTP",
     "train/loop/events.py": "writing",
     "train/model/adapter.py": "what was just written",
     "train/model/cores.py": "/proc and /sys",
     "train/model/gguf.py": "a model, which has a guard of its own",
     "train/model/load.py": "a model that `check_folder` has looked at, and /proc",
     "train/model/safety.py": "the guard of models: they may lie in a cache of links",
-    "train/out/harness.py": "a text that ships with us",
+    "train/pipeline/export/harness.py": "a text that ships with us",
 }
 
 

@@ -32,5 +32,5 @@ def test_no_function_is_too_long(root: Path) -> None:
 
 
 def test_no_folder_has_a_name_that_says_nothing(root: Path) -> None:
-    empty_words = {"utils", "util", "common", "helpers", "helper", "base", "core", "misc", "manager", "factory"}
+    empty_words = {"utils", "util", "common", "helpers", "helper", "core", "misc", "manager", "factory"}
     assert not [str(path) for path in _sources(root) if path.stem in empty_words or path.parent.name in empty_words]

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.init import make_workspace
-from curate.journal import read_journal
-from curate.workspace import open_workspace
+from curate.project.init import make_workspace
+from curate.project.journal import read_journal
+from curate.project.workspace import open_workspace
 
 pytestmark = [
     pytest.mark.slow,

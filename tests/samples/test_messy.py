@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from curate.init.make import SAMPLE_SCORERS
-from curate.settings import Category, CheckSettings, Settings
-from curate.shape import load_shape
-from curate.validate import ExaminerSpec, validate
+from curate.checks.runner import ExaminerSpec, validate
+from curate.project.init.make import SAMPLE_SCORERS
+from curate.schema import load_shape
+from curate.schema.settings import Category, CheckSettings, Settings
 
 
 def test_every_planted_defect_is_found_and_nothing_else(root: Path) -> None:

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from curate.export import Dropped
-from curate.export.manifest import Manifest
-from curate.journal import EVENTS
-from curate.record import SPLITS
-from curate.settings import Settings
-from curate.workspace.contracts import NAMES, contract
-from curate.workspace.snapshot import Folded
+from curate.base.record import SPLITS
+from curate.formats.dataset import Dropped
+from curate.formats.dataset.manifest import Manifest
+from curate.project.contracts import NAMES, contract
+from curate.project.journal import EVENTS
+from curate.project.snapshot import Folded
+from curate.schema.settings import Settings
 
 MODELS = {
     "workspace": TypeAdapter(Settings),

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 from pydantic import ValidationError
 
-from train.predictions import Scored
+from train.evaluate.predictions import Scored
 from train.report import Report, Run, build_report, json_schema
 
 

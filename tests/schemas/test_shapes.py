@@ -9,10 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from curate.places import shipped
-from curate.record import Source
-from curate.shape import build_validator, load_shape, shape_names
-from curate.shape.keywords import subschemas
+from curate.base.record import Source
+from curate.base.resources import shipped
+from curate.schema import build_validator, load_shape, shape_names
+from curate.schema.keywords import subschemas
 
 FILES = sorted(shipped("schemas").glob("*.schema.json"))
 # Schemas that a model of ours generates are proved by tests of that model.

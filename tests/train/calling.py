@@ -7,7 +7,7 @@ from typing import Any
 
 from tiny import CHATML_WITHOUT_MARKS, make_model, make_tokenizer
 
-from train.data import Row
+from train.data.dataset import Row
 
 WEATHER = {
     "type": "function",

@@ -22,16 +22,16 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer, some_rows, steps_of
 
-from train.checkpoint import Checkpoint, clear_leftovers, newest_verified
+from train.base.errors import TrainError
 from train.cli import cli
-from train.errors import TrainError
+from train.data.rendering import Example, Renderer
+from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, trained_tensors
-from train.loss import nll_per_example
+from train.loop.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.model import add_lora
-from train.predictions import ValidationScore
-from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy, join_group, write_shards
+from train.model.loss import nll_per_example
+from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy, join_group, write_shards
 from train.recipe import effective
-from train.render import Example, Renderer
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What every child would else import for itself.

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tiny import chat_row, write_dataset
 
 from train.cli import cli
-from train.data import Row
+from train.data.dataset import Row
 
 # Hostile as titles of sections, cells and files; each is one category.
 HOSTILE = ["---\nlicense: mit\n---", "![x](https://evil.example/?q=1)", "| a | b |\n|---|---|"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from train.predictions import Scored
+from train.evaluate.predictions import Scored
 from train.report import Report, Run, build_report
 
 

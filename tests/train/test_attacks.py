@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
-from train.data import open_dataset
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer, RowFault
 from train.model import load_base
+from train.pipeline.run import prepare
+from train.pipeline.run.folder import recipe_folder
 from train.recipe import load_recipe
-from train.render import Renderer, RowFault
-from train.run import prepare
-from train.run.folder import recipe_folder
 
 
 class _Payload:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from train.errors import TrainError
-from train.evaluate import category_specs
-from train.metrics import discover
-from train.predictions import Scored, pair, read_predictions, write_predictions
+from train.base.errors import TrainError
+from train.base.worker import Worker
+from train.evaluate.metrics import discover
+from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
 from train.report import read_curve, read_report
-from train.worker import Worker
+from train.report.evaluation import category_specs
 
 
 @pytest.mark.parametrize(

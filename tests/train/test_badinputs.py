@@ -12,13 +12,13 @@ import pytest
 import torch
 from tiny import KINDS, chat_row, make_model, make_tokenizer
 
-from train.batch import collate
-from train.data import Row
-from train.errors import TrainError
-from train.loss import nll_per_example, supervised_loss
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.data.rendering import Renderer
 from train.model import check_safetensors, load_base
+from train.model.batch import collate
+from train.model.loss import nll_per_example, supervised_loss
 from train.recipe import load_recipe, read_values
-from train.render import Renderer
 
 ROOT = Path(__file__).resolve().parents[2].parent / "shared" / "badinputs"
 

@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner
 from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
-from train.cache import cache_home
+from train.base.cache import cache_home
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import open_dataset
-from train.errors import TrainError
-from train.predictions import Scored
-from train.ranks import DistributedContext
+from train.data.dataset import open_dataset
+from train.evaluate.predictions import Scored
+from train.model.parallel import DistributedContext
+from train.pipeline.run import act, base_results
+from train.pipeline.run.base_results import key_of, name_of, recall, remember
+from train.pipeline.run.prepare import prepare
 from train.recipe import Recipe
-from train.run import act, base_results
-from train.run.base_results import key_of, name_of, recall, remember
-from train.run.prepare import prepare
 
 SCORED = [Scored("a", "test", "cats", "a", "yes", 1.5, 2, 3, "no", True, "exact", {"exact": 0.0}),
           Scored("b", "general", "", "b", "\ud800", 0.1 + 0.2, 2, 3)]  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.batch import BatchSampler, by_length, collate
+from train.data.rendering import Example
+from train.model.batch import BatchSampler, by_length, collate
 from train.recipe import Recipe, effective
-from train.render import Example
 
 
 def _examples(lengths: list[int]) -> list[Example]:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from train import checkpoint as module
-from train.checkpoint import PARTS, check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
+from train.loop import checkpoint as module
+from train.loop.checkpoint import PARTS, check_facts, clear_leftovers, newest_verified, open_checkpoint, save_checkpoint
 
 FACTS = {"dataset": "d" * 64, "threads": 1, "versions": {"torch": "2.0", "python": "3.11"}}
 

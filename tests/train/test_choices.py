@@ -10,12 +10,12 @@ import torch
 from tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
-from train.choices import Question, option_nlls, questions
-from train.compute import attention, capabilities_of, optimize_for_device
-from train.errors import TrainError
-from train.evaluate import category_specs, evaluate_model
+from train.base.errors import TrainError
+from train.data.rendering import Renderer
+from train.evaluate.choices import Question, option_nlls, questions
+from train.model.compute import attention, capabilities_of, optimize_for_device
 from train.recipe import Recipe
-from train.render import Renderer
+from train.report.evaluation import category_specs, evaluate_model
 
 RECIPE = Recipe.model_validate({"dtype": "float32", "eval": {"max_new_tokens": 6, "batch_tokens": 300}})
 CHOICES = ["red cat", "dog", "no"]

@@ -14,8 +14,11 @@ from tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from train.batch import by_length, collate
-from train.compute import (
+from train.data.rendering import Example, Renderer
+from train.loop import Checkpoints, fit
+from train.model import add_lora
+from train.model.batch import by_length, collate
+from train.model.compute import (
     attention,
     capabilities_of,
     compile_layers,
@@ -26,11 +29,8 @@ from train.compute import (
     pack,
     packing,
 )
-from train.loop import Checkpoints, fit
-from train.loss import supervised_loss
-from train.model import add_lora
+from train.model.loss import supervised_loss
 from train.recipe import LoraRecipe, Recipe
-from train.render import Example, Renderer
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from train.data import Row
-from train.errors import TrainError
-from train.evaluate import Prediction, category_specs, score
-from train.loss import Nll
-from train.metrics import discover
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.evaluate.metrics import discover
+from train.model.loss import Nll
+from train.report.evaluation import Prediction, category_specs, score
 
 CASES = json.loads((Path(__file__).resolve().parent.parent / "contract_cases.json").read_text(encoding="utf-8"))
 EACH = [

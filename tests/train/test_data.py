@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tiny import some_rows, text_row, write_dataset
 
-from train.data import open_dataset
-from train.errors import TrainError
+from train.base.errors import TrainError
+from train.data.dataset import open_dataset
 
 
 def test_a_dataset_opens_with_all_rows(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer, some_rows, steps_of
 
-from train.checkpoint import open_checkpoint
-from train.dynamics import Dynamics
-from train.errors import TrainError
+from train.base.errors import TrainError
+from train.data.rendering import Example, Renderer
+from train.evaluate.dynamics import Dynamics
 from train.loop import Checkpoints, FitResult, fit
-from train.loss import nll_per_example
+from train.loop.checkpoint import open_checkpoint
+from train.model.loss import nll_per_example
 from train.recipe import effective
-from train.render import Example, Renderer
 
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(20)).examples
 

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from tiny import KINDS, chat_row, make_tokenizer, text_row, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.export import command as export_command
-from train.data import open_dataset
-from train.errors import Exit, TrainError
-from train.out import TARGETS, open_source
-from train.out.folder import MARK
-from train.predictions import read_predictions
-from train.render import Renderer
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer
+from train.evaluate.predictions import read_predictions
+from train.pipeline.export import TARGETS, open_source
+from train.pipeline.export.folder import MARK
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -258,7 +258,7 @@ def test_the_folder_one_stands_in_is_a_place_too(run: Path, tmp_path: Path, monk
 
 
 def test_an_export_that_fails_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from train.out import adapter
+    from train.pipeline.export import adapter
 
     def full_disk(*_: Any) -> None:
         raise OSError(28, "No space left on device")

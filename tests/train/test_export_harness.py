@@ -20,15 +20,15 @@ from finished import HOSTILE, Bases, export, make_dataset, make_run
 from stub import Stub
 from tiny import chat_row, write_dataset
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import Row
-from train.errors import TrainError
-from train.loss import nll_per_example
-from train.out import open_source
-from train.out.source import Source
-from train.out.weights import tuned_model
-from train.predictions import Scored, read_predictions
-from train.render import Example
+from train.data.dataset import Row
+from train.data.rendering import Example
+from train.evaluate.predictions import Scored, read_predictions
+from train.model.loss import nll_per_example
+from train.pipeline.export import open_source
+from train.pipeline.export.source import Source
+from train.pipeline.export.weights import tuned_model
 
 # peft reads a property that transformers renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -16,11 +16,11 @@ from finished import Bases, export, make_dataset, make_run, rows
 from tiny import CHATML, CHATML_WITHOUT_MARKS, LLAMA_LIKE, chat_row, make_tokenizer, write_dataset
 from transformers import AutoTokenizer
 
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data import Dataset, Row
-from train.errors import Exit, TrainError
-from train.out.ollama import UNLIKE_THE_DATA, go_template
-from train.render import Renderer
+from train.data.dataset import Dataset, Row
+from train.data.rendering import Renderer
+from train.pipeline.export.ollama import UNLIKE_THE_DATA, go_template
 
 _WITH_DEFAULT = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}" + CHATML_WITHOUT_MARKS

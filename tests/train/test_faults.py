@@ -19,13 +19,13 @@ from click.testing import CliRunner
 from safetensors import SafetensorError
 from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
-from train.checkpoint import newest_verified, open_checkpoint, save_checkpoint
+from train.base.errors import Exit, TrainError
+from train.base.storage import whole_folder
 from train.cli import cli
-from train.compute import first_not_finite
-from train.disk import whole_folder
-from train.errors import Exit, TrainError
 from train.loop import restore_weights
-from train.run import act, keep
+from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
+from train.model.compute import first_not_finite
+from train.pipeline.run import act, keep
 
 SETTINGS = [
     "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
@@ -152,7 +152,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
 ) -> None:
     if not is_foreseen:
         # As where another program fills the disk after the look at it.
-        monkeypatch.setattr("train.checkpoint._check_space", lambda *_: None)
+        monkeypatch.setattr("train.loop.checkpoint._check_space", lambda *_: None)
     with pytest.raises(TrainError) as caught:
         train(small_disk, {"checkpoint": {"every_steps": 1}})
     assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
@@ -206,7 +206,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.run.keep.save_adapter", full)
+    monkeypatch.setattr("train.pipeline.run.keep.save_adapter", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 
@@ -237,7 +237,7 @@ def test_a_nan_checkpoint_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    monkeypatch.setattr("train.checkpoint.check_finite", lambda *_: None)
+    monkeypatch.setattr("train.loop.checkpoint.check_finite", lambda *_: None)
     save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
     with pytest.raises(TrainError, match=r"checkpoint-2: model.norm.weight holds numbers that are not finite"):
         restore_weights(model, open_checkpoint(tmp_path / "checkpoint-2", 2))

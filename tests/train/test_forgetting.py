@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from sides import sides_of
 
 from train.cli import cli
-from train.forgetting import Remedy, Tuning, remedies, risks, tuning_of
-from train.predictions import Scored, write_predictions
+from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import effective
+from train.recipe.forgetting import Remedy, Tuning, remedies, risks, tuning_of
 from train.report import Report, Run, build_report, read_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)

@@ -19,9 +19,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from train.compute import KVCache, capabilities_of, kv_cache, optimize_for_device
-from train.generate import generate, packed, padded
+from train.evaluate.generate import generate, packed, padded
 from train.model import add_lora
+from train.model.compute import KVCache, capabilities_of, kv_cache, optimize_for_device
 from train.recipe import LoraRecipe
 
 STOP = [7, *range(20, 50)]

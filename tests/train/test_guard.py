@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 
-from train.checkpoint import Checkpoint, newest_verified, open_checkpoint
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
+from train.data.rendering import Renderer
+from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, trained_tensors
-from train.out import export_run, open_source
-from train.predictions import ValidationScore
+from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
+from train.pipeline.export import export_run, open_source
+from train.pipeline.run import act, run_dataset
 from train.recipe import GuardRecipe, Recipe, effective
-from train.render import Renderer
-from train.run import act, run_dataset
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}

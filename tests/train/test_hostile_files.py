@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from tiny import some_rows, write_dataset
 
-from train.data import open_dataset
-from train.errors import TrainError
+from train.base.errors import TrainError
+from train.data.dataset import open_dataset
+from train.evaluate.predictions import Scored, write_feedback, write_predictions
 from train.model import load_base
-from train.predictions import Scored, write_feedback, write_predictions
 from train.report import Run, build_report, write_report
 
 _SECONDS = 120

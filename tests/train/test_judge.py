@@ -19,15 +19,15 @@ from click.testing import CliRunner
 from stub import Answer, Stub
 from tiny import chat_row, write_dataset
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import open_dataset
-from train.errors import TrainError
-from train.evaluate import category_specs
-from train.judge import ask, judge_answers, require_judge
-from train.judge.ask import Judge, Question, Reply, read_reply
-from train.predictions import Scored, read_predictions
+from train.data.dataset import open_dataset
+from train.evaluate.predictions import Scored, read_predictions
 from train.recipe import Recipe, effective, load_recipe, recipe_toml
 from train.report import build_report, read_report
+from train.report.evaluation import category_specs
+from train.report.judge import ask, judge_answers, require_judge
+from train.report.judge.ask import Judge, Question, Reply, read_reply
 from train.report.model import Judged, Run
 
 pytestmark = pytest.mark.server

@@ -12,7 +12,7 @@ from typing import Any
 import children
 import pytest
 
-from train.checkpoint import MANIFEST, newest_verified
+from train.loop.checkpoint import MANIFEST, newest_verified
 
 KILLS = int(os.environ.get("PAIRSMITH_KILLS", "20"))
 """How often; every night 200."""

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.errors import TrainError
 
 HOSTILE = 'a\'b "$(touch PWNED)" `touch PWNED`; touch PWNED #\\ & ü'
 

@@ -13,14 +13,14 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
-from train.checkpoint import Checkpoint, newest_verified, open_checkpoint
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
+from train.data.rendering import Example, Renderer
+from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
+from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.model import add_lora
-from train.predictions import ValidationScore
 from train.recipe import LoraRecipe, Recipe, effective
-from train.render import Example, Renderer
-from train.schedule import lr_factor, peak_lr, warmup_steps
+from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
 

@@ -10,12 +10,12 @@ from tiny import make_model, make_tokenizer, some_rows
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from train.batch import collate
-from train.compute import capabilities_of
-from train.loss import linear_cross_entropy, nll_per_example, supervised_loss
+from train.data.rendering import Example, Renderer
 from train.model import add_lora
+from train.model.batch import collate
+from train.model.compute import capabilities_of
+from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.recipe import LoraRecipe
-from train.render import Example, Renderer
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import read_row
-from train.errors import TrainError
+from train.data.dataset import read_row
+from train.data.rendering import Renderer
 from train.model import load_base, load_tokenizer
-from train.render import Renderer
 
 
 def row(name: str, *turns: str, **more: Any) -> dict[str, Any]:

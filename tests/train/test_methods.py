@@ -14,16 +14,16 @@ from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from train.batch import collate
-from train.checkpoint import open_checkpoint
-from train.compute import capabilities_of, fuse_norms
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
+from train.data.rendering import Renderer
 from train.loop import Checkpoints, fit, trained_tensors
-from train.loss import supervised_loss
+from train.loop.checkpoint import open_checkpoint
 from train.model import add_lora, computing, save_adapter
+from train.model.batch import collate
+from train.model.compute import capabilities_of, fuse_norms
+from train.model.loss import supervised_loss
+from train.pipeline.run import run_dataset
 from train.recipe import LoraRecipe, effective
-from train.render import Renderer
-from train.run import run_dataset
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.errors import TrainError
-from train.metrics import Metric, discover, normalised, scorer, words
-from train.metrics.rouge_l import lcs_length
+from train.base.errors import TrainError
+from train.evaluate.metrics import Metric, discover, normalised, scorer, words
+from train.evaluate.metrics.rouge_l import lcs_length
 
 CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60) | st.text(

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import some_rows, write_dataset
 
-from train import say
-from train.batch import BatchSampler
-from train.errors import Exit, TrainError
-from train.mixing import Mixture, epoch_sizes
-from train.plan import make_plan
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.data.mixing import Mixture, epoch_sizes
+from train.data.rendering import Example
+from train.model.batch import BatchSampler
+from train.pipeline.plan import make_plan
+from train.pipeline.run import prepare, run_dataset
+from train.pipeline.run.prepare import add_adapters
 from train.recipe import MixingRecipe, effective, recipe_toml
-from train.render import Example
-from train.run import prepare, run_dataset
-from train.run.prepare import add_adapters
 
 
 def _examples(replay: int = 0, **counts: int) -> list[Example]:
@@ -173,5 +173,5 @@ def test_a_replayed_file_stays_in_its_project(tmp_path: Path) -> None:
 
 
 def test_many_names_are_the_first_and_a_number() -> None:
-    assert [say.named("abcd", most) for most in (3, 4)] == ["a, b, c and 1 more", "a, b, c, d"]
-    assert say.named(n for n in ()) == ""
+    assert [console.named("abcd", most) for most in (3, 4)] == ["a, b, c and 1 more", "a, b, c, d"]
+    assert console.named(n for n in ()) == ""

@@ -10,16 +10,16 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
-from train.batch import collate
-from train.checkpoint import Checkpoint, open_checkpoint
-from train.compute import capabilities_of
+from train.data.rendering import Renderer
+from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, Validation, fit, trained_tensors
+from train.loop.checkpoint import Checkpoint, open_checkpoint
 from train.loop.gradients import noisy_embeddings
-from train.loss import nll_per_example, supervised_loss
 from train.model import add_lora
-from train.predictions import ValidationScore
+from train.model.batch import collate
+from train.model.compute import capabilities_of
+from train.model.loss import nll_per_example, supervised_loss
 from train.recipe import effective
-from train.render import Renderer
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(24)).examples
 LENGTHS = [len(example.ids) for example in EXAMPLES[:5]]

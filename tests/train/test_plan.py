@@ -14,20 +14,20 @@ import torch
 from click.testing import CliRunner, Result
 from tiny import make_model, make_tokenizer, some_rows, steps_of
 
-from train import plan as planning
-from train.batch import BatchSampler, collate
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.compute import capabilities_of, checkpoint_activations, optimize_for_device
-from train.errors import Exit, TrainError
-from train.loss import supervised_loss
+from train.data.rendering import Renderer
 from train.model import add_lora
-from train.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
-from train.plan.memory import estimate, fitting_tokens, shape_of
-from train.ranks import DistributedContext
+from train.model.batch import BatchSampler, collate
+from train.model.compute import capabilities_of, checkpoint_activations, optimize_for_device
+from train.model.loss import supervised_loss
+from train.model.parallel import DistributedContext
+from train.pipeline import plan as planning
+from train.pipeline.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
+from train.pipeline.plan.memory import estimate, fitting_tokens, shape_of
+from train.pipeline.run.planned import planned
+from train.pipeline.run.prepare import add_adapters, prepare
 from train.recipe import Recipe, effective
-from train.render import Renderer
-from train.run.planned import planned
-from train.run.prepare import add_adapters, prepare
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
 CPU = torch.device("cpu")
@@ -253,7 +253,7 @@ def test_a_run_out_of_memory_fails_with_a_setting_and_changes_nothing(
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E947 out-of-memory")
     assert record["recipe"]["micro_batch_tokens"] == 2048
-    monkeypatch.setattr(importlib.import_module("train.run.act"), "evaluate_splits", full)
+    monkeypatch.setattr(importlib.import_module("train.pipeline.run.act"), "evaluate_splits", full)
     done = CliRunner().invoke(cli, [*call[:-1], str(tmp_path / "s"), *fast, "--no-cache"], standalone_mode=False)
     assert isinstance(done.exception, TrainError)
     assert done.exception.hint == "--set eval.batch_tokens=4096"

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-from train.batch import BatchSampler
-from train.cache import Cache, open_cache
+from train.base.cache import Cache, open_cache
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import Row
-from train.errors import TrainError
+from train.data.dataset import Row
+from train.data.rendering import Examples, Renderer, render_cached
+from train.data.rendering.encode import Encoder, Passage
+from train.data.rendering.words import PATTERNS, has_separable_words
 from train.model import load_tokenizer
+from train.model.batch import BatchSampler
 from train.recipe import effective
-from train.render import Examples, Renderer, render_cached
-from train.render.encode import Encoder, Passage
-from train.render.words import PATTERNS, has_separable_words
 
 ODD = [
     chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 from tiny import KINDS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data import open_dataset
-from train.errors import Exit, TrainError
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer
+from train.pipeline.run import open_renderer, prepare
 from train.recipe import Recipe
-from train.render import Renderer
-from train.run import open_renderer, prepare
 
 Bases = Callable[..., Path]
 _LINE = re.compile(r"(?: *(\d+)  )?(trained|       )  (\w+) *\|(.*)\|")

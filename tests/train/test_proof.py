@@ -12,11 +12,11 @@ from calling import ARGUMENTS, DROPPING, FALSY, NO_RESULTS, TEMPLATES, THINKING,
 from click.testing import CliRunner
 from tiny import chat_row, make_tokenizer, some_rows, write_dataset
 
-from train.cache import Cache
+from train.base.cache import Cache
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data import Row
-from train.errors import Exit, TrainError
-from train.render import Renderer, render_cached
+from train.data.dataset import Row
+from train.data.rendering import Renderer, render_cached
 
 SETTINGS = ("device=cpu", "threads=1", "max_steps=2", "batch_size=2", "eval.max_new_tokens=4", "eval.resamples=100",
             "eval.during_training=0", "max_length=4096")  # fmt: skip
@@ -234,8 +234,8 @@ def test_calls_are_trained_scored_and_never_an_empty_reference(holding: Path, ca
 
 
 def test_the_reference_of_a_call_is_what_must_be_written_and_scores_full_marks() -> None:
-    from train.evaluate import Prediction, category_specs, score
-    from train.loss import Nll
+    from train.model.loss import Nll
+    from train.report.evaluation import Prediction, category_specs, score
 
     specs = category_specs({"calls": {"scorer": "tool_calls"}})
     for name in ("hermes", "llama", "xml"):

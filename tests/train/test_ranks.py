@@ -22,11 +22,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny import make_model, make_tokenizer
 
-from train.batch import BatchSampler
-from train.checkpoint import check_facts, newest_verified
+from train.base.errors import TrainError
 from train.cli import cli
-from train.errors import TrainError
-from train.ranks import (
+from train.loop.checkpoint import check_facts, newest_verified
+from train.model.batch import BatchSampler
+from train.model.parallel import (
     SINGLE_PROCESS,
     DistributedContext,
     attention_share,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.errors import TrainError
+from train.base.errors import TrainError
 from train.recipe import Recipe, effective, load_recipe, recipe_digest, recipe_toml
 from train.recipe.strict_yaml import read_yaml, scalar
 

@@ -11,9 +11,9 @@ from tiny import CHATML, CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, 
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from train.data import Row
-from train.errors import TrainError
-from train.render import Example, Renderer
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.data.rendering import Example, Renderer
 
 END = "<|im_end|>"
 

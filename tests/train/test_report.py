@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sides import joined, report_of, sides_of
 
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.errors import Exit, TrainError
-from train.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
+from train.evaluate.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
 from train.report import EvalPoint, Report, read_curve, read_report, table, write_report
 
 

@@ -16,20 +16,20 @@ from click.testing import CliRunner
 from sides import joined
 from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.data import open_dataset
-from train.dynamics import Dynamic
-from train.errors import TrainError
-from train.evaluate import category_specs, evaluate_model
-from train.predictions import Scored
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer
+from train.evaluate.dynamics import Dynamic
+from train.evaluate.predictions import Scored
+from train.pipeline.run import noise as noise_module
+from train.pipeline.run.noise import noise_floor
 from train.recipe import effective
-from train.render import Renderer
 from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
 from train.report.confusion import confusions
+from train.report.evaluation import category_specs, evaluate_model
 from train.report.results import bits_per_byte
 from train.report.write import html, markdown
-from train.run import noise as noise_module
-from train.run.noise import noise_floor
 
 LABELS = ["billing", "returns", "other"]
 

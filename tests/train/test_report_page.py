@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sides import joined, report_of, sides_of
 
+from train.base.console import visible
 from train.report import Curve, EvalPoint, Run, StepPoint, build_report, read_report, table, write_report
 from train.report.write import html, markdown
-from train.say import visible
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train import stats
+from train.report import stats
 
 # Efron and Tibshirani 1993, table 2.1: survival days of the seven treated mice.
 MICE = [94.0, 197.0, 16.0, 38.0, 99.0, 141.0, 23.0]

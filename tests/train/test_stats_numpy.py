@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train import stats
+from train.report import stats
 
 NUMBER_TYPES = ["int8", "uint8", "int32", "int64", "float32", "float64"]
 BASE = [0, 1, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 0, 1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train import stats
+from train.report import stats
 
 scipy_stats = pytest.importorskip("scipy.stats", reason="scipy is the oracle of these tests")
 

@@ -14,17 +14,17 @@ from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, writ
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from train.batch import collate
-from train.compute import capabilities_of
-from train.data import open_dataset
-from train.errors import Exit, TrainError
-from train.generate import generate
+from train.base.errors import Exit, TrainError
+from train.data.dataset import open_dataset
+from train.data.rendering import Renderer
+from train.evaluate.generate import generate
 from train.loop import Checkpoints, fit
-from train.loss import nll_per_example, supervised_loss
 from train.model import add_lora, add_tokens, grow, load_base
+from train.model.batch import collate
+from train.model.compute import capabilities_of
+from train.model.loss import nll_per_example, supervised_loss
+from train.pipeline.run import open_renderer, run_dataset
 from train.recipe import LoraRecipe, effective
-from train.render import Renderer
-from train.run import open_renderer, run_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 # The tiny bases have rows to spare, as padded ones do; with the fillers they must grow.

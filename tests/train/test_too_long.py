@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from tiny import chat_row, some_rows, write_dataset
 
+from train.base.errors import TrainError
 from train.cli import cli
-from train.errors import TrainError
 
 
 @pytest.fixture

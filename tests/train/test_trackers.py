@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.run import command as run_command
-from train.errors import Exit, TrainError
-from train.trackers import TRACKERS, Trackers, numbers_of
+from train.loop.trackers import TRACKERS, Trackers, numbers_of
 
 _LIBRARIES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 _STEP = {"step": 3, "of": 9, "loss": 2.5, "lr": 0.1}

@@ -12,7 +12,7 @@ import pytest
 from sides import joined, report_of, sides_of
 
 from train.cli import cli
-from train.predictions import write_predictions
+from train.evaluate.predictions import write_predictions
 from train.report import CardFacts, Report, model_card, read_report, table, write_report
 
 TOO_FEW = "? too few (24 of 30)"

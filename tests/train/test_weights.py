@@ -13,16 +13,16 @@ import torch
 from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from torch.nn import functional
 
-from train.batch import BatchSampler, collate
+from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.compute import capabilities_of
-from train.data import Row, open_dataset, read_row
-from train.errors import Exit, TrainError
+from train.data.dataset import Row, open_dataset, read_row
+from train.data.rendering import Example, Renderer
 from train.loop import Checkpoints, fit
-from train.loss import linear_cross_entropy, nll_per_example, supervised_loss
+from train.model.batch import BatchSampler, collate
+from train.model.compute import capabilities_of
+from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
+from train.pipeline.run.prepare import prepare
 from train.recipe import effective
-from train.render import Example, Renderer
-from train.run.prepare import prepare
 
 RENDERER = Renderer(make_tokenizer(), "chat", 256)
 WEIGHTS = [0.5, 1.0, 2.0, 3.0]

@@ -14,11 +14,11 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from train.batch import BatchSampler
-from train.compute import capabilities_of
-from train.data import Row
+from train.data.dataset import Row
+from train.data.rendering import Example
+from train.model.batch import BatchSampler
+from train.model.compute import capabilities_of
 from train.recipe import Recipe
-from train.render import Example
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}{% generation %}"

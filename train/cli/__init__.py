@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from train import say
-from train.errors import Exit, TrainError
+from train.base import console
+from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
-    from train.render import Example, Renderer
+    from train.data.rendering import Example, Renderer
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -84,7 +84,7 @@ def rendered(line: bytes, place: str, renderer: Renderer) -> Example | tuple[str
     """
     import json
 
-    from train.data import read_row
+    from train.data.dataset import read_row
 
     try:
         return renderer.whole(read_row(line, place))
@@ -116,13 +116,13 @@ def main() -> NoReturn:
             code = cli.main(prog_name="train", standalone_mode=False, obj=context) or Exit.OK
         sys.exit(code)
     except TrainError as error:
-        say.trouble(error.code, error.message, error.hint)
+        console.trouble(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.USAGE)
     except (KeyboardInterrupt, click.Abort):
-        say.talk("interrupted")
+        console.talk("interrupted")
         sys.exit(Exit.INTERRUPTED)
 
 
@@ -130,11 +130,11 @@ def _ranks() -> AbstractContextManager[Any]:
     """The group of processes that torchrun started; a single process imports nothing for it."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return nullcontext()
-    from train.ranks import join_group
+    from train.model.parallel import join_group
 
     return join_group()
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    say.talk("terminated" if number == signal.SIGTERM else "hung up")
+    console.talk("terminated" if number == signal.SIGTERM else "hung up")
     sys.exit(Exit.TERMINATED if number == signal.SIGTERM else Exit.HUNG_UP)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from train.predictions import Scored
+    from train.evaluate.predictions import Scored
     from train.report import Report
 
 
@@ -31,9 +31,9 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     Example: train compare runs/2026-11-24-a runs/2026-11-25-b
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train import say
+    from train.base import console
     from train.cli.eval import report_exit
-    from train.predictions import PREDICTIONS, read_predictions
+    from train.evaluate.predictions import PREDICTIONS, read_predictions
     from train.report import Run, build_report, flip_lines, read_report, table
 
     reports = [read_report(run) for run in (first, second)]
@@ -51,10 +51,10 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     )
     if is_json:
         splits = {split: asdict(found) for split, found in sorted(counts.items())}
-        say.data(json.dumps({"version": 1, "splits": splits, "report": report.model_dump(mode="json")}))
+        console.data(json.dumps({"version": 1, "splits": splits, "report": report.model_dump(mode="json")}))
     else:
-        say.data(table(report, sides=(str(first), str(second)), columns=say.columns()))
-        say.data("\n".join(["", *flip_lines(report.flips)]))
+        console.data(table(report, sides=(str(first), str(second)), columns=console.columns()))
+        console.data("\n".join(["", *flip_lines(report.flips)]))
     return report_exit(report.regressed(), fail_on)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from train import say
+from train.base import console
 
 
 @click.command("doctor")
@@ -20,7 +20,7 @@ def command(is_json: bool) -> None:
 
     import torch
 
-    from train.versions import installed
+    from train.base.versions import installed
 
     names = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes", "gguf")
     versions = {name: installed(name) for name in names}
@@ -41,13 +41,13 @@ def command(is_json: bool) -> None:
         "devices": devices,
     }
     if is_json:
-        say.data(json.dumps(found, indent=2))
+        console.data(json.dumps(found, indent=2))
         return
     for name, number in versions.items():
-        say.data(f"{name:<14}{number or 'not installed'}")
-    say.data(f"{'threads':<14}{found['threads']} of {found['cpus']} CPUs ({found['cpu_capability']})")
+        console.data(f"{name:<14}{number or 'not installed'}")
+    console.data(f"{'threads':<14}{found['threads']} of {found['cpus']} CPUs ({found['cpu_capability']})")
     for index, device in enumerate(devices):
         bf16 = "bf16" if device["bf16"] else "no bf16"
-        say.data(f"{f'cuda:{index}':<14}{say.visible(str(device['name']))}, {device['memory_gib']} GiB, {bf16}")
+        console.data(f"{f'cuda:{index}':<14}{console.visible(str(device['name']))}, {device['memory_gib']} GiB, {bf16}")
     if not devices:
-        say.data(f"{'devices':<14}no GPU that torch can use; runs go to the CPU")
+        console.data(f"{'devices':<14}no GPU that torch can use; runs go to the CPU")

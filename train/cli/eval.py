@@ -22,8 +22,8 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     Example: train eval runs/2026-11-24-a --fail-on regressed
     """
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
-    from train import say
-    from train.predictions import FEEDBACK, PREDICTIONS, read_predictions
+    from train.base import console
+    from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
     from train.report import build_report, read_curve, read_data_map, read_report, table, write_report
 
     old = read_report(run)
@@ -42,19 +42,19 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         judged=old.judged,
         data_map=read_data_map(run / FEEDBACK),
     )
-    say.data(table(report, columns=say.columns()))
+    console.data(table(report, columns=console.columns()))
     if not dry_run:
         write_report(report, run)
-        say.talk(f"written: {run / 'report.html'}")
+        console.talk(f"written: {run / 'report.html'}")
     return report_exit(report.regressed(), fail_on)
 
 
 def report_exit(regressed: list[str], fail_on: str | None) -> int:
     """Return the exit code of a gate on regressed categories, naming them where it closes."""
-    from train import say
-    from train.errors import Exit
+    from train.base import console
+    from train.base.errors import Exit
 
     if fail_on == "regressed" and regressed:
-        say.talk(f"regressed: {', '.join(regressed)}")
+        console.talk(f"regressed: {', '.join(regressed)}")
         return Exit.FAILED
     return Exit.OK

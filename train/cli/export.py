@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from train import say
+from train.base import console
 
 _TARGETS = ("adapter", "merged", "ollama", "vllm", "lm-eval")
 
@@ -38,8 +38,8 @@ def command(
     Example: train export runs/2026-11-24-a --to merged
     """
     # torch, transformers and peft take seconds to import, so only an export pays for them.
-    from train.out import export_run, open_source
-    from train.out.folder import check_free
+    from train.pipeline.export import export_run, open_source
+    from train.pipeline.export.folder import check_free
 
     # Not resolve(): a link in the place of an export stays one, and is refused.
     place = Path(os.path.abspath(output or run / "export" / target))  # noqa: PTH100
@@ -48,5 +48,5 @@ def command(
     if target in ("adapter", "lm-eval") and dtype:
         raise click.UsageError(f"--dtype is for whole models; --to {target} writes none")
     code = export_run(open_source(run, dataset), target, place, dtype=dtype or "", num_compared=number, is_forced=force)
-    say.data(say.visible(str(place)))
+    console.data(console.visible(str(place)))
     return code

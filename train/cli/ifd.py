@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import click
 
-from train import say
+from train.base import console
 from train.cli import rendered
 
 _BLOCK = 256
@@ -33,21 +33,21 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
 
     import torch
 
-    from train.ifd import Difficulty, difficulties
+    from train.data.rendering import Renderer
+    from train.evaluate.ifd import Difficulty, difficulties
     from train.model import load_base
-    from train.render import Renderer
 
     if threads:
         torch.set_num_threads(threads)
     model, tokenizer = load_base(name)
     renderer = Renderer(tokenizer, "sft")
     for warning in renderer.warnings:
-        say.talk(f"warning: {warning}")
+        console.talk(f"warning: {warning}")
     lines = ((number, line) for number, line in enumerate(rows, 1) if line.strip())
     while block := [rendered(line, f"row {number}", renderer) for number, line in islice(lines, _BLOCK)]:
         scored = iter(difficulties(model, [one for one in block if not isinstance(one, tuple)], most_tokens=max_length))
         for one in block:
             found = Difficulty(one[0], fault=one[1]) if isinstance(one, tuple) else next(scored)
-            say.data(json.dumps(asdict(found), ensure_ascii=False))
+            console.data(json.dumps(asdict(found), ensure_ascii=False))
         # Whoever shows progress reads along.
         sys.stdout.flush()

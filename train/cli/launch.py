@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from train import say
+from train.base import console
 from train.cli import takes_a_recipe
-from train.launch import EMITTERS, PORT, Job
+from train.pipeline.launch import EMITTERS, PORT, Job
 
 
 @click.command("launch")
@@ -57,9 +57,9 @@ def command(
     )  # fmt: skip
     text = EMITTERS[emit](job)
     if output is None:
-        say.data(text.rstrip("\n"))
+        console.data(text.rstrip("\n"))
         return
-    from train.disk import write_whole
+    from train.base.storage import write_whole
 
     write_whole(output, [text])
-    say.talk(f"wrote {output}")
+    console.talk(f"wrote {output}")

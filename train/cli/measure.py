@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from train import say
+from train.base import console
 from train.cli import rendered
 
 if TYPE_CHECKING:
+    from train.data.rendering import Example
     from train.recipe import Objective
-    from train.render import Example
 
 
 @click.command("measure")
@@ -41,17 +41,17 @@ def command(
     import json
     import sys
 
+    from train.data.rendering import Renderer
     from train.model import load_tokenizer
-    from train.render import Renderer
 
     renderer = Renderer(load_tokenizer(model)[0], objective, allow_special_tokens=allow_special_tokens)
     for warning in renderer.warnings:
-        say.talk(f"warning: {warning}")
+        console.talk(f"warning: {warning}")
     name = Path(rows.name).name
     for number, line in enumerate(rows, 1):
         if line.strip():
             found = _measured(rendered(line, f"{name}:{number}", renderer), max_length)
-            say.data(json.dumps(found, ensure_ascii=False))
+            console.data(json.dumps(found, ensure_ascii=False))
             # Whoever sends the rows one by one waits for the answer to each.
             sys.stdout.flush()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train import say
+from train.base import console
 
 
 @click.command("new")
@@ -23,13 +23,13 @@ def command(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
 
     text = recipe_toml(load_recipe(None, settings))
     if file is None:
-        say.data(text.rstrip("\n"))
+        console.data(text.rstrip("\n"))
         return
     try:
         with file.open("w" if force else "x", encoding="utf-8") as opened:
             opened.write(text)
     except FileExistsError:
-        raise click.UsageError(f"{say.visible(str(file))} is there already; --force overwrites it") from None
+        raise click.UsageError(f"{console.visible(str(file))} is there already; --force overwrites it") from None
     except OSError as error:
-        raise click.UsageError(f"{say.visible(str(file))}: {error.strerror}") from None
-    say.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")
+        raise click.UsageError(f"{console.visible(str(file))}: {error.strerror}") from None
+    console.talk(f"wrote {file}; use it with: train run DATASET --recipe {file}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from train import say
+from train.base import console
 from train.cli import takes_a_recipe
 
 
@@ -33,10 +33,10 @@ def command(
     # torch and transformers take seconds to import, so only this command pays for them.
     import json
 
+    from train.pipeline.run import prepare
+    from train.pipeline.run.planned import planned
+    from train.pipeline.run.prepare import add_adapters
     from train.recipe import load_recipe
-    from train.run import prepare
-    from train.run.planned import planned
-    from train.run.prepare import add_adapters
 
     size = _bytes(gpu, memory)
     recipe = load_recipe(recipe_path, settings, base)
@@ -44,11 +44,11 @@ def command(
     model = add_adapters(prepared)
 
     plan = planned(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
-    say.data(json.dumps(plan.values(), indent=1) if is_json else "\n".join(plan.lines()))
+    console.data(json.dumps(plan.values(), indent=1) if is_json else "\n".join(plan.lines()))
 
 
 def _bytes(gpu: str | None, memory: float | None) -> int | None:
-    from train.plan import GPUS
+    from train.pipeline.plan import GPUS
 
     if gpu is not None and memory is not None:
         raise click.UsageError("--gpu and --memory are two ways to say one thing: give one of them")

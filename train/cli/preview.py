@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from train import say
+from train.base import console
+from train.base.errors import Exit
 from train.cli import takes_a_recipe
-from train.errors import Exit
 
 if TYPE_CHECKING:
-    from train.data import Row
-    from train.render import Renderer
+    from train.data.dataset import Row
+    from train.data.rendering import Renderer
 
 _TRAINED, _PLAIN = "\x1b[1;32m", "\x1b[0m"
 
@@ -46,10 +46,10 @@ def command(
     Example: train preview my-data/dataset/v1 --id ticket-17
     """
     # torch and transformers take seconds to import, so only this command pays for them.
-    from train.data import open_dataset
+    from train.data.dataset import open_dataset
+    from train.data.rendering import RowFault
+    from train.pipeline.run import open_renderer
     from train.recipe import load_recipe
-    from train.render import RowFault
-    from train.run import open_renderer
 
     recipe = load_recipe(recipe_path, settings, base)
     opened = open_dataset(dataset)
@@ -61,13 +61,13 @@ def command(
     )
     missing = sorted(set(ids) - {row.id for row in rows})
     if missing:
-        raise click.UsageError(say.visible(f"no record {', '.join(missing)} in {dataset}"))
+        raise click.UsageError(console.visible(f"no record {', '.join(missing)} in {dataset}"))
     refused = 0
     for row in rows:
         try:
             refused += _show(row, renderer, has_ids=has_ids)
         except RowFault as fault:
-            say.trouble(fault.code, f"record {row.id}: {fault.reason}")
+            console.trouble(fault.code, f"record {row.id}: {fault.reason}")
             refused += 1
     return Exit.USAGE if refused else Exit.OK
 
@@ -78,9 +78,9 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     example, roles = shown.example, shown.roles
     lost, untrained = len(roles) - len(example.ids), shown.whole.num_supervised - example.num_supervised
     cut = f", cut by {lost}" if lost else ""
-    say.data(
-        f"{say.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
-        f" category {say.visible(row.category) or '-'}"
+    console.data(
+        f"{console.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
+        f" category {console.visible(row.category) or '-'}"
     )
     weights = example.weights or [1.0] * len(example.ids)
     marks = [
@@ -95,15 +95,15 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
     for note in shown.notes:
-        say.talk(f"warning: record {say.visible(row.id)}: {note}")
+        console.talk(f"warning: record {console.visible(row.id)}: {note}")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"
-        say.trouble("E925 too-long", fault, "raise max_length")
+        console.trouble("E925 too-long", fault, "raise max_length")
     return untrained > 0
 
 
 def _line(tokens: list[int], mark: str, role: str, renderer: Renderer, head: str) -> None:
-    text = say.visible(renderer.encoder.decode(tokens, has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
+    text = console.visible(renderer.encoder.decode(tokens, has_control=True)).replace("\n", "\\n").replace("\t", "\\t")
     # The word stands there in colour too: colour is never the only sign.
-    line = f"{head}{mark:<7}  {say.visible(role):<9}  |{text}|"
-    say.data(f"{_TRAINED}{line}{_PLAIN}" if mark and say.is_colour_wanted(sys.stdout) else line)
+    line = f"{head}{mark:<7}  {console.visible(role):<9}  |{text}|"
+    console.data(f"{_TRAINED}{line}{_PLAIN}" if mark and console.is_colour_wanted(sys.stdout) else line)

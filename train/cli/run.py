@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from train.cli import takes_a_recipe
-from train.trackers import TRACKERS
+from train.loop.trackers import TRACKERS
 
 
 @click.command("run")
@@ -43,10 +43,10 @@ def command(
     Example: train run my-data/dataset/v1 --set epochs=3
     """
     # torch and transformers take seconds to import, so only a run pays for them.
-    from train.ranks import SINGLE_PROCESS
+    from train.model.parallel import SINGLE_PROCESS
+    from train.pipeline.run import newest_run, next_run, run_dataset
+    from train.pipeline.run.folder import RECIPE, recipe_folder
     from train.recipe import load_recipe
-    from train.run import newest_run, next_run, run_dataset
-    from train.run.folder import RECIPE, recipe_folder
 
     context = click.get_current_context().obj or SINGLE_PROCESS
     # The first chooses, since what is free or newest changes while the others look.

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from train import say
-from train.checkpoint import Checkpoint, check_finite, save_checkpoint
-from train.dynamics import Dynamics
+from train.base import console
+from train.evaluate.dynamics import Dynamics
+from train.loop.checkpoint import Checkpoint, check_finite, save_checkpoint
 from train.loop.optimizer import Optimizer
 from train.loop.state import TrainingState
-from train.ranks import DistributedContext
+from train.model.parallel import DistributedContext
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Checkpoints:
         self.resume.fill("optimizer", optimizer.allocate())
         if not dynamics.restore(self.resume.tensors("dynamics")):
             name = self.resume.path.name
-            say.talk(f"{name} holds no learning dynamics of these records: they begin with this step")
+            console.talk(f"{name} holds no learning dynamics of these records: they begin with this step")
         return TrainingState.from_progress(self.resume.progress)
 
     def save(

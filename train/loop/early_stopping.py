@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from train import say
+from train.base import console
 from train.recipe import GuardRecipe
 
 if TYPE_CHECKING:
-    from train.predictions import ValidationScore
+    from train.evaluate.predictions import ValidationScore
 
 
 class EarlyStopping:
@@ -65,7 +65,7 @@ class EarlyStopping:
             if always := sorted(set(each[0]).intersection(*each)):
                 what = "the base" if self.recipe.against == "base" else "their best"
                 scores = f"scored more than {self.recipe.regress} below {what} in {patience} validations"
-                return say.visible(f"{say.named(always, 5)} {scores}")
+                return console.visible(f"{console.named(always, 5)} {scores}")
         if self.recipe.plateau and len(evaluations) > patience:
             best = evaluations[0]
             for evaluation in evaluations[1:-patience]:

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from train import say
-from train.batch import BatchSampler, Step
-from train.disk import write_whole, writing
-from train.errors import Exit, TrainError
-from train.file_guard import MOST_DOCUMENT, read_file
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.base.file_guard import MOST_DOCUMENT, read_file
+from train.base.storage import write_whole, writing
 from train.loop.state import TrainingState
+from train.model.batch import BatchSampler, Step
 
 if TYPE_CHECKING:
     import torch
@@ -125,10 +125,10 @@ class Progress:
         )
         is_last = number == self.num_steps
         if self.is_live:
-            say.redraw(line)
+            console.redraw(line)
         elif is_last or time.monotonic() - self.printed_at >= _PLAIN_SECONDS:
             self.printed_at = time.monotonic()
-            say.talk(line)
+            console.talk(line)
         return speed, left
 
 
@@ -188,7 +188,7 @@ class StepLog:
         ids = [self.sampler.examples[index].id for index in taken.step.indices]
         return TrainError(
             "E930 diverged",
-            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {say.named(ids, 20)}",
+            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {console.named(ids, 20)}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 

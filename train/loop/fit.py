@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from train import say
-from train.batch import BatchSampler, few_lengths
-from train.compute import capabilities_of, compile_layers
-from train.dynamics import Dynamics
-from train.errors import Exit, TrainError
+from train.base import console
+from train.base.errors import Exit, TrainError
+from train.evaluate.dynamics import Dynamics
+from train.evaluate.predictions import ValidationScore
 from train.loop.checkpoints import Checkpoints
 from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
@@ -20,9 +19,10 @@ from train.loop.gradients import CPU, Gradients, Placement
 from train.loop.optimizer import Optimizer
 from train.loop.signals import GracefulStop
 from train.loop.state import FitResult, TrainingState
-from train.predictions import ValidationScore
-from train.ranks import DistributedContext, attention_share, parallelize, seed_stream
-from train.schedule import checkpoint_steps, lr_factor, validation_steps
+from train.model.batch import BatchSampler, few_lengths
+from train.model.compute import capabilities_of, compile_layers
+from train.model.parallel import DistributedContext, attention_share, parallelize, seed_stream
+from train.recipe.schedule import checkpoint_steps, lr_factor, validation_steps
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ def _record(
         state.best_step, state.best = state.step, score
     events.write("eval", step=state.step, **asdict(score), best=is_best)
     text = "" if score.score is None else f"score {score.score:.4f}, "
-    say.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
+    console.talk(f"step {state.step}: validation {text}loss {score.loss:.4f}" + (" (best so far)" if is_best else ""))
     if state.step < len(sampler) and (reason := early_stopping.reason(state.evaluations)):
         state.early_stop = reason
         events.write("guard", step=state.step, of=len(sampler), reason=reason)
-        say.talk(f"stopped by the guard after step {state.step} of {len(sampler)}: {reason}")
+        console.talk(f"stopped by the guard after step {state.step} of {len(sampler)}: {reason}")
     return is_best or state.early_stop is not None
 
 

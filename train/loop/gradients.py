@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from train.batch import Batch, BatchSampler, Step, collate
-from train.compute import compiling
-from train.dynamics import Dynamics
-from train.loss import supervised_loss
+from train.evaluate.dynamics import Dynamics
 from train.model import computing
-from train.ranks import SINGLE_PROCESS, DistributedContext, ParallelStrategy
-from train.ranks.parallel import Replicated, Sharded
+from train.model.batch import Batch, BatchSampler, Step, collate
+from train.model.compute import compiling
+from train.model.loss import supervised_loss
+from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy
+from train.model.parallel.parallel import Replicated, Sharded
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def noisy_embeddings(model: Any, lengths: Sequence[int], alpha: float) -> Iterat
 
     ``lengths`` are those of the examples of the batch, in its order: one a row of a padded batch, or end to end. L is
     the example's own length, so neither padding nor packing changes how loud its noise is. The noise comes from torch's
-    generator of the device, which each step begins anew (`train.ranks.seed_stream`), so a resumed run draws the same.
-    What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
+    generator of the device, which each step begins anew (`train.model.parallel.seed_stream`), so a resumed run draws
+    the same. What the model can do must be known before (`capabilities_of`): with noise it looks like another model.
     """
     if not alpha:
         yield

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from train.ranks.parallel import Replicated, Sharded
+from train.model.parallel.parallel import Replicated, Sharded
 from train.recipe import Recipe
-from train.schedule import betas, peak_lr, weight_decay
+from train.recipe.schedule import betas, peak_lr, weight_decay
 
 
 class Optimizer:

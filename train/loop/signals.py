@@ -6,8 +6,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from train import say
-from train.errors import Exit
+from train.base import console
+from train.base.errors import Exit
 
 _EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HUNG_UP}
 
@@ -35,7 +35,7 @@ class GracefulStop:
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         self.exit_code = _EXITS[signal.Signals(number)]
         self._restore()
-        say.talk("\nfinishing this step, then a checkpoint; the same signal again ends at once")
+        console.talk("\nfinishing this step, then a checkpoint; the same signal again ends at once")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from train.dynamics import Dynamic
-from train.errors import Exit
-from train.predictions import ValidationScore
+from train.base.errors import Exit
+from train.evaluate.dynamics import Dynamic
+from train.evaluate.predictions import ValidationScore
 
 _WIRE_NAMES = {"evaluations": "looks", "early_stop": "guarded"}
 """Fields that progress.json has under the names of its first version, so that older runs can be resumed."""

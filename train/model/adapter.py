@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from train.errors import TrainError
+from train.base.errors import TrainError
 from train.model.tokens import trained_rows
 from train.recipe import LoraRecipe
 

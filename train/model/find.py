@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import train
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
 from train.recipe.model import DEFAULT_BASE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")

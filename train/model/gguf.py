@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
 
 _AGAIN = "copy the file again"
 _VERSIONS = (2, 3)

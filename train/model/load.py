@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from train import say
-from train.errors import Exit, TrainError
+from train.base import console
+from train.base.errors import Exit, TrainError
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
 from train.model.gguf import check_gguf
@@ -35,7 +35,7 @@ def load_base(
     or "E940 missing-extra" where a .gguf file needs the gguf package.
     """
     # Imports torch.
-    from train.compute import optimize_for_device
+    from train.model.compute import optimize_for_device
 
     path = find_base(name, folder)
     where = pick_device(device)
@@ -142,7 +142,7 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
-                         + say.named(missing, 3), "copy the model again")  # fmt: skip
+                         + console.named(missing, 3), "copy the model again")  # fmt: skip
     return model, tokenizer
 
 
@@ -150,7 +150,7 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
     """Fill in what is needed here and often missing: a padding token, and generation without leftovers of sampling."""
     from transformers import GenerationConfig
 
-    from train.compute import first_not_finite
+    from train.model.compute import first_not_finite
 
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -9,7 +9,7 @@ import importlib.util
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from train.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from train.errors import TrainError
+from train.base.errors import TrainError
 
 
 def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from train.errors import TrainError
-from train.file_guard import hint_of, read_file
+from train.base.errors import TrainError
+from train.base.file_guard import hint_of, read_file
 from train.recipe.model import Recipe
 from train.recipe.sections import SHIPPED_TEXT
 from train.recipe.strict_yaml import read_yaml

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from train.errors import TrainError
+from train.base.errors import TrainError
 
 if TYPE_CHECKING:
     import yaml

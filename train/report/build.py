@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
-from train import stats
-from train.errors import TrainError
-from train.forgetting import remedies
-from train.predictions import Scored, outcome, pair
-from train.report import wording
+from train.base.errors import TrainError
+from train.evaluate.predictions import Scored, outcome, pair
+from train.recipe.forgetting import remedies
+from train.report import stats, wording
 from train.report.confusion import confusions
 from train.report.model import (
     Curve,

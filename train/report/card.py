@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from train.base.console import visible
 from train.report.model import Report
 from train.report.write import render
-from train.say import visible
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from train.dynamics import Dynamic
+from train.evaluate.dynamics import Dynamic
 from train.report.model import CategoryResult, Confusion, Curve, DataMap, Estimate
 
 SPAN = 170.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from train.metrics import normalised
-from train.predictions import Scored
+from train.evaluate.metrics import normalised
+from train.evaluate.predictions import Scored
 from train.report.model import Confusion
 
 MOST_LABELS = 12

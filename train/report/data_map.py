@@ -9,10 +9,10 @@ from zlib import crc32
 
 from pydantic import TypeAdapter
 
-from train.dynamics import Dynamic
-from train.errors import TrainError
-from train.file_guard import open_file
-from train.predictions import LEARNT
+from train.base.errors import TrainError
+from train.base.file_guard import open_file
+from train.evaluate.dynamics import Dynamic
+from train.evaluate.predictions import LEARNT
 from train.report.model import DataMap
 
 MOST_POINTS = 600

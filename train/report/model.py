@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.dynamics import Dynamic
-from train.forgetting import Remedy, Tuning
-from train.stats import Reason, Word
+from train.evaluate.dynamics import Dynamic
+from train.recipe.forgetting import Remedy, Tuning
+from train.report.stats import Reason, Word
 
 
 class _Part(BaseModel):

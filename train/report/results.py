@@ -10,9 +10,8 @@ from zlib import crc32
 
 import numpy as np
 
-from train import stats
-from train.predictions import Scored, outcome
-from train.report import wording
+from train.evaluate.predictions import Scored, outcome
+from train.report import stats, wording
 from train.report.model import Behaviour, CategoryResult, Change, Estimate, Macro, SplitResult
 
 Pairs = Sequence[tuple[Scored, Scored]]

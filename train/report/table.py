@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from unicodedata import combining, east_asian_width
 
+from train.base.console import visible
 from train.report import wording
 from train.report.model import CategoryResult, Flips, Report
-from train.say import visible
 
 _LONGEST_NAME = 32
 _HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")

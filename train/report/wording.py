@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from train.report.model import CategoryResult, Estimate, Macro
-from train.stats import Reason, Word
+from train.report.stats import Reason, Word
 
 MINUS = "\u2212"
 NO_CATEGORY = "(no category)"
@@ -16,7 +16,7 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
     "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
 }
-"""What each verdict is called, by its reason: mark, word, meaning. `curate.feedback` has the same for its screens."""
+"""What each verdict is called, by its reason: mark, word, meaning; `curate.project.feedback` has the same."""
 BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
 _OF_WORDS: Mapping[Word, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
 """Of a report that an earlier version wrote, which gives no reasons."""

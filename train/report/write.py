@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from train.disk import write_whole
-from train.errors import TrainError
-from train.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.console import visible
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.storage import write_whole
 from train.report import charts, wording
 from train.report.model import Curve, EvalPoint, Report, StepPoint
-from train.say import visible
 
 JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 _MOST_POINTS = 400

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.record import Exit
+from curate.base.tables import counted
 from curate.cli._engine import engine_options
 from curate.cli.dedupe.review import Review, review_options
-from curate.record import Exit
-from curate.table import counted
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
     from curate.cli.dedupe.progress import Progress
-    from curate.dedupe import Duplicates, Keep
-    from curate.dedupe.semantic import Encoder, Meanings
-    from curate.dedupe.stages import Stages
-    from curate.settings import DedupeSettings
-    from curate.workspace import Workspace
+    from curate.project.workspace import Workspace
+    from curate.schema.settings import DedupeSettings
+    from curate.similarity.dedupe import Duplicates, Keep
+    from curate.similarity.dedupe.semantic import Encoder, Meanings
+    from curate.similarity.dedupe.stages import Stages
 
 _DRAWN = 20
 
@@ -134,23 +134,23 @@ def _tell(compared: Compared, meanings: Meanings | None, semantic_threshold: flo
 
     if output.form == "jsonl":
         for line in json_lines(compared, meanings):
-            say.data(line)
+            console.data(line)
         return
     from curate.checks.spans import with_values_hidden
 
     hide: Callable[[str], str] = str if output.is_shown_whole else with_values_hidden
     for line in report(compared, is_brief=not output.is_explained):
-        say.data(line)
+        console.data(line)
     if meanings is not None:
         from curate.cli.dedupe.meaning import told
 
         for line in told(compared, meanings, semantic_threshold, SHOWN, hide):
-            say.data(line)
+            console.data(line)
     if output.is_explained:
         from curate.cli.dedupe.explain import explained
 
         for line in explained(compared, output.num_drawn, hide):
-            say.data(line)
+            console.data(line)
 
 
 def _refuse_idle(
@@ -182,7 +182,7 @@ def _scaled(
     tell: Callable[[Compared], None],
 ) -> None:
     from curate.cli.dedupe.compared import compare_on
-    from curate.settings import DedupeSettings
+    from curate.schema.settings import DedupeSettings
 
     try:
         with compare_on(paths, DedupeSettings.model_validate(asked), ray_address, told) as compared:
@@ -193,10 +193,10 @@ def _scaled(
 
 
 def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Workspace | None, DedupeSettings]:
-    from curate.settings import DedupeSettings
+    from curate.schema.settings import DedupeSettings
 
     if not paths or (len(paths) == 1 and paths[0].is_dir()):
-        from curate.workspace.opened import open_and_tell
+        from curate.project.opened import open_and_tell
 
         workspace = open_and_tell(paths[0] if paths else Path())
         return workspace, workspace.settings.dedupe.model_copy(update=asked)
@@ -211,7 +211,7 @@ def _encoder(workspace: Workspace | None, settings: DedupeSettings, asked: Path 
     if folder is None:
         return None
     # numpy, and an extra.
-    from curate.dedupe.semantic import Encoder
+    from curate.similarity.dedupe.semantic import Encoder
 
     return Encoder(folder)
 
@@ -236,21 +236,23 @@ def _compared(
     finally:
         told.close()
     for remark in stages.remarks:
-        say.talk(f"warning: {say.one_line(remark)}")
+        console.talk(f"warning: {console.one_line(remark)}")
     if stages.num_resumed:
-        say.talk(f"resumed: {counted(stages.num_resumed, 'stage')} of an earlier call")
+        console.talk(f"resumed: {counted(stages.num_resumed, 'stage')} of an earlier call")
     return compared
 
 
 def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
-    from curate.workspace.repeats import excluded_by
+    from curate.project.repeats import excluded_by
 
     wanted = workspace.wanted()
     decisions = [excluded_by(pair).decision(pair.record) for pair in found.pairs if pair.record not in wanted]
     spared = len(found.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:
-        say.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
+        console.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
         return
     workspace.apply(decisions)
-    say.talk(f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back")
+    console.talk(
+        f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back"
+    )

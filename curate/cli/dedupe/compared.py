@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from curate.record import Record, Source
+from curate.base.record import Record, Source
 
 if TYPE_CHECKING:
-    from curate.dedupe import Duplicates, Keep
-    from curate.dedupe.corpus import Corpus
-    from curate.dedupe.near import Watch
-    from curate.dedupe.stages import Stages
-    from curate.settings import DedupeSettings
-    from curate.workspace import Workspace
-    from curate.workspace.loose import LooseFiles
+    from curate.project.loose import LooseFiles
+    from curate.project.workspace import Workspace
+    from curate.schema.settings import DedupeSettings
+    from curate.similarity.dedupe import Duplicates, Keep
+    from curate.similarity.dedupe.corpus import Corpus
+    from curate.similarity.dedupe.near import Watch
+    from curate.similarity.dedupe.stages import Stages
 
 
 class Compared(Protocol):
@@ -99,7 +99,7 @@ def compare_workspace(
 ) -> tuple[InMemory, Stages]:
     """Compare the records of a workspace."""
     # numpy comes with it.
-    from curate.workspace.repeats import find_repeats
+    from curate.project.repeats import find_repeats
 
     repeats = find_repeats(workspace, settings, keep=keep, watch=watch, is_staged=is_staged)
     return InMemory(repeats.found, {record.id: record for record in repeats.records}), repeats.stages
@@ -110,8 +110,8 @@ def compare_files(
 ) -> tuple[Streamed, Stages]:
     """Compare the records of files that belong to no workspace."""
     # numpy comes with it.
-    from curate.dedupe import find_in_stream
-    from curate.workspace.loose import LooseFiles
+    from curate.project.loose import LooseFiles
+    from curate.similarity.dedupe import find_in_stream
 
     loose, num_bytes = LooseFiles(files), _num_bytes(files)
     stages = _stages_for(files[0], num_bytes if is_staged else 0)
@@ -138,8 +138,8 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
             for a file that is missing or is not Parquet; E903 when no shipped shape fits.
     """
     # The engine is an extra.
+    from curate.project.loose import LooseFiles
     from curate.scale import find_on, joined, scratch_for, unpacked
-    from curate.workspace.loose import LooseFiles
 
     files = _shards(paths)
     with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
@@ -152,7 +152,7 @@ def compare_on(paths: Sequence[Path], settings: DedupeSettings, ray_address: str
 
 def _shards(paths: Sequence[Path]) -> list[Path]:
     from curate.scale import shards_in
-    from curate.settings import FILE_NAME
+    from curate.schema.settings import FILE_NAME
 
     files: list[Path] = []
     for path in paths or [Path()]:
@@ -166,7 +166,7 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 
 def _different(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` told apart as those of loose files are."""
-    from curate.workspace import told_apart
+    from curate.project.workspace import told_apart
 
     nowhere = Source("", 0)
     return [record.id for record in told_apart(Record(name, "instruction", nowhere, {}) for name in ids)]
@@ -181,9 +181,9 @@ def _stages_for(path: Path, num_bytes: int) -> Stages:
     # Asked for only when there is much to keep.
     from platformdirs import user_cache_path
 
-    from curate.dedupe.stages import Stages
-    from curate.settings import root_of
-    from curate.workspace.cache import STAGED_FROM, stages_in
+    from curate.project.cache import STAGED_FROM, stages_in
+    from curate.schema.settings import root_of
+    from curate.similarity.dedupe.stages import Stages
 
     if root := root_of(path.resolve()):
         return stages_in(root, num_bytes)
@@ -196,7 +196,7 @@ def _digests(files: list[Path], watch: Watch) -> tuple[tuple[str, str], ...]:
     """Return the name and the SHA-256 of each file, 0.8 s a gigabyte."""
     import hashlib
 
-    from curate.file_guard import open_file
+    from curate.base.file_guard import open_file
 
     found = []
     for number, path in enumerate(files):

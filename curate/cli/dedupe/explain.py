@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.dedupe.found import Tree, trees_of
-from curate.record import Record
-from curate.table import counted, width_of
+from curate.base import console
+from curate.base.record import Record
+from curate.base.tables import counted, width_of
+from curate.similarity.dedupe.found import Tree, trees_of
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
-    from curate.dedupe import Duplicates
+    from curate.similarity.dedupe import Duplicates
 
 _COLUMNS = 80
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -78,21 +78,21 @@ def _bar(value: float, most: float) -> str:
 def _drawn(tree: Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
     keeper = records[tree.keeper]
     place = f"{_short(keeper.source.file)}:{keeper.source.line}"
-    head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {say.one_line(keeper.id, _ID)}: "
-    yield _fitted(head + say.one_line(hide(keeper.prompt or keeper.text), _COLUMNS))
+    head = f"{counted(len(tree.branches) + 1, 'record')} like {place} {console.one_line(keeper.id, _ID)}: "
+    yield _fitted(head + console.one_line(hide(keeper.prompt or keeper.text), _COLUMNS))
     for branch in tree.branches:
         one, other = records[branch.name], records[branch.above]
         file = "" if one.source.file == keeper.source.file else _short(one.source.file)
         indent = "  " * min(branch.depth, _DEEPEST)
         line = (
             f"{indent}{branch.score:.2f} {_TOLD[branch.tie]:6} {branch.state:8} "
-            f"{file}:{one.source.line} {say.one_line(one.id, _ID)}"
+            f"{file}:{one.source.line} {console.one_line(one.id, _ID)}"
         )
         yield _fitted(f"{line} {difference(other, one, _COLUMNS - 1 - width_of(line), hide)}")
 
 
 def _short(file: str) -> str:
-    name = say.visible(file.rpartition("/")[2])
+    name = console.visible(file.rpartition("/")[2])
     return name if len(name) <= _FILE else f"…{name[1 - _FILE :]}"
 
 
@@ -137,7 +137,7 @@ def _changes(left: list[tuple[str, str]], right: list[tuple[str, str]]) -> list[
 
 
 def _quoted(words: str, limit: int) -> str:
-    return f'"{say.one_line(words, limit)}"' if words else "-"
+    return f'"{console.one_line(words, limit)}"' if words else "-"
 
 
 def _fitted(line: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.table import counted
+from curate.base import console
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
-    from curate.dedupe.semantic import Encoder, Meanings
+    from curate.similarity.dedupe.semantic import Encoder, Meanings
 
 _COLUMNS = 80
 
@@ -18,7 +18,7 @@ _COLUMNS = 80
 def compare_meanings(compared: Compared, encoder: Encoder, threshold: float) -> Meanings:
     """Compare the prompt (or raw text) of the first record of each cluster: repeats are collapsed before."""
     # numpy, and an extra.
-    from curate.dedupe.semantic import find_meanings
+    from curate.similarity.dedupe.semantic import find_meanings
 
     clusters = compared.found.clusters
     seen: set[str] = set()
@@ -61,10 +61,10 @@ def told(
     for pair in pairs:
         one, other = records[pair.record], records[pair.other]
         yield (
-            f"{say.visible(one.source.file)}:{one.source.line}: semantic {say.one_line(one.id, 40)} asks what "
-            f"{say.one_line(other.id, 40)} asks at {say.visible(other.source.file)}:{other.source.line} "
+            f"{console.visible(one.source.file)}:{one.source.line}: semantic {console.one_line(one.id, 40)} asks what "
+            f"{console.one_line(other.id, 40)} asks at {console.visible(other.source.file)}:{other.source.line} "
             f"({pair.score:.2f})"
         )
-        yield from (f"    {say.one_line(hide(each.prompt or each.text), _COLUMNS - 4)}" for each in (one, other))
+        yield from (f"    {console.one_line(hide(each.prompt or each.text), _COLUMNS - 4)}" for each in (one, other))
     if hidden := len(meanings.pairs) - len(pairs):
         yield f"{hidden:,} more of the same meaning; --format jsonl gives all pairs"

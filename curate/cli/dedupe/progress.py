@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from curate import say
+from curate.base import console
 
 _PAUSE_TERMINAL = 0.2
 _PAUSE_LINES = 5.0
@@ -29,12 +29,12 @@ class Progress:
         pause = _PAUSE_TERMINAL if sys.stderr.isatty() else _PAUSE_LINES
         if now - self._said >= pause:
             self._said = now
-            say.progress(told(stage, done, total, now - self._began))
+            console.progress(told(stage, done, total, now - self._began))
 
     def close(self) -> None:
         """Take the line away."""
         if self.is_wanted and self._stage:
-            say.progress("")
+            console.progress("")
             self._stage = ""
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.dedupe.found import cluster_sizes
-from curate.record import Source
-from curate.table import counted
+from curate.base import console
+from curate.base.record import Source
+from curate.base.tables import counted
+from curate.similarity.dedupe.found import cluster_sizes
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
-    from curate.dedupe.semantic import Meanings
+    from curate.similarity.dedupe.semantic import Meanings
 
 SHOWN = 20
 
@@ -59,8 +59,8 @@ def _first_pairs(compared: Compared) -> Iterator[str]:
 def _line(name: str, kind: str, verb: str, other: str, score: float, places: dict[str, Source]) -> str:
     here, there = places[name], places[other]
     return (
-        f"{say.visible(here.file)}:{here.line}: {kind} {say.one_line(name, 40)} {verb} "
-        f"{say.one_line(other, 40)} at {say.visible(there.file)}:{there.line} ({score:.2f})"
+        f"{console.visible(here.file)}:{here.line}: {kind} {console.one_line(name, 40)} {verb} "
+        f"{console.one_line(other, 40)} at {console.visible(there.file)}:{there.line} ({score:.2f})"
     )
 
 

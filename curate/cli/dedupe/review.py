@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
-from curate.table import counted
+from curate.base import console
+from curate.base.record import CurateError, Exit
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.workshop.clusters import Act, Choice, Cluster, Clusters, What
+    from curate.sessions.clusters import Act, Choice, Cluster, Clusters, What
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -50,8 +50,8 @@ class Review:
 
     def written(self, paths: Sequence[Path], *, dry_run: bool, is_alone: bool) -> int:
         """Write all of it as one act, or say what would be written."""
-        from curate.workshop.clusters import act_of, find_clusters
-        from curate.workspace.opened import open_and_tell
+        from curate.project.opened import open_and_tell
+        from curate.sessions.clusters import act_of, find_clusters
 
         if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
             raise click.UsageError("--keep, --merge, --drop and --leave are for the clusters that curate.toml asks for")
@@ -63,17 +63,17 @@ class Review:
         if not dry_run and act.decisions:
             workspace.apply(act.decisions)
         for line in _told(act, dry_run):
-            say.talk(line)
+            console.talk(line)
         return Exit.OK
 
     def _choices(self, clusters: Clusters) -> list[Choice]:
-        from curate.workshop.clusters import choose
+        from curate.sessions.clusters import choose
 
         def cluster_of(name: str) -> Cluster:
             found = clusters.of_record(name)
             if found is None:
                 hint = "See the clusters with `curate dedupe --explain`."
-                raise CurateError("E916 unknown-record", f"no record is like {say.one_line(name, 60)!r}", hint)
+                raise CurateError("E916 unknown-record", f"no record is like {console.one_line(name, 60)!r}", hint)
             return found
 
         def alone(name: str, what: What) -> Choice:
@@ -93,7 +93,7 @@ def _refuse_contradictions(choices: Sequence[Choice]) -> None:
     seen: dict[str, str] = {}
     for choice in choices:
         if choice.cluster in seen and {seen[choice.cluster], choice.what} != {"drop"}:
-            raise click.UsageError(f"the cluster of {say.one_line(choice.one, 60)!r} is decided on twice")
+            raise click.UsageError(f"the cluster of {console.one_line(choice.one, 60)!r} is decided on twice")
         seen[choice.cluster] = choice.what
 
 
@@ -107,11 +107,11 @@ def _told(act: Act, dry_run: bool) -> Sequence[str]:
         )
     for merge in act.merges:
         taken = ", ".join(merge.taken) or "nothing"
-        lines.append(f"{would}taken over by {say.one_line(merge.keeper, 60)}: {say.one_line(taken)}")
+        lines.append(f"{would}taken over by {console.one_line(merge.keeper, 60)}: {console.one_line(taken)}")
         for what, places in (("kept its own", merge.differing), ("refused by the schema", merge.refused)):
             if places:
-                lines.append(f"  {what}: {say.one_line(', '.join(places))}")
+                lines.append(f"  {what}: {console.one_line(', '.join(places))}")
         if merge.open:
-            lines.append(f"  not taken, for annotators disagree: {say.one_line(', '.join(merge.open))}")
+            lines.append(f"  not taken, for annotators disagree: {console.one_line(', '.join(merge.open))}")
     lines.append("nothing was written" if dry_run else "`curate undo` takes all of it back")
     return lines

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
-from curate.record import CurateError, Exit
+from curate.base import console
+from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from curate.cli.diff.versions import Version
-    from curate.diff import Difference
+    from curate.project.diff import Difference
 
 
 @click.command()
@@ -69,7 +69,7 @@ def _paths(names: tuple[str, ...], since: str, stack: ExitStack) -> list[Path]:
     if since:
         path = Path(names[1])
         if not path.exists():
-            raise CurateError("E904 no-such-file", f"{say.one_line(names[1])} is not there")
+            raise CurateError("E904 no-such-file", f"{console.one_line(names[1])} is not there")
         folder, spelled = (path, "./") if path.is_dir() else (path.parent, f"./{path.name}")
         return [stack.enter_context(checked_out(since, spelled, folder)), path]
     paths = []
@@ -92,7 +92,7 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
 
 def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> Difference:
     from curate.cli.diff.versions import comparable, read_version
-    from curate.diff import compare
+    from curate.project.diff import compare
 
     read: list[Version] = [
         read_version(path, name, show_values=show_values) for path, name in zip(paths, names, strict=True)
@@ -105,23 +105,23 @@ def _rendered(
 ) -> Iterator[str]:
     import json
 
-    from curate.diff import document, render_markdown, render_text
+    from curate.project.diff import document, render_markdown, render_text
 
-    before, after = (say.spelled(name) for name in names)
+    before, after = (console.spelled(name) for name in names)
     if form == "json":
         # ASCII only: what steers a terminal must not reach one.
         yield json.dumps(document(difference, before, after, show_values=show_values))
     elif form == "markdown":
         yield "".join(render_markdown(difference, before, after, show_values=show_values)).rstrip("\n")
     else:
-        yield from render_text(difference, width=say.width(), limit=limit, show_values=show_values)
+        yield from render_text(difference, width=console.width(), limit=limit, show_values=show_values)
 
 
 def _write(lines: list[str], output: Path | None) -> None:
     if output is None:
         for line in lines:
-            say.data(line)
+            console.data(line)
         return
-    from curate.store import write_atomic
+    from curate.base.storage import write_atomic
 
     write_atomic(output, (f"{line}\n".encode() for line in lines))

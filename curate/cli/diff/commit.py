@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from curate.base.console import one_line
+from curate.base.git import GitError, ask_git, stream_git
+from curate.base.record import CurateError, Exit
+from curate.base.storage import write_atomic
 from curate.cli.diff.versions import is_of_a_version
-from curate.git import GitError, ask_git, stream_git
-from curate.record import CurateError, Exit
-from curate.say import one_line
-from curate.store import write_atomic
 
 _SUFFIXES = {".toml", ".json", ".jsonl", ".log"}
 _PIECE = 1 << 20

@@ -9,19 +9,19 @@ from typing import Literal
 
 import orjson
 
-from curate import say
+from curate.base import console
+from curate.base.record import SPLITS, CurateError, Json, Record, Source, content_id
+from curate.base.tables import counted
 from curate.cli._seen import seen_records
-from curate.diff import Item, recognise
-from curate.door import Entry, read_entries
-from curate.export import FILE_NAME as MANIFEST
-from curate.export import row_of
-from curate.journal import FOLDER as JOURNAL
-from curate.record import SPLITS, CurateError, Json, Record, Source, content_id
-from curate.settings import FILE_NAME, root_of
-from curate.shape import Shape
-from curate.table import counted
-from curate.workspace import Workspace, open_workspace, told_apart
-from curate.workspace.loose import shape_for
+from curate.formats.dataset import FILE_NAME as MANIFEST
+from curate.formats.dataset import row_of
+from curate.jsonl import Entry, read_entries
+from curate.project.diff import Item, recognise
+from curate.project.journal import FOLDER as JOURNAL
+from curate.project.loose import shape_for
+from curate.project.workspace import Workspace, open_workspace, told_apart
+from curate.schema import Shape
+from curate.schema.settings import FILE_NAME, root_of
 
 _BOOKKEEPING = ("id", "cluster", "source")
 """What a dataset's row says about where it came from; it changes when other records do."""
@@ -53,10 +53,10 @@ def read_version(path: Path, name: str, *, show_values: bool) -> Version:
         found = (file for file in path.rglob("*.jsonl") if is_of_a_version(file.relative_to(path)))
         files = sorted(file for file in found if file.is_file())
         if not files:
-            raise CurateError("E904 no-such-file", f"{say.one_line(name)}: no *.jsonl file is in it")
+            raise CurateError("E904 no-such-file", f"{console.one_line(name)}: no *.jsonl file is in it")
         return _lines(path, files, name, "lines")
     if not path.exists():
-        raise CurateError("E904 no-such-file", f"{say.one_line(name)} is not there", "A commit's is REF:PATH.")
+        raise CurateError("E904 no-such-file", f"{console.one_line(name)} is not there", "A commit's is REF:PATH.")
     return _lines(path.parent, [path], name, "lines")
 
 
@@ -80,7 +80,8 @@ def comparable(before: Version, after: Version, names: tuple[str, str]) -> tuple
         if len(version.rows) < len(version.items):
             raise CurateError(
                 "E903 bad-schema",
-                f"{say.one_line(name)}: {counted(len(version.items) - len(version.rows), 'line')} of no known shape "
+                f"{console.one_line(name)}: "
+                f"{counted(len(version.items) - len(version.rows), 'line')} of no known shape "
                 "cannot be compared with a dataset",
                 "Name the workspace that they lie in.",
             )
@@ -100,12 +101,14 @@ def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
 def _workspace(workspace: Workspace, name: str, *, show_values: bool) -> Version:
     found = Version("workspace")
     for remark in workspace.remarks():
-        say.talk(f"warning: {say.one_line(name)}: {say.one_line(remark)}")
+        console.talk(f"warning: {console.one_line(name)}: {console.one_line(remark)}")
     _tell_left_out(name, workspace.num_unread())
     try:
         pins = workspace.pins()
     except CurateError as error:
-        say.talk(f"warning: {say.one_line(name)}: splits are those of the records: {say.one_line(error.message)}")
+        console.talk(
+            f"warning: {console.one_line(name)}: splits are those of the records: {console.one_line(error.message)}"
+        )
         pins = {}
     is_decided_on = (workspace.root / JOURNAL).is_dir()
     for record in seen_records(workspace, show_values=show_values, name=name):
@@ -178,4 +181,4 @@ def _row(record: Record, split: str, place: str) -> Item:
 
 def _tell_left_out(name: str, number: int) -> None:
     if number:
-        say.talk(f"warning: {say.one_line(name)}: left out as no records: {counted(number, 'line')}")
+        console.talk(f"warning: {console.one_line(name)}: left out as no records: {counted(number, 'line')}")

@@ -9,7 +9,7 @@ import click
 
 from curate.cli._engine import engine_options
 from curate.cli.validate.options import Options
-from curate.formats import format_names
+from curate.formats.reports import format_names
 
 _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.record import Finding
+from curate.base import console
+from curate.base.record import Finding
 
 if TYPE_CHECKING:
     from curate.cli.validate.inputs import Inputs
-    from curate.shape import Shape
+    from curate.schema import Shape
 
 _SECONDS = 2.0
 _NUM_LINES = 20
@@ -24,8 +24,8 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
     """
     import signal
 
-    from curate.door import strict_loads
-    from curate.validate import raw_lines
+    from curate.checks.runner import raw_lines
+    from curate.jsonl import strict_loads
 
     def stop(_number: int, _frame: object) -> None:
         raise TimeoutError
@@ -34,7 +34,7 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
     before = signal.signal(signal.SIGALRM, stop)
     try:
         for (file, number), raw in raw_lines(inputs.files, broken, root=inputs.folder).items():
-            say.talk(f"{say.visible(inputs.named(file))}:{number}: jsonschema says")
+            console.talk(f"{console.visible(inputs.named(file))}:{number}: jsonschema says")
             signal.setitimer(signal.ITIMER_REAL, _SECONDS)
             try:
                 told = shape.explain(strict_loads(raw))
@@ -43,6 +43,6 @@ def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             for line in told or ["nothing is wrong; the engines disagree"]:
-                say.talk(f"  {line}")
+                console.talk(f"  {line}")
     finally:
         signal.signal(signal.SIGALRM, before)

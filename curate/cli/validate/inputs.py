@@ -10,13 +10,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate import say
+from curate.base import console
+from curate.base.record import CurateError
 from curate.cli.validate.options import STDIN, Options
-from curate.record import CurateError
 
 if TYPE_CHECKING:
-    from curate.settings import Settings
-    from curate.shape import Shape
+    from curate.schema import Shape
+    from curate.schema.settings import Settings
 
 _SAMPLE_LINES = 100
 _PIECE = 1 << 20
@@ -48,7 +48,7 @@ class Inputs:
         """Return ``text`` with standard input, and what was unpacked elsewhere, called as the user calls it."""
         if self.rename is not None:
             return self.rename(text)
-        return text.replace(say.spelled(str(self.files[0])), self.name) if self.name else text
+        return text.replace(console.spelled(str(self.files[0])), self.name) if self.name else text
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def gathered(options: Options) -> Iterator[Inputs]:
     Raises:
         CurateError: E901, E902 or E904 for paths and settings that cannot be used.
     """
-    from curate.settings import read_settings
+    from curate.schema.settings import read_settings
 
     if options.is_stdin:
         with _spooled(options) as inputs:
@@ -75,9 +75,9 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     """Put standard input where its name says within a folder of its own, so that settings by path apply to it."""
     import tempfile
 
-    from curate.settings import read_settings, root_of
-    from curate.store import write_atomic
-    from curate.validate import place_name
+    from curate.base.storage import write_atomic
+    from curate.checks.runner import place_name
+    from curate.schema.settings import read_settings, root_of
 
     name = options.stdin_filename or STDIN
     root = root_of(Path(name))
@@ -86,7 +86,7 @@ def _spooled(options: Options) -> Iterator[Inputs]:
     with tempfile.TemporaryDirectory(prefix="curate-") as folder:
         path = Path(folder) / (Path(place).name if place.startswith("../") else place)
         write_atomic(path, iter(lambda: sys.stdin.buffer.read(_PIECE), b""))
-        yield Inputs(root, [path], settings, Path(folder), is_whole=root is None, name=say.spelled(name))
+        yield Inputs(root, [path], settings, Path(folder), is_whole=root is None, name=console.spelled(name))
 
 
 def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list[Path]]:
@@ -94,7 +94,7 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
 
     With ``is_scaled`` a folder that is no workspace is one of shards.
     """
-    from curate.settings import FILE_NAME, read_settings, root_of
+    from curate.schema.settings import FILE_NAME, read_settings, root_of
 
     files: list[Path] = []
     roots: list[Path | None] = []
@@ -107,13 +107,13 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
                 files += shards_in(path)
                 continue
             if not (path / FILE_NAME).is_file():
-                name = say.one_line(str(path))
+                name = console.one_line(str(path))
                 hint = "Name record files, or make one with `curate init`."
                 raise CurateError("E901 no-workspace", f"{name} has no {FILE_NAME}", hint)
             roots.append(path)
             settings = read_settings(path)
             if not (found := _workspace_files(path, settings)):
-                message = f"no file matches {', '.join(settings.data)} in {say.one_line(str(path))}"
+                message = f"no file matches {', '.join(settings.data)} in {console.one_line(str(path))}"
                 raise CurateError("E904 no-such-file", message, "Put record files there with `curate import`.")
             files += found
         else:
@@ -140,8 +140,8 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     """Load the shape asked for, else that of the workspace, else guess it by the first lines and say so."""
-    from curate.door import Entry, read_entries
-    from curate.shape import guess_shape, load_shape, resembled_shape
+    from curate.jsonl import Entry, read_entries
+    from curate.schema import guess_shape, load_shape, resembled_shape
 
     if schema:
         return load_shape(schema)
@@ -151,7 +151,7 @@ def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     items = chain.from_iterable(read_entries(path) for path in inputs.files)
     values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
     name = guess_shape(values) or resembled_shape(values)
-    say.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
+    console.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
     return load_shape(name)
 
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate import say
-from curate.table import counted
+from curate.base import console
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.door.rewrite import Change
-    from curate.fix import Fixed
-    from curate.shape import Shape
+    from curate.checks.fixes import Fixed
+    from curate.jsonl.rewrite import Change
+    from curate.schema import Shape
 
 _SHOWN = 5
 
@@ -39,17 +39,17 @@ def repair(
     Raises:
         CurateError: E904, E906 and E959 when a file cannot be read or written; files before it are done.
     """
+    from curate.checks.fixes import fix_file
     from curate.checks.spans import with_values_hidden
-    from curate.door.hunk import diff_of
-    from curate.fix import fix_file
-    from curate.workspace.in_use import names_in_chains, names_in_use
+    from curate.jsonl.hunk import diff_of
+    from curate.project.in_use import names_in_chains, names_in_use
 
     keep = names_in_use(root) if root else frozenset()
     hold = names_in_chains(root) if root else frozenset()
     fixes = [fix_file(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root) for path in files]
     if diff_only:
         for line in diff_of(_changes(fixes), str if show_values else with_values_hidden):
-            say.data(line)
+            console.data(line)
     else:
         for fixed in fixes:
             fixed.write()
@@ -66,16 +66,18 @@ def _tell(fixes: Sequence[Fixed], verb: str) -> None:
     for fixed in fixes:
         counts.update(fixed.counts)
     names = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items(), key=lambda pair: -pair[1]))
-    say.talk(f"{verb} {counted(sum(fixed.num_changed for fixed in fixes), 'line')}" + (f": {names}" if names else ""))
+    console.talk(
+        f"{verb} {counted(sum(fixed.num_changed for fixed in fixes), 'line')}" + (f": {names}" if names else "")
+    )
     broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
     if broken:
-        say.talk(f"left alone: {counted(broken, 'line')} without a valid record")
+        console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
     _tell_lines("whose text decisions or a dataset know it by", [(one, list(one.kept)) for one in fixes])
     _tell_lines("that the schema would no longer allow", [(one, one.refused) for one in fixes])
 
 
 def _tell_lines(why: str, lines: Sequence[tuple[Fixed, Sequence[int]]]) -> None:
-    spots = [f"{say.one_line(say.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
+    spots = [f"{console.one_line(console.spelled(str(fixed.path)))}:{line}" for fixed, some in lines for line in some]
     if spots:
         more = ", …" if len(spots) > _SHOWN else ""
-        say.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_SHOWN])}{more}")
+        console.talk(f"left alone: {counted(len(spots), 'record')} {why}: {', '.join(spots[:_SHOWN])}{more}")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from curate import say
+from curate.base import console
+from curate.base.record import CurateError, Exit
+from curate.base.tables import counted
 from curate.cli._seen import seen_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.explain import explain
@@ -17,14 +19,12 @@ from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
 from curate.cli.validate.options import Options
 from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
-from curate.formats import Page, render, with_source
-from curate.record import CurateError, Exit
-from curate.table import counted
+from curate.formats.reports import Page, render, with_source
 
 if TYPE_CHECKING:
-    from curate.shape import Shape
-    from curate.validate import Baseline, Engine, Verdict
-    from curate.workspace.validation import Lengths
+    from curate.checks.runner import Baseline, Engine, Verdict
+    from curate.project.validation import Lengths
+    from curate.schema import Shape
 
 
 def run(options: Options) -> Exit:
@@ -52,23 +52,25 @@ def run(options: Options) -> Exit:
                 return Exit.FINDINGS if num_lines and not options.exit_zero else Exit.OK
         verdict = _verdict(options, inputs, shape, engine)
         if shape.view is None:
-            say.talk(f"{say.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else")
+            console.talk(
+                f"{console.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else"
+            )
         _print(options, inputs, verdict)
         if options.explain:
             explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
-        say.talk(line)
+        console.talk(line)
     if not verdict.num_records and "S102" in verdict.counts:
-        say.talk(f"no line is a record of the shape {say.one_line(shape.name)}; --schema names another")
-        say.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")
+        console.talk(f"no line is a record of the shape {console.one_line(shape.name)}; --schema names another")
+        console.talk("`curate import` converts Alpaca, ShareGPT, OpenAI and other common forms")
     return Exit.FINDINGS if verdict.num_failing and not options.exit_zero else Exit.OK
 
 
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
     # They bring much with them, which `--help` does without.
-    from curate.validate import ExaminerSpec, changed_lines
-    from curate.workspace import open_workspace
-    from curate.workspace.validation import Validation
+    from curate.checks.runner import ExaminerSpec, changed_lines
+    from curate.project.validation import Validation
+    from curate.project.workspace import open_workspace
 
     baseline, path = _baseline(options, inputs)
     spec = ExaminerSpec(
@@ -91,7 +93,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
     )
     verdict = validation.run()
     for remark in validation.remarks:
-        say.talk(remark)
+        console.talk(remark)
     if not options.show_values:
         verdict = replace(verdict, findings=seen_findings(verdict.findings, validation))
     if options.update_baseline and baseline and path:
@@ -102,7 +104,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
 
 
 def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path | None]:
-    from curate.validate import baseline_path, read_baseline
+    from curate.checks.runner import baseline_path, read_baseline
 
     path = options.baseline or baseline_path(inputs.settings, inputs.root)
     if path is None and options.update_baseline:
@@ -113,22 +115,22 @@ def _baseline(options: Options, inputs: Inputs) -> tuple[Baseline | None, Path |
 
 
 def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) -> None:
-    from curate.file_guard import MOST_DOCUMENT, read_file
-    from curate.store import write_atomic
-    from curate.validate import select_checks
+    from curate.base.file_guard import MOST_DOCUMENT, read_file
+    from curate.base.storage import write_atomic
+    from curate.checks.runner import select_checks
 
     selection = select_checks(inputs.settings.checks, inputs.settings.categories)
     lines, changed = baseline.updated(selection.codes(options.model is not None))
     if path.exists() and read_file(path.resolve(), most=MOST_DOCUMENT) == b"".join(lines):
-        say.talk(f"{say.one_line(str(path))} stays as it is: {counted(changed.num_findings, 'finding')}")
+        console.talk(f"{console.one_line(str(path))} stays as it is: {counted(changed.num_findings, 'finding')}")
         return
     write_atomic(path, lines)
     parts = f"{changed.num_new:,} new, {changed.num_mended:,} gone"
-    say.talk(f"{say.one_line(str(path))} holds {counted(changed.num_findings, 'finding')} now ({parts})")
+    console.talk(f"{console.one_line(str(path))} holds {counted(changed.num_findings, 'finding')} now ({parts})")
 
 
 def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
-    from curate.targets import token_findings
+    from curate.checks.targets import token_findings
 
     if options.max_length is None:
         raise click.UsageError("--model needs --max-length: how many tokens the trainer takes")
@@ -144,22 +146,22 @@ def _lengths(options: Options, inputs: Inputs, shape: Shape) -> Lengths:
 
 
 def _print(options: Options, inputs: Inputs, verdict: Verdict) -> None:
-    from curate.validate import raw_lines
+    from curate.checks.runner import raw_lines
 
     if options.statistics:
         text = statistics(verdict)
     else:
         wanted = with_source(options.format_, verdict.findings)
         lines = raw_lines(inputs.files, wanted, root=inputs.folder)
-        files = [inputs.named(say.spelled(str(path))) for path in inputs.files]
+        files = [inputs.named(console.spelled(str(path))) for path in inputs.files]
         named = {(inputs.named(file), number): raw for (file, number), raw in lines.items()}
         page = Page(named, options.show_values, files, catalogue())
         text = list(render(options.format_, _renamed(verdict, inputs), page))
     if options.output is None:
         for line in text:
-            say.data(line)
+            console.data(line)
         return
-    from curate.store import write_atomic
+    from curate.base.storage import write_atomic
 
     write_atomic(options.output, (f"{line}\n".encode() for line in text))
 
@@ -182,4 +184,6 @@ def _spare_inputs(options: Options, inputs: Inputs) -> None:
     if options.output and options.baseline and options.output.resolve() == options.baseline.resolve():
         raise click.BadParameter("this is the baseline", param_hint="--output")
     if options.baseline and options.baseline.resolve() in taken:
-        raise CurateError("E956 bad-baseline", f"{say.one_line(str(options.baseline))} is one of the files to check")
+        raise CurateError(
+            "E956 bad-baseline", f"{console.one_line(str(options.baseline))} is one of the files to check"
+        )

@@ -13,7 +13,7 @@ from curate.cli.validate.inputs import Inputs
 from curate.cli.validate.options import Options
 
 if TYPE_CHECKING:
-    from curate.validate import Engine
+    from curate.checks.runner import Engine
 
 
 @contextmanager
@@ -25,13 +25,13 @@ def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engin
             cannot be read.
     """
     if not options.is_scaled:
-        from curate.validate import examine_all
+        from curate.checks.runner import examine_all
 
         yield inputs, examine_all
         return
     # The engine is an extra.
+    from curate.checks.runner import default_jobs
     from curate.scale import examine_on, joined, scratch_for, unpacked
-    from curate.validate import default_jobs
 
     with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
         engine = examine_on(cluster)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from curate.table import counted
+from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.validate import Verdict
+    from curate.checks.runner import Verdict
 
 
 def statistics(verdict: Verdict) -> list[str]:

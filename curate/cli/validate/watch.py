@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from types import FrameType
 
-from curate import say
+from curate.base import console
+from curate.base.record import CurateError, Exit
 from curate.cli.validate.options import Options
 from curate.cli.validate.run import run
-from curate.record import CurateError, Exit
 
 _NOT_DATA = frozenset({".curate", "dataset", "runs"})
 _SUFFIXES = frozenset({".jsonl", ".json", ".toml", ".log"})
@@ -86,22 +86,22 @@ def _signals_noted() -> Iterator[list[int]]:
 
 def _validate(options: Options, changed: Iterable[str], *, is_first: bool) -> None:
     if not is_first:
-        say.clear()
-        names = ", ".join(say.one_line(name, 60) for name in sorted(changed)[:3])
-        say.talk(f"--- {datetime.now().astimezone():%H:%M:%S} {names}")
+        console.clear()
+        names = ", ".join(console.one_line(name, 60) for name in sorted(changed)[:3])
+        console.talk(f"--- {datetime.now().astimezone():%H:%M:%S} {names}")
     try:
         run(options)
     except CurateError as error:
         if is_first:
             raise
-        say.trouble(error.code, error.message, error.hint)
-    say.talk("watching for changes; Ctrl-C ends it")
-    say.flush()
+        console.trouble(error.code, error.message, error.hint)
+    console.talk("watching for changes; Ctrl-C ends it")
+    console.flush()
 
 
 def _beside(options: Options, given: Iterable[Path]) -> set[Path]:
     """Return the files that decide over what is found: settings, schema and baseline."""
-    from curate.settings import FILE_NAME, root_of
+    from curate.schema.settings import FILE_NAME, root_of
 
     beside = {root / FILE_NAME for path in given if path.is_file() and (root := root_of(path))}
     beside |= {path.resolve() for path in [options.baseline] if path}

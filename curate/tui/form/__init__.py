@@ -1,4 +1,4 @@
-"""Forms on the screen: the widgets over `curate.form`."""
+"""Forms on the screen: the widgets over `curate.schema.form`."""
 
 from curate.tui.form.sheet import FormSheet
 from curate.tui.form.side import EditSide

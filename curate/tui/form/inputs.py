@@ -14,12 +14,12 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Select, Static
 
-from curate.form import Field, Spelling, option_index
+from curate.schema.form import Field, Spelling, option_index
 from curate.tui.border import safe_line, shown, shown_lines
 from curate.tui.fields import SafeInput, SafeTextArea
 
 if TYPE_CHECKING:
-    from curate.record import Json
+    from curate.base.record import Json
 
 _KEY = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s*:)')
 _MOST_COLOURED = 64 * 1024

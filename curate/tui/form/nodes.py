@@ -16,8 +16,8 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
-from curate.form import Field, Form
-from curate.record import Problem
+from curate.base.record import Problem
+from curate.schema.form import Field, Form
 from curate.tui.border import shown
 from curate.tui.fields import update_if_other
 from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField, editor_of

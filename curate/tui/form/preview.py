@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
-from curate.diff import FieldChange, field_changes, field_lines
-from curate.door import pointer_of
-from curate.form import json_text
-from curate.record import Json, Record, Source, canonical
-from curate.shape import Shape
-from curate.shape.view import PART_JOINT, at, text_of
+from curate.base.record import Json, Record, Source, canonical
+from curate.jsonl import pointer_of
+from curate.project.diff import FieldChange, field_changes, field_lines
+from curate.schema import Shape
+from curate.schema.form import json_text
+from curate.schema.view import PART_JOINT, at, text_of
 from curate.tui.border import shown, shown_lines
 
 if TYPE_CHECKING:
-    from curate.dedupe.nearest import Neighbour
+    from curate.similarity.dedupe.nearest import Neighbour
 
 View = Literal["chat", "json", "tokens"]
 VIEWS: tuple[View, ...] = ("chat", "json", "tokens")

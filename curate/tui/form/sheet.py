@@ -11,9 +11,9 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
 
-from curate.door import parts_of, pointer_of
-from curate.form import Form, position_in
-from curate.record import Problem
+from curate.base.record import Problem
+from curate.jsonl import parts_of, pointer_of
+from curate.schema.form import Form, position_in
 from curate.tui.form.inputs import AreaField, TextTyped, ValuePicked
 from curate.tui.form.nodes import GroupNode, Leaf, Node, NodeWish, ProblemLine
 

@@ -10,16 +10,16 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Static
 
-from curate.dedupe.nearest import Neighbour
-from curate.record import canonical
+from curate.base.record import canonical
+from curate.sessions.edits import Edit
+from curate.sessions.nearest import Nearest
+from curate.similarity.dedupe.nearest import Neighbour
 from curate.tui.fields import update_if_other
 from curate.tui.form.preview import VIEWS, View, difference, neighbour_lines, preview, view_line
-from curate.workshop.edits import Edit
-from curate.workshop.nearest import Nearest
 
 if TYPE_CHECKING:
+    from curate.project.workshop import Workshop
     from curate.tui.context import HostApp
-    from curate.workshop import Workshop
 
 
 class EditSide(VerticalScroll):

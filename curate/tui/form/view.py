@@ -13,13 +13,13 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.sessions.answers import Answer, answer_of
+from curate.sessions.edits import Edit
 from curate.tui.border import shown
 from curate.tui.chrome import Rule
 from curate.tui.fields import update_if_other
 from curate.tui.form.sheet import FormSheet
-from curate.workshop.answers import Answer, answer_of
-from curate.workshop.edits import Edit
 
 PAUSE = 0.15
 """Seconds without a key after which what was typed is judged."""

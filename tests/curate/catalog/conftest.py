@@ -7,7 +7,7 @@ import json
 import pytest
 from catalogs import LINES, age, line
 
-from curate.workspace import Workspace, open_workspace
+from curate.project.workspace import Workspace, open_workspace
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from catalogs import QUESTIONS, age, check, line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.record import CurateError, Record, Source
-from curate.validate.pool import shared_out
-from curate.workshop.catalog import Catalog, kept, open_catalog, pieces
-from curate.workshop.catalog.columns import estimated_tokens
-from curate.workshop.catalog.written import named_apart
-from curate.workshop.filters import parse_filter
-from curate.workspace import Workspace, open_workspace, told_apart
+from curate.base.record import CurateError, Record, Source
+from curate.checks.runner.pool import shared_out
+from curate.project.catalog import Catalog, kept, open_catalog, pieces
+from curate.project.catalog.columns import estimated_tokens
+from curate.project.catalog.written import named_apart
+from curate.project.filters import parse_filter
+from curate.project.workspace import Workspace, open_workspace, told_apart
 
 
 def told(catalog: Catalog) -> list[Any]:
@@ -64,7 +64,7 @@ def test_it_finds_records_and_reads_their_lines_again(workspace):
 
 
 def test_records_are_found_where_hashes_are_the_same(workspace, monkeypatch):
-    monkeypatch.setattr("curate.workshop.catalog.written.hashes_of", lambda names: np.zeros(len(names), np.uint64))
+    monkeypatch.setattr("curate.project.catalog.written.hashes_of", lambda names: np.zeros(len(names), np.uint64))
     catalog = open_catalog(workspace)
     check(catalog, workspace)
     names = [state.record.id for state in workspace.states()]
@@ -83,8 +83,8 @@ def test_lines_that_are_no_records_are_findings(workspace):
 
 
 def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.workshop.catalog.pieces.MOST_FINDINGS", 2)
-    monkeypatch.setattr("curate.workshop.catalog.written.MOST_FINDINGS", 2)
+    monkeypatch.setattr("curate.project.catalog.pieces.MOST_FINDINGS", 2)
+    monkeypatch.setattr("curate.project.catalog.written.MOST_FINDINGS", 2)
     made = make_workspace([{"id": str(number)} for number in range(9)])
     catalog = open_catalog(made)
     assert len(catalog) == 0
@@ -115,8 +115,8 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
     alone = told(open_catalog(made))
-    monkeypatch.setattr("curate.workshop.catalog.pieces.default_jobs", lambda _: 2)
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 9_000)
+    monkeypatch.setattr("curate.project.catalog.pieces.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     heard: list[tuple[int, int]] = []
     shared = open_catalog(made, lambda *seen: heard.append(seen))
     assert told(shared) == alone
@@ -126,8 +126,8 @@ def test_several_processes_find_the_same(make_workspace, monkeypatch):
 
 
 def test_whoever_stops_listening_ends_the_processes(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.workshop.catalog.pieces.default_jobs", lambda _: 2)
-    monkeypatch.setattr("curate.validate.parallel._SPAN_BYTES", 9_000)
+    monkeypatch.setattr("curate.project.catalog.pieces.default_jobs", lambda _: 2)
+    monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     made = make_workspace([line(number) for number in range(2000)])
 
     def stop(*_: object) -> None:
@@ -281,7 +281,7 @@ def test_where_nothing_can_be_written_it_is_in_memory(workspace, monkeypatch):
     def full(*_: object) -> None:
         raise CurateError("E906 write-failed", "No space left on device")
 
-    monkeypatch.setattr("curate.store.Scratch.append", full)
+    monkeypatch.setattr("curate.base.storage.Scratch.append", full)
     catalog = open_catalog(workspace, kept_from=0)
     assert catalog.remarks == ["the catalogue is not kept: No space left on device"]
     assert kept_folders(workspace) == []

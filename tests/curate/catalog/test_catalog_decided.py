@@ -11,13 +11,13 @@ from catalogs import LINES, QUESTIONS, check, finding, line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.journal import Decision
-from curate.record import Record, Source
-from curate.workshop.catalog import open_catalog
-from curate.workshop.catalog.judged import judged
-from curate.workshop.filters import parse_filter
-from curate.workspace import State, Workspace, open_workspace
-from curate.workspace.exclusion import Exclusion
+from curate.base.record import Record, Source
+from curate.project.catalog import open_catalog
+from curate.project.catalog.judged import judged
+from curate.project.exclusion import Exclusion
+from curate.project.filters import parse_filter
+from curate.project.journal import Decision
+from curate.project.workspace import State, Workspace, open_workspace
 
 # What decisions make of it.
 

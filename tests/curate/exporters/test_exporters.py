@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from curate.exporters import export_rows, exporters
-from curate.record import CurateError, Exit
+from curate.base.record import CurateError, Exit
+from curate.formats.exporters import export_rows, exporters
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": {"order": 7}}}
 TOOL = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}

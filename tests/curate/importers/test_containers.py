@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from curate.importers import Rejected, Row, containers
-from curate.record import CurateError, Exit
+from curate.base.record import CurateError, Exit
+from curate.formats.importers import Rejected, Row, containers
 
 
 def read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], list[Rejected]]:
@@ -151,7 +151,7 @@ def test_json_lines_keep_the_bytes_of_bad_lines(tmp_path: Path) -> None:
     ],
 )
 def test_archives_and_pointers_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
-    from curate.importers import plan_import
+    from curate.formats.importers import plan_import
 
     with pytest.raises(CurateError) as caught:
         plan_import(write(tmp_path, name, data), None)
@@ -162,7 +162,7 @@ def test_archives_and_pointers_are_refused(tmp_path: Path, name: str, data: byte
 def test_a_pipe_and_a_missing_file_do_not_hang(tmp_path: Path) -> None:
     import os
 
-    from curate.importers import plan_import
+    from curate.formats.importers import plan_import
 
     os.mkfifo(tmp_path / "p.csv")
     for name in ("p.csv", "none.csv"):

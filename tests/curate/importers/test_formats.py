@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from curate.importers import Imported, Plan, Rejected, RowError, convert, importers, plan_import
-from curate.importers.mapping import guess, parse_map
-from curate.record import CurateError
-from curate.shape import Shape, load_shape
+from curate.base.record import CurateError
+from curate.formats.importers import Imported, Plan, Rejected, RowError, convert, importers, plan_import
+from curate.formats.importers.mapping import guess, parse_map
+from curate.schema import Shape, load_shape
 
 PAIR = {"instruction": "Say hi.", "output": "Hi."}
 CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}

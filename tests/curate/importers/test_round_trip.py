@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.exporters import export_rows
-from curate.importers import Imported, Rejected, Selection, convert, importers, plan_import
-from curate.record import Source
-from curate.shape import load_shape
+from curate.base.record import Source
+from curate.formats.exporters import export_rows
+from curate.formats.importers import Imported, Rejected, Selection, convert, importers, plan_import
+from curate.schema import load_shape
 
 SHAPES = {name: load_shape(name) for name in ("instruction", "chat", "domain")}
 

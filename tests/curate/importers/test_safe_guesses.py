@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command
-from curate.importers import foreign_forms
-from curate.record import CurateError, Exit
+from curate.formats.importers import foreign_forms
 
 
 def write(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:

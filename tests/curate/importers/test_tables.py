@@ -10,9 +10,9 @@ import polars
 import pytest
 from click.testing import CliRunner, Result
 
+from curate.base.record import CurateError, Exit
 from curate.cli.init import command
-from curate.importers import Row, containers, plan_import
-from curate.record import CurateError, Exit
+from curate.formats.importers import Row, containers, plan_import
 
 pyarrow = pytest.importorskip("pyarrow", reason="Parquet files of other writers are made with it")
 pyarrow_parquet = pytest.importorskip("pyarrow.parquet")

@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from curate.journal import Decision, Sitting
-from curate.record import CurateError
-from curate.settings import read_settings
-from curate.shape import Shape, load_shape
-from curate.workspace import State, Workspace
-from curate.workspace.compact import fold_journal
+from curate.base.record import CurateError
+from curate.project.compact import fold_journal
+from curate.project.journal import Decision, Sitting
+from curate.project.workspace import State, Workspace
+from curate.schema import Shape, load_shape
+from curate.schema.settings import read_settings
 
 Ack = Callable[[Any], None]
 Summary = dict[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from curate import store
+from curate.base import storage
 
 IN_PLACE = """
 def write_atomic(path, chunks, *, is_new=False, mode=None):
@@ -40,10 +40,10 @@ def replaced(text: str, old: str, new: str) -> str:
 
 def plant(name: str, set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
     """Make the mistake ``name`` in the store of this process, for everybody who has its functions already."""
-    source = MISTAKES[name](Path(store.__file__).read_text(encoding="utf-8"))
+    source = MISTAKES[name](Path(storage.__file__).read_text(encoding="utf-8"))
     mistaken: dict[str, Any] = {"__name__": "mistaken"}
     exec(compile(source, f"store with {name}", "exec"), mistaken)
     for function in ("write_atomic", "_write_all"):
-        set_attribute(getattr(store, function), "__code__", mistaken[function].__code__)
+        set_attribute(getattr(storage, function), "__code__", mistaken[function].__code__)
     for method in ("__init__", "append"):
-        set_attribute(getattr(store.Segment, method), "__code__", getattr(mistaken["Segment"], method).__code__)
+        set_attribute(getattr(storage.Segment, method), "__code__", getattr(mistaken["Segment"], method).__code__)

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from deciding import Opener, make, summary
 
-from curate.journal import EVENTS, Decision, Sitting, frame, pieces, read_journal, segments
-from curate.record import CurateError
-from curate.store import Segment
-from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check, recover
+from curate.base.record import CurateError
+from curate.base.storage import Segment
+from curate.project.compact import fold_journal
+from curate.project.fold import fold
+from curate.project.fsck import check, recover
+from curate.project.journal import EVENTS, Decision, Sitting, frame, pieces, read_journal, segments
+from curate.project.workspace import open_workspace
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 
@@ -271,7 +271,7 @@ def test_the_half_written_line_of_an_open_sitting_is_not_torn(journal):
     """Two processes: one writes a line piece by piece, the other one reads."""
     path = journal.path.with_name("open.log")
     script = (
-        "import sys, os, time; from pathlib import Path; from curate.store import Segment\n"
+        "import sys, os, time; from pathlib import Path; from curate.base.storage import Segment\n"
         "segment = Segment(Path(sys.argv[1]))\n"
         "os.write(segment._handle, b'half a li'); print('written', flush=True); sys.stdin.readline()\n"
     )
@@ -343,7 +343,7 @@ def test_somebody_moves_the_segment_away_from_under_us(journal):
 @pytest.mark.slow
 def test_every_flipped_bit_is_found(tmp_path):
     """1,000 bits flipped in files that carry a digest: record files, segments, folds, retired segments, datasets."""
-    from curate.workspace.publish import export_dataset
+    from curate.project.publish import export_dataset
 
     journal = Journal(tmp_path / "ws")
     fold_journal(journal.opened(journal.root))

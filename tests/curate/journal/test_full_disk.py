@@ -11,11 +11,11 @@ import pytest
 from deciding import Opener, batches, make, summary
 from test_kill import everything
 
-from curate.journal import Sitting
-from curate.record import CurateError, Exit
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check
+from curate.base.record import CurateError, Exit
+from curate.project.compact import fold_journal
+from curate.project.fold import fold
+from curate.project.fsck import check
+from curate.project.journal import Sitting
 
 PUTS = 4000
 
@@ -99,24 +99,24 @@ def test_nothing_that_was_saved_is_lost_on_a_full_disk(small):
 
 def test_a_write_that_takes_less_than_it_is_given_is_seen(small, monkeypatch):
     """Without the loop a nearly full disk would cut a record file, as it did to our first prototype."""
-    from curate import store
+    from curate.base import storage
 
     def short(handle: int, chunks) -> str:
         content = b"".join(chunks)
         os.write(handle, content)
         os.fsync(handle)
         os.close(handle)
-        return store.hashlib.sha256(content).hexdigest()
+        return storage.hashlib.sha256(content).hexdigest()
 
     puts = Puts(small / "ws")
     filler = small / "filler"
     free = os.statvfs(small).f_bavail * 4096
     filler.write_bytes(bytes(free - 8192))
-    monkeypatch.setattr(store, "_write_all", short)
+    monkeypatch.setattr(storage, "_write_all", short)
     data = puts.root / "data/a.jsonl"
     before = data.read_bytes()
     with pytest.raises(CurateError, match=r"No space left|not what was written"):
-        store.write_atomic(data, [before * 200])
+        storage.write_atomic(data, [before * 200])
     assert data.read_bytes() == before
 
 

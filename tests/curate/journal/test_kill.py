@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from deciding import Opener, make, summary
 
-from curate.journal import FOLDER, AnyEvent, read_frames, read_journal
-from curate.record import CurateError
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check, recover
+from curate.base.record import CurateError
+from curate.project.compact import fold_journal
+from curate.project.fold import fold
+from curate.project.fsck import check, recover
+from curate.project.journal import FOLDER, AnyEvent, read_frames, read_journal
 
 POINTS = int(os.environ.get("CURATE_KILL_POINTS", "300"))
 """How many people are killed; more of them at night."""

@@ -16,12 +16,12 @@ from deciding import Opener, Person, Summary, make, summary
 from mistakes import MISTAKES, plant
 from power import Disk, Recorder
 
-from curate.journal import AnyEvent, Decision
-from curate.workspace import compact
-from curate.workspace.claim import CLAIM
-from curate.workspace.compact import fold_journal
-from curate.workspace.fold import fold
-from curate.workspace.fsck import check, recover
+from curate.project import compact
+from curate.project.claim import CLAIM
+from curate.project.compact import fold_journal
+from curate.project.fold import fold
+from curate.project.fsck import check, recover
+from curate.project.journal import AnyEvent, Decision
 
 STATES = int(os.environ.get("CURATE_POWER_STATES", "20000"))
 """How many disks are made; more of them at night."""

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from deciding import make
 
-from curate.journal import FOLDER, pieces, read_journal, segments
-from curate.record import CurateError
-from curate.workspace import open_workspace
-from curate.workspace.compact import fold_journal
-from curate.workspace.fsck import check
+from curate.base.record import CurateError
+from curate.project.compact import fold_journal
+from curate.project.fsck import check
+from curate.project.journal import FOLDER, pieces, read_journal, segments
+from curate.project.workspace import open_workspace
 
 WRITERS = 8
 RECORDS = 500

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from curate.journal import Decision, Sitting
-from curate.workspace import open_workspace
-from curate.workspace.fold import line_digest
+from curate.project.fold import line_digest
+from curate.project.journal import Decision, Sitting
+from curate.project.workspace import open_workspace
 
 SITTING = 500
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from curate.project.workspace import Workspace, open_workspace
 from curate.tui.frame_table import FrameTable
-from curate.workspace import Workspace, open_workspace
 
 SETTINGS = """[split]
 seed = 1

@@ -22,10 +22,10 @@ from textual.message_pump import MessagePump
 from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.worker import WorkerCancelled
 
-from curate.record import missing_extra
+from curate.base.record import missing_extra
+from curate.project.workspace import Workspace
 from curate.tui.app import CurateApp
 from curate.tui.screens import ALL
-from curate.workspace import Workspace
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 OWN_WAYS = ("NO_COLOR", "SSH_CONNECTION", "LC_ALL", "LC_CTYPE", "COLORTERM", "CURATE_ANNOTATOR", "FORCE_COLOR")
@@ -114,7 +114,7 @@ def make_app() -> Callable[..., CurateApp]:
     """Return a function that makes the app on a workspace; it never looks for others' decisions by itself."""
 
     def make(workspace: Workspace, by: str = "ana", **options: Any) -> CurateApp:
-        from curate.workshop import open_workshop
+        from curate.project.workshop import open_workshop
 
         workshop = open_workshop(workspace.root, by)
         return CurateApp(workspace.root, workshop=workshop, **{"poll": None, **options})
@@ -279,7 +279,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: object) -> None:
         raise missing_extra("suggesting labels", "quality")
 
-    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", absent)
+    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", absent)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Select
 
+from curate.project.workspace import Workspace, open_workspace
 from curate.tui.form import FormSheet
 from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField
 from curate.tui.form.nodes import Leaf
 from curate.tui.screens.edit import EditScreen
-from curate.workspace import Workspace, open_workspace
 
 Settled = Callable[[Pilot[Any]], Awaitable[None]]
 

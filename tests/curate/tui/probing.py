@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.binding import Binding
 from textual.widgets import Static
 
-from curate.journal import Decision
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.journal import Decision
 from curate.tui.border import shown
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows

@@ -8,11 +8,11 @@ import pytest
 from browsing import SETTINGS, browse, lines, reopened, type_filter
 from textual.widgets import Input, TextArea
 
-from curate.journal import Decision
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
 from curate.tui.dialogs import Prompt
 from curate.tui.form import FormView
 from curate.tui.frame_table import FrameTable
-from curate.workshop import open_workshop
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def held(monkeypatch, path):
     ("tab", "path", "keys", "what"),
     [
         ("s", "curate.tui.screens.split.read_basis", "FtdWf+", "comparing the records"),
-        ("s", "curate.workshop.splitting.division.leaks_of", "Ff", "comparing the splits"),
+        ("s", "curate.sessions.splitting.division.leaks_of", "Ff", "comparing the splits"),
         ("d", "curate.tui.screens.dedupe.find_clusters", "abmdlxnpWf", "comparing the records"),
         ("c", "curate.tui.screens.compare.runs_of", " hGn", "comparing the runs"),
         ("l", "curate.tui.screens.label.Desk", "1asfcnp", "making the queue"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from curate.record import strings_of
+from curate.base.record import strings_of
 from curate.tui import border
 from curate.tui.glyphs import ASCII, PRETTY, bar, glyphs, is_ascii_wanted, use_glyphs
 

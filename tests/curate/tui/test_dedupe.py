@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from curate.journal import Decision, read_journal
-from curate.workspace import open_workspace
+from curate.project.journal import Decision, read_journal
+from curate.project.workspace import open_workspace
 
 
 def line(name, prompt, answer, **more):

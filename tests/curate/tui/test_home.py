@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
-from curate.init import make_workspace as make_new
-from curate.journal import Decision
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.init import make_workspace as make_new
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
 from curate.tui.app import CurateApp
 from curate.tui.frame_table import FrameTable
 from curate.tui.glyphs import PRETTY, use_glyphs
 from curate.tui.screens import home
 from curate.tui.screens.home.text import percent
-from curate.workspace import open_workspace
 
 
 @pytest.fixture(autouse=True)
 def _same_machine(monkeypatch):
     """Let the machine be the same for all who look at a snapshot."""
-    monkeypatch.setattr("curate.workshop.overview.disk_free", lambda _root: 41_000_000_000)
-    monkeypatch.setattr("curate.workshop.overview._num_changed", lambda _workshop: 3)
+    monkeypatch.setattr("curate.sessions.overview.disk_free", lambda _root: 41_000_000_000)
+    monkeypatch.setattr("curate.sessions.overview._num_changed", lambda _workshop: 3)
     yield
     use_glyphs(PRETTY)
 
@@ -141,7 +141,7 @@ def test_home_keeps_up_with_decisions(make_workspace, make_app, drive, settled, 
 
 
 def test_disagreement_is_a_step(make_workspace, make_app, drive, settled) -> None:
-    from curate.workshop import open_workshop
+    from curate.project.workshop import open_workshop
 
     workspace = make_workspace()
     for by, value in (("ana", "good"), ("bo", "bad")):

@@ -4,11 +4,11 @@ import pytest
 from asking import FREE, MANY
 from textual.widgets import Input
 
-from curate.journal import Decision
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
 
 
 def answers(workspace, question="topic", by="ana"):
@@ -359,7 +359,7 @@ def test_hostile_text_is_shown_and_does_nothing(label_story, label_workspace, sc
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
 def test_snapshot(label_story, label_workspace, snapshot, settled, size, monkeypatch):
-    monkeypatch.setattr("curate.workshop.labelling.desk.Desk.pace", lambda _: 11.2)
+    monkeypatch.setattr("curate.sessions.labelling.desk.Desk.pace", lambda _: 11.2)
     workspace = label_workspace()
     answer_as(workspace, "bo", {f"r{n:03}": "returns" if n % 2 else "billing" for n in range(4)})
 

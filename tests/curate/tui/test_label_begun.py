@@ -8,11 +8,11 @@ import pytest
 from asking import FREE, MANY
 from textual.widgets import Input
 
-from curate.journal import Decision
-from curate.label import Suggestions
-from curate.record import CurateError
-from curate.workshop import Workshop, open_workshop
-from curate.workshop.labelling import prepared
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.labels import Suggestions
+from curate.project.workshop import Workshop, open_workshop
+from curate.sessions.labelling import prepared
 
 
 def asides(app, question, by="ana"):
@@ -94,7 +94,7 @@ class Learner:
 @pytest.fixture
 def learner(monkeypatch):
     Learner.made.clear()
-    monkeypatch.setattr("curate.workshop.labelling.suggesting.Trainer", Learner)
+    monkeypatch.setattr("curate.sessions.labelling.suggesting.Trainer", Learner)
     return Learner
 
 

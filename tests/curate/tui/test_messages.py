@@ -7,12 +7,12 @@ import re
 import pytest
 from textual.widgets import TextArea
 
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.filters import GUIDE
 from curate.tui import app as app_module
 from curate.tui.form import FormView
 from curate.tui.frame_table import Column, FrameTable, ListRows
 from curate.tui.help import marked_up
-from curate.workshop.filters import GUIDE
 
 LONG = CurateError(
     "E986 changed-meanwhile", "somebody else has changed system, messages, category and output too since you began",
@@ -107,10 +107,10 @@ def test_no_number_of_a_table_is_cut(drive, make_workspace, make_app, screen_tex
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (100, 30), (140, 45)], ids=str)
 def test_home_shows_each_step_whole(make_workspace, make_app, drive, settled, screen_text, size, monkeypatch):
-    from curate.workshop.todo import Step
+    from curate.sessions.todo import Step
 
     step = Step("warn", "dataset v1 is older than the data and than 4 records with different answers", "split")
-    monkeypatch.setattr("curate.workshop.todo.next_steps", lambda *_: [step, Step("", "label 3 records", "label")])
+    monkeypatch.setattr("curate.sessions.todo.next_steps", lambda *_: [step, Step("", "label 3 records", "label")])
     app = make_app(make_workspace())
 
     async def story(pilot):

@@ -5,9 +5,9 @@ import time
 import pytest
 from textual.widgets import Static
 
+from curate.project.publish import export_dataset
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import FrameTable
-from curate.workspace.publish import export_dataset
 
 CATEGORIES = ("billing", "returns")
 

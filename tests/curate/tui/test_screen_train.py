@@ -5,11 +5,11 @@ import time
 import pytest
 from textual.widgets import Static
 
+from curate.project.publish import export_dataset
+from curate.project.workspace import open_workspace
+from curate.sessions.runs import Errand, begin, look, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.chart import chart
-from curate.workshop.runs import Errand, begin, look, runs_of
-from curate.workspace import open_workspace
-from curate.workspace.publish import export_dataset
 
 NOW = "2026-11-25T10:00:00.000Z"
 

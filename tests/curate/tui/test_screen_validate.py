@@ -4,11 +4,11 @@ import time
 import pytest
 from textual.widgets import Static
 
-from curate.journal import Decision
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
+from curate.sessions.problems import book_of
 from curate.tui.dialogs import Ask
-from curate.workshop import open_workshop
-from curate.workshop.problems import book_of
-from curate.workspace import open_workspace
 
 
 async def until(pilot, condition, seconds=60):
@@ -30,7 +30,7 @@ async def opened(pilot, settled):
 
 async def to_finding(pilot, screen, settled, code, record):
     """Put the cursor on a finding."""
-    from curate.workshop.problems import Item
+    from curate.sessions.problems import Item
 
     place = next(
         index for index, line in enumerate(screen._listed)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from curate.journal import Decision, read_journal
-from curate.workspace import open_workspace
-from curate.workspace.golden import FILE_NAME, read_golden
-from curate.workspace.publish import export_dataset, plan
+from curate.project.golden import FILE_NAME, read_golden
+from curate.project.journal import Decision, read_journal
+from curate.project.publish import export_dataset, plan
+from curate.project.workspace import open_workspace
 
 EASY = '# Ours.\n[split]\nseed = 1  # drawn by lot\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."

@@ -9,10 +9,10 @@ import time
 import pytest
 from edited import go_to, names_in, type_in
 
-from curate.init import make_workspace as make_new
+from curate.project.init import make_workspace as make_new
+from curate.project.workshop import Workshop, open_workshop
 from curate.tui.app import CurateApp
 from curate.tui.screens import ALL
-from curate.workshop import Workshop, open_workshop
 
 KEYS = ("enter", "d", "t", "c", "j", "n", "p", "F", "f", "W", "r", "y", "Y", "tab", "plus", "z", "u", "x", "1", "slash")
 """Keys that most screens do something about."""
@@ -187,8 +187,8 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
 def test_a_first_record_that_no_record_file_would_take_is_refused_with_what_to_write(empty_root):
     settings = empty_root / "curate.toml"
     settings.write_text(settings.read_text().replace('["data/*.jsonl"]', '["lines/*.jsonl"]'), encoding="utf-8")
-    from curate.journal import Decision
-    from curate.record import CurateError
+    from curate.base.record import CurateError
+    from curate.project.journal import Decision
 
     with open_workshop(empty_root, "ana") as workshop:
         workshop.load()
@@ -202,7 +202,7 @@ def test_a_first_record_that_no_record_file_would_take_is_refused_with_what_to_w
 def test_taking_the_first_record_back_leaves_an_empty_workspace(empty_root, drive, settled, screen_text):
     app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
     line = {"id": "a", "instruction": "Name a colour.", "output": "Blue."}
-    from curate.journal import Decision
+    from curate.project.journal import Decision
 
     async def story(pilot):
         app.workshop.apply([Decision("add", "a", fields={"record": line})])

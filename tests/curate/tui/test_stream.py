@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.record import strings_of
+from curate.base.record import strings_of
 from curate.tui.screens import tabs
 
 # All that Textual itself tells the terminal: colours, places, and switching modes on and off.

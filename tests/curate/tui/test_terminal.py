@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.record import Exit
+from curate.base.record import Exit
 
 GIVEN_BACK = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?2004l")
 FAULTY = (

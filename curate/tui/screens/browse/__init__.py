@@ -14,8 +14,11 @@ from textual.containers import Horizontal
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from curate.record import CurateError
-from curate.table import counted
+from curate.base.record import CurateError
+from curate.base.tables import counted
+from curate.project.filters import GUIDE, Filter, parse_filter, quoted
+from curate.sessions.labelling import hides_event, seen_finding
+from curate.sessions.problems import ProblemBook, book_of
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.screen import WorkshopScreen
@@ -23,12 +26,9 @@ from curate.tui.screens.browse.deciding import Deciding
 from curate.tui.screens.browse.detail import VIEWS, Side, Subject, told
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
 from curate.tui.screens.browse.standing import Count, Standing
-from curate.workshop.filters import GUIDE, Filter, parse_filter, quoted
-from curate.workshop.labelling import hides_event, seen_finding
-from curate.workshop.problems import ProblemBook, book_of
 
 if TYPE_CHECKING:
-    from curate.workshop.catalog import Catalog, Rows
+    from curate.project.catalog import Catalog, Rows
 
 DEBOUNCE = 0.08
 """Seconds without a key after which a filter is asked."""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding
 
-from curate.journal import Decision
-from curate.label import CATEGORY, questions_of
-from curate.record import Json
-from curate.settings.model import Question
-from curate.table import counted
+from curate.base.record import Json
+from curate.base.tables import counted
+from curate.project.journal import Decision
+from curate.project.labels import CATEGORY, questions_of
+from curate.schema.settings.model import Question
+from curate.sessions.labelling import values_known
 from curate.tui.dialogs import Prompt
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse.choosing import Choose
-from curate.workshop.labelling import values_known
 
 if TYPE_CHECKING:
     from curate.tui.screen import WorkshopScreen

@@ -11,22 +11,22 @@ from rich.text import Text
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 
-from curate.diff.words import text_of as value_text
-from curate.diff.words import word_changes
-from curate.record import Finding, Json, Record, canonical
-from curate.shape.view import text_of
-from curate.table import counted
+from curate.base.record import Finding, Json, Record, canonical
+from curate.base.tables import counted
+from curate.project.diff.words import text_of as value_text
+from curate.project.diff.words import word_changes
+from curate.project.fold import CATEGORY
+from curate.schema.view import text_of
+from curate.sessions.labelling import HIDDEN
 from curate.tui.border import shown, shown_lines
 from curate.tui.glyphs import glyphs
 from curate.tui.help import event_line
 from curate.tui.screens.browse.rows import UNKNOWN, WORDS
-from curate.workshop.labelling import HIDDEN
-from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
-    from curate.journal import AnyEvent
-    from curate.workshop.catalog import Row
-    from curate.workspace import State
+    from curate.project.catalog import Row
+    from curate.project.journal import AnyEvent
+    from curate.project.workspace import State
 
 MOST_TEXT = 20_000
 """Characters of one text that are drawn; how many more there are is said."""

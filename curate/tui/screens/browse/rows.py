@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curate.project.blind import UNSEEN
+from curate.project.fold import CATEGORY
+from curate.sessions.labelling import HIDDEN
 from curate.tui.frame_table import Column, Tone
-from curate.workshop.labelling import HIDDEN
-from curate.workspace.blind import UNSEEN
-from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
-    from curate.workshop.catalog import Catalog, Row, Rows
+    from curate.project.catalog import Catalog, Row, Rows
 
 WORDS: Mapping[str, str] = {"ok": "ok", "warning": "~ warn", "error": "! error", "dropped": "x dropped"}
 """Each status with its symbol."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import Static
 
-from curate.record import CurateError
+from curate.base.record import CurateError
 from curate.tui.border import shown
 from curate.tui.frame_table import FrameTable
 

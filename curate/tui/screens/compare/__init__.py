@@ -12,8 +12,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from curate.feedback import PAGE_FILE
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.feedback import PAGE_FILE
+from curate.sessions.runs import Beside, Regression, Run, beside, gate_command, runs_of
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
@@ -29,7 +30,6 @@ from curate.tui.screens.compare.told import (
     told_notes,
     told_regression,
 )
-from curate.workshop.runs import Beside, Regression, Run, beside, gate_command, runs_of
 
 _METRICS: tuple[Metric, ...] = ("score", "bits per byte")
 _ORDERS: tuple[Order, ...] = ("category", "change", "n")

@@ -7,11 +7,11 @@ from typing import Literal
 
 from rich.text import Text
 
-from curate.feedback import legend
+from curate.project.feedback import legend
+from curate.sessions.runs import Beside, Regression, Row
 from curate.tui.border import shown, shown_lines
 from curate.tui.frame_table import Column, ListRows, Tone
 from curate.tui.glyphs import bar
-from curate.workshop.runs import Beside, Regression, Row
 
 Metric = Literal["score", "bits per byte"]
 Order = Literal["category", "change", "n"]

@@ -12,7 +12,22 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from curate.table import counted
+from curate.base.tables import counted
+from curate.project.golden import read_golden
+from curate.project.workspace import open_workspace
+from curate.sessions.clusters import (
+    Act,
+    Choice,
+    Clusters,
+    Member,
+    Review,
+    What,
+    act_of,
+    beside,
+    find_clusters,
+    read_staged,
+)
+from curate.sessions.todo import noted
 from curate.tui.chrome import Rule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.screen import WorkshopScreen
@@ -26,21 +41,6 @@ from curate.tui.screens.dedupe.drawing import (
     pair_table,
     plan_line,
 )
-from curate.workshop.clusters import (
-    Act,
-    Choice,
-    Clusters,
-    Member,
-    Review,
-    What,
-    act_of,
-    beside,
-    find_clusters,
-    read_staged,
-)
-from curate.workshop.todo import noted
-from curate.workspace import open_workspace
-from curate.workspace.golden import read_golden
 
 _MOST_NAMED = 3
 _NOTHING_YET = "Nothing was compared; r compares."

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from curate.diff.sides import Side
-from curate.diff.words import text_of
-from curate.record import Record
-from curate.table import counted
+from curate.base.record import Record
+from curate.base.tables import counted
+from curate.project.catalog.columns import estimated_tokens
+from curate.project.diff.sides import Side
+from curate.project.diff.words import text_of
+from curate.project.fold import CATEGORY
+from curate.sessions.clusters import Beside, Choice, Cluster, Member, Summary
+from curate.sessions.labelling import HIDDEN, seen_record
 from curate.tui.border import safe, shown
 from curate.tui.glyphs import glyphs
-from curate.workshop.catalog.columns import estimated_tokens
-from curate.workshop.clusters import Beside, Choice, Cluster, Member, Summary
-from curate.workshop.labelling import HIDDEN, seen_record
-from curate.workspace.fold import CATEGORY
 
 if TYPE_CHECKING:
-    from curate.workshop import Workshop
+    from curate.project.workshop import Workshop
 
 MOST_FIELDS = 3
 _MOST_NAMED = 2

@@ -12,7 +12,11 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from curate.record import CurateError, Finding, canonical
+from curate.base.record import CurateError, Finding, canonical
+from curate.project.drafts import Drafts
+from curate.sessions.editor import edited
+from curate.sessions.edits import CHANGED_MEANWHILE, Edit, copied_edit, field_of, is_standing, new_edit, open_edit
+from curate.sessions.lines import open_line
 from curate.tui.border import safe_line
 from curate.tui.fields import update_if_other
 from curate.tui.form import EditSide, FormView
@@ -20,10 +24,6 @@ from curate.tui.form.preview import VIEWS
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens.edit.texts import HELP, finding_text, fixed_text, nothing_open, title, without_form
 from curate.tui.standby import empty
-from curate.workshop.drafts import Drafts
-from curate.workshop.editor import edited
-from curate.workshop.edits import CHANGED_MEANWHILE, Edit, copied_edit, field_of, is_standing, new_edit, open_edit
-from curate.workshop.lines import open_line
 
 KEEP = 1.0
 """Seconds after the last key until what is typed is written to the draft."""

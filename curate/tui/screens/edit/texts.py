@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from curate.record import Finding
+from curate.base.record import Finding
+from curate.sessions.edits import Edit
 from curate.tui.border import shown
-from curate.workshop.edits import Edit
 
 _MOST_DRAFTS = 8
 _SIGNS = {"error": ("! error ", "error"), "warning": ("~ warn ", "warn")}

@@ -12,20 +12,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.widgets import Static
 
-from curate.table import counted
+from curate.base.tables import counted
 from curate.tui.frame_table import FrameTable, ListRows
 from curate.tui.pane import Pane
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens.home import text as told
 
 if TYPE_CHECKING:
-    from curate.init import Made
-    from curate.journal import AnyEvent
+    from curate.project.init import Made
+    from curate.project.journal import AnyEvent
+    from curate.sessions.overview import Overview
+    from curate.sessions.runs.look import Run
+    from curate.sessions.todo import Step
     from curate.tui.screens.home.offers import Offer
     from curate.tui.status import Severity
-    from curate.workshop.overview import Overview
-    from curate.workshop.runs.look import Run
-    from curate.workshop.todo import Step
 
 FEW = 20_000
 """Records up to which Home itself looks for errors and repeats; with more, `r` does."""
@@ -153,11 +153,11 @@ records in Browse.
             self.app.background(self._found, self._draw, group="home.look")
 
     def _found(self) -> _Seen:
-        from curate.workshop.labelling import hides_event
-        from curate.workshop.overview import overview, scores
-        from curate.workshop.problems import book_of
-        from curate.workshop.runs.look import runs_of
-        from curate.workshop.todo import next_steps
+        from curate.sessions.labelling import hides_event
+        from curate.sessions.overview import overview, scores
+        from curate.sessions.problems import book_of
+        from curate.sessions.runs.look import runs_of
+        from curate.sessions.todo import next_steps
 
         workshop = self.workshop
         try:
@@ -199,16 +199,16 @@ records in Browse.
         self.app.background(self._compared, self._counted, group="home.compare")
 
     def _searched(self) -> None:
-        from curate.workshop.problems import book_of
+        from curate.sessions.problems import book_of
 
         book = book_of(self.workshop)
         if not book.is_searching:
             book.search()
 
     def _compared(self) -> None:
-        from curate.workshop.clusters import find_clusters
-        from curate.workshop.todo import noted
-        from curate.workspace import open_workspace
+        from curate.project.workspace import open_workspace
+        from curate.sessions.clusters import find_clusters
+        from curate.sessions.todo import noted
 
         # Where the records are read anew meanwhile, it is a note that nobody reads.
         note = noted(self.workshop)
@@ -271,7 +271,7 @@ records in Browse.
 
     def _make(self, offer: Offer, target: Path) -> None:
         def make() -> Made:
-            from curate.init import make_workspace
+            from curate.project.init import make_workspace
 
             files = [offer.source] if offer.source else []
             return make_workspace(target, files=files, is_sample=offer.kind == "sample")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from curate.settings import FILE_NAME
+from curate.schema.settings import FILE_NAME
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _MOST_FILES = 5

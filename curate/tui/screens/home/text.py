@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from curate.table import counted
+from curate.base.tables import counted
 from curate.tui.border import shown
 from curate.tui.frame_table import Column, Tone
 from curate.tui.glyphs import bar, columns
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:
-    from curate.journal import AnyEvent
-    from curate.workshop import Workshop
-    from curate.workshop.overview import Overview
-    from curate.workshop.runs.look import Run
-    from curate.workshop.todo import Step
+    from curate.project.journal import AnyEvent
+    from curate.project.workshop import Workshop
+    from curate.sessions.overview import Overview
+    from curate.sessions.runs.look import Run
+    from curate.sessions.todo import Step
 
 SIGNS = {"error": "! error", "warn": "~ warn", "": "  to do"}
 _BAR = 16

@@ -13,8 +13,9 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from curate.label import ORDERS
-from curate.record import Json
+from curate.base.record import Json
+from curate.project.labels import ORDERS
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, Desk, Prepared, Wish, spelled_value
 from curate.tui.border import shown
 from curate.tui.chrome import Rule
 from curate.tui.dialogs import Pages
@@ -25,7 +26,6 @@ from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.learning import Learning
 from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
-from curate.workshop.labelling import FLAG, NOTE, QUALITY, Desk, Prepared, Wish, spelled_value
 
 
 class LabelScreen(WorkshopScreen):

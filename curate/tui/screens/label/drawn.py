@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from curate.record import Record
+from curate.base.record import Record
+from curate.sessions.labelling import FLAG, NOTE, QUALITY, Desk
 from curate.tui.border import shown_lines
 from curate.tui.screens.label import told
 from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.reviewing import Reviewing
-from curate.workshop.labelling import FLAG, NOTE, QUALITY, Desk
 
 
 def desk_texts(desk: Desk, begun: Begun, room: int, *, is_several: bool) -> dict[str, Text]:

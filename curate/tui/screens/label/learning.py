@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from curate.record import CurateError
+from curate.base.record import CurateError
 
 if TYPE_CHECKING:
+    from curate.sessions.labelling import Desk
     from curate.tui.context import AppContext
-    from curate.workshop.labelling import Desk
 
 
 class Learning:

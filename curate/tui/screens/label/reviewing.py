@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from curate.table import counted
-from curate.workshop import Workshop
-from curate.workshop.labelling import Desk, Item, Waiting, settle, waiting
+from curate.base.tables import counted
+from curate.project.workshop import Workshop
+from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
 
 
 class Reviewing:

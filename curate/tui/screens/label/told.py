@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from curate.agreement import Glance, grade
-from curate.label import WORDS, Suggestion
-from curate.record import Json, Record
-from curate.table import counted
+from curate.base.record import Json, Record
+from curate.base.tables import counted
+from curate.project.labels import WORDS, Suggestion
+from curate.sessions.agreement import Glance, grade
+from curate.sessions.labelling import FLAG, NOTE, Done, Item, Wish, spelled_value, turns_of
 from curate.tui.border import cell, shown, shown_lines
 from curate.tui.glyphs import bar, glyphs
-from curate.workshop.labelling import FLAG, NOTE, Done, Item, Wish, spelled_value, turns_of
 
 KEYS = "1234567890"
 """The keys of the first ten values, in order."""

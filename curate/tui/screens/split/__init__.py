@@ -13,7 +13,18 @@ from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 from textual.widgets import Static
 
-from curate.table import counted
+from curate.base.tables import counted
+from curate.project.golden import freeze, unfreeze
+from curate.project.workspace import open_workspace
+from curate.sessions.splitting import (
+    Basis,
+    Division,
+    LeakReport,
+    Preview,
+    Written,
+    read_basis,
+    write,
+)
 from curate.tui.chrome import Rule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.dialogs import Pages
@@ -29,17 +40,6 @@ from curate.tui.screens.split.drawing import (
     result_rows,
 )
 from curate.tui.screens.split.settings import SettingsPane
-from curate.workshop.splitting import (
-    Basis,
-    Division,
-    LeakReport,
-    Preview,
-    Written,
-    read_basis,
-    write,
-)
-from curate.workspace import open_workspace
-from curate.workspace.golden import freeze, unfreeze
 
 _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r` and `l`."""

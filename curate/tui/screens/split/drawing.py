@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from curate.record import SPLITS, Split
-from curate.split import THIN, Drift
-from curate.table import counted
+from curate.base.record import SPLITS, Split
+from curate.base.tables import counted
+from curate.sessions.splitting import Basis, LeakReport, Preview
+from curate.similarity.split import THIN, Drift
 from curate.tui.border import shown
-from curate.workshop.splitting import Basis, LeakReport, Preview
 
 _SHORT: dict[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
 _MOST_KINDS = 6

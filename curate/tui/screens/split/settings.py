@@ -10,10 +10,10 @@ from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import Static
 
-from curate.record import SPLITS
-from curate.settings import SplitSettings
+from curate.base.record import SPLITS
+from curate.schema.settings import SplitSettings
+from curate.sessions.splitting import percents, ratios_of, shifted
 from curate.tui.border import shown
-from curate.workshop.splitting import percents, ratios_of, shifted
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp

@@ -10,16 +10,16 @@ from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
-from curate.export.manifest import Manifest
-from curate.feedback import Results, read_results
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.formats.dataset.manifest import Manifest
+from curate.project.feedback import Results, read_results
+from curate.sessions.detached import ask_to_stop
+from curate.sessions.problems import book_of
+from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
 from curate.tui.screen import WorkshopScreen
 from curate.tui.screens.train.told import Gate, Glance, told_categories, told_plan, told_run
-from curate.workshop.problems import book_of
-from curate.workshop.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
-from curate.workspace.detached import ask_to_stop
 
 _EVERY = 1.0
 _LOG_LINES = 3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from curate.sessions.runs import thinned
 from curate.tui.glyphs import glyphs
-from curate.workshop.runs import thinned
 
 _LABEL = 7
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from curate.export.manifest import Manifest
-from curate.feedback import Results, legend
-from curate.record import SPLITS, Json
+from curate.base.record import SPLITS, Json
+from curate.formats.dataset.manifest import Manifest
+from curate.project.feedback import Results, legend
+from curate.sessions.runs import Metrics, Run
 from curate.tui.border import shown
 from curate.tui.glyphs import bar
 from curate.tui.screens.train.chart import chart
 from curate.tui.status import Severity
-from curate.workshop.runs import Metrics, Run
 
 _NAME = 10
 _STYLES: Mapping[str, str] = {

@@ -12,8 +12,12 @@ from textual.containers import VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
-from curate.record import CurateError, Finding
-from curate.table import counted
+from curate.base.record import CurateError, Finding
+from curate.base.tables import counted
+from curate.sessions.labelling import seen_finding
+from curate.sessions.lines import open_line
+from curate.sessions.problems import By, Excerpt, Heading, Item, ProblemBook, Problems, book_of, listed
+from curate.sessions.problems.found import ORDER
 from curate.tui.chrome import Rule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
@@ -22,10 +26,6 @@ from curate.tui.screens.validate.detail import told_finding, told_heading
 from curate.tui.screens.validate.mending import Mending
 from curate.tui.screens.validate.rows import KEY, Line, More, columns, lines_of, source_of
 from curate.tui.screens.validate.summary import summary
-from curate.workshop.labelling import seen_finding
-from curate.workshop.lines import open_line
-from curate.workshop.problems import By, Excerpt, Heading, Item, ProblemBook, Problems, book_of, listed
-from curate.workshop.problems.found import ORDER
 
 _TICK = 0.25
 """Seconds between two words about how far a search is."""

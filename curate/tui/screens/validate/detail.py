@@ -7,14 +7,14 @@ import unicodedata
 from rich.cells import cell_len
 from rich.text import Text
 
+from curate.base.record import Finding
+from curate.base.tables import counted
 from curate.checks import discover
-from curate.door import FAULTS
-from curate.record import Finding
-from curate.table import counted
+from curate.jsonl import FAULTS
+from curate.sessions.problems import Excerpt, Heading, Mending, Row
 from curate.tui.border import safe_line, shown
 from curate.tui.glyphs import glyphs
 from curate.tui.screens.validate.rows import SIGNS
-from curate.workshop.problems import Excerpt, Heading, Mending, Row
 
 _DOT = "·"
 _MARGIN = 10

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding
 
-from curate.record import Finding
-from curate.table import counted
+from curate.base.record import Finding
+from curate.base.tables import counted
+from curate.sessions.problems import Mendings, ProblemBook
 from curate.tui.screens.validate.detail import told_change
-from curate.workshop.problems import Mendings, ProblemBook
 
 if TYPE_CHECKING:
     from curate.tui.screen import WorkshopScreen

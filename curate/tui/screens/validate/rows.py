@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curate.record import Severity
+from curate.base.record import Severity
+from curate.sessions.problems import Heading, Item
 from curate.tui.frame_table import Column, ListRows, Tone
-from curate.workshop.problems import Heading, Item
 
 SIGNS: dict[Severity, str] = {"error": "! error", "warning": "~ warn", "info": "info"}
 KEY = 5

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from curate.table import counted
-from curate.workshop.problems import Problems
+from curate.base.tables import counted
+from curate.sessions.problems import Problems
 
 _SHOWS = ("", "errors only", "no infos")
 

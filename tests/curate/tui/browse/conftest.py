@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browsing import SETTINGS, lines
 
-from curate.workspace import Workspace
+from curate.project.workspace import Workspace
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from typing import Any
 
 from browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 
-from curate.journal import Decision
-from curate.record import Finding
+from curate.base.record import Finding
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.project.workspace import Workspace
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
 from curate.tui.screens.browse.detail import MOST_TEXT, Subject, seen_labels, told
-from curate.workshop import open_workshop
-from curate.workspace import Workspace
 
 # What is decided.
 

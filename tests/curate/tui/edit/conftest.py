@@ -10,8 +10,8 @@ import pytest
 from edited import LINE, Settled, assert_what_is_seen_is_what_is_there
 from textual.pilot import Pilot
 
+from curate.project.workspace import Workspace, open_workspace
 from curate.tui.app import CurateApp
-from curate.workspace import Workspace, open_workspace
 
 SCHEMA = {
     "type": "object",

@@ -7,9 +7,9 @@ from typing import Any
 from edited import LINE, Settled, edit_of, go_to, names_in, record_in, type_in
 from textual.pilot import Pilot
 
-from curate.journal import Decision
-from curate.workshop import open_workshop
-from curate.workshop.drafts import Drafts
+from curate.project.drafts import Drafts
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
 
 # -- saving -----------------------------------------------------------------------------------------------------------
 

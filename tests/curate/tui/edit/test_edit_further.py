@@ -14,9 +14,9 @@ import pytest
 from edited import LINE, TURNS, Settled, record_in, type_in
 from textual.pilot import Pilot
 
+from curate.project.workspace import open_workspace
 from curate.tui.app import CurateApp
 from curate.tui.form.inputs import AreaField
-from curate.workspace import open_workspace
 
 # -- $EDITOR ----------------------------------------------------------------------------------------------------------
 

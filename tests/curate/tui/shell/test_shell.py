@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from probing import probe
 
-from curate.journal import Decision
+from curate.project.journal import Decision
+from curate.project.workshop import open_workshop
+from curate.project.workspace import open_workspace
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.help import marked_up
-from curate.workshop import open_workshop
-from curate.workspace import open_workspace
 
 
 def test_a_chord_goes_to_a_tab_and_escape_comes_back(workspace, make_app, drive, settled) -> None:

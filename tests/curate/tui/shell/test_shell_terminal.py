@@ -6,14 +6,14 @@ import pytest
 from probing import probe
 from textual.binding import Binding
 
-from curate.journal import Decision
-from curate.record import CurateError
+from curate.base.record import CurateError
+from curate.project.journal import Decision
+from curate.project.workspace import open_workspace
 from curate.tui.app import CurateApp
 from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
 from curate.tui.keymap import own_subclasses
 from curate.tui.screens import known_bindings, screen_class, tabs
 from curate.tui.themes import LOOKS
-from curate.workspace import open_workspace
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+q"])

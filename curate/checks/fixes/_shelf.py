@@ -1,0 +1,83 @@
+"""What a fix is, and how the shelf finds them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from curate import checks
+from curate.base.record import is_named
+
+Mender = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """One fix on the shelf: its name, the code of the finding it mends ("" where no check reports it), and its proof.
+
+    A safe fix keeps the meaning of every text; any other can change it and is made only when asked for. ``examples``
+    are (before, after) pairs, ``kept`` texts that must stay as they are. Documents, which are records of raw text, are
+    left alone by fixes that are not ``in_documents``.
+    """
+
+    name: str
+    code: str
+    is_safe: bool
+    in_documents: bool
+    help: str
+    examples: Sequence[tuple[str, str]]
+    kept: Sequence[str]
+    mend: Mender
+
+
+_shelf: dict[str, Fix] = {}
+
+
+def fix(
+    name: str,
+    *,
+    code: str = "",
+    is_safe: bool,
+    in_documents: bool = True,
+    examples: Sequence[tuple[str, str]],
+    kept: Sequence[str],
+) -> Callable[[Mender], Mender]:
+    """Put a function from text to text on the shelf; its docstring says what it does and why that is safe or not.
+
+    Raises:
+        ValueError: the name is taken, or the function has no docstring.
+    """
+
+    def put(mend: Mender) -> Mender:
+        help_ = inspect.getdoc(mend)
+        if name in _shelf or not help_:
+            raise ValueError(f"the fix {name} is there twice or does not explain itself")
+        _shelf[name] = Fix(name, code, is_safe, in_documents, help_, examples, kept, mend)
+        return mend
+
+    return put
+
+
+@cache
+def discover() -> tuple[Fix, ...]:
+    """Import every fix of this folder and return them, safe ones first, each kind in the order of names.
+
+    The order matters once: characters that only decoding can explain must be decoded before others remove them.
+    """
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__package__}.{module.name}")
+    return tuple(sorted(_shelf.values(), key=lambda one: (not one.is_safe, one.name)))
+
+
+def is_ignored(fix: Fix, names: Collection[str]) -> bool:
+    """Whether a list of codes, code prefixes and names says that ``fix`` is not to be made."""
+    if not names:
+        return False
+    mended = checks.discover()[fix.code].name if fix.code else ""
+    return fix.name in names or is_named(fix.code, mended, names)

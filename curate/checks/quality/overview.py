@@ -1,0 +1,100 @@
+"""The data set in numbers: what `curate stats` prints, in one value that terminal, HTML and JSON are made from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from curate.base.plots import bins
+from curate.base.record import SPLITS, Record, Split
+from curate.checks.quality.balance import Effect, Grouping, effects, groupings, properties_of
+from curate.checks.quality.measures import Measures, measure
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """One category: its records, by split ("none" has none yet), and lengths in characters."""
+
+    category: str
+    records: int
+    splits: dict[str, int]
+    median_prompt: int
+    longest_prompt: int
+    median_completion: int
+    longest_completion: int
+    median_repetition: float | None
+    median_lix: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How a measure is spread: (from, to, records) for each bin, and how many records it says nothing about."""
+
+    name: str
+    unit: str
+    bins: list[tuple[float, float, int]]
+    num_without: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A data set in numbers."""
+
+    categories: list[CategoryRow]
+    whole: CategoryRow
+    groupings: list[Grouping]
+    effects: list[Effect]
+    histograms: list[Histogram]
+
+
+def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
+    """Measure ``records`` and sum them up; ``pins`` is the split that each has in the newest dataset."""
+    measures = [measure(record) for record in records]
+    by_category: defaultdict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        by_category[record.category].append(index)
+    properties = properties_of(records, measures, pins)
+
+    def row(name: str, places: Sequence[int]) -> CategoryRow:
+        return _row(name, [measures[place] for place in places], [properties["split"][place] for place in places])
+
+    return Overview(
+        [row(name, places) for name, places in sorted(by_category.items())],
+        row("all", range(len(records))),
+        groupings(properties),
+        effects(properties, measures),
+        _histograms(measures),
+    )
+
+
+def _row(name: str, measures: Sequence[Measures], splits: Sequence[str]) -> CategoryRow:
+    prompts = [one.prompt_chars for one in measures] or [0]
+    completions = [one.completion_chars for one in measures] or [0]
+    repetitions = [one.repetition for one in measures if one.repetition is not None]
+    lixes = [one.lix for one in measures if one.lix is not None]
+    return CategoryRow(
+        name,
+        len(measures),
+        {split: sum(one == split for one in splits) for split in SPLITS} | {"none": sum(not one for one in splits)},
+        int(median(prompts)),
+        max(prompts),
+        int(median(completions)),
+        max(completions),
+        median(repetitions) if repetitions else None,
+        median(lixes) if lixes else None,
+    )
+
+
+def _histograms(measures: Sequence[Measures]) -> list[Histogram]:
+    found = []
+    for name, unit, values in (
+        ("prompt length", "characters", [float(one.prompt_chars) for one in measures]),
+        ("completion length", "characters", [float(one.completion_chars) for one in measures]),
+        ("repetition", "share of 4-grams", [one.repetition for one in measures]),
+        ("readability", "LIX", [one.lix for one in measures]),
+    ):
+        told = [value for value in values if value is not None]
+        found.append(Histogram(name, unit, bins(told), len(values) - len(told)))
+    return found

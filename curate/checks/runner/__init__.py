@@ -1,0 +1,208 @@
+"""Lines to records or findings: front door, schema, record checks, dataset checks, in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from curate.base.console import spelled
+from curate.base.record import Finding, Record
+from curate.checks import Place
+from curate.checks.runner.across import Across
+from curate.checks.runner.baseline import Baseline, Owed, baseline_path, read_baseline
+from curate.checks.runner.changes import changed_lines
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
+from curate.checks.runner.globs import place_name
+from curate.checks.runner.parallel import default_jobs, examine_all
+from curate.checks.runner.select import UNREADABLE, Selection, select_checks
+from curate.checks.runner.verdict import Tally, Verdict, judge
+from curate.jsonl import Reader, Span, crlf_finding, locate
+from curate.schema import Shape
+
+__all__ = [
+    "UNREADABLE",
+    "Baseline",
+    "Engine",
+    "ExaminerSpec",
+    "Further",
+    "Verdict",
+    "baseline_path",
+    "changed_lines",
+    "default_jobs",
+    "examine_all",
+    "place_name",
+    "raw_lines",
+    "read_baseline",
+    "read_records",
+    "select_checks",
+    "validate",
+]
+
+Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
+"""Examines files, shared out to some number of workers, and gives the results in reading order."""
+Further = Callable[[bool], Iterable[tuple[Finding, Place | None]]]
+"""Finds what is wrong beyond lines and records, given whether a record says that it is in a test or validation split.
+
+It is called when all files were examined. A place tells more of a finding than its file and line.
+"""
+_MOST_RAW = 32 * 1024 * 1024
+
+
+def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, Place | None]]:
+    return ()
+
+
+def validate(
+    files: Sequence[Path],
+    spec: ExaminerSpec,
+    *,
+    jobs: int = 1,
+    engine: Engine = examine_all,
+    further: Further = _no_further,
+    has_lengths: bool = False,
+) -> Verdict:
+    """Examine every line of ``files`` and the data set as a whole, and return what was found.
+
+    What the baseline of ``spec`` holds is forgiven. With its changes only those lines are looked at; dataset checks
+    still see every record, and report what touches such a line or no line at all. ``further`` finds what is not found
+    line by line, such as that of a merge, and is held to the same rules; findings of length checks are among that if
+    ``has_lengths``.
+
+    Memory does not grow with the number of findings; at most the limit of ``spec`` are kept. The verdict does not
+    depend on ``jobs``, the number of processes, nor on the ``engine`` that has the files examined.
+
+    Raises:
+        CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
+    """
+    examiner, baseline = Examiner(spec), spec.baseline
+    selection = examiner.selection
+    across = Across(selection, spec.settings, files, spec.root, baseline=baseline, changes=spec.changes)
+    total = _examined(across, examiner, engine(examiner, files, jobs))
+    tally = total.tally
+    across.finish(tally)
+    for finding, place in further(across.has_exam):
+        across.add(tally, finding, place)
+    is_whole = spec.changes is None
+    return replace(
+        _summed(total, selection),
+        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, spec.root),
+        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
+        num_changed=None if is_whole else total.num_lines - total.num_unchanged,
+    )
+
+
+def _summed(total: SpanResult, selection: Selection) -> Verdict:
+    """Return what was counted, held to the tolerances, without the findings themselves."""
+    tally = total.tally
+    return Verdict(
+        findings=[],
+        counts=tally.by_code(),
+        num_records=total.num_records,
+        num_lines=total.num_lines,
+        num_errors=tally.of_severity("error"),
+        num_warnings=tally.of_severity("warning"),
+        num_infos=tally.of_severity("info"),
+        num_suppressed=tally.num_suppressed,
+        forgiven=dict(sorted(tally.forgiven.items())),
+        **asdict(judge(tally, selection.tolerances, total.num_records)),
+    )
+
+
+def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
+    """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
+    total = SpanResult(Tally(examiner.limit))
+    for finding in examiner.shape.warnings:
+        examiner.add_file_finding(total, finding, examiner.shape.path)
+    crlf: dict[Path, tuple[int, int]] = {}
+    for path, result in results:
+        total.num_records += result.num_records
+        total.num_lines += result.num_lines
+        total.num_unchanged += result.num_unchanged
+        if result.num_crlf:
+            first, number = crlf.get(path, (result.first_crlf, 0))
+            crlf[path] = first, number + result.num_crlf
+        across.see(result)
+        total.tally.join(result.tally)
+        _settle(total.tally, examiner.baseline, result.owed)
+    for path, (first, number) in crlf.items():
+        examiner.add_file_finding(total, crlf_finding(spelled(str(path)), first, number), path)
+    _settle(total.tally, examiner.baseline, total.owed)
+    return total
+
+
+def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
+    """Forgive what the baseline holds, in reading order, and add what goes beyond it to the tally."""
+    if baseline is None:
+        return
+    for (code, fingerprint), group in owed.items():
+        num_old = baseline.settle(code, fingerprint, group.count)
+        if num_old:
+            tally.forgiven[code] += num_old
+        num_new = group.count - num_old
+        shown = group.findings[-num_new:] if num_new else []
+        for finding in shown:
+            tally.add(finding)
+        if num_new > len(shown):
+            tally.count(code, group.findings[-1].severity, num_new - len(shown))
+
+
+def read_records(
+    files: Sequence[Path], shape: Shape, *, root: Path | None = None, span: Span | None = None
+) -> Iterator[Record | Finding]:
+    """Yield the valid records of ``files``, or of the ``span`` of one, in order, and a finding for whatever is not one;
+    no check runs.
+
+    With ``root`` files are named relative to it, so that a record's source is the same on every machine.
+
+    Raises:
+        CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view.
+    """
+    for path in files:
+        is_inside = root is not None and path.is_relative_to(root)
+        reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, span=span, root=root)
+        for item in reader:
+            if isinstance(item, Finding):
+                yield item
+            elif shape.is_valid(item.value):
+                yield shape.record(item.value, item.line.source)
+            else:
+                yield from violations(shape, item)
+        if reader.num_crlf:
+            yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
+
+
+def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:
+    """Give findings about the data set, which remember a line but not its bytes, the column of what they point at."""
+    blank = [finding for finding in findings if finding.line and not finding.column and finding.pointer]
+    raws = raw_lines(files, blank, root=root)
+    found = {id(f): locate(raws[f.file, f.line], f.pointer) for f in blank if (f.file, f.line) in raws}
+    return [replace(finding, column=found[id(finding)]) if id(finding) in found else finding for finding in findings]
+
+
+def raw_lines(
+    files: Sequence[Path], findings: Iterable[Finding], *, root: Path | None = None
+) -> dict[tuple[str, int], bytes]:
+    """Return the bytes of the lines that findings are about, by file and line number, reading each file once.
+
+    Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
+    """
+    wanted: dict[str, set[int]] = {}
+    for finding in findings:
+        if finding.line:
+            wanted.setdefault(finding.file, set()).add(finding.line)
+    raws: dict[tuple[str, int], bytes] = {}
+    left = _MOST_RAW
+    for path in files:
+        numbers = wanted.get(spelled(str(path)), set())
+        last = max(numbers, default=0)
+        reader = Reader(path, root=root)
+        for line in reader.lines() if numbers else ():
+            if not isinstance(line, Finding):
+                number, _, raw, _ = line
+                if number in numbers and len(raw) <= left:
+                    raws[reader.name, number] = raw
+                    left -= len(raw)
+                if number >= last:
+                    break
+    return raws

@@ -1,0 +1,179 @@
+"""The baseline: old findings that are known, counted and forgiven, so that only new ones fail.
+
+Each entry says how often a code may be found on content with one fingerprint. Content, not place: moved lines stay
+forgiven, an edited record has to answer for itself. Held in 16 bytes an entry, so that it can travel to each worker.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_DOCUMENT, hint_of, read_file
+from curate.base.record import CurateError, Finding, Json
+from curate.schema.settings import Settings
+
+_CODE = re.compile(r"[A-Z][0-9]{3}")
+_RECORD = re.compile(r"[0-9a-f]{16}")
+_MOST = 2**32 - 1
+_HINT = "Mend it from git, or move it away and write a new one with --update-baseline."
+
+
+@dataclass
+class Owed:
+    """Findings of one code and fingerprint in one span: how many, and one or more of them to show if they are new."""
+
+    count: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class Changed:
+    """What an update did to a baseline: findings it holds now, those that are new in it, and those that went."""
+
+    num_findings: int
+    num_new: int
+    num_mended: int
+
+
+UNFORGIVEN = frozenset({"P501", "P504"})
+"""What refuses an export whatever its number: an exam that is given away is no old finding that one may live with."""
+
+
+class Baseline:
+    """The findings of a baseline file by code and fingerprint, and how many of each have been seen in this run.
+
+    With ``is_update`` every finding is forgiven and noted, to be written; that takes about 100 bytes for each one.
+    """
+
+    def __init__(self, entries: dict[str, dict[int, int]] | None = None, *, is_update: bool = False) -> None:
+        self.is_update = is_update
+        self._prints = {code: array("Q", sorted(one)) for code, one in (entries or {}).items()}
+        self._counts = {
+            code: array("I", (one[name] for name in self._prints[code])) for code, one in (entries or {}).items()
+        }
+        self._left = {code: array("I", counts) for code, counts in self._counts.items()}
+        self._noted: dict[str, dict[int, int]] = {}
+
+    def holds(self, code: str, fingerprint: int) -> bool:
+        """Whether a finding may be an old one; how many there are of it is for `settle` to say."""
+        return code not in UNFORGIVEN and (self.is_update or self._index(code, fingerprint) >= 0)
+
+    def settle(self, code: str, fingerprint: int, number: int) -> int:
+        """Return how many of ``number`` findings are old, and take those off what is left of them."""
+        if code in UNFORGIVEN:
+            return 0
+        if self.is_update:
+            noted = self._noted.setdefault(code, {})
+            noted[fingerprint] = noted.get(fingerprint, 0) + number
+        index = self._index(code, fingerprint)
+        old = min(number, self._left[code][index]) if index >= 0 else 0
+        if old:
+            self._left[code][index] -= old
+        return number if self.is_update else old
+
+    def num_mended(self, codes: Collection[str]) -> int:
+        """Return how many findings of ``codes`` the baseline holds that were not seen in this run."""
+        return sum(sum(left) for code, left in self._left.items() if code in codes)
+
+    def updated(self, codes: Collection[str]) -> tuple[list[bytes], Changed]:
+        """Return the lines of the file as this run leaves it, and what changed; codes that did not run stay as before.
+
+        Sorted, with one entry a line, so that a version control system shows and merges it well.
+        """
+        new = {code: dict(noted) for code, noted in self._noted.items()}
+        for code in self._prints.keys() - set(codes):
+            new[code] = dict(zip(self._prints[code], self._counts[code], strict=True))
+        total = sum(sum(one.values()) for one in new.values())
+        num_mended = self.num_mended(codes)
+        before = sum(sum(counts) for counts in self._counts.values())
+        return list(_written(new)), Changed(total, total - (before - num_mended), num_mended)
+
+    def _index(self, code: str, fingerprint: int) -> int:
+        prints = self._prints.get(code)
+        if prints is None:
+            return -1
+        index = bisect_left(prints, fingerprint)
+        return index if index < len(prints) and prints[index] == fingerprint else -1
+
+
+def baseline_path(settings: Settings, root: Path | None) -> Path | None:
+    """Return where the baseline that the settings name lies, None where they name none.
+
+    Raises:
+        CurateError: E902 when it leads out of the workspace.
+    """
+    name = settings.checks.baseline
+    if not name or root is None:
+        return None
+    # A name with a NUL in it leads nowhere.
+    if "\0" in name or not (root / name).resolve().is_relative_to(root.resolve()):
+        raise CurateError("E902 bad-settings", f"checks.baseline: {name!r} leads out of the workspace")
+    return root / name
+
+
+def read_baseline(path: Path, *, is_update: bool = False, without: Collection[str] = ()) -> Baseline:
+    """Read the baseline at ``path``; one that is to be updated need not be there yet.
+
+    Entries of the codes in ``without`` are left out: such findings are not forgiven.
+
+    Raises:
+        CurateError: E904 when there is none, E956 when the file is no baseline, which is never written over.
+    """
+    if is_update and not path.exists():
+        return Baseline(is_update=True)
+    try:
+        document = json.loads(read_file(path.resolve(), most=MOST_DOCUMENT))
+    except OSError as error:
+        message = f"the baseline {one_line(str(path))} cannot be read: {error.strerror}"
+        raise CurateError("E904 no-such-file", message, hint_of(error, "Make one with --update-baseline.")) from error
+    # Bytes that are not UTF-8 and numbers of 5,000 digits are ValueErrors like bad JSON; lists can nest without end.
+    except (ValueError, RecursionError) as error:
+        message = f"{one_line(str(path))} is no baseline: {one_line(str(error))}"
+        raise CurateError("E956 bad-baseline", message, _HINT) from error
+    entries = {code: one for code, one in _entries(document, path).items() if code not in without}
+    return Baseline(entries, is_update=is_update)
+
+
+def _entries(document: Json, path: Path) -> dict[str, dict[int, int]]:
+    """Return the counts by code and fingerprint; where a merge left an entry twice, the larger count."""
+    name = one_line(str(path))
+    if not isinstance(document, dict) or document.keys() != {"version", "entries"} or document["version"] != 1:
+        raise CurateError("E956 bad-baseline", f"{name} is no baseline of version 1", _HINT)
+    entries: dict[str, dict[int, int]] = {}
+    listed = document["entries"]
+    for number, entry in enumerate(listed if isinstance(listed, list) else [None]):
+        if not _is_entry(entry):
+            raise CurateError("E956 bad-baseline", f"{name}: entry {number} has no code, record and count", _HINT)
+        one, key = entries.setdefault(entry["code"], {}), int(entry["record"], 16)
+        one[key] = max(one.get(key, 0), entry["count"])
+    return entries
+
+
+def _is_entry(entry: Json) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {"code", "record", "count"}
+        and isinstance(entry["code"], str)
+        and bool(_CODE.fullmatch(entry["code"]))
+        and isinstance(entry["record"], str)
+        and bool(_RECORD.fullmatch(entry["record"]))
+        and type(entry["count"]) is int
+        and 1 <= entry["count"] <= _MOST
+    )
+
+
+def _written(entries: dict[str, dict[int, int]]) -> Iterator[bytes]:
+    yield b'{\n "version": 1,\n "entries": ['
+    lead = "\n"
+    for code, one in sorted(entries.items()):
+        for fingerprint, count in sorted(one.items()):
+            yield f'{lead}  {{"code": "{code}", "record": "{fingerprint:016x}", "count": {count}}}'.encode()
+            lead = ",\n"
+    yield b"\n ]\n}\n"

@@ -1,0 +1,413 @@
+"""One span of one file: each line through door, schema and record checks."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
+from curate.checks import Check, Sketch, sketch_of
+from curate.checks.runner import fingerprint
+from curate.checks.runner.baseline import Baseline, Owed
+from curate.checks.runner.changes import NO_LINES, LineSet
+from curate.checks.runner.globs import place_name
+from curate.checks.runner.naming import Watched, WatchedIds
+from curate.checks.runner.select import Rules, select_checks
+from curate.checks.runner.sieve import Sieve
+from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
+from curate.checks.runner.verdict import Tally
+from curate.jsonl import Entry, RawLine, Reader, Span, door_finding, locate
+from curate.schema import LimitProblem, Shape
+from curate.schema.settings import ADDED, Settings
+
+_MAX_MEMO_LINES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminerSpec:
+    """All that an examiner goes by. It can be pickled, and another process makes the same examiner of it.
+
+    ``limit`` is how many findings of a severity are retained, ``root`` the folder that links may not lead out of, by
+    default that of each file; the globs of ``settings`` are relative to it. What ``baseline`` holds is forgiven; it
+    remembers what it has forgiven, so that it serves one run. With ``changes``, which has the lines to look at by path,
+    all others are shown to dataset checks only.
+    """
+
+    shape: Shape
+    settings: Settings
+    limit: int = 1000
+    root: Path | None = None
+    show_values: bool = False
+    baseline: Baseline | None = None
+    changes: Mapping[str, LineSet] | None = None
+    watched: WatchedIds | None = None
+    """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
+    has_records: bool = False
+    """Whether all records come with the results."""
+
+
+@dataclass
+class SpanResult:
+    """What was found in one span."""
+
+    tally: Tally
+    sketches: list[Sketch] = field(default_factory=list)
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+    """The fingerprint of each sketched record, where there is a baseline."""
+    owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
+    """By code and fingerprint, findings that may be old: the baseline is settled in reading order, after all spans."""
+    excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
+    """By file and line, the checks that a record asks to be excused from."""
+    num_spare: int = 0
+    """Findings laid aside beyond the first of each content."""
+    num_records: int = 0
+    num_lines: int = 0
+    num_unchanged: int = 0
+    num_crlf: int = 0
+    first_crlf: int = 0
+    watched: list[Watched] = field(default_factory=list)
+    """The records with watched ids, in reading order, which are not among the others."""
+    displacing: list[tuple[int, str]] = field(default_factory=list)
+    """Line and id of the records that may take the name that one with a watched id would have got."""
+    records: list[Record] = field(default_factory=list)
+    """All records as their lines have them, where they are asked for; the watched ones are among them."""
+    unread: list[int] = field(default_factory=list)
+    """The lines that are no records, where those are asked for."""
+
+    def sort(self) -> None:
+        """Put the sketches into reading order, after those of watched records were added."""
+        order = sorted(range(len(self.sketches)), key=lambda index: self.sketches[index].line)
+        self.sketches = [self.sketches[index] for index in order]
+        if self.prints:
+            self.prints = array("Q", (self.prints[index] for index in order))
+
+
+class Examiner:
+    """Examines spans, and single records, as one `ExaminerSpec` says.
+
+    Raises:
+        CurateError: E902 for unknown checks in the settings.
+    """
+
+    def __init__(self, spec: ExaminerSpec) -> None:
+        self.spec = spec
+        self.shape = spec.shape
+        self.settings = spec.settings
+        self.selection = select_checks(spec.settings.checks, spec.settings.categories)
+        self.limit = spec.limit
+        self.baseline = spec.baseline
+        self._watched = spec.watched
+        self._name = ""
+        self._rules = self.selection.everywhere
+        self._is_shape_all = self._are_ids_all = False
+        """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
+        self._sieves: dict[int, Sieve] = {}
+        self._needs_sketches = bool(self.selection.sketched_checks)
+        # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
+        self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
+        self._hits: dict[bytes | str, int] = {}
+        self._template: Template | None = None
+        self._last_skeleton: bytes | str = b""
+
+    @cached_property
+    def _skeletons(self) -> Skeletons:
+        # Made with the first bad line that need only be counted; most files have none.
+        return Skeletons(self.shape.contents)
+
+    def examine(self, path: Path, span: Span | None) -> SpanResult:
+        """Examine the lines of a span, or of the whole file.
+
+        Raises:
+            CurateError: E904 when the file is missing or may not be read.
+        """
+        result = SpanResult(Tally(self.limit))
+        reader = Reader(path, span=span, root=self.spec.root)
+        self._enter(place_name(path, self.spec.root))
+        needs_record = self._watched is not None or self.spec.has_records
+        is_more = needs_record or self.selection.is_by_category or self._sieve(self._rules).num_checks > 0
+        self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
+        is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
+        self._are_ids_all = not is_more and self.baseline is None and is_about_ids
+        changes = self.spec.changes
+        changed = None if changes is None else changes.get(str(path), NO_LINES)
+        is_bad, has_records = False, self.spec.has_records
+        for line in reader.lines():
+            if type(line) is not tuple:
+                assert isinstance(line, Finding)
+                self._note_unread(result, line)
+                if changed is None or (line.line in changed if line.code == "S116" else changed):
+                    self._add_door(result, line, self._name, self._rules)
+            elif changed is not None and line[0] not in changed:
+                self._see_unchanged(reader, line, result)
+                result.num_unchanged += 1
+            elif has_records or not (is_bad and self._is_counted(line)):
+                is_bad = self._examine_line(reader, line, result)
+        self._count_hits(result.tally)
+        result.num_lines = reader.num_lines
+        if changed is None or changed:
+            result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
+        return result
+
+    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> bool:
+        """Examine one line and return whether it is no record."""
+        value = reader.value(line)
+        if isinstance(value, Finding):
+            self._note_unread(result, value)
+            self._add_door(result, value, self._name, self._rules, line[2])
+            severity = self._rules.severities.get(value.code, value.severity)
+            counts = {} if value.code in self._rules.unwanted else {(value.code, severity): 1}
+            self._remember(line, result.tally, counts, is_of_schema=False)
+            return True
+        if not self.shape.is_valid(value):
+            result.unread += [line[0]] if self.spec.has_records else []
+            counts = self._add_violations(result, reader, line, value)
+            self._remember(line, result.tally, counts, is_of_schema=True)
+            return True
+        if self._is_shape_all:
+            result.num_records += 1
+        elif self._are_ids_all:
+            self._note_id(value, Source(reader.name, line[0]), result)
+        else:
+            record = self.shape.record(value, Source(reader.name, line[0]))
+            if not self._sets_aside(record, line[2], result, is_changed=True):
+                self._examine_record(record, line[2], result)
+        return False
+
+    def add_record(
+        self, result: SpanResult, record: Record, file: str, raw: bytes | None, *, is_changed: bool = True
+    ) -> None:
+        """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
+
+        ``raw`` is its line, None where the line says something else than the record: then its findings have no column.
+        Unless ``is_changed``, its own faults are not looked for. The result has to be sorted when all are added.
+        """
+        self._enter(file)
+        if is_changed:
+            self._examine_record(record, raw, result)
+        else:
+            self._add_unchanged(record, result)
+
+    def _note_unread(self, result: SpanResult, finding: Finding) -> None:
+        if self.spec.has_records and finding.severity == "error":
+            result.unread.append(finding.line)
+
+    def _enter(self, file: str) -> None:
+        """Go by the rules of a file, which is named from the workspace on, for the records that follow."""
+        self._name = file
+        self._rules = self.selection.rules(file, "")
+
+    def _sets_aside(self, record: Record, raw: bytes, result: SpanResult, *, is_changed: bool) -> bool:
+        """Note a record as the spec asks, and return whether it is for somebody else to examine."""
+        if self.spec.has_records:
+            result.records.append(record)
+        if self._watched is None:
+            return False
+        if record.id in self._watched.ids:
+            result.watched.append(Watched(record, raw, is_changed))
+            return True
+        if self._watched.can_displace(record.id):
+            result.displacing.append((record.source.line, record.id))
+        return False
+
+    def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:
+        result.num_records += 1
+        excused = self.shape.ignored(record.data)
+        rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
+        for check in self._sieve(rules).checks(record.data):
+            assert check.on_record is not None
+            for problem in check.on_record(record, self.settings):
+                if excused and is_named(check.code, check.name, excused):
+                    result.tally.num_suppressed += 1
+                else:
+                    self._add(result, check, rules.severities[check.code], problem, record, raw)
+        if self._needs_sketches:
+            self._sketch(result, record, excused)
+
+    def _note_id(self, value: dict[str, Json], source: Source, result: SpanResult) -> None:
+        """Show the dataset checks no more of a record than its own id."""
+        result.num_records += 1
+        if self.shape.view and (own_id := self.shape.view.get(value, "id")) is not None:
+            result.sketches.append(Sketch(str(own_id), source.file, source.line, b"", b"", "", "", "", 0, True))
+            if excused := self.shape.ignored(value):
+                result.excused[source.file, source.line] = excused
+
+    def _sieve(self, rules: Rules) -> Sieve:
+        """Return the sieve for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
+        sieve = self._sieves.get(id(rules))
+        if sieve is None:
+            sieve = self._sieves[id(rules)] = Sieve(rules.record_checks, self.settings)
+        return sieve
+
+    def _see_unchanged(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
+        """Show a record to the dataset checks without looking for faults of its own."""
+        value = reader.value(line)
+        if isinstance(value, Finding) or not self.shape.is_valid(value):
+            result.unread += [line[0]] if self.spec.has_records else []
+            return
+        if self.shape.view is None:
+            result.num_records += 1
+            return
+        record = self.shape.record(value, Source(reader.name, line[0]))
+        if not self._sets_aside(record, line[2], result, is_changed=False):
+            self._add_unchanged(record, result)
+
+    def _add_unchanged(self, record: Record, result: SpanResult) -> None:
+        result.num_records += 1
+        if self._needs_sketches:
+            self._sketch(result, record, self.shape.ignored(record.data))
+
+    def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
+        result.sketches.append(sketch_of(record))
+        if self.baseline:
+            result.prints.append(fingerprint.of_value(record.data))
+        if excused:
+            result.excused[record.source.file, record.source.line] = excused
+
+    def _add(
+        self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes | None
+    ) -> None:
+        is_counted_only = self.baseline is None and result.tally.is_full(severity)
+        column = 0 if raw is None or is_counted_only else locate(raw, problem.pointer)
+        source = record.source
+        finding = Finding(
+            check.code,
+            check.name,
+            severity,
+            problem.message,
+            source.file,
+            source.line,
+            column,
+            record.id,
+            problem.pointer,
+        )
+        if self.baseline is None:
+            result.tally.add(finding)
+        else:
+            self._weigh(result, finding, fingerprint.of_value(record.data))
+
+    def _weigh(self, result: SpanResult, finding: Finding, print_: int) -> None:
+        """Add a finding, or lay it aside where the baseline has one like it."""
+        if self.baseline is None or not self.baseline.holds(finding.code, print_):
+            result.tally.add(finding)
+            return
+        owed = result.owed.get((finding.code, print_))
+        if owed is None:
+            owed = result.owed[finding.code, print_] = Owed()
+        owed.count += 1
+        if self.baseline.is_update:
+            return
+        # All of them say the same of the same content: one is kept for each content, and more while there is room.
+        if owed.findings and result.num_spare >= self.limit:
+            owed.findings.pop()
+        elif owed.findings:
+            result.num_spare += 1
+        owed.findings.append(finding)
+
+    def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
+        """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
+        name = place_name(path, self.spec.root)
+        self._add_door(result, finding, name, self.selection.rules(name, ""))
+
+    def _add_door(
+        self, result: SpanResult, finding: Finding, name: str, rules: Rules, raw: bytes | None = None
+    ) -> None:
+        """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
+        # We make that file ourselves, and its records stand in the journal at first.
+        is_ours = finding.code == "S121" and name == ADDED
+        if is_ours or finding.code in rules.unwanted:
+            return
+        severity = rules.severities[finding.code]
+        finding = finding if severity == finding.severity else replace(finding, severity=severity)
+        if self.baseline is None:
+            result.tally.add(finding)
+        else:
+            self._weigh(result, finding, fingerprint.of_file(name) if raw is None else fingerprint.of_raw(raw))
+
+    def _add_violations(
+        self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]
+    ) -> dict[tuple[str, Severity], int]:
+        """Add a finding for each rule of the schema that a line breaks, and return how many of what."""
+        number, offset, raw, _ = line
+        entry = Entry(Line(Source(reader.name, number), raw, offset), value)
+        tally = result.tally
+        counts: dict[tuple[str, Severity], int] = {}
+        print_ = 0 if self.baseline is None else fingerprint.of_value(value)
+        for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
+            key = finding.code, finding.severity
+            counts[key] = counts.get(key, 0) + 1
+            # One line can break the schema more often than findings are kept, and what is counted needs no place.
+            is_counted_only = self.baseline is None and tally.is_full(finding.severity)
+            placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
+            self._weigh(result, placed, print_)
+        return counts
+
+    def _remember(
+        self, line: RawLine, tally: Tally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
+    ) -> None:
+        """Remember what a bad line has counted, if lines like it need no more than that."""
+        _, _, raw, is_ended = line
+        if self.baseline is not None or not is_ended or not all(tally.is_full(severity) for _, severity in counts):
+            return
+        key = self._skeletons.of(raw)
+        if key is None:
+            return
+        if is_of_schema and not self._skeletons.is_of_schema(raw):
+            key = raw
+        if len(self._memo) >= _MAX_MEMO_LINES:
+            self._count_hits(tally)
+        self._memo[key] = counts
+        self._hits.setdefault(key, 0)
+
+    def _is_counted(self, line: RawLine) -> bool:
+        """Count a line like a bad one before, and return whether it is one."""
+        _, _, raw, is_ended = line
+        hits = self._hits
+        if not hits or not is_ended:
+            return False
+        # Mostly it is like the one right before it.
+        template = self._template
+        if template and len(raw) <= LONGEST and raw.isascii() == template.is_ascii and template.is_match(raw):
+            hits[self._last_skeleton] += 1
+            return True
+        if (key := self._skeletons.of(raw)) is None:
+            return False
+        if key in hits:
+            self._template, self._last_skeleton = self._skeletons.template(raw, key), key
+        elif raw in hits:
+            key = raw
+        else:
+            return False
+        hits[key] += 1
+        return True
+
+    def _count_hits(self, tally: Tally) -> None:
+        for key, number in self._hits.items():
+            for (code, severity), count in self._memo[key].items():
+                tally.count(code, severity, count * number)
+        self._template = None
+        self._hits.clear()
+        self._memo.clear()
+
+
+def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_column: bool = True) -> Iterator[Finding]:
+    """Yield one finding for each rule of the schema that a line breaks.
+
+    A line that is not valid and breaks no rule that has a name still gets one.
+    """
+    line, source = entry.line, entry.line.source
+    record = id_of(shape, entry.value)
+    for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:
+        code = "S128" if isinstance(problem, LimitProblem) else "S102"
+        column = locate(line.raw, problem.pointer) if with_column else 0
+        yield door_finding(
+            code, problem.message, source.file, source.line, column, record=record, pointer=problem.pointer
+        )
+
+
+def id_of(shape: Shape, value: Mapping[str, Json]) -> str:
+    """Return the id of a line that need not be valid, "" where it has none that can be read."""
+    own = shape.view.get(value, "id") if shape.view else value.get("id")
+    return own if isinstance(own, str) else str(own) if isinstance(own, int) and not isinstance(own, bool) else ""

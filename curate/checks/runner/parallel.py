@@ -1,0 +1,76 @@
+"""Spans of files shared out to processes; the schema engine holds Python's lock, so threads would not help."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult
+from curate.checks.runner.pool import shared_out
+from curate.jsonl import DoorFault, Span, spans
+
+_SPAN_BYTES = 8 * 1024 * 1024
+_SMALL_BYTES = 32 * 1024 * 1024
+_examiner: Examiner | None = None
+
+
+def default_jobs(files: Sequence[Path]) -> int:
+    """Return how many processes pay: one for small data, else one for each CPU that this process may use."""
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    return 1 if size < _SMALL_BYTES else min(8, len(os.sched_getaffinity(0)))
+
+
+def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+    """Examine every file with ``jobs`` processes and yield the results in reading order.
+
+    Raises:
+        CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
+    """
+    # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
+    tasks = tasks_of(files, examiner.spec.root, is_counted=jobs > 1)
+    if jobs == 1:
+        yield from _in_turn(examiner, tasks)
+        return
+    results = shared_out(tasks, _examine, _start, (examiner.spec,), jobs)
+    with closing(results):
+        yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
+
+
+def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
+    """Return what can be examined apart, in reading order: each file, or the spans of a large one.
+
+    Without ``is_counted`` spans do not know the number of their first line.
+    """
+    return [(path, span) for path in files for span in _spans(path, root, is_counted=is_counted)]
+
+
+def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:
+    """Examine spans one after the other, counting lines along."""
+    line = 1
+    for path, span in tasks:
+        line = line if span and span.start else 1
+        result = examiner.examine(path, span and replace(span, first_line=line))
+        line += result.num_lines
+        yield path, result
+
+
+def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span | None]:
+    try:
+        num_spans = max(1, path.stat().st_size // _SPAN_BYTES)
+        return spans(path, num_spans, root=root, is_counted=is_counted) or [None]
+    except (DoorFault, OSError):
+        # The reader itself reports what is wrong with the path.
+        return [None]
+
+
+def _start(spec: ExaminerSpec) -> None:
+    global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
+    _examiner = Examiner(spec)
+
+
+def _examine(task: tuple[Path, Span | None]) -> SpanResult:
+    assert _examiner is not None
+    return _examiner.examine(*task)

@@ -1,0 +1,164 @@
+"""Which checks run where, and how severe each one is: settings and command line against the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from curate.base.record import CurateError, Severity, is_named
+from curate.checks import Check, discover
+from curate.checks.runner.baseline import UNFORGIVEN
+from curate.checks.runner.globs import Glob
+from curate.jsonl import FAULTS, Fault
+from curate.schema.settings import CheckSettings, Scope, Tolerance
+
+UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
+"""Codes of lines and files that cannot be read as records."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for one record: the checks that look at it, and the severity of every code."""
+
+    record_checks: list[Check]
+    severities: dict[str, Severity]
+    unwanted: frozenset[str]
+    """Codes whose findings are not wanted here; never an error of the front door."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The checks that run, by code, and the rules for each place: an error of the front door stays one everywhere."""
+
+    record_checks: list[Check]
+    dataset_checks: list[Check]
+    length_checks: list[Check]
+    doubt_checks: list[Check]
+    everywhere: Rules
+    tolerances: dict[str, Tolerance]
+    """By code."""
+    _names: dict[str, str]
+    _paths: list[tuple[Glob, Scope]]
+    _categories: dict[str, Scope]
+    _known: dict[tuple[str, str | None], Rules] = field(default_factory=dict)
+
+    @property
+    def sketched_checks(self) -> list[Check]:
+        """The checks that must know of every record."""
+        pairs = [check for check in discover().values() if check.on_pair and check.code not in self.everywhere.unwanted]
+        return [*self.dataset_checks, *self.length_checks, *self.doubt_checks, *pairs]
+
+    @property
+    def is_by_category(self) -> bool:
+        """Whether a category has rules of its own."""
+        return bool(self._categories)
+
+    def codes(self, has_lengths: bool) -> frozenset[str]:
+        """Return every code that can be found in this run; length checks need a model, and may not run at all."""
+        lengths = set() if has_lengths else {check.code for check in self.length_checks}
+        return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
+
+    def rules(self, file: str, category: str) -> Rules:
+        """Return the rules for the records of ``category`` in ``file``, named as `place_name` does, "" for no file.
+
+        Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
+        """
+        if not self._paths and category not in self._categories:
+            return self.everywhere
+        key = file, category if category in self._categories else None
+        if key not in self._known:
+            self._known[key] = self._scoped(file, category)
+        return self._known[key]
+
+    def _scoped(self, file: str, category: str) -> Rules:
+        scopes = [scope for pattern, scope in self._paths if file and pattern.matches(file)]
+        if category in self._categories:
+            scopes.append(self._categories[category])
+        severities, unwanted = dict(self.everywhere.severities), set(self.everywhere.unwanted)
+        for scope in scopes:
+            _override(severities, scope.severity, self._names)
+            unwanted |= {code for code, name in self._names.items() if is_named(code, name, scope.ignore)}
+        unwanted -= UNREADABLE
+        checks = [check for check in self.record_checks if check.code not in unwanted]
+        return Rules(checks, severities, frozenset(unwanted))
+
+
+def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> Selection:
+    """Choose the checks that ``settings`` ask for; ``categories`` are the known ones, none when any is accepted.
+
+    The errors of the front door are always on: a line that cannot be read can be neither checked nor kept.
+
+    Raises:
+        CurateError: E902, a code, name or category is unknown, or an error of the front door is to be ignored, made
+            milder or tolerated.
+    """
+    shelf = discover()
+    rules: list[Fault | Check] = [*FAULTS.values(), *shelf.values()]
+    names = {rule.code: rule.name for rule in rules}
+    _refuse_slips(settings, names)
+    # The empty name is that of records without a category.
+    if categories and (strange := next((name for name in settings.per_category if name not in {"", *categories}), "")):
+        near = get_close_matches(strange, categories, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(sorted(categories))}."
+        raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
+    wanted = {code for code, name in names.items() if not settings.select or is_named(code, name, settings.select)}
+    # What has to be asked for is asked for by its own name: a family takes in what costs next to nothing.
+    unasked = {code for code, check in shelf.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
+    wanted = {code for code in wanted - unasked if not is_named(code, names[code], settings.ignore)}
+    severities: dict[str, Severity] = {rule.code: rule.severity for rule in rules}
+    _override(severities, settings.severity, names)
+    chosen = [check for code, check in shelf.items() if code in wanted]
+    record_checks = [check for check in chosen if check.on_record]
+    return Selection(
+        record_checks,
+        [check for check in chosen if check.on_dataset],
+        [check for check in chosen if check.on_lengths],
+        [check for check in chosen if check.on_doubt],
+        Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
+        {code: one for asked, one in settings.tolerance.items() for code in names if asked in (code, names[code])},
+        names,
+        [(Glob.of(pattern), scope) for pattern, scope in settings.per_path.items()],
+        settings.per_category,
+    )
+
+
+def _override(severities: dict[str, Severity], asked: dict[str, Severity], names: dict[str, str]) -> None:
+    for one, severity in asked.items():
+        severities.update(
+            {code: severity for code, name in names.items() if code not in UNREADABLE and is_named(code, name, [one])}
+        )
+
+
+def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
+    """Refuse what is no check, and what would let an unreadable line pass."""
+    scopes = [*settings.per_path.values(), *settings.per_category.values()]
+    milder = [*settings.ignore, *settings.severity, *settings.tolerance]
+    milder += [one for scope in scopes for one in (*scope.ignore, *scope.severity)]
+    for asked in (*settings.select, *milder):
+        _refuse_unknown(asked, names)
+    doors = UNREADABLE | {names[code] for code in UNREADABLE}
+    for asked in milder:
+        if asked in doors:
+            raise CurateError("E902 bad-settings", f"{asked} cannot be ignored: such a line cannot be read as a record")
+    for asked, tolerance in settings.tolerance.items():
+        if asked not in names and asked not in names.values():
+            raise CurateError("E902 bad-settings", f"checks.tolerance: {asked} is a family; name one check")
+        if asked in UNFORGIVEN or asked in {names[code] for code in UNFORGIVEN}:
+            raise CurateError(
+                "E902 bad-settings",
+                f"checks.tolerance: {asked} refuses an export whatever its number",
+                "Drop or move the records that `curate leaks` shows, or make it a warning under [checks.severity].",
+            )
+        if tolerance.max_count is None and tolerance.max_rate is None:
+            raise CurateError(
+                "E902 bad-settings", f"checks.tolerance: {asked} has no limit", "Set max_count, max_rate or both."
+            )
+
+
+def _refuse_unknown(asked: str, names: dict[str, str]) -> None:
+    if any(is_named(code, name, [asked]) for code, name in names.items()):
+        return
+    near = get_close_matches(asked, [*names, *names.values()], n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists the checks."
+    raise CurateError("E902 bad-settings", f"there is no check {asked!r}", hint)

@@ -1,0 +1,168 @@
+"""What a validation says: every finding counted, the worst ones kept, and which of them make it fail."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from curate.base.record import Finding, Severity
+from curate.schema.settings import Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a validation.
+
+    ``findings`` holds at most the limit asked for, errors before warnings before infos, in the order of files and
+    lines; ``counts`` and the numbers count all of them, by code and by severity. ``num_suppressed`` counts what the
+    records themselves asked to ignore, ``forgiven`` what the baseline held already; neither is among the others.
+    What decides over an exit code, or over an export, is ``num_failing`` and nothing else.
+    """
+
+    findings: list[Finding]
+    counts: dict[str, int]
+    num_records: int
+    num_lines: int
+    num_errors: int
+    num_warnings: int
+    num_infos: int
+    num_suppressed: int
+    tolerated: dict[str, int] = field(default_factory=dict)
+    """Findings by code that are within the tolerance of their check: counted above, and no failure."""
+    exceeded: dict[str, int] = field(default_factory=dict)
+    """By code, the most findings that the tolerance of a check allows, where there are more."""
+    num_errors_tolerated: int = 0
+    """Errors among ``tolerated``."""
+    num_over_tolerance: int = 0
+    """Warnings and infos that fail, because there are more of their code than its tolerance allows."""
+    forgiven: dict[str, int] = field(default_factory=dict)
+    """Old findings, which the baseline holds, by code."""
+    num_mended: int = 0
+    """Findings that the baseline holds and that are gone."""
+    num_changed: int | None = None
+    """Lines that were looked at because they had changed; None where all lines were."""
+
+    @property
+    def num_findings(self) -> int:
+        """All findings, shown or not."""
+        return self.num_errors + self.num_warnings + self.num_infos
+
+    @property
+    def num_forgiven(self) -> int:
+        """Old findings, which the baseline holds."""
+        return sum(self.forgiven.values())
+
+    @property
+    def num_failing(self) -> int:
+        """Findings that make a validation fail and an export stop: errors that no tolerance covers, and gates."""
+        return self.num_errors - self.num_errors_tolerated + self.num_over_tolerance
+
+    def is_failing(self, finding: Finding) -> bool:
+        """Whether a finding of this verdict is one of ``num_failing``."""
+        if finding.code in self.tolerated:
+            return False
+        return finding.severity == "error" or finding.code in self.exceeded
+
+    def with_findings(self, more: Sequence[Finding]) -> Verdict:
+        """Return this verdict with findings that were made elsewhere, such as of a merge or of a trainer's own rules.
+
+        They come before the others, and no tolerance applies to them.
+        """
+        counts, severities = Counter(self.counts), Counter(finding.severity for finding in more)
+        counts.update(finding.code for finding in more)
+        return replace(
+            self,
+            findings=[*more, *self.findings],
+            counts=dict(sorted(counts.items())),
+            num_errors=self.num_errors + severities["error"],
+            num_warnings=self.num_warnings + severities["warning"],
+            num_infos=self.num_infos + severities["info"],
+        )
+
+
+@dataclass
+class Tally:
+    """Counts findings and keeps the first ``limit`` of each severity, so that memory does not grow with faults."""
+
+    limit: int
+    counts: Counter[tuple[str, Severity]] = field(default_factory=Counter)
+    """Findings by code and severity."""
+    kept: dict[str, list[Finding]] = field(default_factory=lambda: {"error": [], "warning": [], "info": []})
+    num_suppressed: int = 0
+    forgiven: Counter[str] = field(default_factory=Counter)
+    """What a baseline holds, by code."""
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it while there is room."""
+        self.counts[finding.code, finding.severity] += 1
+        kept = self.kept[finding.severity]
+        if len(kept) < self.limit:
+            kept.append(finding)
+
+    def count(self, code: str, severity: Severity, number: int = 1) -> None:
+        """Count findings that need not be kept."""
+        self.counts[code, severity] += number
+
+    def is_full(self, severity: Severity) -> bool:
+        """Whether further findings of this severity are only counted."""
+        return len(self.kept[severity]) >= self.limit
+
+    def join(self, later: Tally) -> None:
+        """Add what was found in lines that follow."""
+        self.counts.update(later.counts)
+        self.num_suppressed += later.num_suppressed
+        self.forgiven.update(later.forgiven)
+        for severity, findings in later.kept.items():
+            kept = self.kept[severity]
+            kept.extend(islice(findings, max(0, self.limit - len(kept))))
+
+    def worst(self, files: Iterable[str]) -> list[Finding]:
+        """Return at most ``limit`` findings, the worst severities first in line for a place, in reading order."""
+        order = {file: index for index, file in enumerate(files)}
+        chosen = [*self.kept["error"], *self.kept["warning"], *self.kept["info"]][: self.limit]
+        return sorted(chosen, key=lambda f: (order.get(f.file, -1), f.line, f.column, f.code))
+
+    def by_code(self) -> dict[str, int]:
+        """Return the number of findings of each code, in the order of the codes."""
+        codes: Counter[str] = Counter()
+        for (code, _), number in self.counts.items():
+            codes[code] += number
+        return dict(sorted(codes.items()))
+
+    def of_severity(self, severity: Severity) -> int:
+        """Return the number of findings of one severity."""
+        return sum(number for (_, one), number in self.counts.items() if one == severity)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What tolerances make of the counts; the fields are those of `Verdict`."""
+
+    tolerated: dict[str, int]
+    exceeded: dict[str, int]
+    num_errors_tolerated: int
+    num_over_tolerance: int
+
+
+def judge(tally: Tally, tolerances: Mapping[str, Tolerance], num_records: int) -> Judgement:
+    """Hold the counts against the tolerance of each check; a rate is a share of the records, rounded down.
+
+    Within its tolerance no finding of a check fails, whatever its severity. Above it all of them do, warnings too.
+    """
+    codes = tally.by_code()
+    tolerated, exceeded = {}, {}
+    num_errors = num_over = 0
+    for code, tolerance in tolerances.items():
+        number = codes.get(code, 0)
+        rate = [int(tolerance.max_rate * num_records + 1e-9)] if tolerance.max_rate is not None else []
+        allowed = min([*rate, *([tolerance.max_count] if tolerance.max_count is not None else [])])
+        errors = tally.counts[code, "error"]
+        if number > allowed:
+            exceeded[code] = allowed
+            num_over += number - errors
+        elif number:
+            tolerated[code] = number
+            num_errors += errors
+    return Judgement(tolerated, exceeded, num_errors, num_over)

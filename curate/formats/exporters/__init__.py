@@ -1,0 +1,32 @@
+"""The shelf of exporters: rows of a dataset become files that other programs read.
+
+One file here is one format or one family of formats, found by looking at the folder; files whose name begins with an
+underscore are the shelf itself. What a format cannot express is never left out in silence: the row goes to
+``skipped.jsonl`` with the reason, and is counted.
+"""
+
+from curate.formats.exporters._shelf import (
+    CannotExpressError,
+    Exporter,
+    ExportRow,
+    RowsBySplit,
+    Skipped,
+    Written,
+    export_rows,
+    exporter,
+    exporters,
+    write_lines,
+)
+
+__all__ = [
+    "CannotExpressError",
+    "ExportRow",
+    "Exporter",
+    "RowsBySplit",
+    "Skipped",
+    "Written",
+    "export_rows",
+    "exporter",
+    "exporters",
+    "write_lines",
+]

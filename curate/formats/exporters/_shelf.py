@@ -1,0 +1,216 @@
+"""What an exporter is, how the shelf finds them, and how rows are written with none lost."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.base.record import CurateError, Json, Split
+from curate.base.storage import write_atomic
+
+ExportRow = Mapping[str, Any]
+"""A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
+``line``:  the workspace's own line, from which formats that can hold more take what the messages do not say."""
+
+RowsBySplit = Mapping[Split, Sequence[ExportRow]]
+
+SKIPPED_FILE = "skipped.jsonl"
+_JOINED = (("instruction", "input"), ("context", "question"))
+"""Keys of a line whose texts are one prompt."""
+_NAMES = ("id", "category")
+"""Keys whose value may stand in what is said by chance."""
+
+
+class CannotExpressError(ValueError):
+    """A row that a format has no way to write, told in a reason that is the same for all rows of its kind."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row that the format cannot hold."""
+
+    split: Split
+    reason: str
+    row: ExportRow
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
+
+    paths: list[Path]
+    num_rows: int
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows stayed out for each reason."""
+        return dict(Counter(one.reason for one in self.skipped).most_common())
+
+
+Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], Written]
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """One format: its name, what it is, and the function that writes it."""
+
+    name: str
+    help: str
+    run: Write
+    keeps: tuple[str, ...] | None = ()
+    """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
+
+    def write(self, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> list[Path]:
+        """Write the rows below ``folder`` and return the files, ``skipped.jsonl`` among them when a row stayed out."""
+        return export_rows(self.name, rows_by_split, folder, manifest).paths
+
+
+_exporters: dict[str, Exporter] = {}
+
+
+def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
+    """Put a function that writes rows on the shelf; its docstring is the help text. ``keeps`` as in `Exporter`.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def put(write: Write) -> Write:
+        if name in _exporters:
+            raise ValueError(f"two exporters claim the name {name!r}")
+        _exporters[name] = Exporter(name, inspect.getdoc(write) or "", write, keeps)
+        return write
+
+    return put
+
+
+@cache
+def _discover() -> None:
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package}.{module.name}")
+
+
+def exporters() -> dict[str, Exporter]:
+    """Return the exporters by name, in order."""
+    _discover()
+    return dict(sorted(_exporters.items()))
+
+
+def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+    """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
+
+    Raises:
+        CurateError: E945 for an unknown format, E940 when the format needs an extra that is not installed, E906 when
+            writing fails.
+    """
+    known = exporters()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        raise CurateError(
+            "E945 unknown-format",
+            f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+            f"Formats are dataset, {', '.join(known)}.",
+        )
+    written = known[name].run(rows_by_split, folder, manifest)
+    written.notes.extend(_losses(known[name], rows_by_split, written))
+    if not written.skipped:
+        return written
+    path = folder / SKIPPED_FILE
+    write_atomic(
+        path,
+        (
+            orjson.dumps({"id": one.row["id"], "split": one.split, "reason": one.reason, "row": dict(one.row)}) + b"\n"
+            for one in written.skipped
+        ),
+    )
+    return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
+
+
+def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> list[str]:
+    """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
+    if form.keeps is None:
+        return []
+    skipped = {id(one.row) for one in written.skipped}
+    rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
+    counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
+    joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0
+    notes = []
+    if counts:
+        named = ", ".join(f"{key} ({number:,})" for key, number in sorted(counts.items()))
+        notes.append(
+            f"{form.name} has no place for these keys of records, so an import does not bring them back: {named}."
+        )
+    if joined:
+        notes.append(
+            f"{form.name} joins an instruction and its input, or a context and its question: {joined:,} records."
+        )
+    return notes
+
+
+def _unwritten_keys(row: ExportRow) -> Iterator[str]:
+    """Yield the keys under which a row says more than the texts, roles and calls that every format writes."""
+    yield "split"
+    line = row.get("line") or {"id": row["id"], "category": row["category"]}
+    messages = row["messages"] or ()
+    said = [str(message.get("content") or "") for message in messages] + [row["text"] or ""]
+    for key, value in line.items():
+        # Any other key of a line may be what is said, under the name that the workspace's schema has for it.
+        is_said = key in ("messages", "tools") or (isinstance(value, str) and any(value in text for text in said))
+        if key in _NAMES or (value not in ("", None, [], {}) and not is_said):
+            yield key
+    for message in messages:
+        yield from (key for key in ("name", "tool_call_id") if message.get(key))
+        if message["role"] == "developer":
+            yield "developer"
+
+
+def _is_joined(row: ExportRow) -> bool:
+    line = row.get("line") or {}
+    return any(line.get(first) and line.get(second) for first, second in _JOINED)
+
+
+def write_lines(
+    rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
+) -> Written:
+    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
+    paths: list[Path] = []
+    skipped: list[Skipped] = []
+    num_rows = 0
+    for split, rows in rows_by_split.items():
+        lines = [orjson.dumps(value) + b"\n" for value in converted(rows, split, convert, skipped)]
+        path = folder / f"{split}.jsonl"
+        write_atomic(path, lines)
+        paths.append(path)
+        num_rows += len(lines)
+    return Written(paths, num_rows, skipped)
+
+
+def converted(
+    rows: Sequence[ExportRow], split: Split, convert: Callable[[ExportRow], Mapping[str, Json]], skipped: list[Skipped]
+) -> Iterator[Mapping[str, Json]]:
+    """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
+    for row in rows:
+        try:
+            if row.get("weight") not in (None, 1):
+                raise CannotExpressError("the record has a weight, which the format cannot say")
+            yield convert(row)
+        except CannotExpressError as fault:
+            skipped.append(Skipped(split, fault.reason, row))

@@ -1,0 +1,120 @@
+"""Parts of a row's conversation that several formats need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from curate.base.record import Json
+from curate.formats.exporters._shelf import CannotExpressError, ExportRow
+
+Message = Mapping[str, Json]
+
+
+def messages_of(row: ExportRow) -> list[Message]:
+    """Return the messages of a row, for a format in which every answer counts the same.
+
+    Raises:
+        CannotExpressError: the row is raw text, or an answer in it is not to be trained as others are.
+    """
+    messages = weighed_messages(row)
+    if any(weight != 1 for _, weight in messages):
+        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot say")
+    return [message for message, _ in messages]
+
+
+def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
+    """Return each message of a row without its marks, and how much it counts while training.
+
+    Raises:
+        CannotExpressError: the row is raw text.
+    """
+    if row["messages"] is None:
+        raise CannotExpressError("raw text is not a conversation")
+    found: list[tuple[Message, float]] = []
+    for message in row["messages"]:
+        weight = 0 if message.get("train") is False else message.get("weight", 1)
+        found.append(({key: value for key, value in message.items() if key not in ("train", "weight")}, weight))
+    return found
+
+
+def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:
+    """Return all before the last assistant message, and that message.
+
+    Raises:
+        CannotExpressError: no assistant speaks, or someone speaks after it.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise CannotExpressError("the conversation does not end with the assistant")
+    return list(messages[:-1]), messages[-1]
+
+
+def with_arguments_as_text(message: Message) -> dict[str, Json]:
+    """Return a message whose tool calls hold their arguments as JSON text, as OpenAI does."""
+    return _with_arguments(
+        message, lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
+
+
+def with_arguments_as_object(message: Message) -> dict[str, Json]:
+    """Return a message whose tool calls hold their arguments as objects, as chat templates expect.
+
+    Raises:
+        CannotExpressError: the text is not the JSON of an object.
+    """
+    return _with_arguments(message, _object)
+
+
+def plain_turns(messages: Sequence[Message]) -> tuple[str, list[tuple[str, str]]]:
+    """Return the system text and the (user, assistant) pairs of a conversation of texts.
+
+    Raises:
+        CannotExpressError: tools are called, or user and assistant do not take turns.
+    """
+    rest = list(messages)
+    system = str(rest.pop(0)["content"]) if rest and rest[0]["role"] in ("system", "developer") else ""
+    if any(one["role"] == "tool" or one.get("tool_calls") for one in rest):
+        raise CannotExpressError("the format has no tool calls")
+    roles = [one["role"] for one in rest]
+    if not roles or len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise CannotExpressError("user and assistant do not take turns")
+    return system, [
+        (str(ask["content"]), str(answer["content"])) for ask, answer in zip(rest[::2], rest[1::2], strict=True)
+    ]
+
+
+def own_line(row: ExportRow) -> Mapping[str, Json]:
+    """Return the workspace's own line of a row, or an empty one where the caller did not bring it."""
+    line: Mapping[str, Json] = row.get("line") or {}
+    return line
+
+
+def instruction_and_input(row: ExportRow, prompt: str) -> tuple[str, str]:
+    """Return the instruction and the input that ``prompt`` joins, where the workspace's line still tells them apart."""
+    own = own_line(row)
+    parts = [str(own.get(name) or "") for name in ("instruction", "input")]
+    # An edit since the line was written changes the prompt, and then the line's parts are out of date.
+    return (parts[0], parts[1]) if "\n\n".join(part for part in parts if part) == prompt else (prompt, "")
+
+
+def _with_arguments(message: Message, spell: Callable[[Json], Json]) -> dict[str, Json]:
+    copy = dict(message)
+    if copy.get("tool_calls"):
+        copy["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": spell(call["function"]["arguments"])}}
+            for call in copy["tool_calls"]
+        ]
+    return copy
+
+
+def _object(value: Json) -> Json:
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value or "{}")
+        except orjson.JSONDecodeError as error:
+            raise CannotExpressError("the arguments of a tool call are not JSON") from error
+    if not isinstance(value, dict):
+        raise CannotExpressError("the arguments of a tool call are not an object")
+    return value

@@ -1,0 +1,48 @@
+"""A `DatasetDict` folder for the `datasets` library, with explicit features and a dataset card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from curate.base.record import Json, missing_extra
+from curate.base.storage import write_atomic
+from curate.formats.exporters import RowsBySplit, Written, exporter
+from curate.formats.exporters._card import readme
+from curate.formats.exporters._columns import NUMBERS, TEXTS, columns_of
+
+
+@exporter("hf", keeps=None)
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+    """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub]."""
+    try:
+        # An extra, and slow to import.
+        import datasets
+    except ImportError as error:
+        raise missing_extra("exporting a `datasets` folder", "hub") from error
+    text = datasets.Value("string")
+    call = {"id": text, "type": text, "function": {"name": text, "arguments": text}}
+    number = datasets.Value("float64")
+    message = {
+        "role": text, "content": text, "name": text, "tool_call_id": text, "train": datasets.Value("bool"),
+        "weight": number, "tool_calls": datasets.List(call),
+    }  # fmt: skip
+    plain = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
+    features = datasets.Features(plain | {"messages": datasets.List(message)})
+    parts = {}
+    notes = []
+    for split, rows in rows_by_split.items():
+        if not rows:
+            # The library saves an empty part, and then cannot open the folder.
+            notes.append(f"The split {split} is empty and was left out.")
+            continue
+        columns = [columns_of(row) for row in rows]
+        parts[split] = datasets.Dataset.from_dict(
+            {name: [row[name] for row in columns] for name in features}, features=features, split=split
+        )
+    datasets.disable_progress_bars()
+    datasets.DatasetDict(parts).save_to_disk(str(folder))
+    num_rows = sum(len(rows) for rows in rows_by_split.values())
+    opening = "Open it with `datasets.load_from_disk`."
+    write_atomic(folder / "README.md", [readme(rows_by_split, manifest, opening).encode()])
+    return Written(sorted(path for path in folder.rglob("*") if path.is_file()), num_rows, notes=notes)

@@ -1,0 +1,38 @@
+"""A folder as the Hugging Face Hub shows it best: Parquet files, a dataset card, and a Croissant description."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.record import Json
+from curate.base.storage import write_atomic
+from curate.formats.exporters import RowsBySplit, Written, exporter
+from curate.formats.exporters import parquet as shelf_parquet
+from curate.formats.exporters._card import readme
+from curate.formats.exporters._croissant import DataFile, croissant
+
+
+@exporter("hub", keeps=None)
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+    """A folder for the Hub: data/SPLIT.parquet, README.md with the card, croissant.json, and the manifest."""
+    filled = {split: rows for split, rows in rows_by_split.items() if rows}
+    written = shelf_parquet.write(filled, folder / "data", manifest)
+    files = []
+    for split, path in zip(filled, written.paths, strict=True):
+        digest = hashlib.sha256(read_file(path, most=MOST_DOCUMENT)).hexdigest()
+        files.append(DataFile(split, f"data/{path.name}", digest, path.stat().st_size))
+    opening = 'Open it with `datasets.load_dataset("parquet", data_dir=...)`, or by its name once it is on the Hub.'
+    texts: dict[str, bytes] = {
+        "README.md": readme(rows_by_split, manifest, opening, {file.split: file.path for file in files}).encode(),
+        "croissant.json": orjson.dumps(croissant(manifest, files), option=orjson.OPT_INDENT_2) + b"\n",
+        "manifest.json": orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n",
+    }
+    for name, text in texts.items():
+        write_atomic(folder / name, [text])
+    notes = [f"The split {split} is empty and was left out." for split in rows_by_split if split not in filled]
+    return Written([*written.paths, *(folder / name for name in texts)], written.num_rows, notes=notes)

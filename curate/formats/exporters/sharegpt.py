@@ -1,0 +1,45 @@
+"""ShareGPT: conversations of from and value; function calls, observations and tools are JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from curate.base.record import Json
+from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters._turns import Message, messages_of, with_arguments_as_object
+
+_NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+@exporter("sharegpt")
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+    """ShareGPT JSON lines: conversations, and tools as JSON text."""
+    return write_lines(rows_by_split, folder, line)
+
+
+def line(row: ExportRow) -> dict[str, Json]:
+    """Return one row in ShareGPT form.
+
+    Raises:
+        CannotExpressError: raw text, or an assistant message that both speaks and calls tools.
+    """
+    result: dict[str, Json] = {"conversations": [_turn(one) for one in messages_of(row)]}
+    if row["tools"]:
+        result["tools"] = json.dumps([tool["function"] for tool in row["tools"]], ensure_ascii=False)
+    return result
+
+
+def _turn(message: Message) -> dict[str, str]:
+    # Arguments as text inside JSON text would be read as one string, and encoded twice by whoever trains on it.
+    calls = with_arguments_as_object(message).get("tool_calls")
+    if not calls:
+        return {"from": _NAMES[message["role"]], "value": str(message["content"])}
+    if message.get("content"):
+        raise CannotExpressError("an assistant message both speaks and calls tools")
+    spelled = [{"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in calls]
+    return {
+        "from": "function_call",
+        "value": json.dumps(spelled[0] if len(spelled) == 1 else spelled, ensure_ascii=False),
+    }

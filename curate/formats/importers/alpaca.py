@@ -1,0 +1,83 @@
+"""Alpaca: instruction, an optional input, output; LLaMA-Factory adds system and earlier turns as history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from curate.base.record import Json
+from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers._fields import share, take_common, text_of
+
+_USED = ("instruction", "input", "output", "system", "history")
+
+
+def _is_alpaca(row: dict[str, Json]) -> bool:
+    return isinstance(row.get("instruction"), str) and isinstance(row.get("output"), str) and "context" not in row
+
+
+def _recognise(rows: Sequence[dict[str, Json]]) -> float:
+    return share(rows, _is_alpaca)
+
+
+@importer(
+    "alpaca",
+    recognise=_recognise,
+    samples=[
+        {"instruction": "Name the capital.", "input": "Peru", "output": "Lima"},
+        {"instruction": "Greet me.", "output": "Hello.", "source_page": 7},
+        {
+            "instruction": "And in French?",
+            "input": "",
+            "output": "Bonjour.",
+            "system": "Be brief.",
+            "history": [["Greet me.", "Hello."]],
+        },
+    ],
+)
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+    """Alpaca rows: instruction, input, output; with history they are conversations."""
+    line, extra = take_common(row, _USED)
+    instruction, output = text_of(row, "instruction"), text_of(row, "output")
+    entry = row.get("input", "")
+    if entry is None:
+        entry, extra["input"] = "", None
+    if not isinstance(entry, str):
+        raise RowError("'input' is not text")
+    system = row.get("system", "")
+    if system is None:
+        system, extra["system"] = "", None
+    if not isinstance(system, str):
+        raise RowError("'system' is not text")
+    history = row.get("history")
+    if history:
+        return Draft(
+            "chat", line | {"messages": _conversation(system, history, instruction, entry, output)}, extra | _kept(row)
+        )
+    if "history" in row:
+        extra["history"] = history
+    if system:
+        line["system"] = system
+    elif "system" in row:
+        extra["system"] = row["system"]
+    line |= (
+        {"instruction": instruction}
+        | ({"input": entry} if "input" in row and row["input"] is not None else {})
+        | {"output": output}
+    )
+    return Draft("instruction", line, extra)
+
+
+def _conversation(system: str, history: Json, instruction: str, entry: str, output: str) -> list[dict[str, Json]]:
+    messages: list[dict[str, Json]] = [{"role": "system", "content": system}] if system else []
+    for turn in history if isinstance(history, list) else [history]:
+        if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(part, str) for part in turn)):
+            raise RowError("'history' is not a list of pairs of texts")
+        messages += [{"role": "user", "content": turn[0]}, {"role": "assistant", "content": turn[1]}]
+    prompt = "\n\n".join(part for part in (instruction, entry) if part)
+    return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
+
+
+def _kept(row: dict[str, Json]) -> dict[str, Json]:
+    """Return the fields that the last turn of a conversation joins, so that they can be told apart again."""
+    kept = {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
+    return kept | ({"instruction": row["instruction"]} if row.get("input") else {})

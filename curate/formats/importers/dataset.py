@@ -1,0 +1,90 @@
+"""Our own rows: those of `dataset/vN`, and of its Parquet, `datasets` and Hub exports, which carry the line too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from curate.base.record import UNCATEGORISED, Json
+from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers._fields import is_own, share, split_of
+from curate.formats.importers._messages import read_messages, read_tools
+from curate.jsonl import DoorFault, strict_loads
+from curate.schema import load_shape
+
+
+def _recognise(rows: Sequence[dict[str, Json]]) -> float:
+    return share(rows, is_own)
+
+
+def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
+    notices = []
+    if split := split_of(path.stem):
+        notices.append(f"split {split}, by the name of the file")
+    if any(not isinstance(row.get("line"), str) for row in rows):
+        notices.append(
+            "the rows hold what is trained on: labels, other meta, ignored checks, and which part of a prompt was the "
+            "input did not come with them; Parquet, `datasets` and Hub exports have all of it"
+        )
+    return notices
+
+
+@importer(
+    "dataset",
+    recognise=_recognise,
+    is_named_by_split=True,
+    notices=_notices,
+    samples=[
+        {
+            "id": "a1", "kind": "instruction", "category": "greet", "cluster": "a1", "text": None, "tools": None,
+            "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}],
+            "source": "data/a.jsonl:1", "license": None, "weight": None,
+        },
+        {
+            "id": "a2", "kind": "domain", "category": "uncategorised", "cluster": "a2", "text": "Rivers flow.",
+            "tools": None, "messages": None, "source": "data/a.jsonl:2", "license": "CC0-1.0", "weight": 2,
+        },
+    ],
+)  # fmt: skip
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+    """Rows of our own exports: the line itself where they carry it, else a line made of their messages or text.
+
+    Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
+    """
+    own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
+    if own is not None and load_shape(row["kind"]).is_valid(own):
+        return Draft(row["kind"], own, own=own)
+    draft = _from_messages(row)
+    # A line of a schema that only its workspace knows.
+    return draft if own is None else Draft(draft.kind, draft.line, {"line": own}, own=own)
+
+
+def _from_messages(row: dict[str, Json]) -> Draft:
+    line: dict[str, Json] = {"id": row["id"]}
+    if row["category"] != UNCATEGORISED:
+        line["category"] = row["category"]
+    if row.get("weight") is not None:
+        line["weight"] = row["weight"]
+    if meta := {key: row[key] for key in ("source", "license") if row.get(key)}:
+        line["meta"] = meta
+    if row["messages"] is None:
+        return Draft("domain", line | {"text": row["text"]})
+    messages, _ = read_messages(row["messages"])
+    roles = [message["role"] for message in messages]
+    if row["kind"] == "chat" or row["tools"] or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+        tools, _ = read_tools(row["tools"]) if row["tools"] else ([], True)
+        return Draft("chat", line | {"messages": messages} | ({"tools": tools} if tools else {}))
+    said = {"system": messages[0]["content"]} if roles[0] == "system" else {}
+    return Draft(
+        "instruction", line | said | {"instruction": messages[-2]["content"], "output": messages[-1]["content"]}
+    )
+
+
+def _parsed(text: str) -> dict[str, Json]:
+    try:
+        line = strict_loads(text.encode())
+    except DoorFault as fault:
+        raise RowError(f"'line' is not JSON: {fault.message}", fault.code) from fault
+    if not isinstance(line, dict):
+        raise RowError("'line' is not an object")
+    return line

@@ -1,0 +1,91 @@
+"""Folders: saved with `save_to_disk`, laid out as on the hub with data/*.parquet, or a dataset of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.base.record import SPLITS, CurateError, missing_extra
+from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers._bytes import head_of
+from curate.formats.importers._fields import split_of
+from curate.formats.importers._shelf import Rows
+from curate.formats.importers._values import jsonable
+from curate.formats.importers.jsonl import rows as jsonl_rows
+from curate.formats.importers.parquet import rows as parquet_rows
+
+
+def _fits(path: Path, _head: bytes) -> bool:
+    return path.is_dir()
+
+
+@container("hf", fits=_fits, priority=2)
+def rows(path: Path) -> Iterator[Row | Rejected]:
+    """A saved `datasets` folder, a hub folder of Parquet files or `dataset/vN`; the split is the name of the part."""
+    parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
+    if parts and (path / "manifest.json").is_file():
+        yield from _parts(path, parts, jsonl_rows)
+        return
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        yield from _saved(path)
+        return
+    files = sorted(path.glob("**/*.parquet"))
+    if not files:
+        raise CurateError(
+            "E908 cannot-import",
+            f"{path}: a folder without dataset_dict.json, state.json or Parquet files",
+            "Name the files themselves, a folder made by save_to_disk, or one with data/*.parquet.",
+        )
+    yield from _parts(path, files, parquet_rows)
+
+
+def _parts(path: Path, files: Sequence[Path], rows_of: Rows) -> Iterator[Row | Rejected]:
+    """Yield the rows of several files one after the other, counted through, each with the split of its file."""
+    number = 0
+    for file in files:
+        # A library would wait for a pipe.
+        head_of(file)
+        split = split_of(str(file.relative_to(path)))
+        for row in rows_of(file):
+            number += 1
+            yield (
+                Row(row.value, number, row.raw, split)
+                if isinstance(row, Row)
+                else Rejected(number, row.code, f"{file.name}: {row.reason}", row.raw)
+            )
+
+
+def _saved(path: Path) -> Iterator[Row | Rejected]:
+    try:
+        # Arrow files are read by the library that wrote them; it is an extra, and slow to import.
+        import datasets
+    except ImportError as error:
+        raise missing_extra(f"{path}: reading a saved `datasets` folder", "hub") from error
+    # The library would wait for a pipe, and not even SIGTERM would end that.
+    for file in path.rglob("*"):
+        if not file.is_dir():
+            head_of(file)
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise CurateError(
+            "E908 cannot-import", f"{path}: {error}", "Save the folder again with save_to_disk."
+        ) from error
+    number = 0
+    for name, part in loaded.items() if isinstance(loaded, dict) else [("", loaded)]:
+        split = split_of(name)
+        names = {column: feature.names for column, feature in part.features.items() if hasattr(feature, "names")}
+        for values in part:
+            number += 1
+            yield jsonable(_named(values, names), number, split)
+
+
+def _named(values: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """Return ``values`` with the numbers of class labels replaced by the names that the folder gives them."""
+    return {
+        column: names[column][value]
+        if column in names and isinstance(value, int) and 0 <= value < len(names[column])
+        else value
+        for column, value in values.items()
+    }

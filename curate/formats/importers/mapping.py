@@ -1,0 +1,214 @@
+"""Rows whose fields have other names than ours: columns are mapped, by guess or as the user says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from curate.base.record import CurateError, Json
+from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers._fields import json_name, take_common
+from curate.formats.importers._foreign import value_at
+
+FIELDS = (
+    "id",
+    "system",
+    "instruction",
+    "input",
+    "output",
+    "category",
+    "split",
+    "context",
+    "question",
+    "answer",
+    "text",
+)
+
+_GUESSES: dict[str, tuple[str, ...]] = {
+    "instruction": (
+        "instruction",
+        "prompt",
+        "question",
+        "user_prompt",
+        "user_message",
+        "utterance",
+        "request",
+        "problem",
+        "task_description",
+        "source_text",
+        "query",
+        "text",
+        "sentence",
+        "column_1",
+    ),
+    "output": (
+        "output",
+        "response",
+        "answer",
+        "completion",
+        "target",
+        "reply",
+        "assistant",
+        "expected",
+        "expected_output",
+        "solution",
+        "target_text",
+        "long_answer",
+        "model_output",
+        "sql",
+        "query",
+        "column_2",
+    ),
+    "input": ("input", "context", "passage", "document", "article"),
+    "category": ("category", "query_category", "task_type", "task", "topic", "skill", "domain", "type", "subject"),
+    "system": ("system", "system_prompt", "system_message"),
+    "id": ("id", "uid", "uuid", "record_id", "example_id", "question_id", "key"),
+    "split": ("split",),
+}
+_CLASSES = ("label", "category", "intent", "class", "sentiment")
+_HEADERLESS = ("column_1", "column_2")
+"""What the two columns of a table without names are called: what is asked, and the answer."""
+KNOWN_COLUMNS = frozenset(
+    {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
+) - {*_HEADERLESS}
+"""Names of columns that mean something, as `plain_name` spells them."""
+
+
+def plain_name(column: str) -> str:
+    """Return the name of a column in small letters and digits, all else as single underscores: "User prompt!"."""
+    return re.sub(r"[^a-z0-9]+", "_", column.strip().lower()).strip("_")
+
+
+def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
+    """Return field -> column for the common names that ``rows`` have; each column is used once.
+
+    A file without an answer but with a class (a label, a category) is a classification set: the class is the output.
+    Columns without names are a question and its answer only where there are two, and the first is no count.
+    """
+    columns = {plain_name(name): name for row in reversed(rows) for name in row}
+    if columns.keys() & {*_HEADERLESS} and (len(columns) != len(_HEADERLESS) or _is_count(rows, _HEADERLESS[0])):
+        columns = {plain: name for plain, name in columns.items() if plain not in _HEADERLESS}
+    found: dict[str, str] = {}
+
+    def take(field: str, names: Sequence[str]) -> None:
+        for name in names:
+            if field not in found and name in columns and columns[name] not in found.values():
+                found[field] = columns[name]
+
+    for field in ("instruction", "output"):
+        take(field, _GUESSES[field])
+    take("output", _CLASSES)
+    take("output", [name for name in columns if name.startswith("is_")])
+    for field in ("input", "category", "system", "id", "split"):
+        take(field, _GUESSES[field])
+    return found
+
+
+def _is_count(rows: Sequence[dict[str, Json]], column: str) -> bool:
+    """Whether a column numbers the rows, from 0 or from 1."""
+    cells = [str(row.get(column)) for row in rows]
+    return len(cells) > 1 and any(cells == [str(n + first) for n in range(len(cells))] for first in (0, 1))
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """Return field -> column from "instruction=question,output=answer"; a column may be a JSON pointer ("/answers/0").
+
+    Raises:
+        CurateError: E908 when a part is not FIELD=COLUMN or names a field twice or one that does not exist.
+    """
+    mapping: dict[str, str] = {}
+    for part in text.split(","):
+        field, sign, column = (piece.strip() for piece in part.partition("="))
+        if not sign or not column or field not in FIELDS or field in mapping:
+            raise CurateError(
+                "E908 cannot-import",
+                f"--map {part!r} is not FIELD=COLUMN with each field named once",
+                f"Fields are {', '.join(FIELDS)}; for example --map instruction=question,output=answer.",
+            )
+        mapping[field] = column
+    return mapping
+
+
+def _recognise(rows: Sequence[dict[str, Json]]) -> float:
+    mapping = guess(rows)
+    if "instruction" not in mapping or "output" not in mapping:
+        return 0.0
+    good = 0
+    for row in rows:
+        try:
+            read(row, mapping)
+        except RowError:
+            continue
+        good += 1
+    return 0.6 * good / len(rows)
+
+
+@importer(
+    "mapping",
+    recognise=_recognise,
+    guess=guess,
+    samples=[
+        {"question": "How many legs has an ant?", "answer": "6"},
+        {
+            "instruction": "When was it built?",
+            "context": "Built in 1901.",
+            "response": "In 1901.",
+            "category": "closed_qa",
+        },
+        {"text": "Where is my card?", "category": "card_arrival"},
+    ],
+)
+def read(row: dict[str, Json], mapping: Mapping[str, str]) -> Draft:
+    """Rows with other names: FIELD=COLUMN pairs say which column is the instruction, the output and so on."""
+    used = {column for column in mapping.values() if not column.startswith("/")}
+    line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
+    texts: dict[str, str] = {}
+    for field, column in mapping.items():
+        value = value_at(row, column)
+        if value is None and field not in ("instruction", "output", "question", "answer", "text"):
+            if column in row:
+                extra[column] = None
+            continue
+        texts[field] = _text(value, field, column)
+        # What a pointer leads into stays whole in what is left over.
+        if texts[field] != value and column in used:
+            extra[column] = value
+    _common(line, texts, extra, mapping)
+    if "text" in texts:
+        return Draft("domain", line | {"text": texts["text"]}, extra)
+    if "question" in texts:
+        grounded = {
+            "context": texts.get("context", ""),
+            "question": texts["question"],
+            "answer": texts.get("answer", ""),
+        }
+        return Draft("domain", line | grounded, extra)
+    if "instruction" not in texts or "output" not in texts:
+        raise RowError("the mapping names no instruction and output, no question and answer, and no text")
+    names = ("system", "instruction", "input", "output")
+    if "context" in texts and "input" not in texts:
+        texts["input"] = texts["context"]
+    return Draft("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
+
+
+def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json], mapping: Mapping[str, str]) -> None:
+    """Put the mapped id, category and split on the line; what a line's split cannot be stays in what is left over."""
+    named: dict[str, Json] = {name: texts.pop(name) for name in ("id", "category", "split") if name in texts}
+    taken, left = take_common(named, ())
+    line |= taken
+    for name, value in left.items():
+        extra[mapping[name]] = value
+
+
+def _text(value: Json, field: str, column: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if value is None:
+        raise RowError(f"{column!r}, mapped to {field}, is missing or null")
+    raise RowError(
+        f"{column!r}, mapped to {field}, is {json_name(value)}; name a part of it, as in --map {field}=/{column}/0"
+    )

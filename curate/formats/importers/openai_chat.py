@@ -1,0 +1,60 @@
+"""OpenAI chat JSONL: messages with roles, tools, and tool calls whose arguments are JSON text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from curate.base.record import Json
+from curate.formats.importers import Draft, importer
+from curate.formats.importers._fields import is_own, share, take_common
+from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+
+
+def _recognise(rows: Sequence[dict[str, Json]]) -> float:
+    def fits(row: dict[str, Json]) -> bool:
+        return is_messages(row.get("messages")) and dict not in argument_kinds(row["messages"]) and not is_own(row)
+
+    return share(rows, fits)
+
+
+@importer(
+    "openai",
+    recognise=_recognise,
+    samples=[
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
+        {
+            "messages": [
+                {"role": "user", "content": "Where is order 7?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"order":7}'}}
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "c1", "content": "on its way"},
+                {"role": "assistant", "content": "It is on its way."},
+            ],
+            "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
+            "parallel_tool_calls": False,
+        },
+    ],
+)
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+    """OpenAI chat rows: messages and tools; arguments of tool calls stay as they are written."""
+    return chat_draft(row)
+
+
+def chat_draft(row: dict[str, Json]) -> Draft:
+    """Return a row of messages and tools as a line."""
+    line, extra = take_common(row, ("messages", "tools"))
+    line["messages"], is_exact = read_messages(row.get("messages"))
+    if not is_exact:
+        extra["messages"] = row["messages"]
+    if "tools" in row:
+        tools, is_exact = read_tools(row["tools"])
+        if tools:
+            line["tools"] = tools
+        if not is_exact:
+            extra["tools"] = row["tools"]
+    return Draft("chat", line, extra)

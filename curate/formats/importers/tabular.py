@@ -1,0 +1,225 @@
+"""CSV and TSV: strict, streaming, in UTF-8; a broken row costs that row only."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from curate.base.record import UNCATEGORISED, CurateError
+from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers._bytes import conversion_hint, head_of
+from curate.formats.importers._fields import split_of
+from curate.formats.importers._header import Header, read_header
+from curate.formats.spreadsheet import COLUMNS, unguarded
+
+MAX_CELL = 16 * 1024 * 1024
+"""The largest cell, in characters."""
+MAX_COLUMNS = 1000
+
+Table = tuple[Path, str, int]
+"""A file with its separator and its quoting."""
+
+
+class _Lines:
+    """The physical lines of a file as text, with the bytes of those that the CSV reader took since the last record.
+
+    Bytes that are not UTF-8 become lone surrogates here, so that the reader goes on and the record is told afterwards.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = path.open("rb")
+        self._waiting = [line.removeprefix(b"\xef\xbb\xbf") for line in islice(self._handle, 1)]
+        self.taken: list[bytes] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._waiting.pop() if self._waiting else next(self._handle)
+        self.number += 1
+        self.taken.append(raw)
+        return raw.decode("utf-8", "surrogateescape")
+
+    def peek(self) -> bytes:
+        """Return the next line, which stays to be read; b"" at the end of the file."""
+        if not self._waiting:
+            self._waiting = list(islice(self._handle, 1))
+        return self._waiting[0] if self._waiting else b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+
+def _fits(path: Path, _head: bytes) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv", ".tab")
+
+
+def notices(path: Path) -> tuple[str, ...]:
+    """Return what is to be said of the columns: those that are left out, and names that were given."""
+    header = _header_of(_table(path))
+    split = split_of(path.stem) if header.names == COLUMNS else ""
+    return (*header.notices, f"split {split}, by the name of the file") if split else header.notices
+
+
+@container("table", fits=_fits, notices=notices)
+def rows(path: Path) -> Iterator[Row | Rejected]:
+    """CSV and TSV with or without a header; every row has as many cells as the first."""
+    table = _table(path)
+    header = _header_of(table)
+    is_first = header.is_named
+    named = [name for name in header.names if name is not None]
+    is_own = header.names == COLUMNS
+    for line, cells, raw, fault in _records(table):
+        if is_first:
+            is_first = False
+        elif fault:
+            code = "S103" if "UTF-8" in fault else "S101"
+            yield Rejected(line, code, _in_column(fault, cells, header), raw)
+        elif len(cells) != len(header.names):
+            yield Rejected(line, "S101", f"the row has {len(cells)} cells, the first has {len(header.names)}", raw)
+        elif is_own:
+            yield _own_row(path, cells, line, raw)
+        else:
+            # A million rows are read this way, and nearly all files name all their columns.
+            pairs = zip(header.names, cells, strict=True)
+            taken = cells if len(named) == len(cells) else [cell for name, cell in pairs if name is not None]
+            yield Row(dict(zip(named, taken, strict=True)), line, raw)
+
+
+def _own_row(path: Path, cells: list[str], line: int, raw: bytes) -> Row:
+    """Return a row of a file that `curate export --to csv` wrote, without the marks that it put into the cells."""
+    values = {name: unguarded(cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+    if values["category"] == UNCATEGORISED:
+        values["category"] = ""
+    needed = ("instruction", "output")
+    return Row({k: v for k, v in values.items() if v or k in needed}, line, raw, split_of(path.stem))
+
+
+def _header_of(table: Table) -> Header:
+    """Return the header of a file, which is empty for a file without a record.
+
+    Raises:
+        CurateError: E908 when the first record cannot be read, so that nobody knows what the columns are.
+    """
+    path = table[0]
+    for line, cells, _raw, fault in _records(table):
+        if fault:
+            raise CurateError(
+                "E908 cannot-import",
+                f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
+                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Mend that line of the file.",
+            )
+        if len(cells) > MAX_COLUMNS:
+            raise CurateError(
+                "E908 cannot-import",
+                f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}",
+                "Is the separator right?",
+            )
+        return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
+    return Header(())
+
+
+def _in_column(fault: str, cells: list[str], header: Header) -> str:
+    """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
+    spoilt = [place for place, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
+    if not spoilt or spoilt[0] >= len(header.names):
+        return fault
+    return f"{fault} (column {header.names[spoilt[0]] or spoilt[0] + 1!r})"
+
+
+def _records(table: Table) -> Iterator[tuple[int, list[str], bytes, str]]:
+    """Yield the first line, the cells, the bytes and the fault (or "") of each record; blank lines are passed over."""
+    path, delimiter, quoting = table
+    lines = _Lines(path)
+    old_limit = csv.field_size_limit(MAX_CELL)
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    width = 0
+    try:
+        while True:
+            lines.taken.clear()
+            begin, fault, cells = lines.number + 1, "", []
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                _take_rest(lines, delimiter, width)
+                fault = _fault_of(str(error), len(lines.taken))
+            width = width or len(cells)
+            raw = b"".join(lines.taken)
+            if not raw.strip():
+                continue
+            yield begin, cells, raw.rstrip(b"\r\n"), _byte_fault(raw) or fault
+    finally:
+        lines.close()
+        csv.field_size_limit(old_limit)
+
+
+def _take_rest(lines: _Lines, delimiter: str, width: int) -> None:
+    """Take the other lines of a row that broke in one of its cells, so that they are not read as rows of their own.
+
+    Quotes come in pairs: while their number is odd, a cell is open, and the line with the next odd number closes it. A
+    line that is a whole row by itself is never taken.
+    """
+    if b"".join(lines.taken).count(b'"') % 2 == 0:
+        return
+    while raw := lines.peek():
+        is_closing = raw.count(b'"') % 2 == 1
+        if not is_closing and _width_of(raw, delimiter) == width:
+            return
+        next(lines)
+        if is_closing:
+            return
+
+
+def _width_of(raw: bytes, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([raw.decode("utf-8", "surrogateescape")], delimiter=delimiter, strict=True), []))
+    except csv.Error:
+        return 0
+
+
+def _fault_of(error: str, num_lines: int) -> str:
+    """Return what the CSV reader objects to, in words for people."""
+    if "expected after" in error:
+        return "not CSV: a quote inside a quoted cell is not doubled"
+    if "unexpected end" in error:
+        also = f"; the {num_lines:,} lines from here to the end of the file are in it" if num_lines > 1 else ""
+        return f"not CSV: a quoted cell is never closed{also}"
+    if "limit" in error:
+        return f"a cell is longer than {MAX_CELL:,} characters"
+    return f"not CSV: {error}"
+
+
+def _byte_fault(raw: bytes) -> str:
+    if b"\x00" in raw:
+        return f"the row holds a NUL byte at position {raw.index(0) + 1:,}"
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"byte 0x{raw[error.start]:02X} at position {error.start + 1} of the row is not UTF-8"
+    return ""
+
+
+def _table(path: Path) -> Table:
+    """Return the file with its separator and its quoting: of a TSV, whichever quoting leaves fewer broken rows."""
+    if path.suffix.lower() == ".csv":
+        first = head_of(path).partition(b"\n")[0]
+        delimiter = (
+            ";" if b"," not in first and b";" in first else "\t" if b"," not in first and b"\t" in first else ","
+        )
+        return path, delimiter, csv.QUOTE_MINIMAL
+    broken = {quoting: _count_broken((path, "\t", quoting)) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)}
+    return path, "\t", min(broken, key=lambda quoting: broken[quoting])
+
+
+def _count_broken(table: Table) -> int:
+    width, broken = 0, 0
+    for _line, cells, _raw, fault in _records(table):
+        width = width or len(cells)
+        broken += bool(fault) or len(cells) != width
+    return broken

@@ -1,0 +1,83 @@
+"""TRL: prompt and completion as texts or as messages, and conversations whose tool arguments are objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from curate.base.record import Json
+from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers._fields import is_own, json_name, share, take_common
+from curate.formats.importers._messages import argument_kinds, is_messages, read_messages, read_tools
+from curate.formats.importers.openai_chat import chat_draft
+
+
+def _is_pair(row: dict[str, Json]) -> bool:
+    prompt, completion = row.get("prompt"), row.get("completion")
+    return (isinstance(prompt, str) and isinstance(completion, str)) or (
+        is_messages(prompt) and is_messages(completion)
+    )
+
+
+def _recognise_pairs(rows: Sequence[dict[str, Json]]) -> float:
+    return share(rows, _is_pair)
+
+
+def _recognise_conversations(rows: Sequence[dict[str, Json]]) -> float:
+    # Without tool calls the file is an OpenAI file just as well, and is read the same way.
+    has_objects = any(dict in argument_kinds(row["messages"]) for row in rows if is_messages(row.get("messages")))
+    return share(rows, lambda row: is_messages(row.get("messages")) and not is_own(row)) * (1.0 if has_objects else 0.9)
+
+
+@importer(
+    "trl",
+    recognise=_recognise_pairs,
+    samples=[
+        {"prompt": "The sky is", "completion": " blue."},
+        {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},
+    ],
+)
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+    """TRL prompt-completion rows: both texts, or both lists of messages."""
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, str) and isinstance(completion, str):
+        line, extra = take_common(row, ("prompt", "completion"))
+        return Draft("instruction", line | {"instruction": prompt, "output": completion}, extra)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        line, extra = take_common(row, ("prompt", "completion", "tools"))
+        asked, is_prompt_exact = read_messages(prompt, "prompt")
+        answered, is_completion_exact = read_messages(completion, "completion")
+        line["messages"] = asked + answered
+        if not (is_prompt_exact and is_completion_exact and [one["role"] for one in answered] == ["assistant"]):
+            extra |= {"prompt": prompt, "completion": completion}
+        if "tools" in row:
+            tools, is_exact = read_tools(row["tools"])
+            line |= {"tools": tools} if tools else {}
+            extra |= {} if is_exact else {"tools": row["tools"]}
+        return Draft("chat", line, extra)
+    raise RowError(
+        f"'prompt' is {json_name(prompt)} and 'completion' is {json_name(completion)}; both must be text or messages"
+    )
+
+
+@importer(
+    "trl-conversational",
+    recognise=_recognise_conversations,
+    samples=[
+        {
+            "messages": [
+                {"role": "user", "content": "Where is order 7?"},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"type": "function", "function": {"name": "find", "arguments": {"order": 7}}}],
+                },
+                {"role": "tool", "name": "find", "content": "on its way"},
+                {"role": "assistant", "content": "It is on its way."},
+            ],
+            "tools": [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}],
+        },
+    ],
+)
+def read_conversation(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+    """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
+    return chat_draft(row)

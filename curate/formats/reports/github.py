@@ -1,0 +1,63 @@
+"""Annotations of GitHub Actions: one workflow command a finding, the worst first, and the counts of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from curate.base.console import Order, one_line
+from curate.base.record import Finding, Severity
+from curate.formats.reports import Page, Rule, VerdictLike, totals, worst_first
+from curate.formats.reports._place import column_of, from_here, told
+
+NUM_SOURCES = 1000
+_COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+    """Yield the commands.
+
+    A runner shows the first ten annotations of each kind in a step, so of equally bad findings the first of each check
+    comes first, and the counts come before the infos, which are notices too.
+    """
+    findings = worst_first(_one_of_each_first(verdict.findings))
+    num_worse = sum(finding.severity != "info" for finding in findings)
+    for finding in findings[:num_worse]:
+        yield _command(finding, page)
+    if verdict.num_findings:
+        yield _counts(verdict, page)
+    for finding in findings[num_worse:]:
+        yield _command(finding, page)
+
+
+def _one_of_each_first(findings: Iterable[Finding]) -> list[Finding]:
+    seen: set[str] = set()
+    firsts: list[Finding] = []
+    others: list[Finding] = []
+    for finding in findings:
+        (others if finding.code in seen else firsts).append(finding)
+        seen.add(finding.code)
+    return firsts + others
+
+
+def _command(finding: Finding, page: Page) -> Order:
+    place: dict[str, str | int] = {"file": from_here(finding.file)} if finding.file else {}
+    if finding.line:
+        place["line"] = finding.line
+        if column := column_of(finding, page):
+            place["col"] = column
+    title = {"title": f"{finding.code} {finding.name}"}
+    more = f"\n{one_line(finding.fix, 300)}" if finding.fix else ""
+    return Order(_COMMANDS[finding.severity], place | title, told(finding) + more)
+
+
+def _counts(verdict: VerdictLike, page: Page) -> Order:
+    known: list[Rule | Finding] = [*page.rules.values(), *verdict.findings]
+    names = {rule.code: f" {rule.name}" for rule in known}
+    lines = [
+        f"{number:,} {code}{names.get(code, '')}"
+        for code, number in sorted(verdict.counts.items(), key=lambda item: -item[1])
+    ]
+    total = totals(verdict)
+    if len(verdict.findings) < verdict.num_findings:
+        total += f"; {len(verdict.findings):,} of them shown"
+    return Order("notice", {"title": "curate validate"}, "\n".join([total, *lines]))

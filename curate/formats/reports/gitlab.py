@@ -1,0 +1,34 @@
+"""GitLab's Code Quality report: https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from curate.base.record import Finding, Json, Severity
+from curate.formats.reports import Page, VerdictLike
+from curate.formats.reports._list import items_of
+from curate.formats.reports._place import file_of, identified, told
+
+NUM_SOURCES = 1_000_000
+_SEVERITIES: dict[Severity, str] = {"error": "critical", "warning": "minor", "info": "info"}
+
+
+def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
+    """Yield one JSON list, an object a finding and line.
+
+    GitLab takes two findings of one fingerprint for one, so each has its own.
+    """
+    yield "["
+    found = identified(verdict.findings, page)
+    yield from items_of(_issue(finding, fingerprint, page) for fingerprint, finding in found)
+    yield "]"
+
+
+def _issue(finding: Finding, fingerprint: str, page: Page) -> dict[str, Json]:
+    return {
+        "description": f"{finding.code} {finding.name}: {told(finding)}",
+        "check_name": finding.code,
+        "fingerprint": fingerprint,
+        "severity": _SEVERITIES[finding.severity],
+        "location": {"path": file_of(finding, page), "lines": {"begin": finding.line or 1}},
+    }

@@ -1,0 +1,312 @@
+"""Lines of a file as strict JSON objects, one after the other, with a finding in place of each line that is not one."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NoReturn
+
+from curate.base.console import spelled
+from curate.base.record import Finding, Json, Line, Source
+from curate.jsonl.faults import DoorFault, door_finding
+from curate.jsonl.gate import HEAD_BYTES, open_regular, refuse_disguise
+from curate.jsonl.strict import strict_loads
+
+MAX_LINE = 16 * 1024 * 1024
+_BLOCK = 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+# Longer ones come from merges within merges; those of the last row are of Jujutsu.
+_MARKER = re.compile(
+    rb"(?:<{7,32}|\|{7,32}|>{7,32})(?: .*)?|={7,32}(?: .*)?|(?:%{7,32}|\+{7,32}|-{7,32}|\\{7,32}) .*", re.DOTALL
+)
+_DOCUMENT_STARTS = (b"[", b"{")
+_TABLES = {".csv": "a CSV table", ".tsv": "a TSV table", ".tab": "a TSV table"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One good line and the object it holds."""
+
+    line: Line
+    value: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes ``start`` to ``end`` of a file, cut at line ends; ``first_line`` is the 1-based number of the first."""
+
+    start: int
+    end: int
+    first_line: int
+
+
+RawLine = tuple[int, int, bytes, bool]
+"""A line that has not been parsed yet: number, offset, bytes, and whether a newline ended it.
+
+A plain tuple, because ten million of them pass and a named one takes four times as long to make.
+"""
+
+
+class Reader:
+    """Reads one file, or one span of it, line by line.
+
+    After the iteration ``num_lines`` counts the lines, ``num_crlf`` those that end in CR LF, and ``first_crlf`` is the
+    number of the first of those. Memory is bounded by the longest line that is allowed, not by the file.
+    """
+
+    def __init__(
+        self, path: Path, *, name: str | None = None, span: Span | None = None, root: Path | None = None
+    ) -> None:
+        self.path = path
+        self.name = spelled(str(path) if name is None else name)
+        self.span = span
+        self.root = root
+        self.num_lines = 0
+        self.num_crlf = 0
+        self.first_crlf = 0
+
+    def __iter__(self) -> Iterator[Entry | Finding]:
+        """Yield one entry or finding a line, in order.
+
+        Raises:
+            CurateError: E904 when the file is missing or may not be read.
+        """
+        for item in self.lines():
+            yield item if isinstance(item, Finding) else self.entry(item)
+
+    def lines(self) -> Iterator[RawLine | Finding]:
+        """Yield the lines before they are parsed, and findings about the file and about lines that cannot be.
+
+        Raises:
+            CurateError: E904 when the file is missing or may not be read.
+        """
+        try:
+            handle = open_regular(self.path, self.root)
+        except DoorFault as fault:
+            yield self._finding(fault, 0)
+            return
+        try:
+            if self.span is None or self.span.start == 0:
+                try:
+                    refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
+                except DoorFault as fault:
+                    yield self._finding(fault, 1)
+                    return
+            yield from self._lines(handle)
+        finally:
+            os.close(handle)
+
+    def entry(self, line: RawLine) -> Entry | Finding:
+        """Parse a line: the entry it holds, or what is wrong with it."""
+        number, offset, raw, _ = line
+        value = self.value(line)
+        return value if isinstance(value, Finding) else Entry(Line(Source(self.name, number), raw, offset), value)
+
+    def value(self, line: RawLine) -> dict[str, Json] | Finding:
+        """Parse a line: the object it holds, or what is wrong with it."""
+        number, _, raw, is_ended = line
+        try:
+            # A healthy line begins with a brace, and only the others need to be looked at before parsing.
+            if not raw.startswith(b"{"):
+                if not raw.strip():
+                    return door_finding("S120", "a blank line", self.name, number, 1, fix="Remove it.")
+                if _MARKER.fullmatch(raw):
+                    message, fix = "a merge conflict was left in the file", "Resolve it and remove the marker lines."
+                    return door_finding("S113", message, self.name, number, 1, fix=fix)
+            value = strict_loads(raw)
+            if type(value) is dict:
+                return value
+            _refuse_type(raw, value)
+        except DoorFault as fault:
+            return self._finding(_nul_fault(raw, is_ended) or fault, number)
+
+    def _lines(self, handle: int) -> Iterator[RawLine | Finding]:
+        number = first = self.span.first_line if self.span else 1
+        for offset, raw, is_ended in _split(handle, self.span):
+            if raw is None:
+                yield door_finding("S116", f"longer than {MAX_LINE // 1024 // 1024} MiB", self.name, number, 1)
+                number += 1
+                continue
+            start, text = offset, raw
+            if raw[-1:] == b"\r" and is_ended:
+                text = raw[:-1]
+                self.num_crlf += 1
+                self.first_crlf = self.first_crlf or number
+            if number == 1:
+                if raw.startswith(_BOM):
+                    yield door_finding("S118", "a byte order mark", self.name, 1, 1, fix="Save the file without it.")
+                    start, text = offset + len(_BOM), text[len(_BOM) :]
+                    if not text and not is_ended:
+                        break
+                if table := _table_as(self.path, text):
+                    yield self._not_lines(handle, f"{table} of {{}} lines")
+                    return
+                if _is_document(text):
+                    yield self._not_lines(handle, "one JSON document over {} lines")
+                    return
+            yield number, start, text, is_ended
+            number += 1
+        self.num_lines = number - first
+        if number == 1:
+            yield door_finding("S121", "the file holds no line", self.name)
+
+    def _not_lines(self, handle: int, what: str) -> Finding:
+        """Return the one finding of a file that is something else: ``what``, with a place for its number of lines."""
+        self.num_lines = sum(1 for _ in _split(handle, Span(0, os.fstat(handle).st_size, 1)))
+        fix = "Make a workspace from it with `curate init DIR --from FILE`, or add it to one with `curate import`."
+        message = f"{what.format(f'{self.num_lines:,}')}, not JSON Lines; none of them was read as a record"
+        return door_finding("S124", message, self.name, 1, 1, fix=fix)
+
+    def _finding(self, fault: DoorFault, line: int) -> Finding:
+        return door_finding(fault.code, fault.message, self.name, line, fault.column, fix=fault.fix)
+
+
+def read_entries(path: Path, *, name: str | None = None, root: Path | None = None) -> Iterator[Entry | Finding]:
+    """Yield the entries and findings of a file in order, at the end one finding about CR LF line ends if there are any.
+
+    ``name`` is the file as findings call it. A link is followed only inside ``root``.
+
+    Raises:
+        CurateError: E904 when the file is missing or may not be read.
+    """
+    reader = Reader(path, name=name, root=root)
+    yield from reader
+    if reader.num_crlf:
+        yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
+
+
+def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
+    """Return the one finding that a file with CR LF line ends gets."""
+    plural = "line ends" if num_lines == 1 else "lines end"
+    return door_finding(
+        "S119", f"{num_lines:,} {plural} in CR LF", file, first_line, fix="Save the file with LF line ends."
+    )
+
+
+def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
+    """Cut a file at line ends into at most ``num_spans`` spans of like size and count their lines.
+
+    Without ``is_counted`` every first line is 1: whoever reads the spans in turn can count along.
+
+    Raises:
+        CurateError: E904 when the file is missing or may not be read.
+        DoorFault: it is not a regular file, or not lines at all, so that there is nothing to be shared out.
+    """
+    handle = open_regular(path, root)
+    try:
+        refuse_disguise(os.pread(handle, HEAD_BYTES, 0))
+        _, first, _ = next(_split(handle, None), (0, b"", True))
+        text = (first or b"").removeprefix(_BOM)
+        if _table_as(path, text) or _is_document(text):
+            raise DoorFault("S124", "one document over many lines", 1)
+        size = os.fstat(handle).st_size
+        cuts = sorted({0, size} | {_next_line(handle, size * part // num_spans, size) for part in range(1, num_spans)})
+        parts, line = [], 1
+        for start, end in pairwise(cuts):
+            parts.append(Span(start, end, line))
+            line += _count_newlines(handle, start, end) if is_counted and end < size else 0
+        return parts
+    finally:
+        os.close(handle)
+
+
+def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Yield (offset, line without its newline or None when it is too long, whether a newline ended it)."""
+    place = span.start if span else 0
+    left = span.end - span.start if span else None
+    offset, rest, is_too_long = place, b"", False
+    while left is None or left > 0:
+        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), place)
+        if not block:
+            break
+        place += len(block)
+        left = left if left is None else left - len(block)
+        if b"\n" not in block:
+            is_too_long = is_too_long or len(rest) + len(block) > MAX_LINE
+            rest = b"" if is_too_long else rest + block
+            continue
+        pieces = block.split(b"\n")
+        pieces[0] = rest + pieces[0]
+        rest = pieces.pop()
+        block_start = place - len(block)
+        for index, piece in enumerate(pieces):
+            is_long = len(piece) > MAX_LINE or (index == 0 and is_too_long)
+            yield offset, None if is_long else piece, True
+            offset = (
+                offset + len(piece) + 1 if not (index == 0 and is_too_long) else block_start + block.index(b"\n") + 1
+            )
+        is_too_long = False
+    if rest or is_too_long:
+        yield offset, None if is_too_long or len(rest) > MAX_LINE else rest, False
+
+
+def _next_line(handle: int, place: int, size: int) -> int:
+    """Return the first start of a line at or after ``place``."""
+    if place == 0:
+        return 0
+    place -= 1
+    while place < size:
+        block = os.pread(handle, _BLOCK, place)
+        newline = block.find(b"\n")
+        if newline >= 0:
+            return place + newline + 1
+        place += len(block)
+    return size
+
+
+def _count_newlines(handle: int, start: int, end: int) -> int:
+    count = 0
+    while start < end:
+        block = os.pread(handle, min(_BLOCK, end - start), start)
+        if not block:
+            break
+        count += block.count(b"\n")
+        start += len(block)
+    return count
+
+
+def _nul_fault(raw: bytes, is_ended: bool) -> DoorFault | None:
+    """Return the better name for the fault of a line that ends in NUL bytes: no JSON text does."""
+    whole = raw.rstrip(b"\x00")
+    if len(whole) == len(raw) or (is_ended and whole):
+        return None
+    return DoorFault(
+        "S122",
+        f"{len(raw) - len(whole):,} NUL bytes, as a power cut leaves them",
+        len(whole) + 1,
+        "Cut the NUL bytes off; the lines before are whole.",
+    )
+
+
+def _refuse_type(raw: bytes, value: Json) -> NoReturn:
+    is_rows = isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+    fix = "Convert the JSON array with `curate import`." if is_rows else "Make each line one JSON object."
+    raise DoorFault("S112", f"a {_type_of(value)}, not an object", len(raw) - len(raw.lstrip()) + 1, fix)
+
+
+def _table_as(path: Path, first: bytes) -> str:
+    """Return what table the file is by its suffix, "" where it is none or its first line could be a record."""
+    return _TABLES.get(path.suffix.lower(), "") if first.strip() and not first.lstrip().startswith(b"{") else ""
+
+
+def _is_document(raw: bytes) -> bool:
+    """Whether the first line opens a document that goes on over the next lines."""
+    text = raw.strip()
+    if not text.endswith(_DOCUMENT_STARTS) and not text.startswith(b"["):
+        return False
+    try:
+        strict_loads(raw)
+    except DoorFault as fault:
+        return fault.code == "S111"
+    return False
+
+
+def _type_of(value: Json) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    names = {list: "list", str: "string", int: "number", float: "number", type(None): "null"}
+    return names.get(type(value), "object")

@@ -1,0 +1,169 @@
+"""What a row of the catalogue holds, taken from a record as its line has it or as decisions have left it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from curate.base.record import Json, Record, canonical, source_of
+from curate.project.workspace import State
+
+HEAD = 160
+"""Characters of a prompt and of a completion that a `Row` shows; an ellipsis follows where there are more."""
+Status = Literal["ok", "warning", "error", "dropped"]
+STATUSES: tuple[Status, ...] = ("ok", "warning", "error", "dropped")
+"""From good to bad, so that sorting by status brings together what has to be done."""
+
+Labelled = tuple[str, str, str]
+"""(annotator, question, answer as text); the annotator is "" for what is agreed, or what the line itself says."""
+
+_TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "file": pl.String,
+    "line": pl.UInt32,
+    "category": pl.String,
+    "split": pl.String,
+    "source": pl.String,
+    "kind": pl.String,
+    "tokens": pl.UInt32,
+    "prompt": pl.String,
+    "completion": pl.String,
+    "labels": pl.List(pl.Struct({"who": pl.String, "question": pl.String, "answer": pl.String})),
+}
+SCHEMA = pl.Schema(_TYPES)
+"""What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list."""
+STATUS = pl.Enum(STATUSES)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What is known of a record, with its whole texts."""
+
+    file: str
+    line: int
+    category: str
+    split: str
+    source: str
+    kind: str
+    tokens: int
+    prompt: str
+    completion: str
+    labels: Sequence[Labelled]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record as a table shows it. ``prompt`` and ``completion`` are cut to `HEAD` characters."""
+
+    id: str
+    file: str
+    line: int
+    category: str
+    split: str
+    source: str
+    kind: str
+    status: Status
+    tokens: int
+    """An estimate, see `estimated_tokens`."""
+    prompt: str
+    completion: str
+    labels: tuple[Labelled, ...]
+
+
+def values_of(record: Record, answers: Mapping[str, Mapping[str, Json]] | None = None) -> Values:
+    """Return what the catalogue keeps of a record. A record of raw text has its text as prompt and no completion."""
+    return Values(
+        record.source.file,
+        record.source.line,
+        record.category,
+        record.split or "",
+        source_of(record),
+        record.kind,
+        estimated_tokens(record),
+        record.prompt or record.text,
+        record.completion,
+        list(labelled(record.labels, answers or {})),
+    )
+
+
+def labelled(labels: Mapping[str, Json], answers: Mapping[str, Mapping[str, Json]]) -> Iterator[Labelled]:
+    """Yield what is agreed on each question, then what each annotator answered; a list is as many answers."""
+    for question, value in labels.items():
+        for text in _texts(value):
+            yield "", question, text
+    for question, by_annotator in answers.items():
+        for who, value in by_annotator.items():
+            for text in _texts(value):
+                yield who, question, text
+
+
+def estimated_tokens(record: Record) -> int:
+    """Return about how many tokens a record has: a quarter of the UTF-8 bytes of its texts, rounded up.
+
+    A rule of thumb for byte-pair vocabularies, shown as "~tok": no tokenizer is asked. Tools, and turns after the last
+    answer, are not counted.
+    """
+    size = 0
+    for text in (record.system, record.prompt, record.completion, record.text):
+        size += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return -(-size // 4)
+
+
+def head(text: str) -> str:
+    """Return the beginning of a text, with an ellipsis where it goes on."""
+    return text if len(text) <= HEAD else f"{text[:HEAD]}…"
+
+
+def frame_of(values: Sequence[Values]) -> pl.DataFrame:
+    """Return ``values`` as a frame of `SCHEMA`, a row each."""
+    plain = {name: [getattr(one, name) for one in values] for name in SCHEMA if name != "labels"}
+    frame = pl.DataFrame(plain, schema={name: SCHEMA[name] for name in plain})
+    return frame.with_columns(_lists([one.labels for one in values])).select(*SCHEMA)
+
+
+def _lists(labels: Sequence[Sequence[Labelled]]) -> pl.Series:
+    """Return the column of labels; polars itself takes ten times as long to make one from Python's lists."""
+    flat = [(row, *one) for row, several in enumerate(labels) for one in several]
+    none = pl.Series("labels", [[]], SCHEMA["labels"])
+    if not flat:
+        return none.new_from_index(0, len(labels))
+    schema = {"row": pl.Int64, "who": pl.String, "question": pl.String, "answer": pl.String}
+    grouped = (
+        pl.DataFrame(flat, schema, orient="row")
+        .group_by("row", maintain_order=True)
+        .agg(labels=pl.struct("who", "question", "answer"))
+    )
+    numbers = pl.DataFrame({"row": range(len(labels))})
+    joined = numbers.join(grouped, on="row", how="left", maintain_order="left")["labels"]
+    return joined.to_frame().select(pl.col("labels").fill_null(none.first()))["labels"]
+
+
+def states_frame(
+    states: Sequence[State], statuses: Sequence[str], splits: Sequence[str], further: Sequence[pl.Series] = ()
+) -> pl.DataFrame:
+    """Return ``states`` as a frame that every term of a filter can be asked about, with the given status and split.
+
+    ``further`` are columns that neither lines nor decisions tell, such as those of a run.
+    """
+    frame = frame_of([values_of(state.record, state.answers) for state in states])
+    return frame.with_columns(
+        pl.Series("id", [state.record.id for state in states], pl.String),
+        pl.Series("status", statuses, STATUS),
+        pl.Series("split", splits, pl.String),
+        *further,
+    )
+
+
+def _texts(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one) if not isinstance(one, list) else (canonical(one).decode(),)
+    elif isinstance(value, Mapping):
+        yield canonical(value).decode()
+    elif value is not None:
+        yield json.dumps(value)

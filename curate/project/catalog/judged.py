@@ -1,0 +1,43 @@
+"""Which status findings give a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from curate.base.console import spelled
+from curate.base.record import Finding, Severity, Source
+from curate.project.catalog.columns import STATUSES, Status
+from curate.project.workspace import Workspace
+
+RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
+"""Place of a severity in `STATUSES`: what is only to be known leaves a record ok."""
+
+
+@dataclass
+class Judged:
+    """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
+
+    by_line: dict[tuple[str, int], int] = field(default_factory=dict)
+    by_id: dict[str, int] = field(default_factory=dict)
+
+    def status(self, source: Source, name: str) -> Status:
+        """Return the status of the record called ``name`` that was read at ``source``."""
+        return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
+
+
+def judged(findings: Iterable[Finding], workspace: Workspace) -> Judged:
+    """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
+    names: dict[str, str] = {}
+    for path in workspace.matching_files():
+        name = spelled(str(path.relative_to(workspace.root)))
+        names[name] = names[spelled(str(path))] = name
+    found = Judged()
+    for finding in findings:
+        rank = RANKS[finding.severity]
+        if finding.file in names:
+            place = names[finding.file], finding.line
+            found.by_line[place] = max(rank, found.by_line.get(place, 0))
+        elif finding.record:
+            found.by_id[finding.record] = max(rank, found.by_id.get(finding.record, 0))
+    return found

@@ -1,0 +1,178 @@
+"""One process at a time: a file that says who is at work on a workspace, and a lock of all who have it open."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.file_guard import open_descriptor
+from curate.base.record import CurateError, Json
+from curate.base.storage import is_held, write_atomic
+from curate.project.journal import FOLDER
+
+CLAIM = f"{FOLDER}/.fold.lock"
+"""Made by whoever changes what lies in the journal, but for appending to it."""
+_MOST_BYTES = 65536
+
+
+@contextmanager
+def claimed(path: Path, what: str) -> Iterator[None]:
+    """Be the only one who does ``what``, a gerund: ``path`` is made and says who we are, and is removed at the end.
+
+    A claim is taken from a process of this machine that is gone. One that another machine has left on a shared disk
+    stands until a person removes it, because from here nobody can tell whether it is still at work.
+
+    Raises:
+        CurateError: E981 while somebody else holds the claim; E906 when the system refuses.
+    """
+    ours = json.dumps({"host": socket.gethostname(), "what": what, **_identity(os.getpid())})
+    while not _is_made(path, ours.encode()):
+        _take_from_the_dead(path, what)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+@contextmanager
+def shared(root: Path) -> Iterator[None]:
+    """Have the workspace ``root`` open: until the end, or until this process dies, nobody has it for themselves.
+
+    While somebody has, and where the file system has no locks, nothing is held, and whoever reads sees it change.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Be the only one on this machine who has the workspace ``root`` open.
+
+    Raises:
+        CurateError: E981 while somebody else has it open.
+    """
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _in_use(f"{one_line(str(root), 500)} is open", root) from error
+        except OSError:
+            # A file system without locks: what is left is to look at the segments, see `require_closed`.
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def require_closed(segment: Path) -> None:
+    """Make sure that nobody on this machine adds decisions to ``segment``.
+
+    Raises:
+        CurateError: E981 while somebody has it open, or the file system cannot tell.
+    """
+    try:
+        is_open = is_held(segment)
+    except OSError:
+        # Gone, or not for us to read; reading it tells.
+        return
+    if is_open:
+        who = one_line(segment.parent.name, 60)
+        raise _in_use(f"{who} is deciding: {one_line(str(segment), 500)} is open", segment)
+
+
+def _in_use(what: str, path: Path) -> CurateError:
+    numbers = sorted(_lock_holders(path))
+    who = f" in process {', '.join(map(str, numbers))}" if numbers else ""
+    return CurateError("E981 in-use", f"{what}{who}; folding the journal has to wait", "Close it, then fold.")
+
+
+def _lock_holders(path: Path) -> set[int]:
+    """Return the processes that have a lock on ``path``, as far as the system tells."""
+    state = path.stat()
+    name = f"{os.major(state.st_dev):02x}:{os.minor(state.st_dev):02x}:{state.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return set()
+    # Such as "1: FLOCK  ADVISORY  READ 5463 fe:00:11182186 0 EOF"; whoever waits for a lock has an arrow there.
+    return {int(words[4]) for words in map(str.split, lines) if words[1] == "FLOCK" and words[5] == name}
+
+
+def _is_made(path: Path, content: bytes) -> bool:
+    try:
+        write_atomic(path, [content, b"\n"], is_new=True)
+    except CurateError as error:
+        if error.code.startswith("E919"):
+            return False
+        raise
+    return True
+
+
+def _take_from_the_dead(path: Path, what: str) -> None:
+    """Remove the claim ``path`` if its process is gone.
+
+    Raises:
+        CurateError: E981 when it is not, or nobody can tell.
+    """
+    try:
+        handle = open_descriptor(path)
+    except FileNotFoundError:
+        return
+    try:
+        # Whoever removes a claim holds this lock. The next claim is another file, so it is never removed by mistake.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if not _is_same(handle, path):
+            return
+        is_gone, told = _holder(os.read(handle, _MOST_BYTES))
+        if not is_gone:
+            raise CurateError(
+                "E981 in-use",
+                f"{one_line(str(path), 500)}: {one_line(told)}; {what} has to wait",
+                "Run it again when that is done. If you are sure that it is not running any more, remove that file.",
+            )
+        path.unlink()
+    finally:
+        os.close(handle)
+
+
+def _holder(claim: bytes) -> tuple[bool, str]:
+    """Return whether the process that made ``claim`` is gone for sure, and who it is in words."""
+    try:
+        holder: Json = json.loads(claim)
+        is_here = holder["host"] == socket.gethostname()
+        is_gone = is_here and any(holder[key] != value for key, value in _identity(holder["pid"]).items())
+        return is_gone, f"process {holder['pid']} on {holder['host']} is {holder['what']}"
+    except (ValueError, KeyError, TypeError):
+        return False, "somebody is at work"
+
+
+def _is_same(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _identity(pid: int) -> dict[str, Json]:
+    """Return what tells a process from all others that ever had or will have its number on this machine."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name in parentheses may hold anything; the start time is the 20th field behind it.
+        started = Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return {"pid": pid, "boot": boot, "started": started.split()[19]}
+    except FileNotFoundError:
+        return {"pid": pid, "boot": None, "started": None}

@@ -1,0 +1,427 @@
+"""`curate fold`: edits and additions go into the record files, all other decisions into one snapshot of the journal.
+
+It has the workspace for itself. At every moment, also after a crash, the records are what they were: a decision that
+stands in its line already changes nothing when it is applied again, and one that the snapshot has is not applied again
+at all. So first it is written down what the lines were before, then the record files are replaced, each in one step,
+then the snapshot is written, and only then do the segments move to ``journal/retired/<n>/``, where they stay. What is
+interrupted is finished by the next fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.console import spelled as visible_name
+from curate.base.file_guard import inside, open_file
+from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
+from curate.base.storage import remove_file, write_atomic
+from curate.checks.runner import read_records
+from curate.checks.runner.globs import Glob
+from curate.checks.runner.unmerged import unmerged_findings
+from curate.jsonl import DoorFault, Entry, strict_loads
+from curate.jsonl.reader import MAX_LINE
+from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.project.claim import CLAIM, claimed, exclusive, require_closed
+from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
+from curate.project.history import Conflict, RecordSnapshot, by_record
+from curate.project.journal import FOLDER, Add, AnyEvent, Undo, pieces, read_frames, read_segment, segments
+from curate.project.respelled import spelled, spelled_anew
+from curate.project.snapshot import (
+    FOLDED,
+    RETIRED,
+    UNFINISHED,
+    FoldedFile,
+    Snapshot,
+    changed_since,
+    folded_bytes,
+    folded_files,
+    read_snapshot,
+    retire,
+    seal,
+    spans_text,
+)
+from curate.project.workspace import Workspace, told_apart
+from curate.schema import Shape
+from curate.schema.settings import ADDED
+from curate.schema.view import at, put
+
+_BLOCK = 1024 * 1024
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as a fold takes it up: its name from the journal on, its digest, its events and their bytes."""
+
+    file: FoldedFile
+    events: dict[str, AnyEvent]
+    lines: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class FoldPlan:
+    """What a fold does."""
+
+    number: int
+    last: Snapshot
+    segments: list[Segment] = field(default_factory=list)
+    """Those that are taken up."""
+    edits: dict[Path, dict[int, tuple[Record, dict[str, Json]]]] = field(default_factory=dict)
+    """By file and line, the record that stands there and its new line."""
+    added: dict[str, bytes] = field(default_factory=dict)
+    """By id, lines of new records."""
+    records: dict[str, RecordSnapshot] = field(default_factory=dict)
+    """The snapshots of the records that decisions are folded on."""
+    carried: list[bytes] = field(default_factory=list)
+    """Decisions that have to stay in the journal."""
+    left: dict[str, str] = field(default_factory=dict)
+    """By record, why its decisions stay there."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """By record file, the lines that were changed since the last fold, other than by decisions."""
+    num_folded: int = 0
+    """Decisions that are put into the record files or the snapshot."""
+    num_refused: int = 0
+    """Those that never had an effect, because the schema refuses the line that they make."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do: no decision to fold, and the record files are as the last fold left them."""
+        return not self.segments and not self.changed and self.last.number > 0
+
+
+def fold_journal(workspace: Workspace) -> FoldPlan:
+    """Write what was decided into the record files and the snapshot, and return what was done.
+
+    Raises:
+        CurateError: E981 while anybody else has the workspace open, or folds it; E982 as `plan_fold`; E959 when
+            somebody writes to a record file at the same time, or it is a link; E906 when the system refuses. Whatever
+            has been written until then, the records are the same, and the next fold goes on from there.
+    """
+    root = workspace.root
+    for folder in (FOLDER, FOLDED, f"{FOLDER}/{RETIRED}"):
+        inside(root, root / folder)
+    with claimed(root / CLAIM, "folding the journal"), exclusive(root):
+        last = read_snapshot(root)
+        retire(root, last.number, last.segments)
+        # What this workspace has read may be old.
+        plan = plan_fold(replace(workspace))
+        require_writable(workspace, plan)
+        if not plan.is_empty:
+            _carry_out(workspace, plan)
+        if (root / UNFINISHED).exists():
+            remove_file(root / UNFINISHED)
+    return plan
+
+
+def plan_fold(workspace: Workspace) -> FoldPlan:
+    """Return what `curate fold` would do in ``workspace``.
+
+    Raises:
+        CurateError: E981 when somebody decides; E982 where decisions contradict one another, git has a merge to finish,
+            or a segment is damaged; and as reading does.
+    """
+    root, shape = workspace.root, workspace.shape
+    taken = _segments(root)
+    last = read_snapshot(root)
+    files = workspace.files()
+    if unmerged := unmerged_findings(files, root):
+        raise _refusal("git has a merge to finish", [one.file for one in unmerged], "Finish it, then fold.")
+    plan = FoldPlan(last.number + 1, last)
+    decided = by_record({name: event for segment in taken for name, event in segment.events.items()}.values())
+    records = _records(workspace, files, decided.keys())
+    paths = {visible_name(str(path.relative_to(root))): path for path in files}
+    conflicts: list[Conflict] = []
+    for name, events in decided.items():
+        folded_before = set(last.records[name].events) if name in last.records else set()
+        fresh = [event for event in events if event.event not in folded_before]
+        if fresh:
+            conflicts += _plan_record(plan, name, records.get(name), fresh, shape, paths)
+    if conflicts:
+        names = [conflict.record for conflict in conflicts]
+        hint = "Settle them with `curate review`, then fold."
+        raise _refusal("decisions contradict one another (L403)", names, hint)
+    lines = {name: line for segment in taken for name, line in segment.lines.items()}
+    done = {name for one in (*last.records.values(), *plan.records.values()) for name in one.events}
+    # Without this, those that stay would be carried from one file to the next for ever.
+    if plan.num_folded or any(segment.events.keys() <= done for segment in taken):
+        plan.segments = taken
+        plan.carried = [line for name, line in lines.items() if name not in done]
+    plan.changed = _changed(root, last, files)
+    return plan
+
+
+def require_writable(workspace: Workspace, plan: FoldPlan) -> None:
+    """Make sure that all the files that ``plan`` writes can be replaced, before the first one is.
+
+    Raises:
+        CurateError: E959 when one is a link; E982 when added records would not be read where they would be written.
+    """
+    root = workspace.root
+    for path in [*plan.edits, *([root / ADDED] if plan.added else [])]:
+        inside(root, path)
+        if path.is_symlink():
+            message = f"{one_line(str(path))} is a link, and what it leads to is not replaced"
+            raise CurateError("E959 not-rewritten", message, "Put the file itself there.")
+    if plan.added and not _is_added_file_read(workspace):
+        message = f"records were added, and {ADDED} is none of the files that `data` in curate.toml names"
+        raise CurateError("E982 cannot-fold", message, f'Add "{ADDED}" to `data` in curate.toml.')
+
+
+def make_added_file(workspace: Workspace) -> None:
+    """Make the file that added records go to, empty, where the workspace has no record file at all.
+
+    An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
+
+    Raises:
+        CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
+            outside the workspace; E919 when another process makes it in the same moment.
+    """
+    if workspace.matching_files():
+        return
+    if not _is_added_file_read(workspace):
+        message = f"{workspace.root}: no file matches {', '.join(workspace.settings.data)}; nothing was saved"
+        raise CurateError("E904 no-such-file", message, f'Make such a file, or add "{ADDED}" to `data` in curate.toml.')
+    write_atomic(inside(workspace.root, workspace.root / ADDED), [], is_new=True)
+
+
+def _is_added_file_read(workspace: Workspace) -> bool:
+    return any(Glob.of(pattern).matches(ADDED) for pattern in workspace.settings.data)
+
+
+def _segments(root: Path) -> list[Segment]:
+    """Return the segments of the journal.
+
+    Raises:
+        CurateError: E981 when somebody has one open; E982 when one is damaged; E913 and E980 as reading does.
+    """
+    taken, damaged = [], []
+    for path in segments(root):
+        require_closed(path)
+        content = read_segment(path, root) or b""
+        parts = list(pieces(content))
+        if any(piece.payload is None or not piece.raw.endswith(b"}\n") for piece in parts):
+            damaged.append(str(path.relative_to(root)))
+            continue
+        events = list(read_frames(content, path))
+        file = FoldedFile(path=f"{path.parent.name}/{path.name}", sha256=hashlib.sha256(content).hexdigest())
+        lines = {event.event: piece.raw for event, piece in zip(events, parts, strict=True)}
+        if content:
+            taken.append(Segment(file, {event.event: event for event in events}, lines))
+    if damaged:
+        raise _refusal("the journal is damaged", damaged, "Set what is damaged aside with `curate fsck --recover`.")
+    return taken
+
+
+def _records(workspace: Workspace, files: Sequence[Path], names: Collection[str]) -> dict[str, Record]:
+    """Return the records called ``names`` as their lines have them."""
+    items = read_records(files, workspace.shape, root=workspace.root)
+    records = told_apart(item for item in items if isinstance(item, Record))
+    return {record.id: record for record in records if record.id in names}
+
+
+def _plan_record(
+    plan: FoldPlan, name: str, record: Record | None, fresh: Sequence[AnyEvent], shape: Shape, paths: Mapping[str, Path]
+) -> Sequence[Conflict]:
+    """Add to ``plan`` what becomes of one record's decisions; return where they contradict one another."""
+    own = plan.last.records.get(name, RecordSnapshot())
+    if record is None and not any(isinstance(event, Add) for event in fresh):
+        plan.left[name] = "it is in no record file"
+        return ()
+    if _lacks({*own.events, *(event.event for event in fresh)}, fresh):
+        plan.left[name] = "decisions that were made before are not here"
+        return ()
+    result = Fold({})
+    folded(name, record, fresh, shape, plan.last, result)
+    base, events, start = history_of(name, record, fresh, shape, plan.last)
+    if result.conflicts:
+        return result.conflicts
+    line, snapshot, num_refused = settled(base, events, shape, start)
+    if line is None:
+        plan.left[name] = "its addition was taken back"
+        return ()
+    present = canonical(dict(record.data)) if record else b""
+    placed = line if canonical(line) == present else _placed(line, name, base, shape)
+    if placed is None:
+        plan.left[name] = "its line has no place for the id that it is known by"
+        return ()
+    if canonical(placed) != present:
+        if not _is_readable(placed):
+            plan.left[name] = "its line could not be read again"
+            return ()
+        if record is None:
+            plan.added[name] = spelled_anew(placed)
+        else:
+            plan.edits.setdefault(paths[record.source.file], {})[record.source.line] = (record, placed)
+    known = plan.last.unfinished.get(name, own.before if own.events else {})
+    plan.records[name] = replace(snapshot, before=_before(base, placed, snapshot, known))
+    plan.num_folded += len(fresh)
+    plan.num_refused += num_refused
+    return ()
+
+
+def _before(
+    base: Record | None, line: Mapping[str, Json], snapshot: RecordSnapshot, known: Mapping[str, Sequence[Json]] | None
+) -> dict[str, Sequence[Json]] | None:
+    """Return what `RecordSnapshot.before` is once the line of ``base`` is ``line``; ``known`` is what it was."""
+    if known is None:
+        return None
+    old = base.data if base else {}
+    changed = [key for key in {**old, **line} if key not in old or canonical(old[key]) != canonical(line.get(key))]
+    keys = [*changed, *(facet[1] for facet in snapshot.facts if facet[0] == "data")]
+    return {**{key: [old[key]] if key in old else [] for key in keys}, **known}
+
+
+def _lacks(known: Collection[str], events: Iterable[AnyEvent]) -> bool:
+    """Whether one of ``events`` is about an event that is not among the ``known`` ones."""
+    named = (name for event in events for name in (*event.parents, *([event.of] if isinstance(event, Undo) else [])))
+    return any(name not in known and not is_line_digest(name) for name in named)
+
+
+def _placed(line: dict[str, Json], name: str, base: Record | None, shape: Shape) -> dict[str, Json] | None:
+    """Return ``line`` so that the record read from it is called ``name``, None where it cannot be."""
+    new = _id_in(line, shape)
+    if base is not None:
+        old = _id_in(base.data, shape)
+        # A repeated id of its own was told apart by its place, and so was repeated content: both stay where they are.
+        if old == new:
+            return line
+        if old[1]:
+            return None
+    if new[1]:
+        return line if new[0] == name else None
+    pointer = shape.view.one.get("id") if shape.view else None
+    if not pointer or not all(isinstance(at(line, pointer[:depth]), dict) for depth in range(1, len(pointer))):
+        return None
+    marked = {**({pointer[0]: name} if len(pointer) == 1 else {}), **deepcopy(line)}
+    put(marked, pointer, name)
+    return marked if shape.is_valid(marked) and _id_in(marked, shape) == (name, True) else None
+
+
+def _id_in(line: Mapping[str, Json], shape: Shape) -> tuple[str, bool]:
+    """Return the id of the record in ``line`` as it is read, and whether the line says it itself."""
+    record = shape.record(line, Source("", 0))
+    return record.id, record.has_own_id
+
+
+def _is_readable(line: dict[str, Json]) -> bool:
+    """Whether a line that says this passes the front door: it may be too long or too deep, or hold no number."""
+    raw = spelled_anew(line)
+    try:
+        return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)
+    except DoorFault:
+        return False
+
+
+def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str]:
+    if not last.number:
+        return {}
+    names = {visible_name(str(path.relative_to(root))) for path in files}
+    sealed = {file.path: file for file in last.files}
+    changed = dict.fromkeys(names - sealed.keys(), "the whole file")
+    for name, file in sealed.items():
+        if name not in names:
+            changed[name] = "the file is gone"
+        elif spans := changed_since(file, root / name):
+            changed[name] = f"lines {spans_text(spans)}"
+    return changed
+
+
+def _carry_out(workspace: Workspace, plan: FoldPlan) -> None:
+    root, taken = workspace.root, [segment.file for segment in plan.segments]
+    records = {**plan.last.records, **plan.records}
+    if plan.edits or plan.added:
+        write_atomic(root / UNFINISHED, [folded_bytes(plan.number, [], [], records)])
+    written = _write_lines(root, plan)
+    if plan.carried:
+        write_atomic(root / FOLDED / f"{uuid.uuid4().hex[:12]}.log", plan.carried, is_new=True)
+    sealed = [seal(path, str(path.relative_to(root))) for path in workspace.files()]
+    content = folded_bytes(plan.number, taken, sealed, records)
+    for path, state in written.items():
+        if _state_of(path) != state:
+            raise _written_by_others(path)
+    write_atomic(root / FOLDED / f"{plan.number}.json", [content], is_new=True)
+    retire(root, plan.number, taken)
+    # The one before stays: should this one be damaged, it and the retired segments give everything back.
+    for number, path in folded_files(root).items():
+        if number < plan.number - 1:
+            remove_file(path)
+
+
+def _write_lines(root: Path, plan: FoldPlan) -> dict[Path, tuple[int, ...] | None]:
+    """Write the new lines and return the state of the files that they are in."""
+    written = {}
+    for path, edits in sorted(plan.edits.items()):
+        _rewrite(root, path, edits)
+        written[path] = _state_of(path)
+    if plan.added:
+        _append(root / ADDED, list(plan.added.values()))
+        written[root / ADDED] = _state_of(root / ADDED)
+    return written
+
+
+def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str, Json]]]) -> None:
+    waiting = dict(edits)
+
+    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+        number = item.line.source.line if isinstance(item, Entry) else item.line
+        if number not in waiting:
+            return None
+        record, line = waiting.pop(number)
+        if not isinstance(item, Entry) or canonical(item.value) != canonical(dict(record.data)):
+            raise _written_by_others(path)
+        return ending.mark + spelled(raw, line, is_ascii=rewrite.is_ascii) + ending.newline, ()
+
+    rewrite = Rewrite(path, mend, root=root)
+    rewrite.write()
+    if waiting:
+        raise _written_by_others(path)
+
+
+def _append(path: Path, lines: Sequence[bytes]) -> None:
+    """Add ``lines`` to the record file ``path``, which is made when it is missing, in one step."""
+    before = _state_of(path)
+
+    def chunks() -> Iterator[bytes]:
+        last = b"\n"
+        if before is not None:
+            with open_file(path) as file:
+                while block := file.read(_BLOCK):
+                    yield block
+                    last = block[-1:]
+        yield b"".join([b"" if last == b"\n" else b"\n", *(line + b"\n" for line in lines)])
+        # The last look before the new file takes the name: what somebody has appended must not be lost.
+        if _state_of(path) != before:
+            raise _written_by_others(path)
+
+    write_atomic(path, chunks(), is_new=before is None, mode=stat.S_IMODE(path.stat().st_mode) if before else None)
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """Return what is different when somebody has written to a file; None where there is none."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns
+
+
+def _written_by_others(path: Path) -> CurateError:
+    message = f"{one_line(str(path))} was changed by somebody while decisions were being folded into it"
+    return CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+
+
+def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:
+    shown = sorted(set(names))
+    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+    listed = ", ".join(one_line(name, 60) for name in shown[:_SHOWN])
+    return CurateError("E982 cannot-fold", f"{why}: {listed}{more}", hint, exit_code=Exit.FINDINGS)
+
+
+__all__ = ["ADDED", "CLAIM", "FoldPlan", "fold_journal", "make_added_file", "plan_fold", "require_writable"]

@@ -1,0 +1,109 @@
+"""The JSON Schemas that are made from models: curate.toml, journal lines, what folds keep, datasets.
+
+`schemas/` holds what this returns, byte for byte, so that programs in any language can check the files.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from types import ModuleType
+
+from pydantic import TypeAdapter
+
+from curate.base import events
+from curate.base.record import CurateError, Json
+from curate.formats import dataset as export
+from curate.formats.dataset import manifest
+from curate.project import snapshot
+from curate.schema.settings import model as settings
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _workspace() -> Json:
+    return settings.Settings.model_json_schema(by_alias=True)
+
+
+def _journal() -> Json:
+    return events.EVENTS.json_schema()
+
+
+def _folded() -> Json:
+    return snapshot.Folded.model_json_schema()
+
+
+def _dataset() -> Json:
+    return manifest.Manifest.model_json_schema(by_alias=True)
+
+
+def _dropped() -> Json:
+    return TypeAdapter(export.Dropped).json_schema()
+
+
+_MADE: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
+    "workspace": (_workspace, settings, "The settings of a workspace: curate.toml, read as JSON."),
+    "journal": (_journal, events, "One decision: the JSON of a journal line, after its checksum."),
+    "folded": (_folded, snapshot, "What `curate fold` has kept of decisions: journal/folded/<n>.json."),
+    "dataset": (_dataset, manifest, "The manifest of an exported dataset."),
+    "dropped": (_dropped, export, "A record that an export left out: a line of dropped.jsonl."),
+}
+
+NAMES = tuple(_MADE)
+
+
+def contract(name: str) -> str:
+    """Return the text of ``schemas/<name>.schema.json``.
+
+    Raises:
+        CurateError: E904 for a name that no model stands behind.
+    """
+    if name not in _MADE:
+        hint = f"Known: {', '.join(NAMES)}."
+        raise CurateError("E904 no-such-file", f"no model stands behind a schema {name!r}", hint)
+    make, module, title = _MADE[name]
+    schema = _tidied(make(), _field_notes(module))
+    return json.dumps({"$schema": _DIALECT, "title": title, **schema}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _field_notes(module: ModuleType) -> dict[str, str]:
+    """Return the string that follows each annotated field of the module's classes, by field name."""
+    notes: dict[str, str] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for item, after in pairwise(body):
+            if (
+                isinstance(item, ast.AnnAssign)
+                and isinstance(item.target, ast.Name)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and isinstance(after.value.value, str)
+            ):
+                notes[item.target.id.rstrip("_")] = inspect.cleandoc(after.value.value)
+    return notes
+
+
+def _tidied(node: Json, notes: dict[str, str]) -> Json:
+    """Take out generated titles and what is not JSON Schema, and describe the properties."""
+    if isinstance(node, list):
+        return [_tidied(part, notes) for part in node]
+    if not isinstance(node, dict):
+        return node
+    tidy: dict[str, Json] = {}
+    for key, part in node.items():
+        if key == "properties":
+            tidy[key] = {name: _described(name, _tidied(inner, notes), notes) for name, inner in part.items()}
+        elif key == "$defs":
+            tidy[key] = {name: _tidied(inner, notes) for name, inner in part.items()}
+        elif key in ("default", "const", "enum", "required"):
+            tidy[key] = part
+        elif key not in ("title", "discriminator"):
+            tidy[key] = _tidied(part, notes)
+    return tidy
+
+
+def _described(name: str, schema: Json, notes: dict[str, str]) -> Json:
+    return {"description": notes[name], **schema} if name in notes and "description" not in schema else schema

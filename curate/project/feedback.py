@@ -1,0 +1,289 @@
+"""What a training run says about the records: which went badly, which categories got worse, and whether it is current.
+
+Only training and validation records come back. The test split stays unseen by people, or it would slowly be trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from curate.base.console import one_line
+from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
+from curate.base.record import CurateError, Finding, Json, Record
+from curate.base.resources import shipped
+from curate.jsonl import DoorFault, Entry, read_entries, strict_loads
+from curate.schema import build_validator
+
+REPORT_FILE = "report.json"
+PAGE_FILE = "report.html"
+FEEDBACK_FILE = "feedback.jsonl"
+
+Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
+_OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What training did to one record: likelihood (nats, summed) and score in [0, 1], base against tuned."""
+
+    id: str
+    split: Literal["train", "validation"]
+    category: str
+    nll_base: float
+    nll_tuned: float
+    score_base: float | None
+    score_tuned: float | None
+    verdict: Outcome
+    completion: str | None
+    """What the tuned model answered; validation records only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A finished run: its folder, its report as data, and what it says of each record it may name."""
+
+    folder: Path
+    report: Mapping[str, Json]
+    outcomes: list[Outcomes]
+
+    @property
+    def categories(self) -> list[Mapping[str, Json]]:
+        """The categories of the split whose verdicts count."""
+        name = self.report["headline"]
+        return next((part["categories"] for part in self.report["splits"] if part["split"] == name), [])
+
+    @property
+    def macro(self) -> Mapping[str, Json] | None:
+        """Their mean, None where nothing is scored."""
+        name = self.report["headline"]
+        return next((part["macro"] for part in self.report["splits"] if part["split"] == name), None)
+
+    def verdict(self, result: Mapping[str, Json]) -> ChangeVerdict | None:
+        """Return the verdict on one of the categories, or on their mean."""
+        return verdict_of(result, self.report["fewest"])
+
+    @property
+    def forgetting(self) -> list[str]:
+        """What is said of general text: its figures, and what to do next where the model forgot."""
+        general = self.report["forgetting"]
+        if general is None:
+            return []
+        remedies = general.get("remedies", ())
+        steps = (f"next: {remedy['text']}: {'  '.join(remedy['lines'])}" for remedy in remedies)
+        return [general["sentence"], *steps]
+
+    @property
+    def regressed(self) -> list[str]:
+        """Categories that got worse."""
+        return [one["category"] for one in self.categories if one["verdict"] == "regressed"]
+
+
+Reason = Literal["better", "worse", "within-margin", "within-noise", "too-few"]
+"""Why the trainer's verdict on a change is what it is; the field of that name in a report."""
+_VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
+    "better": ("+", "improved", "better beyond chance"),
+    "worse": ("!", "regressed", "worse beyond chance"),
+    "within-noise": ("~", "inconclusive", "within noise"),
+    "within-margin": ("=", "within margin", "worse beyond chance by less than the margin"),
+    "too-few": ("?", "too few", "fewer independent records than a verdict takes"),
+}
+"""Mark, word and meaning, as `train.report.wording` has them for its table and pages."""
+_OF_WORDS: Mapping[str, Reason] = {"improved": "better", "regressed": "worse", "inconclusive": "within-noise"}
+"""Of a report that an earlier version wrote, which gives no reasons."""
+BEYOND_CHANCE = "Beyond chance: 95 % interval without 0, p < .05 (Holm)."
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeVerdict:
+    """The trainer's verdict on a change: its reason, and how many independent records there are and are needed."""
+
+    reason: Reason
+    num: int | None
+    needed: int
+
+    @property
+    def mark(self) -> str:
+        """The verdict in one character."""
+        return _VERDICTS[self.reason][0]
+
+    @property
+    def label(self) -> str:
+        """The verdict in words, as "+ improved" or "? too few (24 of 30)"."""
+        counts = f" ({self.num} of {self.needed})" if self.reason == "too-few" else ""
+        return f"{self.mark} {_VERDICTS[self.reason][1]}{counts}"
+
+
+def verdict_of(result: Mapping[str, Json], fewest: int) -> ChangeVerdict | None:
+    """Return the verdict on a category or on the mean of them, as a report has it; None where it has none."""
+    reason = result.get("reason") or _OF_WORDS.get(result.get("verdict") or "")
+    return None if reason is None else ChangeVerdict(reason, result.get("num_clusters"), fewest)
+
+
+def legend(verdicts: Collection[ChangeVerdict | None]) -> str:
+    """Return what ``verdicts`` mean, those that occur, in one line."""
+    reasons = {verdict.reason for verdict in verdicts if verdict is not None}
+    meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in _VERDICTS.items() if key in reasons]
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" if meanings else ""
+
+
+def p_value(p: float) -> str:
+    """Return a p value as "< .001" or ".04", as the trainer's table does; never as zero."""
+    if p < 0.001:
+        return "< .001"
+    return (f"{p:.3f}" if p < 0.1 else f"{p:.2f}").removeprefix("0")
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A validation record that the tuned model does badly on; ``record`` is None where it is no longer in the data."""
+
+    outcome: Outcomes
+    record: Record | None
+
+
+def latest_run(runs: Path) -> Path | None:
+    """Return the newest run below ``runs`` that has a report, None where there is none."""
+    done = [path.parent for path in runs.glob(f"*/{REPORT_FILE}")]
+    return max(done, key=lambda path: (path.stat().st_mtime_ns, path.name), default=None)
+
+
+def read_results(folder: Path) -> Results:
+    """Read a run's report and feedback.
+
+    Raises:
+        CurateError: E918 when one is missing, not what its schema says, or names a test record.
+    """
+    path = folder / REPORT_FILE
+    try:
+        report = strict_loads(read_file(path, most=MOST_DOCUMENT))
+    except OSError as error:
+        hint = hint_of(error, "Evaluate the run again with `train eval`.")
+        raise CurateError("E918 bad-report", f"{path}: {error}", hint) from error
+    except DoorFault as fault:
+        raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
+    schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
+    fault_found = next(iter(build_validator(schema, {}).iter_errors(report)), None)
+    if fault_found is not None:
+        place = "/" + "/".join(map(str, fault_found.instance_path))
+        raise CurateError("E918 bad-report", f"{path}: {place}: {one_line(fault_found.message, 120)}")
+    return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How a run learnt a training record: mean and spread, over its epochs, of the mean log-probability a token."""
+
+    confidence: float
+    variability: float | None
+    """None after a single epoch."""
+
+
+def read_learnt(folder: Path) -> dict[str, Learnt]:
+    """Return how the run in ``folder`` learnt its training records, by id; runs of earlier versions tell of none.
+
+    Raises:
+        CurateError: E918 with the line that is not what feedback has there.
+    """
+    # Only those who sort by it need it.
+    import orjson
+
+    path, number, found = folder / FEEDBACK_FILE, 0, {}
+    try:
+        with open_file(path) as lines:
+            for line in lines:
+                number += 1
+                row = orjson.loads(line)
+                if row["split"] == "train" and "confidence" in row:
+                    spread = row["variability"]
+                    found[str(row["id"])] = Learnt(float(row["confidence"]), None if spread is None else float(spread))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        told = f"{path}:{number}: {one_line(str(error), 120)}"
+        raise CurateError("E918 bad-report", told, "Evaluate the run again with `train eval`.") from error
+    return found
+
+
+def worst(results: Results, records: Sequence[Record], *, per_category: int = 5) -> dict[str, list[Bad]]:
+    """Return, by category, the validation records with the lowest score, those of equal score by likelihood."""
+    by_id = {record.id: record for record in records}
+    by_category: dict[str, list[Bad]] = defaultdict(list)
+    for one in sorted(results.outcomes, key=_badness):
+        if one.split == "validation" and one.verdict != "ok" and len(by_category[one.category]) < per_category:
+            by_category[one.category].append(Bad(one, by_id.get(one.id)))
+    return {name: found for name, found in sorted(by_category.items()) if found}
+
+
+def judge(results: Results, manifest: Path | None) -> list[Finding]:
+    """Return R601 when the run saw another dataset than ``manifest`` tells of, and R602 for each category that fell."""
+    findings = []
+    seen = (results.report["run"].get("digests") or {}).get("dataset", "")
+    if manifest is not None and seen != hashlib.sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
+        findings.append(
+            _finding(
+                results,
+                "R601",
+                "stale-report",
+                f"the run saw another dataset than {manifest.parent.name}",
+                "Train again on the latest dataset.",
+            )
+        )
+    for one in results.categories:
+        if one["verdict"] == "regressed":
+            before, after = one["base"]["value"], one["tuned"]["value"]
+            findings.append(
+                _finding(
+                    results,
+                    "R602",
+                    "category-got-worse",
+                    f"{one['category']}: {one['metric']} went from {before:.3f} to {after:.3f}",
+                    "Look at its worst records with `curate report`.",
+                )
+            )
+    return findings
+
+
+def _finding(results: Results, code: str, name: str, message: str, fix: str) -> Finding:
+    return Finding(code, name, "warning", message, str(results.folder / REPORT_FILE), fix=fix)
+
+
+def _badness(one: Outcomes) -> tuple[float, float]:
+    """Sort the lowest score first; records without a score come by likelihood, after those that are plainly wrong."""
+    return (0.5 if one.score_tuned is None else one.score_tuned, -one.nll_tuned)
+
+
+def _outcomes(path: Path) -> Iterator[Outcomes]:
+    if not path.is_file():
+        raise CurateError("E918 bad-report", f"{path} is missing", "Evaluate the run again with `train eval`.")
+    for entry in read_entries(path):
+        if not isinstance(entry, Entry):
+            if entry.code == "S121":
+                return
+            raise CurateError("E918 bad-report", f"{path}:{entry.line}: {entry.message}")
+        try:
+            yield _outcome(entry.value)
+        except (KeyError, TypeError, ValueError) as error:
+            place = f"{path}:{entry.line.source.line}"
+            raise CurateError("E918 bad-report", f"{place}: {error} is not what feedback has there") from error
+
+
+def _outcome(line: dict[str, Any]) -> Outcomes:
+    if line["split"] not in ("train", "validation"):
+        raise ValueError(f"the split {line['split']!r}")
+    if line["verdict"] not in _OUTCOMES:
+        raise ValueError(f"the verdict {line['verdict']!r}")
+    scores = [None if line[key] is None else float(line[key]) for key in ("score_base", "score_tuned")]
+    return Outcomes(
+        str(line["id"]),
+        line["split"],
+        str(line["category"]),
+        float(line["nll_base"]),
+        float(line["nll_tuned"]),
+        scores[0],
+        scores[1],
+        line["verdict"],
+        line.get("completion_tuned"),
+    )

@@ -1,0 +1,474 @@
+"""Records and decisions folded into the present state of each record, in an order that no clock decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import chain
+from types import MappingProxyType
+
+from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
+from curate.project.exclusion import Exclusion, exclusion_of
+from curate.project.history import (
+    RECORD,
+    SPLIT,
+    STATUS,
+    Conflict,
+    Facet,
+    History,
+    RecordSnapshot,
+    Step,
+    by_record,
+    in_causal_order,
+)
+from curate.project.journal import ASIDES, Add, AnyEvent, Undo
+from curate.project.snapshot import Snapshot
+from curate.schema import Shape
+
+CATEGORY = "category"
+"""The question whose agreed answer is the record's category."""
+
+_VERSION = 12
+"""Where a UUID has its version."""
+_NONE: Mapping[str, Json] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A record as decisions have left it.
+
+    It is out because of ``exclusion``, if any; ``is_wanted`` once someone restored it. ``record.labels`` has what is
+    agreed on each question: what was resolved, else what all or most annotators answered, else what the line says.
+    """
+
+    record: Record
+    exclusion: Exclusion | None = None
+    """As it was written; `Workspace.exclusions` says which of version 1 a rule has made."""
+    is_wanted: bool = False
+    answers: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NONE)
+    """By question, what each annotator answered."""
+    resolved: Mapping[str, Json] = field(default_factory=lambda: _NONE)
+    """By question, what was settled whatever the answers are."""
+    heads: tuple[str, ...] = ()
+    """The last events on the record."""
+
+    @property
+    def dropped(self) -> str | None:
+        """Why it is out, in words; None while it is in."""
+        return None if self.exclusion is None else str(self.exclusion)
+
+    def parents(self) -> tuple[str, ...]:
+        """Return what a decision on this state names as its parents."""
+        return self.heads or (line_digest(self.record),)
+
+    def disagreements(self) -> dict[str, list[Json]]:
+        """Return, by question that is not resolved, the different answers, the most frequent first.
+
+        Flags and notes are nobody's answers to anything.
+        """
+        found = {}
+        for question, answers in self.answers.items():
+            counts = _counts(answers.values())
+            if len(counts) > 1 and self.resolved.get(question) is None and question not in ASIDES:
+                found[question] = [value for value, _ in counts]
+        return found
+
+
+@dataclass(slots=True)
+class Fold:
+    """Every record's state by id, in order; what could not be applied; decisions on records that are not there."""
+
+    states: dict[str, State]
+    findings: list[Finding] = field(default_factory=list)
+    orphans: list[AnyEvent] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+
+class Decisions:
+    """The decisions on the records of a workspace, in whatever order they were read, by record."""
+
+    def __init__(self, events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> None:
+        """Take ``events``; ``snapshot`` has those that `curate fold` has put into the record files, or beside them."""
+        self._events, self._snapshot, self._shape = by_record(events), snapshot or Snapshot(), shape
+        self.names = dict.fromkeys([*self._snapshot.records, *self._events])
+        """The records that decisions are on, whether they are there or not."""
+        self._met: set[str] = set()
+        self._findings: dict[str, Fold] = {}
+
+    def state(self, record: Record) -> State:
+        """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
+        if record.id not in self.names:
+            return State(record)
+        self._met.add(record.id)
+        state = self._folded(record.id, record)
+        assert state is not None, "what has a line of its own stays a record"
+        return state
+
+    def is_out(self, name: str) -> bool:
+        """Whether a decision leaves the record out, whatever its line says."""
+        history = _history_of_decisions(name, self._events.get(name, ()), self._snapshot)
+        return exclusion_of(history.facts.get(STATUS)) is not None
+
+    def can_say(self, texts: Collection[str]) -> bool:
+        """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
+        events = (event.model_dump() for one in self._events.values() for event in one)
+        folded = self._snapshot.records.values()
+        facts = (fact.value for own in folded for fact in own.facts.values())
+        before = (value for own in folded for values in (own.before or {}).values() for value in values)
+        return any(text in texts for value in chain(events, facts, before) for text in strings_of(value))
+
+    def added(self) -> Iterator[State]:
+        """Yield the records that decisions have added; it comes last, because none of them stands in a file."""
+        for name in self.names:
+            if name in self._met:
+                continue
+            events = self._events.get(name, ())
+            if any(isinstance(event, Add) for event in events):
+                if (state := self._folded(name, None)) is not None:
+                    yield state
+            else:
+                self._findings[name] = Fold({}, orphans=list(events))
+
+    def folded(self, states: dict[str, State]) -> Fold:
+        """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
+        result = Fold(states)
+        for found in (self._findings[name] for name in self.names if name in self._findings):
+            result.findings += found.findings
+            result.orphans += found.orphans
+            result.conflicts += found.conflicts
+        return result
+
+    def _folded(self, name: str, record: Record | None) -> State | None:
+        found = Fold({})
+        state = folded(name, record, self._events.get(name, ()), self._shape, self._snapshot, found)
+        if found.findings or found.orphans or found.conflicts:
+            self._findings[name] = found
+        return state
+
+
+def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape, snapshot: Snapshot | None = None) -> Fold:
+    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ.
+
+    ``snapshot`` has the decisions that `curate fold` has put into the record files, or set down beside them.
+    """
+    decisions = Decisions(events, shape, snapshot)
+    states = [decisions.state(record) for record in records]
+    return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
+
+
+def folded(
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot, result: Fold
+) -> State | None:
+    """Return one record's state; what is found on the way is added to ``result``."""
+    base, events, own = history_of(name, record, events, shape, snapshot)
+    history = History(own)
+    for _ in _walk(base, events, shape, history, result):
+        pass
+    state = _state(base, history, shape)
+    if record is not None and base is None:
+        state = _in_its_file(state, record, history)
+    if base is not None and (finding := _hidden(base, history, shape)):
+        result.findings.append(finding)
+    for conflict in history.conflicts(name):
+        result.conflicts.append(conflict)
+        result.findings.append(_contradicted(conflict, state))
+    if state is not None and state.dropped is None:
+        result.findings += [
+            _disagreed(state.record, question, values) for question, values in state.disagreements().items()
+        ]
+    return state
+
+
+def steps(
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
+) -> Iterator[tuple[Step, State | None]]:
+    """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
+    base, events, own = history_of(name, record, events, shape, snapshot)
+    history = History(own)
+    for step in _walk(base, events, shape, history, Fold({})):
+        yield step, _state(base, history, shape)
+
+
+def settled(
+    base: Record | None, events: Sequence[AnyEvent], shape: Shape, own: RecordSnapshot | None = None
+) -> tuple[dict[str, Json] | None, RecordSnapshot, int]:
+    """Return the line that decisions make of a record, None where they leave none, and the snapshot of them.
+
+    Last comes the number of those that had no effect, because the schema refuses the line that they make. There must be
+    no conflict among the decisions. The arguments are those that `history_of` returns.
+    """
+    history, found = History(own), Fold({})
+    for _ in _walk(base, events, shape, history, found):
+        pass
+    return _line(base, history.facts), history.snapshot(), len(found.findings)
+
+
+def answered(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> State:
+    """Return a record with its answers as decisions leave them, and with nothing of what its line says.
+
+    For whoever must know no more than that, and would have to read all lines to find this one.
+    """
+    history = _history_of_decisions(name, events, snapshot)
+    answers, resolved = _answers(history.facts)
+    return State(Record(name, "domain", Source("", 0), {}), answers=answers, resolved=resolved, heads=history.frontier)
+
+
+def _history_of_decisions(name: str, events: Sequence[AnyEvent], snapshot: Snapshot) -> History:
+    """Return what the decisions on a record come to, whatever its line says."""
+    own = snapshot.records.get(name)
+    if own is not None and own.before is not None and not own.is_behind(events):
+        events, own = [*snapshot.retired(name), *events], None
+    history = History(own)
+    for event, seen in in_causal_order(events, own):
+        history.apply(event, seen)
+    return history
+
+
+def history_of(
+    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, snapshot: Snapshot
+) -> tuple[Record | None, Sequence[AnyEvent], RecordSnapshot | None]:
+    """Return what a record's state comes from: its line, decisions, and the snapshot of those that come before them.
+
+    Mostly that is what was given. Where one of ``events`` has not seen all that is folded, or takes it back, and where
+    a fold was cut off, it is the line as it was before any fold, with all decisions that were ever made: so a fold
+    changes nothing that people see. That needs the retired segments, and the line must be as the fold has left it.
+    """
+    own, unfinished = snapshot.records.get(name), snapshot.unfinished.get(name)
+    before = own.before if own is not None and unfinished is None else unfinished
+    if before is None or (unfinished is None and own is not None and own.is_behind(events)):
+        return record, events, own
+    base = _put_back(record, before, shape)
+    if own is None:
+        return base, events, None
+    counted = set(own.events)
+    retired = (event for event in snapshot.retired(name) if event.event in counted)
+    # A fold that was cut off, or a merge, can have left folded decisions in the journal.
+    known = {event.event: event for event in (*retired, *events)}
+    if known.keys() >= counted:
+        is_as_folded = unfinished is not None or _makes(base, [known[one] for one in own.events], record, shape)
+        return (base, list(known.values()), None) if is_as_folded else (record, events, own)
+    return record, events, own
+
+
+def _put_back(record: Record | None, before: Mapping[str, Sequence[Json]], shape: Shape) -> Record | None:
+    """Return a record as its line was before the folds, None where it had none."""
+    if record is None:
+        return None
+    old = {key: value[0] for key, value in before.items() if value}
+    line = {key: old.get(key, value) for key, value in record.data.items() if before.get(key, [value])}
+    line |= old
+    return replace(shape.record(line, record.source), id=record.id) if line else None
+
+
+def _makes(base: Record | None, events: Sequence[AnyEvent], record: Record | None, shape: Shape) -> bool:
+    """Whether ``events`` make of ``base`` the line of ``record``: nobody has changed it by hand."""
+    line = settled(base, events, shape)[0]
+    if line is None or record is None:
+        return line is None and record is None
+    return canonical(_without_id(line, shape)) == canonical(_without_id(record.data, shape))
+
+
+def _in_its_file(state: State | None, record: Record, history: History) -> State:
+    """Return the state of an added record that has a line by now. To take back its addition is to leave it out."""
+    if state is not None:
+        return replace(state, record=replace(state.record, source=record.source))
+    return State(record, Exclusion("its addition was taken back", version=1), heads=history.frontier)
+
+
+def line_digest(record: Record) -> str:
+    """Return what a decision on a record that nobody has decided on names as its parent: the digest of its line.
+
+    It is never the number of an event, which as a random UUID has a 4 where this has a 0.
+    """
+    digest = blake2b(canonical(dict(record.data)), digest_size=16).hexdigest()
+    return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
+
+
+def is_line_digest(parent: str) -> bool:
+    """Whether a parent is the digest of a line, and not the number of an event."""
+    return parent[_VERSION] == "0"
+
+
+def _walk(
+    record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
+) -> Iterator[Step]:
+    for event, seen in in_causal_order(events, history.base):
+        if record is None and not isinstance(event, Add | Undo) and RECORD not in history.facts:
+            result.orphans.append(event)
+            continue
+        step = history.apply(event, seen)
+        if _makes_no_line(step, record, history, shape):
+            history.refuse(step)
+            result.findings.append(_unfit(event, record))
+        yield step
+
+
+def _makes_no_line(step: Step, record: Record | None, history: History, shape: Shape) -> bool:
+    if not any(facet[0] in ("data", "record") for facet in step.facets):
+        return False
+    line = _line(record, history.facts)
+    return line is not None and not shape.is_valid(line)
+
+
+def _line(record: Record | None, facts: Mapping[Facet, Json]) -> dict[str, Json] | None:
+    """Return the line that the facts make of the record's own; None where there is none, or not any more."""
+    own = dict(record.data) if record else facts.get(RECORD)
+    if own is None:
+        return None
+    changed = {facet[1]: value for facet, value in facts.items() if facet[0] == "data"}
+    if not changed:
+        return dict(own)
+    return {key: value for key, value in {**own, **changed}.items() if value is not None or key not in changed}
+
+
+def _state(record: Record | None, history: History, shape: Shape) -> State | None:
+    facts = history.facts
+    line = _line(record, facts)
+    if line is None or (record is None and not shape.is_valid(line)):
+        return None
+    seen = _seen(record, line, history, shape)
+    answers, resolved = _answers(facts)
+    agreed = {question: value for question in answers if (value := _agreed(answers[question])) is not None} | resolved
+    taken_back = {facet[1] for facet in facts if facet[0] == "answer"} - answers.keys()
+    labels = {question: value for question, value in seen.labels.items() if question not in taken_back} | agreed
+    seen = replace(seen, labels=labels, split=facts.get(SPLIT) or seen.split)
+    if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
+        seen = replace(seen, category=agreed[CATEGORY])
+    status = facts.get(STATUS) or [None, False]
+    return State(seen, exclusion_of(status), status[1], answers, resolved, history.frontier)
+
+
+def _answers(facts: Mapping[Facet, Json]) -> tuple[dict[str, dict[str, Json]], dict[str, Json]]:
+    """Return, by question, what each annotator answered, and what was settled."""
+    answers: dict[str, dict[str, Json]] = {}
+    resolved: dict[str, Json] = {}
+    for facet, value in facts.items():
+        if value is None:
+            continue
+        if facet[0] == "answer":
+            answers.setdefault(facet[1], {})[facet[2]] = value
+        elif facet[0] == "resolved":
+            resolved[facet[1]] = value
+    return answers, resolved
+
+
+def _seen(record: Record | None, line: dict[str, Json], history: History, shape: Shape) -> Record:
+    """Return the line as a record that keeps its id, also where the id was the digest of what has now changed."""
+    if record is not None and not any(facet[0] == "data" for facet in history.facts):
+        return record
+    if record is not None:
+        return replace(shape.record(line, record.source), id=record.id)
+    event = history.adder()
+    return replace(shape.record(line, Source(f"journal of {event.by}", event.seq)), id=event.id)
+
+
+def _is_labelled_last(history: History, shape: Shape) -> bool:
+    """Whether the category was answered after the line's own was edited: what was decided last holds."""
+    place = shape.view.one.get(CATEGORY) if shape.view else None
+    edited = history.last_index.get(("data", place[0]), 0) if place else 0
+    answers = [n for facet, n in history.last_index.items() if facet[1:2] == (CATEGORY,) and facet[0] != "data"]
+    return max(answers, default=1) > edited
+
+
+def _agreed(answers: Mapping[str, Json]) -> Json:
+    """Return what all annotators answered, or more than half of them; None where there is no such answer."""
+    counts = _counts(answers.values())
+    return counts[0][0] if counts and 2 * counts[0][1] > len(answers) else None
+
+
+def _counts(values: Iterable[Json]) -> list[tuple[Json, int]]:
+    by_spelling: dict[bytes, Json] = {}
+    counts: Counter[bytes] = Counter()
+    for value in values:
+        spelling = canonical(value)
+        by_spelling.setdefault(spelling, value)
+        counts[spelling] += 1
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(by_spelling[spelling], number) for spelling, number in ranked]
+
+
+def _unfit(event: AnyEvent, record: Record | None) -> Finding:
+    source = record.source if record else Source(f"journal of {event.by}", event.seq)
+    return Finding(
+        "S102",
+        "schema-violation",
+        "error",
+        f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied",
+        source.file,
+        source.line,
+        record=event.id,
+        fix="Edit the record again.",
+    )
+
+
+def _contradicted(conflict: Conflict, state: State | None) -> Finding:
+    people = sorted({event.by if event else "the record file" for event, _ in conflict.sides})
+    what = " ".join(conflict.facet[:2])
+    return Finding(
+        "L403",
+        "edit-conflict",
+        "error",
+        f"{' and '.join(people)} decided on {what} without having seen one another's decision; both are kept",
+        state.record.source.file if state else "",
+        state.record.source.line if state else 0,
+        record=conflict.record,
+        pointer=f"/{conflict.facet[1]}" if conflict.facet[0] == "data" else "",
+        fix="Settle it with `curate review`.",
+    )
+
+
+def _hidden(record: Record, history: History, shape: Shape) -> Finding | None:
+    """Return the finding about a line that was added by decision, where a record file has another with its id."""
+    added = _line(None, history.facts)
+    if added is None:
+        return None
+    if canonical(_without_id(added, shape)) == canonical(_without_id(record.data, shape)):
+        # It stands there because a fold has put it there, and was interrupted.
+        return None
+    event = history.adder()
+    return Finding(
+        "S104",
+        "repeated-id",
+        "error",
+        f"{event.by} has added a record with this id, and it is not this line; the line holds, both are kept",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Give the line another id, or take back what was added with `curate undo`.",
+    )
+
+
+def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:
+    """Return a line without the key that its id is in: a fold may have put it there."""
+    pointer = shape.view.one.get("id", ()) if shape.view else ()
+    return {key: value for key, value in line.items() if key not in pointer[:1]}
+
+
+def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
+    return Finding(
+        "L402",
+        "annotators-disagree",
+        "warning",
+        f"annotators gave {len(values)} different answers to {question}",
+        record.source.file,
+        record.source.line,
+        record=record.id,
+        fix="Settle it with `curate review`.",
+    )
+
+
+__all__ = [
+    "CATEGORY",
+    "Conflict",
+    "Fold",
+    "State",
+    "Step",
+    "answered",
+    "fold",
+    "folded",
+    "history_of",
+    "line_digest",
+    "steps",
+]

@@ -1,0 +1,217 @@
+"""The journal looked at byte by byte: every line, every sitting's numbers, and that nothing is missing."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.git import GitError, ask_git
+from curate.base.record import CurateError
+from curate.base.storage import is_held
+from curate.project.fold import is_line_digest
+from curate.project.fsck.fault import Report
+from curate.project.journal import EVENTS, FOLDER, AnyEvent, Piece, Undo, pieces, read_segment, segments
+from curate.project.snapshot import RETIRED, retired_segments
+
+MISSING = f"{FOLDER}/missing.json"
+"""What a person has taken note of that it is gone."""
+_RECOVER = "`curate fsck --recover` {}."
+
+
+class Missing(BaseModel):
+    """Decisions that are gone and that a person knows of: spans of numbers by sitting, and events that others name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    v: Annotated[int, Field(ge=1, le=1)] = 1
+    sessions: dict[str, list[tuple[int, int]]] = Field(default_factory=dict)
+    events: list[str] = Field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Found:
+    """The events of all segments with their places, and what is missing among them."""
+
+    places: dict[str, tuple[Path, int, int]] = field(default_factory=dict)
+    events: dict[str, AnyEvent] = field(default_factory=dict)
+    numbers: dict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    """By session, the event of each number."""
+    gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """By session, the first and last number of what is missing."""
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Events that are named and not there, by the event that names them."""
+
+
+def check_journal(report: Report, folded: Iterable[str]) -> Found:
+    """Look at all segments, retired ones too; ``folded`` are the events that folds tell of."""
+    found = Found()
+    for path in segments(report.root):
+        _check_segment(report, path, found)
+    for path in retired_segments(report.root):
+        _check_segment(report, path, found, is_retired=True)
+    report.count("decision", len(found.events))
+    known = read_missing(report)
+    _find_gaps(report, found, known)
+    _find_unknown(report, found, known, frozenset(folded))
+    _find_deleted(report)
+    return found
+
+
+def read_missing(report: Report) -> Missing:
+    """Return what a person has taken note of."""
+    path = report.root / MISSING
+    try:
+        return Missing.model_validate_json(read_file(path, report.root / FOLDER, most=MOST_DOCUMENT))
+    except FileNotFoundError:
+        return Missing()
+    except (OSError, ValidationError):
+        report.add("bad-note", path, "it is not as it was written", "Remove it, and take note again with --recover.")
+        return Missing()
+
+
+def _check_segment(report: Report, path: Path, found: Found, *, is_retired: bool = False) -> None:
+    report.count("retired segment" if is_retired else "segment")
+    try:
+        content = read_segment(path, report.root)
+        is_open = content is not None and is_held(path)
+    except CurateError as error:
+        report.add("unreadable", path, error.message.partition(": ")[2] or error.message, error.hint)
+        return
+    except OSError:
+        is_open = False
+    if not content and content is not None and not is_open:
+        fix = "Nothing was saved in it when it was made; it may be removed."
+        report.add("empty-segment", path, "it holds nothing", fix, is_damage=False)
+    parts = list(pieces(content or b""))
+    _tell_damage(report, path, parts, is_retired=is_retired)
+    last: dict[str, int] = {}
+    for piece in parts:
+        event = _event_in(report, path, piece)
+        if event is not None:
+            _take(report, path, piece, event, found, last)
+
+
+def _tell_damage(report: Report, path: Path, parts: list[Piece], *, is_retired: bool) -> None:
+    aside = "Compare it with another copy of the workspace." if is_retired else ""
+    for piece in parts:
+        size = f"{len(piece.raw):,} bytes"
+        if piece.is_torn:
+            message = f"the end of the segment is torn: {size} of a line that was not saved whole"
+            fix = aside or _RECOVER.format(f"moves them to {path.name}.torn")
+            report.add("torn-end", path, message, fix, line=piece.line, offset=piece.offset)
+        elif piece.payload is None:
+            message = f"{size} are no decision: a checksum or a line end is wrong"
+            fix = aside or _RECOVER.format(f"moves them to {path.name}.damaged")
+            report.add("damaged-line", path, message, fix, line=piece.line, offset=piece.offset)
+    crlf = [piece for piece in parts if piece.payload is not None and piece.raw.endswith(b"\r\n")]
+    if crlf:
+        message = f"{len(crlf):,} lines were given CR LF line ends; they were read all the same"
+        fix = aside or f'Put "{FOLDER}/** -text" into .gitattributes. ' + _RECOVER.format("gives them back their own")
+        report.add("crlf-line-ends", path, message, fix, line=crlf[0].line, offset=crlf[0].offset)
+
+
+def _event_in(report: Report, path: Path, piece: Piece) -> AnyEvent | None:
+    if piece.payload is None:
+        return None
+    try:
+        return EVENTS.validate_json(piece.payload)
+    except ValidationError as error:
+        message = f"it was written whole, and is no decision that this version knows: {error.errors()[0]['msg']}"
+        fix = "A newer version of pairsmith has probably made it: upgrade."
+        report.add("unknown-event", path, message, fix, line=piece.line, offset=piece.offset)
+    return None
+
+
+def _take(report: Report, path: Path, piece: Piece, event: AnyEvent, found: Found, last: dict[str, int]) -> None:
+    line, offset = piece.line, piece.offset
+    other = found.places.get(event.event)
+    if other is not None and found.events[event.event] != event:
+        message = f"the same event says something else in {other[0].name}:{other[1]}"
+        fix = "Find out which one is right, and remove the other one."
+        report.add("two-versions", path, message, fix, line=line, offset=offset)
+    elif other is not None and other[0] == path:
+        message = "a decision stands here twice; it counts once"
+        report.add("repeated", path, message, "", line=line, offset=offset, is_damage=False)
+    elif other is None:
+        owner = found.numbers[event.session].setdefault(event.seq, event.event)
+        if owner != event.event:
+            message = f"two decisions of one sitting have the number {event.seq}"
+            fix = "Compare the journal with another copy of it."
+            report.add("repeated-number", path, message, fix, line=line, offset=offset)
+        if last.get(event.session, 0) > event.seq:
+            message = (
+                f"decision {event.seq} stands behind {last[event.session]}; their numbers decide, not their places"
+            )
+            report.add("out-of-order", path, message, "", line=line, offset=offset, is_damage=False)
+        last[event.session] = event.seq
+        found.places[event.event] = (path, line, offset)
+        found.events[event.event] = event
+
+
+def _find_gaps(report: Report, found: Found, known: Missing) -> None:
+    for session, numbers in found.numbers.items():
+        noted = known.sessions.get(session, ())
+        gaps = [(before + 1, after - 1) for before, after in pairwise([0, *sorted(numbers)]) if after > before + 1]
+        found.gaps[session] = gaps
+        for first, last in gaps:
+            if any(start <= first and last <= end for start, end in noted):
+                continue
+            path, line, offset = found.places[numbers[last + 1]]
+            what = f"decision {first}" if first == last else f"decisions {first} to {last}"
+            by = found.events[next(iter(numbers.values()))].by
+            report.add(
+                "gap",
+                path,
+                f"{what} of this sitting of {by} are missing before this line",
+                "Get them from another copy of the workspace. " + _RECOVER.format("takes note that they are gone"),
+                line=line,
+                offset=offset,
+            )
+
+
+def _find_unknown(report: Report, found: Found, known: Missing, folded: frozenset[str]) -> None:
+    noted = frozenset(known.events)
+    for event in found.events.values():
+        named = [*event.parents, *([event.of] if isinstance(event, Undo) else [])]
+        for name in named:
+            if name in found.events or name in folded or is_line_digest(name):
+                continue
+            found.unknown[name] = event.event
+            if name not in noted:
+                path, line, offset = found.places[event.event]
+                message = f"the decision on {event.id} was made on one that is not here"
+                fix = "Get the missing segment from whoever made it. " + _RECOVER.format("takes note that it is gone")
+                report.add("missing-decision", path, message, fix, line=line, offset=offset)
+
+
+def _find_deleted(report: Report) -> None:
+    """Find segments that git knows and that are neither there nor retired."""
+    root = report.root.resolve()
+    if not any((place / ".git").exists() for place in (root, *root.parents)):
+        return
+    try:
+        listed = os.fsdecode(ask_git(root, ["ls-files", "-d", "-z", "--", FOLDER]))
+    except GitError:
+        return
+    retired = {path.name for path in retired_segments(report.root)}
+    for name in filter(None, listed.split("\0")):
+        if name.endswith(".log") and Path(name).name not in retired and f"/{RETIRED}/" not in name:
+            fix = f"Restore it with `git restore {name}`."
+            report.add("deleted-segment", report.root / name, "git knows this segment, and it is not there", fix)
+
+
+def noted(found: Found, before: Missing) -> Missing:
+    """Return the note of all that is missing now, and of what was noted before."""
+    sessions: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for session, spans in [*before.sessions.items(), *found.gaps.items()]:
+        sessions[session].update(spans)
+    kept = {session: sorted(spans) for session, spans in sorted(sessions.items()) if spans}
+    return Missing(sessions=kept, events=sorted({*before.events, *found.unknown}))

@@ -1,0 +1,234 @@
+"""The golden test set: a frozen list of the records that alone make up the test split, so that scores stay comparable.
+
+A record of the last dataset never changes its split. That keeps the test split from losing records, not from gaining
+some: new records fall into it by the ratios, and repeats of its records join it. While a list is frozen neither
+happens. It is a file of the workspace, ``golden.json``, with the digest of its ids and who froze and unfroze it, and
+it changes only by an unfreezing that gives a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from curate.base.file_guard import MOST_DOCUMENT, hint_of, inside, read_file
+from curate.base.record import SPLITS, CurateError, Exit, Finding, Record, Split
+from curate.base.storage import write_atomic
+from curate.formats.dataset import frozen_digest
+from curate.project.paths import GOLDEN
+from curate.schema.settings import SplitSettings
+from curate.similarity.split import Assignment, Drift, split
+
+FILE_NAME = GOLDEN
+FROZEN = "E975 frozen-test"
+_SHOWN = 3
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Turn(_Part):
+    """One freezing or unfreezing: when, who, why, and the list that it is about."""
+
+    what: Literal["freeze", "unfreeze"]
+    at: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$")
+    by: str = Field(min_length=1)
+    reason: str
+    records: int = Field(ge=1)
+    sha256: _Sha256
+
+
+class Golden(_Part):
+    """What ``golden.json`` says."""
+
+    version: Annotated[int, Field(ge=1, le=1)]
+    is_frozen: bool
+    """Whether the list holds; an unfrozen one is kept as what was frozen last."""
+    sha256: _Sha256
+    """Digest of the ids, as a manifest has it of its test split."""
+    ids: list[str] = Field(min_length=1)
+    """The records, sorted."""
+    history: list[Turn] = Field(min_length=1)
+    """The first freezing first."""
+
+    @model_validator(mode="after")
+    def _digest_is_of_ids(self) -> Golden:
+        if len(set(self.ids)) != len(self.ids) or frozen_digest(self.ids) != self.sha256:
+            raise ValueError("the ids are not those that were frozen")
+        return self
+
+
+def read_golden(root: Path) -> Golden | None:
+    """Return the golden test set of the workspace ``root``, None where none was ever frozen.
+
+    Raises:
+        CurateError: E975 when the file was changed by hand; E914 when it lies outside the workspace.
+    """
+    path = inside(root, root / FILE_NAME)
+    try:
+        return Golden.model_validate_json(read_file(path, root, most=MOST_DOCUMENT))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        hint = "Restore it from git. To change the list, use `curate split --unfreeze REASON` and then --freeze."
+        hint = hint_of(error, hint) if isinstance(error, OSError) else hint
+        raise CurateError(FROZEN, f"{path}: {told}", hint) from error
+
+
+def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str, reason: str = "") -> Golden:
+    """Make ``ids`` the golden test set and return it; ``pins`` names the split of each record of the last dataset.
+
+    Raises:
+        CurateError: E975 when another list is frozen, when there are no ids, or when the last dataset has other records
+            in its test split or some of these elsewhere, as records never change their split; E906 when writing fails.
+    """
+    names = sorted(set(ids))
+    before = read_golden(root)
+    if before and before.is_frozen:
+        if before.ids == names:
+            return before
+        raise _refused(f"{len(before.ids):,} records are frozen as the test set", "Lift it with --unfreeze REASON.")
+    if not names:
+        raise _refused("there is no test record to freeze", "Give the test split a share, or name the records.")
+    if astray := [name for name in names if pins.get(name, "test") != "test"]:
+        told = f"the last dataset has some of these records in another split: {_listed(astray)}"
+        raise _refused(told, "Records never change their split. Leave them out.")
+    if missing := sorted({name for name, place in pins.items() if place == "test"} - set(names)):
+        told = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
+        raise _refused(told, "Records never change their split. List them too, or drop them first.")
+    return _written(root, names, before, _turn("freeze", by, reason, names))
+
+
+def unfreeze(root: Path, reason: str, by: str) -> Golden:
+    """Let the test split change again, for a ``reason`` that is kept, and return the list that was frozen.
+
+    Raises:
+        CurateError: E975 when nothing is frozen or no reason is given; E906 when writing fails.
+    """
+    golden = read_golden(root)
+    if golden is None or not golden.is_frozen:
+        raise _refused("no test set is frozen", "Freeze one with `curate split --freeze`.")
+    if not reason.strip():
+        raise _refused("unfreezing needs a reason", 'Say why, as in --unfreeze "two answers were wrong".')
+    return _written(root, golden.ids, golden, _turn("unfreeze", by, reason.strip(), golden.ids))
+
+
+def divide(
+    root: Path,
+    records: Sequence[Record],
+    clusters: Mapping[str, str],
+    settings: SplitSettings,
+    pins: Mapping[str, Split],
+) -> Assignment:
+    """Assign every record to a split as `curate.similarity.split` does, and keep the golden test set of ``root``.
+
+    While one is frozen, its records are in test, nobody falls into test, and who would join it is held back.
+
+    Raises:
+        CurateError: E975 when the golden test set was changed by hand; E909 and E902 as
+        `curate.similarity.split.split`.
+    """
+    golden = read_golden(root)
+    if golden is None or not golden.is_frozen:
+        return split(records, clusters, settings, pins)
+    frozen = set(golden.ids)
+    assignment = split(records, clusters, _without_test(settings), {**dict.fromkeys(golden.ids, "test"), **pins})
+    joining = [
+        record
+        for record in records
+        if assignment.splits.get(record.id) == "test" and record.id not in frozen and pins.get(record.id) != "test"
+    ]
+    return _held_back(assignment, joining, settings, frozen.difference(pins))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a test split differs from the list that was frozen last."""
+
+    added: Sequence[str]
+    gone: Sequence[str]
+
+
+def change_of(golden: Golden, test_ids: Collection[str]) -> Change:
+    """Return the records of a test split that are not on the list, and those of the list that it lacks."""
+    return Change(sorted({*test_ids} - {*golden.ids}), sorted({*golden.ids} - {*test_ids}))
+
+
+def _without_test(settings: SplitSettings) -> SplitSettings:
+    """Return settings by which nobody falls into test; the others keep their proportion."""
+    train, validation, _ = settings.ratios
+    whole = train + validation
+    ratios = (train / whole, validation / whole, 0.0) if whole else (1.0, 0.0, 0.0)
+    return settings.model_copy(update={"ratios": ratios})
+
+
+def _held_back(
+    assignment: Assignment, joining: Sequence[Record], settings: SplitSettings, listed: Collection[str]
+) -> Assignment:
+    names = {record.id for record in joining}
+    findings = [_as_listed(finding, listed) for finding in assignment.findings]
+    if joining:
+        message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
+        first = joining[0]
+        fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
+        place = (first.source.file, first.source.line)
+        findings.append(Finding("P503", "stale-split", "warning", message, *place, record=first.id, fix=fix))
+    asked = dict(zip(SPLITS, settings.ratios, strict=True))
+    return replace(
+        assignment,
+        splits={name: place for name, place in assignment.splits.items() if name not in names},
+        held_back=[*assignment.held_back, *(record.id for record in joining)],
+        findings=findings,
+        drift=[_recounted(row, joining, asked) for row in assignment.drift],
+    )
+
+
+def _as_listed(finding: Finding, listed: Collection[str]) -> Finding:
+    """Say who it is that holds a record in test: the list, where the last dataset does not know the record."""
+    if finding.code != "P503" or finding.record not in listed:
+        return finding
+    message = finding.message.replace("the last dataset has it in", "the frozen test set has it in")
+    return replace(finding, message=message)
+
+
+def _recounted(row: Drift, joining: Sequence[Record], asked: dict[Split, float]) -> Drift:
+    fewer = sum(record.category == row.category for record in joining)
+    counts: dict[Split, int] = {**row.counts, "test": row.counts["test"] - fewer}
+    whole = max(1, sum(counts.values()))
+    return Drift(row.category, counts, asked, {name: number / whole for name, number in counts.items()})
+
+
+def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> Golden:
+    golden = Golden(
+        version=1,
+        is_frozen=turn.what == "freeze",
+        sha256=turn.sha256,
+        ids=ids,
+        history=[*(before.history if before else ()), turn],
+    )
+    text = orjson.dumps(golden.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
+    write_atomic(inside(root, root / FILE_NAME), [text, b"\n"])
+    return golden
+
+
+def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequence[str]) -> Turn:
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Turn(what=what, at=at, by=by, reason=reason, records=len(ids), sha256=frozen_digest(ids))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names):,} ({', '.join(names[:_SHOWN])}{', …' if names[_SHOWN:] else ''})"
+
+
+def _refused(message: str, hint: str) -> CurateError:
+    return CurateError(FROZEN, message, hint, exit_code=Exit.FINDINGS)

@@ -1,0 +1,205 @@
+"""Put the parts of a new workspace into a folder."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from curate.base.record import CurateError, Json
+from curate.base.resources import shipped
+from curate.base.storage import make_cache, make_folder, write_atomic
+from curate.checks import turns
+from curate.formats.importers import EVERYTHING, Selection
+from curate.formats.intake import DATA_FOLDER, Intake, take_in
+from curate.jsonl import Entry, read_entries
+from curate.project.init.scorers import guess_scorer
+from curate.project.init.shapes import INFER, SCHEMA_FILE, infer_schema, schema_bytes, shape_for
+from curate.project.init.text import settings_text
+from curate.schema import Shape, load_shape
+from curate.schema.settings import FILE_NAME
+
+MAX_CATEGORIES = 60
+"""With more than these the value is hardly a category, and none are listed."""
+MAX_COMPLETIONS = 2000
+"""How many completions of a category are looked at for its scorer."""
+SAMPLE_SCORERS = {
+    "extract": "json_schema", "classify": "exact", "rewrite": "token_f1", "answer": "token_f1", "summarise": "rouge_l",
+    "redirect": "token_f1",
+}  # fmt: skip
+SAMPLE_OPTIONS: dict[str, dict[str, Json]] = {
+    "extract": {"schema": {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}}
+}
+SAMPLE_SEED = 20
+SAMPLE_RATIOS = (0.7, 0.1, 0.2)
+"""Fixed, so that everybody's tour is the same; a fifth is enough test records to judge each category by."""
+_GITATTRIBUTES = "# Records are bytes: line ends must not be rewritten.\n*.jsonl -text\njournal/** -text\n"
+
+
+@dataclass(slots=True)
+class Made:
+    """A new workspace: its shape, the files that came in, and the categories with the scorers that were guessed.
+
+    ``num_categories`` counts all categories of the data, also when there are too many to list.
+    """
+
+    root: Path
+    schema: str
+    intakes: list[Intake] = field(default_factory=list)
+    categories: dict[str, str] = field(default_factory=dict)
+    num_categories: int = 0
+
+
+def make_workspace(
+    root: Path,
+    *,
+    schema: str = "",
+    files: Sequence[Path] = (),
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    selection: Selection = EVERYTHING,
+    is_sample: bool = False,
+) -> Made:
+    """Make a workspace in ``root``, which must be missing or empty.
+
+    ``format_name`` says how rows are read; without one it is recognised. Without a ``schema`` the shape is guessed from
+    ``files``, and where no shipped shape fits, a schema is inferred and written to ``schema.json``. With ``is_sample``
+    the shipped tour is copied: data, recipe and a tiny model.
+
+    Raises:
+        CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
+            schema is unfit, E900 when the installation lacks its samples.
+    """
+    _refuse_full(root)
+    was_there = root.exists()
+    try:
+        return _make_sample(root) if is_sample else _make(root, schema, files, format_name, mapping, selection)
+    except CurateError:
+        _take_back(root, was_there=was_there)
+        raise
+
+
+def _make(
+    root: Path,
+    schema: str,
+    files: Sequence[Path],
+    format_name: str,
+    mapping: Mapping[str, str] | None,
+    selection: Selection,
+) -> Made:
+    own: bytes | None = None
+    if schema == INFER or (not schema and files and not _is_known(files, format_name, mapping, selection)):
+        if not files:
+            raise CurateError("E908 cannot-import", "--schema infer needs data to infer from", "Add --from FILE.")
+        own = schema_bytes(infer_schema(files, mapping, selection))
+    elif schema.endswith(".json"):
+        # Loading it where it lies tells what is wrong with it before anything is made.
+        own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
+    elif not schema:
+        schema = shape_for(files, mapping, selection, format_name) if files else "instruction"
+    made = Made(root, schema if own is None else SCHEMA_FILE)
+    _lay_out(root)
+    if own is not None:
+        write_atomic(root / SCHEMA_FILE, [own])
+    shape = load_shape(made.schema, root)
+    is_as_it_is = schema == INFER or (own is not None and not schema)
+    for path in files:
+        format_name, columns = ("workspace", None) if is_as_it_is else (format_name, mapping)
+        made.intakes.append(take_in(path, root, shape, mapping=columns, format_name=format_name, selection=selection))
+    texts, num_calls = _completions([intake.target for intake in made.intakes], shape)
+    made.num_categories = len(texts)
+    if len(texts) <= MAX_CATEGORIES:
+        made.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
+    _write_settings(made)
+    return made
+
+
+def _take_back(root: Path, *, was_there: bool) -> None:
+    """Remove what a failed attempt put into the folder, which was empty or missing before."""
+    for path in root.iterdir() if root.is_dir() else ():
+        if path.is_dir() and path.name != ".git":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+    if not was_there and root.is_dir():
+        root.rmdir()
+
+
+def _is_known(files: Sequence[Path], format_name: str, mapping: Mapping[str, str] | None, selection: Selection) -> bool:
+    """Whether an importer knows the rows; where none does, their schema is inferred."""
+    try:
+        shape_for(files, mapping, selection, format_name)
+    except CurateError as error:
+        if "no format fits" not in error.message:
+            raise
+        return False
+    return True
+
+
+def _make_sample(root: Path) -> Made:
+    samples = shipped("samples")
+    copies = {
+        "support_desk.jsonl": f"{DATA_FOLDER}/support_desk.jsonl",
+        "recipe.toml": "recipe.toml",
+        "general.jsonl": "general.jsonl",
+        "replay.jsonl": "replay.jsonl",
+    }
+    model = samples / "tiny-base"
+    wanted = [*(samples / name for name in copies), model]
+    missing = [path.name for path in wanted if not path.exists()]
+    if missing:
+        raise CurateError("E900 broken-installation", f"the samples lack {', '.join(missing)}", "Reinstall pairsmith.")
+    _lay_out(root)
+    for name, target in copies.items():
+        write_atomic(root / target, [(samples / name).read_bytes()])
+    for path in sorted(model.rglob("*")):
+        if path.is_file():
+            write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
+    made = Made(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
+    text = settings_text(
+        schema=made.schema, seed=SAMPLE_SEED, categories=made.categories, options=SAMPLE_OPTIONS, ratios=SAMPLE_RATIOS,
+        recipe="recipe.toml", allow_refusals=("redirect",),
+    )  # fmt: skip
+    write_atomic(root / FILE_NAME, [text.encode()])
+    return made
+
+
+def _lay_out(root: Path) -> None:
+    make_folder(root / DATA_FOLDER)
+    make_cache(root / ".curate")
+    write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
+
+
+def _write_settings(made: Made) -> None:
+    text = settings_text(schema=made.schema, seed=secrets.randbelow(2**31), categories=made.categories)
+    write_atomic(made.root / FILE_NAME, [text.encode()])
+
+
+def _refuse_full(root: Path) -> None:
+    if root.is_dir():
+        held = sorted(path.name for path in root.iterdir() if path.name != ".git")
+        if held:
+            shown = ", ".join(held[:5]) + (", ..." if len(held) > 5 else "")
+            raise CurateError(
+                "E919 would-overwrite", f"{root} is not empty: it holds {shown}",
+                "Name a folder that does not exist yet.",
+            )  # fmt: skip
+    elif root.exists() or root.is_symlink():
+        raise CurateError("E919 would-overwrite", f"{root} is there and is no folder", "Name a new folder.")
+
+
+def _completions(files: Sequence[Path], shape: Shape) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return completions of the records by category, the first ones of each, and how many of them call tools."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    num_calls: Counter[str] = Counter()
+    for path in files:
+        for entry in read_entries(path) if path.exists() else ():
+            if isinstance(entry, Entry):
+                record = shape.record(entry.value, entry.line.source)
+                if record.category and len(texts[record.category]) < MAX_COMPLETIONS:
+                    texts[record.category].append(record.completion)
+                    num_calls[record.category] += any(turn.has_tool_calls for turn in turns(record)[-1:])
+    return texts, num_calls

@@ -1,0 +1,139 @@
+"""Which shape the records of a new workspace have: a shipped one, the user's schema, or one inferred from the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from curate.base.record import SPLITS, CurateError, Json
+from curate.formats.importers import EVERYTHING, Plan, Row, RowError, Selection, plan_import, safe_guess
+from curate.schema import guess_shape
+
+INFER = "infer"
+"""The value of `--schema` that keeps the fields of the data as they are, under a schema inferred from them."""
+SCHEMA_FILE = "schema.json"
+_SAMPLE = 2000
+_PLACES: dict[str, dict[str, Json]] = {
+    "id": {"type": "string"},
+    "category": {"type": "string"},
+    "labels": {"type": "object"},
+    "split": {"enum": list(SPLITS)},
+    "meta": {"type": "object"},
+}
+
+
+def shape_for(
+    files: Sequence[Path],
+    mapping: Mapping[str, str] | None,
+    selection: Selection = EVERYTHING,
+    format_name: str = "",
+) -> str:
+    """Return the name of the shipped shape that holds the most of the files' rows.
+
+    Raises:
+        CurateError: E908 when nothing on the shelf of importers knows the rows.
+    """
+    votes: Counter[str] = Counter()
+    for path in files:
+        plan = plan_import(path, None, format_name=format_name, mapping=mapping, selection=selection)
+        sample = list(islice(_rows(plan), _SAMPLE))
+        own = guess_shape(sample)
+        for value in sample:
+            try:
+                kind = plan.format.read(value, plan.mapping).kind if plan.format else own
+            except RowError:
+                continue
+            votes[kind or "instruction"] += 1
+    # A chat shape holds instruction records as well; the other way round it does not.
+    return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
+
+
+def infer_schema(
+    files: Sequence[Path], mapping: Mapping[str, str] | None, selection: Selection = EVERYTHING
+) -> dict[str, Json]:
+    """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
+
+    All rows are looked at: a file whose later rows have other fields or types is as good as any.
+
+    Raises:
+        CurateError: E908 when no prompt or no completion can be told among the fields.
+    """
+    # Only a workspace made from unknown data needs it.
+    from genson import SchemaBuilder
+
+    builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
+    sample: list[dict[str, Json]] = []
+    signatures: set[Hashable] = set()
+    for path in files:
+        plan = plan_import(path, None, format_name="mapping", mapping=mapping, selection=selection)
+        for value in _rows(plan):
+            # What is of types that were there before adds nothing, and the builder is slow.
+            signature = _signature(value)
+            if signature not in signatures:
+                signatures.add(signature)
+                builder.add_object(value)
+            if len(sample) < _SAMPLE:
+                sample.append(value)
+    found = dict(mapping or safe_guess(files[0], sample, selection))
+    fields = ", ".join(dict.fromkeys(name for value in sample for name in value)) or "none"
+    if not (found.keys() & {"output", "answer"} and found.keys() & {"instruction", "question"}):
+        raise CurateError(
+            "E908 cannot-import",
+            f"{files[0]}: among the fields {fields} no prompt and completion can be told",
+            "Say which they are, as in --map instruction=FIELD,output=FIELD; or write a JSON Schema with "
+            '"x-record": {"prompt": "/FIELD", "completion": "/FIELD"} and pass it with --schema.',
+        )
+    schema: dict[str, Json] = builder.to_schema()
+    properties = schema.setdefault("properties", {})
+    # Where these are not in the data yet, labelling and splitting need a place to write them.
+    for name, place in _PLACES.items():
+        if name not in found:
+            properties.setdefault(name, place)
+    schema["additionalProperties"] = False
+    schema["x-record"] = _view(found, properties)
+    schema["examples"] = sample[:1]
+    return schema
+
+
+def _view(found: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str, Json]:
+    prompt = [_pointer(found[name]) for name in ("context", "question", "instruction", "input") if name in found]
+    view: dict[str, Json] = {"prompt": prompt, "completion": _pointer(found.get("output") or found["answer"])}
+    for name in ("id", "system", "category"):
+        if name in found and not (name == "category" and found[name] == found.get("output")):
+            view[name] = _pointer(found[name])
+    for name, place in _PLACES.items():
+        if place.items() <= properties.get(name, {}).items():
+            view.setdefault(name, f"/{name}")
+    # The id of a view is text; a number keeps its place in the line and the record is named by its content.
+    if properties.get(found.get("id", ""), {}).get("type", "string") != "string":
+        del view["id"]
+    return view
+
+
+def _pointer(column: str) -> str:
+    return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
+
+
+def _rows(plan: Plan) -> Iterator[dict[str, Json]]:
+    """Yield the good rows of a file, without those that the user's conditions leave out."""
+    for row in plan.container.rows(plan.path):
+        if isinstance(row, Row) and not plan.selection.excluded_by(row.value):
+            yield row.value
+
+
+def _signature(value: Json) -> Hashable:
+    """Return the types of a value, of its keys and of its elements: all that a schema is inferred from."""
+    if isinstance(value, dict):
+        return tuple((key, _signature(part)) for key, part in value.items())
+    if isinstance(value, list):
+        return frozenset(map(_signature, value))
+    return type(value).__name__
+
+
+def schema_bytes(schema: Mapping[str, Json]) -> bytes:
+    """Return a schema as the bytes of its file."""
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"

@@ -1,0 +1,363 @@
+"""What people decided, one line each, appended and never changed: the truth from which a workspace is folded.
+
+A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
+sitting has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
+a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
+person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
+torn but being written.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import ValidationError
+
+from curate.base.console import one_line
+from curate.base.events import (
+    EVENTS,
+    VERSIONS,
+    Add,
+    AnyEvent,
+    Assign,
+    Decision,
+    Drop,
+    Edit,
+    Label,
+    Resolve,
+    Restore,
+    Undo,
+)
+from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
+from curate.base.record import CurateError, canonical
+from curate.base.storage import Segment, is_held
+
+FOLDER = "journal"
+ASIDES = frozenset({"flag", "note"})
+"""Questions that nobody is asked: a mark that a record needs a second look, and words about it. Each is kept like an
+answer, one to an annotator, and none is compared with another's."""
+
+_FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
+_START = re.compile(rb'[0-9a-f]{8} \{"')
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A line of a segment that is not as it was written: 1-based line, its first byte in the file, length in bytes.
+
+    "torn" is an end without a newline, "damaged" any other bytes that are no event; "crlf" stands for all lines of a
+    segment that was converted, which are read all the same.
+    """
+
+    file: Path
+    line: int
+    offset: int
+    num_bytes: int
+    kind: Literal["torn", "damaged", "crlf"]
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}"
+        if self.kind == "crlf":
+            return f"{place}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+        what = "the torn end of" if self.kind == "torn" else "a damaged line in"
+        size = f"{self.num_bytes} bytes at {self.offset}"
+        return f"{place}: {what} a journal segment ({size}) is not read, see `curate fsck`"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a segment: a line with the JSON in it, or what is no line, whose ``payload`` is None.
+
+    ``offset`` is its first byte; ``raw`` has all its bytes, so that the pieces of a segment make up the segment.
+    """
+
+    line: int
+    offset: int
+    raw: bytes
+    payload: bytes | None
+    is_torn: bool = False
+    """Whether it is the end of a segment whose last line was not written to its end."""
+
+
+def frame(event: AnyEvent) -> bytes:
+    """Return the line of ``event``: checksum, blank, canonical JSON, newline."""
+    payload = canonical(event.model_dump(mode="json"))
+    return b"%08x %b\n" % (zlib.crc32(payload), payload)
+
+
+def annotator(name: str = "") -> str:
+    """Return who decides: ``name``, else the variable CURATE_ANNOTATOR, else the name of the user.
+
+    Raises:
+        CurateError: E902 when none is known, as in a container whose user has no name, or when it is no text.
+    """
+    try:
+        by = name or os.environ.get("CURATE_ANNOTATOR") or getpass.getuser()
+        by.encode()
+    except (KeyError, OSError) as error:
+        raise CurateError("E902 bad-settings", "there is no name of an annotator", "Set CURATE_ANNOTATOR.") from error
+    except UnicodeEncodeError as error:
+        # So it is where the environment holds bytes that are no UTF-8.
+        message = f"{by!r} is no name of an annotator: it is no text"
+        raise CurateError("E902 bad-settings", message, "Set CURATE_ANNOTATOR.") from error
+    return by
+
+
+class Sitting:
+    """One annotator's work in one go, in a segment of its own that is made with the first decision.
+
+    Use as a context manager. A decision is saved when `append` returns.
+    """
+
+    def __init__(self, root: Path, by: str) -> None:
+        self._folder = root / FOLDER / _folder_name(by)
+        self._by = by
+        self._session = uuid.uuid4().hex
+        self._seq = 0
+        self._segment: Segment | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._segment is not None:
+            self._segment.close()
+
+    def append(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
+        """Number and save ``decisions`` together, as one act, and return them as events.
+
+        Of several on one record, each comes after the one before it.
+
+        Raises:
+            CurateError: E906 when they could be saved neither in this segment nor in a fresh one.
+        """
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        act = uuid.uuid4().hex
+        numbers = [uuid.uuid4().hex for _ in decisions]
+        last: dict[str, str] = {}
+        parents = []
+        for number, decision in zip(numbers, decisions, strict=True):
+            parents.append([last[decision.id]] if decision.id in last else list(decision.parents))
+            last[decision.id] = number
+        events = [
+            EVENTS.validate_python(
+                {
+                    "v": VERSIONS.get(decision.op, 1),
+                    "event": numbers[place],
+                    "act": act,
+                    "at": at,
+                    "by": self._by,
+                    "session": self._session,
+                    "seq": self._seq + place + 1,
+                    "op": decision.op,
+                    "id": decision.id,
+                    "parents": parents[place],
+                    **decision.fields,
+                }
+            )
+            for place, decision in enumerate(decisions)
+        ]
+        if not events:
+            return events
+        frames = b"".join(frame(event) for event in events)
+        try:
+            self._save(frames)
+        except CurateError:
+            # What could not be saved may still turn up after a power cut. No other event shall have the same place.
+            self._session, self._seq = uuid.uuid4().hex, 0
+            raise
+        self._seq += len(events)
+        return events
+
+    def _save(self, frames: bytes) -> None:
+        if self._segment is not None:
+            # A file whose sync has failed is not to be trusted again; a new one may still work. Events that reach the
+            # disk twice count once, by their number.
+            with suppress(CurateError):
+                self._segment.append(frames)
+                return
+            self._segment = None
+        name = f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:12]}.log"
+        segment = Segment(self._folder / name)
+        segment.append(frames)
+        self._segment = segment
+
+
+def segments(root: Path) -> list[Path]:
+    """Return the segments of the journal of ``root``, sorted; those that `curate fold` has retired are not there.
+
+    Raises:
+        CurateError: E914 when the journal leads out of ``root``; E980 when it is no folder or one of it may not be
+            read: a glob would take that for an empty one.
+    """
+    folder = inside(root, root / FOLDER)
+    if not folder.exists():
+        return []
+    try:
+        folders = [place for place in folder.iterdir() if place.is_dir()]
+        return sorted(path for place in folders for path in place.iterdir() if path.suffix == ".log")
+    except OSError as error:
+        raise _unreadable(Path(error.filename or folder), error) from error
+
+
+def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
+    """Return the events of all segments, each once, and the lines that are not as they were written.
+
+    The order of the events is that of file names and lines; it means nothing, see `curate.project.workspace`.
+
+    Raises:
+        CurateError: E913 when a whole line is not an event that this version knows; E914 and E980 as `segments`, and
+            E980 when a segment cannot be read.
+    """
+    events: dict[str, AnyEvent] = {}
+    damages: list[Damage] = []
+    for path in segments(root):
+        # One that is gone meanwhile was retired by `curate fold`, and what it has kept is read after the journal.
+        for event in read_frames(read_segment(path, root) or b"", path, damages):
+            events.setdefault(event.event, event)
+    return list(events.values()), damages
+
+
+def read_segment(path: Path, root: Path) -> bytes | None:
+    """Return the bytes of a segment, less an unfinished last line where somebody is writing it; None if it is gone.
+
+    Raises:
+        CurateError: E980 when it cannot be read, or is no regular file of the journal of ``root``.
+    """
+    journal = root / FOLDER
+    try:
+        whole = read_file(path, journal, most=MOST_SEGMENT)
+        if whole and not whole.endswith(b"\n"):
+            # Asked after reading: if nobody holds it now, who wrote the half line has since finished it, or died.
+            if is_held(path):
+                return whole[: whole.rfind(b"\n") + 1]
+            whole = read_file(path, journal, most=MOST_SEGMENT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return whole
+
+
+def _unreadable(path: Path, error: OSError) -> CurateError:
+    what = hint_of(error, "Ask its owner for the right to read it, or mend the path.")
+    hint = f"Decisions would be missing without it. {what}"
+    return CurateError("E980 bad-segment", f"{one_line(str(path), 500)}: {error.strerror or error}", hint)
+
+
+def pieces(whole: bytes) -> Iterator[Piece]:
+    """Take the bytes of a segment apart into lines, and what is none."""
+    offset = 0
+    for number, line in enumerate(whole.split(b"\n"), start=1):
+        is_last = offset + len(line) == len(whole)
+        raw = line if is_last else line + b"\n"
+        payload = None if is_last else _payload(line) or (_payload(line[:-1]) if line.endswith(b"\r") else None)
+        if payload is not None or is_last:
+            if raw:
+                yield Piece(number, offset, raw, payload, is_torn=is_last)
+        else:
+            yield from _salvaged(number, offset, raw)
+        offset += len(raw)
+
+
+def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
+    """Yield the whole lines in a damaged one: where a newline was damaged, it holds two of them.
+
+    A line begins with what never stands within one, because a quote in a text is escaped.
+    """
+    bad = 0
+    for start, end in pairwise(sorted({0, *(match.start() for match in _START.finditer(raw)), len(raw)})):
+        # The last byte stands where the newline was.
+        payload = _payload(raw[start : end - 1])
+        if payload is None:
+            continue
+        if bad < start:
+            yield Piece(number, offset + bad, raw[bad:start], None)
+        stop = end if end == len(raw) else end - 1
+        yield Piece(number, offset + start, raw[start:stop], payload)
+        bad = stop
+    if bad < len(raw):
+        yield Piece(number, offset + bad, raw[bad:], None)
+
+
+def _payload(line: bytes) -> bytes | None:
+    found = _FRAME.fullmatch(line)
+    return found[2] if found and b"%08x" % zlib.crc32(found[2]) == found[1] else None
+
+
+def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
+    """Yield the events in ``whole``, the bytes of the segment ``path`` or the last part of them.
+
+    Raises:
+        CurateError: E913 when a whole line is not an event that this version knows.
+    """
+    crlf: Piece | None = None
+    for piece in pieces(whole):
+        if piece.payload is not None:
+            crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
+            yield _event(piece.payload, f"{path}:{piece.line}")
+        elif damages is not None:
+            length = len(piece.raw.removesuffix(b"\n"))
+            damages.append(Damage(path, piece.line, piece.offset, length, "torn" if piece.is_torn else "damaged"))
+    if crlf and damages is not None:
+        damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
+
+
+def _event(payload: bytes, place: str) -> AnyEvent:
+    try:
+        return EVENTS.validate_json(payload)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise CurateError(
+            "E913 unknown-event",
+            f"{place}: {where + ': ' if where else ''}{fault['msg']}",
+            "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
+        ) from error
+
+
+def _folder_name(by: str) -> str:
+    """Return a folder name for an annotator that is safe everywhere, and different for different names."""
+    plain = re.sub(r"[^a-z0-9._-]", "", by.lower()).strip(".-")[:40]
+    return plain if plain == by else f"{plain or 'annotator'}-{zlib.crc32(by.encode()):08x}"
+
+
+__all__ = [
+    "ASIDES",
+    "EVENTS",
+    "FOLDER",
+    "Add",
+    "AnyEvent",
+    "Assign",
+    "Damage",
+    "Decision",
+    "Drop",
+    "Edit",
+    "Label",
+    "Piece",
+    "Resolve",
+    "Restore",
+    "Sitting",
+    "Undo",
+    "annotator",
+    "frame",
+    "pieces",
+    "read_frames",
+    "read_journal",
+    "read_segment",
+    "segments",
+]

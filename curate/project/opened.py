@@ -1,0 +1,51 @@
+"""What a command says on stderr about a workspace: on opening it, and before it is exported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from curate.base import console
+from curate.base.record import SPLITS
+from curate.base.tables import counted
+from curate.project.publish import Plan
+from curate.project.workspace import Workspace, open_workspace
+
+_SHOWN = 5
+
+
+def open_and_tell(root: Path) -> Workspace:
+    """Open ``root``, and say on stderr what `tell_remarks` does.
+
+    Raises:
+        CurateError: as `open_workspace` does.
+    """
+    workspace = open_workspace(root)
+    tell_remarks(workspace)
+    return workspace
+
+
+def tell_remarks(workspace: Workspace) -> None:
+    """Say on stderr what lines are not read as records and what the journal has lost."""
+    for remark in workspace.remarks():
+        console.talk(f"warning: {console.one_line(remark)}")
+    if num_unread := workspace.num_unread():
+        console.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
+
+
+def tell_plan(planned: Plan) -> None:
+    """Say on stderr how many records go where, how many are left out and why, and what is wrong with the split."""
+    counts = {name: len(records) for name, records in planned.by_split.items()}
+    console.talk(
+        f"{counted(sum(counts.values()), 'record')}: " + ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
+    )
+    drops = Counter(one.code for one in planned.dropped)
+    if drops:
+        console.talk("left out: " + ", ".join(f"{number:,} {code}" for code, number in sorted(drops.items())))
+    for finding in [*planned.assignment.findings, *planned.leaks[:_SHOWN]]:
+        place = f"{finding.file}:{finding.line}: " if finding.file else ""
+        console.talk(
+            f"warning: {console.visible(place)}{finding.code} {finding.name}: {console.one_line(finding.message)}"
+        )
+    if len(planned.leaks) > _SHOWN:
+        console.talk(f"warning: {len(planned.leaks) - _SHOWN:,} more records like these; see `curate leaks`")

@@ -1,0 +1,82 @@
+"""Regular expressions that people type: which of them can be asked of a million records."""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from curate.base.console import one_line
+
+MOST_WEIGHT = 1000
+"""Places that a match may have to remember at once: each takes its time with each character of the text."""
+_COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
+_CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
+_GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
+_ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
+
+
+def unfit(pattern: str) -> str | None:
+    """Return why ``pattern`` cannot be used, None where it can.
+
+    The engine takes time in proportion to the text and to the size of the expression once counted repetitions are
+    written out; it refuses those that are huge, and this those that would take minutes.
+    """
+    try:
+        pl.Series([""]).str.contains(pattern)
+    except pl.exceptions.ComputeError as error:
+        found = _ERROR.search(str(error))
+        return one_line(found.group(1).rstrip(".") if found else "it is none", 200)
+    total = weight(pattern)
+    if total > MOST_WEIGHT:
+        return f"its repetitions come to {total:,} places, more than {MOST_WEIGHT:,}"
+    return None
+
+
+def weight(pattern: str) -> int:
+    """Return about how many places ``pattern`` has once its counted repetitions are written out."""
+    sums, last = [0], 0
+    place = 0
+    while place < len(pattern):
+        character = pattern[place]
+        counted = _COUNTED.match(pattern, place)
+        if counted:
+            low, high = counted.groups()
+            times = max(1, int(high or low))
+            sums[-1] += last * (times - 1)
+            last *= times
+            place = counted.end()
+            continue
+        if character == "\\":
+            escape = _CODE_POINT.match(pattern, place)
+            place = escape.end() if escape else place + 2
+            last = 1
+        elif character == "[":
+            place, last = _after_class(pattern, place), 1
+        elif character == "(":
+            sums.append(0)
+            place, last = _GROUP.match(pattern, place).end(), 0  # type: ignore[union-attr]
+            continue
+        elif character == ")" and len(sums) > 1:
+            place, last = place + 1, sums.pop()
+        else:
+            place, last = place + 1, int(character not in "*+?|^$")
+        sums[-1] += last
+    return sum(sums)
+
+
+def _after_class(pattern: str, place: int) -> int:
+    """Return where a class in brackets, which may hold others, ends."""
+    depth = 0
+    while place < len(pattern):
+        character = pattern[place]
+        place += 2 if character == "\\" else 1
+        if character == "[":
+            depth += 1
+            # A closing bracket that comes first is one of the class.
+            place += len(re.match(r"\^?\]?", pattern[place:]).group())  # type: ignore[union-attr]
+        elif character == "]":
+            depth -= 1
+            if not depth:
+                break
+    return place

@@ -1,0 +1,222 @@
+"""From a workspace to a dataset: validate, leave repeats out, split, write."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from curate.base.file_guard import MOST_DOCUMENT, read_file
+from curate.base.git import GitError, ask_git
+from curate.base.record import (
+    SPLITS,
+    UNCATEGORISED,
+    CurateError,
+    Exit,
+    Finding,
+    Json,
+    Record,
+    Split,
+    canonical,
+    source_of,
+)
+from curate.base.tables import counted
+from curate.checks.runner import Verdict
+from curate.formats.dataset import Dropped, Export, Row, row_of, write_dataset
+from curate.project.exclusion import Exclusion
+from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
+from curate.project.repeats import excluded_by, find_repeats
+from curate.project.scoring import scoring
+from curate.project.workspace import DATASETS, Workspace, inside
+from curate.schema.settings import LeakSettings
+from curate.similarity.dedupe import Duplicates
+from curate.similarity.split import Assignment
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an export would write: the records that are in, where each goes, and why others are out."""
+
+    records: list[Record]
+    duplicates: Duplicates
+    assignment: Assignment
+    dropped: list[Dropped]
+    compared: Sequence[Compared]
+    """What its splits share, and what is trained on with the workspace's benchmarks."""
+
+    @property
+    def by_split(self) -> dict[Split, list[Record]]:
+        """The records of each split, in order."""
+        return parts_of(self.records, self.assignment)
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """What there is to be said of ``compared``."""
+        return [finding for one in self.compared for finding in one.findings]
+
+
+def plan(workspace: Workspace, leaks: LeakSettings | None = None) -> Plan:
+    """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
+
+    ``leaks`` stand in for the workspace's own settings.
+
+    Raises:
+        CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
+            changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
+    """
+    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
+    repeats = find_repeats(workspace)
+    everyone = {state.record.id: state.record for state in workspace.states()}
+    dropped = [_excluded(everyone[name], exclusion) for name, exclusion in workspace.exclusions().items()]
+    staying = repeats.staying()
+    chosen = leaks or workspace.settings.leaks
+    clusters, settings = repeats.found.clusters, workspace.settings.split
+    assignment, compared = divide_apart(workspace, staying, clusters, settings, repeats.pins, chosen)
+    compared = [*compare_benchmarks(workspace, parts_of(staying, assignment)["train"], chosen), *compared]
+    for name, pair in repeats.outside(assignment.splits).items():
+        record = everyone[name]
+        if pair is None:
+            dropped.append(_dropped(record, "P503", "held back: it would leak between splits"))
+        else:
+            dropped.append(_excluded(record, excluded_by(pair)))
+    order = {name: number for number, name in enumerate(everyone)}
+    kept = [record for record in staying if record.id in assignment.splits]
+    return Plan(
+        sorted(kept, key=lambda record: order[record.id]),
+        repeats.found,
+        assignment,
+        sorted(dropped, key=lambda one: order[one.id]),
+        compared,
+    )
+
+
+def require_clean(verdict: Verdict) -> None:
+    """Refuse to go on while the data fails its validation: with errors, or with more than a tolerance allows.
+
+    Raises:
+        CurateError: E907 with the count of each code and the first places; exit code 1.
+    """
+    if not verdict.num_failing:
+        return
+    failing = [finding for finding in verdict.findings if verdict.is_failing(finding)]
+    limits = "".join(f"\n  {code}: its tolerance allows {most}" for code, most in verdict.exceeded.items())
+    noun = "finding" if verdict.num_over_tolerance else "error"
+    hint = "See them all with `curate validate`, mend the lines or drop the records, and export again."
+    raise _dirty(failing, counted(verdict.num_failing, noun), verdict.num_failing, hint, limits)
+
+
+def _dirty(found: Sequence[Finding], told: str, number: int, hint: str, limits: str = "") -> CurateError:
+    """Return the refusal of an export: how many findings, of which codes, and where the first of them are."""
+    codes = ", ".join(f"{name} x{some}" for name, some in Counter(f"{one.code} {one.name}" for one in found).items())
+    places = "\n".join(f"  {one.file}:{one.line}:{one.column}: {one.code} {one.message}" for one in found[:_SHOWN])
+    more = f"\n  and {number - _SHOWN:,} more" if number > _SHOWN else ""
+    message = f"{told} in the way of an export: {codes}\n{places}{more}{limits}"
+    return CurateError("E907 dirty-data", message, hint, exit_code=Exit.FINDINGS)
+
+
+def require_no_leaks(planned: Plan) -> None:
+    """Refuse a plan of which an exam is given away.
+
+    Raises:
+        CurateError: E907 with the first pairs; exit code 1.
+    """
+    if errors := [finding for finding in planned.leaks if finding.severity == "error"]:
+        hint = "See the pairs with `curate leaks`, and drop one of the two."
+        if any(finding.code == "P501" for finding in errors):
+            hint += " Between splits `curate split --fix` can move one as well."
+        raise _dirty(errors, counted(len(errors), "error"), len(errors), hint)
+
+
+def export_dataset(
+    workspace: Workspace, into: Path | None = None, *, verdict: Verdict | None = None
+) -> tuple[Export, Plan]:
+    """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
+
+    ``verdict`` is that of its validation, if there was one; ``into`` a folder of datasets in place of the workspace's
+    own, for one that is thrown away.
+
+    Raises:
+        CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
+    """
+    verdict = verdict or workspace.verdict()
+    require_clean(verdict)
+    planned = plan(workspace)
+    if not any(planned.by_split.values()):
+        raise CurateError(
+            "E917 nothing-to-export",
+            f"{workspace.root} has no record that could be exported",
+            "See why with `curate list --status all`.",
+            exit_code=Exit.FINDINGS,
+        )
+    require_no_leaks(planned)
+    rows: dict[Split, list[Row]] = {
+        name: [
+            row_of(record, planned.assignment.units[record.id], record.source.file, workspace.settings.about.license)
+            for record in records
+        ]
+        for name, records in planned.by_split.items()
+    }
+    about = _about(workspace, verdict, planned, rows)
+    datasets = into or inside(workspace.root, workspace.root / DATASETS)
+    return write_dataset(datasets, rows, planned.dropped, about), planned
+
+
+def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
+    settings, schema = workspace.settings, read_file(workspace.shape.path, most=MOST_DOCUMENT)
+    told = settings.model_dump(mode="json", by_alias=True, exclude={"keys"})
+    about_splits = [*planned.assignment.findings, *planned.leaks]
+    findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
+    counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}
+    names = sorted({name for part in counts.values() for name in part})
+    has_text = any(row["text"] is not None for part in rows.values() for row in part)
+    kinds = {row["kind"] for part in rows.values() for row in part}
+    return {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "tool": {"name": "pairsmith", "version": version("pairsmith")},
+        "git": _git(workspace.root),
+        "schema": {"name": workspace.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
+        "settings_sha256": hashlib.sha256(canonical(told)).hexdigest(),
+        "seed": settings.split.seed,
+        "ratios": list(settings.split.ratios),
+        "objective_hint": "domain" if has_text else "chat" if "chat" in kinds else "sft",
+        "categories": {
+            name: scoring(settings, "" if name == UNCATEGORISED else name)
+            | {split_name: counts[split_name][name] for split_name in SPLITS}
+            for name in names
+        },
+        "findings": dict(sorted(findings.items())),
+        "about": settings.about.model_dump(),
+        "provenance": _provenance(planned, rows),
+    }
+
+
+def _provenance(planned: Plan, rows: dict[Split, list[Row]]) -> list[Json]:
+    """Count the records by the source that they name, else their file, and by licence."""
+    licenses = {row["id"]: row["license"] or "" for part in rows.values() for row in part}
+    counts = Counter((source_of(record), licenses[record.id]) for record in planned.records if record.id in licenses)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"source": source, "license": license_, "records": number} for (source, license_), number in ordered]
+
+
+def _git(root: Path) -> dict[str, Json] | None:
+    """Return the commit of ``root`` and whether its records differ from it; None where git cannot tell."""
+    try:
+        commit = ask_git(root, ["rev-parse", "HEAD"]).decode().strip()
+        changes = ask_git(root, ["status", "--porcelain", "--", ".", f":!{DATASETS}", ":!runs"])
+    except GitError:
+        return None
+    return {"commit": commit, "is_dirty": bool(changes)}
+
+
+def _excluded(record: Record, excluded: Exclusion) -> Dropped:
+    return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
+
+
+def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(record.id, code, reason, kept, score, record.source.file, record.source.line)

@@ -1,0 +1,88 @@
+"""The records of a workspace compared with one another, in the order in which they are to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curate.base.record import Record, Split
+from curate.project.cache import stages_in
+from curate.project.exclusion import Exclusion
+from curate.project.workspace import Workspace
+from curate.schema.settings import DedupeSettings
+from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
+
+if TYPE_CHECKING:
+    from curate.similarity.dedupe.near import Watch
+    from curate.similarity.dedupe.stages import Stages
+
+CODES = {"exact": "D301", "near": "D302"}
+"""The finding that says why a repeat is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """What repeats itself in a workspace."""
+
+    records: list[Record]
+    """Those that no decision leaves out: what the last dataset holds comes first."""
+    found: Duplicates
+    pins: Mapping[str, Split]
+    """The split of each record of the last dataset."""
+    wanted: set[str]
+    """Records that someone restored, which no automatic rule may leave out."""
+    stages: Stages
+
+    def left_out(self) -> list[Duplicate]:
+        """Return the repeats that go by themselves, in order: all but those that someone restored."""
+        return [pair for pair in self.found.pairs if pair.record not in self.wanted]
+
+    def staying(self) -> list[Record]:
+        """Return the records that are left then, in the order of preference."""
+        gone = {pair.record for pair in self.left_out()}
+        return [record for record in self.records if record.id not in gone]
+
+    def outside(self, dataset: Collection[str]) -> dict[str, Duplicate | None]:
+        """Return the records that are not among those of ``dataset``, each with the nearest one there that it repeats.
+
+        None stands for those that repeat none there, because what they repeat is itself held back from it.
+        """
+        pairs = {pair.record: pair for pair in self.left_out() if pair.kept in dataset}
+        names = [record.id for record in self.records if record.id not in dataset]
+        # Mostly nothing is held back, and then the nearest retained record is in the dataset.
+        if rest := {name for name in names if name not in pairs}:
+            pairs |= self.found.repetition.nearest(rest, dataset)
+        return {name: pairs.get(name) for name in names}
+
+
+def find_repeats(
+    workspace: Workspace,
+    settings: DedupeSettings | None = None,
+    *,
+    keep: Keep = "first",
+    watch: Watch | None = None,
+    is_staged: bool = True,
+) -> Repeats:
+    """Compare the records of ``workspace``; ``settings`` stand in for its own.
+
+    Of repeats the one in the last dataset is kept, else the first or the longest. Of large inputs finished stages are
+    kept on the disk, unless ``is_staged`` is false.
+
+    Raises:
+        CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
+    """
+    pins = workspace.pins()
+    num_bytes = sum(path.stat().st_size for path in workspace.files()) if is_staged else 0
+    stages = stages_in(workspace.root, num_bytes)
+    records, wanted = workspace.records(), workspace.wanted()
+    order = preference(records, keep, pins, wanted)
+    settings = settings or workspace.settings.dedupe
+    found = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
+    return Repeats([records[row] for row in order], found, pins, wanted, stages)
+
+
+def excluded_by(pair: Duplicate) -> Exclusion:
+    """Return why a repeat is left out by rule."""
+    how = "repeats" if pair.kind == "exact" else "nearly repeats"
+    return Exclusion(f"{how} {pair.kept}", CODES[pair.kind], pair.kept, pair.score)

@@ -1,0 +1,262 @@
+"""The journal followed as it grows: what has been appended since the last look, and the states that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from curate.base.record import CurateError, Record
+from curate.project.acts import Acts
+from curate.project.blind import as_seen, blind_in
+from curate.project.catalog import open_catalog
+from curate.project.catalog.pieces import Progress
+from curate.project.fold import Fold, Step, folded, steps
+from curate.project.history import frontier_of
+from curate.project.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
+from curate.project.labels import CATEGORY
+from curate.project.snapshot import folded_files, read_snapshot
+from curate.project.workspace import State, Workspace
+
+FILES_CHANGED = "E974 files-changed"
+_SHOWN = 3
+
+
+@dataclass(slots=True)
+class _Look:
+    """How far a segment was read: what tells it from another in its place, its size then, the bytes of whole lines."""
+
+    inode: int
+    size: int = -1
+    start: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    fault: CurateError | None = None
+
+
+class Tail:
+    """Reads each line of every segment once; one without its newline is being written and waits for the next look."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._looks: dict[Path, _Look] = {}
+        self._faults: list[CurateError] = []
+
+    def read(self) -> list[AnyEvent]:
+        """Return the events that were appended since the last call, whoever wrote them, some perhaps once more.
+
+        A segment that cannot be read, or not on, keeps no other from being read, see `told_once`.
+        """
+        found: list[AnyEvent] = []
+        for path in segments(self._root):
+            try:
+                now = path.stat()
+            except FileNotFoundError:
+                # `curate fold` has retired it since it was listed.
+                continue
+            look = self._looks.get(path)
+            if look is None or look.inode != now.st_ino or look.size > now.st_size:
+                look = self._looks[path] = _Look(now.st_ino)
+            # Most looks find nothing new; then a look costs one stat a segment.
+            if look.size == now.st_size:
+                continue
+            look.size, look.fault = now.st_size, None
+            try:
+                self._read_on(path, look, found)
+            except CurateError as fault:
+                look.fault = fault
+                self._faults.append(fault)
+        return found
+
+    def told_once(self) -> list[CurateError]:
+        """Return what is wrong with segments and was not told yet: E980, and E913 for a line of a newer version."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def is_whole(self) -> bool:
+        """Whether every segment that was read is still there: neither retired by `curate fold` nor taken away."""
+        # Another thread may be reading on.
+        return all(path.exists() for path in list(self._looks))
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of segments: damaged lines, and what cannot be read."""
+        return [
+            *(str(damage) for look in self._looks.values() for damage in look.damages),
+            *(look.fault.message for look in self._looks.values() if look.fault),
+        ]
+
+    def _read_on(self, path: Path, look: _Look, found: list[AnyEvent]) -> None:
+        whole = read_segment(path, self._root) or b""
+        damages: list[Damage] = []
+        for event in read_frames(whole[look.start :], path, damages):
+            found.append(event)
+        num_lines = whole.count(b"\n", 0, look.start) if damages else 0
+        look.damages = [one for one in look.damages if one.kind != "torn"]
+        look.damages += [replace(one, line=one.line + num_lines, offset=one.offset + look.start) for one in damages]
+        look.start = max(look.start, whole.rfind(b"\n") + 1)
+
+
+class Ledger:
+    """A workspace's decisions by record, and the states that they leave. One thread at a time may use it.
+
+    The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
+    """
+
+    def __init__(self, workspace: Workspace, by: str, on_progress: Progress | None = None) -> None:
+        """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.
+
+        Raises:
+            CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
+        """
+        self.tail = Tail(workspace.root)
+        self.order: list[AnyEvent] = []
+        """Every decision, in the order in which it was made or read."""
+        self.blind, self.blind_fault = blind_in(workspace, by)
+        self._root, self._shape = workspace.root, workspace.shape
+        self._known: set[str] = set()
+        self._hidden_categories: set[str] = set()
+        self._states: dict[str, State | None] = {}
+        self._found: dict[str, Fold] = {}
+        self._bases: dict[str, Record | None] = {}
+        # The journal, then its snapshot, then the lines: what `curate fold` moves from one to the next meanwhile is
+        # read at least once, and counts once.
+        events = self.tail.read()
+        for fault in self.tail.told_once():
+            raise fault
+        self._snapshot = read_snapshot(workspace.root)
+        self.catalog = open_catalog(workspace, on_progress)
+        """Every record as the annotator may see it."""
+        if self.blind_fault is not None:
+            told = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"
+            self.catalog.remarks.append(told)
+        self._events: dict[str, list[AnyEvent]] = {name: [] for name in self._snapshot.records}
+        self._late = set(self._snapshot.records)
+        self.take(sorted(events, key=lambda event: (event.at, event.session, event.seq)))
+        for name in list(self._late):
+            self.state(name)
+        self._num_first = len(self.order)
+
+    @property
+    def has_hidden_categories(self) -> bool:
+        """Whether `blind` hides the category of some record."""
+        return bool(self._hidden_categories)
+
+    def is_followed(self) -> bool:
+        """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
+        return self.tail.is_whole() and max(folded_files(self._root), default=0) == self._snapshot.number
+
+    def acts(self, by: str) -> Acts:
+        """Return what an annotator has done, also what is folded since.
+
+        Raises:
+            CurateError: E913 and E980 when a retired segment cannot be read.
+        """
+        first, later = self.order[: self._num_first], self.order[self._num_first :]
+        acts = Acts(event for event in (*self._snapshot.takes_back(by), *first) if event.by == by)
+        acts.add(event for event in later if event.by == by)
+        return acts
+
+    def state(self, name: str) -> State | None:
+        """Return the record called ``name`` as decisions have left it, None where there is none.
+
+        Raises:
+            CurateError: E974 when nobody had decided on it before its file was changed.
+        """
+        if name in self._late:
+            self._refold({name})
+        if name in self._states:
+            return self._states[name]
+        base = self._base(name)
+        return State(base) if base else None
+
+    def hold(self, name: str) -> State | None:
+        """Return the state as `state` does, and keep the line, so that a decision on it can be taken for certain."""
+        state = self.state(name)
+        if name not in self._states:
+            self._bases[name] = state.record if state else None
+        return state
+
+    def parents(self, name: str) -> Sequence[str]:
+        """Return what a decision on the present state of ``name`` names as its parents."""
+        state = self.state(name)
+        if state is not None:
+            return state.parents()
+        return frontier_of(self._events.get(name, []), self._snapshot.records.get(name))
+
+    def decided(self) -> list[State]:
+        """Return the states of all records that somebody has decided on and that are there."""
+        return [state for state in self._states.values() if state is not None]
+
+    def found(self) -> list[Fold]:
+        """Return what is to be told of single records, in the order of their ids."""
+        return [self._found[name] for name in sorted(self._found)]
+
+    def history(self, name: str) -> list[AnyEvent]:
+        """Return the decisions on one record in the order in which they count."""
+        return [step.event for step, _ in self._steps(name)]
+
+    def has_effect(self, name: str, numbers: Collection[str]) -> bool:
+        """Whether one of the events ``numbers`` has changed anything of the record."""
+        return any(step.facets for step, _ in self._steps(name) if step.event.event in numbers)
+
+    def take(self, events: Iterable[AnyEvent]) -> set[str]:
+        """Take ``events`` in, those that are new, and return the records that they are on."""
+        changed = set(self._late)
+        for event in events:
+            if event.event not in self._known:
+                self._known.add(event.event)
+                self.order.append(event)
+                self._events.setdefault(event.id, []).append(event)
+                changed.add(event.id)
+        return self._refold(changed)
+
+    def differing(self, other: Ledger) -> set[str]:
+        """Return the records that somebody has decided on and that are not the same in ``other``."""
+        mine, theirs = self._states, other._states
+        return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the journal: of segments, and of decisions on records that are gone."""
+        remarks = self.tail.remarks()
+        gone = {name: len(one.orphans) for name, one in self._found.items() if one.orphans}
+        if gone:
+            names = sorted(gone)
+            shown = ", ".join(names[:_SHOWN]) + (", …" if names[_SHOWN:] else "")
+            remarks.append(f"decisions on records that are no longer in the data: {sum(gone.values()):,} ({shown})")
+        return remarks
+
+    def _refold(self, names: Collection[str]) -> set[str]:
+        """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
+        done: dict[str, State | None] = {}
+        for name in names:
+            try:
+                base = self._bases[name] = self._base(name)
+            except CurateError as error:
+                if error.code != FILES_CHANGED:
+                    raise
+                self._late.add(name)
+                continue
+            events, found = self._events[name], Fold({})
+            if base is None and not any(isinstance(event, Add) for event in events):
+                done[name] = None
+                found.orphans += events
+            else:
+                done[name] = folded(name, base, events, self._shape, self._snapshot, found)
+            self._found.pop(name, None)
+            if found.findings or found.conflicts or found.orphans:
+                self._found[name] = found
+        self._states |= done
+        self._late -= done.keys()
+        states = ((name, state) for name, state in done.items() if state is not None)
+        seen = {name: as_seen(state, self.blind, self._shape) for name, state in states}
+        hidden = {name for name, state in done.items() if state is not None and self.blind.hides(state, CATEGORY)}
+        self._hidden_categories = (self._hidden_categories - done.keys()) | hidden
+        # What is hidden is in no row: no cell, filter, order or count can tell it.
+        self.catalog.update(done, {name: state for name, state in seen.items() if state is not done[name]})
+        return set(done)
+
+    def _base(self, name: str) -> Record | None:
+        """Return the record as its line has it."""
+        return self._bases[name] if name in self._bases else self.catalog.read(name)
+
+    def _steps(self, name: str) -> Iterator[tuple[Step, State | None]]:
+        return steps(name, self._base(name), self._events.get(name, []), self._shape, self._snapshot)

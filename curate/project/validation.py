@@ -1,0 +1,154 @@
+"""One validation of a workspace or of record files, whoever asks for it: a command, an export, a screen.
+
+Lines, records and the data set as a whole are for `curate.checks.runner`. Here is what needs more than one line or
+another room: decisions, merges, leaks, suspect labels, lengths in tokens. Whatever of that needs the records gets them
+from the one reading of the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.base.console import spelled
+from curate.base.record import SPLITS, Finding, Record
+from curate.checks import Place
+from curate.checks.runner import Engine, ExaminerSpec, Verdict, default_jobs, examine_all, select_checks, validate
+from curate.checks.runner.select import Selection
+from curate.checks.runner.unmerged import unmerged_findings
+from curate.jsonl import holds_any
+from curate.project.stream import OnSpan, RecordStream
+from curate.project.workspace import CATEGORY, Workspace
+
+if TYPE_CHECKING:
+    from curate.project.labels import Blind
+
+_EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
+Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
+"""Finds what is wrong with records in the tokens of a model."""
+
+
+@dataclass
+class Validation:
+    """What to validate, and how: ``files`` as ``spec`` says, with the decisions of ``workspace`` if there is one.
+
+    Files of the spec's root are all that its workspace has unless ``is_part``. ``jobs`` is the number of processes, 0
+    for as many as pay. Leaks are looked for with ``has_leaks``; ``lengths`` brings findings that need a model.
+    ``on_span`` sees the result of each span before the others do, and may take findings out of it.
+    """
+
+    files: Sequence[Path]
+    spec: ExaminerSpec
+    workspace: Workspace | None = None
+    is_part: bool = False
+    jobs: int = 0
+    engine: Engine = examine_all
+    has_leaks: bool = True
+    lengths: Lengths | None = None
+    on_span: OnSpan | None = None
+    has_records: bool = False
+    """Whether the workspace is to have the records afterwards, whatever else needs them."""
+    remarks: list[str] = field(default_factory=list)
+    """What is to be said of how findings came about, once it has run."""
+    _stream: RecordStream = field(init=False)
+
+    def run(self) -> Verdict:
+        """Read the files, once, and return what was found.
+
+        Raises:
+            CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read; E913
+                and E980 for a journal that cannot be read; E940 for checks that need an extra; E970 when a worker is
+                killed; and as ``lengths`` does.
+        """
+        spec, view = self.spec, self.spec.shape.view
+        has_records = view is not None and self._needs_records()
+        # Without a view lines are no records, so that there is nothing to decide on.
+        workspace = self.workspace if view else None
+        self._stream = RecordStream(spec.root, workspace, is_whole=self._whole is not None, has_records=has_records)
+        return validate(
+            self.files,
+            replace(spec, watched=self._stream.watched, has_records=has_records),
+            jobs=self.jobs or default_jobs(self.files),
+            engine=self._stream.engine(self.engine, self.on_span),
+            further=self._further,
+            has_lengths=self.lengths is not None,
+        )
+
+    def hidden(self, blind: Blind) -> set[str]:
+        """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
+        hidden = [(state, own_id) for state, own_id in self._stream.answered() if blind.hides(state, CATEGORY)]
+        return {name for state, own_id in hidden for name in (state.record.id, own_id)}
+
+    @property
+    def _whole(self) -> Workspace | None:
+        """The workspace, where all of its files are read."""
+        return None if self.is_part else self.workspace
+
+    @cached_property
+    def _selection(self) -> Selection:
+        return select_checks(self.spec.settings.checks, self.spec.settings.categories)
+
+    def _further(self, has_exam: bool) -> Iterator[tuple[Finding, Place | None]]:
+        """Yield what is not found line by line."""
+        for finding in unmerged_findings(self.files, self.workspace.root if self.workspace else None):
+            yield finding, None
+        self._stream.finish()
+        if self.lengths:
+            yield from self._opened((finding, None) for finding in self.lengths(self._records()))
+        if self._selection.doubt_checks:
+            # It brings a model and the search for repeats with it.
+            from curate.project.doubts import doubtful
+
+            findings, remark = doubtful(self._records(), self.spec.shape, self.spec.settings)
+            self.remarks += [f"L405: {remark}"] if remark else []
+            yield from self._opened((finding, None) for finding in findings)
+        if self.has_leaks and (has_exam or self._has_fixed_exam):
+            # It brings the search for repeats, too.
+            from curate.project.leaks import leaks_between, leaks_in
+
+            yield from self._opened(
+                leaks_in(self._whole, has_exam=has_exam)
+                if self._whole
+                else leaks_between(self._records, self.spec.shape, self.spec.settings)
+            )
+
+    def _opened(self, found: Iterable[tuple[Finding, Place | None]]) -> Iterator[tuple[Finding, Place | None]]:
+        """Call files as they are called in a validation: by the paths that they are opened with."""
+        files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
+        for finding, place in found:
+            opened = None
+            if place:
+                other, line = place.other
+                opened = place._replace(file=files.get(place.file, place.file), other=(files.get(other, other), line))
+            yield replace(finding, file=files.get(finding.file, finding.file)), opened
+
+    def _records(self) -> Sequence[Record]:
+        return self._stream.records(self.files, self.spec.shape)
+
+    def _needs_records(self) -> bool:
+        """Whether records are needed once the files were read: then they are retained, else files are of any size."""
+        if self.has_records or self.lengths or self._selection.doubt_checks:
+            return True
+        # Other machines send none, for there may be more than one can hold.
+        if not self.has_leaks or self.engine is not examine_all:
+            return False
+        if self._selection.everywhere.unwanted.issuperset(("P501", "P504", "P505")):
+            return False
+        return self._has_fixed_exam or self._may_have_exam()
+
+    @property
+    def _has_fixed_exam(self) -> bool:
+        return self._whole is not None and self._whole.has_fixed_exam()
+
+    def _may_have_exam(self) -> bool:
+        """Whether a line or a decision can say that a record is in a test or validation split.
+
+        Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
+        read; then they are read again.
+        """
+        if self.workspace and self.workspace.decisions.can_say(SPLITS[1:]):
+            return True
+        return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)

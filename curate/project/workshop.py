@@ -1,0 +1,341 @@
+"""A workspace that one annotator holds open: decide, take back, look for records, see what others decide meanwhile.
+
+Nothing here knows of a screen. What is decided is saved when the call returns, and is one line of the journal each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Lock, RLock
+
+from curate.base.record import CurateError, Finding
+from curate.project.acts import Acts, Undone
+from curate.project.catalog import Catalog
+from curate.project.claim import shared
+from curate.project.history import Conflict
+from curate.project.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
+from curate.project.labels import Blind
+from curate.project.rules import require_valid
+from curate.project.tail import FILES_CHANGED, Ledger
+from curate.project.workspace import State, Workspace, inside, open_workspace
+
+Listener = Callable[[set[str], bool], None]
+"""Hears which records changed, and whether it is by what this workshop itself has decided or taken back."""
+OnProgress = Callable[[int, int], None]
+Within = Callable[[Callable[[], set[str]]], set[str]]
+
+
+class Workshop:
+    """An open workspace with its journal, followed as it grows. Made by `open_workshop`; close it, or use it in `with`.
+
+    Several threads may call it; a listener is called in the thread whose call has changed something.
+    """
+
+    def __init__(self, workspace: Workspace, by: str) -> None:
+        self.workspace = workspace
+        self.root = workspace.root
+        self.by = by
+        self._lock = RLock()
+        self._reading = Lock()
+        self._sitting = Sitting(self.root, by)
+        self._listeners: list[Listener] = []
+        self._held: Ledger | None = None
+        self._acts: Acts | None = None
+        """Made when it is first asked for: it takes reading what is folded."""
+        self._open = ExitStack()
+        self._open.enter_context(shared(self.root))
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def catalog(self) -> Catalog:
+        """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers.
+
+        Raises:
+            CurateError: E916 before `load`.
+        """
+        return self._ledger.catalog
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `load` has finished."""
+        return self._held is not None
+
+    @property
+    def blind(self) -> Blind:
+        """What hides others' answers from this annotator. `reload` makes a new one, of the settings as they then are.
+
+        Where `blind_fault` says why nobody knows who is asked what, it hides them from whoever has not answered.
+
+        Raises:
+            CurateError: E916 before `load`.
+        """
+        return self._ledger.blind
+
+    @property
+    def blind_fault(self) -> CurateError | None:
+        """What is wrong with the questions or the known answers; None where nothing is.
+
+        Raises:
+            CurateError: E916 before `load`.
+        """
+        return self._ledger.blind_fault
+
+    @property
+    def has_hidden_categories(self) -> bool:
+        """Whether the annotator must not see the category of some record, because they have not answered yet."""
+        return self._ledger.has_hidden_categories
+
+    @property
+    def num_decisions(self) -> int:
+        """Decisions in the journal, everybody's."""
+        return len(self._held.order) if self._held else 0
+
+    def load(self, on_progress: OnProgress | None = None) -> Catalog:
+        """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
+
+        Raises:
+            CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
+        """
+        self._read(self.workspace, on_progress, _at_once)
+        return self.catalog
+
+    def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
+        """Read settings, schema, records and journal anew, and return the decided records that are not as they were.
+
+        For when `is_current` says no, or E974 comes. What is decided meanwhile, in whatever thread, counts. Rows of the
+        old catalogue mean nothing in the new one: ``within`` is given the moment's work of exchanging them and telling
+        the listeners, to do it in the thread that shows rows.
+
+        Raises:
+            CurateError: as `open_workshop` and `load` do; everything is then as it was.
+        """
+        workspace = open_workspace(self.root)
+        if self._held is not None and len(self._held.catalog):
+            # Whoever has records is told that their files are gone, and keeps what was read.
+            workspace.files()
+        return self._read(workspace, on_progress, within or _at_once)
+
+    def is_current(self) -> bool:
+        """Whether the record files are still those that were read, and no decision was moved out of the journal."""
+        ledger = self._ledger
+        try:
+            return ledger.catalog.is_current() and ledger.is_followed()
+        except CurateError:
+            # There are no record files any more, or one leads out of the workspace: reading them again tells of it.
+            return False
+
+    def state(self, name: str) -> State:
+        """Return the record called ``name`` as decisions have left it.
+
+        Raises:
+            CurateError: E916 when there is none; E974 when another program has changed its file, see `reload`.
+        """
+        with self._lock:
+            state = self._ledger.state(name)
+        if state is None:
+            raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
+        return state
+
+    def decided(self) -> list[State]:
+        """Return the states of all records that somebody has decided on and that are there."""
+        with self._lock:
+            return self._ledger.decided()
+
+    def apply(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
+        """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
+
+        Raises:
+            CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E916 and
+                E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
+        """
+        with self._lock:
+            ledger = self._ledger
+            valid = require_valid(decisions, ledger.hold, ledger.parents, self.workspace.shape)
+            events, changed = self._save(valid)
+        self._tell(changed, is_ours=True)
+        return events
+
+    def undo(self) -> Undone | None:
+        """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
+
+        Raises:
+            CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`.
+        """
+        return self._reverse(is_redo=False)
+
+    def redo(self) -> Undone | None:
+        """Do again what `undo` took back last; None where nothing is left.
+
+        Raises:
+            CurateError: as `undo` does.
+        """
+        return self._reverse(is_redo=True)
+
+    def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
+        """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
+        with self._lock:
+            acts = self._all_acts()
+            return [acts.meant(act).events for act in reversed(acts.undone if is_redo else acts.done)]
+
+    def refresh(self) -> set[str]:
+        """Read what others have decided since the last look and return the records that it is about.
+
+        Raises:
+            CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
+                read: each is told once, after everything else was read.
+        """
+        with self._lock:
+            changed = self._follow(self._ledger)
+            faults = self._ledger.tail.told_once()
+        self._tell(changed, is_ours=False)
+        for fault in faults:
+            raise fault
+        return changed
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have ``listener`` called with the records that changed, after each change; return what ends that."""
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    def conflicts(self) -> list[Conflict]:
+        """Return what people decided on the same field without having seen one another's decision (L403)."""
+        with self._lock:
+            return [conflict for one in self._ledger.found() for conflict in one.conflicts]
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
+        with self._lock:
+            return [finding for one in self._ledger.found() for finding in one.findings]
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know of the journal: damage, and decisions on records that are gone."""
+        with self._lock:
+            return self._ledger.remarks()
+
+    def history(self, name: str) -> list[AnyEvent]:
+        """Return the decisions on one record in the order in which they count."""
+        with self._lock:
+            return self._ledger.history(name)
+
+    def recent(self, count: int) -> list[AnyEvent]:
+        """Return the last decisions that were made or read, the newest first."""
+        with self._lock:
+            return self._held.order[: -count - 1 : -1] if self._held else []
+
+    def since(self, number: int) -> list[AnyEvent]:
+        """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
+        with self._lock:
+            return self._held.order[number:] if self._held else []
+
+    def close(self) -> None:
+        """End the sitting; everything that was decided is saved already."""
+        with self._lock:
+            self._sitting.__exit__(None, None, None)
+            self._open.close()
+
+    @property
+    def _ledger(self) -> Ledger:
+        if self._held is None:
+            raise CurateError("E916 unknown-record", "the records are not read yet")
+        return self._held
+
+    def _read(self, workspace: Workspace, on_progress: OnProgress | None, within: Within) -> set[str]:
+        with self._reading:
+            ledger = Ledger(workspace, self.by, on_progress)
+            try:
+                ledger.catalog.pin(workspace.pins())
+            except CurateError as error:
+                # Records can be looked after all the same; an export tells of it again, and refuses.
+                ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
+            with self._lock:
+                changed = ledger.differing(self._held) if self._held else set()
+
+            def exchange() -> set[str]:
+                with self._lock:
+                    # What was decided while the records were read.
+                    self.workspace, self._held, self._acts = workspace, ledger, None
+                    found = changed | self._follow(ledger)
+                self._tell(found, is_ours=False)
+                return found
+
+            return within(exchange)
+
+    def _follow(self, ledger: Ledger) -> set[str]:
+        return self._take(ledger, ledger.tail.read())
+
+    def _take(self, ledger: Ledger, events: Sequence[AnyEvent]) -> set[str]:
+        if self._acts is not None:
+            self._acts.add(event for event in events if event.by == self.by)
+        return ledger.take(events)
+
+    def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
+        inside(self.root, self.root / FOLDER)
+        if any(decision.op == "add" for decision in decisions):
+            # It brings what folds a journal with it.
+            from curate.project.compact import make_added_file
+
+            make_added_file(self.workspace)
+        events = self._sitting.append(decisions)
+        return events, self._take(self._ledger, events)
+
+    def _all_acts(self) -> Acts:
+        if self._acts is None:
+            self._acts = self._ledger.acts(self.by)
+        return self._acts
+
+    def _reverse(self, *, is_redo: bool) -> Undone | None:
+        with self._lock:
+            ledger, acts = self._ledger, self._all_acts()
+            stack = acts.undone if is_redo else acts.done
+            if not stack:
+                return None
+            if not ledger.is_followed():
+                message = "decisions have left the journal since it was read, perhaps by `curate fold`"
+                raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
+            act = stack[-1]
+            events, changed = self._save(
+                [
+                    Decision("undo", event.id, ledger.parents(event.id), {"of": event.event})
+                    for event in reversed(act.events)
+                ]
+            )
+            numbers = {event.event for event in events}
+            kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
+            undone = Undone(acts.meant(act).events, kept, is_redo)
+        self._tell(changed, is_ours=True)
+        return undone
+
+    def _tell(self, changed: set[str], *, is_ours: bool) -> None:
+        with ExitStack() as told:
+            # All of them hear it, also where one raises.
+            for listener in reversed(self._listeners if changed else []):
+                told.callback(listener, changed, is_ours)
+
+
+def _at_once(exchange: Callable[[], set[str]]) -> set[str]:
+    return exchange()
+
+
+def open_workshop(root: Path, by: str = "") -> Workshop:
+    """Open the workspace in ``root`` for the annotator ``by``; call `Workshop.load` before anything else of it.
+
+    Raises:
+        CurateError: as `open_workspace`; E902 for a name that is no text.
+    """
+    by = annotator(by)
+    return Workshop(open_workspace(root), by)
+
+
+__all__ = ["Listener", "Undone", "Workshop", "open_workshop"]

@@ -1,0 +1,259 @@
+"""A folder of records under curation: its settings, its records as people's decisions have left them, its datasets.
+
+State is the fold of the record files and the journal. Nothing here changes a record file; what is decided is appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from curate.base.file_guard import inside
+from curate.base.record import CurateError, Finding, Record, Split
+from curate.checks.runner import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline, read_records
+from curate.checks.runner.naming import UniqueNames
+from curate.formats.dataset import latest, read_manifest, read_pins
+from curate.formats.dataset.manifest import Manifest
+from curate.project.exclusion import Exclusion, read_rule
+from curate.project.fold import CATEGORY, Decisions, Fold, State
+from curate.project.history import frontier_of
+from curate.project.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
+from curate.project.paths import GOLDEN, data_files
+from curate.project.rules import require_valid
+from curate.project.snapshot import Snapshot, read_snapshot
+from curate.schema import Shape, load_shape
+from curate.schema.settings import FILE_NAME, Settings, read_settings
+
+DATASETS = "dataset"
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An opened workspace. What it has read stays as it was; `apply` returns a workspace that has the decisions."""
+
+    root: Path
+    settings: Settings
+    shape: Shape
+
+    def files(self) -> list[Path]:
+        """Return the record files, sorted.
+
+        Raises:
+            CurateError: E914 when a glob or link leads outside; E904 when no file matches.
+        """
+        found = self.matching_files()
+        if not found:
+            raise CurateError(
+                "E904 no-such-file",
+                f"{self.root}: no file matches {', '.join(self.settings.data)}",
+                "Put record files there with `curate import`, or set `data` in curate.toml.",
+            )
+        return found
+
+    def matching_files(self) -> list[Path]:
+        """Return the record files as `files` does; an empty list where there is none yet, as in a new workspace.
+
+        Raises:
+            CurateError: E914 when a glob or link leads outside.
+        """
+        return data_files(self.root, self.settings.data)
+
+    def records(self) -> list[Record]:
+        """Return the records that are in: dropped ones left out, assigned splits and labels applied."""
+        return [state.record for state in self._fold.states.values() if state.dropped is None]
+
+    def states(self) -> list[State]:
+        """Return every record with what was decided on it, dropped ones included."""
+        return list(self._fold.states.values())
+
+    def dropped(self) -> dict[str, str]:
+        """Return why each record is out that a decision leaves out, in words, by id."""
+        return {name: state.dropped for name, state in self._fold.states.items() if state.dropped is not None}
+
+    def exclusions(self) -> dict[str, Exclusion]:
+        """Return why each record is out that a decision leaves out, by id: a rule with its finding, or words."""
+        states = self._fold.states
+        return {
+            name: read_rule(state.exclusion, name, states.__contains__)
+            for name, state in states.items()
+            if state.exclusion is not None
+        }
+
+    def wanted(self) -> set[str]:
+        """Return the records that someone restored, which no automatic rule may leave out."""
+        return {name for name, state in self._fold.states.items() if state.is_wanted}
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with lines that are not records, and with decisions that could not be applied."""
+        return [*self._reading[1], *self._fold.findings]
+
+    def num_unread(self) -> int:
+        """Return how many lines are left out as no records, or hold a decision that could not be applied."""
+        faults = (finding for finding in self._fold.findings if finding.severity == "error")
+        return len(self._unread | {(finding.file, finding.line) for finding in faults})
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know about the journal: damaged lines, decisions on records that are gone."""
+        remarks = [str(damage) for damage in self._journal[1]]
+        if orphans := self._fold.orphans:
+            names = sorted({event.id for event in orphans})
+            shown = ", ".join(names[:3]) + (", …" if names[3:] else "")
+            remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({shown})")
+        return remarks
+
+    def verdict(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
+        """Validate the records as decisions have left them, and add what could not be applied from the journal.
+
+        With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
+
+        The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
+
+        Raises:
+            CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
+        """
+        # It stands above this, and brings much with it.
+        from curate.project.validation import Validation
+
+        known = baseline_path(self.settings, self.root)
+        baseline = read_baseline(known, without=UNREADABLE) if known else None
+        spec = ExaminerSpec(shape=self.shape, settings=self.settings, limit=limit, root=self.root, baseline=baseline)
+        verdict = Validation(self.files(), spec, self, has_leaks=has_leaks, has_records=not self.is_held).run()
+        return verdict.with_findings(self._fold.findings)
+
+    def latest_dataset(self) -> Path | None:
+        """Return the folder of the newest dataset, None before the first export."""
+        return latest(inside(self.root, self.root / DATASETS))
+
+    def latest_manifest(self) -> Manifest | None:
+        """Return the manifest of the newest dataset, None before the first export."""
+        folder = self.latest_dataset()
+        return read_manifest(folder) if folder else None
+
+    def has_fixed_exam(self) -> bool:
+        """Whether there is an exam whatever the records say: the last dataset's, a frozen list, or a benchmark."""
+        is_fixed = self.latest_dataset() is not None or (self.root / GOLDEN).exists()
+        return is_fixed or bool(self.settings.leaks.against)
+
+    def pins(self) -> dict[str, Split]:
+        """Return the split of each record of the newest dataset."""
+        folder = self.latest_dataset()
+        return read_pins(folder) if folder else {}
+
+    def apply(self, decisions: Sequence[Decision], *, by: str = "") -> Workspace:
+        """Save ``decisions`` in a new journal segment, as one act, and return the workspace as they leave it.
+
+        Each names the state it was made on, which is filled in here.
+
+        Raises:
+            CurateError: E906 when they cannot be saved; E902 for a name that is no text; E916 and E972 as
+                `require_valid`: nothing is saved then.
+        """
+        inside(self.root, self.root / "journal")
+        valid = require_valid(decisions, self._fold.states.get, self._heads, self.shape)
+        with Sitting(self.root, annotator(by)) as sitting:
+            sitting.append(valid)
+        return open_workspace(self.root)
+
+    def _heads(self, name: str) -> Sequence[str]:
+        """Return the last events on a record that is not there."""
+        own = (event for event in self._journal[0] if event.id == name)
+        return frontier_of(own, self.snapshot.records.get(name))
+
+    def read(self) -> Iterator[State | Finding]:
+        """Read the files: yield records as decisions have left them, added ones last, and what is wrong with lines.
+
+        Raises:
+            CurateError: E904 and E914 as `files`; E913 and E980 for a journal that cannot be read.
+        """
+        for item in self.read_lines():
+            yield self.decisions.state(item) if isinstance(item, Record) else item
+        yield from self.decisions.added()
+
+    def read_lines(self) -> Iterator[Record | Finding]:
+        """Read the files: yield records as their lines have them, and what is wrong with lines.
+
+        Raises:
+            CurateError: as `read`.
+        """
+        # The journal comes first, then its snapshot, then the lines: what `curate fold` moves from one to the
+        # next meanwhile is read at least once, and counts once.
+        _ = self.decisions
+        names = UniqueNames()
+        for item in read_records(self.files(), self.shape, root=self.root):
+            yield _renamed(item, names) if isinstance(item, Record) else item
+
+    @cached_property
+    def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
+        return read_journal(self.root)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What `curate fold` has left of the decisions that it has put into the record files."""
+        _ = self._journal
+        return read_snapshot(self.root)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What people decided, by record."""
+        return Decisions(self._journal[0], self.shape, self.snapshot)
+
+    def hold(self, states: Iterable[State], unread: Iterable[tuple[str, int]]) -> None:
+        """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
+        self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
+        self.__dict__["_unread"] = frozenset(unread)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the files were read."""
+        return "_fold" in self.__dict__
+
+    @cached_property
+    def _fold(self) -> Fold:
+        return self._reading[0]
+
+    @cached_property
+    def _unread(self) -> frozenset[tuple[str, int]]:
+        return frozenset((found.file, found.line) for found in self._reading[1] if found.severity == "error")
+
+    @cached_property
+    def _reading(self) -> tuple[Fold, list[Finding]]:
+        items = list(self.read())
+        states = {item.record.id: item for item in items if isinstance(item, State)}
+        return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
+
+
+def open_workspace(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> Workspace:
+    """Open the workspace in ``root``; ``settings`` and ``shape`` stand in for its own.
+
+    Raises:
+        CurateError: E901 when the folder is not a workspace; E902 and E903 for its settings and schema.
+    """
+    if not (root / FILE_NAME).is_file():
+        raise CurateError(
+            "E901 no-workspace",
+            f"{root} is not a workspace: it has no {FILE_NAME}",
+            f"Make one with `curate init {root}`.",
+        )
+    inside(root, root / FILE_NAME)
+    settings = settings or read_settings(root)
+    return Workspace(root, settings, shape or load_shape(settings.schema_, root))
+
+
+def told_apart(records: Iterable[Record]) -> Iterator[Record]:
+    """Give repeated ids the suffixes -2, -3 and so on, so that each record can be named.
+
+    A repeated id of a record's own is an error (S104) that validation reports; ids made from content repeat with it.
+    """
+    names = UniqueNames()
+    return (_renamed(record, names) for record in records)
+
+
+def _renamed(record: Record, names: UniqueNames) -> Record:
+    name = names.name(record.id)
+    return record if name == record.id else replace(record, id=name)
+
+
+__all__ = ["CATEGORY", "DATASETS", "RUNS", "State", "Workspace", "inside", "open_workspace", "told_apart"]

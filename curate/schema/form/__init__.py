@@ -1,0 +1,49 @@
+"""Forms for lines of any JSON Schema: a tree of fields over the line itself, which loses nothing of it.
+
+A field that a form cannot show well, because its schema branches or does not say what it holds, is edited as JSON with
+the same checks.
+"""
+
+from curate.schema.form.field import Field, Kind, Option, option_index
+from curate.schema.form.model import FieldProblem, Form, Typed, value_at
+from curate.schema.form.outline import outline
+from curate.schema.form.text import (
+    Misspelt,
+    Spelling,
+    describe_problem,
+    escaped,
+    is_huge,
+    is_plain,
+    json_text,
+    position_in,
+    read_number,
+    read_tags,
+    read_written,
+    tags_text,
+    written,
+)
+
+__all__ = [
+    "Field",
+    "FieldProblem",
+    "Form",
+    "Kind",
+    "Misspelt",
+    "Option",
+    "Spelling",
+    "Typed",
+    "describe_problem",
+    "escaped",
+    "is_huge",
+    "is_plain",
+    "json_text",
+    "option_index",
+    "outline",
+    "position_in",
+    "read_number",
+    "read_tags",
+    "read_written",
+    "tags_text",
+    "value_at",
+    "written",
+]

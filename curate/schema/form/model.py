@@ -1,0 +1,361 @@
+"""The form of a line: its value, what is being typed that is no value yet, and the fields that show both.
+
+The line itself is the truth and every field a view of a part of it, so that what no field shows is kept as it is. Each
+change makes a new value that shares the rest with the old one; taking a change back is going to the value before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+from curate.base.record import Json, Problem, canonical
+from curate.jsonl import parts_of, pointer_of
+from curate.schema import Shape
+from curate.schema.form.build import Builder
+from curate.schema.form.field import Field
+from curate.schema.form.schema import NOTHING, Schemas
+from curate.schema.form.text import Misspelt, json_text, read_number, read_tags, read_written, tags_text
+
+_MOST_UNDO = 500
+_ANSWERER = {"user": "assistant", "assistant": "user", "system": "user", "developer": "user"}
+_EMPTY: dict[str, Json] = {"group": {}, "list": [], "tags": [], "choices": [], "switch": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stands in a field and is no value yet: ``text`` as typed, and why it is none."""
+
+    text: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """A problem and the pointer of the field to show it under."""
+
+    pointer: str
+    problem: Problem
+
+
+class Form:
+    """A line under edit. ``saved`` is what changes are measured against.
+
+    ``fixed`` gives for pointers the reason why they cannot be changed here, ``offered`` the values to choose from for a
+    text whose schema lists none.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        line: Json,
+        *,
+        fixed: Mapping[str, str] | None = None,
+        offered: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.shape = shape
+        self._schemas = Schemas(shape)
+        self._is_long = _long_texts(shape)
+        self.reopen(line, fixed=fixed, offered=offered)
+
+    def reopen(
+        self,
+        saved: Json,
+        *,
+        fixed: Mapping[str, str] | None = None,
+        offered: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Begin anew from a line that was saved, perhaps by somebody else; there is nothing to take back then."""
+        self.saved: Json = deepcopy(saved)
+        self._fixed = fixed or {}
+        self._builder = Builder(self._schemas, self._is_long, self._fixed, offered or {})
+        self._value: Json = self.saved
+        self._typed: dict[str, Typed] = {}
+        self._past: list[tuple[Json, dict[str, Typed]]] = []
+        self._last_entered = ""
+        self._fields: dict[str, Field] = {}
+
+    @staticmethod
+    def blank_line(shape: Shape) -> Json:
+        """Return the line that a new record begins with; a conversation begins with a question and an answer."""
+        schemas = Schemas(shape)
+        line = schemas.blank(schemas.root)
+        line = {} if line is NOTHING else line
+        if shape.view and "messages" in shape.view.one and isinstance(line, dict):
+            turns: list[Json] = [{"role": "user"}, {"role": "assistant"}]
+            line = _changed(line, shape.view.one["messages"], lambda _: turns)
+        return line
+
+    def to_line(self) -> Json:
+        """Return the line as it now is; what is typed and no value yet is not in it, see `typed`."""
+        return deepcopy(self._value)
+
+    @property
+    def typed(self) -> Mapping[str, Typed]:
+        """What stands in fields and is no value yet, by pointer: while there is any, the line is not to be saved."""
+        return self._typed
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything differs from what was saved."""
+        return bool(self._typed) or canonical(self._value) != canonical(self.saved)
+
+    @property
+    def root(self) -> Field:
+        """The field of the whole line. Typing does not change it: no widget becomes another one under the cursor."""
+        return self._tree()[""]
+
+    def field(self, pointer: str) -> Field | None:
+        """Return the field of exactly this pointer, None where there is none."""
+        return self._tree().get(pointer)
+
+    def nearest(self, pointer: str) -> Field:
+        """Return the field that shows what is at ``pointer``: its own, or the closest around it."""
+        parts = parts_of(pointer)
+        around = (self.field(pointer_of(parts[:length])) for length in range(len(parts), 0, -1))
+        return next((field for field in around if field), self.root)
+
+    def text(self, field: Field) -> str:
+        """Return what stands in a field: what was typed and is no value yet, else its value as it is typed."""
+        if field.pointer in self._typed:
+            return self._typed[field.pointer].text
+        value, is_present = value_at(self._value, parts_of(field.pointer))
+        if not is_present or (value is None and field.kind != "json"):
+            return ""
+        match field.kind:
+            case "line" | "text":
+                return str(value)
+            case "number":
+                return canonical(value).decode()
+            case "tags":
+                return tags_text(value)
+        return json_text(value)
+
+    def enter(self, pointer: str, text: str) -> str:
+        """Put what was typed in a field into the line; return why it is no value, empty where it is one.
+
+        What was never there and is typed away again is left out; in what was there, no text is a text.
+        """
+        field = self.field(pointer)
+        if field is None or field.fixed:
+            return field.fixed if field else "there is no such field"
+        if pointer not in self._typed and text == self.text(field):
+            return ""
+        self._remember(entered=pointer)
+        try:
+            value = self._read(field, text)
+        except (ValueError, Misspelt) as error:
+            self._typed[pointer] = Typed(text, str(error))
+            return str(error)
+        self._typed.pop(pointer, None)
+        self._put(pointer, value)
+        return ""
+
+    def set(self, pointer: str, value: Json) -> None:
+        """Give what is at ``pointer`` another value: the value of an option, or true and false."""
+        self._change(pointer, value)
+
+    def leave_out(self, pointer: str) -> bool:
+        """Take a key or an item out; of what may be null, null comes first. Return False where it must stay."""
+        field = self.field(pointer)
+        if field is None or not pointer or field.fixed:
+            return False
+        *above, last = parts_of(pointer)
+        if isinstance(value_at(self._value, above)[0], list):
+            return self.remove_item(pointer_of(above), int(last))
+        value, is_present = value_at(self._value, parts_of(pointer))
+        if not is_present and pointer not in self._typed:
+            return False
+        is_null_next = field.is_nullable and value is not None and (field.is_required or is_present)
+        self._change(pointer, None if is_null_next else NOTHING)
+        return True
+
+    def begin(self, pointer: str) -> None:
+        """Give what is not there what the schema lets it begin with."""
+        value = self._schemas.blank(self._schemas.at(tuple(parts_of(pointer))))
+        self.set(pointer, _EMPTY.get(self.nearest(pointer).kind, "") if value is NOTHING else value)
+
+    def add_item(self, pointer: str) -> str:
+        """Add an item at the end of a list and return its pointer. In a conversation the speakers take turns."""
+        parts = parts_of(pointer)
+        items, _ = value_at(self._value, parts)
+        items = items if isinstance(items, list) else []
+        added = pointer_of([*parts, str(len(items))])
+        item = self._schemas.blank_item(self._schemas.at(tuple(parts_of(added))))
+        if isinstance(item, dict) and "role" not in item and items and isinstance(items[-1], dict):
+            role = _ANSWERER.get(str(items[-1].get("role")))
+            item = {"role": role, **item} if role else item
+        self._remember()
+        self._put(pointer, [*items, item])
+        self._fields = {}
+        return added
+
+    def move_item(self, pointer: str, index: int, by: int) -> int:
+        """Move an item of a list up (-1) or down (1) and return its new index; at an end it stays."""
+        items, _ = value_at(self._value, parts_of(pointer))
+        goal = index + by
+        if not isinstance(items, list) or not (0 <= index < len(items) and 0 <= goal < len(items)):
+            return index
+        order = list(range(len(items)))
+        order[index], order[goal] = order[goal], order[index]
+        self._reorder(pointer, items, order)
+        return goal
+
+    def remove_item(self, pointer: str, index: int) -> bool:
+        """Take an item out of a list; `undo` brings it back."""
+        items, _ = value_at(self._value, parts_of(pointer))
+        if not isinstance(items, list) or not 0 <= index < len(items):
+            return False
+        self._reorder(pointer, items, [old for old in range(len(items)) if old != index])
+        return True
+
+    def replace_line(self, line: Json) -> None:
+        """Take another line in place of this one, for example as it came back from an editor."""
+        self._change("", deepcopy(line))
+
+    def resume(self, line: Json, typed: Mapping[str, Typed]) -> None:
+        """Go on with a line and what was being typed, as a draft has them."""
+        self.replace_line(line)
+        self._typed = dict(typed)
+
+    def undo(self) -> bool:
+        """Take the last change since the form was opened back; False where there is none."""
+        if not self._past:
+            return False
+        self._value, self._typed = self._past.pop()
+        self._last_entered, self._fields = "", {}
+        return True
+
+    def settle(self) -> bool:
+        """Let each value have the kind of field that suits it now; return whether that changes what is shown."""
+        before, self._fields = self.root.widgets, {}
+        return self.root.widgets != before
+
+    def problems(self) -> list[FieldProblem]:
+        """Return what is wrong and the field to show it under: what is no value yet, then what breaks the schema."""
+        problems = [FieldProblem(pointer, Problem(typed.message, pointer)) for pointer, typed in self._typed.items()]
+        for problem in self.shape.problems(self._value):
+            # That a key is missing is said of the object around it, and shown where it is to be filled in.
+            missing = pointer_of([*parts_of(problem.pointer), problem.missing]) if problem.missing else ""
+            field = self.field(missing) if missing else None
+            pointer = (field or self.nearest(problem.pointer)).pointer
+            if pointer not in self._typed:
+                problems.append(FieldProblem(pointer, problem))
+        return problems
+
+    def _tree(self) -> dict[str, Field]:
+        if not self._fields:
+            self._fields = {field.pointer: field for field in self._builder.root(self._value).walk()}
+        return self._fields
+
+    def _read(self, field: Field, text: str) -> Json:
+        is_optional = not field.is_required
+        is_own = value_at(self.saved, parts_of(field.pointer))[1]
+        match field.kind:
+            case "line" | "text":
+                return NOTHING if not text and is_optional and not is_own else text
+            case "tags":
+                tags = read_tags(text)
+                return NOTHING if not tags and is_optional and not is_own else tags
+        if not text.strip() and is_optional:
+            return NOTHING
+        if field.kind != "number":
+            return read_written(text)
+        if not text.strip():
+            raise ValueError("a number is missing")
+        return read_number(text)
+
+    def _change(self, pointer: str, value: Json) -> None:
+        """Put a value in the place of what is at ``pointer``, and of what is typed there; `NOTHING` takes it out."""
+        self._remember()
+        self._typed = {at: typed for at, typed in self._typed.items() if not _is_within(at, pointer)}
+        self._put(pointer, value)
+        self._fields = {}
+
+    def _put(self, pointer: str, value: Json) -> None:
+        parts = parts_of(pointer)
+        if value is not NOTHING:
+            self._value = _changed(self._value, parts, lambda _: value)
+        elif value_at(self._value, parts)[1]:
+            self._value = _without(self._value, parts)
+
+    def _remember(self, *, entered: str = "") -> None:
+        """Keep what is there now, to go back to; what is typed in one field in one go is one change."""
+        if not entered or entered != self._last_entered:
+            self._past.append((self._value, dict(self._typed)))
+            del self._past[:-_MOST_UNDO]
+        self._last_entered = entered
+
+    def _reorder(self, pointer: str, items: list[Json], order: list[int]) -> None:
+        """Put the items ``order`` in place of all, and what is typed in each with it."""
+        self._remember()
+        goal = {old: new for new, old in enumerate(order)}
+        depth = len(parts_of(pointer))
+        typed: dict[str, Typed] = {}
+        for at, value in self._typed.items():
+            parts = parts_of(at)
+            if at == pointer or not _is_within(at, pointer):
+                typed[at] = value
+            elif int(parts[depth]) in goal:
+                typed[pointer_of([*parts[:depth], str(goal[int(parts[depth])]), *parts[depth + 1 :]])] = value
+        self._typed = typed
+        self._put(pointer, [items[old] for old in order])
+        self._fields = {}
+
+
+def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
+    """Return what stands at a path, and whether anything does."""
+    for part in parts:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None, False
+    return value, True
+
+
+def _changed(value: Json, parts: Sequence[str], change: Callable[[Json], Json]) -> Json:
+    """Return ``value`` with ``change`` applied to what stands at a path, which is made of objects where it is missing.
+
+    ``change`` is given None where nothing stands there. A list takes one item more at its end.
+    """
+    if not parts:
+        return change(value)
+    part, rest = parts[0], parts[1:]
+    if isinstance(value, list):
+        index = int(part)
+        item = value[index] if index < len(value) else None
+        return [*value[:index], _changed(item, rest, change), *value[index + 1 :]]
+    known = value if isinstance(value, dict) else {}
+    return {**known, part: _changed(known.get(part), rest, change)}
+
+
+def _without(value: Json, parts: Sequence[str]) -> Json:
+    """Return ``value`` without the key at a path."""
+    *above, last = parts
+    return _changed(value, above, lambda holder: {key: part for key, part in holder.items() if key != last})
+
+
+def _is_within(pointer: str, outer: str) -> bool:
+    return pointer == outer or pointer.startswith(f"{outer}/")
+
+
+def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
+    """Return what says whether a path leads to a long text (False: a name) by the shape's view; None if it is mute."""
+    if shape.view is None:
+        return lambda _: None
+    view = shape.view
+    long = {tuple(path) for path in view.prompt}
+    long |= {tuple(view.one[name]) for name in ("system", "completion", "text") if name in view.one}
+    short = {tuple(view.one[name]) for name in ("id", "category", "split") if name in view.one}
+    turns = tuple(view.one.get("messages", ()))
+
+    def is_long(parts: Sequence[str]) -> bool | None:
+        path = tuple(parts)
+        if turns and path[: len(turns)] == turns and path[len(turns) + 1 :] == ("content",):
+            return True
+        return True if path in long else False if path in short else None
+
+    return is_long

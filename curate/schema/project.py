@@ -1,0 +1,280 @@
+"""A schema with all that it refers to, read from inside the project, and refused where it could mislead or hang.
+
+A reference reaches this schema itself, or a file inside the project. What is fetched from elsewhere could change, could
+read files for a stranger, and is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
+
+from curate.base.console import one_line
+from curate.base.file_guard import read_file
+from curate.base.record import CurateError, Finding, Json
+from curate.jsonl import DoorFault, door_finding, locate, parts_of, pointer_of, strict_loads
+from curate.schema.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
+from curate.schema.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
+
+BASE = "file:///"
+"""Where the URIs of a project begin: it names no folder of the machine."""
+_MAX_BYTES = 4 * 1024 * 1024
+_MAX_PATH = 255
+Steps = tuple[str | int, ...]
+
+
+@dataclass
+class Project:
+    """The documents of one schema by URI, and what is odd about them."""
+
+    root: Path
+    documents: dict[str, Json] = field(default_factory=dict)
+    warnings: list[Finding] = field(default_factory=list)
+    places: dict[str, Json] = field(default_factory=dict)
+    """Schemas that have a URI of their own: documents, embedded ``$id`` and anchors."""
+    references: list[tuple[Path, Steps, str, str]] = field(default_factory=list)
+    bases: dict[int, str] = field(default_factory=dict)
+    depth: int = MAX_DEPTH
+    """How deep a value may be for the engine to be asked about it."""
+
+
+def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateError:
+    """Return the error of a schema that cannot be used; ``reason`` is a stable word such as "remote-ref"."""
+    return CurateError("E903 bad-schema", f"{one_line(str(path))}: {reason}: {message}", hint)
+
+
+def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
+    """Read a schema file and every file that it refers to; return the schema, its URI, and the project.
+
+    Raises:
+        CurateError: E903 when a document is not strict JSON, not a schema of a known draft, refers to something outside
+            ``root``, or loops without looking deeper into the value. E904 when the file is missing.
+    """
+    project = Project(root.resolve())
+    uri = _uri_of(project, path)
+    if uri is None:
+        raise bad_schema(
+            path, "path-traversal", "the schema lies outside the project", f"The project is {project.root}."
+        )
+    schema = _read(project, path, uri)
+    done = 0
+    while done < len(project.references):
+        owner, place, base, reference = project.references[done]
+        done += 1
+        _follow(project, owner, place, base, reference)
+    _refuse_loops(project, path)
+    project.depth = affordable_depth(schema, partial(_same_value, project), _parts)
+    if project.depth < LEAST_DEPTH:
+        raise bad_schema(
+            path,
+            "schema-cost",
+            "its references and choices multiply to too much work for one value",
+            "Name each definition once where it is needed.",
+        )
+    return schema, uri, project
+
+
+_REASONS = {"S107": "schema-number", "S110": "schema-depth"}
+"""What is wrong with a schema that is JSON for everybody else."""
+
+
+def _read(project: Project, path: Path, uri: str) -> Json:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise bad_schema(path, "schema-size", f"larger than {_MAX_BYTES // 1024 // 1024} MiB")
+        raw = read_file(path, project.root, most=_MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise CurateError(
+            "E904 no-such-file", f"the schema {one_line(str(path))} cannot be read: {error.strerror}"
+        ) from error
+    try:
+        schema = strict_loads(raw)
+    except DoorFault as fault:
+        # No record holds an integer of more than 64 bits, so that a larger bound bounds nothing.
+        fix = fault.fix if fault.code != "S107" else "Records hold integers of 64 bits at most: leave the bound out."
+        line, column = _line_and_column(raw, fault.column - 1)
+        reason = _REASONS.get(fault.code, "schema-not-json")
+        raise bad_schema(path, reason, f"line {line}, column {column}: {fault.message}", fix) from fault
+    if not isinstance(schema, dict | bool):
+        raise bad_schema(path, "schema-invalid", "a schema is an object, true or false")
+    project.documents[uri] = schema
+    project.places[uri] = schema
+    _walk(project, path, raw, schema, uri)
+    return schema
+
+
+def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str, start: Steps = ()) -> None:
+    """Note every reference, anchor and (where ``raw`` is given) unknown keyword below ``schema``."""
+    stack: list[tuple[Steps, Json, str]] = [(start, schema, base)]
+    while stack:
+        place, node, base = stack.pop()
+        if not isinstance(node, dict):
+            continue
+        if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
+            base = _joined(path, base, urldefrag(own).url)
+            project.places.setdefault(base, node)
+        project.bases[id(node)] = base
+        for keyword in ("$anchor", "$dynamicAnchor"):
+            if isinstance(name := node.get(keyword), str):
+                project.places.setdefault(f"{base}#{name}", node)
+        dialect = node.get("$schema")
+        if isinstance(dialect, str) and dialect.rstrip("#").split("://")[-1] not in DIALECTS:
+            message = f"{one_line(pointer_of([*place, '$schema']))} names the dialect {one_line(dialect, 80)!r}"
+            raise bad_schema(path, "unknown-dialect", message, "Use https://json-schema.org/draft/2020-12/schema.")
+        for keyword in node.keys() & REFERENCES:
+            if isinstance(node[keyword], str):
+                project.references.append((path, (*place, keyword), base, node[keyword]))
+        if raw:
+            project.warnings.extend(_unknown_keywords(path, raw, place, node))
+        stack.extend(((*place, *step), part, base) for step, part, _ in subschemas(node))
+
+
+def _unknown_keywords(path: Path, raw: bytes, place: Steps, node: dict[str, Json]) -> Iterator[Finding]:
+    for keyword in node:
+        if keyword in KNOWN or keyword.startswith("x-"):
+            continue
+        near = get_close_matches(keyword, KNOWN, n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else "Remove it, or begin its name with `x-`."
+        pointer = pointer_of([*place, keyword])
+        line, column = _line_and_column(raw, locate(raw, pointer) - 1)
+        message = f"the keyword {one_line(keyword, 60)!r} is not part of JSON Schema and checks nothing"
+        yield door_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
+
+
+def _follow(project: Project, owner: Path, place: Steps, base: str, reference: str) -> None:
+    """Make sure that a reference stays in the project, and read the file it names if it is a new one."""
+    where, shown = one_line(pointer_of(list(place))), one_line(reference, 120)
+    target = urldefrag(_joined(owner, base, reference)).url
+    if target in project.places or _is_dialect(target):
+        # A pointer can lead to a place that is no schema by its keyword, such as "#/x-parts/name".
+        found = resolve(project, base, reference)
+        if isinstance(found, dict) and id(found) not in project.bases:
+            _walk(project, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
+        return
+    if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(BASE):
+        raise bad_schema(
+            owner,
+            "remote-ref",
+            f"{where} refers to {shown!r}, which is not part of the project",
+            "Copy that schema into the project and refer to it by a relative path.",
+        )
+    path = owner.parent / unquote(urldefrag(reference).url)
+    if "\0" in str(path) or len(str(path)) > _MAX_PATH:
+        raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which is no path")
+    uri = _uri_of(project, path)
+    if uri is None or urldefrag(uri).url != target:
+        raise bad_schema(owner, "path-traversal", f"{where} refers to {shown!r}, which lies outside the project")
+    if not path.is_file():
+        raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which does not exist")
+    _read(project, path, uri)
+
+
+def _refuse_loops(project: Project, path: Path) -> None:
+    """Refuse references that come back to where they began while looking at the same value: they decide nothing."""
+    done: set[int] = set()
+    for document in project.documents.values():
+        for start in _all_schemas(document):
+            if id(start) not in done and _has_loop(project, start, done):
+                raise bad_schema(
+                    path, "schema-recursion", "a $ref comes back to itself without looking deeper into the value"
+                )
+
+
+def _all_schemas(document: Json) -> Iterator[dict[str, Json]]:
+    stack = [document]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(part for _, part, _ in subschemas(node))
+
+
+def _has_loop(project: Project, start: dict[str, Json], done: set[int]) -> bool:
+    """Depth-first search over the steps that stay at the same value; ``done`` holds nodes known to lead nowhere."""
+    on_path: set[int] = set()
+    stack: list[tuple[dict[str, Json], bool]] = [(start, False)]
+    while stack:
+        node, is_left = stack.pop()
+        if is_left:
+            on_path.discard(id(node))
+            done.add(id(node))
+            continue
+        if id(node) in on_path:
+            return True
+        if id(node) in done:
+            continue
+        on_path.add(id(node))
+        stack.append((node, True))
+        stack.extend((part, False) for part in _same_value(project, node))
+    return False
+
+
+def _same_value(project: Project, node: dict[str, Json]) -> Iterator[dict[str, Json]]:
+    for _, part, is_same in subschemas(node):
+        if is_same and isinstance(part, dict):
+            yield part
+    for keyword in sorted(REFERENCES):
+        if isinstance(reference := node.get(keyword), str):
+            target = resolve(project, project.bases.get(id(node), BASE), reference)
+            if isinstance(target, dict):
+                yield target
+
+
+def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
+    """Yield the subschemas that look at a part of the value, with its key or "*" for any."""
+    for steps, part, is_same in subschemas(node):
+        if not is_same and isinstance(part, dict) and steps[0] not in DEFINITIONS:
+            yield (str(steps[1]) if steps[0] in INNER_MAP - {"patternProperties"} else "*"), part
+
+
+def _joined(owner: Path, base: str, reference: str) -> str:
+    """Return a reference as an absolute URI."""
+    try:
+        return urljoin(base, reference)
+    except ValueError as error:
+        shown = one_line(reference, 120)
+        raise bad_schema(owner, "schema-invalid", f"{shown!r} is not a URI reference") from error
+
+
+def resolve(project: Project, base: str, reference: str) -> Json:
+    """Return what ``reference`` leads to from the URI ``base``, None where it leads to nothing in the project."""
+    uri = urljoin(base, reference)
+    document, fragment = urldefrag(uri)
+    if fragment and not fragment.startswith("/"):
+        return project.places.get(uri)
+    node = project.places.get(document)
+    for part in parts_of(unquote(fragment)):
+        if isinstance(node, dict):
+            node = node.get(part)
+        elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return None
+    return node
+
+
+def _uri_of(project: Project, path: Path) -> str | None:
+    """Return the URI of a file inside the project, None for one outside. It names no folder of the machine."""
+    try:
+        resolved = path.resolve()
+    except RuntimeError as error:
+        raise CurateError("E904 no-such-file", f"{one_line(str(path))} is a link that leads to itself") from error
+    if not resolved.is_relative_to(project.root):
+        return None
+    return BASE + quote(resolved.relative_to(project.root).as_posix())
+
+
+def _is_dialect(uri: str) -> bool:
+    text = uri.rsplit("://", maxsplit=1)[-1]
+    return text in DIALECTS or text.startswith(
+        ("json-schema.org/draft/2020-12/meta/", "json-schema.org/draft/2019-09/meta/")
+    )
+
+
+def _line_and_column(raw: bytes, offset: int) -> tuple[int, int]:
+    before = raw[:offset]
+    return before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1

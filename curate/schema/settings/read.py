@@ -1,0 +1,309 @@
+"""Settings as they hold: `curate.toml`, with what the environment says laid over it, checked as one.
+
+There is no user's own layer on purpose: a data set means the same to everyone who checks it out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
+from curate.base.record import CurateError
+from curate.schema.settings.model import Settings
+
+FILE_NAME = "curate.toml"
+PREFIX = "CURATE_"
+"""`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
+
+_HINT = "See `curate config schema`."
+_WANTED = {
+    "int_type": ("a whole number", "1"),
+    "float_type": ("a number", "0.5"),
+    "bool_type": ("true or false", "true"),
+    "string_type": ("a text in quotes", '"text"'),
+    "list_type": ("a list", '["text"]'),
+    "tuple_type": ("a list", "[0.8, 0.1, 0.1]"),
+    "dict_type": ("a table", '{ name = "text" }'),
+    "model_type": ("a table", "{ }"),
+}
+"""By pydantic's name of a fault, the type that is wanted, in words and in TOML."""
+_KINDS: tuple[tuple[type, str], ...] = (
+    (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
+    (dict, "a table"),
+)  # fmt: skip
+_MOST_PARTS = 64
+# tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
+_LONG_KEY = re.compile(
+    r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
+)
+_MOST_LINES = 200
+_SHOWN = 5
+
+Place = tuple[str | int, ...]
+
+
+def read_settings(root: Path | None) -> Settings:
+    """Read ``root/curate.toml`` and the environment; a folder without one has the default settings, as has None.
+
+    Raises:
+        CurateError: E902 with the key, where it was set and a suggestion, when this cannot be read as settings; E960
+            when the schema of a category is not there; E914 when a path leads out of ``root``.
+    """
+    path = root / FILE_NAME if root else None
+    text = _text(path) if path else ""
+    table = _table(text, path)
+    variables = _variables()
+    for place, (name, value) in variables.items():
+        _lay(table, place, value, name)
+    try:
+        settings = Settings.model_validate(table)
+    except ValidationError as error:
+        faults = error.errors()
+        message = "; ".join(_told(fault, text, path, variables) for fault in faults[:_SHOWN])
+        message += f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        raise CurateError("E902 bad-settings", message, _HINT) from error
+    if root is None:
+        return settings
+    _require_inside(settings, root)
+    return _with_contracts(settings, root)
+
+
+def _require_inside(settings: Settings, root: Path) -> None:
+    named = {"recipe": settings.recipe, "label.gold": settings.label.gold, "label.guide": settings.label.guide}
+    for key, name in named.items():
+        if name:
+            try:
+                inside(root, root / name)
+            except CurateError as error:
+                raise CurateError(error.code, f"{key}: {error.message}", error.hint) from error
+
+
+def _with_contracts(settings: Settings, root: Path) -> Settings:
+    """Return the settings with the folder that the schemas of categories are in, and make sure that they are there."""
+    schemas = {name: category.schema_ for name, category in settings.categories.items() if category.schema_}
+    for name, schema in schemas.items():
+        where = f"the contract of category {name!r}: {schema!r}"
+        # Also a NUL and a loop of links end here.
+        try:
+            path = (root / schema).resolve()
+            is_there = path.is_file()
+        except (ValueError, RuntimeError, OSError) as error:
+            raise CurateError("E960 bad-contract", f"{where} is no path") from error
+        if not path.is_relative_to(root.resolve()):
+            raise CurateError("E960 bad-contract", f"{where} lies outside the workspace", "Copy the schema into it.")
+        if not is_there:
+            raise CurateError("E960 bad-contract", f"{where} is not there", "Name a file relative to the workspace.")
+    return settings.at(root) if schemas else settings
+
+
+def root_of(path: Path) -> Path | None:
+    """Return the workspace that a file, or a folder within one, lies in; None where it lies in none."""
+    return next((folder for folder in path.absolute().parents if (folder / FILE_NAME).is_file()), None)
+
+
+def origins(root: Path) -> dict[Place, str]:
+    """Return where each setting that is not the default was set: ``curate.toml:LINE``, or the variable's name.
+
+    Raises:
+        CurateError: E902 as `read_settings`.
+    """
+    text = _text(root / FILE_NAME)
+    found: dict[Place, str] = {}
+    for place in _leaves(_table(text, root / FILE_NAME)):
+        line = line_of(text, place)
+        found[place] = f"{FILE_NAME}:{line}" if line else FILE_NAME
+    for place, (name, _) in _variables().items():
+        found = {other: origin for other, origin in found.items() if other[: len(place)] != place}
+        found[place] = name
+    return found
+
+
+def foreign_variables() -> list[str]:
+    """Return the variables that begin like ours and are no settings, so that a misspelled one can be seen."""
+    others = (name for name in os.environ if name.startswith(PREFIX) and name != "CURATE_ANNOTATOR")
+    return sorted(name for name in others if _first(name) not in _fields(Settings))
+
+
+def line_of(text: str, place: Place) -> int:
+    """Return the 1-based line of TOML ``text`` on which the key at ``place`` begins, 0 where that cannot be told."""
+    return _places(text).get(place, 0)
+
+
+@lru_cache(maxsize=1)
+def _places(text: str) -> dict[Place, int]:
+    """Return the line of every key and list item of a TOML text that can be read.
+
+    A statement is as many lines as can be read by themselves, so that the time is that of reading the text once.
+    Where one is longer than `_MOST_LINES`, no more is told.
+    """
+    found: dict[Place, int] = {}
+    tables: dict[Place, int] = {}
+    above: Place = ()
+    start, lines = 0, text.split("\n")
+    for number in range(1, len(lines) + 1):
+        if number - start > _MOST_LINES:
+            break
+        statement = "\n".join(lines[start:number]) + "\n"
+        try:
+            table = tomllib.loads(statement)
+        except (ValueError, RecursionError):
+            continue
+        if statement.lstrip().startswith("["):
+            above = _header(table, tables)
+            found.setdefault(above, start + 1)
+        else:
+            for place in _all(table, above):
+                found.setdefault(place, start + 1)
+        start = number
+    return found
+
+
+def _header(table: dict[str, Any], tables: dict[Place, int]) -> Place:
+    """Return the place that a header opens; ``tables`` counts those of each array of tables."""
+    place: Place = ()
+    inner: Any = table
+    while inner:
+        key, inner = next(iter(inner.items()))
+        place = (*place, key)
+        if isinstance(inner, list):
+            tables[place] = tables.get(place, 0) + 1
+            inner = inner[0]
+        if place in tables:
+            place = (*place, tables[place] - 1)
+    return place
+
+
+def _all(value: Any, above: Place) -> Iterator[Place]:
+    waiting = [(above, value)]
+    while waiting:
+        place, inner = waiting.pop()
+        if place != above:
+            yield place
+        parts = inner.items() if isinstance(inner, dict) else enumerate(inner) if isinstance(inner, list) else ()
+        waiting += [((*place, key), part) for key, part in parts]
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_file(path, most=MOST_SETTINGS).decode()
+    except FileNotFoundError:
+        return ""
+    except FileGuardError as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", error.hint) from error
+    except (OSError, ValueError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+
+
+def _table(text: str, path: Path | None) -> dict[str, Any]:
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        message = f"{path}:{line}: a key of more than {_MOST_PARTS} parts"
+        raise CurateError("E902 bad-settings", message, "Settings are TOML in UTF-8.")
+    try:
+        return tomllib.loads(text)
+    # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
+    except (ValueError, RecursionError) as error:
+        raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _first(name: str) -> str:
+    return name.removeprefix(PREFIX).split("__")[0].lower()
+
+
+def _variables() -> dict[Place, tuple[str, Any]]:
+    """Return what the environment sets, by place: the variable and its value."""
+    found: dict[Place, tuple[str, Any]] = {}
+    known = _fields(Settings)
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and _first(name) in known:
+            place = tuple(name.removeprefix(PREFIX).lower().replace("-", "_").split("__"))
+            found[place] = (name, _value(os.environ[name]))
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def _lay(table: dict[str, Any], place: Place, value: Any, name: str) -> None:
+    inner: Any = table
+    for key in place[:-1]:
+        inner = inner.setdefault(str(key), {})
+        if not isinstance(inner, dict):
+            raise CurateError("E902 bad-settings", f"{name}: {key} is no table", _HINT)
+    inner[str(place[-1])] = value
+
+
+def _leaves(table: Mapping[str, Any], above: Place = ()) -> list[Place]:
+    places: list[Place] = []
+    for key, value in table.items():
+        here = (*above, key)
+        places += _leaves(value, here) if isinstance(value, Mapping) and value else [here]
+    return places
+
+
+def _told(fault: ErrorDetails, text: str, path: Path | None, variables: Mapping[Place, tuple[str, Any]]) -> str:
+    place = fault["loc"]
+    name = next((name for at, (name, _) in variables.items() if place[: len(at)] == at), "")
+    line = 0 if name else line_of(text, place)
+    where = name or f"{path}:{line}" if line or name else str(path)
+    return f"{where}: {'.'.join(map(str, place))}: {_message(fault)}{_suggestion(fault)}"
+
+
+def _message(fault: ErrorDetails) -> str:
+    """Return what is wrong with a value in plain words, with what to type where it is of another type."""
+    if fault["type"] not in _WANTED:
+        return fault["msg"].removeprefix("Value error, ")
+    wanted, example = _WANTED[fault["type"]]
+    given, name = fault["input"], next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
+    kind = next((words for kind, words in _KINDS if isinstance(given, kind)), "a date or a time")
+    shown = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
+    if isinstance(given, str) and fault["type"] in _UNQUOTED:
+        example = _UNQUOTED[fault["type"]](given) or example
+    return f"{wanted} is wanted, not {kind}{shown}; write it as in {name} = {example}"
+
+
+def _number(text: str) -> str:
+    return text if re.fullmatch(r"-?[0-9]{1,18}", text) else ""
+
+
+def _truth(text: str) -> str:
+    return {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}.get(
+        text.lower(), ""
+    )
+
+
+_UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
+"""What a text was meant to be, "" where that cannot be told."""
+
+
+def _suggestion(fault: ErrorDetails) -> str:
+    if fault["type"] != "extra_forbidden":
+        return ""
+    model: Any = Settings
+    for part in fault["loc"][:-1]:
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return ""
+        model = field.annotation
+    known = list(_fields(model))
+    near = get_close_matches(str(fault["loc"][-1]), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known)})"

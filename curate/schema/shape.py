@@ -1,0 +1,282 @@
+"""A line shape: a schema, compiled, with its view of a line as a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from curate.base.console import one_line
+from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source
+from curate.base.resources import shipped
+from curate.jsonl import parts_of
+from curate.schema.contents import Contents, contents_of
+from curate.schema.cost import MAX_DEPTH, depth_of
+from curate.schema.engine import build_validator
+from curate.schema.project import Project, bad_schema, read_project
+from curate.schema.view import ONE_PLACE, View, at, conventional_view
+from curate.schema.words import LimitProblem, problems_of
+
+_SUFFIX = ".schema.json"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What lines must look like and how to read them. Built by `load_shape`.
+
+    ``view`` is None for a schema that neither says nor shows where the record's texts are: such lines can be validated
+    but not seen as records. ``warnings`` are findings about the schema itself.
+    """
+
+    name: str
+    path: Path
+    root: Path
+    schema: Json
+    view: View | None
+    warnings: tuple[Finding, ...]
+    project: Project
+    """The schema with every document that it refers to."""
+    _validator: Any
+    _is_own: bool
+    """Whether it is not one of the shipped ones, so that its view need not fit what it allows."""
+
+    def __reduce__(self) -> tuple[Callable[..., Shape], tuple[str, Path]]:
+        # The engine's validator cannot be pickled; another process compiles the same schema.
+        return load_shape, (str(self.path.resolve()), self.root.resolve())
+
+    @property
+    def kind(self) -> Kind:
+        """What its records are for."""
+        return self.view.kind if self.view else "instruction"
+
+    @cached_property
+    def is_valid(self) -> Callable[[Json], bool]:
+        """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
+        # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
+        is_allowed: Callable[[Json], bool] = self._validator.is_valid
+        if self.project.depth < MAX_DEPTH:
+            return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
+        is_fit = self.view.fitness(self.schema) if self._is_own and self.view else None
+        if is_fit:
+            return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
+        return is_allowed
+
+    @cached_property
+    def contents(self) -> Contents | None:
+        """What it tells apart in texts and numbers, None where it may look at anything in them."""
+        return None if self._is_own and self.view else contents_of(self.project.documents.values())
+
+    def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
+        """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
+
+        A `LimitProblem` says that a pattern could not be decided.
+        """
+        if not self._is_affordable(value):
+            return [LimitProblem("is nested too deep for a schema that branches this often")]
+        problems = problems_of(list(self._validator.iter_errors(value)), self._known_keys, show_values=show_values)
+        problems = problems or list(self._misfits(value))
+        return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
+
+    def _misfits(self, value: Json) -> Iterator[Problem]:
+        if self._is_own and self.view and isinstance(value, dict):
+            yield from self.view.misfits(value)
+
+    def _is_affordable(self, value: Json) -> bool:
+        """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
+        limit = self.project.depth
+        return limit >= MAX_DEPTH or depth_of(value) <= limit
+
+    def explain(self, value: Json) -> list[str]:
+        """Return what the jsonschema library says about ``value``, for people: its messages quote the data.
+
+        It is a second opinion: by its Python patterns it can disagree with `is_valid`.
+        """
+        from jsonschema import validators
+        from referencing import Registry
+        from referencing.jsonschema import DRAFT202012
+
+        # The registry holds the project's documents and fetches nothing.
+        documents = self.project.documents.items()
+        registry = Registry().with_resources((uri, DRAFT202012.create_resource(schema)) for uri, schema in documents)
+        uri = next(uri for uri, schema in documents if schema is self.schema)
+        validator = validators.validator_for(self.schema)({"$ref": uri}, registry=registry)
+        errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
+        return [f"{error.json_path}: {one_line(error.message, 500)}" for error in errors]
+
+    def record(self, value: Mapping[str, Json], source: Source) -> Record:
+        """Return a valid line as a record.
+
+        Raises:
+            CurateError: E905, the schema has no ``x-record`` view.
+        """
+        return self._need_view().record(value, source)
+
+    def ignored(self, value: Mapping[str, Json]) -> frozenset[str]:
+        """Return the codes and names of checks that a valid line asks to be excused from."""
+        return frozenset((self.view.get(value, "ignore") if self.view else None) or ())
+
+    def line(self, record: Record) -> dict[str, Json]:
+        """Return ``record``, whatever shape it was read in, as a line of this shape: the inverse of `record`.
+
+        Raises:
+            CurateError: E905, this shape cannot say all that the record says.
+        """
+        view = self._need_view()
+        best: list[Problem] = []
+        for draft in view.drafts(record):
+            if view.is_told(draft, record):
+                problems = self.problems(draft)
+                if not problems:
+                    return draft
+                best = problems
+        reason = f"{best[0].pointer or 'the line'} {best[0].message}" if best else "a part of it has no place there"
+        where = f"{record.source.file}:{record.source.line}"
+        raise CurateError(
+            "E905 cannot-express",
+            f"{where}: the {record.kind} record {one_line(record.id, 60)} does not fit {self.name}: {reason}",
+            "Choose a shape that can hold it, for example chat.",
+        )
+
+    def _need_view(self) -> View:
+        if self.view is None:
+            raise CurateError(
+                "E905 cannot-express",
+                f"{self.path} does not say which places of a line are the record",
+                'Add "x-record", for example {"prompt": "/question", "completion": "/answer"}.',
+            )
+        return self.view
+
+    def _known_keys(self, path: list[str | int]) -> list[str]:
+        """Return the property names that the schema may know at a path, found without deciding between alternatives."""
+        nodes = [self.schema]
+        for part in path:
+            nodes = [inner for node in nodes for inner in self._step(node, str(part))]
+        return sorted({key for node in nodes for plain in self._plain(node) for key in plain.get("properties", {})})
+
+    def _step(self, node: Json, part: str) -> Iterator[Json]:
+        for plain in self._plain(node):
+            if part in plain.get("properties", {}):
+                yield plain["properties"][part]
+            elif part.isdecimal() and isinstance(plain.get("items"), dict):
+                yield plain["items"]
+
+    def _plain(self, node: Json, depth: int = 0) -> Iterator[dict[str, Json]]:
+        """Yield a schema and those that it refers to or joins, as far as local references go."""
+        if not isinstance(node, dict) or depth > 8:
+            return
+        yield node
+        reference = node.get("$ref", "")
+        if reference.startswith("#/"):
+            yield from self._plain(at(self.schema, parts_of(reference[1:])), depth + 1)
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            for part in node.get(keyword, ()):
+                yield from self._plain(part, depth + 1)
+
+
+def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
+    """Load a shipped shape by name (``instruction``) or a schema file by path, relative to ``root``.
+
+    References are followed inside ``root`` only (by default the file's own folder).
+
+    Raises:
+        CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
+    """
+    if "/" in name_or_path or name_or_path.endswith(".json"):
+        path = (root or Path()) / name_or_path
+        root = root or path.parent
+    else:
+        path = shipped("schemas") / f"{name_or_path}{_SUFFIX}"
+        root = path.parent
+        if not path.is_file():
+            known = ", ".join(shape_names())
+            raise CurateError(
+                "E904 no-such-file", f"there is no shape {name_or_path!r}", f"Known: {known}, or the path of a schema."
+            )
+    if "\0" in name_or_path:
+        raise CurateError("E904 no-such-file", f"{name_or_path!r} is no path", "Name a schema file.")
+    schema, validator, project = _compiled(path, root, is_format_checked=True)
+    is_own = path.parent.resolve() != shipped("schemas").resolve()
+    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
+    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), project, validator, is_own)
+
+
+def load_contract(path: Path, root: Path) -> Shape:
+    """Load a schema that completions must fit, as a shape without a view; references are followed inside ``root``.
+
+    ``format`` is a remark here, as 2020-12 has it by default: which formats a library knows differs, and training
+    scores completions with another library than this one.
+
+    Raises:
+        CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
+    """
+    schema, validator, project = _compiled(path, root, is_format_checked=False)
+    name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
+    return Shape(name, path, root, schema, None, tuple(project.warnings), project, validator, True)
+
+
+def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, Project]:
+    schema, uri, project = read_project(path, root)
+    try:
+        validator = build_validator(schema, project.documents, base_uri=uri, is_format_checked=is_format_checked)
+    except jsonschema_rs.ValidationError as error:
+        raise _unfit(path, error) from error
+    except ValueError as error:
+        raise bad_schema(path, "schema-invalid", one_line(str(error))) from error
+    return schema, validator, project
+
+
+def shape_names() -> list[str]:
+    """Return the names of the shipped line shapes, the simplest first: those schemas that have a view."""
+    names = [
+        p.name.removesuffix(_SUFFIX) for p in shipped("schemas").glob(f"*{_SUFFIX}") if b'"x-record"' in p.read_bytes()
+    ]
+    return sorted(names, key=lambda name: (name != "instruction", name))
+
+
+def guess_shape(values: Iterable[Json]) -> str | None:
+    """Return the shipped shape that allows the most of the sample ``values``, None where none allows any."""
+    sample = list(values)
+    counts = {name: sum(map(load_shape(name).is_valid, sample)) for name in shape_names()}
+    best = max(counts, key=lambda name: counts[name], default=None)
+    return best if best and counts[best] else None
+
+
+def resembled_shape(values: Iterable[Json]) -> str:
+    """Return the shipped shape that shares the most keys with the sample ``values``, valid or not."""
+    keys = [value.keys() for value in values if isinstance(value, dict)]
+    known = {name: load_shape(name).schema["properties"].keys() for name in shape_names()}
+    return max(known, key=lambda name: sum(len(some & known[name]) for some in keys))
+
+
+def _unfit(path: Path, error: jsonschema_rs.ValidationError) -> CurateError:
+    kind = type(error.kind).__name__
+    place = "/" + "/".join(map(str, error.instance_path)) if error.instance_path else "the schema"
+    if kind == "Format" and error.kind.value in ("regex", {"format": "regex"}):
+        hint = "Patterns are ECMA-262; very large repetitions are refused."
+        return bad_schema(path, "schema-pattern", f"{one_line(place)} is not a usable pattern", hint)
+    if kind == "Referencing":
+        return bad_schema(path, "missing-ref", one_line(error.message))
+    return bad_schema(path, "schema-invalid", f"{one_line(place)}: {one_line(error.message)}")
+
+
+def _view_of(path: Path, schema: Json) -> View | None:
+    declared = schema.get("x-record") if isinstance(schema, dict) else None
+    if declared is None:
+        return conventional_view(schema)
+    if not isinstance(declared, dict):
+        raise bad_schema(path, "x-record", "must be an object of JSON pointers")
+    for name, place in declared.items():
+        if name != "prompt" and name not in ONE_PLACE:
+            raise bad_schema(
+                path, "x-record", f"unknown key {one_line(name, 60)!r}", f"Known: prompt, {', '.join(ONE_PLACE)}."
+            )
+        places = place if name == "prompt" and isinstance(place, list) else [place]
+        if not all(isinstance(p, str) and p.startswith("/") for p in places):
+            raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')
+    if not declared.keys() & {"messages", "text", "completion"}:
+        raise bad_schema(path, "x-record", "names none of messages, completion and text")
+    return View(declared)

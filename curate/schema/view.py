@@ -1,0 +1,291 @@
+"""The ``x-record`` view: which places of a line are the id, the prompt, the completion, and back again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from curate.base.record import Json, Kind, Problem, Record, Source, content_id
+from curate.jsonl import parts_of, pointer_of
+from curate.schema.wanted import WANTED, fits, is_assured, line_fits
+
+ONE_PLACE = (
+    "id", "system", "completion", "messages", "tools", "text", "category", "labels", "split", "meta", "ignore",
+    "weight",
+)  # fmt: skip
+PART_JOINT = "\n\n"
+# Not the weight: in a schema of one's own that may be a parcel's.
+_CONVENTIONAL = {
+    "id": "id",
+    "system": "system",
+    "completion": "output",
+    "messages": "messages",
+    "tools": "tools",
+    "text": "text",
+    "category": "category",
+    "labels": "labels",
+    "split": "split",
+    "meta": "meta",
+    "ignore": "x-ignore",
+}
+
+_NOWHERE: Any = object()
+_OWN_NAMES = {name: name for name in ONE_PLACE}
+Turns = tuple[Mapping[str, Json], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a record teaches, without its id and bookkeeping: a conversation with its tools, or raw text."""
+
+    messages: Turns
+    tools: Turns
+    text: str
+
+    def id(self) -> str:
+        """Return the id of a record that has none of its own."""
+        if self.tools or any(type(part) is not str for turn in self.messages for part in turn.values()):
+            return content_id({"messages": self.messages, "tools": self.tools, "text": self.text})
+        # Where all is text, orjson writes the very bytes that `canonical` does, in a tenth of the time.
+        body = {"messages": self.messages, "text": self.text, "tools": ()}
+        return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+
+class View:
+    """The pointers of one ``x-record``: ``prompt`` is a list of places that are joined, all else is one place."""
+
+    def __init__(self, places: Mapping[str, str | Sequence[str]]) -> None:
+        prompt = places.get("prompt", ())
+        self.prompt = [parts_of(part) for part in ([prompt] if isinstance(prompt, str) else prompt)]
+        self.one = {name: parts_of(str(places[name])) for name in ONE_PLACE if name in places}
+        # Nearly every place is a key of the line itself, and a million lines ask for ten each. What has no place is
+        # looked for under a key that no line has.
+        self._keys = {name: self.one.get(name, (_NOWHERE,))[0] for name in ONE_PLACE}
+        self._is_flat = all(len(parts) == 1 for parts in self.one.values())
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What records of this view are when a line does not say more."""
+        if "messages" in self.one:
+            return "chat"
+        return "domain" if "text" in self.one else "instruction"
+
+    def get(self, value: Mapping[str, Json], name: str) -> Json:
+        """Return what stands at the place called ``name``, None where nothing does."""
+        if self._is_flat:
+            return value.get(self._keys[name])
+        parts = self.one.get(name)
+        return None if parts is None else at(value, parts)
+
+    def content(self, value: Mapping[str, Json]) -> Content:
+        """Return what a line teaches."""
+        messages, tools, text, *_ = self._read(value)
+        return Content(messages, tools, text)
+
+    def record(self, value: Mapping[str, Json], source: Source) -> Record:
+        """Return the record seen in a valid line."""
+        messages, tools, text, system, prompt, completion, prompt_parts = self._read(value)
+        get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
+        own_id = get(name["id"])
+        return Record(
+            str(own_id) if own_id is not None else Content(messages, tools, text).id(),
+            self.kind,
+            source,
+            value,
+            prompt,
+            completion,
+            system,
+            messages,
+            tools,
+            text,
+            str(get(name["category"]) or ""),
+            get(name["labels"]) or {},
+            get(name["split"]),
+            get(name["meta"]) or {},
+            own_id is not None,
+            1.0 if (weight := get(name["weight"])) is None else weight,
+            prompt_parts,
+        )
+
+    def _read(self, value: Mapping[str, Json]) -> tuple[Turns, Turns, str, str, str, str, tuple[str, ...]]:
+        """Return what a line teaches, as `Content` has it, the texts of its system, prompt and completion, and the
+        parts of the prompt where it has several."""
+        get, name = (value.get, self._keys) if self._is_flat else (partial(self.get, value), _OWN_NAMES)
+        tools = tuple(get(name["tools"]) or ())
+        if messages := get(name["messages"]):
+            return tuple(messages), tools, "", *texts_of(messages), ()
+        completion, text = get(name["completion"]), get(name["text"])
+        if completion is None and isinstance(text, str):
+            return (), tools, text, "", "", "", ()
+        parts = [part for place in self.prompt if (part := at(value, place))]
+        prompt, split = PART_JOINT.join(parts), tuple(parts) if len(parts) > 1 else ()
+        asked, answered = {"role": "user", "content": prompt}, {"role": "assistant", "content": completion or ""}
+        if system := get(name["system"]):
+            turns = ({"role": "system", "content": system}, asked, answered)
+            return turns, tools, "", system, prompt, completion or "", split
+        return (asked, answered), tools, "", "", prompt, completion or "", split
+
+    def fitness(self, schema: Json) -> Callable[[Mapping[str, Json]], bool] | None:
+        """Return what says quickly whether a line has no `misfits`, None where ``schema`` sees to that itself."""
+        places = [*self.one.items(), *(("prompt", place) for place in self.prompt)]
+        if any(part.isdecimal() for _, parts in places for part in parts):
+            # Such a part can be the place in a list, which a schema of the line would have to spell out.
+            return lambda value: not any(self.misfits(value))
+        places = [(name, parts) for name, parts in places if not is_assured(schema, name, parts)]
+        return line_fits(places) if places else None
+
+    def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
+        """Yield what stands at a place of the view and cannot be what the view says it is.
+
+        The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
+        """
+        for name, _, wanted in WANTED:
+            if name in self.one and not fits(name)(self.get(value, name)):
+                message = f"is the {name} of the record by x-record and must be {wanted}"
+                yield Problem(message, pointer_of(self.one[name]))
+        for place in self.prompt:
+            if not fits("prompt")(at(value, place)):
+                yield Problem("is the prompt of the record by x-record and must be text", pointer_of(place))
+
+    def drafts(self, record: Record) -> Iterator[dict[str, Json]]:
+        """Yield lines that may be this record in this shape, the most faithful first; the caller picks a valid one."""
+        if record.text and not record.messages:
+            drafts = [self._bare({"text": record.text})]
+        elif "messages" in self.one:
+            drafts = [self._bare({"messages": [dict(turn) for turn in record.messages]})]
+        else:
+            drafts = list(self._pairs(record))
+        for draft in (deepcopy(dict(record.data)), *drafts):
+            if record.tools:
+                self._put(draft, "tools", [dict(tool) for tool in record.tools])
+            yield self.book(draft, record)
+
+    def book(self, line: dict[str, Json], record: Record) -> dict[str, Json]:
+        """Write id, category, labels, split, weight and meta of ``record`` into ``line`` and return it."""
+        kept: dict[str, Any] = {
+            "id": record.id if record.has_own_id else None,
+            "category": record.category,
+            "labels": dict(record.labels),
+            "split": record.split,
+            "meta": dict(record.meta),
+        }
+        if record.weight != (1.0 if (told := self.get(line, "weight")) is None else told):
+            self._put(line, "weight", record.weight)
+        for name, new in kept.items():
+            old = self.get(line, name)
+            if new and new != old and not (name == "id" and str(old) == new):
+                self._put(line, name, new)
+            elif not new and old:
+                self._drop(line, name)
+        return line
+
+    def is_told(self, line: Mapping[str, Json], record: Record) -> bool:
+        """Whether ``line`` says all that ``record`` says."""
+        seen = self.record(line, record.source)
+        return (
+            self.content(line) == Content(record.messages, record.tools, record.text)
+            and (seen.category, dict(seen.labels), seen.split, dict(seen.meta), seen.has_own_id, seen.weight)
+            == (record.category, dict(record.labels), record.split, dict(record.meta), record.has_own_id, record.weight)
+            and (not record.has_own_id or seen.id == record.id)
+        )
+
+    def _pairs(self, record: Record) -> Iterator[dict[str, Json]]:
+        """Lay a single exchange out: the whole prompt in one of the prompt's places, the others left out or empty."""
+        turns = list(record.messages)
+        system = turns.pop(0).get("content") if turns and turns[0].get("role") in ("system", "developer") else None
+        if len(turns) != 2:
+            return
+        base = self._bare({"completion": turns[1].get("content"), "system": system})
+        for rest in (None, ""):
+            places = self.prompt if rest is None else list(reversed(self.prompt))
+            for chosen in places:
+                draft = deepcopy(base)
+                for place in self.prompt:
+                    text = turns[0].get("content") if place is chosen else rest
+                    if text is not None:
+                        put(draft, place, text)
+                yield draft
+
+    def _bare(self, parts: Mapping[str, Json]) -> dict[str, Json]:
+        line: dict[str, Json] = {}
+        for name, part in parts.items():
+            if part is not None:
+                self._put(line, name, part)
+        return line
+
+    def _put(self, line: dict[str, Json], name: str, part: Json) -> None:
+        if name in self.one:
+            put(line, self.one[name], part)
+
+    def _drop(self, line: dict[str, Json], name: str) -> None:
+        parts = self.one[name]
+        holder = at(line, parts[:-1])
+        if isinstance(holder, dict):
+            holder.pop(parts[-1], None)
+
+
+def conventional_view(schema: Json) -> View | None:
+    """Return the view of a schema that declares none but names its properties as everybody does, if it does."""
+    names = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(names, dict):
+        return None
+    places: dict[str, str | list[str]] = {name: "/" + key for name, key in _CONVENTIONAL.items() if key in names}
+    if "instruction" in names:
+        places["prompt"] = ["/instruction", "/input"]
+    return View(places) if places.keys() & {"messages", "text", "completion"} else None
+
+
+def at(value: Json, parts: Sequence[str]) -> Json:
+    """Return what stands at a path, None where nothing does."""
+    for part in parts:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return None
+    return value
+
+
+def put(line: dict[str, Json], parts: Sequence[str], part: Json) -> None:
+    """Set what stands at a path of object keys, making the objects on the way."""
+    for key in parts[:-1]:
+        line = line.setdefault(key, {})
+    line[parts[-1]] = part
+
+
+def texts_of(messages: Sequence[Mapping[str, Json]]) -> tuple[str, str, str]:
+    """Return (system, prompt, completion): the texts that checks and dedupe read of a conversation."""
+    if not messages:
+        return "", "", ""
+    last = len(messages) - 1
+    while last >= 0 and messages[last].get("role") != "assistant":
+        last -= 1
+    last = last if last >= 0 else len(messages)
+    completion = text_of(messages[last]) if last < len(messages) else ""
+    has_system = messages[0].get("role") in ("system", "developer") and last > 0
+    system = text_of(messages[0]) if has_system else ""
+    return system, PART_JOINT.join(text_of(turn) for turn in messages[int(has_system) : last]), completion
+
+
+def text_of(message: Mapping[str, Json]) -> str:
+    """Return what a message says: its text, and each tool call as ``name(arguments)`` on a line of its own."""
+    content = message.get("content")
+    if type(content) is str and not message.get("tool_calls"):
+        return content
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    lines = [str(content)] if content else []
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", {})
+        arguments = function.get("arguments", "")
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+        lines.append(f"{function.get('name', '')}({text})")
+    return "\n".join(lines)

@@ -1,0 +1,214 @@
+"""What jsonschema-rs found wrong, in our words: one problem a broken rule, and no value of the data unless asked for.
+
+The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+
+from jsonschema_rs import ValidationError
+from jsonschema_rs import ValidationErrorKind as Kind
+
+from curate.base.console import one_line
+from curate.base.record import Json, Problem
+from curate.jsonl import pointer_of
+
+_TYPES = {
+    "array": "an array",
+    "boolean": "a boolean",
+    "integer": "an integer",
+    "null": "null",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+_SHOWN_CHARS = 80
+_SHOWN_OPTIONS = 12
+
+
+KnownKeys = Callable[[list[str | int]], list[str]]
+"""Gives the property names that the schema knows at a path of the value."""
+
+
+class LimitProblem(Problem):
+    """The engine gave up on a pattern, so that the value is neither valid nor invalid."""
+
+    __slots__ = ()
+
+
+def problems_of(errors: list[ValidationError], known: KnownKeys, *, show_values: bool) -> list[Problem]:
+    """Turn the engine's errors into problems; ``known`` serves suggestions."""
+    return [problem for error in _narrowest(errors) for problem in _problems(error, known, show_values=show_values)]
+
+
+def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
+    """Leave out a wrong type where another rule asks for fewer types at the same place."""
+    types = [
+        (tuple(e.instance_path), frozenset(e.kind.types)) if isinstance(e.kind, Kind.Type) else None for e in errors
+    ]
+    asked: dict[tuple[str | int, ...], set[frozenset[str]]] = {}
+    for one in types:
+        if one:
+            asked.setdefault(one[0], set()).add(one[1])
+    return [
+        error
+        for error, one in zip(errors, types, strict=True)
+        if one is None or not any(other < one[1] for other in asked[one[0]])
+    ]
+
+
+def _problems(error: ValidationError, known: KnownKeys, *, show_values: bool) -> Iterator[Problem]:
+    kind, path = error.kind, error.instance_path
+    match kind:
+        case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
+            yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
+        case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
+            for key in kind.unexpected:
+                yield Problem(_unknown_key(key, known(path)), pointer_of([*path, key]))
+        case Kind.AnyOf() | Kind.OneOfNotValid():
+            yield from _nearest(error, kind.context, known, show_values=show_values)
+        case Kind.PropertyNames():
+            inner = next(_problems(kind.error, known, show_values=show_values))
+            yield Problem(f"a key is not allowed: it {inner.message}", pointer_of(path))
+        case _:
+            shown = f" (value: {_shown(error.instance)})" if show_values else ""
+            missing = kind.property if isinstance(kind, Kind.Required) else ""
+            yield Problem(_sentence(kind, error.instance) + shown, pointer_of(path), missing)
+
+
+def _nearest(
+    error: ValidationError, context: list[list[ValidationError]], known: KnownKeys, *, show_values: bool
+) -> Iterator[Problem]:
+    """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
+    path = error.instance_path
+    branches = [branch for branch in context if branch]
+    wrong_types = [
+        branch[0].kind.types
+        for branch in branches
+        if len(branch) == 1 and branch[0].instance_path == path and isinstance(branch[0].kind, Kind.Type)
+    ]
+    if branches and len(wrong_types) == len(branches):
+        types = [name for names in wrong_types for name in names]
+        yield Problem(f"must be {_either(types)}, not {_type_of(error.instance)}", pointer_of(path))
+        return
+    distances = [_distance(branch, path) for branch in branches]
+    close = [branch for branch, distance in zip(branches, distances, strict=True) if distance == min(distances)]
+    if len(close) == 1:
+        for inner in close[0]:
+            yield from _problems(inner, known, show_values=show_values)
+    else:
+        parts = {p.message: None for branch in close for e in branch for p in _problems(e, known, show_values=False)}
+        yield Problem(" or ".join(parts) or "fits none of the forms that the schema allows", pointer_of(path))
+
+
+def _distance(branch: list[ValidationError], path: list[str | int]) -> tuple[bool, int, int]:
+    """How far a value is from a branch: another kind of thing, then the number of faults, then how shallow they are."""
+    is_other = any(
+        isinstance(e.kind, Kind.Type | Kind.Constant | Kind.Enum) and e.instance_path == path for e in branch
+    )
+    return is_other, len(branch), -max(len(e.instance_path) for e in branch)
+
+
+def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword reads best in one place)
+    match kind:
+        case Kind.Required():
+            return f"{one_line(kind.property, 60)!r} is missing"
+        case Kind.Type():
+            return f"must be {_either(kind.types)}, not {_type_of(value)}"
+        case Kind.Enum():
+            options = [_shown(option) for option in kind.options]
+            more = f" and {len(options) - _SHOWN_OPTIONS} more" if len(options) > _SHOWN_OPTIONS else ""
+            return f"must be one of {', '.join(options[:_SHOWN_OPTIONS])}{more}"
+        case Kind.Constant():
+            return f"must be {_shown(kind.expected_value)}"
+        case Kind.MinLength():
+            return f"must have at least {_count(kind.limit, 'character')}, and has {len(value):,}"
+        case Kind.MaxLength():
+            return f"must have at most {_count(kind.limit, 'character')}, and has {len(value):,}"
+        case Kind.MinItems():
+            return f"must have at least {_count(kind.limit, 'item')}, and has {len(value):,}"
+        case Kind.MaxItems():
+            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
+        case Kind.AdditionalItems():
+            return f"must have at most {_count(kind.limit, 'item')}, and has {len(value):,}"
+        case Kind.MinProperties():
+            return f"must have at least {_count(kind.limit, 'key')}, and has {len(value):,}"
+        case Kind.MaxProperties():
+            return f"must have at most {_count(kind.limit, 'key')}, and has {len(value):,}"
+        case Kind.Minimum():
+            return f"must be at least {kind.limit}"
+        case Kind.Maximum():
+            return f"must be at most {kind.limit}"
+        case Kind.ExclusiveMinimum():
+            return f"must be more than {kind.limit}"
+        case Kind.ExclusiveMaximum():
+            return f"must be less than {kind.limit}"
+        case Kind.MultipleOf():
+            return f"must be a multiple of {kind.multiple_of}"
+        case Kind.Pattern():
+            return f"must match the pattern {one_line(kind.pattern, _SHOWN_CHARS)}"
+        case Kind.Format():
+            return f"must be in the format {one_line(kind.format, 60)!r}"
+        case Kind.UniqueItems():
+            return "must not hold the same item twice"
+        case Kind.Contains():
+            return "holds no item, or too many, of the kind that the schema asks for"
+        case Kind.FalseSchema():
+            return "is not allowed here"
+        case Kind.UnevaluatedItems():
+            return f"has {_count(len(kind.unexpected), 'item')} that the schema does not allow"
+        case Kind.OneOfMultipleValid():
+            return "fits more than one of the forms of which the schema allows one"
+        case Kind.Not():
+            return "has the form that the schema rules out"
+        case Kind.ContentEncoding():
+            return f"must be encoded as {kind.content_encoding}"
+        case Kind.ContentMediaType():
+            return f"must hold {kind.content_media_type}"
+        case _:
+            return f"breaks the rule {kind.name!r} of the schema"
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    """Name an unknown key, with its code points where it only looks like a known one."""
+    odd = [c for c in key if not " " <= c <= "~"]
+    message = f"unknown key {one_line(key, 60)!r}"
+    if odd:
+        points = ", ".join(f"U+{ord(c):04X} {unicodedata.name(c, 'unnamed')}" for c in dict.fromkeys(odd[:5]))
+        message += f" (with {points})"
+    folded = "".join(c if c not in odd else "?" for c in unicodedata.normalize("NFKC", key))
+    near = get_close_matches(folded, known, n=1, cutoff=0.7)
+    return message + (f"; did you mean {near[0]!r}?" if near and near[0] != key else "")
+
+
+def _shown(value: Json) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), _SHOWN_CHARS)
+
+
+def _either(types: list[str]) -> str:
+    names = [_TYPES[name] for name in sorted(set(types))]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+
+
+def _type_of(value: Json) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")

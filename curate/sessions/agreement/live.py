@@ -1,0 +1,156 @@
+"""Agreement that keeps up with the answers: each costs what its own record costs, however many there are."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import combinations
+from typing import Any
+
+from curate.base.record import Json
+from curate.sessions.agreement.answers import Answers, Confusion, key_of, order_of
+from curate.sessions.agreement.rates import alpha_rate, kappa_rate
+
+
+@dataclass(slots=True)
+class _Table:
+    """The records that two annotators have both answered: what each of them answered, and how often the same."""
+
+    num: int = 0
+    agreed: int = 0
+    products: int = 0
+    """Over the values, the answers of the one that gave it times those of the other: num times what chance gives."""
+    left: Counter[Hashable] = field(default_factory=Counter)
+    right: Counter[Hashable] = field(default_factory=Counter)
+
+    def count(self, one: Hashable, other: Hashable, sign: int) -> None:
+        """Count a record in (1) or out (-1)."""
+        self.num += sign
+        self.agreed += sign * (one == other)
+        self.products += sign * self.right[one]
+        _add(self.left, one, sign)
+        self.products += sign * self.left[other]
+        _add(self.right, other, sign)
+
+    def seen_by(self, name: str) -> Peer:
+        # Compared as whole numbers: that chance agrees on everything must not hang on a rounding.
+        is_defined = self.products < self.num * self.num
+        kappa = kappa_rate(float(self.agreed), self.products / self.num, float(self.num)) if is_defined else None
+        return Peer(name, self.num, self.agreed, kappa)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another annotator seen from the desk: the records that both have answered, and how far they agree on them.
+
+    ``kappa`` is Cohen's, None where both gave one and the same value only.
+    """
+
+    name: str
+    num_records: int
+    num_agreed: int
+    kappa: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What the annotator at the desk may see of agreement; nothing of it tells another's answer to an open record.
+
+    ``alpha``, ``num_shared`` (records with two answers or more) and ``num_pairs`` (of answers to the same record) are
+    of everybody; ``peers`` and ``confused`` only of records that the annotator has answered. ``alpha`` is None where
+    it is undefined: no record has two answers, or all answers are one value.
+    """
+
+    num_shared: int
+    num_pairs: int
+    alpha: float | None
+    peers: tuple[Peer, ...]
+    confused: tuple[Confusion, ...]
+
+
+class LiveAgreement:
+    """The answers to one question, counted so that agreement can be told after each of them.
+
+    The figures are those of `curate.sessions.agreement.measure`, without intervals.
+    """
+
+    def __init__(self, answers: Answers | None = None) -> None:
+        self._given: dict[str, dict[str, Hashable]] = {}
+        self._values: dict[Hashable, tuple[tuple[bool, bytes], Json]] = {}
+        self._totals: Counter[Hashable] = Counter()
+        self._squares = 0
+        self._sizes: Counter[int] = Counter()
+        # Ordered pairs of different answers by the answers of the record: whole numbers, so that nothing drifts.
+        self._apart: Counter[int] = Counter()
+        self._tables: dict[str, dict[str, _Table]] = defaultdict(dict)
+        self._confused: dict[str, Counter[tuple[Hashable, Hashable]]] = defaultdict(Counter)
+        for name, given in (answers or {}).items():
+            self.put(name, given)
+
+    def put(self, name: str, answers: Mapping[str, Json]) -> None:
+        """Take ``answers``, by annotator, for all that is answered on the record ``name``, in place of what was.
+
+        None is no answer, and so is an annotator who is not there.
+        """
+        before = self._given.pop(name, {})
+        after = {by: self._key(value) for by, value in answers.items() if value is not None}
+        if after:
+            self._given[name] = after
+        self._count(before, -1)
+        self._count(after, 1)
+
+    def glance(self, by: str, *, most: int = 5) -> Glance:
+        """Return what the annotator ``by`` may see, with the ``most`` confused pairs of values of their own answers."""
+        num = self._totals.total()
+        apart = sum(pairs / (size - 1) for size, pairs in self._apart.items())
+        alpha = alpha_rate(apart, float(num), float(self._squares)) if num * num > self._squares else None
+        tables = sorted(self._tables.get(by, {}).items())
+        return Glance(
+            self._sizes.total(),
+            sum(size * (size - 1) // 2 * count for size, count in self._sizes.items()),
+            alpha,
+            tuple(table.seen_by(name) for name, table in tables if table.num),
+            self._most_confused(by, most),
+        )
+
+    def _key(self, value: Json) -> Hashable:
+        key = key_of(value)
+        if key not in self._values:
+            self._values[key] = order_of(value), value
+        return key
+
+    def _count(self, given: Mapping[str, Hashable], sign: int) -> None:
+        """Count the answers to one record in (1) or out (-1); one answer alone says nothing of agreement."""
+        size = len(given)
+        if size < 2:
+            return
+        self._sizes[size] += sign
+        for key in given.values():
+            self._squares += 2 * sign * self._totals[key] + 1
+            _add(self._totals, key, sign)
+        for (left, one), (right, other) in combinations(given.items(), 2):
+            self._tables[left].setdefault(right, _Table()).count(one, other, sign)
+            self._tables[right].setdefault(left, _Table()).count(other, one, sign)
+            if one != other:
+                self._apart[size] += 2 * sign
+                pair = (one, other) if self._values[one][0] < self._values[other][0] else (other, one)
+                _add(self._confused[left], pair, sign)
+                _add(self._confused[right], pair, sign)
+
+    def _most_confused(self, by: str, most: int) -> tuple[Confusion, ...]:
+        counts = self._confused.get(by, Counter())
+        found = nsmallest(most, counts.items(), key=self._rank)
+        return tuple(Confusion(self._values[left][1], self._values[right][1], num) for (left, right), num in found)
+
+    def _rank(self, item: tuple[tuple[Hashable, Hashable], int]) -> tuple[int, tuple[bool, bytes], tuple[bool, bytes]]:
+        (left, right), num = item
+        return -num, self._values[left][0], self._values[right][0]
+
+
+def _add(counts: Counter[Any], key: Any, sign: int) -> None:
+    """Count ``key`` in or out; what is at nought goes, so that a long sitting does not fill the memory."""
+    counts[key] += sign
+    if not counts[key]:
+        del counts[key]

@@ -1,0 +1,381 @@
+"""One record under edit, from opening it to the decision that saves it; the same for screens and the command line."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.base.console import one_line
+from curate.base.record import CurateError, Json, canonical
+from curate.base.tables import counted
+from curate.jsonl import pointer_of
+from curate.project.drafts import Draft, Drafts, changes, rebased
+from curate.project.journal import Decision
+from curate.schema import Shape, load_contract
+from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, written
+from curate.schema.view import View, at
+
+if TYPE_CHECKING:
+    from curate.base.record import Finding
+    from curate.project.workshop import Workshop
+    from curate.project.workspace import State
+
+_OF_CATEGORY = frozenset({"L404", "L405"})
+CHANGED_MEANWHILE = "E986 changed-meanwhile"
+"""Somebody else has changed the same key; saving again keeps one's own."""
+
+
+class Edit:
+    """A record, its form, and its draft. Made by `open_edit`, `new_edit` and `copied_edit`.
+
+    ``notes`` is what a person should know before going on.
+    """
+
+    is_line = False
+    """Whether it is of a line that is no record yet: saving it writes the file."""
+
+    def __init__(
+        self, workshop: Workshop, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
+    ) -> None:
+        """Take the line to go on with: as it is saved, or what a new record begins with.
+
+        ``text`` is there in place of a line that is no JSON.
+        """
+        self.workshop = workshop
+        self.name = name
+        self.is_new = is_new
+        self.notes: list[str] = []
+        self.text = text
+        """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
+        self._drafts = Drafts(workshop.root, workshop.by, "lines" if self.is_line else "")
+        self._parents: tuple[str, ...] = () if self.is_new else workshop.state(name).parents()
+        self._disputed: set[str] = set()
+        self.form = Form(workshop.workspace.shape, line)
+        self._reopen(line)
+        self._resume()
+
+    @property
+    def draft_name(self) -> str:
+        """What the draft is called."""
+        return self.name
+
+    @property
+    def draft_path(self) -> Path:
+        """Where the draft lies."""
+        return self._drafts.path(self.draft_name)
+
+    @property
+    def editor_path(self) -> Path:
+        """Where the text lies while a person's own editor has it."""
+        return self._drafts.editor_path(self.draft_name)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is anything to save."""
+        return bool(self.text) or self.form.is_changed
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether the line is so large that only an editor should have it."""
+        return is_huge(self.form.to_line())
+
+    def keep(self) -> None:
+        """Write what is typed to the draft, or take the draft away where nothing differs from what is saved.
+
+        Raises:
+            CurateError: E906 when it cannot be written.
+        """
+        if not self.is_changed:
+            self._drafts.remove(self.draft_name)
+            return
+        typed = {pointer: (value.text, value.message) for pointer, value in self.form.typed.items()}
+        line = self.form.to_line()
+        self._drafts.write(Draft(self.draft_name, self.form.saved, line, self._parents, self.is_new, typed, self.text))
+
+    def discard(self) -> None:
+        """Let go of what is typed: the record is as it was saved, and the draft is gone.
+
+        Raises:
+            CurateError: E914 and E985 when the draft cannot be removed; else as `follow` does.
+        """
+        self._drafts.remove(self.draft_name)
+        self.text = ""
+        self._disputed.clear()
+        self._reopen(self.form.saved)
+        self.follow()
+
+    def written(self) -> str:
+        """Return the text to hand to an editor."""
+        return self.text or written(self.form.to_line())
+
+    def take(self, text: str) -> list[str]:
+        """Take a text back from an editor; return what is wrong with it, each with line and column.
+
+        A text that is no JSON object is kept beside the line; what the schema refuses is taken, to be mended. Call
+        `follow` then: while there is such a text, nothing that others change is taken in.
+        """
+        try:
+            line = read_written(text)
+        except Misspelt as fault:
+            self.text = text
+            return [str(fault)]
+        if not isinstance(line, dict):
+            self.text = text
+            return ["line 1, column 1: a record is an object in braces"]
+        self.text = ""
+        self.form.replace_line(line)
+        return [describe_problem(text, fault.problem) for fault in self.form.problems()]
+
+    def save(self) -> str:
+        """Save the edit as one decision and return what was saved, in words; the draft is gone then.
+
+        Raises:
+            CurateError: E972 when the line is not one that the schema allows; E986 when somebody else has changed the
+                same key meanwhile: a second call saves over that; E906 when it could not be written. Nothing is saved,
+                and the draft stays.
+        """
+        if self.text:
+            raise CurateError("E972 unfit-line", f"{self.name}: the text is no JSON yet", "Mend it in the editor.")
+        if problems := self.form.problems():
+            first = problems[0]
+            more = f", and {counted(len(problems) - 1, 'more problem')}" if len(problems) > 1 else ""
+            message = f"{first.pointer or 'the record'} {first.problem.message}{more}"
+            raise CurateError("E972 unfit-line", message, "Nothing was saved; the draft is kept.")
+        return self._add() if self.is_new else self._change()
+
+    def follow(self) -> list[str]:
+        """Take in what others have changed of the record meanwhile, and return what a person should know of it.
+
+        Raises:
+            CurateError: E916 when the record is gone; E974 when another program has changed its file.
+        """
+        if self.is_new:
+            return []
+        state = self.workshop.state(self.name)
+        if self.text:
+            # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
+            return []
+        self._parents = state.parents()
+        if canonical(state.record.data) == canonical(self.form.saved):
+            return []
+        if keys := self._rebase(self.form.saved, self.form.to_line(), self.form.typed):
+            return [f"changed meanwhile too: {keys}; what you typed stands, saving asks once more"]
+        # Where nothing is left to save, the change was one's own.
+        return ["the record was changed meanwhile; your edit goes on from there"] if self.form.is_changed else []
+
+    def contract(self) -> tuple[str, Shape] | None:
+        """Return the pointer of the answer and the schema that its category asks for, None where there is none.
+
+        Raises:
+            CurateError: E903 and E904 for a schema that cannot be used.
+        """
+        line, view = self.form.to_line(), self.workshop.workspace.shape.view
+        if view is None or not isinstance(line, dict):
+            return None
+        category = self.workshop.workspace.settings.categories.get(str(view.get(line, "category") or ""))
+        pointer = answer_pointer(line, self.workshop.workspace.shape)
+        if category is None or not category.schema_ or not pointer:
+            return None
+        return pointer, _contract(self.workshop.root, category.schema_)
+
+    def _resume(self) -> None:
+        """Go on with the draft, if there is one."""
+        try:
+            draft = self._drafts.read(self.draft_name)
+        except CurateError as error:
+            self.notes.append(f"{error.message} {error.hint}")
+            return
+        if draft is None:
+            return
+        self.text = draft.text
+        typed = {pointer: Typed(*value) for pointer, value in draft.typed.items()}
+        keys = ""
+        if self.is_new:
+            self.form.resume(draft.line, typed)
+        elif draft.text:
+            self._reopen(draft.base)
+            self.form.resume(draft.line, typed)
+        else:
+            keys = self._rebase(draft.base, draft.line, typed)
+        self.notes.append(f"going on with your draft of {draft.at}")
+        if not self.is_new and draft.parents != self._parents:
+            self.notes.append("it was begun on an older state of the record, and now goes on from the present one")
+        if draft.text:
+            self._parents = draft.parents
+        if keys:
+            self.notes.append(f"changed by somebody else since: {keys}; what you typed stands, saving asks once more")
+
+    def _rebase(self, base: Json, line: Json, typed: Mapping[str, Typed]) -> str:
+        """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
+        theirs = dict(self.workshop.state(self.name).record.data)
+        mine, disputed = rebased(base, line, theirs)
+        typed = dict(typed)
+        self._reopen(theirs)
+        self.form.resume(mine, typed)
+        self._disputed.update(disputed)
+        return _words(disputed)
+
+    def _reopen(self, line: Json) -> None:
+        """Measure changes against ``line`` from now on, with what is fixed and offered now."""
+        workspace = self.workshop.workspace
+        view = workspace.shape.view
+        fixed: dict[str, str] = {}
+        offered: dict[str, list[str]] = {}
+        if view is not None:
+            pointers = {name: pointer_of(parts) for name, parts in view.one.items()}
+            if not self.is_new:
+                fixed = _fixed(view, pointers, self.workshop.state(self.name))
+            if workspace.settings.categories and "category" in pointers:
+                offered[pointers["category"]] = list(workspace.settings.categories)
+        self.form.reopen(line, fixed=fixed, offered=offered)
+
+    def _add(self) -> str:
+        line, shape = self.form.to_line(), self.workshop.workspace.shape
+        path = shape.view.one.get("id") if shape.view else None
+        own = at(line, path) if path else None
+        name = str(own) if own not in (None, "") else self.name
+        if own in (None, "") and path is not None and len(path) == 1:
+            named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
+            line = named if shape.is_valid(named) else line
+        self.workshop.apply([Decision("add", name, fields={"record": line})])
+        self._drafts.remove(self.draft_name)
+        self.name, self.is_new = name, False
+        self._begin_anew()
+        return f"saved the new record {one_line(name, 60)}"
+
+    def _change(self) -> str:
+        self.workshop.refresh()
+        self.follow()
+        if self._disputed:
+            keys = _words(sorted(self._disputed))
+            self._disputed.clear()
+            hint = "Nothing was saved. Save again to keep yours."
+            raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
+        changed = changes(self.workshop.state(self.name).record.data, self.form.to_line())
+        if not changed:
+            self._drafts.remove(self.draft_name)
+            return "nothing has changed"
+        self.workshop.apply([Decision("edit", self.name, fields={"changes": changed})])
+        self._drafts.remove(self.draft_name)
+        self._begin_anew()
+        return f"saved {one_line(self.name, 60)}: {_words(changed)}"
+
+    def _begin_anew(self) -> None:
+        """Let what was saved be what changes are measured against."""
+        state = self.workshop.state(self.name)
+        self._parents = state.parents()
+        self._reopen(dict(state.record.data))
+
+
+def open_edit(workshop: Workshop, name: str) -> Edit:
+    """Return the record called ``name`` under edit, with its draft if there is one.
+
+    Raises:
+        CurateError: E916 when there is no such record.
+    """
+    return Edit(workshop, name, dict(workshop.state(name).record.data), is_new=False)
+
+
+def new_edit(workshop: Workshop, name: str = "") -> Edit:
+    """Return a new record under edit; ``name`` is that of a draft to go on with."""
+    return Edit(workshop, name or fresh_name(), Form.blank_line(workshop.workspace.shape))
+
+
+def copied_edit(workshop: Workshop, name: str) -> Edit:
+    """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
+
+    Raises:
+        CurateError: E916 when there is no such record.
+    """
+    line = dict(workshop.state(name).record.data)
+    view = workshop.workspace.shape.view
+    for part in ("id", "labels", "split"):
+        path = view.one.get(part) if view else None
+        if path and len(path) == 1:
+            line.pop(path[0], None)
+    return Edit(workshop, fresh_name(), line)
+
+
+def fresh_name() -> str:
+    """Return an id that no record has."""
+    return uuid.uuid4().hex[:16]
+
+
+def answer_pointer(line: Mapping[str, Json], shape: Shape) -> str:
+    """Return the pointer of the last answer's text, empty where a line has none; a call of tools is no text."""
+    if shape.view is None:
+        return ""
+    turns = shape.view.get(line, "messages")
+    if isinstance(turns, list):
+        for index in range(len(turns) - 1, -1, -1):
+            turn = turns[index]
+            if isinstance(turn, dict) and turn.get("role") == "assistant":
+                is_text = isinstance(turn.get("content"), str) and not turn.get("tool_calls")
+                return pointer_of([*shape.view.one["messages"], index, "content"]) if is_text else ""
+    if isinstance(shape.view.get(line, "completion"), str):
+        return pointer_of(shape.view.one["completion"])
+    return ""
+
+
+def field_of(finding: Finding, shape: Shape) -> str:
+    """Return the pointer of the field that ``finding`` is about; empty where it is about the record as a whole.
+
+    A finding about a part that the line lacks points nowhere in it.
+    """
+    path = shape.view.one.get("category") if shape.view and finding.code in _OF_CATEGORY else None
+    return finding.pointer or (pointer_of(path) if path else "")
+
+
+def is_standing(workshop: Workshop, finding: Finding) -> bool:
+    """Return whether ``finding`` is still there now that its record was saved; takes a while. True where it is unknown.
+
+    Raises:
+        CurateError: E916 before the records are read.
+    """
+    # It brings the checks with it.
+    from curate.sessions.problems import book_of
+
+    book = book_of(workshop)
+    if book.found is None:
+        return True
+    book.catch_up({finding.record})
+    return any(
+        (other.code, other.pointer) == (finding.code, finding.pointer) for other in book.found.of_record(finding.record)
+    )
+
+
+def _fixed(view: View, pointers: Mapping[str, str], state: State) -> dict[str, str]:
+    """Return what of a saved record an edit of its line would not change, and why."""
+    fixed: dict[str, str] = {}
+    if "id" in pointers:
+        fixed[pointers["id"]] = "the id names the record for good"
+    if "labels" in pointers and (state.answers or state.resolved):
+        fixed[pointers["labels"]] = "answered in Label, which has the last word"
+    if "split" in pointers and state.record.split != view.get(state.record.data, "split"):
+        fixed[pointers["split"]] = "assigned in Split, which has the last word"
+    return fixed
+
+
+def _words(keys: Iterable[str]) -> str:
+    return ", ".join(one_line(key, 40) for key in keys)
+
+
+@lru_cache(maxsize=64)
+def _contract(root: Path, schema: str) -> Shape:
+    return load_contract(root / schema, root)
+
+
+__all__ = [
+    "CHANGED_MEANWHILE",
+    "Edit",
+    "answer_pointer",
+    "copied_edit",
+    "field_of",
+    "fresh_name",
+    "is_standing",
+    "new_edit",
+    "open_edit",
+]

@@ -1,0 +1,381 @@
+"""A desk at which one annotator answers one question after the other; line mode and the screen both sit at it."""
+
+from __future__ import annotations
+
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
+
+from curate.base.file_guard import open_file
+from curate.base.record import CurateError, Json, canonical
+from curate.base.tables import counted
+from curate.project.journal import Decision
+from curate.project.labels import Order, Suggestion, question_of, questions_of
+from curate.project.workspace import State, inside
+from curate.schema.settings import Question
+from curate.sessions.agreement import Glance, LiveAgreement
+from curate.sessions.labelling.blind import blind_of
+from curate.sessions.labelling.prepared import Prepared, prepared_for
+from curate.sessions.labelling.queue import Queue, Wish, is_open, values_known
+from curate.sessions.labelling.suggesting import Suggester
+from curate.sessions.labelling.tally import FLAG, NOTE, Done, Kind, Tally
+
+if TYPE_CHECKING:
+    from curate.project.workshop import Undone, Workshop
+
+QUALITY = "quality"
+"""A question of this name, if it is asked, has keys of its own beside any other."""
+_LONGEST_GUIDE = 100_000
+
+
+class Desk:
+    """Where one annotator sits. `prepare` and `learn` are slow and may run in a thread; nothing else waits.
+
+    `follow` must hear of every change of the workshop, on the thread that everything else is called on. A desk is of
+    one catalogue: once the workshop has read its records anew, somebody has to sit down at another.
+    """
+
+    def __init__(self, workshop: Workshop) -> None:
+        """Sit down in a workshop that is loaded.
+
+        Raises:
+            CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
+        """
+        self.workshop = workshop
+        self.by = workshop.by
+        self._catalog = workshop.catalog
+        settings = workshop.workspace.settings
+        self.questions = questions_of(settings, values_known(workshop))
+        self.assignment_of = blind_of(workshop).assignments
+        self.wish = Wish(self.questions[0])
+        self.queue: Queue | None = None
+        self.current = ""
+        """The record at hand; empty where none is left."""
+        self.done = Tally()
+        """What was done in this sitting and stands."""
+        self._place = -1
+        self._row: int | None = None
+        self._held: State | None = None
+        self._answered: set[str] = set()
+        self._rejected: set[str] = set()
+        self._agreement = LiveAgreement()
+        self._suggesters: dict[str, Suggester] = {}
+        self._is_answering = self._has_followed = False
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its rows still are those of the workshop."""
+        return self._catalog is self.workshop.catalog
+
+    # What is asked.
+
+    @property
+    def question(self) -> Question:
+        """The question that is asked now."""
+        return self.wish.question
+
+    def wish_for(self, question: str = "", order: Order | None = None, *, is_all: bool | None = None) -> Wish:
+        """Return the present wish with another question, order or range.
+
+        Raises:
+            CurateError: E902 when there is no such question.
+        """
+        asked = question_of(self.questions, question) if question else self.wish.question
+        return Wish(asked, order or self.wish.order, self.wish.is_all if is_all is None else is_all)
+
+    def prepare(self, wish: Wish) -> Prepared:
+        """Return what `begin` needs; takes a second or so for a million records."""
+        name = wish.question.name
+        known = self._suggesters.get(name)
+        certainty = known.certainty() if known else None
+        return prepared_for(self.workshop, self._catalog, wish, self.assignment_of[name], certainty)
+
+    def begin(self, prepared: Prepared, at: str = "") -> None:
+        """Ask what was prepared, from its first record, or from the record ``at`` if there is one of that name.
+
+        What was decided while it was prepared counts, and what was skipped does not come sooner for it.
+        """
+        skipped = self.queue.skipped if self.queue and self.queue.wish.question == prepared.queue.wish.question else ()
+        self.queue, self._agreement, self._answered = prepared.queue, prepared.agreement, prepared.answered
+        self.wish = self.queue.wish
+        self._place = -1
+        self._take("", None)
+        for name in {event.id for event in self.workshop.since(prepared.num_decisions)}:
+            self._take_in(name)
+        for row in skipped:
+            self.queue.skip(row)
+        if at and self._catalog.find(at) is not None:
+            self._go_to(at)
+        else:
+            self._advance()
+
+    def state(self) -> State | None:
+        """Return the record at hand as decisions have left it; None where none is."""
+        # Its line would be read again each time.
+        if self._held is None and self.current:
+            self._held = self.workshop.state(self.current)
+        return self._held
+
+    def answers(self) -> dict[str, Json]:
+        """Return the answers to the record at hand that the annotator may see: none before they have answered."""
+        state = self.state()
+        return dict(self.workshop.blind.answers(state, self.question.name)) if state else {}
+
+    def aside(self, what: str) -> Json:
+        """Return the annotator's own flag or note on the record at hand; None where there is none."""
+        state = self.state()
+        return state.answers.get(what, {}).get(self.by) if state else None
+
+    # What is done.
+
+    def answer(self, value: Json) -> None:
+        """Save an answer to the record at hand and go on to the next one.
+
+        Raises:
+            CurateError: E906 when it is not saved.
+        """
+        name = self.current
+        self._say(self.question.name, value)
+        self._note_answer()
+        if name == self.current:
+            self._advance()
+
+    def answer_beside(self, question: str, value: Json) -> None:
+        """Save an answer to another question about the record at hand, and stay with it.
+
+        Raises:
+            CurateError: E902 for a question that is not asked; E906 when the answer is not saved.
+        """
+        self._say(question_of(self.questions, question).name, value)
+
+    def flag(self) -> bool:
+        """Mark the record at hand for a second look, or take the mark away; return whether it is marked now.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        is_flagged = self.aside(FLAG) is None
+        self._say(FLAG, True if is_flagged else None)
+        return is_flagged
+
+    def note(self, text: str) -> None:
+        """Save a note about the record at hand in place of the one before; an empty text takes it away.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        if text != (self.aside(NOTE) or ""):
+            self._say(NOTE, text or None)
+
+    def skip(self) -> None:
+        """Pass the record at hand over; it comes again when no others are left."""
+        if self.queue is None or not self.current:
+            return
+        if self._row is not None:
+            self.queue.skip(self._row)
+        self.done.add(Done(self.current, self.question.name))
+        self._advance()
+
+    def move(self, step: int) -> bool:
+        """Go to the next record of the queue, or the one before it, answered or not; return whether there is one."""
+        if self.queue is None or not 0 <= self._place + step < len(self.queue.rows):
+            return False
+        self._go(self._place + step)
+        return True
+
+    def undo(self) -> Undone | None:
+        """Take back the annotator's last act and go to its record if it was an answer.
+
+        Raises:
+            CurateError: E906 when that is not saved.
+        """
+        undone = self.workshop.undo()
+        if undone is not None:
+            self.follow({event.id for event in undone.events})
+        return undone
+
+    def reject(self) -> None:
+        """Show no suggestion for the record at hand any more."""
+        self._rejected.add(self.current)
+
+    def follow(self, changed: set[str]) -> None:
+        """Take in that records have changed, whoever has changed them.
+
+        An answer of the annotator that was taken back is asked for again; from a record that was answered elsewhere, or
+        is no more, the desk goes on.
+        """
+        if self.queue is None:
+            return
+        self._has_followed = True
+        was_answered = self.current in self._answered
+        taken_back = [name for name in changed if self._take_in(name)]
+        is_answered = self.current in self._answered and not was_answered
+        if taken_back:
+            self._go_to(min(taken_back))
+        elif not self.current or (is_answered and not self._is_answering):
+            self._advance()
+
+    # What is told.
+
+    def suggestion(self) -> Suggestion | None:
+        """Return what the model proposes for the record at hand; None where nothing is proposed, or it was rejected."""
+        suggester = self._suggesters.get(self.question.name)
+        if suggester is None or not self.current or self.current in self._rejected:
+            return None
+        found = None if self._row is None else suggester.of(self._row)
+        return found if found and (not self.question.values or found.value in self.question.values) else None
+
+    @property
+    def suggester(self) -> Suggester:
+        """What proposes answers to the present question."""
+        return self._suggesters.setdefault(self.question.name, Suggester(self.workshop, self.question.name))
+
+    def is_learning_due(self) -> bool:
+        """Whether enough was answered since, or records come that no model has judged."""
+        if self.queue is None:
+            return False
+        return self.suggester.is_due or self.suggester.is_beyond(self.queue, self._place)
+
+    def learn(self) -> None:
+        """Learn from the answers so far; waits for a model, so call it in a thread.
+
+        Raises:
+            CurateError: E940 without the extra [quality]; E970 when the process that learns ends before it has.
+        """
+        if self.queue is not None:
+            self.suggester.learn(self.queue, self._place)
+
+    def glance(self) -> Glance:
+        """Return what the annotator may see of how far all agree."""
+        return self._agreement.glance(self.by)
+
+    def progress(self) -> tuple[int, int]:
+        """Return how many records of the queue are left, and how many there were."""
+        return (self.queue.num_left, len(self.queue.rows)) if self.queue else (0, 0)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many were "answered", "skipped" or flagged ("flag") in this sitting."""
+        return self.done.count(kind)
+
+    def pace(self) -> float | None:
+        """Return answers a minute over the last ten minutes; None before there are two."""
+        return self.done.pace()
+
+    def guideline(self) -> str:
+        """Return the text of the guideline that the settings name, empty where they name none.
+
+        Raises:
+            CurateError: E904 when it is missing or is not UTF-8; E914 when it lies outside the workspace.
+        """
+        name = self.workshop.workspace.settings.label.guide
+        if not name:
+            return ""
+        path = inside(self.workshop.root, self.workshop.root / name)
+        try:
+            with TextIOWrapper(open_file(path, self.workshop.root), encoding="utf-8") as file:
+                return file.read(_LONGEST_GUIDE)
+        except (OSError, UnicodeDecodeError) as error:
+            raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error
+
+    def why_nothing(self) -> str:
+        """Return why no record is at hand, and what can be done about it."""
+        label = self.workshop.workspace.settings.label
+        if label.annotators and self.by not in label.annotators:
+            return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
+        if self.queue is None or not len(self._catalog):
+            return "there are no records"
+        said = ""
+        if self.queue.num_said:
+            said = f"; {counted(self.queue.num_said, 'record')} say it in their line, and --all asks about those too"
+        return f"nothing is left to answer about {self.question.name}{said}"
+
+    def close(self) -> None:
+        """End what learns beside the work."""
+        for suggester in self._suggesters.values():
+            suggester.close()
+
+    # Inside.
+
+    def _say(self, question: str, value: Json) -> None:
+        if not self.current:
+            return
+        name = self.current
+        self._is_answering, self._has_followed = True, False
+        try:
+            self.workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
+        finally:
+            self._is_answering = False
+        # Whoever listens to the workshop for us has told us by now.
+        if not self._has_followed:
+            self.follow({name})
+        if value is not None:
+            self.done.add(Done(name, question, value))
+
+    def _note_answer(self) -> None:
+        suggester = self._suggesters.get(self.question.name)
+        if suggester is not None:
+            suggester.num_waiting += 1
+
+    def _take_in(self, name: str) -> bool:
+        """Take in what became of a record; return whether an answer of the annotator to it was taken back."""
+        assert self.queue is not None
+        row = self._catalog.find(name)
+        if row is None:
+            self._lose(name)
+            return False
+        state = self.workshop.state(name)
+        if name == self.current:
+            self._held = state
+        self.done.keep(name, lambda done: self._stands(done, state))
+        answers = state.answers.get(self.question.name, {})
+        self._agreement.put(name, answers if state.dropped is None else {})
+        self.queue.remember(name, row)
+        asks = is_open(state, self.wish, self.assignment_of[self.question.name], self.by)
+        self.queue.reopen(row) if asks else self.queue.close(row)
+        was_answered = name in self._answered
+        if self.by in answers:
+            self._answered.add(name)
+            return False
+        self._answered.discard(name)
+        return was_answered
+
+    def _lose(self, name: str) -> None:
+        """Take in that a record is no more: somebody has taken back that it was added."""
+        assert self.queue is not None
+        self.done.keep(name, lambda _: False)
+        self._agreement.put(name, {})
+        self._answered.discard(name)
+        place = self.queue.forget(name)
+        if 0 <= place <= self._place:
+            self._place -= 1
+        if name == self.current:
+            self._take("", None)
+
+    def _go_to(self, name: str) -> None:
+        assert self.queue is not None
+        row = self._catalog.find(name)
+        self._place = self.queue.place_of(row) if row is not None else -1
+        self._take(name, row)
+
+    def _go(self, place: int) -> None:
+        assert self.queue is not None
+        self._place = place
+        row = int(self.queue.rows[place])
+        self._take(self._catalog.name(row), row)
+
+    def _take(self, name: str, row: int | None) -> None:
+        """Take the record in hand that is called ``name``, or none."""
+        self.current, self._row, self._held = name, row, None
+
+    def _stands(self, done: Done, state: State) -> bool:
+        if done.value is None:
+            return True
+        given = state.answers.get(done.question, {}).get(self.by)
+        return given is not None and canonical(given) == canonical(done.value)
+
+    def _advance(self) -> None:
+        assert self.queue is not None
+        place = self.queue.next(self._place)
+        if place is None:
+            self._take("", None)
+        else:
+            self._go(place)

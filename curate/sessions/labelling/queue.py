@@ -1,0 +1,247 @@
+"""The records that one annotator is asked one question about, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.base.record import canonical
+from curate.project.labels import CATEGORY, Assignment, Facts, Order, ordered
+from curate.project.workspace import State
+from curate.schema.settings import Question
+
+if TYPE_CHECKING:
+    from curate.project.catalog import Catalog
+    from curate.project.workshop import Workshop
+
+_STEP = 512
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked, and of which records: those whose line does not say it already, or ``is_all``; in which order."""
+
+    question: Question
+    order: Order = "file"
+    is_all: bool = False
+
+
+class Queue:
+    """Rows of the catalogue in the order in which they are asked about, and which of them are still open."""
+
+    def __init__(
+        self, wish: Wish, rows: NDArray[np.uint32], num_rows: int, num_said: int, decided: dict[str, int]
+    ) -> None:
+        """Ask about ``rows`` of ``num_rows``; ``decided`` has the row of each record that somebody has decided on."""
+        self.wish = wish
+        self.rows = rows
+        self.num_said = num_said
+        """Records that are not asked about because their line says it."""
+        self.num_left = len(rows)
+        self._is_open = np.zeros(num_rows, dtype=bool)
+        self._is_open[rows] = True
+        self._is_member = self._is_open.copy()
+        self._skipped: set[int] = set()
+        self._decided = decided
+
+    @property
+    def num_skipped(self) -> int:
+        """Open records that were passed over, and are asked about again when no others are left."""
+        return len(self._skipped)
+
+    @property
+    def skipped(self) -> Collection[int]:
+        """The rows of those."""
+        return frozenset(self._skipped)
+
+    def is_open(self, row: int) -> bool:
+        """Whether a row still asks."""
+        return row < len(self._is_open) and bool(self._is_open[row])
+
+    def place_of(self, row: int) -> int:
+        """Return the place of a row in the order, -1 where it has none."""
+        found = np.flatnonzero(self.rows == row)
+        return int(found[0]) if len(found) else -1
+
+    def close(self, row: int) -> None:
+        """Take note that a row does not ask any more."""
+        if self.is_open(row):
+            self._is_open[row] = False
+            self.num_left -= 1
+            self._skipped.discard(row)
+
+    def reopen(self, row: int) -> None:
+        """Take note that a row asks again; one that did not ask when the queue was made comes at its end."""
+        if row < len(self._is_open) and not self._is_open[row]:
+            self._is_open[row] = True
+            self.num_left += 1
+            if not self._is_member[row]:
+                self._is_member[row] = True
+                self.rows = np.append(self.rows, np.uint32(row))
+
+    def remember(self, name: str, row: int) -> None:
+        """Take note of the row of a record that somebody has decided on: no other can vanish."""
+        self._decided[name] = row
+
+    def forget(self, name: str) -> int:
+        """Leave out a record that is no more; return the place that its row had in the order, -1 for none."""
+        row = self._decided.pop(name, None)
+        place = -1 if row is None else self.place_of(row)
+        if row is not None and place >= 0:
+            self.close(row)
+            self._is_member[row] = False
+            self.rows = np.delete(self.rows, place)
+        return place
+
+    def skip(self, row: int) -> None:
+        """Pass a row over until no others are left."""
+        if self.is_open(row):
+            self._skipped.add(row)
+
+    def next(self, place: int) -> int | None:
+        """Return the place of the next open row after ``place``, from the beginning again after the end.
+
+        Rows that were skipped come when there are no others: then all of them do again. None where nothing is open.
+        """
+        for _ in range(2):
+            for start, stop in ((place + 1, len(self.rows)), (0, min(place + 1, len(self.rows)))):
+                found = self._first(start, stop)
+                if found is not None:
+                    return found
+            if not self._skipped:
+                return None
+            self._skipped.clear()
+        return None
+
+    def upcoming(self, place: int, count: int) -> NDArray[np.uint32]:
+        """Return the next open rows from ``place`` on, at most ``count``."""
+        found: list[NDArray[np.uint32]] = []
+        for low in range(max(0, place), len(self.rows), _STEP):
+            part = self.rows[low : low + _STEP]
+            found.append(part[self._is_open[part]])
+            if sum(map(len, found)) >= count:
+                break
+        return np.concatenate([np.zeros(0, np.uint32), *found])[:count]
+
+    def _first(self, start: int, stop: int) -> int | None:
+        for low in range(max(0, start), stop, _STEP):
+            part = self.rows[low : min(low + _STEP, stop)]
+            for place in np.flatnonzero(self._is_open[part]).tolist():
+                if int(part[place]) not in self._skipped:
+                    return int(low + place)
+        return None
+
+
+def is_open(state: State, wish: Wish, assignment: Assignment, by: str) -> bool:
+    """Whether a record that somebody has decided on asks ``by``."""
+    name, question = state.record.id, wish.question.name
+    answers = state.answers.get(question, {})
+    if state.dropped is not None or by in answers or state.resolved.get(question) is not None:
+        return False
+    if name in assignment.gold:
+        return assignment.is_asked(name, by, answers)
+    if wish.order == "disagreement" and len(_opinions(state, question)) > 1:
+        return assignment.has_part(by)
+    if not answers and not wish.is_all and _is_said(state, question):
+        return False
+    return assignment.is_asked(name, by, answers)
+
+
+def queue_of(
+    workshop: Workshop,
+    catalog: Catalog,
+    wish: Wish,
+    assignment: Assignment,
+    certainty: dict[int, float] | None = None,
+) -> Queue:
+    """Return the queue of the workshop's annotator; a second or so for a million records, so call it in a thread.
+
+    Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
+    """
+    question, by = wish.question.name, workshop.by
+    # Before the rows: a record that is decided on meanwhile is followed later.
+    states = workshop.decided()
+    frame = catalog.frame(["id", "status", "category", "labels"])
+    said = _said(frame, question)
+    rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
+    hashes = assignment.hashes(ids)
+    is_kept = (frame["status"] != "dropped").to_numpy()
+    asked = _asked(assignment, hashes, by) & (wish.is_all | ~said)
+    if assignment.gold and assignment.has_part(by):
+        asked |= np.fromiter((name in assignment.gold for name in ids), bool, len(ids))
+    asked &= is_kept
+    opinions, seen = np.zeros(len(ids), np.int64), np.full(len(ids), _NEVER)
+    decided: dict[str, int] = {}
+    for state in states:
+        place = _place(rows, catalog.find(state.record.id))
+        if place is None:
+            continue
+        decided[state.record.id] = int(rows[place])
+        asked[place] = is_open(state, wish, assignment, by)
+        opinions[place] = len(_opinions(state, question))
+        if wish.order == "oldest":
+            seen[place] = _last_seen(workshop, state.record.id)
+    known = np.full(len(ids), np.nan)
+    for row, value in (certainty or {}).items():
+        place = _place(rows, row)
+        if place is not None:
+            known[place] = value
+    chosen = np.flatnonzero(asked)
+    facts = Facts(hashes[chosen], known[chosen], opinions[chosen], seen[chosen])
+    found = rows[chosen][ordered(wish.order, facts, by)]
+    num_said = 0 if wish.is_all else int((said & is_kept & ~asked).sum())
+    return Queue(wish, found, catalog.num_rows, num_said, decided)
+
+
+def _asked(assignment: Assignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
+    """Return which records without an answer ask ``by``, gold apart."""
+    if not assignment.annotators:
+        return np.ones(len(hashes), dtype=bool)
+    if not assignment.has_part(by):
+        return np.zeros(len(hashes), dtype=bool)
+    return assignment.rank(hashes, by) < assignment.num_wanted(hashes)
+
+
+def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
+    """Return which lines have an answer themselves."""
+    field = pl.element().struct.field
+    own = pl.col("labels").list.eval((field("question") == question) & (field("who") == "")).list.any()
+    if question == CATEGORY:
+        own |= pl.col("category") != ""
+    return frame.select(own.alias("said"))["said"].to_numpy()
+
+
+def _is_said(state: State, question: str) -> bool:
+    return (question == CATEGORY and bool(state.record.category)) or state.record.labels.get(question) is not None
+
+
+def _place(rows: NDArray[np.uint32], row: int | None) -> int | None:
+    """Return where a row stands among ``rows``, which are in order."""
+    if row is None:
+        return None
+    place = int(np.searchsorted(rows, row))
+    return place if place < len(rows) and rows[place] == row else None
+
+
+def _opinions(state: State, question: str) -> set[bytes]:
+    return {canonical(value) for value in state.answers.get(question, {}).values()}
+
+
+def _last_seen(workshop: Workshop, name: str) -> float:
+    times = [
+        datetime.fromisoformat(event.at).timestamp() for event in workshop.history(name) if event.by == workshop.by
+    ]
+    return max(times, default=_NEVER)
+
+
+def values_known(workshop: Workshop) -> Sequence[str]:
+    """Return the categories that the records have."""
+    categories = workshop.catalog.frame(["category"])["category"].unique().to_list()
+    return sorted(name for name in categories if name)

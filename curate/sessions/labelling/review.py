@@ -1,0 +1,168 @@
+"""What people have decided differently, one item after the other, and how each is settled.
+
+Where annotators answered a question differently (L402), settling is a `resolve`: the answers stay, and the value holds
+whatever they are. Where two people decided on the same thing without having seen one another's decision (L403),
+settling is to decide once more, having seen both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from curate.base.record import Json, canonical
+from curate.project.exclusion import exclusion_of, read_rule
+from curate.project.fold import Conflict
+from curate.project.history import STATUS
+from curate.project.journal import Decision
+from curate.project.workspace import State
+from curate.sessions.labelling.blind import blind_of
+from curate.sessions.labelling.desk import Desk
+
+if TYPE_CHECKING:
+    from curate.project.journal import AnyEvent
+    from curate.project.workshop import Workshop
+
+FILE = "the record file"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way to settle an item: its value, and who decided so; nobody where it is merely possible."""
+
+    value: Json
+    people: tuple[str, ...] = ()
+    text: str = ""
+    """Whether the record is in, and why not, in words; empty for other values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to settle: a question that was answered differently, or a conflict."""
+
+    record: str
+    question: str = ""
+    """The question; empty for a conflict about something else."""
+    conflict: Conflict | None = None
+    sides: tuple[Side, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What names it among all items."""
+        return self.record, "\0".join(self.conflict.facet) if self.conflict else self.question
+
+    @property
+    def told(self) -> str:
+        """What it is about, in words."""
+        if self.conflict is None:
+            return f"annotators disagree on {self.question} (L402)"
+        return f"decided apart: {' '.join(self.conflict.facet[:2])} (L403)"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is to be settled, and what this annotator may not see or settle yet."""
+
+    items: Sequence[Item]
+    num_unanswered: int
+    """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
+    others_own: Sequence[Conflict]
+    """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
+
+
+def waiting(workshop: Workshop, desk: Desk) -> Waiting:
+    """Return what is to be settled by the annotator at ``desk``, in the order of the files."""
+    values = {question.name: question.values for question in desk.questions}
+    found: list[tuple[int, Item]] = []
+    num_unanswered = 0
+    for state in workshop.decided():
+        if state.dropped is not None:
+            continue
+        row = workshop.catalog.find(state.record.id)
+        for question, given in state.disagreements().items():
+            if row is None:
+                continue
+            if blind_of(workshop).still_asks(state, question):
+                num_unanswered += 1
+                continue
+            found.append((row, Item(state.record.id, question, None, _sides(state, question, given, values))))
+    others_own = []
+    for conflict in workshop.conflicts():
+        row = workshop.catalog.find(conflict.record)
+        if row is None:
+            # Nothing can be decided on a record that is no more.
+            continue
+        if conflict.facet[0] == "answer" and conflict.facet[2] != workshop.by:
+            others_own.append(conflict)
+            continue
+        is_status = conflict.facet == STATUS
+        sides = tuple(
+            Side(value, (_who(event),), _status_text(value) if is_status else "") for event, value in conflict.sides
+        )
+        found.append((row, Item(conflict.record, _question(conflict), conflict, sides)))
+    return Waiting(
+        [item for _, item in sorted(found, key=lambda one: (one[0], one[1].key))], num_unanswered, others_own
+    )
+
+
+def settle(workshop: Workshop, item: Item, side: Side) -> list[AnyEvent]:
+    """Save that ``side`` holds, as one act, and return its events.
+
+    Raises:
+        CurateError: E906 when it is not saved; E972 when the schema refuses the line that it makes.
+    """
+    return workshop.apply(_decisions(item, side, lambda name: workshop.catalog.find(name) is not None))
+
+
+def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[Decision]:
+    value = side.value
+    if item.conflict is None:
+        return [Decision("resolve", item.record, fields={"question": item.question, "value": value})]
+    kind, *rest = item.conflict.facet
+    if kind == "data":
+        return [Decision("edit", item.record, fields={"changes": {rest[0]: value}})]
+    if kind == "answer":
+        return [Decision("label", item.record, fields={"question": rest[0], "value": value})]
+    if kind == "resolved":
+        return [Decision("resolve", item.record, fields={"question": rest[0], "value": value})]
+    if kind == "split" and value is not None:
+        return [Decision("assign", item.record, fields={"split": value})]
+    if kind == "status":
+        excluded = exclusion_of(value)
+        if excluded is None:
+            return [Decision("restore", item.record)]
+        return [read_rule(excluded, item.record, exists).decision(item.record)]
+    # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
+    others = [event for event, other in item.conflict.sides if event and canonical(other) != canonical(value)]
+    return [Decision("undo", item.record, fields={"of": event.event}) for event in others]
+
+
+def _sides(state: State, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:
+    """Return the answers that were given, the most frequent first, and then the other values of the question."""
+    answers = state.answers[question]
+    sides = [
+        Side(value, tuple(sorted(who for who, one in answers.items() if canonical(one) == canonical(value))))
+        for value in given
+    ]
+    known = {canonical(value) for value in given}
+    sides += [Side(value) for value in values.get(question, []) if canonical(value) not in known]
+    return tuple(sides)
+
+
+def _status_text(value: Json) -> str:
+    excluded = exclusion_of(value)
+    if excluded is not None:
+        return f"out: {excluded}"
+    return "in" if value else ""
+
+
+def _question(conflict: Conflict) -> str:
+    return conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
+
+
+def _who(event: AnyEvent | None) -> str:
+    return event.by if event else FILE
+
+
+__all__ = ["FILE", "Item", "Side", "Waiting", "settle", "waiting"]

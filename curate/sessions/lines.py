@@ -1,0 +1,160 @@
+"""A line of a record file that is no record yet, under edit.
+
+No decision can be about it, for decisions are on records. So it is mended where it stands: its file is replaced in one
+step with this one line changed, as `curate validate --fix` does it, and only by a line that is a record then.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.base.console import one_line
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.checks.runner import place_name
+from curate.jsonl import DoorFault, Entry, Reader, strict_loads
+from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.project.in_use import names_in_use
+from curate.project.respelled import spelled, spelled_anew
+from curate.sessions.edits import Edit
+from curate.sessions.problems.excerpt import Lines
+
+if TYPE_CHECKING:
+    from curate.project.workshop import Workshop
+
+_MARK = b"\xef\xbb\xbf"
+_WITHOUT_RECORD = ("S113", "S116", "S120")
+"""Lines that no record was meant by, or that are too long to be read."""
+
+
+class LineEdit(Edit):
+    """The line ``number`` of a file under edit. Made by `open_line`; saved once, it is no line under edit any more."""
+
+    is_line = True
+
+    def __init__(self, workshop: Workshop, path: Path, file: str, number: int, raw: bytes) -> None:
+        """Take the bytes of the line, without its end."""
+        self._path, self._source, self._raw = path, Source(file, number), raw
+        value = _value(raw)
+        self._value: dict[str, Json] = value or {}
+        # Bytes that are not UTF-8 go to the editor as they are, and come back so.
+        self._unread = raw.decode("utf-8", "surrogateescape") if value is None else ""
+        super().__init__(workshop, f"{file}:{number}", self._value, text=self._unread)
+        self.notes.append(f"no record yet: saving writes the line into {file} itself, which no undo takes back")
+
+    @property
+    def draft_name(self) -> str:
+        """What the draft is called: it is of these bytes, whatever stands at that place later."""
+        return f"{self.name} {blake2b(self._raw, digest_size=8).hexdigest()}"
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is anything to save."""
+        return self.text != self._unread or self.form.is_changed
+
+    def discard(self) -> None:
+        """Let go of what is typed: the line is as the file has it, and the draft is gone.
+
+        Raises:
+            CurateError: E914 and E985 when the draft cannot be removed.
+        """
+        super().discard()
+        self.text = self._unread
+
+    def _add(self) -> str:
+        line, shape = self.form.to_line(), self.workshop.workspace.shape
+        if not shape.is_valid(line):
+            raise self._unfit("it is no line of the schema", "Mend it and save again.")
+        record = shape.record(line, self._source)
+        self._require_free(record)
+        self._write(line)
+        self._drafts.remove(self.draft_name)
+        self._value, self._unread, self.name, before = line, "", record.id, self.name
+        self._reopen(line)
+        return f"{one_line(before, 200)} is the record {one_line(record.id, 60)} now"
+
+    def _require_free(self, record: Record) -> None:
+        """Refuse a name that another record has: decisions would find this one in its place."""
+        if self.workshop.catalog.find(record.id) is None:
+            return
+        if record.has_own_id:
+            raise self._unfit(f"there already is a record {one_line(record.id, 60)!r}", "Give it another id.")
+        if record.id in names_in_use(self.workshop.root):
+            why = f"it repeats the record {one_line(record.id, 60)}, on which decisions or a dataset hang"
+            raise self._unfit(why, "Give it an id, or take the line out of the file.")
+
+    def _write(self, line: dict[str, Json]) -> None:
+        wanted, is_there = self._source.line, False
+
+        def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+            nonlocal is_there
+            if (item.line if isinstance(item, Finding) else item.line.source.line) != wanted:
+                return None
+            is_there = raw.rstrip(b"\r") == self._raw
+            spelled_line = self._spelled(raw, line, is_ascii=rewrite.is_ascii)
+            return (ending.mark + spelled_line + ending.newline, ()) if is_there else None
+
+        rewrite = Rewrite(self._path, mend, root=self.workshop.root)
+        rewrite.write()
+        if not is_there:
+            message = f"{one_line(self.name, 200)} is not the line any more that was opened"
+            raise CurateError("E959 not-rewritten", message, "Nothing was saved; your draft is kept. Open it again.")
+
+    def _spelled(self, raw: bytes, line: dict[str, Json], *, is_ascii: bool) -> bytes:
+        try:
+            spelled_line = spelled_anew(line) if _value(raw) is None else spelled(raw, line, is_ascii=is_ascii)
+            if canonical(strict_loads(spelled_line)) == canonical(line):
+                return spelled_line
+            raise ValueError("it cannot be written as JSON")
+        except ValueError as error:
+            raise self._unfit(str(error), "Mend it and save again.") from error
+
+    def _unfit(self, why: str, what: str) -> CurateError:
+        return CurateError("E972 unfit-line", f"{one_line(self.name, 200)}: {why}", f"Nothing was saved. {what}")
+
+
+def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
+    """Return the line ``number`` of a record file under edit, with its draft if there is one.
+
+    Args:
+        workshop: Whose records are read.
+        file: The file as findings call it, relative to the workspace.
+        number: The line, from 1.
+
+    Raises:
+        CurateError: E904 when there is no such line in a record file of the workspace; E972 when it is a record, or
+            nothing that could become one: the hint says how to mend it in the file.
+    """
+    root = workshop.root
+    path = {place_name(path, root): path for path in workshop.workspace.files()}.get(file)
+    raw = Lines(path).read(number, number).get(number) if path and number > 0 else None
+    where = one_line(f"{file}:{number}", 200)
+    if path is None or raw is None:
+        raise CurateError("E904 no-such-file", f"{where} is no line of a record file that can be read here")
+    if number == 1:
+        raw = raw.removeprefix(_MARK)
+    reader = Reader(path, name=file, root=root)
+    first, item = next(reader.lines(), None), reader.entry((number, 0, raw, True))
+    if isinstance(first, Finding) and first.code not in ("S116", "S118"):
+        # It is no file of lines at all.
+        item = first
+    by_hand = f"Mend the file ($EDITOR +{number} {one_line(file, 200)}), then read it again."
+    if isinstance(item, Finding) and (item is first or item.code in _WITHOUT_RECORD):
+        raise CurateError("E972 unfit-line", f"{where}: {item.message}", f"{by_hand} {item.fix}".strip())
+    if isinstance(item, Entry) and workshop.workspace.shape.is_valid(item.value):
+        hint = f"`curate validate --fix` mends the bytes around it. {by_hand}"
+        raise CurateError("E972 unfit-line", f"{where} is a record; nothing is wrong with its line", hint)
+    return LineEdit(workshop, path, file, number, raw)
+
+
+def _value(raw: bytes) -> dict[str, Json] | None:
+    """Return the object that a line holds, None where it is no JSON object."""
+    try:
+        value = strict_loads(raw)
+    except DoorFault:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+__all__ = ["LineEdit", "open_line"]

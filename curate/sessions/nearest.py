@@ -1,0 +1,176 @@
+"""The records of an open workshop most like a text that somebody is writing, by `curate.similarity.dedupe.nearest`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.record import CurateError, Json, Record, Source
+from curate.base.storage import make_cache
+from curate.project.workspace import inside
+from curate.schema import Shape
+from curate.schema.view import PART_JOINT, at, texts_of
+from curate.similarity.dedupe.boilerplate import Cut
+from curate.similarity.dedupe.found import method_of
+from curate.similarity.dedupe.nearest import Index, Neighbour, Progress, index_of, indexed_text, neighbours
+from curate.similarity.dedupe.stages import Stages
+
+if TYPE_CHECKING:
+    from curate.project.catalog import Catalog
+    from curate.project.workshop import Workshop
+
+_CACHE = Path(".curate") / "cache" / "nearest"
+_KEPT_FROM = 5_000
+"""Records from which the index is kept on the disk; below, making it anew takes a moment."""
+_BLOCK = 8_192
+_CANDIDATES = 24
+_TEXTS = ("system", "completion", "text")
+
+
+class Nearest:
+    """Finds records like a text in an open workshop. `prepare` it in a worker; then `find` answers at once."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._method = method_of(workshop.workspace.settings.dedupe)
+        self._lock = Lock()
+        self._catalog: Catalog | None = None
+        self._index: Index | None = None
+        self._fresh: dict[str, str] = {}
+        self._fresh_index: Index | None = None
+        self._num_told = 0
+
+    @property
+    def threshold(self) -> float:
+        """The similarity from which dedupe calls two records alike."""
+        return self._method.threshold
+
+    def prepare(self, seen: Progress = lambda *_: None) -> None:
+        """Make the index of what the record files say, or read it from the cache.
+
+        Raises:
+            CurateError: E914 when the cache lies elsewhere, E974 when the record files have changed.
+        """
+        with self._lock:
+            self._prepare(seen)
+
+    def find(self, line: Mapping[str, Json], count: int = 5, *, without: str = "") -> list[Neighbour]:
+        """Return the records most like ``line``: what dedupe would object to, then by likeness.
+
+        Dropped records and ``without`` are left out.
+        A line that is not valid yet is compared by the texts that it has. What shares nothing with it is left out.
+
+        Raises:
+            CurateError: as `prepare`, which is called first where it was not.
+        """
+        record = _as_record(line, self._workshop.workspace.shape)
+        with self._lock:
+            self._prepare()
+            self._follow()
+            # A record that asks the same and answers at length is less like the whole than like the prompt.
+            names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
+        found = [one for name in names if name != without and (one := self._standing(name)) is not None]
+        cut = self._index.cut if self._index else Cut(self._method.ngram, np.zeros(0, np.uint64))
+        return neighbours(record, found, cut, self._method)[:count]
+
+    def _prepare(self, seen: Progress = lambda *_: None) -> None:
+        # Rows of a catalogue mean nothing once the records were read anew.
+        if self._index is None or self._catalog is not self._workshop.catalog:
+            self._catalog = self._workshop.catalog
+            self._fresh, self._fresh_index, self._num_told = {}, None, 0
+            self._index = self._kept_index(seen)
+
+    def _candidates(self, text: str, *, is_part: bool = False) -> list[str]:
+        assert self._index is not None, "it was prepared"
+        assert self._catalog is not None, "the index is of it"
+        rows = self._index.candidates(text, 2 * _CANDIDATES, is_part=is_part)
+        names = [self._catalog.name(int(row)) for row in rows]
+        names = [name for name in names if name not in self._fresh][:_CANDIDATES]
+        if self._fresh:
+            if self._fresh_index is None:
+                texts = list(self._fresh.values())
+                self._fresh_index = index_of(lambda step: iter([texts[::step]]), len(texts), self._method)
+            fresh = list(self._fresh)
+            names += [fresh[int(row)] for row in self._fresh_index.candidates(text, _CANDIDATES, is_part=is_part)]
+        return names
+
+    def _standing(self, name: str) -> Record | None:
+        try:
+            state = self._workshop.state(name)
+        except CurateError:
+            # An added record that was taken back.
+            return None
+        return state.record if state.dropped is None else None
+
+    def _follow(self) -> None:
+        """Take in the records that were added or edited since the last look, by what they say now."""
+        events = self._workshop.since(self._num_told)
+        self._num_told += len(events)
+        touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
+        for name in touched:
+            record = self._standing(name)
+            self._fresh_index = None
+            self._fresh[name] = _text_of(record) if record else ""
+
+    def _kept_index(self, seen: Progress) -> Index:
+        assert self._catalog is not None, "the index is of it"
+        base = self._catalog.base
+        root = self._workshop.root
+        stages = Stages()
+        if len(base) >= _KEPT_FROM:
+            inside(root, root / _CACHE)
+            make_cache(root / ".curate")
+            stages = Stages(root / _CACHE)
+            stages.sweep()
+
+        def blocks(step: int) -> Iterator[list[str]]:
+            for low in range(0, len(base), _BLOCK * step):
+                part = base.texts.slice(low, _BLOCK * step).select("prompt", "completion").gather_every(step).collect()
+                yield [indexed_text(prompt, completion) for prompt, completion in part.iter_rows()]
+
+        def make() -> dict[str, NDArray[np.uint32] | NDArray[np.uint64]]:
+            made = index_of(blocks, len(base), self._method, seen)
+            return {"hashes": made.hashes, "rows": made.rows, "sizes": made.sizes, "popular": made.popular}
+
+        arrays = stages.arrays("nearest", (base.about.files, self._method), make)
+        return Index(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
+
+
+def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
+    """Return a line as a record, as far as it is one."""
+    source, view = Source("", 0), shape.view
+    if view is None:
+        return Record("", "domain", source, line)
+    if shape.is_valid(line):
+        return shape.record(line, source)
+    turns = view.get(line, "messages")
+    listed = [one for one in turns if isinstance(one, dict)] if isinstance(turns, list) else []
+    told = [one for one in listed if isinstance(one.get("content"), str) and "tool_calls" not in one]
+    if told:
+        system, prompt, completion = texts_of(told)
+        return Record("", "chat", source, line, prompt, completion, system, tuple(told))
+    texts = {name: told if isinstance(told := view.get(line, name), str) else "" for name in _TEXTS}
+    parts = tuple(part for place in view.prompt if isinstance(part := at(line, place), str) and part)
+    turns = {"system": texts["system"], "user": PART_JOINT.join(parts), "assistant": texts["completion"]}
+    messages = tuple({"role": role, "content": told} for role, told in turns.items() if told or role != "system")
+    return Record(
+        "",
+        "instruction",
+        source,
+        line,
+        turns["user"],
+        texts["completion"],
+        texts["system"],
+        messages if parts else (),
+        text=texts["text"],
+        prompt_parts=parts if len(parts) > 1 else (),
+    )
+
+
+def _text_of(record: Record) -> str:
+    return indexed_text(record.prompt or record.text, record.completion)

@@ -1,0 +1,355 @@
+"""The problems of an open workshop: looked for in a process of its own, and kept up with what is decided after that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Lock, RLock
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+from curate.base.record import CurateError, Finding, Json, Severity, Source
+from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
+from curate.checks.runner.baseline import Changed
+from curate.checks.runner.examine import Examiner, SpanResult
+from curate.checks.runner.verdict import Tally
+from curate.jsonl import FAULTS, parts_of
+from curate.project.journal import Decision
+from curate.project.workspace import State
+from curate.schema.view import at
+from curate.sessions.problems.excerpt import Excerpt, Lines, excerpt
+from curate.sessions.problems.found import EVERY, Level, Problems, level_of
+from curate.sessions.problems.mend import Mending, Mendings, fixes_for, mend_record
+from curate.sessions.problems.search import Child, Job, OnProgress
+
+if TYPE_CHECKING:
+    from curate.project.catalog import Catalog
+    from curate.project.workshop import Workshop
+
+_OWN: tuple[Level, ...] = ("record", "decision")
+_ALL: tuple[Level, ...] = ("record", "decision", "whole")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How many records were mended, and how many were not because they have changed meanwhile."""
+
+    num_mended: int
+    num_changed: int
+
+
+class ProblemBook:
+    """What is wrong in one workshop. Made by `book_of`; several threads may call it."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._found: Problems | None = None
+        self._found_in: Catalog | None = None
+        self.at: datetime | None = None
+        """When it ended, in local time."""
+        self.seconds = 0.0
+        """How long it took."""
+        self._workshop_ref = ref(workshop)
+        self._lock = RLock()
+        self._child: Child | None = None
+        self._done = Event()
+        self._failure: CurateError | None = None
+        """What kept the last search from its end."""
+        # Whoever decides must not wait for a look at thousands of records.
+        self._late_lock = Lock()
+        self._late: set[str] = set()
+        self._stale: set[str] = set()
+        self._examiner: Examiner | None = None
+        self._lines: dict[Path, Lines] = {}
+        workshop.subscribe(lambda names, _is_ours: self._note(names))
+
+    @property
+    def workshop(self) -> Workshop:
+        """The workshop that it is about."""
+        workshop = self._workshop_ref()
+        assert workshop is not None, "the workshop keeps its book, not the other way round"
+        return workshop
+
+    @property
+    def found(self) -> Problems | None:
+        """What the last search found; None before there was one, and once the records were read anew."""
+        return self._found if self._found is not None and self._found_in is self.workshop.catalog else None
+
+    @property
+    def is_searching(self) -> bool:
+        """Whether a search is under way."""
+        return self._child is not None
+
+    @property
+    def num_stale(self) -> int:
+        """Records decided on since the search: findings about all records together may be out of date for them."""
+        return len(self._stale)
+
+    def search(self, on_progress: OnProgress | None = None) -> Problems:
+        """Validate all records as decisions have left them, and return what was found. Long: call it in a thread.
+
+        Where a search is under way, it is waited for, and what it finds is returned. Where the records are read anew
+        meanwhile, what it finds is of records that are no more: then it begins again.
+
+        Raises:
+            CurateError: as `Workspace.verdict` does; E970 when the search was stopped or its process killed.
+        """
+        found: Problems | None = None
+        while found is None:
+            with self._lock:
+                catalog = self.workshop.catalog
+                job = self._job() if self._child is None else None
+                if job is not None:
+                    self._child, self._failure = Child(), None
+                    self._done.clear()
+                    self._take_late()
+            if job is not None:
+                self._searched(job, catalog, on_progress)
+            else:
+                self._done.wait()
+                if self._failure is not None:
+                    raise self._failure
+            found = self.found
+        return found
+
+    def stop(self) -> None:
+        """End a search that is under way."""
+        child = self._child
+        if child is not None:
+            child.stop()
+
+    def catch_up(self, names: Collection[str] = ()) -> bool:
+        """Look again at the records that were decided on since, each by itself; return whether there were any.
+
+        ``names`` are records that the caller knows to have changed: it may have heard of it before this book has.
+        """
+        self._note(names)
+        with self._lock:
+            late, found = self._take_late(), self.found
+            if found is None or not late:
+                return False
+            told = [finding for finding in self.workshop.findings() if finding.record in late]
+            for name in sorted(late):
+                self._recheck(found, name, [finding for finding in told if finding.record == name])
+            found.in_reading_order()
+        self._judge()
+        return True
+
+    def statuses(self) -> dict[str, Severity]:
+        """Return the worst severity of each record that something is wrong with; empty before the first search.
+
+        The catalogue has been told of them: see `Catalog.judge`.
+        """
+        with self._lock:
+            return self.found.statuses() if self.found else {}
+
+    def excerpt(self, finding: Finding) -> Excerpt:
+        """Return the lines around a finding. The first time for a large file it is long: call it in a thread."""
+        path = self.workshop.root / finding.file
+        lines = self._lines.get(path)
+        if lines is None or not lines.is_current:
+            lines = self._lines[path] = Lines(path)
+        state = self._state(finding.record) if finding.record else None
+        return excerpt(finding, lines, state if state and state.heads else None)
+
+    def is_of_record(self, finding: Finding) -> bool:
+        """Whether a finding is about a record, not about a line that only calls itself as one is called.
+
+        Raises:
+            CurateError: E974 when another program has changed the record's file.
+        """
+        state = self._state(finding.record) if finding.record else None
+        if state is None or level_of(finding.code) != "line":
+            return state is not None
+        # What is found in a decision on a record has the code of a line, too.
+        return state.record.source == Source(finding.file, finding.line)
+
+    def mending(self, finding: Finding, *, unsafe: bool = False) -> Mending | None:
+        """Return what fixes of this finding's code make of its record; None where there is none that does anything."""
+        state = self._state(finding.record)
+        workspace = self.workshop.workspace
+        fixes = fixes_for(finding.code, workspace.settings.checks.ignore, unsafe=unsafe)
+        return mend_record(state.record, workspace.shape, fixes) if state and fixes else None
+
+    def mendings(self, on_progress: OnProgress | None = None) -> Mendings:
+        """Return the safe fixes of all records. Long: call it in a thread.
+
+        Raises:
+            CurateError: E904 when a file is missing; E970 when the process was killed.
+        """
+        found: Mendings = Child().run("mend", self._job(), on_progress)
+        return found
+
+    def mend(self, mendings: Sequence[Mending]) -> Applied:
+        """Make fixes, as one act of edits that one undo takes back; records that have changed meanwhile stay.
+
+        Raises:
+            CurateError: E906 when they are not saved.
+        """
+        workshop = self.workshop
+        wanted = [one for one in mendings if one.changes and self._is_as_seen(one)]
+        if wanted:
+            workshop.apply([one.decision() for one in wanted])
+        return Applied(len(wanted), len(mendings) - len(wanted))
+
+    def ignore(self, finding: Finding) -> None:
+        """Have the record ask to be excused from the check that made ``finding``, by an edit.
+
+        Raises:
+            CurateError: E905 when it cannot ask: the line is no record, or its schema has no place for that; E906 when
+                it is not saved; E972 when the schema refuses the line.
+        """
+        state = self._state(finding.record) if finding.record else None
+        view = self.workshop.workspace.shape.view
+        if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
+            why = f"{finding.code} {finding.name} cannot be ignored for one record"
+            raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
+        if view is None or "ignore" not in view.one:
+            hint = 'Add "ignore": "/x-ignore" to its x-record.'
+            raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
+        data, parts = state.record.data, view.one["ignore"]
+        asked = sorted({*self.workshop.workspace.shape.ignored(data), finding.code})
+        value: Json = _with(data.get(parts[0]), parts[1:], asked)
+        self.workshop.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
+
+    def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
+        """Write what is found now to the baseline that curate.toml names, as `curate validate --update-baseline` does.
+
+        Long: call it in a thread, and search again after it.
+
+        Raises:
+            CurateError: E902 when curate.toml names none; E956 when the file is no baseline; E906 when it is not saved.
+        """
+        changed: Changed = Child().run("update", self._job(), on_progress)
+        return changed
+
+    def ci_command(self) -> str:
+        """Return the command that finds the same in a build."""
+        return f"curate validate {self.workshop.root} --format github"
+
+    def _job(self) -> Job:
+        workshop = self.workshop
+        decided = {(one.record.source.file, one.record.source.line): one.record.id for one in workshop.decided()}
+        return Job(workshop.root, tuple(workshop.findings()), _renamed(workshop.catalog) | decided)
+
+    def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
+        """Do the search of the records in ``catalog`` that `search` has begun."""
+        assert self._child is not None, "it has been begun"
+        began = monotonic()
+        try:
+            found: Problems = self._child.run("search", job, on_progress)
+            with self._lock:
+                self._found, self._found_in = found, catalog
+                self.at, self.seconds = datetime.now().astimezone(), monotonic() - began
+                self._examiner = None
+                with self._late_lock:
+                    self._stale = set(self._late)
+        except CurateError as error:
+            self._failure = error
+            raise
+        finally:
+            self._child = None
+            self._done.set()
+        self.catch_up()
+        self._judge()
+
+    def _judge(self) -> None:
+        """Tell the catalogue that was searched, be it the present one or not: of another one nothing was found."""
+        with self._lock:
+            if self._found is not None and self._found_in is not None:
+                self._found_in.judge(self._found.statuses())
+
+    def _note(self, names: Collection[str]) -> None:
+        with self._late_lock:
+            self._late.update(names)
+            self._stale.update(names)
+
+    def _take_late(self) -> set[str]:
+        with self._late_lock:
+            late, self._late = self._late, set()
+        return late
+
+    def _recheck(self, found: Problems, name: str, told: Sequence[Finding]) -> None:
+        state = self._state(name)
+        if state is None:
+            found.forget(name, _ALL)
+            return
+        record, file = state.record, state.record.source.file
+        found.forget(name, _OWN, file)
+        if state.dropped is not None:
+            found.put_aside(name, file)
+            return
+        found.put_back(name, file)
+        result = SpanResult(Tally(EVERY))
+        # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
+        self._single().add_record(result, record, file, None)
+        for kept in result.tally.kept.values():
+            for finding in kept:
+                found.add(replace(finding, record=name), "record")
+        for finding in told:
+            found.add(finding, "decision")
+
+    def _single(self) -> Examiner:
+        if self._examiner is None:
+            workspace = self.workshop.workspace
+            known = baseline_path(workspace.settings, workspace.root)
+            self._examiner = Examiner(
+                ExaminerSpec(
+                    shape=workspace.shape,
+                    settings=workspace.settings,
+                    limit=EVERY,
+                    root=workspace.root,
+                    baseline=read_baseline(known, without=UNREADABLE) if known else None,
+                )
+            )
+        return self._examiner
+
+    def _state(self, name: str) -> State | None:
+        try:
+            return self.workshop.state(name)
+        except CurateError as error:
+            # A line that is no record may have an id all the same.
+            if error.code.startswith("E916"):
+                return None
+            raise
+
+    def _is_as_seen(self, mending: Mending) -> bool:
+        state = self._state(mending.record)
+        return state is not None and all(
+            at(state.record.data, parts_of(pointer)) == before for pointer, before, _ in mending.texts
+        )
+
+
+def book_of(workshop: Workshop) -> ProblemBook:
+    """Return the one book of ``workshop``."""
+    book = _books.get(workshop)
+    if book is None:
+        book = _books[workshop] = ProblemBook(workshop)
+    return book
+
+
+_books: WeakKeyDictionary[Workshop, ProblemBook] = WeakKeyDictionary()
+
+
+def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:
+    """Return, by file and line, the ids of records that have another record's id with a number after it.
+
+    An id that only looks so is among them, which does no harm: it is the record's own.
+    """
+    # The catalogue has loaded it.
+    import polars as pl
+
+    frame = catalog.frame(["id", "file", "line"])
+    stem = pl.col("id").str.replace("-[0-9]+$", "")
+    named = frame.filter((stem != pl.col("id")) & stem.is_in(frame["id"].implode()))
+    return {(file, line): name for name, file, line in named.select("id", "file", "line").iter_rows()}
+
+
+def _with(value: Json, parts: Sequence[str], new: Json) -> Json:
+    """Return ``value`` with ``new`` at the place of ``parts`` in it; objects on the way are made."""
+    if not parts:
+        return new
+    inner: Mapping[str, Json] = value if isinstance(value, Mapping) else {}
+    return {**inner, parts[0]: _with(inner.get(parts[0]), parts[1:], new)}

@@ -1,0 +1,206 @@
+"""What is wrong with the records, in groups: every finding counted, the first ones of each group kept to be shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Literal
+
+from curate.base.record import Finding, Severity
+from curate.checks import discover
+from curate.checks.runner.examine import SpanResult
+from curate.checks.runner.verdict import Tally, Verdict, judge
+from curate.jsonl import FAULTS, parts_of, pointer_of
+from curate.schema.settings import Tolerance
+
+EVERY = 1_000_000
+"""Findings of one severity that are taken from a span: every one of them counts."""
+SHOWN = 1000
+"""Findings of a group that are kept to be shown."""
+ELSEWHERE = "/..."
+"""The place of a group that gathers all places of a code beyond the first two hundred."""
+ORDER: tuple[Severity, ...] = ("error", "warning", "info")
+_MOST_SHOWN = 50_000
+_MOST_PLACES = 200
+
+Level = Literal["line", "record", "decision", "whole"]
+"""What a finding is about: a line that is no record, a record by itself, what was decided on one, all records."""
+_WHOLE: tuple[Level, ...] = ("whole",)
+
+
+@dataclass(slots=True)
+class Group:
+    """Findings of one code at one place of the records, at whatever list indices."""
+
+    code: str
+    name: str
+    severity: Severity
+    place: str
+    level: Level
+    count: int = 0
+    shown: list[Finding] = field(default_factory=list)
+    """The first ones in reading order; their file is relative to the workspace, their record that of the workshop."""
+    files: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def num_hidden(self) -> int:
+        """Findings that are counted and not kept."""
+        return self.count - len(self.shown)
+
+
+class Problems:
+    """All findings of one validation. It can be pickled, and follows single records that change after it."""
+
+    def __init__(
+        self, files: Mapping[str, str], names: Mapping[tuple[str, int], str], tolerances: Mapping[str, Tolerance]
+    ) -> None:
+        """Begin with none; ``files`` gives the file within the workspace by the path that findings have.
+
+        ``names`` has the ids of records that are called otherwise than their line says, by file and line.
+        """
+        self.groups: list[Group] = []
+        self.by_record: dict[str, tuple[int, ...]] = {}
+        """By record, the number of the group of each of its findings."""
+        self.num_records = self.num_lines = self.num_suppressed = self.num_forgiven = self.num_mended = 0
+        self._files, self._names, self._tolerances = dict(files), dict(names), dict(tolerances)
+        self._numbers: dict[tuple[Level, str, Severity, str], int] = {}
+        self._num_places: Counter[str] = Counter()
+        self._sets: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._num_shown = 0
+        self._aside: dict[str, list[tuple[int, Finding | None]]] = {}
+
+    def take(self, result: SpanResult) -> None:
+        """Take the findings out of the result of a span, whose counts stay as they are."""
+        for kept in result.tally.kept.values():
+            for finding in kept:
+                self.add(finding)
+            kept.clear()
+
+    def finish(self, verdict: Verdict) -> None:
+        """Take what a validation says at its end: findings about the whole, and its numbers."""
+        for finding in verdict.findings:
+            self.add(finding)
+        self.num_records, self.num_lines = verdict.num_records, verdict.num_lines
+        self.num_suppressed, self.num_mended = verdict.num_suppressed, verdict.num_mended
+        self.num_forgiven = verdict.num_forgiven
+        # What was counted and not kept has no place, and is not to be lost.
+        counted = Counter[str]()
+        for group in self.groups:
+            counted[group.code] += group.count
+        for code, number in verdict.counts.items():
+            if number > counted[code]:
+                rule = FAULTS.get(code) or discover()[code]
+                whole = self._number(level_of(code), code, rule.name, rule.severity, ELSEWHERE)
+                self.groups[whole].count += number - counted[code]
+
+    def add(self, finding: Finding, level: Level | None = None) -> None:
+        """Count a finding, and keep it while there is room."""
+        level = level or level_of(finding.code)
+        file = self._files.get(finding.file, finding.file)
+        # A line that is no record may call itself what a record is called.
+        name = "" if level == "line" else self._names.get((file, finding.line), finding.record)
+        number = self._number(level, finding.code, finding.name, finding.severity, _place(finding.pointer))
+        group = self.groups[number]
+        self._count(number, name, file)
+        if len(group.shown) < SHOWN and self._num_shown < _MOST_SHOWN:
+            self._num_shown += 1
+            group.shown.append(replace(finding, file=file, record=name or finding.record))
+
+    def forget(self, name: str, levels: Collection[Level], file: str = "") -> None:
+        """Take out what was found of the record called ``name`` at these levels; ``file`` is its file, if known."""
+        numbers = self.by_record.pop(name, ())
+        staying = tuple(number for number in numbers if self.groups[number].level not in levels)
+        if staying:
+            self.by_record[name] = self._sets.setdefault(staying, staying)
+        for number in set(numbers).difference(staying):
+            group, gone = self.groups[number], numbers.count(number)
+            group.count -= gone
+            group.files[file or next((one.file for one in group.shown if one.record == name), "")] -= gone
+            kept = [finding for finding in group.shown if finding.record != name]
+            self._num_shown -= len(group.shown) - len(kept)
+            group.shown = kept
+
+    def put_aside(self, name: str, file: str) -> None:
+        """Take out what is wrong with a record among all others, for it was left out, and remember it."""
+        if name in self._aside:
+            return
+        numbers = [number for number in self.by_record.get(name, ()) if self.groups[number].level == "whole"]
+        shown = {number: [one for one in self.groups[number].shown if one.record == name] for number in numbers}
+        self._aside[name] = [(number, shown[number].pop(0) if shown[number] else None) for number in numbers]
+        self.forget(name, _WHOLE, file)
+
+    def put_back(self, name: str, file: str) -> None:
+        """Undo `put_aside`."""
+        for number, finding in self._aside.pop(name, ()):
+            if finding is None:
+                self._count(number, name, file)
+            else:
+                self.add(finding, "whole")
+
+    def in_reading_order(self) -> None:
+        """Sort what is kept, after records that changed were added again."""
+        for group in self.groups:
+            group.shown.sort(key=lambda finding: (finding.file, finding.line, finding.column))
+
+    def statuses(self) -> dict[str, Severity]:
+        """Return the worst severity of each record that has a finding; complete, whatever is kept to be shown."""
+        worst = {
+            numbers: min((self.groups[number].severity for number in numbers), key=ORDER.index)
+            for numbers in set(self.by_record.values())
+        }
+        return {name: worst[numbers] for name, numbers in self.by_record.items()}
+
+    def of_record(self, name: str) -> list[Finding]:
+        """Return what is kept of the findings of one record."""
+        groups = [self.groups[number] for number in dict.fromkeys(self.by_record.get(name, ()))]
+        return [finding for group in groups for finding in group.shown if finding.record == name]
+
+    def count(self, severity: Severity) -> int:
+        """Return the number of findings of one severity."""
+        return sum(group.count for group in self.groups if group.severity == severity)
+
+    @property
+    def num_failing(self) -> int:
+        """Findings that make `curate validate` fail and an export stop, as `Verdict.num_failing` counts them."""
+        tally = Tally(0)
+        num_decided = 0
+        for group in self.groups:
+            if group.level == "decision":
+                num_decided += group.count if group.severity == "error" else 0
+            else:
+                tally.count(group.code, group.severity, group.count)
+        judged = judge(tally, self._tolerances, self.num_records)
+        return num_decided + tally.of_severity("error") - judged.num_errors_tolerated + judged.num_over_tolerance
+
+    def _count(self, number: int, name: str, file: str) -> None:
+        self.groups[number].count += 1
+        self.groups[number].files[file] += 1
+        if name:
+            numbers = (*self.by_record.get(name, ()), number)
+            self.by_record[name] = self._sets.setdefault(numbers, numbers)
+
+    def _number(self, level: Level, code: str, name: str, severity: Severity, place: str) -> int:
+        key = (level, code, severity, place)
+        if key not in self._numbers:
+            if self._num_places[code] >= _MOST_PLACES and place != ELSEWHERE:
+                return self._number(level, code, name, severity, ELSEWHERE)
+            self._num_places[code] += 1
+            self._numbers[key] = len(self.groups)
+            self.groups.append(Group(code, name, severity, place, level))
+        return self._numbers[key]
+
+
+@cache
+def level_of(code: str) -> Level:
+    """Return what findings of a check are about."""
+    if code in FAULTS:
+        return "line"
+    rule = discover().get(code)
+    return "whole" if rule is not None and rule.on_dataset else "record"
+
+
+def _place(pointer: str) -> str:
+    """Return ``pointer`` with a star for every index of a list."""
+    return pointer_of(["*" if part.isdecimal() else part for part in parts_of(pointer)]) if pointer else ""

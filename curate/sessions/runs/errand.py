@@ -1,0 +1,129 @@
+"""What the verbs of both command lines do for a run, asked of them as a person would, so that nothing can differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from curate.base.console import one_line
+from curate.base.record import CurateError, Exit, Json
+from curate.base.trainer import require_trainer, trainer_command
+from curate.project.workspace import RUNS, Workspace, inside
+
+_HEAD = "error["
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command answered: its exit code, its data, and its talk line by line."""
+
+    code: int
+    data: str
+    talk: tuple[str, ...]
+
+    @property
+    def trouble(self) -> str:
+        """The error that it ended with, on one line; "" where it told of none."""
+        lines = [line for line in self.talk if line.startswith(_HEAD)]
+        return lines[-1] if lines else ""
+
+
+class Errand:
+    """One command at a time in a process of its own; `stop` may be called from another thread."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._is_stopped = False
+
+    def run(self, command: Sequence[str]) -> Said:
+        """Run a command to its end and return what it said.
+
+        Raises:
+            CurateError: E970 when it was stopped by `stop`.
+        """
+        # In a group of its own it is ended with all that it has started; what is detached has a session of its own.
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="replace", process_group=0,
+        ) as child:  # fmt: skip
+            self._child = child
+            if self._is_stopped:
+                self.stop()
+            data, talk = child.communicate()
+        self._child = None
+        if self._is_stopped:
+            raise CurateError("E970 worker-lost", f"{one_line(command[-1], 60)}: stopped", exit_code=Exit.INTERRUPTED)
+        return Said(child.returncode, data, tuple(line for line in talk.split("\n") if line))
+
+    def stop(self) -> None:
+        """End the command, if one is at work, and every later one at once."""
+        self._is_stopped = True
+        child = self._child
+        if child and child.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+
+
+def curate_command(*words: str) -> list[str]:
+    """Return the command line of `curate` with ``words`` after it, in the Python that we run in."""
+    return [sys.executable, "-P", "-m", "curate", *words]
+
+
+def gate(errand: Errand, workspace: Workspace) -> Said:
+    """Return what `curate export --dry-run` says: code 0 where an export would be made, else why it is refused."""
+    return errand.run(curate_command("export", str(workspace.root), "--dry-run"))
+
+
+def plan(errand: Errand, workspace: Workspace, *, is_measured: bool = False) -> Mapping[str, Json]:
+    """Return what `train plan` says of a run on the newest dataset; with ``is_measured`` a few steps are timed here.
+
+    Raises:
+        CurateError: E940 without the extra; E917 before the first export; E961 when it cannot plan, with what it says.
+    """
+    require_trainer("planning a run", "take the dataset to a machine that has it")
+    dataset = workspace.latest_dataset()
+    if dataset is None:
+        raise CurateError("E917 nothing-to-export", "there is no dataset yet", "A start makes one, or `curate export`.")
+    recipe = workspace.settings.recipe
+    chosen = ["--recipe", str(inside(workspace.root, workspace.root / recipe))] if recipe else []
+    measure = "--measure" if is_measured else "--no-measure"
+    said = errand.run(trainer_command("plan", str(dataset), *chosen, measure, "--json"))
+    try:
+        value = json.loads(said.data) if said.code == 0 else None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        told = said.trouble or (said.talk[-1] if said.talk else f"exit code {said.code}")
+        raise CurateError("E961 cannot-measure", f"`train plan` says: {one_line(told, 300)}", "See the recipe.")
+    return value
+
+
+def begin(errand: Errand, workspace: Workspace, options: Sequence[str] = ()) -> Path:
+    """Validate, export and start a run that outlives us, by `curate train --detach`; return the folder of the run.
+
+    Raises:
+        CurateError: E979 with what the command said, when it refused.
+    """
+    words = ["train", str(workspace.root), "--detach", *(["--", *options] if options else [])]
+    said = errand.run(curate_command(*words))
+    name = said.data.strip().rsplit("/", 1)[-1]
+    if said.code != Exit.OK or not name:
+        told = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
+        raise CurateError("E979 not-started", told, "Nothing was started.")
+    return inside(workspace.root, workspace.root / RUNS) / name
+
+
+def resume(errand: Errand, workspace: Workspace, folder: Path) -> Path:
+    """Go on with a run that was stopped, as `begin` starts one.
+
+    Raises:
+        CurateError: E979 with what the command said, when it refused.
+    """
+    return begin(errand, workspace, ["--resume", "--out", str(folder)])

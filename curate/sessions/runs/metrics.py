@@ -1,0 +1,191 @@
+"""What a run tells of itself while it trains: `metrics.jsonl`, read as it grows."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from curate.base.file_guard import open_file
+
+METRICS_FILE = "metrics.jsonl"
+_BLOCK = 1 << 20
+_LONGEST = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One optimizer step: loss in nats a supervised token, tokens seen so far, seconds to go as the trainer sees it."""
+
+    step: int
+    of: int
+    epoch: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    tokens_per_second: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at the validation split: macro mean score, None where nothing is scored, and score by category."""
+
+    step: int
+    loss: float
+    score: float | None
+    by_category: Mapping[str, float]
+    is_best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the training loop ended: ``stopped`` is the exit code where a signal ended it."""
+
+    step: int
+    best_step: int | None
+    tokens: int
+    seconds: float
+    stopped: int | None
+
+
+class Metrics:
+    """The events of a run so far. `read` takes in what was appended since; the last line may still be being written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / METRICS_FILE
+        self._identity = (0, 0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.num_steps: int | None = None
+        """Steps of the whole run, None before it said."""
+        self.num_examples: int | None = None
+        self.is_resumed = False
+        self.steps = array("q")
+        self.losses = array("d")
+        self.last: Step | None = None
+        self.looks: list[Look] = []
+        self.checkpoint: int | None = None
+        """The step of the last checkpoint."""
+        self.end: End | None = None
+        self.at = ""
+        """When the last event was, in UTC."""
+        self.num_unreadable = 0
+        """Lines that are not what a trainer writes there."""
+        self._place = 0
+        self._rest = b""
+
+    def read(self) -> bool:
+        """Take in what is new and return whether there was anything.
+
+        A file that was replaced, as a run that is resumed does, or that became shorter is read from its beginning.
+        """
+        try:
+            with open_file(self._path) as file:
+                found = file.seek(0, 2)
+                identity = _identity(self._path)
+                if identity != self._identity or found < self._place:
+                    self._forget()
+                    self._identity = identity
+                if found == self._place:
+                    return False
+                file.seek(self._place)
+                while block := file.read(_BLOCK):
+                    self._place += len(block)
+                    self._take(block)
+        except OSError:
+            # It is not there yet, or not any more.
+            return False
+        return True
+
+    def best(self) -> Look | None:
+        """Return the best look at the validation split so far, as the trainer sees it."""
+        return next((look for look in reversed(self.looks) if look.is_best), None)
+
+    def _take(self, block: bytes) -> None:
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > _LONGEST:
+            self._rest = b""
+            self.num_unreadable += 1
+        for line in lines:
+            try:
+                event = orjson.loads(line)
+                self._add(event)
+                self.at = str(event["time"])
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.num_unreadable += 1
+
+    def _add(self, event: Any) -> None:
+        step = _whole(event["step"])
+        match event["event"]:
+            case "step":
+                self.last = Step(
+                    step,
+                    _whole(event["of"]),
+                    _whole(event["epoch"]),
+                    _number(event["loss"]),
+                    _number(event["lr"]),
+                    _number(event["grad_norm"]),
+                    _whole(event["tokens"]),
+                    _number(event["tokens_per_second"]),
+                    _number(event["eta_seconds"]),
+                )
+                self.num_steps = self.last.of
+                self.steps.append(step)
+                self.losses.append(self.last.loss)
+            case "eval":
+                score = None if event["score"] is None else _number(event["score"])
+                scores = {str(name): _number(value) for name, value in event["by_category"].items()}
+                self.looks.append(Look(step, _number(event["loss"]), score, scores, event["best"] is True))
+            case "checkpoint":
+                self.checkpoint = step
+            case "guard":
+                # Why a run ends early; the end itself comes right after it.
+                pass
+            case "start" | "resume":
+                self.num_steps, self.num_examples = _whole(event["of"]), _whole(event["examples"])
+                self.is_resumed, self.end = event["event"] == "resume", None
+            case "end":
+                best, stopped = event["best_step"], event["stopped"]
+                self.end = End(
+                    step,
+                    None if best is None else _whole(best),
+                    _whole(event["tokens"]),
+                    _number(event["seconds"]),
+                    None if stopped is None else _whole(stopped),
+                )
+            case other:
+                raise ValueError(f"{other!r} is no event")
+
+
+def thinned(values: Sequence[float], width: int) -> list[float]:
+    """Return at most ``width`` values: each is the mean of as many neighbours as any other, or one less."""
+    if len(values) <= width:
+        return list(values)
+    cuts = [len(values) * part // width for part in range(width + 1)]
+    return [math.fsum(values[start:end]) / (end - start) for start, end in pairwise(cuts)]
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("no whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("no finite number")
+    return float(value)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino

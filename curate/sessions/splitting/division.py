@@ -1,0 +1,134 @@
+"""A division that is being thought about: settings tried out, fixes for leaks, what it comes to, how it is saved."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from curate.project.golden import read_golden
+from curate.schema.settings import SplitSettings
+from curate.sessions.splitting.leaking import LeakReport, leaks_of
+from curate.sessions.splitting.preview import FIXES, Basis, Fix, Preview, preview
+
+_Found = tuple[Preview, Preview | None]
+_Compared = tuple[LeakReport, Preview | None]
+
+
+class Division:
+    """Settings and fixes as somebody tries them; `compute` says what they come to, and `take` holds what it said."""
+
+    def __init__(self, basis: Basis) -> None:
+        """Begin with the settings of the workspace."""
+        self.basis = basis
+        self.settings = self.saved_settings
+        self.fixes: dict[str, Fix] = {}
+        self.seen: Preview | None = None
+        self.saved: Preview | None = None
+        """The division by the settings as they are saved; None where these have no seed."""
+        self.leaks: LeakReport | None = None
+
+    @property
+    def saved_settings(self) -> SplitSettings:
+        """The settings of the workspace."""
+        return self.basis.workspace.settings.split
+
+    @property
+    def is_current(self) -> bool:
+        """Whether `seen` is what the settings and fixes come to."""
+        return self.seen is not None and self.seen.settings == self.settings and dict(self.seen.fixes) == self.fixes
+
+    def on(self, basis: Basis) -> Division:
+        """Return the same trial on records that were read anew; what was not changed follows the saved settings."""
+        fresh = Division(basis)
+        if self.settings != self.saved_settings:
+            fresh.settings = self.settings
+        known = {record.id for record in basis.staying}
+        fresh.fixes = {name: fix for name, fix in self.fixes.items() if name in known}
+        return fresh
+
+    def with_golden(self) -> Division:
+        """Return the same trial after the test set was frozen or unfrozen."""
+        return self.on(replace(self.basis, golden=read_golden(self.basis.workspace.root)))
+
+    def change(self, **more: object) -> None:
+        """Try other settings."""
+        self.settings = self.settings.model_copy(update=more)
+
+    def compute(self) -> Callable[[], _Found]:
+        """Return a job that divides the records by what is tried now, and by what is saved."""
+        basis, settings, fixes, saved = self.basis, self.settings, dict(self.fixes), self.saved
+        held = self.saved_settings
+
+        def job() -> _Found:
+            before = saved or (preview(basis, held) if held.seed is not None else None)
+            seen = preview(basis, settings, fixes)
+            # Counted here, where nobody waits for it, and kept.
+            assert seen.tokens.keys() == seen.by_split.keys(), "every split has a number"
+            return seen, before
+
+        return job
+
+    def take(self, found: _Found) -> None:
+        """Hold what a job of `compute` returned."""
+        self.seen, self.saved = found
+        self.leaks = None
+
+    def compare(self, seen: Preview) -> Callable[[], _Compared]:
+        """Return a job that compares the splits of ``seen``, and those of the saved settings unless they were."""
+        saved = self.saved
+
+        def job() -> _Compared:
+            report = leaks_of(seen)
+            if saved is None or saved.compared is not None:
+                return report, saved
+            is_same = saved.settings == seen.settings and not seen.fixes
+            return report, report.seen if is_same else leaks_of(saved).seen
+
+        return job
+
+    def take_leaks(self, found: _Compared) -> None:
+        """Hold what a job of `compare` returned, with the division that it is about."""
+        self.leaks, self.saved = found
+        self.seen = self.leaks.seen
+
+    def next_fix(self, name: str) -> Fix | None:
+        """Choose the next fix for a record that leaks, of those that are possible: move, drop, none."""
+        known: list[Fix] = [fix for fix in FIXES if fix == "drop" or (self.seen and self.seen.is_movable(name))]
+        choices = [None, *known]
+        before = self.fixes.pop(name, None)
+        fix = choices[(choices.index(before) + 1) % len(choices)] if before in choices else None
+        if fix:
+            self.fixes[name] = fix
+        return fix
+
+    def fix_all(self) -> tuple[int, int]:
+        """Fix each leak that is known whole or nearly: move what can be moved, drop the rest; say how many of each."""
+        if self.leaks is None or self.seen is None:
+            return 0, 0
+        moved = self.leaks.fixes("move", self.seen)
+        self.fixes = {**self.leaks.fixes("drop", self.seen), **moved}
+        return len(moved), len(self.fixes) - len(moved)
+
+    def command(self, root: str) -> str:
+        """Return the command line that shows this division, and writes it where it is not as saved."""
+        parts = [f"curate split {shlex.quote(root)}", *_options(self.saved_settings, self.settings, self.fixes)]
+        return " ".join([*parts, "--apply --save"] if len(parts) > 1 else parts)
+
+
+def _options(saved: SplitSettings, wanted: SplitSettings, fixes: Mapping[str, Fix]) -> list[str]:
+    options = []
+    if wanted.ratios != saved.ratios:
+        options.append("--ratios " + "/".join(percents(wanted)))
+    if wanted.seed != saved.seed:
+        options.append(f"--seed {wanted.seed}")
+    if wanted.stratify != saved.stratify:
+        options.append("--stratify" if wanted.stratify else "--no-stratify")
+    if wanted.group != saved.group:
+        options.append(f"--group {shlex.quote(wanted.group)}")
+    return options + [f"--fix {shlex.quote(name)} {fix}" for name, fix in fixes.items()]
+
+
+def percents(settings: SplitSettings) -> list[str]:
+    """Return the shares as people write them, in hundredths."""
+    return [f"{round(share * 100, 4):g}" for share in settings.ratios]

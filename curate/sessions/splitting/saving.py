@@ -1,0 +1,107 @@
+"""Writing a division down: the decisions as one act, the settings into curate.toml with its comments and layout."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from curate.base.file_guard import MOST_SETTINGS, read_file
+from curate.base.record import CurateError, Json
+from curate.base.storage import write_atomic
+from curate.project.journal import Decision
+from curate.project.workspace import inside
+from curate.schema.settings import FILE_NAME, SplitSettings, origins
+from curate.sessions.splitting.preview import Preview, preview
+
+KEYS = ("ratios", "seed", "stratify", "group")
+
+
+class Applies(Protocol):
+    """Whatever saves decisions as one act: a workspace, or a workshop."""
+
+    def apply(self, decisions: Sequence[Decision], /) -> object:
+        """Save ``decisions`` together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written: how many records were assigned, how many dropped, which settings changed.
+
+    ``overruled`` names variables of the environment that stand in for a setting that was written.
+    """
+
+    num_assigned: int
+    num_dropped: int
+    keys: Sequence[str]
+    overruled: Sequence[str]
+
+
+def write(holder: Applies, seen: Preview, *, is_saved: bool) -> Written:
+    """Write the decisions of ``seen`` as one act, and its settings where ``is_saved``; the settings come first.
+
+    What is written is the division of an export: where the splits of ``seen`` were not compared, they are now.
+
+    Raises:
+        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
+    """
+    root = seen.basis.workspace.root
+    if seen.compared is None:
+        seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
+    keys = save_settings(root, seen.settings) if is_saved else []
+    decisions = seen.decisions()
+    if decisions:
+        holder.apply(decisions)
+    num_dropped = sum(decision.op == "drop" for decision in decisions)
+    known = origins(root) if keys else {}
+    found = [known.get(("split", key), "") for key in keys]
+    overruled = [origin for origin in found if origin and not origin.startswith(FILE_NAME)]
+    return Written(len(decisions) - num_dropped, num_dropped, keys, overruled)
+
+
+def save_settings(root: Path, settings: SplitSettings) -> list[str]:
+    """Put ``settings`` under [split] in the workspace's curate.toml and return the keys that have changed.
+
+    Comments, order and blank lines stay, and keys that say the same already are not touched.
+
+    Raises:
+        CurateError: E906 when it cannot be written; E902 when it could not be changed without changing anything else.
+    """
+    # Few commands write settings.
+    import tomlkit
+
+    path = inside(root, root / FILE_NAME)
+    text = read_file(path, root, most=MOST_SETTINGS).decode()
+    before: dict[str, Any] = tomllib.loads(text)
+    held = SplitSettings.model_validate(before.get("split", {}))
+    wanted, there = _plain(settings), _plain(held)
+    changed = [key for key in KEYS if wanted[key] != there[key] and wanted[key] is not None]
+    if not changed:
+        return []
+    document = tomlkit.parse(text)
+    if "split" not in document:
+        if text.strip():
+            document.add(tomlkit.nl())
+        document.add("split", tomlkit.table())
+    for key in changed:
+        document["split"][key] = wanted[key]
+    after = tomlkit.dumps(document)
+    if tomllib.loads(after) != {
+        **before,
+        "split": {**before.get("split", {}), **{key: wanted[key] for key in changed}},
+    }:
+        message = f"{path}: [split] cannot be changed without changing something else"
+        raise CurateError("E902 bad-settings", message, f"Set {', '.join(changed)} in it by hand.")
+    write_atomic(path, [after.encode()], mode=path.stat().st_mode & 0o777)
+    return changed
+
+
+def _plain(settings: SplitSettings) -> dict[str, Json]:
+    """Return the settings with shares as people write them, which still add up to one."""
+    shares = [round(share, 6) for share in settings.ratios]
+    largest = shares.index(max(shares))
+    shares[largest] = round(1 - sum(share for place, share in enumerate(shares) if place != largest), 6)
+    told: dict[str, Json] = settings.model_dump(mode="json")
+    return {**told, "ratios": shares}

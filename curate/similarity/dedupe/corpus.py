@@ -1,0 +1,237 @@
+"""Records as columns: who they are, what they say as tokens, and keys that are the same for the same content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import orjson
+
+from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
+from curate.base.record import Record, Source
+from curate.schema.parts import parts_of
+from curate.similarity.dedupe.kernels import Cleaned
+from curate.similarity.dedupe.pairs import Sides
+from curate.similarity.dedupe.shingles import BREAK, Spans
+from curate.similarity.dedupe.text import Field, spaced, storable
+
+BLOCK = 1024
+"""Records that are cleaned together: few enough for the processor's cache."""
+
+Cleaner = Callable[[Sequence[str]], Cleaned]
+
+
+class Sink(Protocol):
+    """Where the tokens of a corpus go, block by block."""
+
+    def append(self, tokens: Hashes) -> None:
+        """Take the next tokens."""
+
+    def whole(self) -> Hashes:
+        """Return all tokens as one array."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A sink in memory."""
+
+    blocks: list[Hashes] = field(default_factory=list)
+
+    def append(self, tokens: Hashes) -> None:
+        """Take the next tokens."""
+        self.blocks.append(tokens)
+
+    def whole(self) -> Hashes:
+        """Return all tokens as one array, and let go of the blocks."""
+        found = np.concatenate(self.blocks or [np.zeros(0, np.uint64)])
+        self.blocks.clear()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One row a record, in the order of the records."""
+
+    exact: Hashes
+    """Key of what a record teaches, [N, 2]."""
+    asked: Hashes
+    """Key of its question, [N, 2]: prompt, roles and tools."""
+    answered: Hashes
+    """Key of its completion, [N, 2]."""
+    whole: Hashes
+    """Key of all of it, [N, 2]."""
+    forms: Hashes
+    """Keys of what it says beside texts, [N, 2]: its question (roles, tools), and all with turns after the answer."""
+    places: Indices
+    """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
+    files: Indices
+    """Number of the file it was read from."""
+    lines: Indices
+    """Line in that file."""
+
+    def take(self, rows: Indices) -> Columns:
+        """Return the rows ``rows``."""
+        return Columns(**{name: getattr(self, name)[rows] for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The records to compare. The tokens may lie in a file, and all else is small."""
+
+    ids: Sequence[str]
+    file_names: Sequence[str]
+    columns: Columns
+    tokens: Hashes
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def source(self, row: int) -> Source:
+        """Return where the record ``row`` was read."""
+        return Source(self.file_names[int(self.columns.files[row])], int(self.columns.lines[row]))
+
+    def take(self, rows: Indices) -> Corpus:
+        """Return the records ``rows``, in that order."""
+        return Corpus([self.ids[row] for row in rows.tolist()], self.file_names, self.columns.take(rows), self.tokens)
+
+    def spans(self, name: Field) -> Spans:
+        """Return the text of one field of each record."""
+        first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
+        places = self.columns.places
+        return Spans(self.tokens, np.ascontiguousarray(places[:, first]), np.ascontiguousarray(places[:, last]))
+
+    def sides(self) -> Sides:
+        """Return what is compared part by part."""
+        return Sides(self.spans("prompt"), self.spans("completion"), self.columns.forms)
+
+    def keys(self, name: Field) -> Hashes:
+        """Return a key of one field's text of each record: equal keys mean equal texts."""
+        columns = self.columns
+        return {"record": columns.whole, "prompt": columns.asked, "completion": columns.answered}[name]
+
+
+def folded(state: Hashes, key: Hashes) -> Hashes:
+    """Return the keys ``state``, [N, 2], with ``key`` told after them."""
+    one = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
+    two = mix(state[:, 1] * np.uint64(MIX_A) + key[:, 1] + (one >> np.uint64(32)))
+    return np.stack([one, two], axis=1)
+
+
+def gather(
+    records: Iterable[Record],
+    cleaner: Cleaner,
+    *,
+    sink: Sink | None = None,
+    seen: Callable[[int], None] = lambda _: None,
+) -> Corpus:
+    """Read ``records`` once, a block at a time, and keep of each its id and its numbers.
+
+    ``seen`` is told how many have been read. Hashes go to ``sink``, by default memory.
+    """
+    return joined((_corpus_of(block, cleaner) for block in _blocks(records)), sink, seen)
+
+
+def joined(corpora: Iterable[Corpus], sink: Sink | None = None, seen: Callable[[int], None] = lambda _: None) -> Corpus:
+    """Join one corpus or more to one, in their order; ``sink`` and ``seen`` as for `gather`."""
+    sink = sink if sink is not None else Held()
+    ids: list[str] = []
+    numbers: dict[str, int] = {}
+    parts: list[Columns] = []
+    num_tokens = 0
+    for corpus in corpora:
+        files = np.array([numbers.setdefault(name, len(numbers)) for name in corpus.file_names], np.int64)
+        columns = corpus.columns
+        parts.append(replace(columns, places=columns.places + num_tokens, files=files[columns.files]))
+        ids += corpus.ids
+        sink.append(corpus.tokens)
+        num_tokens += len(corpus.tokens)
+        seen(len(ids))
+    columns = Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns.__slots__})
+    return Corpus(ids, list(numbers), columns, sink.whole())
+
+
+def digest_of(records: Iterable[Record]) -> str:
+    """Return a digest of all that `gather` takes from ``records``, in their order."""
+    digest = blake2b(digest_size=16)
+    for record in records:
+        said = (record.messages, record.tools) if record.messages else (record.system, record.prompt, record.completion)
+        place = (record.id, record.source.file, record.source.line)
+        digest.update(orjson.dumps((*place, record.text, record.prompt_parts, said)))
+    return digest.hexdigest()
+
+
+def _blocks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Yield ``records`` in lists; the first one may be empty."""
+    source = iter(records)
+    yield list(islice(source, BLOCK))
+    while block := list(islice(source, BLOCK)):
+        yield block
+
+
+def _corpus_of(records: Sequence[Record], cleaner: Cleaner) -> Corpus:
+    parts = [parts_of(record) for record in records]
+    texts = storable([text for each in parts for text in each.texts])
+    counts = np.array([len(each.texts) for each in parts], np.int64)
+    asked = np.array([each.num_question_texts for each in parts], np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)])[:-1].astype(np.int64)
+    cleaned = cleaner(texts)
+    tokens, places = _words(texts, cleaned, cleaner, starts, asked)
+    one, keys = np.ones(len(parts), np.int64), cleaned.keys
+    question_marks, marks = (
+        np.frombuffer(b"".join(side), np.uint64).reshape(-1, 2)
+        for side in ([each.question_mark for each in parts], [each.mark for each in parts])
+    )
+    answered_keys = _folded_from(np.zeros_like(marks), keys, starts + asked, one)
+    question_keys = _folded_from(question_marks, keys, starts, asked)
+    # What follows the answer is compared by its key alone.
+    forms = _folded_from(marks, keys, starts + asked + 2, counts - asked - 2)
+    text_keys = keys[starts + asked + 1]
+    whole = folded(folded(folded(forms, question_keys), answered_keys), text_keys)
+    numbers: dict[str, int] = {}
+    columns = Columns(
+        exact=_folded_from(marks, keys, starts, counts),
+        asked=question_keys,
+        answered=answered_keys,
+        whole=whole,
+        forms=np.stack([question_marks[:, 0], forms[:, 0]], axis=1),
+        places=places,
+        files=np.array([numbers.setdefault(record.source.file, len(numbers)) for record in records], np.int64),
+        lines=np.array([record.source.line for record in records], np.int64),
+    )
+    return Corpus([record.id for record in records], list(numbers), columns, tokens)
+
+
+def _words(
+    texts: list[str], cleaned: Cleaned, cleaner: Cleaner, starts: Indices, asked: Indices
+) -> tuple[Hashes, Indices]:
+    """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
+    words = cleaned.words
+    cut = [text if text.isascii() else spaced(text) for text in texts]
+    # `spaced` returns the very text where there is nothing to change.
+    if any(one is not other for one, other in zip(cut, texts, strict=True)):
+        words = cleaner(cut).words
+    hashes, offsets = words.hashes, words.offsets
+    has_parts = (asked > 1) & (offsets[starts + asked] > offsets[starts])
+    counts = np.where(has_parts, asked - 1, 0)
+    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    behind = np.repeat(starts, counts) + 1 + within
+    if len(behind):
+        hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
+    ends = [
+        offsets[place] + np.searchsorted(behind, place)
+        for place in (starts, starts + asked, starts + asked, starts + asked + 1, starts + asked + 2)
+    ]
+    return hashes, np.stack(ends, axis=1)
+
+
+def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:
+    """Fold ``counts`` keys from ``starts`` on into the state of each record."""
+    state = state.copy()
+    for step in range(int(counts.max(initial=0))):
+        rows = np.flatnonzero(counts > step)
+        state[rows] = folded(state[rows], keys[starts[rows] + step])
+    return state

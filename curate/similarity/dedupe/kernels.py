@@ -1,0 +1,499 @@
+"""The four inner loops of a comparison, in numpy and compiled with numba (extra ``fast``), side by side.
+
+Each pair finds the same: words and keys of texts, buckets, sets of shingles, and how alike two sets are. They stand in
+one file because a change to one is a change to the other, which `tests/curate/test_dedupe_kernels.py` proves. numpy
+passes over whole arrays and needs nothing else; numba goes from token to token, several times sooner, and takes a
+second to load. `kernels_for` is where one of the two is chosen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import cache
+from threading import Lock
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.base.hashing import MIX_A, MIX_B, STEP, Hashes, Indices, mix
+from curate.similarity.dedupe.boilerplate import Cut, Starmap, cut_texts
+from curate.similarity.dedupe.shingles import CHARACTER, NUMBER, Ragged, Sets, Spans
+from curate.similarity.dedupe.text import LOWER, flattened, joined_bytes, text_keys
+
+COMPILED_FROM = 20_000_000
+"""Characters of text from which loading the compiled loops is repaid."""
+NUM_HASHES = 64
+NUM_BANDS = 16
+_BAND_SIZE = NUM_HASHES // NUM_BANDS
+_WORD = 0xD6E8FEB86659FD93
+"""The hash of a word before its first byte."""
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+"""By how many of 8 bytes belong to a word: the mask that leaves those."""
+_LEAD = 4
+"""Signs before a number that are looked past, such as those of currencies."""
+_SIGN, _DIGIT, _LETTER, _EDGE = range(4)
+_KINDS = np.full(256, _SIGN, np.uint8)
+"""What each byte is: an `_EDGE` is punctuation that is no part of a word at its beginning or end."""
+_KINDS[list(b".,;:!?\"'()")] = _EDGE
+_KINDS[48:58] = _DIGIT
+_KINDS[65:91] = _KINDS[97:123] = _LETTER
+_LOWER = np.frombuffer(LOWER, np.uint8)
+_NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
+_MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
+"""What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before."""
+_BLOCK, _TEXTS = 256, 2048
+_COMPILING = Lock()
+
+Units = NDArray[np.uint8]
+Scores = NDArray[np.float64]
+
+
+class Cleaned(NamedTuple):
+    """N texts as keys, [N, 2], that are the same for equal normalised texts, and as the hashes of their words."""
+
+    keys: Hashes
+    words: Ragged
+
+
+class Bands(NamedTuple):
+    """The bucket of each text in each band, [16, N], and its number of shingles; no bucket counts where that is 0."""
+
+    keys: Hashes
+    lengths: Indices
+
+
+class Kernels(NamedTuple):
+    """The inner loops; texts that are to be cleaned are `storable`."""
+
+    clean: Callable[[Sequence[str]], Cleaned]
+    bands: Callable[[Spans, Cut], Bands]
+    sets: Callable[[Spans, Cut], Sets]
+    """The shingles of each text; what numpy numbers can be compared by numpy alone."""
+    jaccard: Callable[[Sets, Indices, Indices], Scores]
+    """The exact Jaccard similarity of the rows ``left[i]`` and ``right[i]``; two empty sets have 0."""
+    starmap: Starmap = itertools.starmap
+    """How loops are run over many blocks: here, or by the workers of `curate.scale`."""
+
+    @property
+    def alone(self) -> Kernels:
+        """The loops for who works on one block and shares nothing out."""
+        return self._replace(starmap=itertools.starmap)
+
+
+def kernels_for(num_chars: int, is_compiled: bool | None = None) -> Kernels:
+    """Return the loops to use: as asked, or the compiled ones where they are installed and ``num_chars`` repays them.
+
+    Raises:
+        ImportError: compiled loops are asked for and numba is not installed.
+    """
+    if is_compiled is False or (is_compiled is None and num_chars < COMPILED_FROM):
+        return NUMPY
+    try:
+        _loops()
+    except ImportError:
+        if is_compiled:
+            raise
+        return NUMPY
+    return NUMBA
+
+
+def _numpy_clean(texts: Sequence[str]) -> Cleaned:
+    flat = flattened(texts)
+    return Cleaned(text_keys(flat), word_hashes(flat))
+
+
+def word_hashes(units: Units) -> Ragged:
+    """Hash the words of normalised UTF-8 texts that a newline divides, 8 bytes of each at a time.
+
+    Punctuation at the edges of a word is left out, and what is nothing else is no word. The last bits of a hash say
+    what kind of word it is.
+    """
+    is_gap = np.concatenate([[True], (units == 32) | (units == 10), [True]])
+    starts = np.flatnonzero(is_gap[:-1] & ~is_gap[1:])
+    ends = np.flatnonzero(~is_gap[:-1] & is_gap[1:])
+    starts, ends = _trimmed(units, starts, ends)
+    sizes = ends - starts
+    breaks = np.concatenate([[0], np.flatnonzero(units == 10), [len(units)]])
+    # Every place is read as a number of 8 bytes, of which those behind the word are masked.
+    eights = np.ndarray((len(units) + 1,), "<u8", np.concatenate([units, np.zeros(8, np.uint8)]), strides=(1,))
+    hashes = _word_step(np.uint64(_WORD), eights[starts] & _MASKS[np.minimum(sizes, 8)])
+    rows, place = np.flatnonzero(sizes > 8), 8
+    while len(rows):
+        packs = eights[starts[rows] + place] & _MASKS[np.minimum(sizes[rows] - place, 8)]
+        hashes[rows] = _word_step(hashes[rows], packs)
+        place += 8
+        rows = rows[sizes[rows] > place]
+    offsets = np.searchsorted(starts, breaks).astype(np.int64)
+    hashes = mix(hashes + sizes.astype(np.uint64))
+    return Ragged((hashes & ~np.uint64(NUMBER | CHARACTER)) | _kinds_of(units, starts, ends), offsets)
+
+
+def _word_step(state: Hashes | np.uint64, packs: Hashes) -> Hashes:
+    """Return the hashes of words after their next 8 bytes."""
+    hashes = packs ^ state
+    hashes *= np.uint64(MIX_A)
+    hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices]:
+    """Return the words without the punctuation at their edges; those of which nothing is left are left out."""
+    is_edge = _KINDS == _EDGE
+    rows = np.flatnonzero(is_edge[units[starts]])
+    while len(rows):
+        starts[rows] += 1
+        rows = rows[starts[rows] < ends[rows]]
+        rows = rows[is_edge[units[starts[rows]]]]
+    is_word = starts < ends
+    starts, ends = starts[is_word], ends[is_word]
+    rows = np.flatnonzero(is_edge[units[ends - 1]])
+    while len(rows):
+        # It ends at the latest at the first byte, which is no edge.
+        ends[rows] -= 1
+        rows = rows[is_edge[units[ends[rows] - 1]]]
+    return starts, ends
+
+
+def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
+    """Return for each word `NUMBER`, `CHARACTER` or 0.
+
+    A number is a word whose first letter or digit is a digit: "1985", "$80,000", "3rd", and not "covid19".
+    """
+    padded, is_sign = np.append(units, np.uint8(0)), (_KINDS != _DIGIT) & (_KINDS != _LETTER)
+    first = starts.copy()
+    for _ in range(_LEAD):
+        first += (first < ends) & is_sign[padded[first]]
+    is_number = (first < ends) & (_KINDS[padded[first]] == _DIGIT)
+    lead = units[starts]
+    is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
+    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
+
+
+def _numpy_bands(spans: Spans, cut: Cut) -> Bands:
+    keys = np.zeros((NUM_BANDS, len(spans)), np.uint64)
+    lengths = np.zeros(len(spans), np.int64)
+    for low in range(0, len(spans), _TEXTS):
+        rows = np.arange(low, min(low + _TEXTS, len(spans)))
+        table = cut_texts(spans.take(rows).hashed(), cut)
+        lengths[rows] = table.lengths
+        filled = np.flatnonzero(table.lengths > 0)
+        if not len(filled):
+            continue
+        lowest = _signatures(Ragged(table.hashes, np.append(table.offsets[filled], table.offsets[-1])))
+        for band in range(NUM_BANDS):
+            key = np.full(len(filled), band + 1, np.uint64)
+            for number in range(band * _BAND_SIZE, (band + 1) * _BAND_SIZE):
+                key = mix(key ^ lowest[:, number])
+            keys[band, rows[filled]] = key
+    return Bands(keys, lengths)
+
+
+def _signatures(of: Ragged) -> NDArray[np.uint32]:
+    """Return the MinHash signature of each row, [N, 64]; every row must have at least one shingle."""
+    lowest = np.empty((len(of.offsets) - 1, NUM_HASHES), np.uint32)
+    for low in range(0, len(lowest), _BLOCK):
+        high = min(low + _BLOCK, len(lowest))
+        block = of.hashes[of.offsets[low] : of.offsets[high]]
+        starts = of.offsets[low:high] - of.offsets[low]
+        upper, lower = (block >> np.uint64(32)).astype(np.uint32), block.astype(np.uint32)
+        mixed, shifted = np.empty_like(upper), np.empty_like(upper)
+        for number in range(NUM_HASHES):
+            np.bitwise_xor(upper, _XORS[number], out=mixed)
+            mixed *= _MULTIPLIERS[number]
+            mixed += lower
+            np.right_shift(mixed, np.uint32(15), out=shifted)
+            mixed ^= shifted
+            lowest[low:high, number] = np.minimum.reduceat(mixed, starts)
+    return lowest
+
+
+def _numpy_sets(spans: Spans, cut: Cut) -> Sets:
+    return Sets.of(cut_texts(spans.hashed(), cut))
+
+
+def _numpy_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
+    sizes = np.diff(of.offsets)
+    # The members are small numbers, as `Sets.of` makes them.
+    width = int(of.members.max(initial=0)) + 1
+    sides = np.concatenate([left, right])
+    counts = sizes[sides]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    places = np.arange(int(starts[-1])) + np.repeat(of.offsets[:-1][sides] - starts[:-1], counts)
+    pair = np.repeat(np.tile(np.arange(len(left)), 2), counts)
+    keys = np.sort(pair * width + of.members[places].astype(np.int64))
+    shared = np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(left))
+    return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
+
+
+NUMPY = Kernels(_numpy_clean, _numpy_bands, _numpy_sets, _numpy_jaccard)
+
+
+def _loops() -> dict[str, Callable[..., Any]]:
+    """Compile (once, cached on disk) and return the loops below by name; threads wait for the first of them.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    with _COMPILING:
+        return _compiled()
+
+
+@cache
+def _compiled() -> dict[str, Callable[..., Any]]:
+    # Heavy (a second and a compiler), and optional: that is why the loops are compiled here and not by a decorator.
+    import numba
+
+    # numba looks the names in a loop up among the globals of its function. Each loop is made anew with globals of its
+    # own, in which those before it are the compiled ones; this module stays as it is.
+    scope = dict(globals())
+    for loop in (_mix, _lowered, _first_blank, _token, _clean, _roll, _cut, _bands, _sets, _jaccard):
+        function = FunctionType(loop.__code__, scope, loop.__name__)
+        try:
+            scope[loop.__name__] = numba.njit(cache=True, nogil=True)(function)
+        except RuntimeError:
+            # Neither the installation nor the home folder can be written to, so nothing is kept for the next time.
+            scope[loop.__name__] = numba.njit(nogil=True)(function)
+    return scope
+
+
+def _numba_clean(texts: Sequence[str]) -> Cleaned:
+    whole, ends = joined_bytes(texts)
+    units = np.frombuffer(whole + b"\n" * 9, np.uint8)
+    # Every place as a number of 8 bytes.
+    eights = np.ndarray((len(whole) + 1,), "<u8", units, strides=(1,))
+    keys = np.empty((len(texts), 2), np.uint64)
+    hashes = np.empty(len(whole) // 2 + 1, np.uint64)
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    _loops()["_clean"](units, eights, ends, keys, hashes, offsets)
+    return Cleaned(keys, Ragged(hashes[: offsets[-1]].copy(), offsets))
+
+
+def _numba_bands(spans: Spans, cut: Cut) -> Bands:
+    made = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
+    _loops()["_bands"](*_arguments(spans, cut), *made)
+    return made
+
+
+def _numba_sets(spans: Spans, cut: Cut) -> Sets:
+    members = np.empty(int((spans.ends - spans.starts).sum()), np.uint64)
+    offsets = np.zeros(len(spans) + 1, np.int64)
+    _loops()["_sets"](*_arguments(spans, cut), members, offsets)
+    return Sets(members, offsets)
+
+
+def _numba_jaccard(of: Sets, left: Indices, right: Indices) -> Scores:
+    scores: Scores = _loops()["_jaccard"](of.members, of.offsets, left, right)
+    return scores
+
+
+def _arguments(spans: Spans, cut: Cut) -> tuple[Any, ...]:
+    """Return texts, how they are cut, and room for the tokens, passages and shingles of one of them, for the loops."""
+    longest = int((spans.ends - spans.starts).max(initial=0))
+    return (
+        (spans.tokens, spans.starts, spans.ends),
+        (cut.ngram, cut.width, cut.popular),
+        np.empty((3, longest), np.uint64),
+    )
+
+
+NUMBA = Kernels(_numba_clean, _numba_bands, _numba_sets, _numba_jaccard)
+
+
+def _mix(hashed: np.uint64) -> np.uint64:
+    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(MIX_A)
+    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(MIX_B)
+    return hashed ^ (hashed >> np.uint64(31))
+
+
+def _lowered(eight: np.uint64) -> np.uint64:
+    """Return 8 bytes with the letters A to Z made small, all at once (Warren, Hacker's Delight, chapter 6)."""
+    sevens = eight & np.uint64(0x7F7F7F7F7F7F7F7F)
+    from_a = sevens + np.uint64(0x3F3F3F3F3F3F3F3F)
+    past_z = sevens + np.uint64(0x2525252525252525)
+    return eight | (((from_a ^ past_z) & ~eight & np.uint64(0x8080808080808080)) >> np.uint64(2))
+
+
+def _first_blank(eight: np.uint64) -> np.uint64:
+    """Return which of 8 bytes is the first of 32 or less, 8 where none is."""
+    found = (eight - np.uint64(0x2121212121212121)) & ~eight & np.uint64(0x8080808080808080)
+    if found == np.uint64(0):
+        return np.uint64(8)
+    lowest = (found & (~found + np.uint64(1))) >> np.uint64(7)
+    return (lowest * np.uint64(0x0001020304050607)) >> np.uint64(56)
+
+
+def _token(units: Units, eights: Hashes, start: np.uint64, end: np.uint64) -> np.uint64:
+    """Return the hash of a word without punctuation at its edges, with its kind; 0 where nothing is left of it."""
+    step, full, kind = np.uint64(1), np.uint64(8), np.uint64(0)
+    while start < end and _KINDS[units[start]] == _EDGE:
+        start += step
+    while start < end and _KINDS[units[end - step]] == _EDGE:
+        end -= step
+    if start == end:
+        return kind
+    hashed, place, first = np.uint64(_WORD), start, start
+    while place < end:
+        size = min(full, end - place)
+        hashed = (hashed ^ (_lowered(eights[place]) & _MASKS[size])) * np.uint64(MIX_A)
+        hashed ^= hashed >> np.uint64(29)
+        place += size
+    for _ in range(_LEAD):
+        if first < end and _KINDS[units[first]] != _DIGIT and _KINDS[units[first]] != _LETTER:
+            first += step
+    if first < end and _KINDS[units[first]] == _DIGIT:
+        kind = np.uint64(NUMBER)
+    elif units[start] >= 0xE0 and end - start == np.uint64(3 if units[start] < 0xF0 else 4):
+        kind = np.uint64(CHARACTER)
+    return (_mix(hashed + (end - start)) & ~np.uint64(NUMBER | CHARACTER)) | kind
+
+
+def _clean(units: Units, eights: Hashes, ends: Indices, keys: Hashes, hashes: Hashes, offsets: Indices) -> None:
+    """Hash the words of each text without the punctuation at their edges, and of each text two halves of a key in which
+    every byte of it counts."""
+    # Unsigned throughout: a signed index is first looked at for being negative, 11 million times.
+    none, step, full = np.uint64(0), np.uint64(1), np.uint64(8)
+    word, place = none, none
+    for text in range(len(ends)):
+        end = np.uint64(ends[text])
+        one, two = np.uint64(MIX_A), np.uint64(MIX_B)
+        while place < end:
+            if _LOWER[units[place]] == 32:
+                place += step
+                continue
+            start = place
+            first, second = np.uint64(_WORD), np.uint64(STEP)
+            size = full
+            while size == full:
+                eight = eights[place]
+                size = _first_blank(eight)
+                # Control characters that are no white space are rare; the word goes on behind them.
+                while size < full and _LOWER[units[place + size]] != 32:
+                    size += step
+                if size > none:
+                    pack = _lowered(eight) & _MASKS[size]
+                    first = (first ^ pack) * np.uint64(MIX_A)
+                    first ^= first >> np.uint64(29)
+                    second = (second + pack) * np.uint64(MIX_B)
+                    second ^= second >> np.uint64(32)
+                place += size
+            length = place - start
+            first = _mix(first + length)
+            if _KINDS[units[start]] == _LETTER and _KINDS[units[place - step]] != _EDGE:
+                # Nearly all words.
+                hashes[word] = first & ~np.uint64(NUMBER | CHARACTER)
+                word += step
+            else:
+                token = _token(units, eights, start, place)
+                hashes[word] = token
+                # What is nothing but punctuation is no word.
+                word += step if token > none else none
+            one = (one ^ first) * np.uint64(MIX_B)
+            one ^= one >> np.uint64(31)
+            two = (two + second + length) * np.uint64(STEP)
+            two ^= two >> np.uint64(32)
+        place = end + step
+        keys[text, 0] = _mix(one)
+        keys[text, 1] = _mix(two)
+        offsets[text + 1] = np.int64(word)
+
+
+def _roll(hashed: Hashes, count: int, width: int, joined: Hashes) -> None:
+    """Hash every ``width`` neighbours of the first ``count`` values."""
+    last = np.uint64(1)
+    for _ in range(width):
+        last *= np.uint64(STEP)
+    total = np.uint64(0)
+    for place in range(count):
+        total = total * np.uint64(STEP) + hashed[place]
+        if place >= width:
+            total -= hashed[place - width] * last
+        if place >= width - 1:
+            joined[place - width + 1] = _mix(total)
+
+
+def _cut(texts: tuple[Any, ...], row: int, cut: tuple[Any, ...], room: Hashes) -> int:
+    """Write the shingles of one text that lie outside boilerplate to ``room[2]`` and return how many there are."""
+    tokens, starts, ends = texts
+    ngram, width, popular = cut
+    hashed, passages, shingles = room[0], room[1], room[2]
+    start, count = starts[row], ends[row] - starts[row]
+    if count == 0:
+        return 0
+    hashed[:count] = tokens[start : start + count]
+    if count < ngram:
+        total = np.uint64(count)
+        for place in range(count):
+            total = total * np.uint64(STEP) + hashed[place]
+        shingles[0] = _mix(total)
+        return 1
+    _roll(hashed, count, ngram, shingles)
+    num_all = count - ngram + 1
+    if len(popular) == 0 or count < width:
+        return int(num_all)
+    _roll(hashed, count, width, passages)
+    until, num_left = -1, 0
+    for place in range(num_all):
+        if place <= count - width:
+            near = np.searchsorted(popular, passages[place])
+            if near < len(popular) and popular[near] == passages[place]:
+                until = place + width - ngram
+        if place > until:
+            shingles[num_left] = shingles[place]
+            num_left += 1
+    return int(num_left)
+
+
+def _bands(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, keys: Hashes, lengths: Indices) -> None:
+    lowest = np.empty(NUM_HASHES, np.uint32)
+    for row in range(len(lengths)):
+        lengths[row] = _cut(texts, row, cut, room)
+        lowest[:] = np.uint32(0xFFFFFFFF)
+        for place in range(lengths[row]):
+            shingle = room[2, place]
+            upper, lower = np.uint32(shingle >> np.uint64(32)), np.uint32(shingle)
+            for number in range(NUM_HASHES):
+                mixed = np.uint32(np.uint32((upper ^ _XORS[number]) * _MULTIPLIERS[number]) + lower)
+                mixed = np.uint32(mixed ^ (mixed >> np.uint32(15)))
+                lowest[number] = min(lowest[number], mixed)
+        if lengths[row] > 0:
+            for band in range(NUM_BANDS):
+                key = np.uint64(band + 1)
+                for number in range(band * _BAND_SIZE, (band + 1) * _BAND_SIZE):
+                    key = _mix(key ^ np.uint64(lowest[number]))
+                keys[band, row] = key
+
+
+def _sets(texts: tuple[Any, ...], cut: tuple[Any, ...], room: Hashes, members: Hashes, offsets: Indices) -> None:
+    total = 0
+    for row in range(len(offsets) - 1):
+        count = _cut(texts, row, cut, room)
+        ordered = np.sort(room[2, :count])
+        for place in range(count):
+            if place == 0 or ordered[place] != ordered[place - 1]:
+                members[total] = ordered[place]
+                total += 1
+        offsets[row + 1] = total
+
+
+def _jaccard(members: Hashes, offsets: Indices, left: Indices, right: Indices) -> Scores:
+    scores = np.zeros(len(left))
+    for pair in range(len(left)):
+        one, two = offsets[left[pair]], offsets[right[pair]]
+        end_one, end_two = offsets[left[pair] + 1], offsets[right[pair] + 1]
+        total = end_one - one + end_two - two
+        shared = 0
+        while one < end_one and two < end_two:
+            if members[one] == members[two]:
+                shared += 1
+                one += 1
+                two += 1
+            elif members[one] < members[two]:
+                one += 1
+            else:
+                two += 1
+        if total > 0:
+            scores[pair] = shared / (total - shared)
+    return scores

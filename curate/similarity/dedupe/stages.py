@@ -1,0 +1,229 @@
+"""Finished stages of a comparison in files that can be deleted at any time, so that a call resumes what another began.
+
+A stage is a folder of arrays, named by a digest of all that it was computed from: contents, settings, and this code.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from curate.base.file_guard import MOST_STATE, open_file, read_file
+from curate.base.hashing import Hashes
+from curate.base.record import CurateError
+from curate.base.storage import WRITE_FAILED, Scratch, remove_folder
+from curate.similarity.dedupe.corpus import Columns, Corpus, Held, Sink
+
+VERSION = 3
+"""Raised whenever the same input would give other arrays."""
+KEPT_DAYS = 7
+"""A stage that no call has used for a week is removed."""
+_ABOUT = "about"
+_NAMED = re.compile(r"[a-z]+-[0-9a-f]{32}|\.[a-z]+-[0-9a-f]{32}\.[0-9]+\.tmp")
+_PIECE = 1 << 24
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Stages:
+    """Where finished stages lie. Without a folder, or when it cannot be written to, each is computed in memory."""
+
+    folder: Path | None = None
+    remarks: list[str] = field(default_factory=list)
+    """What stood in the way of keeping a stage."""
+    num_resumed: int = 0
+    """Stages that were there already."""
+    is_checked: bool = True
+    """Whether what an earlier call has left is held against its digest, at a second a gigabyte."""
+
+    def arrays(self, stage: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of a stage: those of an earlier call about the same, else what ``make`` returns."""
+        place = self._place(stage, about)
+        if place is None:
+            return make()
+        if (held := self._read(place)) is not None:
+            self.num_resumed += 1
+            return held[0]
+        made = make()
+        self._write(place, made, {})
+        return made
+
+    def corpus(
+        self, about: tuple[object, ...], make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
+    ) -> tuple[Corpus, dict[str, Any]]:
+        """Return a corpus and what is to be known about it: of an earlier call, else what ``make`` returns.
+
+        Its tokens go to a file as they come and are mapped into memory from there.
+        """
+        place = self._place("corpus", about)
+        if place is None:
+            return make(Held())
+        if (held := self._read(place)) is not None:
+            self.num_resumed += 1
+            return _corpus(*held)
+        try:
+            return self._spilled(place, make)
+        except CurateError as error:
+            # The disk may be full: then what was read is read again, into memory.
+            if error.code != WRITE_FAILED:
+                raise
+            self._give_up(error)
+            return make(Held())
+
+    def _spilled(
+        self, place: Path, make: Callable[[Sink], tuple[Corpus, dict[str, Any]]]
+    ) -> tuple[Corpus, dict[str, Any]]:
+        scratch = Scratch(place)
+        try:
+            corpus, known = make(_Spilled(scratch))
+            columns = {name: getattr(corpus.columns, name) for name in Columns.__slots__}
+            tokens = {"tokens": _form(corpus.tokens)}
+            _fill(scratch, columns, {"ids": corpus.ids, "file_names": corpus.file_names, "known": known}, tokens)
+            scratch.publish()
+        finally:
+            scratch.discard()
+        held = self._read(place)
+        return (corpus, known) if held is None else _corpus(*held)
+
+    def _place(self, stage: str, about: tuple[object, ...]) -> Path | None:
+        if self.folder is None:
+            return None
+        digest = blake2b(digest_size=16)
+        for part in (VERSION, version("pairsmith"), np.__version__, stage, *about):
+            content = np.ascontiguousarray(part).tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
+            digest.update(len(content).to_bytes(8, "little") + content)
+        return self.folder / f"{stage}-{digest.hexdigest()}"
+
+    def _read(self, place: Path) -> tuple[Arrays, dict[str, Any]] | None:
+        """Return the arrays of a finished stage and what is known about them; one that is not whole is removed."""
+        try:
+            digest, _, content = read_file(place / _ABOUT, most=MOST_STATE).partition(b"\n")
+            if digest != _digest(content):
+                raise ValueError(f"{place} was changed")
+            about = orjson.loads(content)
+            arrays = {
+                name: _mapped(place / f"{name}.bin", form, is_checked=self.is_checked)
+                for name, form in about["arrays"].items()
+            }
+        except (OSError, ValueError):
+            # Not there yet, or somebody has cut or changed a file; all of it can be computed again.
+            remove_folder(place)
+            return None
+        with suppress(OSError):
+            # So that `sweep` sees when it was used last.
+            (place / _ABOUT).touch()
+        return arrays, about
+
+    def _write(self, place: Path, arrays: Arrays, known: dict[str, Any]) -> None:
+        if self.folder is None:
+            return
+        try:
+            scratch = Scratch(place)
+            try:
+                _fill(scratch, arrays, known, {})
+                scratch.publish()
+            finally:
+                scratch.discard()
+        except CurateError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: CurateError) -> None:
+        """Go on without a folder: a stage that is not kept is only computed again."""
+        self.remarks.append(f"finished stages are not kept: {error.message}")
+        self.folder = None
+
+    def sweep(self) -> None:
+        """Remove stages that were not used for 7 days, and what processes that ended badly left a day ago.
+
+        Whatever is not called like a stage is somebody else's, and stays.
+        """
+        for place in self.folder.glob("*") if self.folder is not None else ():
+            if not _NAMED.fullmatch(place.name):
+                continue
+            with suppress(OSError):
+                used = (place / _ABOUT if (place / _ABOUT).exists() else place).stat().st_mtime
+                if time.time() - used > 86400 * (1 if place.name.startswith(".") else KEPT_DAYS):
+                    remove_folder(place)
+
+
+@dataclass(slots=True)
+class _Spilled:
+    """A sink in a file."""
+
+    scratch: Scratch
+    count: int = 0
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.uint64))
+
+    def append(self, tokens: Hashes) -> None:
+        """Take the next tokens."""
+        self.scratch.append("tokens.bin", np.ascontiguousarray(tokens).view(np.uint8).data)
+        self.count += len(tokens)
+        self.dtype = tokens.dtype
+
+    def whole(self) -> Hashes:
+        """Return all tokens, from the file."""
+        # There is none yet where no record had a token.
+        self.scratch.append("tokens.bin", b"")
+        form = {"dtype": self.dtype.str, "shape": [self.count]}
+        return _mapped(self.scratch.path("tokens.bin"), form, is_checked=False)
+
+
+def _form(array: NDArray[Any]) -> dict[str, Any]:
+    """Return what has to be known of an array to read it from its file, and the digest of what it holds."""
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "digest": _digest(_bytes_of(array)).decode()}
+
+
+def _mapped(path: Path, form: dict[str, Any], *, is_checked: bool) -> NDArray[Any]:
+    """Map an array from its file.
+
+    Raises:
+        ValueError: the file has another size, or does not hold what was written.
+    """
+    kind, shape = np.dtype(form["dtype"]), form["shape"]
+    if path.stat().st_size != kind.itemsize * int(np.prod(shape)):
+        raise ValueError(f"{path} has another size")
+    if 0 in shape:
+        return np.zeros(shape, kind)
+    with open_file(path) as file:
+        array = np.memmap(file, kind, "r", shape=tuple(shape))
+    # numpy cannot know the name of an open file, by which workers elsewhere map the same.
+    array.filename = str(path)
+    if is_checked and _digest(_bytes_of(array)).decode() != form["digest"]:
+        raise ValueError(f"{path} was changed")
+    return array
+
+
+def _fill(scratch: Scratch, arrays: Arrays, known: dict[str, Any], forms: dict[str, Any]) -> None:
+    for name, array in arrays.items():
+        forms[name] = _form(array)
+        content = _bytes_of(array)
+        for low in range(0, max(1, len(content)), _PIECE):
+            scratch.append(f"{name}.bin", content[low : low + _PIECE])
+    about = orjson.dumps({"arrays": forms, **known})
+    scratch.append(_ABOUT, _digest(about) + b"\n" + about)
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return blake2b(content, digest_size=16).hexdigest().encode()
+
+
+def _corpus(arrays: Arrays, about: dict[str, Any]) -> tuple[Corpus, dict[str, Any]]:
+    # Small next to the tokens, and used all over: better in memory.
+    columns = Columns(**{name: np.array(arrays[name]) for name in Columns.__slots__})
+    return Corpus(about["ids"], about["file_names"], columns, arrays["tokens"]), about["known"]

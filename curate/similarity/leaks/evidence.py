@@ -1,0 +1,249 @@
+"""Which records of a pool share words with which exam records: runs of words that both have, less the templates.
+
+Only the exam is indexed. The pool streams past it, and of a pool text nothing stays but the numbers of the exam's runs
+that it has, so memory grows with the exam and with what is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from curate.base.hashing import Hashes, Indices
+from curate.base.record import Record
+from curate.similarity.leaks.words import Flags, Runs, chunks, hashed, joined, runs_in, runs_of, wholes_of
+
+PARTS: tuple[Literal["prompt", "completion", "text"], ...] = ("prompt", "completion", "text")
+"""The texts of an exam record, in the order of their rows."""
+TRIED = 8
+"""Pool records that are compared word by word with an exam record: those that share the most runs with it."""
+_MOST_HITS = 1 << 20
+_PIECE = 1 << 19
+_MOST_OWNERS = 8
+"""Records with the very same prompt that are remembered for a run; what else they say is found by its own runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an exact comparison starts from.
+
+    ``candidates`` are pairs of (exam record, pool record), by their numbers; ``is_template`` says of every word of the
+    exam, in order, whether it stands in a template, and text ``row`` has the words from ``begins[row]`` on. Row
+    3 * number + place is part ``PARTS[place]`` of an exam record.
+    """
+
+    candidates: list[tuple[int, int]]
+    is_template: Flags
+    begins: Indices
+    num_templates: int
+    common_prompts: frozenset[int]
+    """Exam records whose whole prompt has so many different answers that it asks for nothing in particular."""
+
+
+def asked_of(record: Record) -> list[str]:
+    """Return the user's messages of a chat of several turns, each of which may be a question of an exam."""
+    asked = [message.get("content") for message in record.messages if message.get("role") == "user"]
+    return [text for text in asked if isinstance(text, str)] if len(asked) > 1 else []
+
+
+@dataclass
+class _Index:
+    """The runs of the exam, and which pool records have them."""
+
+    universe: Hashes
+    max_prompts: int
+    is_template: Flags
+    sieve: Flags
+    numbers: list[Indices] = field(default_factory=list)
+    owners: list[Indices] = field(default_factory=list)
+    prompts: list[Hashes] = field(default_factory=list)
+    num_hits: int = 0
+
+    def add(self, hashes: Hashes, owners: Indices, prompts: Hashes) -> None:
+        """Take note of runs, each with the number of its record (-1 for the exam's own) and its record's prompt."""
+        may_be = np.flatnonzero(self.sieve[hashes >> np.uint64(40)])
+        hashes, owners, prompts = hashes[may_be], owners[may_be], prompts[may_be]
+        numbers = np.minimum(np.searchsorted(self.universe, hashes), len(self.universe) - 1)
+        is_known = self.universe[numbers] == hashes
+        is_known &= ~self.is_template[numbers]
+        self.numbers.append(numbers[is_known])
+        self.owners.append(owners[is_known])
+        self.prompts.append(prompts[is_known])
+        self.num_hits += int(is_known.sum())
+        if self.num_hits > _MOST_HITS:
+            self.settle()
+
+    def settle(self) -> tuple[Indices, Indices]:
+        """Drop runs that have turned out to be templates, and return the others with their records, each once."""
+        numbers, owners = np.concatenate(self.numbers), np.concatenate(self.owners)
+        prompts = np.concatenate(self.prompts)
+        order = np.lexsort((owners, prompts, numbers))
+        numbers, owners, prompts = numbers[order], owners[order], prompts[order]
+        is_new = np.ones(len(numbers), np.bool_)
+        is_new[1:] = (numbers[1:] != numbers[:-1]) | (prompts[1:] != prompts[:-1])
+        self.is_template |= np.bincount(numbers[is_new], minlength=len(self.universe)) > self.max_prompts
+        is_kept = is_new.copy()
+        is_kept[1:] |= owners[1:] != owners[:-1]
+        is_kept &= ~self.is_template[numbers]
+        numbers, owners, prompts, is_new = numbers[is_kept], owners[is_kept], prompts[is_kept], is_new[is_kept]
+        places = np.arange(len(numbers))
+        is_kept = places - np.maximum.accumulate(np.where(is_new, places, 0)) < _MOST_OWNERS
+        numbers, owners, prompts = numbers[is_kept], owners[is_kept], prompts[is_kept]
+        self.numbers, self.owners, self.prompts, self.num_hits = [numbers], [owners], [prompts], 0
+        return numbers, owners
+
+
+def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: int) -> Evidence:
+    """Find for each exam record the pool records that share the most runs of ``n`` words with it, or equal it.
+
+    A run that stands in more than ``max_prompts`` different prompts, of exam and pool together, is a template. What
+    counts as shared are runs of which no word stands in a template.
+    """
+    runs = runs_of([text for record in exam for text in (record.prompt, record.completion, record.text)], n)
+    prompts = _prompt_keys(runs.wholes[0::3], runs.wholes[2::3])
+    # In pieces, as below: what is made of the runs of one long text takes many times their size.
+    pieces = [slice(low, low + _PIECE) for low in range(0, len(runs.hashes), _PIECE)]
+    universe = np.unique(np.concatenate([runs.hashes[:0], *(np.unique(runs.hashes[piece]) for piece in pieces)]))
+    numbers = np.searchsorted(universe, runs.hashes)
+    sieve = np.zeros(1 << 24, np.bool_)
+    sieve[universe >> np.uint64(40)] = True
+    index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), sieve)
+    equals = _Equals.of(runs)
+    for piece in pieces:
+        rows = runs.rows[piece]
+        index.add(runs.hashes[piece], np.full(len(rows), -1), prompts[rows // 3])
+    _stream(pool, n, index, equals)
+    shared, owners = index.settle() if len(universe) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    is_template = _template_words(runs, n, index.is_template[numbers])
+    pairs = _ranked(runs, numbers, is_template, n, shared, owners, len(pool))
+    begins = np.cumsum(runs.counts) - runs.counts
+    num_templates = int(index.is_template.sum())
+    return Evidence(
+        sorted({*pairs, *equals.pairs()}), is_template, begins, num_templates, equals.common_prompts(max_prompts)
+    )
+
+
+def _prompt_keys(prompts: Hashes, texts: Hashes) -> Hashes:
+    """Return what tells prompts apart; a raw text is its own."""
+    return np.where(prompts == 0, texts, prompts)
+
+
+def _stream(pool: Sequence[Record], n: int, index: _Index, equals: _Equals) -> None:
+    texts = [[record.prompt, record.completion, record.text, record.system, *asked_of(record)] for record in pool]
+    for low, high in chunks(texts):
+        part = texts[low:high]
+        words, counts = hashed([text for group in part for text in group])
+        wholes = wholes_of(words, counts)
+        sizes = np.array([len(group) for group in part], np.int64)
+        owner_of_row = np.repeat(np.arange(low, high), sizes)
+        place = np.arange(len(owner_of_row)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        prompts = _prompt_keys(wholes[place == 0], wholes[place == 2])
+        equals.add(wholes, owner_of_row, place)
+        for hashes, rows, _ in runs_in(words, counts, n) if len(index.universe) else ():
+            # The turns of a chat are in its prompt already; only their wholes are of use.
+            is_new = place[rows] < 4
+            owners = owner_of_row[rows[is_new]]
+            index.add(hashes[is_new], owners, prompts[owners - low])
+
+
+def _template_words(runs: Runs, n: int, is_template: Flags) -> Flags:
+    """Return for each word of the exam whether one of the template runs covers it."""
+    edges = np.zeros(int(runs.counts.sum()) + 1, np.int64)
+    starts = runs.starts[is_template]
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, starts + n, -1)
+    return np.cumsum(edges[:-1]) > 0
+
+
+def _ranked(
+    runs: Runs, numbers: Indices, is_template: Flags, n: int, shared: Indices, owners: Indices, num_pool: int
+) -> list[tuple[int, int]]:
+    """Return the pairs that share the most runs outside templates, at most `TRIED` for an exam record."""
+    of_pool = owners >= 0
+    shared, owners = shared[of_pool], owners[of_pool]
+    running = np.concatenate([[0], np.cumsum(is_template)])
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for low in range(0, len(numbers), _PIECE):
+        piece = slice(low, low + _PIECE)
+        starts = runs.starts[piece]
+        is_free = running[starts + n] == running[starts]
+        first, last = (np.searchsorted(shared, numbers[piece], side) for side in ("left", "right"))
+        places = np.flatnonzero(is_free & (last > first))
+        sizes = (last - first)[places]
+        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        found = owners[np.repeat(first[places], sizes) + within]
+        pairs = np.repeat(runs.rows[piece][places] // 3, sizes) * num_pool + found
+        parts.append(np.unique(pairs, return_counts=True))
+    several, some = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keys, of = np.unique(several, return_inverse=True)
+    counts = np.zeros(len(keys), np.int64)
+    np.add.at(counts, of, some)
+    # Most shared runs first; of equals the one that stands earlier.
+    order = np.lexsort((keys, -counts, keys // max(1, num_pool)))
+    exam_of = keys[order] // max(1, num_pool)
+    rank = np.arange(len(order)) - np.searchsorted(exam_of, exam_of)
+    return [divmod(key, num_pool) for key in keys[order][rank < TRIED].tolist()]
+
+
+@dataclass
+class _Equals:
+    """Pool records of which a prompt, a text or the whole equals that of an exam record, however short it is."""
+
+    exam: tuple[Hashes, Hashes, Hashes]
+    """The whole prompts, texts and pairs of prompt and completion of the exam records; 0 for none."""
+    known: Hashes
+    wholes: list[Hashes] = field(default_factory=list)
+    owners: list[Indices] = field(default_factory=list)
+    answered: list[Hashes] = field(default_factory=list)
+    """Two columns: a prompt, and what stands for its answer."""
+
+    @staticmethod
+    def of(runs: Runs) -> _Equals:
+        """Return the whole texts of an exam to look for."""
+        prompts, completions, texts = (runs.wholes[place::3] for place in range(3))
+        pairs = np.where((prompts != 0) & (completions != 0), joined(prompts, completions), np.uint64(0))
+        return _Equals((prompts, texts, pairs), np.unique(np.concatenate([prompts, texts, pairs])))
+
+    def add(self, wholes: Hashes, owners: Indices, place: Indices) -> None:
+        """Take note of the texts of a chunk that equal one of the exam; ``place`` says which of its record each is."""
+        prompts, completions = wholes[place == 0], wholes[place == 1]
+        is_asked = (place == 0) | (place == 2) | (place > 3)
+        candidates = np.concatenate([wholes[is_asked], joined(prompts, completions)])
+        of = np.concatenate([owners[is_asked], owners[place == 0]])
+        is_known = self._is_known(candidates)
+        self.wholes.append(candidates[is_known])
+        self.owners.append(of[is_known])
+        # What answers an earlier turn of a chat is not looked at: each chat has its own.
+        is_turn = place > 3
+        asked = np.concatenate([prompts, wholes[is_turn]])
+        answers = np.concatenate([completions, owners[is_turn].astype(np.uint64)])
+        is_known = self._is_known(asked)
+        self.answered.append(np.unique(np.stack([asked[is_known], answers[is_known]], axis=1), axis=0))
+
+    def _is_known(self, hashes: Hashes) -> Flags:
+        near = np.minimum(np.searchsorted(self.known, hashes), len(self.known) - 1)
+        is_known: Flags = (hashes != 0) & (self.known[near] == hashes)
+        return is_known
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return pairs of an exam record and the first pool records that equal it in one of the three ways."""
+        wholes, owners = np.concatenate(self.wholes), np.concatenate(self.owners)
+        order = np.argsort(wholes, kind="stable")
+        wholes, owners = wholes[order], owners[order]
+        pairs: list[tuple[int, int]] = []
+        for wanted in self.exam:
+            first = np.searchsorted(wholes, wanted, "left")
+            last = np.searchsorted(wholes, wanted, "right")
+            for tried in range(TRIED):
+                hits = np.flatnonzero((wanted != 0) & (first + tried < last))
+                pairs += zip(hits.tolist(), owners[first[hits] + tried].tolist(), strict=True)
+        return pairs
+
+    def common_prompts(self, max_prompts: int) -> frozenset[int]:
+        """Return the exam records whose prompt has more than ``max_prompts`` different answers in the pool."""
+        answered = np.unique(np.concatenate(self.answered), axis=0)
+        asked, num_answers = np.unique(answered[:, 0], return_counts=True)
+        return frozenset(np.flatnonzero(np.isin(self.exam[0], asked[num_answers > max_prompts])).tolist())

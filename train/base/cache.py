@@ -1,0 +1,174 @@
+"""A content-addressed cache of arrays and values: what was made from the same things is not made again.
+
+An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
+SHA-256 of every part comes last, and one rename makes it the entry: it is whole or not there. An entry whose parts are
+not what its manifest says is said to be damaged, removed and made anew. Nothing in it is ever executed or unpickled.
+
+``TRAIN_CACHE`` names the folder, or is "off"; else it is ``$XDG_CACHE_HOME/pairsmith/train`` (``~/.cache/...``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from train.base import console
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
+from train.base.storage import whole_folder, writing
+
+VARIABLE = "TRAIN_CACHE"
+MOST_BYTES = 4 << 30
+_MANIFEST, _VALUES, _VERSION = "manifest.json", "values.json", 1
+_OFF = ("off", "0", "no", "false")
+_DAY = 86_400
+_TYPES = ("<i4", "<i8", "<f8")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its arrays, mapped and read-only, and the plain JSON values that go with them."""
+
+    arrays: dict[str, Any]
+    values: dict[str, Any]
+
+
+class Cache:
+    """The entries in ``folder``; those used longest ago are removed where all together pass ``most_bytes``."""
+
+    def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
+        self.folder, self.most_bytes = folder, most_bytes
+
+    def get(self, key: str) -> Entry | None:
+        """Return the entry of ``key`` after each of its bytes proved right, or None."""
+        place = self.folder / key
+        if not place.is_dir():
+            return None
+        try:
+            entry = _read(place, key)
+            # The time of the last use decides what goes first.
+            os.utime(place)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            console.talk(f"warning: the cache entry {place} is damaged ({error}); it is made anew")
+            shutil.rmtree(place, ignore_errors=True)
+            return None
+        return entry
+
+    def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Write an entry; a disk that refuses it is said and stops nothing."""
+        if (self.folder / key).exists():
+            # Another process was quicker; the key says that it made the same.
+            return
+        try:
+            with writing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with whole_folder(self.folder / key) as work:
+                    # Of private records, also where the folder is one that others may look into.
+                    work.chmod(0o700)
+                    _write(work, key, arrays, values)
+                self._prune(key)
+        except TrainError as error:
+            console.talk(f"warning: nothing is kept in the cache: {error.message}")
+
+    def _prune(self, newest: str) -> None:
+        entries = []
+        for place in self.folder.iterdir():
+            if place.name.startswith("."):
+                # Of a process that was killed, unless one is writing it right now.
+                if time.time() - place.stat().st_mtime > _DAY:
+                    shutil.rmtree(place, ignore_errors=True)
+            elif (place / _MANIFEST).is_file():
+                size = sum(file.stat().st_size for file in place.iterdir())
+                entries.append((place.name != newest, -place.stat().st_mtime_ns, size, place))
+        total, removed, freed = 0, 0, 0
+        for is_old, _, size, place in sorted(entries):
+            total += size
+            if is_old and total > self.most_bytes:
+                shutil.rmtree(place)
+                removed, freed = removed + 1, freed + size
+        if removed:
+            entries_of = "entry" if removed == 1 else "entries"
+            console.talk(
+                f"cache: {removed} old {entries_of} ({freed / 1e6:,.1f} MB) removed from {self.folder}; "
+                f"the limit is {self.most_bytes / 1e6:,.0f} MB"
+            )
+
+
+def open_cache() -> Cache | None:
+    """Return the cache that the environment asks for; None where it is turned off or there is no home for it."""
+    told = os.environ.get(VARIABLE, "")
+    if told.lower() in _OFF:
+        return None
+    if told:
+        return Cache(Path(told))
+    home = cache_home()
+    return Cache(home / "train") if home else None
+
+
+def cache_home() -> Path | None:
+    """Return the folder of all that is kept for the next time; None where the user has no home."""
+    # The specification of XDG: a relative path in it is to be ignored.
+    told = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(told) if told.startswith("/") else Path.home() / ".cache") / "pairsmith"
+    except RuntimeError:
+        return None
+
+
+def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    parts = {}
+    for name, array in arrays.items():
+        flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        assert flat.dtype.str in _TYPES, flat.dtype
+        parts[name] = {"type": flat.dtype.str, "shape": list(flat.shape), "sha256": _sha256(flat)}
+        (work / f"{name}.bin").write_bytes(flat.reshape(-1).view(np.uint8).data)
+    told = json.dumps(values).encode()
+    (work / _VALUES).write_bytes(told)
+    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(told)}
+    manifest["sha256"] = _digest(manifest)
+    (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
+
+
+def _read(place: Path, key: str) -> Entry:
+    manifest = json.loads(read_file(place / _MANIFEST, most=MOST_STATE))
+    told = manifest.pop("sha256")
+    if told != _digest(manifest):
+        raise ValueError("the manifest's own SHA-256 is another")
+    if (manifest["version"], manifest["key"]) != (_VERSION, key):
+        raise ValueError("it is another entry's")
+    arrays = {}
+    for name, part in manifest["parts"].items():
+        dtype, shape = np.dtype(part["type"]), tuple(part["shape"])
+        if part["type"] not in _TYPES or Path(name).name != name:
+            raise ValueError(f"a part {name!r} of type {dtype}")
+        file = place / f"{name}.bin"
+        size = file.stat().st_size
+        if size != dtype.itemsize * int(np.prod(shape)):
+            raise ValueError(f"{file.name} has {size} bytes")
+        # An empty file cannot be mapped.
+        with open_file(file) as opened:
+            array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
+        if _sha256(array) != part["sha256"]:
+            raise ValueError(f"the SHA-256 of {file.name} is another")
+        arrays[name] = np.asarray(array)
+    told = read_file(place / _VALUES, most=MOST_DOCUMENT)
+    if _sha256(told) != manifest["values"]:
+        raise ValueError(f"the SHA-256 of {_VALUES} is another")
+    return Entry(arrays, json.loads(told))
+
+
+def _sha256(data: Any) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(manifest, sort_keys=True).encode())

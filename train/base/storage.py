@@ -1,0 +1,101 @@
+"""Files and folders that are whole or not there: made under another name, synced, then renamed; and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from train.base.errors import Exit, TrainError
+from train.base.file_guard import open_file
+
+
+@contextmanager
+def writing(what: Path) -> Iterator[None]:
+    """Within, what a disk refuses is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
+    try:
+        yield
+    except TrainError:
+        raise
+    except Exception as error:
+        # What the disk says through safetensors and tokenizers is no OSError, and the latter raises Exception itself;
+        # both name the system's number in the way of Rust.
+        if not isinstance(error, OSError) and "(os error " not in str(error):
+            raise
+        raise TrainError(
+            "E936 write-failed", f"{what}: {error}", "Is there room on the disk, and may it be written to?",
+            exit_code=Exit.MISSING,
+        ) from error  # fmt: skip
+
+
+def write_whole(path: Path, chunks: Iterable[str]) -> Path:
+    """Replace ``path`` in one step by the concatenation of ``chunks`` in UTF-8, synced, and return it.
+
+    Raises TrainError "E936 write-failed" as `writing` does; the old file is then untouched.
+    """
+    temporary: Path | None = None
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp",
+                delete=False,
+            ) as file:  # fmt: skip
+                temporary = Path(file.name)
+                for chunk in chunks:
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``final`` when the block ends well, and is gone when it does not.
+
+    Raises TrainError "E936 write-failed" as `writing` does; what was there is then as it was.
+    """
+    work, old = (final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    try:
+        with writing(final):
+            # Of a process of this number that was killed.
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            yield work
+            for path in work.rglob("*"):
+                sync(path)
+            sync(work)
+            if final.exists():
+                final.rename(old)
+            work.rename(final)
+            sync(final.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if old.exists() and not final.exists():
+            old.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    # Weights may lie in a cache of links.
+    with open_file(path.resolve()) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

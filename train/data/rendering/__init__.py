@@ -1,0 +1,29 @@
+"""Records -> token ids and masks, through the model's own chat template, with the token asserts of every run.
+
+    renderer = Renderer(tokenizer, "sft", max_length=512)
+    renderer.examples(rows).examples    # what is trained
+    renderer.prompt(row)                # what is generated from; its ids are a prefix of the example's
+
+What is proved of every row stands in `promises`.
+"""
+
+from __future__ import annotations
+
+from train.data.rendering.conversation import Conversation
+from train.data.rendering.examples import Example, Examples, Prompt, Rendered
+from train.data.rendering.messages import RowFault
+from train.data.rendering.render_cache import render_cached
+from train.data.rendering.renderer import DEFAULT_TEMPLATE, Preview, Renderer
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "Conversation",
+    "Example",
+    "Examples",
+    "Preview",
+    "Prompt",
+    "Rendered",
+    "Renderer",
+    "RowFault",
+    "render_cached",
+]

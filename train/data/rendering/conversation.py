@@ -1,0 +1,271 @@
+"""Conversations as a chat template renders them, and where in the text each content and each answer stands.
+
+A template is a black box here, in a child process of its own. The conversation is rendered once as it is and once with
+a sentinel word in place of each content; what surrounds the sentinels is the template's own text, and what the first
+render has between those pieces is the content. Where a template rewrites a content (Qwen3 re-indents reasoning), the
+messages are tried one at a time. An answer is what stands between its content's opening, as the template writes it to
+have an answer generated, and the end token after it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from train.data.rendering.messages import RowFault
+from train.data.rendering.sandbox import Rendering, SafeTemplate, request
+
+Message = Mapping[str, Any]
+Span = tuple[int, int]
+"""[start, end) in characters."""
+QUESTION: list[dict[str, Any]] = [
+    {"role": "user", "content": "question"},
+    {"role": "assistant", "content": "answer"},
+]
+"""What every template must be able to train."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A rendered conversation: per message the span of its content in ``text``, or None where it has none."""
+
+    text: str
+    contents: list[Span | None]
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The contents that there are."""
+        return [span for span in self.contents if span is not None]
+
+    @property
+    def template_text(self) -> str:
+        """What the template itself wrote; a NUL stands for each content, lest a token form across the gap."""
+        ends = [0, *(end for _, end in self.spans)]
+        starts = [*(start for start, _ in self.spans), len(self.text)]
+        return "\0".join(self.text[end:start] for end, start in zip(ends, starts, strict=True))
+
+
+class Turn(NamedTuple):
+    """The [start, end) characters of one answer; ``end`` lies after its end token, ``stop`` before it."""
+
+    start: int
+    stop: int
+    end: int
+
+    @property
+    def has_end_token(self) -> bool:
+        """True where the template closes the answer with an end token."""
+        return self.end > self.stop
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A rendered conversation up to its last answer: the messages as the template got them, and where they stand."""
+
+    messages: list[dict[str, Any]]
+    layout: Layout
+    answers: list[int]
+    """Indices of the messages that were located as answers; the last is the last of all."""
+    turns: list[Turn]
+    """Where each of them stands."""
+
+    @property
+    def turn(self) -> Turn:
+        """The last answer."""
+        return self.turns[-1]
+
+    @property
+    def prompt(self) -> str:
+        """The text that stands before the last answer."""
+        return self.layout.text[: self.turn.start]
+
+    @property
+    def answer(self) -> str:
+        """The last answer with its end token."""
+        return self.layout.text[self.turn.start : self.turn.end]
+
+
+class Conversations:
+    """What one template writes around contents and answers.
+
+    ``has_opening`` says whether it opens an answer by itself (add_generation_prompt), ``closing`` is the control token
+    that it ends one with. Raises RowFault where it does not render a plain question and answer.
+    """
+
+    def __init__(self, template: SafeTemplate, end_tokens: Collection[str], special_tokens: Sequence[str]) -> None:
+        self.template = template
+        self._pieces: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+        opened = template.render([request(QUESTION[:1], openings=[1])])[0]
+        self.has_opening = opened.text != opened.opening(1)
+        layout = self.layout(QUESTION, None, self.render(QUESTION))
+        tail = layout.text[layout.spans[1][1] :].lstrip()
+        self.closing = next((token for token in special_tokens if tail.startswith(token)), None)
+        own = [] if self.closing is None else [self.closing]
+        self._end_tokens = sorted({*end_tokens, *own}, key=len, reverse=True)
+
+    def render(self, messages: Sequence[Message], tools: Any = None) -> str:
+        """Return the text of one conversation; raises RowFault where the template refuses it."""
+        return self.template.render([request(messages, tools)])[0].text
+
+    def request(self, messages: Sequence[Message], tools: Any, answers: Sequence[int]) -> dict[str, Any]:
+        """Return what to ask the template for, that these answers can be found."""
+        openings = answers if self.has_opening else []
+        endings = [n for n in answers if not messages[n]["content"] or messages[n].get("tool_calls")]
+        return request(messages, tools, openings, endings, has_marks=self.template.has_generation)
+
+    def layout(self, messages: Sequence[Message], tools: Any, text: str) -> Layout:
+        """Return where in ``text`` each content stands; raises RowFault where one is lost or rewritten."""
+        has_calls = any(message.get("tool_calls") for message in messages)
+        pieces = self._pieces_of(messages, tools, is_plain=not has_calls and tools is None)
+        contents = _walk(text, pieces, messages) or [
+            self._alone(text, messages, tools, turn) if message["content"] else None
+            for turn, message in enumerate(messages)
+        ]
+        return Layout(text, contents)
+
+    def locate(
+        self, messages: list[dict[str, Any]], layout: Layout, answers: list[int], rendering: Rendering
+    ) -> Conversation:
+        """Return the conversation with its answers; raises RowFault where what is trained is not what is generated."""
+        turns = [self._turn(messages, layout, answer, rendering, is_last=answer == answers[-1]) for answer in answers]
+        return Conversation(messages, layout, answers, turns)
+
+    def _turn(
+        self, messages: Sequence[Message], layout: Layout, answer: int, rendering: Rendering, *, is_last: bool
+    ) -> Turn:
+        span = layout.contents[answer]
+        if self.has_opening:
+            opening = rendering.opening(answer)
+        elif span is None:
+            raise RowFault("the chat template has no opening of an answer, and this answer has no text")
+        else:
+            opening = layout.text[: span[0]]
+        if layout.text.startswith(opening) and (span is None or len(opening) <= span[1]):
+            start = len(opening)
+        elif is_last or span is None:
+            raise RowFault(
+                "the chat template opens an answer in another way when it generates than when it trains"
+                " (add_generation_prompt is no prefix of the whole)"
+            )
+        else:
+            # Some templates shorten the history (Qwen3 drops reasoning); the answer itself is still trained.
+            start = span[0]
+        if span is None or messages[answer].get("tool_calls"):
+            stop = self._stop(layout.text, rendering.ending(answer))
+        else:
+            stop = span[1]
+        rest = len(layout.text) - len(layout.text[stop:].lstrip())
+        token = next((token for token in self._end_tokens if layout.text.startswith(token, rest)), None)
+        return Turn(start, stop, stop if token is None else rest + len(token))
+
+    def _stop(self, text: str, ending: str) -> int:
+        """The end of an answer that is more than its content: before the last end token of the text up to it."""
+        if not text.startswith(ending):
+            raise RowFault("the chat template rewrites an answer with tool calls once more messages follow")
+        stop = len(ending.rstrip())
+        return stop - next((len(token) for token in self._end_tokens if ending.endswith(token, 0, stop)), 0)
+
+    def _pieces_of(self, messages: Sequence[Message], tools: Any, *, is_plain: bool) -> list[str]:
+        """The template's own text before, between and after the contents."""
+        key = tuple((message["role"], bool(message["content"])) for message in messages)
+        if is_plain and key in self._pieces:
+            return self._pieces[key]
+        word = sentinel(json.dumps([messages, tools], ensure_ascii=False, default=str) + self.template.source)
+        stand_ins = [
+            {**message, "content": f"{word}{turn:04d}" if message["content"] else message["content"]}
+            for turn, message in enumerate(messages)
+        ]
+        rest, pieces = self.render(stand_ins, tools), []
+        for message in stand_ins:
+            if message["content"]:
+                before, separator, rest = rest.partition(message["content"])
+                if not separator and message["role"] == "tool":
+                    raise RowFault("the chat template has no place for what a tool answers")
+                if not separator or message["content"] in rest:
+                    raise RowFault(
+                        f"the chat template loses, repeats or reorders what a {message['role']} says",
+                        "E922 bad-template",
+                    )
+                pieces.append(before)
+        pieces.append(rest)
+        if is_plain:
+            self._pieces[key] = pieces
+        return pieces
+
+    def _alone(self, text: str, messages: Sequence[Message], tools: Any, turn: int) -> Span:
+        """The span of one content, by replacing it alone; see `says` for what the template may do to it."""
+        content = messages[turn]["content"]
+        word = sentinel(text + self.template.source)
+        changed = [{**m, "content": word} if number == turn else m for number, m in enumerate(messages)]
+        before, separator, after = self.render(changed, tools).partition(word)
+        shared = next(
+            (n for n, (a, b) in enumerate(zip(before, text, strict=False)) if a != b), min(len(before), len(text))
+        )
+        end = len(text) - len(after)
+        forms = _quoted(messages[turn])
+        is_said = says(text[shared:end], content) or any(form in text[shared:end] for form in forms)
+        if not (separator and text.endswith(after) and is_said):
+            raise RowFault(f"the chat template rewrites what the {messages[turn]['role']} says")
+        return shared, end
+
+
+def says(text: str, content: str) -> bool:
+    """True where ``text`` has ``content`` in it, white space at its ends and beside a tag such as <think> aside.
+
+    Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
+    template that squeezes or indents it would teach code without its lines.
+    """
+    if not (_TAG.search(text) or _TAG.search(content)):
+        return content.strip() in text.strip()
+    return _beside_tags(content) in _beside_tags(text)
+
+
+def sentinel(text: str) -> str:
+    """Return a plain word that occurs nowhere in ``text``."""
+    number = 0
+    while f"qzx{number}y" in text:
+        number += 1
+    return f"qzx{number}y"
+
+
+_TAG = re.compile(r"</?\w+>")
+
+
+def _beside_tags(text: str) -> str:
+    return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
+
+
+def _quoted(message: Message) -> tuple[str, ...]:
+    """What a tool answers as Llama 3 and gpt-oss write it, inside a string of JSON; nothing for other roles."""
+    if message["role"] != "tool":
+        return ()
+    return tuple(json.dumps(message["content"], ensure_ascii=is_ascii)[1:-1] for is_ascii in (False, True))
+
+
+def _walk(text: str, pieces: Sequence[str], messages: Sequence[Message]) -> list[Span | None] | None:
+    """Lay pieces and contents (as they are, or stripped, as many templates do) over the text; None if they do not
+    fit.
+    """
+    if not text.startswith(pieces[0]):
+        return None
+    spans: list[Span | None] = []
+    position, number = len(pieces[0]), 0
+    for message in messages:
+        content = message["content"]
+        if not content:
+            spans.append(None)
+            continue
+        number += 1
+        after = pieces[number]
+        for form in (content, content.strip(), content.lstrip(), content.rstrip(), *_quoted(message)):
+            if text.startswith(form + after, position):
+                spans.append((position, position + len(form)))
+                position += len(form) + len(after)
+                break
+        else:
+            return None
+    return spans if position == len(text) else None

@@ -1,0 +1,363 @@
+"""The Renderer: rows in, examples and prompts out, each proved before it is used."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from train.base import console
+from train.base.errors import TrainError
+from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span
+from train.data.rendering.encode import Encoder
+from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
+from train.data.rendering.messages import UNRENDERABLE, RowFault, Silent, last_answer, notes_of
+from train.data.rendering.pipeline import Item, Pipeline, passage_of
+from train.data.rendering.promises import prove_marks, prove_one_bos, prove_prefix
+from train.data.rendering.sandbox import safe_template
+from train.recipe import Objective
+
+if TYPE_CHECKING:
+    from train.data.dataset import Row
+
+# For models that come without a template: words that any vocabulary has, and the model's own end token.
+DEFAULT_TEMPLATE = (
+    "{% for message in messages %}{{ {'system': 'System', 'user': 'User', 'assistant': 'Assistant', 'tool': 'Tool'}"
+    "[message.role] }}:\n{% if message.role == 'assistant' %}{% generation %}{{ message.content }}{{ eos_token }}"
+    "{% endgeneration %}{% else %}{{ message.content }}{% endif %}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One row for a person to look at: as it is trained, uncut, whose text each token is, and what is in no token."""
+
+    example: Example
+    whole: Example
+    roles: list[str]
+    """Of each token of ``whole``: the role of a message, "template" between them, or "text"."""
+    notes: list[str]
+
+
+class Renderer:
+    """Renders rows for one tokenizer, objective and length.
+
+    ``warnings`` collects what a person should know about the model's template; each is there once.
+    Raises TrainError "E921 bad-model" without a fast tokenizer, "E922 bad-template" for a template that is not safe.
+    """
+
+    def __init__(
+        self, tokenizer: Any, objective: Objective, max_length: int | None = None, *, on_too_long: str = "refuse",
+        on_unrenderable: str = "refuse", allow_special_tokens: bool = False, stop_ids: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        self.tokenizer, self.objective, self.max_length = tokenizer, objective, max_length
+        self.on_too_long, self.on_unrenderable = on_too_long, on_unrenderable
+        self.allow_special_tokens = allow_special_tokens
+        self.encoder = Encoder(tokenizer)
+        self.warnings: list[str] = []
+        # Base and tuned are measured on the same rows, so each is rendered once. The row is there for its identity, the
+        # number is that of its example; where it has none, a word says which list of `Rendered` it is in.
+        self._outcomes: dict[int, tuple[Row, Rendered, int | str]] = {}
+        self._prompts: dict[int, tuple[Row, Prompt]] = {}
+        self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
+        self.template = self._template()
+        tokens = {key: str(value) for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+        template = safe_template(self.template, tokens)
+        eos = [tokenizer.eos_token] if tokenizer.eos_token else []
+        try:
+            self.conversations = Conversations(template, eos, self.encoder.special_texts)
+            self._pipeline = Pipeline(
+                self.encoder, self.conversations, objective, allow_special_tokens=allow_special_tokens
+            )
+            if objective != "domain":
+                # Raw text needs no template.
+                self._try()
+        except RowFault as fault:
+            raise _bad_template(fault) from None
+        closing = self.conversations.closing
+        ends = [] if closing is None else [tokenizer.convert_tokens_to_ids(closing)]
+        self.stop_ids: list[int] = sorted({*ends, *([tokenizer.eos_token_id] if eos else []), *stop_ids})
+        if closing is None:
+            self.warnings.append("the chat template closes an answer with no end token, so no end is trained")
+        if not self.conversations.has_opening:
+            self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
+
+    def _try(self) -> None:
+        """Take a question and an answer through what depends on the template: what fails here is no row's fault."""
+        talk, marks = self._question()
+        prove_marks(marks, talk)
+        encoded = self.encoder.encode([passage_of(talk)])[0]
+        prove_prefix(encoded)
+        prove_one_bos(self.encoder, encoded, talk.layout.text)
+
+    def _question(self) -> tuple[Conversation, list[Span]]:
+        """A plain question with its answer, and the generation blocks in it."""
+        rendering = self.conversations.template.render([self.conversations.request(QUESTION, None, [1])])[0]
+        layout = self.conversations.layout(QUESTION, None, rendering.text)
+        return self.conversations.locate(QUESTION, layout, [1], rendering), rendering.marks
+
+    def _template(self) -> str:
+        source = self.tokenizer.chat_template
+        if isinstance(source, Mapping):
+            source = source.get("default") or next(iter(source.values()), None)
+        if source:
+            return str(source)
+        self.warnings.append("the base has no chat template; a plain one is used (User: / Assistant: / end token)")
+        return DEFAULT_TEMPLATE if self.tokenizer.eos_token else DEFAULT_TEMPLATE.replace("{{ eos_token }}", "")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer and the template, its special tokens included."""
+        words = json.dumps([self.tokenizer.special_tokens_map, self.template], sort_keys=True, default=str)
+        return hashlib.sha256((self.tokenizer.backend_tokenizer.to_str() + words).encode()).hexdigest()
+
+    def examples(self, rows: Iterable[Row]) -> Rendered:
+        """Return the examples of all rows; raises one TrainError that lists every fault with its record ids."""
+        rows = list(rows)
+        if new := [row for row in rows if id(row) not in self._outcomes]:
+            with _without_garbage_collection():
+                self.learn(new, self._rendered(new))
+        outcomes = [self._outcomes[id(row)] for row in rows]
+        sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
+        is_one = bool(sources) and all(source is sources[0][0] for source, _ in sources)
+        if is_one and [index for _, index in sources] == list(range(len(sources[0][0]))):
+            examples = sources[0][0]
+        else:
+            examples = [source[index] for source, index in sources]
+        return Rendered(
+            examples,
+            skipped=[row.id for row, _, outcome in outcomes if outcome == "skipped"],
+            cut={row.id: source.cut[row.id] for row, source, _ in outcomes if row.id in source.cut},
+            silent=[row.id for row, _, outcome in outcomes if outcome == "silent"],
+            refused={row.id: source.refused[row.id] for row, source, outcome in outcomes if outcome == "refused"},
+            notes={row.id: source.notes[row.id] for row, source, _ in outcomes if row.id in source.notes},
+        )
+
+    def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
+        """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""
+        examples, index, silent = rendered.examples, 0, set(rendered.silent)
+        assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
+        for row in rows:
+            outcome: int | str = (
+                "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
+            )
+            if index < len(examples) and examples.names[index][0] == row.id:
+                outcome = index
+                index += 1
+            self._outcomes[id(row)] = row, rendered, outcome
+
+    def _rendered(self, rows: Sequence[Row]) -> Rendered:
+        records: list[Record] = []
+        rendered = Rendered([], [], {})
+        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for item in self._pipeline.records(rows):
+            try:
+                record = _record(item)
+                lost = self._num_lost(record)
+                if lost and self.on_too_long == "skip":
+                    rendered.skipped.append(item.row.id)
+                    continue
+                if notes := [*item.notes, *notes_of(item.row)]:
+                    rendered.notes[item.row.id] = notes
+                if lost:
+                    record = self._shortened(record)
+                    rendered.cut[item.row.id] = lost
+                records.append(record)
+            except Silent:
+                rendered.silent.append(item.row.id)
+            except RowFault as fault:
+                if fault.code == UNRENDERABLE and self.on_unrenderable == "skip":
+                    rendered.refused[item.row.id] = fault.reason
+                else:
+                    faults[fault.code, fault.reason].append(item.row.id)
+        if faults:
+            raise _listed(faults, len(rows))
+        return replace(rendered, examples=Examples.of(records))
+
+    def example(self, row: Row) -> Example:
+        """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
+        record = self._record_of(row)
+        return (self._shortened(record) if self._num_lost(record) else record).example()
+
+    def whole(self, row: Row) -> Example:
+        """Return one row's example uncut, and remember nothing of it; raises RowFault (a TrainError)."""
+        return self._record_of(row).example()
+
+    def preview(self, row: Row) -> Preview:
+        """Return one row for a person to look at; raises RowFault (a TrainError)."""
+        item = next(self._pipeline.records([row], has_offsets=True))
+        record = _record(item)
+        example = (self._shortened(record) if self._num_lost(record) else record).example()
+        return Preview(example, record.example(), _roles(item, len(record.ids)), [*item.notes, *notes_of(row)])
+
+    def prompt(self, row: Row) -> Prompt | None:
+        """Return what the last answer is generated from; None for raw text. Raises RowFault (a TrainError).
+
+        The reference of an answer that calls tools is all that the model has to write, as it would be decoded.
+        """
+        if row.messages is None:
+            return None
+        known = self._prompts.get(id(row)) or self._known_prompt(row)
+        if known is None:
+            prompt, answer, talk = self._generated(row)
+            has_calls = bool(talk.messages[-1].get("tool_calls"))
+            reference = self.decode(answer) if has_calls else talk.messages[-1]["content"]
+            known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
+        return known[1]
+
+    def located(self, row: Row) -> Conversation:
+        """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
+        item = self._pipeline.locate([row], is_trained=False)[0]
+        if item.fault is not None:
+            raise item.fault
+        assert item.talk is not None, "raw text has no answer"
+        return item.talk
+
+    def option(self, row: Row, text: str) -> tuple[list[int], list[int]]:
+        """Return what the last answer is generated from, and the tokens of ``text`` as that answer, without its end.
+
+        Raises RowFault (a TrainError), also where both together are longer than max_length.
+        """
+        known = self._options.get((id(row), text))
+        if known is None:
+            assert row.messages is not None, "raw text has no answer"
+            messages = [*row.messages[: last_answer(row.messages)], {"role": "assistant", "content": text}]
+            prompt, answer, _ = self._generated(replace(row, messages=messages))
+            if not answer:
+                raise RowFault(f"the choice {text!r} has no token of its own")
+            if self.max_length and len(prompt) + len(answer) > self.max_length:
+                raise RowFault(f"with the choice {text!r} longer than max_length {self.max_length}", "E925 too-long")
+            known = self._options[id(row), text] = row, (prompt, answer)
+        return known[1]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids: without control tokens, outer white space as it is."""
+        return self.encoder.decode(ids, has_control=False)
+
+    @cached_property
+    def served_bos(self) -> str:
+        """The beginning-of-text token, where the tokenizer adds it and the template does not write it; else ""."""
+        bos = str(self.tokenizer.bos_token)
+        is_written = self.conversations.render(QUESTION[:1]).startswith(bos)
+        return bos if self.encoder.is_adding_bos and not is_written else ""
+
+    @property
+    def served_template(self) -> str:
+        """The template for programs that add no token to a rendered text, as all that serve chats do.
+
+        It opens the answer as training and evaluation do, also where the model's own leaves that out.
+        """
+        begins = "{{ bos_token }}" if self.served_bos else ""
+        text = self.conversations.render(QUESTION[:1])
+        opening = text if self.conversations.has_opening else self._question()[0].prompt
+        if opening == text or not opening.startswith(text):
+            return begins + self.template
+        # A string of JSON is one of Jinja too.
+        added = json.dumps(opening[len(text) :])
+        return f"{begins}{self.template}{{% if add_generation_prompt %}}{{{{ {added} }}}}{{% endif %}}"
+
+    def _generated(self, row: Row) -> tuple[list[int], list[int], Conversation]:
+        """The ids before the last answer, those of that answer without its end, and where it stands."""
+        located = self._pipeline.locate([row], is_trained=False)
+        item = self._pipeline.encode(located, has_offsets=True)[0]
+        if item.fault is not None:
+            raise item.fault
+        encoded, talk = item.encoded, item.talk
+        assert encoded is not None
+        assert encoded.offsets is not None
+        assert talk is not None
+        prompt, rest = encoded.ids[: encoded.num_prompt], encoded.ids[encoded.num_prompt :]
+        is_answer = encoded.offsets[encoded.num_prompt :, 0] < talk.turn.stop
+        return prompt.tolist(), rest[is_answer].tolist(), talk
+
+    def _known_prompt(self, row: Row) -> tuple[Row, Prompt] | None:
+        """The prompt begins the example; a cut one may be shorter than it."""
+        if id(row) not in self._outcomes or row.messages is None:
+            return None
+        _, rendered, index = self._outcomes[id(row)]
+        answer = row.messages[last_answer(row.messages)]
+        if isinstance(index, str) or row.id in rendered.cut or answer.get("tool_calls"):
+            return None
+        assert isinstance(rendered.examples, Examples), "only what was rendered in one go is learnt"
+        record = rendered.examples.record(index)
+        return row, Prompt(row.id, record.ids[: record.num_prompt].tolist(), answer["content"] or "")
+
+    def _record_of(self, row: Row) -> Record:
+        return _record(next(self._pipeline.records([row])))
+
+    def _num_lost(self, record: Record) -> int:
+        """How many tokens are over max_length."""
+        return max(0, len(record.ids) - self.max_length) if self.max_length else 0
+
+    def _shortened(self, record: Record) -> Record:
+        assert self.max_length, "only what is too long is cut"
+        if self.on_too_long != "cut":
+            raise RowFault(f"longer than max_length {self.max_length}", "E925 too-long")
+        if record.runs[0][0] >= self.max_length:
+            raise RowFault(f"the prompt alone is longer than max_length {self.max_length}", "E925 too-long")
+        return record.shortened(self.max_length)
+
+
+def _record(item: Item) -> Record:
+    if item.fault is not None:
+        raise item.fault
+    assert item.record is not None, "a row without a fault has a record"
+    return item.record
+
+
+def _roles(item: Item, num_tokens: int) -> list[str]:
+    """Whose text each token is."""
+    if item.talk is None or item.encoded is None or item.encoded.offsets is None:
+        return ["text"] * num_tokens
+    pairs = zip(item.talk.layout.contents, item.row.messages or (), strict=False)
+    spans = [(*span, message["role"]) for span, message in pairs if span]
+    return [
+        next((role for a, b, role in spans if start < b and a < end), "template")
+        for start, end in item.encoded.offsets.tolist()
+    ]
+
+
+def _bad_template(fault: RowFault) -> TrainError:
+    return TrainError(
+        "E922 bad-template", f"the base's chat template cannot train a plain question and answer: {fault.reason}",
+        "mend chat_template in the model's folder, or take another base",
+    )  # fmt: skip
+
+
+def _listed(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
+    """One error for ``num_rows`` rows: each reason with its count and the first ids."""
+    lines = [
+        f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.named(ids)}"
+        for (_, reason), ids in faults.items()
+    ]
+    code = next(iter(faults))[0]
+    hints = {
+        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
+        "E925 too-long": "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
+        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --",
+        UNRENDERABLE: "mend the records, take a base whose template has what they need, or leave them out, counted, "
+        "with --set on_unrenderable=skip; train preview shows a record",
+    }
+    return TrainError(code, "\n  ".join(lines), hints.get(code, "train preview shows a record token by token"))
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Rendering makes no cycles, and looking for some among all that torch has loaded takes a fifth of it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            # Puts them among the old objects at once; else the next new one has all of them looked through after all.
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()

@@ -1,0 +1,114 @@
+"""How likely each of the answers is that a question offers: what they share, the question, is read once.
+
+B questions, N tokens of all of them and of their options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from train.base.errors import TrainError
+from train.data.dataset import Row
+from train.data.rendering import Example, Renderer, RowFault
+from train.model.batch import Batch, by_length
+from train.model.compute import capabilities_of, evaluating, pack
+from train.model.loss import batch_nlls, nll_per_example
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the texts that may follow it, as token ids; none of them is empty."""
+
+    prompt: Sequence[int]
+    options: Sequence[Sequence[int]]
+
+
+def questions(renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+    """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
+
+    Raises:
+        TrainError: a row cannot be rendered with one of its choices; the first such row is named.
+    """
+    found = []
+    for row, choices in asked:
+        try:
+            pairs = [renderer.option(row, choice) for choice in choices]
+            if any(prompt != pairs[0][0] for prompt, _ in pairs):
+                raise RowFault("the chat template writes the prompt otherwise for each choice")
+        except RowFault as fault:
+            raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
+        found.append(Question(pairs[0][0], [option for _, option in pairs]))
+    return found
+
+
+def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
+    """Return the negative log-likelihood in nats, summed over its tokens, of each option after its prompt.
+
+    They are those of reading prompt and option alone, one by one.
+
+    Raises:
+        ValueError: a prompt or an option is empty.
+    """
+    if not all(question.prompt and all(question.options) for question in questions):
+        raise ValueError("a prompt and an option need at least one token")
+    if not capabilities_of(model).has_kv_cache:
+        return _one_by_one(model, questions, batch_tokens)
+    device = next(model.parameters()).device
+    found: dict[int, list[float]] = {}
+    with evaluating(model):
+        for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
+            chosen = [questions[place] for place in group]
+            num_options = sum(len(question.options) for question in chosen)
+            each = iter(batch_nlls(model, _branched(chosen, device), num_options))
+            for place, question in zip(group, chosen, strict=True):
+                found[place] = [next(each) for _ in question.options]
+    return [found[place] for place in range(len(questions))]
+
+
+def _num_tokens(question: Question) -> int:
+    return len(question.prompt) + sum(len(option) - 1 for option in question.options)
+
+
+def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
+    """Lay out the questions end to end, each followed by its options without their last tokens, which predict none."""
+    ids: list[int] = []
+    rows: list[int] = []
+    for question in questions:
+        ids += question.prompt
+        last = len(ids) - 1
+        for option in question.options:
+            # The first token of each is predicted by the same place, the last of the prompt.
+            rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
+            ids += option[:-1]
+    options = [option for question in questions for option in question.options]
+
+    def put(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(device)
+
+    return Batch(
+        ids=put([ids]),
+        rows=put(rows),
+        targets=put([token for option in options for token in option]),
+        owners=put(np.repeat(np.arange(len(options)), [len(option) for option in options])),
+        packed=pack(
+            [_num_tokens(question) for question in questions],
+            device,
+            [[len(option) - 1 for option in question.options] for question in questions],
+        ),
+    )
+
+
+def _one_by_one(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
+    """For models whose attention is their own: every option with a copy of its prompt."""
+    examples = [
+        Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)
+        for question in questions
+        for option in question.options
+    ]
+    each = iter(nll_per_example(model, examples, batch_tokens=batch_tokens))
+    return [[next(each).nll for _ in question.options] for question in questions]

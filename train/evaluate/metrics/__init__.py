@@ -1,0 +1,168 @@
+"""The shelf of metrics: one file each, found by looking at the files of this folder, each carrying its own proof.
+
+A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
+ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
+that can say nothing about a record (its reference has no number, say) returns an empty mapping: the record is
+*unscored*, which the report counts. ``cases`` are ``(completion, reference, score)`` or ``(completion, reference,
+score, options)``; the tests run every one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import string
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from train.base.errors import TrainError
+
+Scores = Mapping[str, float]
+Function = Callable[..., float | Scores]
+Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
+
+DEFAULT = "token_f1"
+"""The metric of a category for which none is set: graded, free of options, at home in short and long text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: what it is called, how it works, its proof, and the score that stands for it in a table.
+
+    ``primary`` is "exact" for a metric of one score and "json_schema.field_f1" for one of several; it is empty where no
+    score of the metric says how good a completion is, and such a metric cannot score a category.
+    """
+
+    name: str
+    primary: str
+    help: str
+    cases: Sequence[Case]
+    options: Mapping[str, Any]
+    function: Function
+
+    def scores(self, completion: str, reference: str, options: Mapping[str, Any] | None = None) -> dict[str, float]:
+        """Return the scores of one completion by their full names; empty when the record cannot be scored."""
+        result = self.function(completion, reference, **(options or {}))
+        if isinstance(result, Mapping):
+            return {f"{self.name}.{part}": float(score) for part, score in result.items()}
+        return {self.name: float(result)}
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that this metric does not have, or cannot work with.
+
+        Raises:
+            TrainError: E932 bad-metric-option, with the options there are.
+        """
+        for name, value in options.items():
+            if name not in self.options:
+                near = get_close_matches(name, self.options, n=1)
+                known = ", ".join(self.options) or "none"
+                raise TrainError(
+                    "E932 bad-metric-option",
+                    f"the metric {self.name!r} has no option {name!r}",
+                    f"Did you mean {near[0]!r}?" if near else f"Its options: {known}.",
+                )
+            default = self.options[name]
+            if default is not None and not _is_like(value, default):
+                raise TrainError(
+                    "E932 bad-metric-option",
+                    f"option {name!r} of the metric {self.name!r} is {value!r}; it must be a {type(default).__name__}",
+                    f"The default is {default!r}.",
+                )
+        try:
+            self.function("", "", **options)
+        except ValueError as error:
+            raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
+
+
+_shelf: dict[str, Metric] = {}
+
+
+def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> Callable[[Function], Function]:
+    """Put a function on the shelf; its docstring is its help text.
+
+    ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
+
+    Raises:
+        ValueError: the name is taken, or the function has no docstring.
+    """
+
+    def put(function: Function) -> Function:
+        text = inspect.getdoc(function)
+        if name in _shelf or not text:
+            raise ValueError(f"the metric {name!r} is taken or does not explain itself")
+        parameters = inspect.signature(function).parameters.values()
+        # A manifest has lists, so its author is told of lists.
+        options = {
+            p.name: list(p.default) if isinstance(p.default, tuple) else p.default
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
+        full = name if primary is None else f"{name}.{primary}" if primary else ""
+        _shelf[name] = Metric(name, full, text, cases, options, function)
+        return function
+
+    return put
+
+
+@cache
+def discover() -> dict[str, Metric]:
+    """Import every file of this folder and return the metrics by name, in order."""
+    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+        importlib.import_module(module.name)
+    return dict(sorted(_shelf.items()))
+
+
+def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
+    """Return the metric that scores a category (``name`` "" means the default), its options checked.
+
+    Raises:
+        TrainError: E931 unknown-metric, E932 bad-metric-option.
+    """
+    shelf = {n: m for n, m in discover().items() if m.primary}
+    found = shelf.get(name or DEFAULT)
+    if found is None:
+        near = get_close_matches(name, shelf, n=1)
+        raise TrainError(
+            "E931 unknown-metric",
+            f"there is no scorer {name!r}",
+            (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(shelf)}.",
+        )
+    found.check(options or {})
+    return found
+
+
+def normalised(text: str, *, casefold: bool = False) -> str:
+    """Return ``text`` as comparisons see it: NFKC, trimmed, runs of white space as one blank, case folded if asked."""
+    text = unicodedata.normalize("NFKC", text)
+    return " ".join((text.casefold() if casefold else text).split())
+
+
+# Scripts written without spaces: Thai to Myanmar, Khmer, kana, Han; there each character counts as a word.
+_WORD = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff]"
+    r"|[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff]+"
+)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    return _WORD.findall(kept)
+
+
+def _is_like(value: object, default: object) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))

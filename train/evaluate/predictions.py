@@ -1,0 +1,239 @@
+"""What both models said and thought of every scored record, and the two files that carry it on.
+
+`predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model.
+`feedback.jsonl` goes back to curation and therefore never names a test record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from train.base.errors import Exit, TrainError
+from train.base.file_guard import open_file
+from train.base.storage import write_whole
+from train.evaluate.dynamics import Dynamic
+
+PREDICTIONS = "predictions.jsonl"
+FEEDBACK = "feedback.jsonl"
+LEARNT = ("epochs", "confidence", "variability", "correctness")
+"""What a line of feedback on a training record says of how it was learnt."""
+_MOST_NATS = 1e30
+RIGHT_FROM = 0.5
+"""The score from which a completion counts as right when it is called fixed, broken, ok or still wrong."""
+
+Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One record under one model.
+
+    ``text`` is the greedy completion. None: no text (raw text, training records). A choice taken by likelihood: its
+    text, and ``stopped`` is None. ``nll`` is in nats, summed over ``num_tokens`` supervised tokens that spell
+    ``num_bytes`` UTF-8 bytes. ``metric`` is the name of the score that stands for the record; where ``scores`` lacks
+    it, the record is unscored. ``split`` is train, validation, test, or general for the slice that forgetting is
+    measured on.
+    """
+
+    id: str
+    split: str
+    category: str
+    cluster: str
+    reference: str
+    nll: float
+    num_tokens: int
+    num_bytes: int
+    text: str | None = None
+    stopped: bool | None = None
+    metric: str = ""
+    scores: Mapping[str, float] | None = None
+
+    @property
+    def is_generated(self) -> bool:
+        """True where ``text`` was written by the model, and not chosen among texts or absent."""
+        return self.text is not None and self.stopped is not None
+
+    @property
+    def score(self) -> float | None:
+        """The record's one score in [0, 1], or None when it is unscored."""
+        return (self.scores or {}).get(self.metric)
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """Means over some records: of the categories' scores (None where nothing is scored), and nats a supervised token
+    (NaN without one); and each category's score.
+    """
+
+    score: float | None
+    loss: float
+    by_category: dict[str, float] = field(default_factory=dict)
+
+    def is_better_than(self, other: ValidationScore | None) -> bool:
+        """Higher score, and on a tie (or without scores) lower loss."""
+        if other is None:
+            return True
+        if self.score is not None and other.score is not None and self.score != other.score:
+            return self.score > other.score
+        return self.loss < other.loss
+
+
+def outcome(base: float | None, tuned: float | None) -> Outcome:
+    """Return what training did to one record, given its score before and after; right means 0.5 or more."""
+    if base is None or tuned is None:
+        return "unscored"
+    if tuned >= RIGHT_FROM:
+        return "ok" if base >= RIGHT_FROM else "fixed"
+    return "broken" if base >= RIGHT_FROM else "still-wrong"
+
+
+def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, Scored]]:
+    """Return the records of both models side by side, in the order of ``base``.
+
+    Raises:
+        TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood
+            is no number, which no report may hide.
+    """
+    other = {(one.split, one.id): one for one in tuned}
+    if len(other) != len(tuned) or {(one.split, one.id) for one in base} != other.keys() or len(base) != len(tuned):
+        raise TrainError(
+            "E933 unpaired-results",
+            f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
+            "Evaluate both models on the same records.",
+        )
+    broken = [one.id for one in (*base, *tuned) if not all(map(math.isfinite, (one.nll, *(one.scores or {}).values())))]
+    if broken:
+        raise TrainError(
+            "E934 not-finite",
+            f"the likelihood or a score of {len(broken)} records is not a number, the first is {broken[0]!r}",
+            "The model is broken; lower the learning rate and train again.",
+            exit_code=Exit.FAILED,
+        )
+    return [(one, other[one.split, one.id]) for one in base]
+
+
+def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
+    """Write `predictions.jsonl` into ``folder`` in one step and return its path.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite.
+    """
+    return write_whole(
+        folder / PREDICTIONS,
+        (
+            _line(
+                {
+                    "id": before.id,
+                    "split": before.split,
+                    "category": before.category,
+                    "cluster": before.cluster,
+                    "reference": before.reference,
+                    "metric": before.metric,
+                    "base": _side(before),
+                    "tuned": _side(after),
+                }
+            )
+            for before, after in pair(base, tuned)
+        ),
+    )
+
+
+def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
+    """Return what `write_predictions` wrote: base and tuned.
+
+    Raises:
+        TrainError: E935 bad-predictions with the line, when the file is missing or not what this tool writes.
+    """
+    base, tuned = [], []
+    number = 0
+    try:
+        with open_file(path) as lines:
+            for line in lines:
+                number += 1
+                row = json.loads(line)
+                common = {name: row[name] for name in ("id", "split", "category", "cluster", "reference", "metric")}
+                base.append(_checked(Scored(**common, **row["base"])))
+                tuned.append(_checked(Scored(**common, **row["tuned"])))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TrainError(
+            "E935 bad-predictions",
+            f"{path}:{number}: {type(error).__name__}: {error}",
+            "Is this the folder of a finished run?",
+        ) from error
+    return base, tuned
+
+
+def _checked(one: Scored) -> Scored:
+    """Return what was read if each part is what it is called; raises TypeError or ValueError that names the part."""
+    texts = (one.id, one.split, one.category, one.cluster, one.reference, one.metric)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(one.text, str | None):
+        raise TypeError("id, split, category, cluster, reference, metric and text are texts")
+    if type(one.nll) not in (int, float) or abs(one.nll) > _MOST_NATS or not isinstance(one.stopped, bool | None):
+        raise TypeError("nll is a number, stopped true or false")
+    if any(type(size) is not int or size < 0 for size in (one.num_tokens, one.num_bytes)):
+        raise TypeError("num_tokens and num_bytes are numbers from 0")
+    scores = one.scores or {}
+    if not isinstance(scores, Mapping) or any(type(score) not in (int, float) for score in scores.values()):
+        raise TypeError("scores are numbers by name")
+    if not all(map(math.isfinite, scores.values())) or not 0 <= (one.score or 0) <= 1:
+        raise ValueError("scores are finite, and the one that counts lies in 0 to 1")
+    return one
+
+
+def write_feedback(
+    base: Sequence[Scored], tuned: Sequence[Scored], folder: Path, dynamics: Sequence[Dynamic] = ()
+) -> Path:
+    """Write `feedback.jsonl` into ``folder`` in one step and return its path.
+
+    Lines of training records also say how they were learnt, where ``dynamics`` tells it.
+
+    Only training and validation records are in it, and only validation records with what the tuned model said: what
+    flows back to curation must not carry the test split along.
+
+    Raises:
+        TrainError: E933 unpaired-results, E934 not-finite.
+    """
+    pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
+    learnt = {one.id: one for one in dynamics}
+    return write_whole(
+        folder / FEEDBACK, (_line(_feedback(before, after, learnt.get(before.id))) for before, after in pairs)
+    )
+
+
+def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": before.id,
+        "split": before.split,
+        "category": before.category,
+        "nll_base": before.nll,
+        "nll_tuned": after.nll,
+        "score_base": before.score,
+        "score_tuned": after.score,
+        "verdict": outcome(before.score, after.score),
+    }
+    if before.split == "validation":
+        row["completion_tuned"] = after.text
+    elif learnt is not None:
+        row |= {name: getattr(learnt, name) for name in LEARNT}
+    return row
+
+
+def _side(one: Scored) -> dict[str, Any]:
+    return {
+        "text": one.text,
+        "nll": one.nll,
+        "num_bytes": one.num_bytes,
+        "num_tokens": one.num_tokens,
+        "stopped": one.stopped,
+        "scores": dict(one.scores or {}),
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    # ASCII: a model's text may hold a lone surrogate, which UTF-8 cannot spell.
+    return json.dumps(row, allow_nan=False) + "\n"

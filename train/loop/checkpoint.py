@@ -1,0 +1,286 @@
+"""Checkpoints that are whole or absent, that say what they belong to, and that hold no pickle.
+
+A checkpoint is made in `tmp-N`, each file is fsynced and hashed from the disk, `MANIFEST.json` comes last, and one
+rename makes it `checkpoint-N`. On resume the newest one whose every byte proves right is taken; damaged ones are
+passed over and named. Facts of the run (dataset, order, recipe, versions ...) that changed are refused, since the
+result would be another. Ranks that hold shards write a file each, under the same manifest; either kind is read by any
+number of ranks. The state of no random stream is in it, since each step begins its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.base.errors import Exit, TrainError
+from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
+from train.base.storage import sha256_of, sync
+from train.model.parallel import PREFIX, SINGLE_PROCESS, DistributedContext, is_sharded, read_shards, write_shards
+
+if TYPE_CHECKING:
+    import torch
+
+MANIFEST = "MANIFEST.json"
+_CUT, _WHOLE = ("weights", "optimizer"), "dynamics"
+"""Parts that may be in shards, and the one that never is."""
+PARTS = (*_CUT, _WHOLE)
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+_ROUNDING = ("ranks ", "threads ")
+_SPARE = 1.2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: where it is, after how many steps it was made, and the progress that it carries."""
+
+    path: Path
+    step: int
+    progress: dict[str, Any]
+    facts: dict[str, Any]
+
+    def tensors(self, part: str) -> dict[str, Any]:
+        """Return the tensors of one of PARTS, of those that are not in shards, on the CPU."""
+        # torch takes a second to import; looking at checkpoints does without.
+        from safetensors.torch import load_file
+
+        return dict(load_file(self.path / f"{part}.safetensors"))
+
+    def fill(self, part: str, targets: Mapping[str, torch.Tensor]) -> None:
+        """Overwrite ``targets``, whole or sharded, with the tensors of ``part`` that have their names.
+
+        Raises TrainError "E952 run-changed" where names or shapes are not those of ``targets``.
+        """
+        import torch
+
+        try:
+            if any(self.path.glob(f"{PREFIX}*")) or any(is_sharded(target) for target in targets.values()):
+                read_shards(self.path, targets)
+                return
+            saved = self.tensors(part)
+            if {name: t.shape for name, t in saved.items()} != {name: t.shape for name, t in targets.items()}:
+                raise ValueError("names or shapes")
+        except (KeyError, ValueError):
+            raise TrainError(
+                "E952 run-changed", f"{self.path.name} has other {part} than the model", "begin a new run"
+            ) from None
+        with torch.no_grad():
+            for name, target in targets.items():
+                target.copy_(saved[name])
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Any]],
+    progress: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    keep: int,
+    always: Collection[int] = (),
+    context: DistributedContext = SINGLE_PROCESS,
+) -> Path:
+    """Write `checkpoint-STEP` in ``run`` and return it; then remove the oldest ones over ``keep``, but none of
+    ``always``.
+
+    ``tensors`` maps each of PARTS to named tensors. Every rank calls this:
+    the first writes, or each its shards and the first the rest. Raises TrainError "E954 disk-full" (exit 3) before or
+    while writing, and "E934 not-finite" for weights that are no numbers; what was there stays as it was.
+    """
+    final, work = run / f"checkpoint-{step}", run / f"tmp-{step}"
+    are_shards = any(is_sharded(tensor) for tensor in tensors["weights"].values())
+    check_finite(tensors["weights"].items(), f"step {step}")
+    try:
+        if context.is_first:
+            _make_room(run, work, tensors)
+        if are_shards:
+            context.barrier()
+            write_shards(work, {name: tensor for part in _CUT for name, tensor in tensors[part].items()})
+        if not context.is_first:
+            return final
+        _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
+        (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
+        files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
+        manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
+        manifest["sha256"] = _digest(manifest)
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+        _synced_entry(work / MANIFEST)
+        sync(work)
+        if final.exists():
+            # Only now: until here the new one may fail.
+            _remove(final)
+        work.rename(final)
+        sync(run)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise TrainError(
+            "E954 disk-full", f"{final}: {error.strerror}; the checkpoint was not written",
+            "make room and call again with --resume", exit_code=Exit.MISSING,
+        ) from error  # fmt: skip
+    _prune(run, keep, always)
+    return final
+
+
+def check_finite(weights: Iterable[tuple[str, Any]], where: str) -> None:
+    """Raise TrainError "E934 not-finite" (exit 1) that names the first tensor with a NaN or an infinity in it."""
+    # Imports torch.
+    from train.model.compute import first_not_finite
+
+    if (name := first_not_finite(weights)) is not None:
+        raise TrainError(
+            "E934 not-finite", f"{where}: {name} holds numbers that are not finite (NaN or infinity)",
+            "the model is broken: lower lr, and go on from an older checkpoint or begin again",
+            exit_code=Exit.FAILED,
+        )  # fmt: skip
+
+
+def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint of ``run`` that is whole, or None, and one sentence for each damaged one passed
+    over.
+    """
+    faults: list[str] = []
+    for step, path in sorted(_found(run), reverse=True):
+        try:
+            return open_checkpoint(path, step), faults
+        except TrainError as error:
+            faults.append(error.message)
+    return None, faults
+
+
+def open_checkpoint(path: Path, step: int) -> Checkpoint:
+    """Return one checkpoint after each file proved to be what its manifest says.
+
+    Raises TrainError "E951 checkpoint-damaged" that names the first file that is missing, cut or changed.
+    """
+    try:
+        manifest = json.loads(read_file(path / MANIFEST, most=MOST_STATE))
+        expected = manifest.pop("sha256")
+        is_sound = expected == _digest(manifest) and manifest["step"] == step
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        is_sound = False
+    if not is_sound:
+        raise _damaged(path / MANIFEST, "is missing or changed")
+    always = {"progress.json", f"{_WHOLE}.safetensors"}
+    names = set(manifest["files"]) - always
+    are_shards = bool(names) and all(name.startswith(PREFIX) for name in names)
+    if not (always <= set(manifest["files"]) and (are_shards or names == {f"{part}.safetensors" for part in _CUT})):
+        raise _damaged(path / MANIFEST, "does not name the files of a checkpoint")
+    for stranger in {file.name for file in path.iterdir()} - {MANIFEST, *manifest["files"]}:
+        raise _damaged(path / stranger, "is not in the manifest")
+    for name, entry in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise _damaged(file, "is missing")
+        if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
+            raise _damaged(file, "was cut or changed")
+    progress = json.loads(read_file(path / "progress.json", most=MOST_DOCUMENT))
+    return Checkpoint(path, step, progress, manifest["facts"])
+
+
+def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: bool) -> list[str]:
+    """Return what changed since the checkpoint, as sentences; raises TrainError "E952 run-changed" unless forced.
+
+    Another number of ranks, and the threads that it leaves to each, is returned but not refused: it changes the order
+    in which numbers are added up, and nothing else.
+    """
+    changed = sorted(_differences(checkpoint.facts, facts))
+    rounding = _ROUNDING if checkpoint.facts.get("ranks") != facts.get("ranks") else ()
+    if any(not sentence.startswith(rounding) for sentence in changed) and not is_forced:
+        raise TrainError(
+            "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
+            'begin a new run, or go on with --force, which records the run as "not exact"',
+        )  # fmt: skip
+    return changed
+
+
+def clear_leftovers(run: Path) -> None:
+    """Remove what an interrupted write or removal left behind; nothing of it has a checkpoint's name."""
+    for path in (*run.glob("tmp-*"), *run.glob(".*.tmp"), *run.glob(".*.old")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{key} ")
+        elif before != after:
+            yield f"{prefix}{key} was {_short(before)}, is {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
+
+
+def _found(run: Path) -> list[tuple[int, Path]]:
+    matches = ((path, _NAME.fullmatch(path.name)) for path in run.iterdir()) if run.is_dir() else ()
+    return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
+
+
+def _prune(run: Path, keep: int, always: Collection[int]) -> None:
+    for step, path in sorted(_found(run), reverse=True)[keep:]:
+        if step not in always:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    # Renamed first: a half-removed folder must not look like a checkpoint.
+    doomed = path.with_name(f"tmp-removed-{path.name}")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _make_room(run: Path, work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+    _check_space(run, sum(t.numel() * t.element_size() for part in tensors.values() for t in part.values()))
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir()
+
+
+def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    for part, named in tensors.items():
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in named.items()}, work / f"{part}.safetensors")
+        except SafetensorError as error:
+            # What a full disk says through it is no OSError.
+            raise OSError(None, str(error)) from error
+
+
+def _check_space(run: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(run).free
+    if free < _SPARE * num_bytes:
+        raise TrainError(
+            "E954 disk-full",
+            f"{run}: a checkpoint takes about {num_bytes / 1e6:,.1f} MB, only {free / 1e6:,.1f} MB are free",
+            "make room and call again with --resume",
+            exit_code=Exit.MISSING,
+        )
+
+
+def _synced_entry(path: Path) -> dict[str, Any]:
+    """fsync a file, then hash what the disk gives back."""
+    sync(path)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _damaged(path: Path, what: str) -> TrainError:
+    return TrainError(
+        "E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole"
+    )

@@ -1,0 +1,177 @@
+"""Trackers by pass-through: each event of metrics.jsonl is handed on to the libraries that a run names.
+
+None of them is a dependency: one is imported when it is named, and only then. metrics.jsonl stays the record; a tracker
+that fails is told once and let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from train.base import console
+from train.base.errors import Exit, TrainError
+
+PROJECT = "pairsmith"
+
+
+class Tracker(Protocol):
+    """One library, told of a run that has begun."""
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Take the numbers of a step."""
+
+    def close(self, *, is_finished: bool) -> None:
+        """End the run; it finished, or it failed or was stopped."""
+
+
+class _TensorBoard:
+    def __init__(self, library: Any, run: Path, _settings: Mapping[str, Any]) -> None:
+        self.writer = library.SummaryWriter(str(run / "tensorboard"))
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        for name, number in numbers.items():
+            self.writer.add_scalar(name, number, step)
+
+    def close(self, *, is_finished: bool) -> None:
+        self.writer.close()
+
+
+class _Wandb:
+    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
+        # The id makes a resumed run the same one there.
+        self.run = library.init(
+            project=PROJECT, name=run.name, id=_unique(run), dir=str(run), config=dict(settings), resume="allow"
+        )
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.run.log(dict(numbers), step=step)
+
+    def close(self, *, is_finished: bool) -> None:
+        self.run.finish(exit_code=0 if is_finished else 1)
+
+
+class _MlFlow:
+    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
+        self.library = library
+        library.set_experiment(PROJECT)
+        library.start_run(run_name=run.name)
+        # A value of it has at most 6,000 characters there.
+        library.log_params({name: str(value)[:6000] for name, value in settings.items()})
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.library.log_metrics(dict(numbers), step=step)
+
+    def close(self, *, is_finished: bool) -> None:
+        self.library.end_run(status="FINISHED" if is_finished else "FAILED")
+
+
+class _Trackio:
+    def __init__(self, library: Any, run: Path, settings: Mapping[str, Any]) -> None:
+        self.library = library
+        library.init(project=PROJECT, name=_unique(run), config=dict(settings), resume="allow")
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.library.log(dict(numbers), step=step)
+
+    def close(self, *, is_finished: bool) -> None:
+        self.library.finish()
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any, Path, Mapping[str, Any]], Tracker]]] = {
+    # Comes with torch and needs the package tensorboard.
+    "tensorboard": ("torch.utils.tensorboard", _TensorBoard),
+    "wandb": ("wandb", _Wandb),
+    "mlflow": ("mlflow", _MlFlow),
+    "trackio": ("trackio", _Trackio),
+}
+TRACKERS = tuple(_KINDS)
+
+
+class Trackers:
+    """The trackers that a run reports to; without names it does nothing.
+
+        with Trackers(["wandb"]) as trackers:     # the library is there, or E940
+            trackers.begin(run, settings)
+            trackers.on_event("step", {"step": 1, "loss": 2.5})
+
+    Raises TrainError "E940 missing-extra" (exit 3) for a library that is not installed, with the line that installs it.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._libraries = {name: _imported(name) for name in dict.fromkeys(names)}
+        self._live: dict[str, Tracker] = {}
+        self._is_finished = False
+
+    def begin(self, run: Path, settings: Mapping[str, Any]) -> None:
+        """Tell each library of a run, by the name of its folder and its ``settings``."""
+        for name, library in self._libraries.items():
+            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+                self._live[name] = _KINDS[name][1](library, run, settings)
+
+    def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Give the numbers of an event that has a step to each tracker that still lives."""
+        numbers = numbers_of(event, fields)
+        self._is_finished = event == "end" and fields.get("stopped") is None
+        if not numbers:
+            return
+        for name, tracker in list(self._live.items()):
+            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+                tracker.log(int(fields["step"]), numbers)
+
+    def __enter__(self) -> Trackers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, tracker in list(self._live.items()):
+            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+                tracker.close(is_finished=kind is None and self._is_finished)
+
+
+def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of an event under flat names: "step/loss", "eval/by_category/billing"."""
+    found: dict[str, float] = {}
+    waiting = [(event, name, value) for name, value in fields.items() if name not in ("step", "of")]
+    while waiting:
+        prefix, name, value = waiting.pop(0)
+        if isinstance(value, Mapping):
+            waiting += [(f"{prefix}/{name}", str(inner), one) for inner, one in value.items()]
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[f"{prefix}/{name}"] = float(value)
+    return found if event in ("step", "eval") else {}
+
+
+@contextlib.contextmanager
+def _told(live: dict[str, Tracker], name: str) -> Iterator[None]:
+    """Say what a tracker raised and let it go; a run does not end because others cannot listen."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
+        live.pop(name, None)
+        first = next(iter(str(error).splitlines()), "") or type(error).__name__
+        console.talk(
+            f"warning: {name} failed and gets no more of this run ({first[:200]}); metrics.jsonl has everything"
+        )
+
+
+def _unique(run: Path) -> str:
+    """The name of a run that other workspaces, whose runs are called after days too, do not have."""
+    return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(_KINDS[name][0])
+    except ImportError as error:
+        raise TrainError(
+            "E940 missing-extra", f"--report-to {name} needs the package {name}: {error}", f"pip install {name}",
+            exit_code=Exit.MISSING,
+        ) from error  # fmt: skip

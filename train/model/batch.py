@@ -1,0 +1,267 @@
+"""Which examples make which step, and how a step is laid out in memory.
+
+The order is a pure function of (seed, epoch, step): step n is found without the steps and epochs before it, and a
+resumed run sees the same batches. A step's examples are sorted by length into micro-batches; how many there are never
+changes the gradient.
+
+B examples, T tokens of the longest of them, N tokens of all, S supervised tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from train.data.mixing import Mixture
+from train.data.rendering import Example, Examples
+from train.model.parallel import shard_by_cost, token_costs
+from train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from train.model.compute import Packed
+
+MICRO_BATCH_TOKENS = 2048
+TOKENS_OF_A_STEP, FEWEST_STEPS, SMALLEST_STEP = 32_768, 100, 4
+_MOST_PADDING, _LITTLE = 0.25, 1024
+"""The share of padding that a batch may have, and the tokens up to which it does not matter."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its epoch from 0, its micro-batches as indices in the list of examples, and its target
+    count.
+    """
+
+    epoch: int
+    micro_batches: list[list[int]]
+    num_supervised: int
+    weight: float
+    """The weights of its targets in sum: what the loss of the step is divided by."""
+
+    @property
+    def indices(self) -> list[int]:
+        """Those of all its examples."""
+        return [index for indices in self.micro_batches for index in indices]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Ids, right-padded [B, T] or end to end [1, N], and of each supervised token: the flat index that predicts it, its
+    id, its example and, unless all are 1, its weight. ``packed`` tells how the examples of a row end to end lie.
+    """
+
+    ids: torch.Tensor
+    rows: torch.Tensor
+    targets: torch.Tensor
+    owners: torch.Tensor
+    packed: Packed | None = None
+    weights: torch.Tensor | None = None
+
+
+class BatchSampler:
+    """All optimizer steps of a run over ``examples``, as ``recipe`` asks; ``len()`` is their number, ``[n]`` the n-th
+    from 0.
+
+    ``is_packed``: examples of a micro-batch lie end to end, so it holds as many as its tokens allow.
+    """
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, *, is_packed: bool = False) -> None:
+        assert examples, "a run needs at least one example"
+        self.examples, self.recipe, self.is_packed = examples, recipe, is_packed
+        if isinstance(examples, Examples):
+            self.lengths, self.supervised, self.weights = examples.lengths, examples.supervised, examples.weights
+        else:
+            self.lengths = np.array([len(example.ids) for example in examples])
+            self.supervised = np.array([example.num_supervised for example in examples])
+            self.weights = np.array([example.weight for example in examples])
+        self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
+        first = self.mixture.epoch(0)
+        self.tokens, self.trained = int(self.lengths[first].sum()), int(self.supervised[first].sum())
+        """Tokens of the first epoch, and how many of them are trained; without mixing, of each."""
+        self.batch_size = _batch_size(self.lengths[first], recipe)
+        self._epoch = lru_cache(maxsize=4)(self._make_epoch)
+        self._steps_of_an_epoch = self._count_steps()
+        self._starts = [0]
+        self._total = recipe.max_steps or self._start(recipe.epochs)
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __getitem__(self, number: int) -> Step:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        epoch = self._epoch_of(number)
+        indices = self._epoch(epoch)[number - self._start(epoch)]
+        return Step(
+            epoch, self._micro_batches(indices), int(self.supervised[indices].sum()), float(self.weights[indices].sum())
+        )
+
+    def shard(self, planned: Step, num_ranks: int, *, attention: float = 0.0) -> list[list[list[int]]]:
+        """Return each rank's micro-batches of a step, balanced by `token_costs` with ``attention``.
+
+        One rank gets the step as it is; with fewer examples than ranks some get none.
+        """
+        if num_ranks == 1:
+            return [planned.micro_batches]
+        indices = planned.indices
+        shares = shard_by_cost(token_costs(self.lengths[indices], attention), num_ranks)
+        return [self._micro_batches([indices[n] for n in share], num_ranks) for share in shares]
+
+    def _micro_batches(self, indices: list[int], num_ranks: int = 1) -> list[list[int]]:
+        lengths = [int(self.lengths[index]) for index in indices]
+        at_least = -(-self.recipe.accumulation // num_ranks)
+        groups = by_length(lengths, self.micro_batch_tokens, at_least=at_least, is_packed=self.is_packed)
+        return [[indices[n] for n in group] for group in groups]
+
+    @property
+    def micro_batch_tokens(self) -> int:
+        """Most tokens of a micro-batch."""
+        most = self.recipe.micro_batch_tokens
+        return MICRO_BATCH_TOKENS if most == "auto" else most
+
+    def num_tokens(self) -> int:
+        """Return the tokens of the whole run."""
+        last = self._epoch_of(len(self) - 1)
+        begun = self._epoch(last)[: len(self) - self._start(last)]
+        whole = sum(int(self.lengths[self.mixture.epoch(epoch)].sum()) for epoch in range(last))
+        return whole + sum(int(self.lengths[indices].sum()) for indices in begun)
+
+    def digest(self) -> str:
+        """Return a SHA-256 of what decides the whole order: lengths, seed, sizes of steps and of categories.
+
+        The first epoch itself is in it too, since the generator's algorithm is a library's.
+        """
+        sizes = (self.recipe.seed, self.batch_size, self.recipe.batch_tokens, len(self), self.mixture.sizes)
+        counts = self.lengths.astype("<i8").tobytes() + self.supervised.astype("<i8").tobytes()
+        hashed = hashlib.sha256(counts + self.weights.astype("<f8").tobytes())
+        hashed.update(repr((sizes, self._epoch(0))).encode())
+        return hashed.hexdigest()
+
+    def _count_steps(self) -> int | None:
+        """Steps of each epoch, by arithmetic; None where they differ by epoch, as an example may be over a step."""
+        if self.recipe.batch_tokens is None:
+            return -(-len(self.mixture) // self.batch_size)
+        if self.mixture.is_plain and int(self.lengths.max()) <= self.recipe.batch_tokens:
+            # No example is longer than a step, so in each step at least one ends.
+            return (int(self.lengths.sum()) - 1) // self.recipe.batch_tokens + 1
+        return None
+
+    def _start(self, epoch: int) -> int:
+        """The first step of an epoch."""
+        if self._steps_of_an_epoch:
+            return epoch * self._steps_of_an_epoch
+        while len(self._starts) <= epoch:
+            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+        return self._starts[epoch]
+
+    def _epoch_of(self, number: int) -> int:
+        if self._steps_of_an_epoch:
+            return number // self._steps_of_an_epoch
+        epoch = 0
+        while self._start(epoch + 1) <= number:
+            epoch += 1
+        return epoch
+
+    def _make_epoch(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng([self.recipe.seed, epoch]).permutation(self.mixture.epoch(epoch))
+        if self.recipe.batch_tokens is None:
+            return [order[n : n + self.batch_size].tolist() for n in range(0, len(order), self.batch_size)]
+        owner = (np.cumsum(self.lengths[order]) - 1) // self.recipe.batch_tokens
+        edges = np.flatnonzero(np.diff(owner)) + 1
+        return [part.tolist() for part in np.split(order, edges)]
+
+
+def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
+    """Records of a step; "auto" aims at many tokens, but small data rather gets enough steps to learn in."""
+    if recipe.batch_size != "auto":
+        return recipe.batch_size
+    enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))
+    seen = len(lengths) * recipe.epochs
+    return max(SMALLEST_STEP, min(enough, seen // FEWEST_STEPS))
+
+
+def by_length(
+    lengths: Sequence[int], most_tokens: int, *, at_least: int = 1, is_packed: bool = False
+) -> list[list[int]]:
+    """Group indices 0..n-1 into batches, longest first, each at most ``most_tokens`` with its padding.
+
+    A single item over ``most_tokens`` is a batch of its own. ``at_least`` is the wanted number of batches (or n if
+    fewer). Packed batches have no padding; in larger others it is at most a quarter.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    most_items = -(-len(order) // max(1, at_least))
+    groups: list[list[int]] = []
+    tokens = 0
+    for index in order:
+        if groups:
+            group = groups[-1]
+            area = tokens + lengths[index] if is_packed else lengths[group[0]] * (len(group) + 1)
+            is_wasteful = tokens > _LITTLE and area - tokens - lengths[index] > _MOST_PADDING * area
+            if area <= most_tokens and len(group) < most_items and not is_wasteful:
+                group.append(index)
+                tokens += lengths[index]
+                continue
+        groups.append([index])
+        tokens = lengths[index]
+    return groups
+
+
+def few_lengths(device: torch.device) -> int:
+    """Return the ``round_to`` that `collate` should have on ``device``, unless layers are compiled too.
+
+    On a CPU oneDNN compiles each product for each new shape: half a millisecond, and half a megabyte that it keeps.
+    """
+    return 64 if device.type == "cpu" else 1
+
+
+def collate(
+    examples: Sequence[Example], device: torch.device | str = "cpu", *, is_packed: bool = False, round_to: int = 1
+) -> Batch:
+    """Return the examples as one batch: right-padded, or end to end for a model that can be packed.
+
+    There is no attention mask: under causal attention no token sees what stands to its right, so padding on the right
+    changes nothing before it, and the plain causal kernel stays usable. A row end to end is filled up to a multiple of
+    ``round_to`` by an example of its own that nothing is trained on, where compiled kernels want few lengths.
+    """
+    # torch is slow to import, and plans and previews do without.
+    import torch
+
+    from train.model.compute import pack, to_device
+
+    lengths = np.array([len(example.ids) for example in examples])
+    width = int(lengths.max())
+    begins = np.cumsum(lengths) - lengths if is_packed else np.arange(len(examples)) * width
+    total = -(-int(lengths.sum()) // round_to) * round_to
+    ids = np.zeros(total if is_packed else len(examples) * width, dtype=np.int64)
+    trained = [np.flatnonzero(example.mask) for example in examples]
+    for begin, example in zip(begins, examples, strict=True):
+        ids[begin : begin + len(example.ids)] = example.ids
+    targets = np.concatenate([indices + begin for begin, indices in zip(begins, trained, strict=True)])
+    owners = np.repeat(np.arange(len(examples)), [len(indices) for indices in trained])
+
+    def put(array: np.ndarray) -> torch.Tensor:
+        return to_device(torch.from_numpy(array), device)
+
+    parts = (put(targets - 1), put(ids[targets]), put(owners))
+    weights = None if all(example.weights is None for example in examples) else put(_weights(examples, trained))
+    if not is_packed:
+        return Batch(put(ids.reshape(len(examples), width)), *parts, weights=weights)
+    tail = total - int(lengths.sum())
+    packed = pack([*lengths.tolist(), tail] if tail else lengths.tolist(), device)
+    return Batch(put(ids[None]), *parts, packed=packed, weights=weights)
+
+
+def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
+    """The weight of each supervised token, in the order of the targets."""
+    found = [
+        np.ones(len(indices)) if example.weights is None else np.asarray(example.weights)[indices]
+        for example, indices in zip(examples, trained, strict=True)
+    ]
+    return np.concatenate(found).astype(np.float32)

@@ -1,0 +1,203 @@
+"""Cross-entropy of the supervised tokens only, in chunks, with the gradient made in the forward pass.
+
+The logits of a large vocabulary are the largest tensor of a step. So only rows that are trained are projected, a
+chunk at a time, and while a chunk's logits are there its gradients are made too: three matrix products, and nothing
+to keep. Idea: Cut Your Losses (Wijmans et al. 2024, arXiv:2411.09009) and Liger Kernel (arXiv:2410.10989).
+
+B examples, T tokens, H width, V vocabulary, S supervised tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from train.data.rendering import Example
+from train.model.batch import Batch, by_length, collate, few_lengths
+from train.model.compute import (
+    capabilities_of,
+    decoder_of,
+    evaluating,
+    head_weight,
+    inner_of,
+    packing,
+    working_dtype,
+)
+
+CHUNK_BYTES, SCORING_CHUNK_BYTES, _CACHED_BYTES = 256 << 20, 32 << 20, 4 << 20
+
+
+@dataclass(frozen=True)
+class Nll:
+    """Negative log-likelihood of one example's supervised tokens: nats in sum, their number, and their UTF-8 bytes."""
+
+    id: str
+    nll: float
+    num_tokens: int
+    num_bytes: int
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """(hidden [S, H], weight [V, H], bias [V] or None, targets [S], weights [S] or None) -> (loss, NLL [S]).
+
+    The loss is scale * the sum of weights * NLL.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        weights: torch.Tensor | None,
+        scale: float,
+        dtype: torch.dtype,
+        chunk_bytes: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        has_grad = needs_hidden or needs_weight or needs_bias
+        x, w = hidden.detach().to(dtype), weight.detach().to(dtype)
+        d_hidden = torch.empty_like(x) if needs_hidden else None
+        d_weight = d_bias = None
+        nll = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        step = max(16, chunk_bytes // (4 * w.shape[0]))
+        for start in range(0, len(x), step):
+            chunk = slice(start, start + step)
+            part = x[chunk]
+            logits = part @ w.t()
+            # d NLL / d logits = softmax - one-hot; the scale waits for the smaller tensors.
+            d_logits = logits if has_grad else None
+            for own in _few_rows(logits):
+                these = slice(start + own.start, start + own.stop)
+                share, nll[these] = _shares(logits[own], bias, targets[these, None])
+                if d_logits is None:
+                    continue
+                share.scatter_add_(1, targets[these, None], torch.full_like(nll[these, None], -1))
+                if weights is not None:
+                    share *= weights[these, None]
+                if needs_bias:
+                    d_bias = _added(d_bias, share.sum(0))
+                d_logits[own] = share
+            if d_logits is None:
+                continue
+            if d_hidden is not None:
+                torch.mm(d_logits, w, out=d_hidden[chunk])
+            if needs_weight:
+                d_weight = _added(d_weight, d_logits.t() @ part)
+        ctx.grads = tuple(
+            None if grad is None or given is None else grad.to(given.dtype)
+            for grad, given in ((d_hidden, hidden), (d_weight, weight), (d_bias, bias))
+        )
+        ctx.scale = scale
+        ctx.mark_non_differentiable(nll)
+        return _summed(nll, weights) * scale, nll
+
+    @staticmethod
+    def backward(ctx: Any, d_loss: torch.Tensor, _d_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # Made for this call alone, so they are scaled where they lie.
+        grads = tuple(None if grad is None else grad.mul_(d_loss * ctx.scale) for grad in ctx.grads)
+        ctx.grads = (None, None, None)
+        return (*grads, None, None, None, None, None)
+
+
+def _few_rows(logits: torch.Tensor) -> Iterator[slice]:
+    """Yield places of ``logits``: all at once, or on a CPU as many as stay in the cache of a core meanwhile."""
+    num = len(logits) if logits.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * logits.shape[1]))
+    for start in range(0, len(logits), num):
+        yield slice(start, min(start + num, len(logits)))
+
+
+def _shares(
+    logits: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return softmax [rows, V] of ``logits`` and the NLL [rows] of ``targets`` [rows, 1], both in float32.
+
+    The likeliest token has a share of 1 / V or more, so its logit and share tell the logarithm of the sum; to
+    exponentiate a log-softmax would cost twice as much on a CPU.
+    """
+    exact = logits.float() if bias is None else logits.float() + bias.detach().float()
+    share = torch.softmax(exact, -1)
+    # The two logits first: their difference is small where the target is likely, and so is its rounding.
+    return share, (exact.amax(-1) - exact.gather(1, targets)[:, 0]) - share.amax(-1).log()
+
+
+def _summed(nll: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    return nll.sum() if weights is None else nll @ weights
+
+
+def _added(total: torch.Tensor | None, part: torch.Tensor) -> torch.Tensor:
+    """Add up chunks in float32."""
+    return part.float() if total is None else total.add_(part)
+
+
+def linear_cross_entropy(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, *,
+    weights: torch.Tensor | None = None, scale: float = 1.0, dtype: torch.dtype | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Return ``scale`` * the summed NLL of ``targets`` [S] (differentiable), and each token's NLL [S] in nats
+    (detached).
+
+    ``weights`` [S], float32, multiply each token's NLL in the sum; None is 1 for all.
+    ``dtype`` is that of the matrix products (default: that of ``hidden``); the softmax is always float32.
+    """
+    if not torch.is_grad_enabled():
+        # A product of few rows is as fast here, and new memory is filled with zeros before its first use.
+        chunk_bytes = min(chunk_bytes, SCORING_CHUNK_BYTES)
+        # Else a weight that is trained at other times would have its gradient made here too.
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
+    # Autocast would cast the float32 softmax's inputs behind our back.
+    with torch.autocast(hidden.device.type, enabled=False):
+        apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _LinearCrossEntropy.apply
+        return apply(hidden, weight, bias, targets, weights, scale, dtype or hidden.dtype, chunk_bytes)
+
+
+def supervised_loss(model: Any, batch: Batch, *, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``scale`` * the weighted sum of the supervised tokens' NLL (differentiable), and each one's NLL [S].
+
+    Uses the chunked head where it gives what the model itself gives (see `capabilities_of`), else the full logits.
+    """
+    inner = inner_of(model)
+    placed = {} if batch.packed is None else {"position_ids": batch.packed.positions}
+    if capabilities_of(model).has_plain_head:
+        with packing(batch.packed):
+            hidden = decoder_of(inner)(input_ids=batch.ids, use_cache=False, **placed).last_hidden_state
+        head = inner.get_output_embeddings()
+        rows = hidden.flatten(0, 1)[batch.rows]
+        return linear_cross_entropy(
+            rows, head_weight(head), getattr(head, "bias", None), batch.targets,
+            weights=batch.weights, scale=scale, dtype=working_dtype(hidden),
+        )  # fmt: skip
+    with packing(batch.packed):
+        logits = model(input_ids=batch.ids, use_cache=False, **placed).logits.flatten(0, 1)[batch.rows]
+    nll = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
+    return _summed(nll, batch.weights) * scale, nll.detach()
+
+
+def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
+    """Return the NLL in nats of each owner of a batch's supervised tokens, 0 to ``num_owners`` - 1, in sum."""
+    _, nll = supervised_loss(model, batch)
+    sums = torch.zeros(num_owners, dtype=torch.float64, device=nll.device)
+    found: list[float] = sums.index_add_(0, batch.owners, nll.double()).tolist()
+    return found
+
+
+def nll_per_example(
+    model: Any, examples: Sequence[Example], *, batch_tokens: int = 8192, device: torch.device | str | None = None
+) -> list[Nll]:
+    """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
+    where = device or next(model.parameters()).device
+    found: dict[int, Nll] = {}
+    with evaluating(model):
+        is_packed = capabilities_of(model).has_packing
+        for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
+            chosen = [examples[place] for place in group]
+            batch = collate(chosen, where, is_packed=is_packed, round_to=few_lengths(torch.device(where)))
+            for place, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
+                found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
+    return [found[place] for place in range(len(examples))]

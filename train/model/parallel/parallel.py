@@ -1,0 +1,223 @@
+"""How ranks hold a model: whole on each of them, or in shards (FSDP2), and how gradients are added up.
+
+Whole models are averaged by one plain all-reduce of the summed gradients, not by torch's DDP: its wrapper hooks the
+model's own forward, which the chunked loss goes round, and averages where sums are wanted. That costs the overlap of
+sending with the backward pass, which adapters of a few megabytes do not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal
+
+from train.base.errors import TrainError
+from train.model.parallel.distributed import DistributedContext
+
+if TYPE_CHECKING:
+    import torch
+
+ParallelStrategy = Literal["ddp", "fsdp", "hsdp"]
+BYTES_TRAINED = 16
+"""Bytes of a trained parameter: float32 weight, gradient and AdamW's two moments."""
+ROOM = 0.6
+"""The share of a device's memory that they may take before the model is sharded; activations need the rest."""
+_BUCKET_BYTES = 64 << 20
+
+
+def pick_strategy(
+    wanted: ParallelStrategy | Literal["auto"],
+    *,
+    is_lora: bool,
+    trained: int,
+    memory: int | None,
+    context: DistributedContext,
+) -> ParallelStrategy:
+    """Return how to spread a model of ``trained`` parameters over devices of ``memory`` bytes (None: not a limit).
+
+    Adapters and what fits are replicated ("ddp"); what does not fit is sharded over all ranks ("fsdp"), and with
+    several nodes within each node and replicated across them ("hsdp"), so that weights never cross the slower network.
+
+    Raises TrainError "E920 bad-recipe" where adapters shall be sharded, or nodes with unequal numbers of ranks.
+    """
+    are_even = context.world_size % context.local_world_size == 0
+    if is_lora and wanted in ("fsdp", "hsdp"):
+        raise TrainError(
+            "E920 bad-recipe", f"parallel: adapters are not sharded, so {wanted} is for method = full", "parallel = ddp"
+        )
+    if wanted == "hsdp" and not are_even:
+        raise TrainError(
+            "E920 bad-recipe",
+            f"parallel: {context.world_size} ranks are not {context.local_world_size} on every node",
+            "parallel = fsdp",
+        )
+    if wanted != "auto":
+        return wanted
+    if is_lora or memory is None or trained * BYTES_TRAINED <= ROOM * memory:
+        return "ddp"
+    return "hsdp" if context.num_nodes > 1 and are_even else "fsdp"
+
+
+def num_shards(strategy: ParallelStrategy, context: DistributedContext) -> int:
+    """Return into how many parts ``way`` cuts a model."""
+    return 1 if strategy == "ddp" else context.world_size if strategy == "fsdp" else context.local_world_size
+
+
+def parallelize(
+    model: Any, strategy: ParallelStrategy, context: DistributedContext, *, dtype: torch.dtype
+) -> Replicated | Sharded:
+    """Spread ``model`` over ``ranks``; call it before an optimizer is made of its parameters."""
+    return (
+        Replicated(model, context)
+        if strategy == "ddp" or context.world_size == 1
+        else Sharded(model, strategy, context, dtype)
+    )
+
+
+class Replicated:
+    """The whole model on every rank; also how a single process trains."""
+
+    def __init__(self, model: Any, context: DistributedContext) -> None:
+        self.model, self.context = model, context
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                # Drawn from one seed, yet devices may draw differently.
+                context.broadcast(parameter.detach())
+
+    weight = 1.0
+    """What a rank's loss is multiplied with, so that gradients come out as the sum over ranks."""
+    needs_equal_turns = False
+    """Whether every rank must compute as many micro-batches as the others."""
+
+    def run(self, function: Callable[[Any], Any]) -> Any:
+        """Return ``function(model)``, which may call any part of the model."""
+        return function(self.model)
+
+    def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Make every rank's gradients the sum over ranks; one that no rank has stays None, so nothing decays by it."""
+        if self.context.world_size == 1:
+            return
+        import torch
+
+        has = self.context.sum(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
+        for bucket in _buckets([p for p, number in zip(parameters, has, strict=True) if number]):
+            for p in bucket:
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
+            grads = [p.grad for p in bucket if p.grad is not None]
+            flat = self.context.sum(torch.cat([grad.flatten() for grad in grads]))
+            for grad, part in zip(grads, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+                grad.copy_(part.view_as(grad))
+
+    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+        """Return the norm of all gradients, the same on every rank."""
+        import torch
+
+        return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within, every rank has all weights, and may compute what the others do not."""
+        yield
+
+
+class Sharded:
+    """Weights, gradients and optimizer state in shards, by torch's FSDP2: each block is gathered as it is computed.
+
+    With several nodes ("hsdp") shards lie within a node. In bfloat16 the blocks travel in it; embeddings, head and the
+    sums between blocks stay float32, as under autocast. While it is measured the model is whole on every rank, and it
+    is loaded whole, so its float32 weights must fit on one device beside a shard of the rest.
+    """
+
+    needs_equal_turns = True
+
+    def __init__(self, model: Any, strategy: ParallelStrategy, context: DistributedContext, dtype: torch.dtype) -> None:
+        import torch
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+        self.model, self.context = model, context
+        kind = next(model.parameters()).device.type
+        shape = (context.num_nodes, context.local_world_size) if strategy == "hsdp" else (context.world_size,)
+        mesh = init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
+        half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+        policy = half if dtype == torch.bfloat16 else MixedPrecisionPolicy()
+        names = set(getattr(model, "_no_split_modules", None) or ())
+        self.blocks = [module for module in model.modules() if type(module).__name__ in names]
+        for block in self.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        # The root keeps its weights after the forward pass: the backward pass begins with them.
+        fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        # Named, not learnt: FSDP2 takes the order of gathering from all forward passes before, also from those with
+        # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
+        for before, block in pairwise([model, *self.blocks]):
+            block.set_modules_to_backward_prefetch([before])
+        model.set_modules_to_backward_prefetch(self.blocks[-1:])
+        # The loss calls parts of the model, not its forward; to FSDP2 this method is a forward too.
+        model.run_in_forward = MethodType(_call, model)
+        register_fsdp_forward_method(model, "run_in_forward")
+
+    @property
+    def weight(self) -> float:
+        """FSDP2 divides gradients by the number of ranks, and ours are sums already.
+
+        Its own set_gradient_divide_factor() uses PREMUL_SUM, which only NCCL has, and which up to torch 2.13 makes
+        zeros of bfloat16 (pytorch issue 190747); a factor on the loss works everywhere.
+        """
+        return float(self.context.world_size)
+
+    def run(self, function: Callable[[Any], Any]) -> Any:
+        """Return ``function(model)``, within which the weights that the root holds are whole."""
+        return self.model.run_in_forward(function)
+
+    def add_up(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Do nothing: the backward pass has added gradients up."""
+
+    def norm(self, parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
+        """Return the norm of all gradients, the same on every rank."""
+        import torch
+        from torch.distributed.tensor import DTensor
+
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        # A DTensor's own item() would be the norm of this rank's shards alone.
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within, every rank has all weights, and may compute what the others do not."""
+        parts = [*self.blocks, self.model]
+        for part in parts:
+            part.unshard()
+            part.set_reshard_after_forward(False, recurse=False)
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.set_reshard_after_forward(part is not self.model, recurse=False)
+                part.reshard()
+
+
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """True for a tensor of which this rank holds a part."""
+    return hasattr(tensor, "full_tensor")
+
+
+def _call(self: Any, function: Callable[[Any], Any]) -> Any:
+    return function(self)
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """Group parameters of one number format into a few large messages."""
+    bucket: list[torch.nn.Parameter] = []
+    held = 0
+    for parameter in parameters:
+        size = parameter.numel() * parameter.element_size()
+        if bucket and (held + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, held = [], 0
+        bucket.append(parameter)
+        held += size
+    if bucket:
+        yield bucket

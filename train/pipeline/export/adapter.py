@@ -1,0 +1,67 @@
+"""The adapter as a PEFT folder: config, weights, tokenizer with template, stop tokens, card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.loop.checkpoint import check_finite
+from train.model import find_base
+from train.pipeline.export.source import Source, Written
+from train.report import model_card
+
+_PARTS = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def write(source: Source, work: Path, _dtype: str) -> Written:
+    """Fill ``work`` with the adapter of a run.
+
+    Raises TrainError "E905 cannot-express" for a run that tuned all weights or a .gguf base, "E934 not-finite".
+    """
+    # Comes with torch.
+    from safetensors import safe_open
+
+    if not source.is_lora:
+        raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
+    if find_base(source.recipe.base, source.folder).is_file():
+        raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
+    # What is loaded again is looked at there, but that can be switched off.
+    with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
+        names = file.keys()
+        check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
+    for name in _PARTS:
+        shutil.copyfile(source.tuned / name, work / name)
+    write_words(source, work, "peft")
+    return Written(work)
+
+
+def write_words(source: Source, work: Path, library: str) -> None:
+    """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
+
+    ``library`` is what loads the folder: "peft" or "transformers".
+    """
+    source.renderer.tokenizer.chat_template = source.renderer.served_template
+    source.renderer.tokenizer.save_pretrained(work)
+    card = model_card(source.report, source.facts, source.name, library=library)
+    (work / "README.md").write_text(card, encoding="utf-8")
+    (work / "generation_config.json").write_text(json.dumps(_generation(source), indent=1) + "\n", encoding="utf-8")
+
+
+def _generation(source: Source) -> dict[str, Any]:
+    tokenizer = source.renderer.tokenizer
+    # No max_new_tokens: a server takes it for a limit on every answer.
+    found = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "do_sample": False,
+        "eos_token_id": source.renderer.stop_ids,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def stop_texts(source: Source) -> list[str]:
+    """Return the text of each token that ends an answer."""
+    return [source.renderer.encoder.decode([number], has_control=True) for number in source.renderer.stop_ids]

@@ -1,0 +1,62 @@
+"""One export: the run opened, a folder made, its answers compared, its place and size told."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from train.base import console
+from train.base.errors import Exit
+from train.pipeline.export import adapter, harness, merged, ollama, vllm
+from train.pipeline.export.folder import fresh_folder, shown_size, size_of
+from train.pipeline.export.serve import served_otherwise
+from train.pipeline.export.source import Source, Written
+from train.pipeline.export.weights import differing, reload
+
+Writer = Callable[[Source, Path, str], Written]
+"""Fills a folder with a run in a number format."""
+
+TARGETS: dict[str, Writer] = {
+    "adapter": adapter.write,
+    "merged": merged.write,
+    "ollama": ollama.write,
+    "vllm": vllm.write,
+    "lm-eval": harness.write,
+}
+
+
+def export_run(
+    source: Source, target: str, output: Path, *, dtype: str = "", num_compared: int = 8, is_forced: bool = False
+) -> Exit:
+    """Write a finished run to the folder ``output`` as ``target``, print the command for it, and return the exit code.
+
+    ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
+    again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
+    is told, as rounding may turn a greedy answer.
+
+    Raises:
+        TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
+    """
+    chosen = dtype or source.recipe.dtype
+    mark = {"version": 1, "to": target, "run": source.name, "dtype": chosen, "dataset": source.dataset.digest}
+    with fresh_folder(output, mark, is_forced=is_forced) as work:
+        written = TARGETS[target](source, work, chosen)
+        model = written.model
+        if model and (other := served_otherwise(source.renderer, source.rows())):
+            console.talk(
+                f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
+                f" and training did not: {console.named(other)}"
+            )
+        num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
+    console.talk(f"written: {output} ({shown_size(size_of(output))})")
+    if written.command:
+        console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
+    if num:
+        console.talk(f"loaded again: {num - len(odd)} of {num} greedy answers are those that the run recorded")
+    if odd:
+        is_exact = chosen == source.recipe.dtype == "float32"
+        reason = "" if is_exact else f"; {chosen} rounds what {source.recipe.dtype} computed"
+        console.trouble("E943 answers-differ", f"other answers than the run recorded for {console.named(odd)}{reason}")
+        return Exit.FAILED if is_exact else Exit.OK
+    return Exit.OK

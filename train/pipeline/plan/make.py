@@ -1,0 +1,131 @@
+"""Make a plan: exact counts, memory by arithmetic, time by calibration, and the choices that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from train.base import console
+from train.model.batch import BatchSampler
+from train.model.compute import is_checkpointing, memory_limit
+from train.model.parallel import SINGLE_PROCESS, pick_strategy
+from train.pipeline.plan.calibrate import Calibration, calibrate, largest
+from train.pipeline.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
+from train.pipeline.plan.oom import explained
+from train.pipeline.plan.plan import Choices, Plan
+from train.recipe.forgetting import risks, tuning_of
+from train.recipe.schedule import warmup_steps
+
+# Memory of GPUs by name, in GB as their makers count it.
+GPUS = {
+    "t4": 16, "l4": 24, "a10": 24, "rtx3090": 24, "rtx4090": 24, "rtx5090": 32, "v100": 32, "a100-40": 40, "l40s": 48,
+    "a6000": 48, "a100": 80, "h100": 80, "h200": 141, "b200": 180,
+}  # fmt: skip
+# In bfloat16 a CPU compiles more kernels in many steps than in three of them, and its heap lies scattered between:
+# `benchmarks/plan.py` saw about a tenth and 96 MiB more than three steps show.
+_SCATTERED, _LATER_KERNELS = 1.1, 96 << 20
+
+
+def make_plan(
+    model: Any, steps: BatchSampler, *, device: torch.device, dtype: torch.dtype, threads: int,
+    is_measured: bool = False, memory_bytes: int | None = None, cost_per_hour: float | None = None, shards: int = 1,
+) -> Plan:  # fmt: skip
+    """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
+
+    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time. ``shards`` are those
+    that the run will cut a model into, which is whole here. Raises TrainError "E947 out-of-memory" where the three
+    steps do not fit.
+    """
+    recipe = steps.recipe
+    shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
+    limit = memory_bytes or memory_limit(device)
+    heaviest, group = largest(steps)
+    memory = peak(shape, steps, group, device)
+    tuning = tuning_of(recipe, model.get_input_embeddings().weight.shape[1], str(model.config.model_type))
+    run_tokens = steps.num_tokens()
+    plan = Plan(
+        parameters=shape.parameters, trained=shape.trained, records=len(steps.mixture), tokens=steps.tokens,
+        supervised=steps.trained, longest=int(steps.lengths.max()), steps=len(steps),
+        run_tokens=run_tokens, batch_size=None if recipe.batch_tokens else steps.batch_size,
+        micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
+        warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
+        device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
+        choices=choices(shape, steps, device, limit), checkpointing=shape.checkpointing,
+        risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
+    )  # fmt: skip
+    if not is_measured:
+        return plan
+    with explained(plan, "calibration"):
+        found = calibrate(model, steps, heaviest, device, dtype)
+    memory = replace(memory, overhead=_overhead(memory, found, device, dtype))
+    return replace(
+        plan, memory=memory, peak_bytes=memory.total, seconds=found.seconds_per_token * run_tokens,
+        choices=choices(shape, steps, device, limit, memory.overhead),
+    )  # fmt: skip
+
+
+def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
+    """Return the memory of a micro-batch, the places ``group``."""
+    lengths = steps.lengths[group]
+    tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
+    return estimate(
+        shape, tokens=tokens, longest=int(lengths.max()), supervised=int(steps.supervised[group].sum()),
+        is_blocked=device.type == "cpu",
+    )  # fmt: skip
+
+
+def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
+    """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
+
+    def most(*, checkpointing: bool) -> int:
+        return fitting_tokens(
+            replace(shape, checkpointing=checkpointing), limit, longest=int(steps.lengths.max()), overhead=overhead,
+            share=float(steps.supervised.sum() / steps.lengths.sum()), is_blocked=device.type == "cpu",
+        )  # fmt: skip
+
+    tokens = most(checkpointing=shape.checkpointing)
+    needs_it = not tokens and not shape.checkpointing
+    tokens = most(checkpointing=True) if needs_it else tokens
+    way = pick_strategy(
+        "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
+    )
+    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
+
+
+def needs_checkpointing(
+    model: Any, steps: BatchSampler, device: torch.device, dtype: torch.dtype, *, shards: int = 1
+) -> bool:
+    """Return whether activations must be computed again: the recipe says so, or leaves it to the plan and the largest
+    micro-batch fits this way only, beside what a device holds of a model in ``shards``.
+    """
+    recipe = steps.recipe
+    if recipe.checkpointing != "auto":
+        return recipe.checkpointing
+    limit, (_, group) = USABLE * memory_limit(device), largest(steps)
+    without, with_it = (
+        peak(shape_of(model, recipe, dtype.itemsize, checkpointing=is_on, shards=shards), steps, group, device).total
+        for is_on in (False, True)
+    )
+    return with_it <= limit < without
+
+
+def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dict[str, Any]:
+    """Return a plan's time and memory beside the real ones; an error is planned / real - 1, None where not planned."""
+    planned: dict[str, Any] = {"seconds": plan.get("seconds"), "peak_bytes": plan.get("peak_bytes")}
+    real: dict[str, float] = {"seconds": round(seconds, 3), "peak_bytes": peak_bytes}
+    errors = {
+        key: None if value is None or not real[key] else round(value / real[key] - 1, 4)
+        for key, value in planned.items()
+    }
+    return {"planned": planned, "real": real, "error": errors}
+
+
+def _overhead(memory: Memory, found: Calibration, device: torch.device, dtype: torch.dtype) -> int:
+    """What was measured beyond what was computed; the growth has no weights in it."""
+    grown = found.grown_bytes
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        grown = int(grown * _SCATTERED) + _LATER_KERNELS
+    return grown - (memory.total - memory.weights)

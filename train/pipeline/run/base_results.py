@@ -1,0 +1,126 @@
+"""What was measured of a base is kept and found again by everything that it depends on, so a base is measured once.
+
+The entries lie in two caches as `train.base.cache` makes them: one of all runs, and one of each run until it is
+finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from train.base import console
+from train.base.cache import Cache, cache_home
+from train.base.storage import sha256_of
+from train.base.versions import installed, sources
+from train.evaluate.general import SHIPPED
+from train.evaluate.predictions import Scored
+from train.pipeline.run.folder import versions
+from train.pipeline.run.prepare import Prepared
+
+_MOST_BYTES = 256 << 20
+IN_RUN = "base-results"
+"""The copy that a run keeps until it is finished, so that going on with it never measures the base again."""
+
+# What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
+_OF_TRAINING: dict[str, Any] = {
+    "base": True, "method": True, "objective": True, "lr": True, "epochs": True, "max_steps": True, "batch_size": True,
+    "batch_tokens": True, "accumulation": True, "micro_batch_tokens": True, "warmup": True, "schedule": True,
+    "weight_decay": True, "betas": True, "clip": True, "seed": True, "checkpoint": True, "compile": True,
+    "parallel": True, "checkpointing": True, "neftune": True, "mixing": True, "guard": True,
+    "lora": {"rank": True, "alpha": True, "dropout": True, "targets": True, "init": True, "rslora": True, "dora": True},
+    "eval": {"every_steps": True, "during_training": True, "general": True, "margin": True, "resamples": True,
+             "judge": True},
+}  # fmt: skip
+
+
+def key_of(prepared: Prepared) -> dict[str, Any]:
+    """Return everything that a base's results depend on, as plain values.
+
+    Weights, config and end tokens of the base; tokenizer and template; the dataset with its scorers; the general text;
+    the recipe but for what only training sees; device, number format, threads and ranks; our code and all versions.
+    """
+    model, tokenizer, renderer = prepared.model, prepared.tokenizer, prepared.renderer
+    config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+    return {
+        "weights": prepared.facts["base"],
+        "config": _digest(json.dumps(config, sort_keys=True, default=str)),
+        "stop tokens": list(renderer.stop_ids),
+        "tokenizer and template": prepared.facts["tokenizer and template"],
+        "special tokens": _digest(json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)),
+        "dataset": prepared.dataset.digest,
+        "general": sha256_of(prepared.general or SHIPPED),
+        "objective": prepared.objective,
+        "recipe": prepared.recipe.model_dump(mode="json", exclude=_OF_TRAINING),
+        "device": _device(prepared),
+        "dtype": str(prepared.dtype),
+        "threads": prepared.recipe.threads,
+        # They deal the rows into other batches.
+        "ranks": prepared.context.world_size,
+        "code": sources(Path(__file__).resolve().parent.parent),
+        "versions": versions(),
+        "validator": installed("jsonschema"),
+    }
+
+
+def _device(prepared: Prepared) -> str:
+    import torch
+
+    if prepared.device.type == "cuda":
+        return torch.cuda.get_device_name(prepared.device)
+    # Kernels differ with what the processor can, and so do the last digits.
+    return f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def name_of(key: Mapping[str, Any]) -> str:
+    """Return what results of ``key`` are kept under."""
+    return _digest(json.dumps(key, sort_keys=True))
+
+
+def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
+    """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
+    own, *shared = _caches(run, is_cached=is_cached)
+    for one in (own, *shared):
+        entry = one.get(name_of(key))
+        if entry is not None:
+            found = [Scored(**values) for values in entry.values["scored"]]
+            console.talk(
+                f"the base was measured before: {len(found)} results are taken from {one.folder / name_of(key)}"
+            )
+            if one is not own:
+                own.put(name_of(key), {}, entry.values)
+            return found
+    return None
+
+
+def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
+    """Keep the base's results in the run's folder, and with ``is_cached`` for other runs too.
+
+    Results that are not finite are not kept: the run will say what is broken.
+    """
+    if not all(math.isfinite(value) for one in scored for value in (one.nll, *(one.scores or {}).values())):
+        return
+    for one in _caches(run, is_cached=is_cached):
+        one.put(name_of(key), {}, {"scored": [asdict(result) for result in scored]})
+
+
+def forget(run: Path) -> None:
+    """Remove the run's own copy; its predictions say the same from now on."""
+    shutil.rmtree(run / IN_RUN, ignore_errors=True)
+
+
+def _caches(run: Path, *, is_cached: bool) -> list[Cache]:
+    """The run's own copy, and with ``is_cached`` what all runs of this user share, where they have a home."""
+    home = cache_home() if is_cached else None
+    return [Cache(run / IN_RUN), *([] if home is None else [Cache(home / "base-results", most_bytes=_MOST_BYTES)])]

@@ -1,0 +1,32 @@
+"""Records dealt to ranks for measuring, and what they found put together again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from train.data.dataset import Dataset
+from train.evaluate.predictions import Scored
+from train.model.parallel import DistributedContext
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores general text, which nobody deals; the first one's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    found: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for one in part:
+            found.setdefault((one.split, one.id), one)
+    places = {record: place for place, record in enumerate(order)}
+    return sorted(found.values(), key=lambda one: places.get(one.id, len(places)))

@@ -1,0 +1,82 @@
+"""What a recipe does against forgetting, and what to change in it where a model forgets; for plan and report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict, with_config
+
+from train.recipe import Recipe
+from train.recipe.schedule import peak_lr
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_ABOVE = 1.001
+"""A rate is above the automatic one from here on; below it is the same but for rounding."""
+_MOST_REPLAY = 0.5
+
+
+# Where a report is read, as strictly as the rest of it (`train.report.model`).
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What of a recipe decides how much is forgotten: the highest rate and the automatic one, and what is replayed.
+
+    ``replay`` is mixing.replay, None without one.
+    """
+
+    method: Literal["lora", "full"]
+    lr: float
+    auto_lr: float
+    replay: str | None
+    replay_share: float
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One thing to do against forgetting: why, in a sentence, and the lines of a recipe that do it."""
+
+    action: Literal["auto-lr", "halve-lr", "add-replay", "raise-replay", "use-lora"]
+    text: str
+    lines: list[str]
+
+
+def tuning_of(recipe: Recipe, hidden_size: int, model_type: str) -> Tuning:
+    """Return what ``recipe`` does against forgetting on a model of this width and type."""
+    return Tuning(
+        method=recipe.method,
+        lr=peak_lr(recipe, hidden_size, model_type),
+        auto_lr=peak_lr(recipe.model_copy(update={"lr": "auto"}), hidden_size, model_type),
+        replay=recipe.mixing.replay,
+        replay_share=recipe.mixing.replay_share,
+    )
+
+
+def risks(tuning: Tuning) -> list[Remedy]:
+    """Return what is known before a run to make a model forget: a rate above the automatic one, and no replay."""
+    steps = []
+    if tuning.lr > _ABOVE * tuning.auto_lr:
+        text = f"lr {tuning.lr:.3g} is {tuning.lr / tuning.auto_lr:.1f} times the automatic {tuning.auto_lr:.3g}"
+        steps.append(Remedy("auto-lr", text, ['lr = "auto"']))
+    if tuning.replay is None:
+        text = "nothing is replayed; name a file of text like that which the base was trained on"
+        steps.append(Remedy("add-replay", text, ["[mixing]", 'replay = "FILE.jsonl"']))
+    return steps
+
+
+def remedies(tuning: Tuning) -> list[Remedy]:
+    """Return what to do next where a model forgot, the surest first; all of it can be combined."""
+    steps = risks(tuning)
+    if tuning.lr <= _ABOVE * tuning.auto_lr:
+        half = f"{tuning.lr / 2:.2g}"
+        steps.insert(0, Remedy("halve-lr", f"lr {tuning.lr:.3g} is not above the automatic one; halve it",
+                               [f"lr = {half}"]))  # fmt: skip
+    if tuning.replay is not None and tuning.replay_share < _MOST_REPLAY:
+        share = min(_MOST_REPLAY, 2 * tuning.replay_share)
+        text = f"{tuning.replay_share:.0%} of an epoch are replayed text; replay more"
+        steps.append(Remedy("raise-replay", text, ["[mixing]", f"replay_share = {share:g}"]))
+    if tuning.method == "full":
+        text = "every weight is trained; adapters change less of what the base knows"
+        steps.append(Remedy("use-lora", text, ['method = "lora"', 'lr = "auto"']))
+    return steps

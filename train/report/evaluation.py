@@ -1,0 +1,369 @@
+"""Measure a model on records: what it says, what it thinks of the reference, and how each category scores it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from train.base.errors import TrainError
+from train.data.dataset import Dataset, Row
+from train.data.rendering import Renderer, RowFault
+from train.data.rendering.messages import last_answer
+from train.evaluate import metrics
+from train.evaluate.choices import option_nlls, questions
+from train.evaluate.dynamics import Dynamic
+from train.evaluate.general import SPLIT, general_rows
+from train.evaluate.generate import generate
+from train.evaluate.predictions import Scored, ValidationScore, write_feedback, write_predictions
+from train.model import computing, pick_dtype
+from train.model.loss import Nll, nll_per_example
+from train.recipe import Recipe
+from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
+
+BY_LIKELIHOOD = "choice_logprob"
+"""The scorer for which nothing is generated."""
+CALLS = "tool_calls"
+"""The scorer that is told the calls of the record itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySpec:
+    """How a category is scored: the metric, its options, and whether nobody chose it.
+
+    ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
+    """
+
+    metric: metrics.Metric
+    options: Mapping[str, Any]
+    is_default: bool
+    contract: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> Sequence[str]:
+        """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.name == BY_LIKELIHOOD else ()
+        return choices
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A greedy completion: its text, and whether it ended by itself.
+
+    Where choices were compared, their log-probabilities, and the likeliest one as the text; it has no end to stop at.
+    """
+
+    id: str
+    text: str
+    stopped: bool | None
+    logprobs: Sequence[float] = ()
+
+
+def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
+    """Return how each category of a manifest is scored; call it first, so that a bad scorer costs no training.
+
+    Raises:
+        TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
+    """
+    found = {}
+    for name, entry in categories.items():
+        told = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = told.get("scorer") or "", told.get("options") or {}, told.get("contract") or {}
+        if (
+            told is not entry
+            or not isinstance(chosen, str)
+            or not all(isinstance(o, dict) for o in (options, contract))
+        ):
+            raise TrainError(
+                "E912 bad-dataset",
+                f"the manifest's category {name!r} is no table of a scorer's name, its options and a contract",
+                "export the dataset again",
+            )
+        try:
+            metrics.discover()["contract"].check(contract)
+            found[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if chosen == BY_LIKELIHOOD and not found[name].choices:
+                raise TrainError(
+                    "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
+                )
+        except TrainError as error:
+            raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
+    return found
+
+
+def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
+    """Return how a category is scored: by the default metric where ``categories`` does not know it."""
+    return categories.get(name) or CategorySpec(metrics.scorer(""), {}, is_default=True)
+
+
+def predict(
+    model: Any, renderer: Renderer, rows: Sequence[Row], *, max_new_tokens: int, batch_tokens: int
+) -> list[Prediction]:
+    """Return the model's answer to each row that has messages, in order; raw-text rows have none.
+
+    Raises:
+        TrainError: a row cannot be rendered.
+    """
+    prompts = [prompt for row in rows if (prompt := renderer.prompt(row)) is not None]
+    done = generate(
+        model,
+        [prompt.ids for prompt in prompts],
+        max_new_tokens=max_new_tokens,
+        stop_ids=renderer.stop_ids,
+        batch_tokens=batch_tokens,
+    )
+    return [
+        Prediction(prompt.id, renderer.decode(one.ids), one.stopped) for prompt, one in zip(prompts, done, strict=True)
+    ]
+
+
+def asked_by_choice(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+    """Return the rows of which choices are compared, with their choices."""
+    each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
+    return [(row, choices) for row, choices in each if choices]
+
+
+def choose(
+    model: Any, renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
+) -> list[Prediction]:
+    """Return for each row the likeliest of its choices, and the log-probabilities of all.
+
+    Raises:
+        TrainError: a row cannot be rendered with one of its choices.
+    """
+    nlls = option_nlls(model, questions(renderer, asked), batch_tokens=batch_tokens)
+    found = []
+    for (row, choices), each in zip(asked, nlls, strict=True):
+        likeliest = choices[min(range(len(each)), key=each.__getitem__)]
+        found.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+    return found
+
+
+def score(
+    rows: Sequence[Row],
+    references: Mapping[str, str],
+    predictions: Sequence[Prediction],
+    nlls: Sequence[Nll],
+    categories: Mapping[str, CategorySpec],
+    *,
+    split: str,
+) -> list[Scored]:
+    """Join completions and likelihoods by record id and score them; a row without a likelihood is left out.
+
+    A category that ``categories`` does not know is scored by the default metric, and so is the empty one.
+    """
+    said = {prediction.id: prediction for prediction in predictions}
+    likely = {nll.id: nll for nll in nlls}
+    behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
+    found = []
+    for row in rows:
+        if row.id not in likely:
+            continue
+        nll, prediction, reference = likely[row.id], said.get(row.id), references.get(row.id, "")
+        spec = spec_of(categories, row.category)
+        scores: dict[str, float] = {}
+        if prediction is not None:
+            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **_given(spec, row, prediction)})
+            if prediction.stopped is not None:
+                scores |= behaviour.scores(prediction.text, reference)
+            if spec.contract and (asked := _asked(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": asked})
+        found.append(
+            Scored(
+                row.id,
+                split,
+                row.category,
+                row.cluster,
+                reference,
+                nll.nll,
+                nll.num_tokens,
+                nll.num_bytes,
+                text=None if prediction is None else prediction.text,
+                stopped=None if prediction is None else prediction.stopped,
+                metric="" if prediction is None else spec.metric.primary,
+                scores=scores,
+            )
+        )
+    return found
+
+
+def evaluate_model(
+    model: Any,
+    renderer: Renderer,
+    rows: Sequence[Row],
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
+    split: str,
+    is_generating: bool = True,
+) -> list[Scored]:
+    """Return what the model makes of ``rows``: likelihoods of all, and scored answers where those are asked for.
+
+    An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
+
+    Matrix products are in the recipe's number format, as in training. Rows over the recipe's length are skipped or cut
+    as it says; a skipped one has no result, so the lengths tell how many there were.
+
+    Raises:
+        TrainError: rows cannot be rendered; each reason with its record ids.
+    """
+    examples = renderer.examples(rows).examples
+    kept = {example.id for example in examples}
+    rows = [row for row in rows if row.id in kept]
+    references: dict[str, str] = {}
+    predictions: list[Prediction] = []
+    device = next(model.parameters()).device
+    with computing(device, pick_dtype(recipe, device, sum(weights.numel() for weights in model.parameters()))):
+        nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
+        if is_generating:
+            references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
+            asked, most = asked_by_choice(rows, categories), recipe.eval.batch_tokens
+            predictions = choose(model, renderer, asked, batch_tokens=most)
+            chosen = {row.id for row, _ in asked}
+            written = [row for row in rows if row.id not in chosen]
+            predictions += predict(
+                model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
+            )
+    return score(rows, references, predictions, nlls, categories, split=split)
+
+
+def evaluate_splits(
+    model: Any,
+    renderer: Renderer,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    *,
+    general: Path | None = None,
+) -> list[Scored]:
+    """Return everything that a report and its feedback need of one model: call it before training, and after.
+
+    Answers on validation and test, and likelihoods of the training records and of the general slice (``general`` is the
+    recipe's file, found; without one the shipped text). General text that is longer than the model reads is left out.
+
+    Raises:
+        TrainError: rows cannot be rendered, or E944 bad-general-text.
+    """
+    found = []
+    for split in ("validation", "test", "train"):
+        rows = dataset.splits[split]
+        found += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+    rows = readable_general(renderer, general)
+    return found + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+
+
+def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
+    """Return the general text of the recipe's file (None: the shipped one) that is not too long for the model.
+
+    Raises:
+        TrainError: E944 bad-general-text, E924 control-token-in-data.
+    """
+    return [row for row in general_rows(general) if _is_short_enough(renderer, row)]
+
+
+def publish(
+    base: Sequence[Scored],
+    tuned: Sequence[Scored],
+    *,
+    dataset: Dataset,
+    categories: Mapping[str, CategorySpec],
+    recipe: Recipe,
+    run: Run,
+    folder: Path,
+    dynamics: Sequence[Dynamic] = (),
+    noise: Noise | None = None,
+    judged: Judged | None = None,
+) -> Report:
+    """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
+
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss
+    curve is read from the folder's metrics.jsonl.
+
+    Raises:
+        TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
+    """
+    shown = [[one for one in side if one.split != "train"] for side in (base, tuned)]
+    report = build_report(
+        shown[0],
+        shown[1],
+        run=run,
+        curve=read_curve(folder / "metrics.jsonl"),
+        default_metric=_default_metric(dataset, categories),
+        margin=recipe.eval.margin,
+        resamples=recipe.eval.resamples,
+        remarks=_skipped(base, dataset),
+        noise=noise,
+        judged=judged,
+        data_map=data_map(dynamics),
+    )
+    write_predictions(shown[0], shown[1], folder)
+    write_feedback(base, tuned, folder, dynamics)
+    write_report(report, folder)
+    return report
+
+
+def summary(scored: Sequence[Scored]) -> ValidationScore:
+    """Return the means that a run watches while it trains; each category weighs the same in the score."""
+    tokens = sum(one.num_tokens for one in scored)
+    groups: dict[str, list[float]] = {}
+    for one in scored:
+        if one.score is not None:
+            groups.setdefault(one.category, []).append(one.score)
+    means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
+    return ValidationScore(
+        loss=math.fsum(one.nll for one in scored) / tokens if tokens else math.nan,
+        score=math.fsum(means.values()) / len(means) if means else None,
+        by_category=means,
+    )
+
+
+def _given(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+    """The options of a metric that are not its category's but the record's and the prediction's own."""
+    if prediction.logprobs:
+        return {"logprobs": prediction.logprobs}
+    if spec.metric.name == CALLS and row.messages:
+        calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
+        return {"calls": [call.get("function", call) for call in calls]}
+    return {}
+
+
+def _is_short_enough(renderer: Renderer, row: Row) -> bool:
+    try:
+        renderer.example(row)
+    except RowFault as fault:
+        if fault.code != "E925 too-long":
+            raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
+        return False
+    return True
+
+
+def _default_metric(dataset: Dataset, categories: Mapping[str, CategorySpec]) -> list[str]:
+    names = {row.category for split in ("validation", "test") for row in dataset.splits[split]}
+    return sorted(name for name in names if name not in categories or categories[name].is_default)
+
+
+def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
+    found = []
+    for split in ("validation", "test"):
+        missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
+        if missing:
+            found.append(
+                f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
+                "or have no answer that may be trained, and were not evaluated."
+            )
+    return found
+
+
+def _asked(row: Row) -> str | None:
+    """Return the texts of all messages before the last answer, in which what it cites is looked for.
+
+    None where no contract applies: the answer is to call tools.
+    """
+    if row.messages is None:
+        return None
+    last = last_answer(row.messages)
+    if row.messages[last].get("tool_calls"):
+        return None
+    return "\n\n".join(message["content"] for message in row.messages[:last] if message["content"] is not None)

@@ -1,0 +1,215 @@
+"""Intervals for a mean, a share, a pooled ratio and a paired difference, when records come in clusters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.report.stats.values import floats, names
+
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+REPLICATES = 2000
+_MANY = 200
+"""Clusters from which the mean of a graded score is taken to be normal."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def wilson(successes: float, num: float, confidence: float = CONFIDENCE) -> Interval:
+    """Return the score interval of a share; ``num`` may be an effective size and need not be whole.
+
+    Never empty, also at 0 of n and n of n, where the textbook interval has no width. Wilson 1927, JASA 22:209; Brown,
+    Cai and DasGupta 2001, Statistical Science 16:101, recommend it for small n.
+
+    Raises:
+        ValueError: there are no records, or more successes than records.
+    """
+    successes, num = float(successes), float(num)
+    if num <= 0 or not 0 <= successes <= num * (1 + 1e-12):
+        raise ValueError(f"{successes:g} of {num:g} is no share")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = min(1.0, successes / num)
+    middle = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def bootstrap_ratios(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Floats:
+    """Return ``replicates`` values of sum(numerators) / sum(denominators), whole clusters drawn with replacement.
+
+    With denominators of one it is the bootstrap of a mean. Efron and Tibshirani 1993, chapter 8.
+    """
+    sums = _by_cluster(clusters, numerators, denominators)
+    rng = np.random.default_rng(seed)
+    size = len(sums)
+    found = np.empty(replicates)
+    step = max(1, 4_000_000 // size)
+    for start in range(0, replicates, step):
+        stop = min(start + step, replicates)
+        drawn = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
+        found[start:stop] = drawn[:, 0] / drawn[:, 1]
+    return found
+
+
+def bootstrap(
+    numerators: Sequence[float],
+    denominators: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Interval:
+    """Return the BCa cluster bootstrap interval of sum(numerators) / sum(denominators).
+
+    BCa corrects the percentiles for bias and skew: Efron 1987, JASA 82:171. Where the correction is not defined (all
+    replicates on one side), the plain percentiles are returned.
+
+    Raises:
+        ValueError: there is no record, or the sequences differ in length.
+    """
+    drawn = bootstrap_ratios(numerators, denominators, clusters, seed=seed, replicates=replicates)
+    sums = _by_cluster(clusters, numerators, denominators)
+    total = sums.sum(axis=0)
+    estimate = total[0] / total[1]
+    # A draw that meets the estimate counts half; rounding must not decide on which side it is.
+    close = np.isclose(drawn, estimate, rtol=1e-12, atol=1e-15)
+    below = float(((drawn < estimate) & ~close).mean() + close.mean() / 2)
+    tails = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
+    if 0 < below < 1 and len(sums) >= 2:
+        rest = total - sums
+        jackknife = rest[:, 0] / rest[:, 1]
+        pull = jackknife.mean() - jackknife
+        spread = float((pull**2).sum())
+        acceleration = float((pull**3).sum()) / (6 * spread**1.5) if spread > 1e-30 else 0.0
+        normal = NormalDist()
+        bias = normal.inv_cdf(below)
+
+        def corrected(probability: float) -> float:
+            z = bias + normal.inv_cdf(probability)
+            return normal.cdf(bias + z / (1 - acceleration * z))
+
+        tails = (corrected(tails[0]), corrected(tails[1]))
+    return Interval(*(float(x) for x in np.quantile(drawn, tails)))
+
+
+def effective_size(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """Return how many independent records this many clustered 0/1 values are worth.
+
+    n over the design effect: the variance of the mean among clusters over that of independent records (Kish 1965,
+    section 5.4), never more than n. Where all values are equal nothing is known of it, and each cluster counts once.
+    """
+    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    n, groups = float(sums[:, 1].sum()), len(sums)
+    share = float(sums[:, 0].sum()) / n
+    simple = share * (1 - share) / n
+    if groups == n:
+        return n
+    if simple < 1e-15 or groups < 2:
+        return float(groups)
+    clustered = float(((sums[:, 0] - share * sums[:, 1]) ** 2).sum()) / n**2 * groups / (groups - 1)
+    return n / max(1.0, clustered / simple)
+
+
+def mean_interval(
+    values: Sequence[float], clusters: Sequence[str], *, seed: Sequence[int], replicates: int = REPLICATES
+) -> Interval:
+    """Return the interval of a mean score in [0, 1].
+
+    Values of 0 and 1: Wilson on the effective size. Graded ones: BCa cluster bootstrap, or Student's t from 200
+    clusters of one record on. Graded ones whose clusters are all alike: Wilson on the clusters, since no score in
+    [0, 1] varies more than a coin of the same mean.
+
+    Raises:
+        ValueError: there is no record.
+    """
+    values, clusters = floats(values), names(clusters)
+    groups, mean = len(set(clusters)), math.fsum(values) / len(values)
+    if set(values) <= {0.0, 1.0}:
+        size = effective_size(values, clusters)
+        return wilson(mean * size, size)
+    if _is_even(values, clusters):
+        return wilson(min(1.0, max(0.0, mean)) * groups, groups)
+    if groups == len(values) >= _MANY:
+        half = _t_quantile(groups - 1) * float(np.std(values, ddof=1)) / math.sqrt(groups)
+        low, high = mean - half, mean + half
+    else:
+        low, high = bootstrap(values, [1.0] * len(values), clusters, seed=seed, replicates=replicates)
+    return Interval(max(0.0, low), min(1.0, high))
+
+
+def difference_interval(
+    base: Sequence[float],
+    tuned: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: Sequence[int],
+    replicates: int = REPLICATES,
+) -> Interval:
+    """Return the interval of the mean paired difference tuned - base of scores in [0, 1], by BCa cluster bootstrap.
+
+    Where every cluster changed by the same amount, the bootstrap has no width and claims too much. Then the share of
+    records that would have changed otherwise is bounded by Wilson's interval for none of the clusters, and each such
+    record may lie as far off as a score can.
+
+    Raises:
+        ValueError: there is no record.
+    """
+    clusters = names(clusters)
+    differences = [after - before for before, after in zip(floats(base), floats(tuned), strict=True)]
+    if not _is_even(differences, clusters):
+        return bootstrap(differences, [1.0] * len(differences), clusters, seed=seed, replicates=replicates)
+    difference = math.fsum(differences) / len(differences)
+    others = wilson(0, len(set(clusters))).high
+    return Interval(difference - others * (1 + difference), difference + others * (1 - difference))
+
+
+def _t_quantile(freedom: int) -> float:
+    """The quantile of Student's t that leaves out what CONFIDENCE does, for ``freedom`` of `_MANY` - 1 or more.
+
+    The expansion around the normal quantile, correct to 1e-11 there: Abramowitz and Stegun 1964, 26.7.5.
+    """
+    x = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+    terms = (
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+        (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160,
+    )
+    return float(x + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
+
+
+def _is_even(values: Sequence[float], clusters: Sequence[str]) -> bool:
+    """True where every cluster has the same mean, so that drawing clusters shows no spread."""
+    sums = _by_cluster(clusters, values, [1.0] * len(values))
+    return bool(np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12)
+
+
+def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
+    """Return the sums of ``columns`` by cluster, [clusters, columns], in the order of the cluster names."""
+    clusters = names(clusters)
+    if not clusters or any(len(column) != len(clusters) for column in columns):
+        raise ValueError("an interval needs at least one record, and as many values as records")
+    numbers = {name: place for place, name in enumerate(sorted(set(clusters)))}
+    places = np.array([numbers[name] for name in clusters])
+    return np.stack(
+        [np.bincount(places, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
+    )

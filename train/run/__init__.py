@@ -1,7 +1,0 @@
-"""One run from dataset to report; what `train run`, `train plan` and `train preview` share."""
-
-from train.run.act import run_dataset
-from train.run.folder import newest_run, next_run
-from train.run.prepare import Prepared, open_renderer, prepare
-
-__all__ = ["Prepared", "newest_run", "next_run", "open_renderer", "prepare", "run_dataset"]
