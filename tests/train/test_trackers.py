@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.run import command as run_command
-from train.loop.trackers import TRACKERS, Trackers, numbers_of
+from train.pipeline.trackers import TRACKERS, Trackers, numbers_of
 
 _LIBRARIES = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
 _STEP = {"step": 3, "of": 9, "loss": 2.5, "lr": 0.1}

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from train.cli import takes_a_recipe
-from train.loop.trackers import TRACKERS
+from train.pipeline.trackers import TRACKERS
 
 
 @click.command("run")

@@ -15,7 +15,6 @@ from train.evaluate.general import general_name
 from train.evaluate.predictions import Scored, ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
-from train.loop.trackers import Trackers
 from train.model import load_base
 from train.model.compute import Meter
 from train.model.parallel import SINGLE_PROCESS, DistributedContext
@@ -27,6 +26,7 @@ from train.pipeline.run.noise import noise_floor
 from train.pipeline.run.planned import FEWEST_STEPS, kept, planned
 from train.pipeline.run.prepare import Prepared, add_adapters, prepare
 from train.pipeline.run.sharded import gather_scores, shard_dataset
+from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, recipe_toml
 from train.recipe.schedule import validation_steps
 from train.report import Noise, Run, card_facts, table
