@@ -89,12 +89,12 @@ def catalogue(root: Path) -> None:
     """Read all record files into a catalogue."""
     from curate.base.garbage import collect_rarely
     from curate.project.catalog import open_catalog
-    from curate.project.workspace import open_workspace
+    from curate.project.data import load_data
 
     collect_rarely()
     table = Table()
     with table.row("read the record files and keep the catalogue") as told:
-        catalog = open_catalog(open_workspace(root))
+        catalog = open_catalog(load_data(root))
         told.append(f"{len(catalog):,} records")
     print(f"\nmemory of the process that leads: {memory()}")
     kept = sum(path.stat().st_size for path in (root / ".curate" / "cache" / "catalog").rglob("*") if path.is_file())
@@ -104,10 +104,10 @@ def catalogue(root: Path) -> None:
 def questions(root: Path) -> None:
     """Open the catalogue that is kept, and ask it what a person asks."""
     from curate.project.catalog import open_catalog
+    from curate.project.data import State, load_data
     from curate.project.filters import parse_filter
-    from curate.project.workspace import State, open_workspace
 
-    workspace = open_workspace(root)
+    workspace = load_data(root)
     table = Table()
     with table.row("open the catalogue that is kept"):
         catalog = open_catalog(workspace)

@@ -18,7 +18,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from curate.project.init import make_workspace
-from curate.project.workshop import open_workshop
+from curate.project.project import open_workshop
 from curate.tui.app import CurateApp
 
 SAMPLES = Path(__file__).resolve().parent

@@ -44,22 +44,22 @@ def save_act(
     """Save one decision for each record that it changes, as one act, and say what was done and what was so already.
 
     Raises:
-        CurateError: E916 for an id that no record has, and what `Workshop.apply` raises: nothing is saved then.
+        CurateError: E916 for an id that no record has, and what `Project.apply` raises: nothing is saved then.
     """
     from curate.project.journal import Decision
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
     ids, root = ids_and_root(words)
     verb, opposite = ("dropped", "restore") if op == "drop" else ("restored", "drop")
-    with open_workshop(root, by) as workshop:
-        workshop.load()
-        states = {name: workshop.state(name) for name in ids}
+    with open_project(root, by) as project:
+        project.load()
+        states = {name: project.state(name) for name in ids}
         # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
         changing = [
             name for name, state in states.items() if (state.dropped is None if op == "drop" else not state.is_wanted)
         ]
         if changing and not dry_run:
-            workshop.apply([Decision(op, name, fields=fields) for name in changing])
+            project.apply([Decision(op, name, fields=fields) for name in changing])
     unchanged = [name for name in ids if name not in set(changing)]
     if unchanged:
         console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")

@@ -114,7 +114,7 @@ def _trainer() -> Iterator[Sign]:
 
 
 def _workspace(root: Path) -> Iterator[Sign]:
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
     from curate.schema.settings import FILE_NAME, foreign_variables
 
     for name in foreign_variables():
@@ -123,12 +123,12 @@ def _workspace(root: Path) -> Iterator[Sign]:
         yield Sign("workspace", "note", f"{root} is none", "Make one with `curate init`.")
         return
     try:
-        workspace = open_workspace(root)
-        num_records, remarks = len(workspace.records()), workspace.remarks()
+        project = open_project(root)
+        num_records, remarks = len(project.data.records()), project.data.remarks()
     except CurateError as error:
         yield Sign("workspace", "problem", f"{error.code}: {error.message}", error.hint)
         return
-    yield Sign("workspace", "ok", f"{num_records:,} records of the shape {workspace.shape.name}")
+    yield Sign("workspace", "ok", f"{num_records:,} records of the shape {project.shape.name}")
     for remark in remarks:
         yield Sign("journal", "note", remark)
 

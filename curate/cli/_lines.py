@@ -14,7 +14,8 @@ from curate.base.record import CurateError, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Undone, Workshop
+    from curate.project.acts import Undone
+    from curate.project.project import Project
     from curate.sessions.labelling import Desk, Item, Side
 
 _HELP = """\
@@ -193,7 +194,7 @@ def _prompt(desk: Desk) -> str:
     return f"label [{numbers}, {accept}s skip, u undo, ? help, q quit] >"
 
 
-def review_lines(workshop: Workshop, desk: Desk, source: IO[bytes]) -> int:
+def review_lines(project: Project, desk: Desk, source: IO[bytes]) -> int:
     """Ask how each disagreement and conflict is to be settled, and return how many are left, hidden ones included.
 
     Raises:
@@ -204,30 +205,30 @@ def review_lines(workshop: Workshop, desk: Desk, source: IO[bytes]) -> int:
     left_alone: set[tuple[str, str]] = set()
     told = False
     while True:
-        found = waiting(workshop, desk)
+        found = waiting(project, desk)
         if not told:
             _tell_hidden(found.num_unanswered, len(found.others_own))
             told = True
         item = next((one for one in found.items if one.key not in left_alone), None)
         if item is None:
             break
-        _show_item(workshop, item, len(found.items))
+        _show_item(project, item, len(found.items))
         line = _next_line(source)
         if line is None or line == _QUIT:
             break
         if line == "u":
-            _undo(workshop.undo())
+            _undo(project.undo())
         elif line in ("", "s"):
             left_alone.add(item.key)
         elif line == "?":
             console.talk(_REVIEW_HELP)
         else:
-            _settle(workshop, item, line)
+            _settle(project, item, line)
     console.talk(f"{counted(len(found.items), 'item')} left to settle")
     return len(found.items) + found.num_unanswered + len(found.others_own)
 
 
-def _settle(workshop: Workshop, item: Item, line: str) -> None:
+def _settle(project: Project, item: Item, line: str) -> None:
     from curate.sessions.labelling import settle
 
     if not line.isdecimal() or not 1 <= int(line) <= len(item.sides):
@@ -235,7 +236,7 @@ def _settle(workshop: Workshop, item: Item, line: str) -> None:
         return
     side = item.sides[int(line) - 1]
     try:
-        settle(workshop, item, side)
+        settle(project, item, side)
     except CurateError as error:
         if not error.code.startswith("E972"):
             raise
@@ -244,10 +245,10 @@ def _settle(workshop: Workshop, item: Item, line: str) -> None:
     console.talk(f"{console.one_line(item.record, 60)} -> {_spelled(side)} (saved)")
 
 
-def _show_item(workshop: Workshop, item: Item, size: int) -> None:
+def _show_item(project: Project, item: Item, size: int) -> None:
     console.data()
     console.data(f"{console.one_line(item.record, 60)}   {console.one_line(item.told, 200)}   {size:,} left")
-    for line in _turns(workshop.state(item.record).record):
+    for line in _turns(project.state(item.record).record):
         console.data(line)
     for number, side in enumerate(item.sides, start=1):
         people = f"   {console.one_line(', '.join(side.people), 60)}" if side.people else ""

@@ -19,11 +19,11 @@ def show(root: Path, by: str, name: str, **what: Any) -> NoReturn:
     Raises:
         CurateError: E901 when the folder is no workspace, E902 and E903 for its settings and schema.
     """
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
     from curate.tui.app import CurateApp
     from curate.tui.terminal import leave, run
 
-    app = CurateApp(root, workshop=open_workshop(root, by), by=by)
+    app = CurateApp(root, project=open_project(root, by), by=by)
     app.call_later(app.go, name, **what)
     leave(run(app))
     raise AssertionError("the process has ended")

@@ -10,24 +10,24 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
+    from curate.project.data import ProjectData, State
     from curate.project.labels import Blind
     from curate.project.validation import Validation
-    from curate.project.workspace import State, Workspace
 
 
-def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> Sequence[State]:
+def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[State]:
     """Return the states as whoever looks may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
     """
-    states = workspace.states()
+    states = data.states()
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
     from curate.project.blind import as_seen
 
-    blind = _blind(workspace)
-    seen = [as_seen(state, blind, workspace.shape) for state in states]
+    blind = _blind(data)
+    seen = [as_seen(state, blind, data.shape) for state in states]
     num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
     if num_hidden:
         where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")
@@ -37,9 +37,9 @@ def seen_states(workspace: Workspace, *, show_values: bool, name: str = "") -> S
     return seen
 
 
-def seen_records(workspace: Workspace, *, show_values: bool, name: str = "") -> list[Record]:
+def seen_records(data: ProjectData, *, show_values: bool, name: str = "") -> list[Record]:
     """Return the records that are in, as whoever looks may see them; see `seen_states`."""
-    states = seen_states(workspace, show_values=show_values, name=name)
+    states = seen_states(data, show_values=show_values, name=name)
     return [state.record for state in states if state.dropped is None]
 
 
@@ -48,14 +48,14 @@ def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[F
 
     Of how many the words are hidden, or all, is said on stderr.
     """
-    workspace = validation.workspace
-    if workspace is None or not workspace.decisions.names:
+    data = validation.data
+    if data is None or not data.decisions.names:
         return list(findings)
     from curate.project.blind import ON_CATEGORIES, as_seen_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
-    hidden = validation.hidden(_blind(workspace))
+    hidden = validation.hidden(_blind(data))
     seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
     num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
     if num_hidden:
@@ -63,10 +63,10 @@ def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[F
     return [finding for finding in seen if finding]
 
 
-def _blind(workspace: Workspace) -> Blind:
+def _blind(data: ProjectData) -> Blind:
     from curate.project.blind import blind_in, looker
 
-    blind, fault = blind_in(workspace, looker())
+    blind, fault = blind_in(data, looker())
     if fault:
         console.talk(f"warning: {console.one_line(fault.message)}")
     return blind

@@ -13,9 +13,9 @@ from curate.base.record import Exit, Json
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
+    from curate.project.data import ProjectData, State
     from curate.project.gold import Gold
     from curate.project.journal import AnyEvent
-    from curate.project.workspace import State, Workspace
     from curate.schema.settings import Question
     from curate.sessions.agreement.figures import Chance
     from curate.sessions.agreement.shown import Shown
@@ -99,15 +99,15 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     from curate.sessions.agreement.measure import measure
     from curate.sessions.agreement.shown import Shown
 
-    workspace = open_and_tell(root)
-    asked = _asked(workspace.states())
-    questions = questions_of(workspace.settings)
+    project = open_and_tell(root)
+    asked = _asked(project.data.states())
+    questions = questions_of(project.settings)
     known = [one.name for one in questions]
     if only and only not in asked and only not in known:
         names = ", ".join(console.one_line(name, 40) for name in dict.fromkeys([*known, *asked]))
         raise click.BadParameter(f"there is no such question; there are: {names}", param_hint="--question")
     events = [*retired_events(root), *read_journal(root)[0]] if asked else []
-    gold = _gold(workspace, {*known, *asked})
+    gold = _gold(project.data, {*known, *asked})
     found = []
     for name in [only] if only else [*(one for one in known if one in asked), *sorted(asked.keys() - set(known))]:
         answers = asked.get(name, {})
@@ -137,16 +137,16 @@ def _asked(states: Sequence[State]) -> _Asked:
     return asked
 
 
-def _gold(workspace: Workspace, questions: Set[str]) -> dict[str, Gold]:
+def _gold(data: ProjectData, questions: Set[str]) -> dict[str, Gold]:
     """Return the known answers by question, and say how many of them nobody can be asked for."""
+    from curate.project.data import inside
     from curate.project.gold import read_gold
-    from curate.project.workspace import inside
 
-    path = workspace.settings.label.gold
+    path = data.settings.label.gold
     if not path:
         return {}
-    found = read_gold(inside(workspace.root, workspace.root / path), workspace.root)
-    there = {state.record.id for state in workspace.states()}
+    found = read_gold(inside(data.root, data.root / path), data.root)
+    there = {state.record.id for state in data.states()}
     lost = sum(question not in questions or name not in there for question in found for name in found[question])
     if lost:
         console.talk(

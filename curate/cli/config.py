@@ -37,10 +37,10 @@ def show(root: Path, origin: bool, is_json: bool) -> int:
     """
     import tomlkit
 
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
     from curate.schema.settings import foreign_variables, origins
 
-    values = open_workspace(root).settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    values = open_project(root).settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name in foreign_variables():
         console.talk(f"not a setting: {console.one_line(name)}")
     if origin:
@@ -68,17 +68,17 @@ def validate(root: Path) -> int:
     """
     from curate.base.file_guard import inside
     from curate.checks.runner import select_checks
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
 
-    workspace = open_workspace(root)
-    settings = workspace.settings
+    project = open_project(root)
+    settings = project.settings
     select_checks(settings.checks, settings.categories)
     for key, name in (("recipe", settings.recipe), ("dedupe.encoder", settings.dedupe.encoder)):
         if name and not inside(root, root / name).exists():
             raise CurateError(
                 "E902 bad-settings", f"{key}: {name} is not there", "Paths are relative to the workspace."
             )
-    workspace.files()
+    project.files()
     console.talk(f"{console.one_line(str(root / 'curate.toml'))}: nothing is wrong with the settings")
     return Exit.OK
 

@@ -12,7 +12,7 @@ from curate.base import console
 from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.sessions.edits import Edit
 
 
@@ -33,13 +33,13 @@ def command(words: tuple[str, ...], is_new: bool, is_copy: bool, by: str, discar
 
     Example: EDITOR=nano curate edit r012 my-data
     """
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
     from curate.sessions.edits import copied_edit, new_edit
 
     name, root = _called(words, is_new)
-    with open_workshop(root, by) as workshop:
-        workshop.load()
-        edit = new_edit(workshop) if is_new else copied_edit(workshop, name) if is_copy else _opened(workshop, name)
+    with open_project(root, by) as project:
+        project.load()
+        edit = new_edit(project) if is_new else copied_edit(project, name) if is_copy else _opened(project, name)
         if discard_draft:
             edit.discard()
         else:
@@ -55,14 +55,14 @@ def _called(words: tuple[str, ...], is_new: bool) -> tuple[str, Path]:
     return ("", Path(words[0] if words else ".")) if is_new else (words[0], Path(words[1] if words[1:] else "."))
 
 
-def _opened(workshop: Workshop, name: str) -> Edit:
+def _opened(project: Project, name: str) -> Edit:
     """Return a record under edit, or what stands at a place where there is no record of that name."""
     from curate.sessions.edits import open_edit
     from curate.sessions.lines import open_line
 
     file, _, number = name.rpartition(":")
-    is_place = bool(file) and number.isdecimal() and workshop.catalog.find(name) is None
-    return open_line(workshop, file, int(number)) if is_place else open_edit(workshop, name)
+    is_place = bool(file) and number.isdecimal() and project.catalog.find(name) is None
+    return open_line(project, file, int(number)) if is_place else open_edit(project, name)
 
 
 def _edit_until_saved(edit: Edit) -> int:

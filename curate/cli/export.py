@@ -15,7 +15,7 @@ from curate.base.tables import counted
 if TYPE_CHECKING:
     from curate.formats.dataset import Export
     from curate.formats.exporters import RowsBySplit, Written
-    from curate.project.workspace import Workspace
+    from curate.project.data import ProjectData
 
 
 @click.command()
@@ -34,43 +34,44 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
     """
     from curate.formats.exporters import exporters
     from curate.project.opened import tell_plan, tell_remarks
-    from curate.project.publish import export_dataset, plan, require_clean, require_no_leaks
-    from curate.project.workspace import open_workspace
+    from curate.project.plan import plan
+    from curate.project.project import open_project
+    from curate.project.publish import export_dataset, require_clean, require_no_leaks
 
     if form not in (known := ["dataset", *exporters()]):
         raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     if out is not None and form == "dataset":
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
-    workspace = open_workspace(root)
+    project = open_project(root)
     # It reads the files; all the others take the records from there.
-    verdict = workspace.verdict()
-    tell_remarks(workspace)
+    verdict = project.validate()
+    tell_remarks(project.data)
     if dry_run:
         require_clean(verdict)
-        planned = plan(workspace)
+        planned = plan(project.data)
         require_no_leaks(planned)
         tell_plan(planned)
         console.talk("nothing was written")
         return Exit.OK
-    made, planned = export_dataset(workspace, verdict=verdict)
+    made, planned = export_dataset(project.data, verdict=verdict)
     tell_plan(planned)
     if not made.is_new:
         console.talk(f"nothing has changed since {made.manifest.name}, which is used again")
     console.data(console.visible(str(made.path)))
-    return Exit.OK if form == "dataset" else _convert(workspace, made, form, out)
+    return Exit.OK if form == "dataset" else _convert(project.data, made, form, out)
 
 
-def _convert(workspace: Workspace, made: Export, form: str, out: Path | None) -> int:
+def _convert(data: ProjectData, made: Export, form: str, out: Path | None) -> int:
     """Write the dataset in another format, and say what that format cannot hold.
 
     Raises:
         CurateError: as `export_rows` does.
     """
     from curate.formats.exporters import export_rows
-    from curate.project.workspace import inside
+    from curate.project.data import inside
 
-    folder = out or inside(workspace.root, workspace.root / "exports") / f"{form}-{made.manifest.name}"
-    lines = {record.id: record.data for record in workspace.records()}
+    folder = out or inside(data.root, data.root / "exports") / f"{form}-{made.manifest.name}"
+    lines = {record.id: record.data for record in data.records()}
     # Formats that can hold more than a dataset's row take it from the workspace's own line.
     rows = {name: [{**row, "line": dict(lines[row["id"]])} for row in part] for name, part in made.rows.items()}
     written = export_rows(form, rows, folder, made.manifest.model_dump(mode="json", by_alias=True))

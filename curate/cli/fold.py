@@ -35,12 +35,12 @@ def command(root: Path, dry_run: bool) -> int:
     from curate.project.compact import fold_journal, plan_fold, require_writable
     from curate.project.opened import open_and_tell
 
-    workspace = open_and_tell(root)
+    project = open_and_tell(root)
     if dry_run:
-        plan = plan_fold(workspace)
-        require_writable(workspace, plan)
+        plan = plan_fold(project.data)
+        require_writable(project.data, plan)
     else:
-        plan = fold_journal(workspace)
+        plan = fold_journal(project.data)
     for line in _lines(plan, root, "would be " if dry_run else ""):
         console.data(line)
     return Exit.OK

@@ -39,12 +39,12 @@ def command(root: Path, plain: bool, by: str, question: str, order: Order, is_al
         wanted = {"question": question, "order": order if order != "file" else "", "is_all": is_all}
         show(root, by, "label", **{key: value for key, value in wanted.items() if value})
     from curate.cli._lines import label_lines
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
     from curate.sessions.labelling import Desk
 
-    with open_workshop(root, by) as workshop:
-        workshop.load()
-        desk = Desk(workshop)
+    with open_project(root, by) as project:
+        project.load()
+        desk = Desk(project)
         try:
             desk.begin(desk.prepare(desk.wish_for(question, "file" if order == "uncertain" else order, is_all=is_all)))
             if order == "uncertain":

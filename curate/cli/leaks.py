@@ -13,8 +13,8 @@ from curate.base.record import CurateError, Exit, Json, Record, Severity
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
+    from curate.project.data import ProjectData
     from curate.project.leaks import Compared, Judge
-    from curate.project.workspace import Workspace
     from curate.schema.settings import LeakSettings
     from curate.similarity.leaks import Leak
     from curate.similarity.leaks.reading import Reading
@@ -90,22 +90,22 @@ def _in_workspace(
 ) -> list[Compared]:
     from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
     from curate.project.opened import open_and_tell
-    from curate.project.publish import plan
+    from curate.project.plan import plan
 
-    workspace = open_and_tell(roots[0])
-    judge, settings = judge_of(workspace), workspace.settings.leaks.model_copy(update=dict(asked))
+    project = open_and_tell(roots[0])
+    judge, settings = judge_of(project.data), project.settings.leaks.model_copy(update=dict(asked))
     if not judge.is_wanted("P501", "P504", "P505"):
         raise _nothing(f"{roots[0]}: curate.toml turns P501, P504 and P505 off")
-    if workspace.settings.split.seed is not None:
-        planned = plan(workspace, settings)
+    if project.settings.split.seed is not None:
+        planned = plan(project.data, settings)
         by_split, compared = planned.by_split, list(planned.compared)
         console.talk("records are divided as the next dataset would have them, with repeats left out")
     else:
-        by_split = by_own_split(workspace.records())
-        compared = [] if against else compare_benchmarks(workspace, by_split["train"], settings)
+        by_split = by_own_split(project.data.records())
+        compared = [] if against else compare_benchmarks(project.data, by_split["train"], settings)
         compared += compare_splits(by_split, settings, judge)
     if against:
-        return _with_benchmarks(against, by_split["train"], settings, mapping, judge, workspace)
+        return _with_benchmarks(against, by_split["train"], settings, mapping, judge, project.data)
     for one in compared:
         if one.reading:
             _tell(one.exam, one.reading)
@@ -142,14 +142,14 @@ def _with_benchmarks(
     settings: LeakSettings,
     mapping: Mapping[str, str] | None,
     judge: Judge,
-    workspace: Workspace | None = None,
+    data: ProjectData | None = None,
 ) -> list[Compared]:
     from curate.project.leaks import compare_file
     from curate.similarity.leaks.reading import read_any
 
     compared = []
     for path in files:
-        shape, root = (workspace.shape, workspace.root) if workspace else (None, None)
+        shape, root = (data.shape, data.root) if data else (None, None)
         reading = read_any(path, shape, mapping=mapping, root=root)
         _tell(str(path), reading)
         compared.append(compare_file(reading, trained, settings, judge))

@@ -17,8 +17,8 @@ from curate.cli._seen import seen_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
+    from curate.project.data import ProjectData, State
     from curate.project.terms import Filter
-    from curate.project.workspace import State, Workspace
 
 _BLOCK = 20_000
 """Records whose texts are laid out for a filter at once."""
@@ -63,26 +63,26 @@ def command(
     Example: curate list my-data --where 'category:billing tokens:>500 -status:ok "refund"'
     """
     from curate.project.opened import tell_remarks
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
 
     wanted = _parsed(where)
     if status is None:
         status = "all" if wanted and wanted.asks_about("status") else "in"
-    workspace = open_workspace(root)
+    project = open_project(root)
     # It reads the files; the records are taken from there.
     has_findings = wanted is not None and wanted.needs_findings
-    findings = workspace.verdict(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
-    tell_remarks(workspace)
-    pins = workspace.pins()
+    findings = project.validate(limit=sys.maxsize, has_leaks=True).findings if has_findings else ()
+    tell_remarks(project.data)
+    pins = project.data.pins()
     matching = [
         state
-        for state in seen_states(workspace, show_values=show_values)
+        for state in seen_states(project.data, show_values=show_values)
         if (not category or state.record.category in category)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
     ]
     if wanted:
-        matching = _let_through(workspace, wanted, matching, pins, findings)
+        matching = _let_through(project.data, wanted, matching, pins, findings)
     shown = islice(matching, limit)
     for line in _json_lines(shown) if form == "jsonl" else _lines(shown):
         console.data(line)
@@ -101,7 +101,7 @@ def _parsed(where: str) -> Filter | None:
 
 
 def _let_through(
-    workspace: Workspace,
+    data: ProjectData,
     wanted: Filter,
     states: Sequence[State],
     pins: Mapping[str, Split],
@@ -111,9 +111,9 @@ def _let_through(
     from curate.project.catalog.judged import judged
     from curate.project.catalog.learnt import Learning
 
-    learning = Learning(workspace)
+    learning = Learning(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
-    known = judged(findings, workspace)
+    known = judged(findings, data)
     found: list[State] = []
     for start in range(0, len(states), _BLOCK):
         block = states[start : start + _BLOCK]

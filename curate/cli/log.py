@@ -14,9 +14,9 @@ from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
+    from curate.project.data import ProjectData, State
     from curate.project.journal import AnyEvent
     from curate.project.labels import Blind
-    from curate.project.workspace import State, Workspace
 
 Values = Literal["none", "seen", "all"]
 """Which values are told: none, those that whoever looks may see, or all."""
@@ -69,24 +69,24 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     Example: curate log my-data r012
     """
     from curate.project.journal import read_journal
+    from curate.project.project import open_project
     from curate.project.snapshot import retired_events
-    from curate.project.workspace import open_workspace
 
     if no_values and show_values:
         raise click.UsageError("--no-values shows none, --show-values all of them.")
     root, name = _called(words)
-    workspace = open_workspace(root)
+    project = open_project(root)
     events, damages = read_journal(root)
     for damage in damages:
         console.talk(f"warning: {console.one_line(str(damage))}")
     folded = retired_events(root)
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
-        return _tell_record(workspace, name, events, folded, by, form, values)
+        return _tell_record(project.data, name, events, folded, by, form, values)
     chosen = [event for event in (*folded, *events) if not by or event.by == by]
     # The order of people's clocks is all there is between records.
     last = sorted(chosen, key=lambda event: (event.at, event.session, event.seq))[-limit:]
-    shown = _shown(workspace, last, events, values)
+    shown = _shown(project.data, last, events, values)
     for event in last:
         line = _line(event, shown)
         console.data(_event(event, shown) if form == "jsonl" else console.one_line(line, console.width()))
@@ -97,7 +97,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     return Exit.OK
 
 
-def _shown(workspace: Workspace, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values) -> Shown:
+def _shown(data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values) -> Shown:
     """Return what may be told of the events ``about``; ``journal`` has all that count, but for those that are folded.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
@@ -111,11 +111,11 @@ def _shown(workspace: Workspace, about: Sequence[AnyEvent], journal: Sequence[An
     from curate.project.fold import answered
     from curate.project.history import by_record
 
-    blind, fault = blind_in(workspace, looker())
+    blind, fault = blind_in(data, looker())
     if fault:
         console.talk(f"warning: {console.one_line(fault.message)}")
     decided = by_record(journal)
-    states = {name: answered(name, decided[name], workspace.snapshot) for name in {event.id for event in answers}}
+    states = {name: answered(name, decided[name], data.snapshot) for name in {event.id for event in answers}}
     others = (event for event in answers if event.by != blind.by)
     hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
     if hidden:
@@ -139,7 +139,7 @@ def _called(words: Sequence[str]) -> tuple[Path, str]:
 
 
 def _tell_record(
-    workspace: Workspace,
+    data: ProjectData,
     name: str,
     events: Sequence[AnyEvent],
     folded: Sequence[AnyEvent],
@@ -151,8 +151,8 @@ def _tell_record(
 
     own = [event for event in events if event.id == name]
     # What was folded stands in the line already: it is told, and mostly has no states to show.
-    record, state, names = _found(workspace, name)
-    new = list(_steps(name, record, own, workspace))
+    record, state, names = _found(data, name)
+    new = list(_steps(name, record, own, data))
     folded_only = [event for event in folded if event.id == name and event not in (step.event for step in new)]
     old = [Told(event, None, None, is_apart=False) for event, _ in in_causal_order(folded_only)]
     if record is None and not own and not old:
@@ -160,14 +160,14 @@ def _tell_record(
 
         near = get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "`curate list` shows the ids."
-        where = console.one_line(str(workspace.root))
+        where = console.one_line(str(data.root))
         raise CurateError("E916 unknown-record", f"there is no record {console.one_line(name, 60)!r} in {where}", hint)
     steps = [*old, *new]
-    shown = _shown(workspace, [step.event for step in steps], events, values)
+    shown = _shown(data, [step.event for step in steps], events, values)
     if state and shown.blind:
         from curate.project.blind import as_seen
 
-        state = as_seen(state, shown.blind, workspace.shape)
+        state = as_seen(state, shown.blind, data.shape)
     told = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
         for step in told:
@@ -179,21 +179,21 @@ def _tell_record(
     return Exit.OK
 
 
-def _found(workspace: Workspace, name: str) -> tuple[Record | None, State | None, list[str]]:
+def _found(data: ProjectData, name: str) -> tuple[Record | None, State | None, list[str]]:
     """Return the record as its line has it, before any decision, as decisions have left it, and all records' names."""
-    records = [item for item in workspace.read_lines() if isinstance(item, Record)]
-    states = [workspace.decisions.state(record) for record in records]
-    everyone = {state.record.id: state for state in [*states, *workspace.decisions.added()]}
+    records = [item for item in data.read_lines() if isinstance(item, Record)]
+    states = [data.decisions.state(record) for record in records]
+    everyone = {state.record.id: state for state in [*states, *data.decisions.added()]}
     record = next((record for record in records if record.id == name), None)
     return record, everyone.get(name), list(everyone)
 
 
-def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], workspace: Workspace) -> Iterator[Told]:
+def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[Told]:
     from curate.project.fold import State, steps
 
     state = State(record) if record else None
     told = set()
-    for step, after in steps(name, record, events, workspace.shape, workspace.snapshot):
+    for step, after in steps(name, record, events, data.shape, data.snapshot):
         yield Told(step.event, state, after, step.is_concurrent)
         state = after
         told.add(step.event.event)

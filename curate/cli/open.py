@@ -13,7 +13,7 @@ import click
 from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 THEMES = ("dark", "light", "contrast", "mono")
 
@@ -55,12 +55,12 @@ def command(
     leave(run(app, has_mouse=has_mouse))
 
 
-def _opened(root: Path, by: str) -> Workshop | None:
+def _opened(root: Path, by: str) -> Project | None:
     """Return the workshop in ``root``, None where there is no workspace; the screen is drawn before this is called."""
     from curate.schema.settings import FILE_NAME
 
     if not (root / FILE_NAME).is_file():
         return None
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
-    return open_workshop(root, by)
+    return open_project(root, by)

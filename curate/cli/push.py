@@ -34,10 +34,10 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
     from curate.project.push import pack, require_repository, send
 
     require_repository(repo)
-    workspace = open_and_tell(root)
-    made, planned = export_dataset(workspace)
+    project = open_and_tell(root)
+    made, planned = export_dataset(project.data)
     tell_plan(planned)
-    parcel = pack(workspace, made)
+    parcel = pack(project.data, made)
     _show(parcel, repo, is_public)
     if dry_run:
         console.talk("nothing was sent")

@@ -96,8 +96,8 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[Sequence[Reco
     if len(roots) == 1 and roots[0].is_dir():
         from curate.project.opened import open_and_tell
 
-        workspace = open_and_tell(roots[0])
-        return seen_records(workspace, show_values=show_values), workspace.settings.dedupe
+        project = open_and_tell(roots[0])
+        return seen_records(project.data, show_values=show_values), project.settings.dedupe
     from curate.project.loose import loose_records
 
     return loose_records(roots), DedupeSettings()

@@ -232,7 +232,7 @@ def _go_through(run: Redaction, *, diff: bool, show_values: bool) -> None:
 
 def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     """Return the workspace that the paths belong to, if any, and the record files that they name."""
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
     from curate.schema.settings import root_of
 
     files: list[Path] = []
@@ -240,7 +240,7 @@ def _input(paths: Sequence[Path]) -> tuple[Path | None, list[Path]]:
     for path in paths:
         if path.is_dir():
             roots.append(path)
-            files += open_workspace(path).files()
+            files += open_project(path).files()
         else:
             roots.append(root_of(path))
             files.append(path)

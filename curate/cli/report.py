@@ -22,24 +22,24 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
 
     Example: curate report --workspace my-data --worst 10
     """
+    from curate.project.data import RUNS, inside
     from curate.project.feedback import latest_run, read_results, worst
     from curate.project.opened import open_and_tell
     from curate.project.results import told_records, told_scores
-    from curate.project.workspace import RUNS, inside
 
-    workspace = open_and_tell(root)
+    project = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))
     if folder is None:
         hint = f"Make one with `curate train {root}`."
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
     results = read_results(folder)
     if form == "text":
-        for line in [*told_scores(results), *told_records(workspace, results, per_category=count)]:
+        for line in [*told_scores(results), *told_records(project.data, results, per_category=count)]:
             console.data(line)
         return Exit.OK
     import json
 
-    for found in worst(results, workspace.records(), per_category=count).values():
+    for found in worst(results, project.data.records(), per_category=count).values():
         for bad in found:
             one, source = bad.outcome, bad.record.source if bad.record else None
             console.data(

@@ -27,10 +27,10 @@ def command(root: Path, plain: bool, by: str) -> int:
     if not plain and has_screen():
         show(root, by, "label", queue="review")
     from curate.cli._lines import review_lines
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
     from curate.sessions.labelling import Desk
 
-    with open_workshop(root, by) as workshop:
-        workshop.load()
-        desk = Desk(workshop)
-        return Exit.FINDINGS if review_lines(workshop, desk, sys.stdin.buffer) else Exit.OK
+    with open_project(root, by) as project:
+        project.load()
+        desk = Desk(project)
+        return Exit.FINDINGS if review_lines(project, desk, sys.stdin.buffer) else Exit.OK

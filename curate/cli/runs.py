@@ -30,11 +30,11 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
 
     Example: curate runs my-data --follow
     """
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
     from curate.sessions.runs import runs_of
 
-    workspace = open_workspace(root)
-    runs = runs_of(workspace)
+    project = open_project(root)
+    runs = runs_of(project.data)
     if name or follow or is_stop:
         chosen = next((run for run in runs if name in (None, run.id)), None)
         if chosen is None:

@@ -26,7 +26,7 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
     Example: curate serve my-data --port 8642
     """
     from curate.cli._server import LOOPBACK, serve
-    from curate.project.workspace import open_workspace
+    from curate.project.project import open_project
 
     if host not in LOOPBACK and not i_know:
         raise CurateError(
@@ -34,7 +34,7 @@ def command(root: Path, host: str, port: int, by: str, allow_train: bool, i_know
             f"other machines can reach {host}, and there is no encryption",
             f"Keep to 127.0.0.1 and run `ssh -L {port}:127.0.0.1:{port} HOST` on the other machine, or add --i-know.",
         )
-    open_workspace(root)
+    open_project(root)
     options = [*(["--by", by] if by else []), *(["--allow-train"] if allow_train else [])]
     serve(["open", str(root), "--served", *options], host=host, port=port)
     return Exit.OK

@@ -13,7 +13,8 @@ from curate.base.record import SPLITS, CurateError, Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.workspace import Workspace
+    from curate.project.data import ProjectData
+    from curate.project.project import Project
     from curate.schema.settings import SplitSettings
     from curate.sessions.splitting import Fix, Preview
 
@@ -61,20 +62,20 @@ def command(
 
     if is_saved and not is_applied:
         raise click.UsageError("--save is for --apply")
-    workspace = open_and_tell(root)
+    project = open_and_tell(root)
     if unfreeze is not None:
-        _unfreeze(workspace, unfreeze, dry_run)
-    asked = _asked(workspace.settings.split, ratios, seed, stratify, group)
-    basis, wanted = read_basis(workspace), _fixes(fixes)
+        _unfreeze(project.data, unfreeze, dry_run)
+    asked = _asked(project.settings.split, ratios, seed, stratify, group)
+    basis, wanted = read_basis(project.data), _fixes(fixes)
     if wanted:
         _require_leaking(preview(basis, asked, is_compared=True), wanted)
     seen = preview(basis, asked, wanted, is_compared=True)
     for line in _report(seen):
         console.data(line)
     if is_applied:
-        _apply(workspace, seen, dry_run, is_saved=is_saved)
+        _apply(project, seen, dry_run, is_saved=is_saved)
     if is_frozen:
-        _freeze(workspace, seen, dry_run)
+        _freeze(project.data, seen, dry_run)
     golden = seen.basis.golden
     if golden and (change := change_of(golden, [one.id for one in seen.by_split["test"]])) and not is_frozen:
         what = "is frozen" if golden.is_frozen else "was frozen, and is not now"
@@ -108,7 +109,7 @@ def _require_leaking(seen: Preview, fixes: Mapping[str, Fix]) -> None:
             raise CurateError("E916 unknown-record", f"no leak has a record {console.one_line(name, 60)!r}", hint)
 
 
-def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:
+def _apply(project: Project, seen: Preview, dry_run: bool, *, is_saved: bool) -> None:
     from curate.sessions.splitting import write
 
     if dry_run:
@@ -117,7 +118,7 @@ def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool
             f"would assign {counted(sum(one.op == 'assign' for one in decisions), 'record')}; nothing was written"
         )
         return
-    done = write(workspace, seen, is_saved=is_saved)
+    done = write(project, seen, is_saved=is_saved)
     console.talk(f"assigned {counted(done.num_assigned, 'record')}")
     if done.num_dropped:
         console.talk(f"dropped {counted(done.num_dropped, 'record')} that leaked, by decisions that can be taken back")
@@ -127,7 +128,7 @@ def _apply(workspace: Workspace, seen: Preview, dry_run: bool, *, is_saved: bool
         console.talk(f"warning: {console.one_line(name)} stands in for what was written to curate.toml")
 
 
-def _freeze(workspace: Workspace, seen: Preview, dry_run: bool) -> None:
+def _freeze(data: ProjectData, seen: Preview, dry_run: bool) -> None:
     from curate.project.golden import freeze
     from curate.project.journal import annotator
 
@@ -135,17 +136,17 @@ def _freeze(workspace: Workspace, seen: Preview, dry_run: bool) -> None:
     if dry_run:
         console.talk(f"would freeze {counted(len(names), 'test record')}; nothing was written")
         return
-    golden = freeze(workspace.root, names, seen.basis.repeats.pins, annotator())
+    golden = freeze(data.root, names, seen.basis.repeats.pins, annotator())
     console.talk(f"froze {counted(len(golden.ids), 'test record')} in golden.json; add it to git")
 
 
-def _unfreeze(workspace: Workspace, reason: str, dry_run: bool) -> None:
+def _unfreeze(data: ProjectData, reason: str, dry_run: bool) -> None:
     from curate.project.golden import unfreeze
     from curate.project.journal import annotator
 
     if dry_run:
         raise click.UsageError("--dry-run cannot show what an unfreezing would do")
-    golden = unfreeze(workspace.root, reason, annotator())
+    golden = unfreeze(data.root, reason, annotator())
     console.talk(f"unfroze {counted(len(golden.ids), 'test record')}: {console.one_line(reason)}")
 
 

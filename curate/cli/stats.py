@@ -70,11 +70,11 @@ def _input(paths: tuple[Path, ...], *, show_values: bool) -> tuple[str, Sequence
         return ", ".join(path.name for path in roots), loose_records(roots), {}
     from curate.project.opened import open_and_tell
 
-    workspace = open_and_tell(roots[0])
-    if dropped := workspace.dropped():
+    project = open_and_tell(roots[0])
+    if dropped := project.data.dropped():
         console.talk(f"{len(dropped):,} more records are dropped; see `curate list --status dropped`")
-    records = seen_records(workspace, show_values=show_values)
-    return workspace.settings.about.title or roots[0].resolve().name, records, workspace.pins()
+    records = seen_records(project.data, show_values=show_values)
+    return project.settings.about.title or roots[0].resolve().name, records, project.data.pins()
 
 
 def _flat(row: CategoryRow) -> dict[str, str | int | float | None]:

@@ -11,7 +11,7 @@ from curate.base import console
 from curate.base.record import Exit
 
 if TYPE_CHECKING:
-    from curate.project.workspace import Workspace
+    from curate.project.data import ProjectData
 
 _OPTIONS = f"{__name__}.options"
 
@@ -59,14 +59,14 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     if detach and DRY_RUN in options:
         raise click.UsageError("--dry-run starts nothing that could live on: leave --detach out")
     require_trainer("training", "take the dataset to a machine that has it")
-    workspace = open_and_tell(root)
-    folder = run_folder(workspace, options)
+    project = open_and_tell(root)
+    folder = run_folder(project.data, options)
     if DRY_RUN in options:
-        return _rehearse(workspace, folder, options)
-    dataset = _dataset(workspace, folder, options)
+        return _rehearse(project.data, folder, options)
+    dataset = _dataset(project.data, folder, options)
     if detach:
-        return _detached(workspace, dataset, folder, options)
-    code = train(workspace, dataset, folder, options)
+        return _detached(project.data, dataset, folder, options)
+    code = train(project.data, dataset, folder, options)
     if code != Exit.OK:
         place = f"; see {console.visible(str(folder))}" if folder.exists() else ""
         console.talk(f"training ended with exit code {code}{place}")
@@ -76,7 +76,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.
-    for line in told_records(workspace, results, per_category=2):
+    for line in told_records(project.data, results, per_category=2):
         console.data(line)
     if fail_on and results.regressed:
         console.talk(f"got worse: {', '.join(console.one_line(name, 40) for name in results.regressed)}")
@@ -84,17 +84,17 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     return Exit.OK
 
 
-def _rehearse(workspace: Workspace, folder: Path, options: list[str]) -> int:
+def _rehearse(data: ProjectData, folder: Path, options: list[str]) -> int:
     """Have the trainer check everything and say its plan, on a dataset that is thrown away."""
     from tempfile import TemporaryDirectory
 
     from curate.sessions.training import train
 
     with TemporaryDirectory(prefix="curate-") as name:
-        return train(workspace, _dataset(workspace, folder, options, Path(name)), folder, options)
+        return train(data, _dataset(data, folder, options, Path(name)), folder, options)
 
 
-def _dataset(workspace: Workspace, folder: Path, options: list[str], into: Path | None = None) -> Path:
+def _dataset(data: ProjectData, folder: Path, options: list[str], into: Path | None = None) -> Path:
     """Export what is to be trained on, and say so; a run that is resumed has its own.
 
     ``into`` is a folder in place of the workspace's datasets.
@@ -107,7 +107,7 @@ def _dataset(workspace: Workspace, folder: Path, options: list[str], into: Path 
         path = resumed_dataset(folder)
         console.talk(f"dataset: {console.visible(str(path))} (the one that the run was begun on)")
         return path
-    made, planned = export_dataset(workspace, into)
+    made, planned = export_dataset(data, into)
     tell_plan(planned)
     if into is not None:
         console.talk("dry run: no dataset is written")
@@ -118,12 +118,12 @@ def _dataset(workspace: Workspace, folder: Path, options: list[str], into: Path 
     return made.path
 
 
-def _detached(workspace: Workspace, dataset: Path, folder: Path, options: list[str]) -> int:
+def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]) -> int:
     from curate.sessions.training import train_detached
 
-    process = train_detached(workspace, dataset, folder, options)
+    process = train_detached(data, dataset, folder, options)
     console.data(console.visible(str(folder)))
-    place = console.visible(str(workspace.root))
+    place = console.visible(str(data.root))
     console.talk(
         f"process {process.pid} trains; `curate runs {place} --follow` follows it, --stop has it save and stop"
     )

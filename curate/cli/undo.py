@@ -25,19 +25,19 @@ def command(root: Path, by: str, is_redo: bool, steps: int, dry_run: bool) -> in
     Example: curate undo my-data --steps 2
     """
     from curate.project.acts import told
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
-    with open_workshop(root, by) as workshop:
-        workshop.load()
+    with open_project(root, by) as project:
+        project.load()
         if dry_run:
-            acts = workshop.standing(is_redo=is_redo)[:steps]
+            acts = project.standing(is_redo=is_redo)[:steps]
             for act in acts:
                 console.data(f"would {'do again' if is_redo else 'take back'}: {told(act)}")
-            return Exit.OK if acts else _nothing(workshop.by, is_redo=is_redo)
+            return Exit.OK if acts else _nothing(project.by, is_redo=is_redo)
         for number in range(steps):
-            undone = workshop.redo() if is_redo else workshop.undo()
+            undone = project.redo() if is_redo else project.undo()
             if undone is None:
-                return _nothing(workshop.by, is_redo=is_redo) if number == 0 else Exit.OK
+                return _nothing(project.by, is_redo=is_redo) if number == 0 else Exit.OK
             console.data(undone.told)
             if undone.remark:
                 console.talk(f"warning: {undone.remark}")

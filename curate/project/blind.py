@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from curate.base.record import CurateError, Finding
+from curate.project.data import ProjectData, State, inside
 from curate.project.gold import read_gold
 from curate.project.journal import annotator
 from curate.project.labels import CATEGORY, Blind, blind_for
-from curate.project.workspace import State, Workspace, inside
 from curate.schema import Shape
 
 UNSEEN = ""
@@ -24,16 +24,16 @@ ON_CATEGORIES = _OF_ONE | _OF_CONTRACT | _OF_ALL
 """Checks whose findings can tell which category others gave a record."""
 
 
-def blind_in(workspace: Workspace, by: str) -> tuple[Blind, CurateError | None]:
+def blind_in(data: ProjectData, by: str) -> tuple[Blind, CurateError | None]:
     """Return what hides others' answers from ``by``.
 
     Where questions or known answers cannot be used, nobody knows who is asked what: then everything that ``by`` has not
     answered is hidden, and the error comes with it: E902, or E904 and E914 for the file of known answers.
     """
-    path = workspace.settings.label.gold
+    path = data.settings.label.gold
     try:
-        known = read_gold(inside(workspace.root, workspace.root / path), workspace.root) if path else {}
-        return blind_for(workspace.settings, by, known), None
+        known = read_gold(inside(data.root, data.root / path), data.root) if path else {}
+        return blind_for(data.settings, by, known), None
     except CurateError as error:
         return Blind(by, None), error
 

@@ -29,6 +29,7 @@ from curate.jsonl import DoorFault, Entry, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
+from curate.project.data import ProjectData, told_apart
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
 from curate.project.history import Conflict, RecordSnapshot, by_record
 from curate.project.journal import FOLDER, Add, AnyEvent, Undo, pieces, read_frames, read_segment, segments
@@ -47,7 +48,6 @@ from curate.project.snapshot import (
     seal,
     spans_text,
 )
-from curate.project.workspace import Workspace, told_apart
 from curate.schema import Shape
 from curate.schema.settings import ADDED
 from curate.schema.view import at, put
@@ -96,7 +96,7 @@ class FoldPlan:
         return not self.segments and not self.changed and self.last.number > 0
 
 
-def fold_journal(workspace: Workspace) -> FoldPlan:
+def fold_journal(data: ProjectData) -> FoldPlan:
     """Write what was decided into the record files and the snapshot, and return what was done.
 
     Raises:
@@ -104,38 +104,38 @@ def fold_journal(workspace: Workspace) -> FoldPlan:
             somebody writes to a record file at the same time, or it is a link; E906 when the system refuses. Whatever
             has been written until then, the records are the same, and the next fold goes on from there.
     """
-    root = workspace.root
+    root = data.root
     for folder in (FOLDER, FOLDED, f"{FOLDER}/{RETIRED}"):
         inside(root, root / folder)
     with claimed(root / CLAIM, "folding the journal"), exclusive(root):
         last = read_snapshot(root)
         retire(root, last.number, last.segments)
         # What this workspace has read may be old.
-        plan = plan_fold(replace(workspace))
-        require_writable(workspace, plan)
+        plan = plan_fold(replace(data))
+        require_writable(data, plan)
         if not plan.is_empty:
-            _carry_out(workspace, plan)
+            _carry_out(data, plan)
         if (root / UNFINISHED).exists():
             remove_file(root / UNFINISHED)
     return plan
 
 
-def plan_fold(workspace: Workspace) -> FoldPlan:
+def plan_fold(data: ProjectData) -> FoldPlan:
     """Return what `curate fold` would do in ``workspace``.
 
     Raises:
         CurateError: E981 when somebody decides; E982 where decisions contradict one another, git has a merge to finish,
             or a segment is damaged; and as reading does.
     """
-    root, shape = workspace.root, workspace.shape
+    root, shape = data.root, data.shape
     taken = _segments(root)
     last = read_snapshot(root)
-    files = workspace.files()
+    files = data.files()
     if unmerged := unmerged_findings(files, root):
         raise _refusal("git has a merge to finish", [one.file for one in unmerged], "Finish it, then fold.")
     plan = FoldPlan(last.number + 1, last)
     decided = by_record({name: event for segment in taken for name, event in segment.events.items()}.values())
-    records = _records(workspace, files, decided.keys())
+    records = _records(data, files, decided.keys())
     paths = {visible_name(str(path.relative_to(root))): path for path in files}
     conflicts: list[Conflict] = []
     for name, events in decided.items():
@@ -157,24 +157,24 @@ def plan_fold(workspace: Workspace) -> FoldPlan:
     return plan
 
 
-def require_writable(workspace: Workspace, plan: FoldPlan) -> None:
+def require_writable(data: ProjectData, plan: FoldPlan) -> None:
     """Make sure that all the files that ``plan`` writes can be replaced, before the first one is.
 
     Raises:
         CurateError: E959 when one is a link; E982 when added records would not be read where they would be written.
     """
-    root = workspace.root
+    root = data.root
     for path in [*plan.edits, *([root / ADDED] if plan.added else [])]:
         inside(root, path)
         if path.is_symlink():
             message = f"{one_line(str(path))} is a link, and what it leads to is not replaced"
             raise CurateError("E959 not-rewritten", message, "Put the file itself there.")
-    if plan.added and not _is_added_file_read(workspace):
+    if plan.added and not _is_added_file_read(data):
         message = f"records were added, and {ADDED} is none of the files that `data` in curate.toml names"
         raise CurateError("E982 cannot-fold", message, f'Add "{ADDED}" to `data` in curate.toml.')
 
 
-def make_added_file(workspace: Workspace) -> None:
+def make_added_file(data: ProjectData) -> None:
     """Make the file that added records go to, empty, where the workspace has no record file at all.
 
     An added record stands in the journal until it is folded; commands that read a workspace ask for a record file.
@@ -183,16 +183,16 @@ def make_added_file(workspace: Workspace) -> None:
         CurateError: E904 when the settings do not read that file; E906 when it cannot be made; E914 when it lies
             outside the workspace; E919 when another process makes it in the same moment.
     """
-    if workspace.matching_files():
+    if data.matching_files():
         return
-    if not _is_added_file_read(workspace):
-        message = f"{workspace.root}: no file matches {', '.join(workspace.settings.data)}; nothing was saved"
+    if not _is_added_file_read(data):
+        message = f"{data.root}: no file matches {', '.join(data.settings.data)}; nothing was saved"
         raise CurateError("E904 no-such-file", message, f'Make such a file, or add "{ADDED}" to `data` in curate.toml.')
-    write_atomic(inside(workspace.root, workspace.root / ADDED), [], is_new=True)
+    write_atomic(inside(data.root, data.root / ADDED), [], is_new=True)
 
 
-def _is_added_file_read(workspace: Workspace) -> bool:
-    return any(Glob.of(pattern).matches(ADDED) for pattern in workspace.settings.data)
+def _is_added_file_read(data: ProjectData) -> bool:
+    return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
 
 
 def _segments(root: Path) -> list[Segment]:
@@ -219,9 +219,9 @@ def _segments(root: Path) -> list[Segment]:
     return taken
 
 
-def _records(workspace: Workspace, files: Sequence[Path], names: Collection[str]) -> dict[str, Record]:
+def _records(data: ProjectData, files: Sequence[Path], names: Collection[str]) -> dict[str, Record]:
     """Return the records called ``names`` as their lines have them."""
-    items = read_records(files, workspace.shape, root=workspace.root)
+    items = read_records(files, data.shape, root=data.root)
     records = told_apart(item for item in items if isinstance(item, Record))
     return {record.id: record for record in records if record.id in names}
 
@@ -333,15 +333,15 @@ def _changed(root: Path, last: Snapshot, files: Sequence[Path]) -> dict[str, str
     return changed
 
 
-def _carry_out(workspace: Workspace, plan: FoldPlan) -> None:
-    root, taken = workspace.root, [segment.file for segment in plan.segments]
+def _carry_out(data: ProjectData, plan: FoldPlan) -> None:
+    root, taken = data.root, [segment.file for segment in plan.segments]
     records = {**plan.last.records, **plan.records}
     if plan.edits or plan.added:
         write_atomic(root / UNFINISHED, [folded_bytes(plan.number, [], [], records)])
     written = _write_lines(root, plan)
     if plan.carried:
         write_atomic(root / FOLDED / f"{uuid.uuid4().hex[:12]}.log", plan.carried, is_new=True)
-    sealed = [seal(path, str(path.relative_to(root))) for path in workspace.files()]
+    sealed = [seal(path, str(path.relative_to(root))) for path in data.files()]
     content = folded_bytes(plan.number, taken, sealed, records)
     for path, state in written.items():
         if _state_of(path) != state:

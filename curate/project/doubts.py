@@ -11,7 +11,7 @@ from curate.checks import Doubt
 from curate.checks.quality import Suspect, Suspects, find_suspects
 from curate.checks.runner import select_checks
 from curate.jsonl import pointer_of
-from curate.project.workspace import told_apart
+from curate.project.data import told_apart
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings, Settings
 from curate.similarity.dedupe import find_duplicates

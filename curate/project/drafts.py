@@ -22,7 +22,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_cache, write_atomic
-from curate.project.workspace import inside
+from curate.project.data import inside
 
 FOLDER = Path(".curate") / "drafts"
 _LONGEST = 60

@@ -45,7 +45,7 @@ class State:
 
     record: Record
     exclusion: Exclusion | None = None
-    """As it was written; `Workspace.exclusions` says which of version 1 a rule has made."""
+    """As it was written; `ProjectData.exclusions` says which of version 1 a rule has made."""
     is_wanted: bool = False
     answers: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NONE)
     """By question, what each annotator answered."""

@@ -217,7 +217,7 @@ def segments(root: Path) -> list[Path]:
 def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
     """Return the events of all segments, each once, and the lines that are not as they were written.
 
-    The order of the events is that of file names and lines; it means nothing, see `curate.project.workspace`.
+    The order of the events is that of file names and lines; it means nothing, see `curate.project.data`.
 
     Raises:
         CurateError: E913 when a whole line is not an event that this version knows; E914 and E980 as `segments`, and

@@ -9,20 +9,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Split, is_named
-from curate.checks import Place, discover
+from curate.base.record import SPLITS, CurateError, Finding, Record, Severity, Split, is_named
+from curate.checks import discover
 from curate.checks.leaks import Shared
 from curate.checks.runner import select_checks
+from curate.project.data import ProjectData
 from curate.project.golden import divide, read_golden
 from curate.project.paths import data_files
-from curate.project.workspace import Workspace
-from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.leaks import Leak, Leaks, find_leaks
 from curate.similarity.leaks.reading import Reading, read_any
 from curate.similarity.split import Assignment, merged
 
-_CODES = ("P501", "P504", "P505")
+LEAK_CODES = ("P501", "P504", "P505")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Judge:
         shared = Shared(worst.level, worst.part, worst.coverage, worst.run, f"{there[0]}:{there[1]}", split)
         rules = self._selection.rules(source.file, at.category)
         found = []
-        for code in _CODES:
+        for code in LEAK_CODES:
             check = discover()[code]
             assert check.on_pair is not None
             if code not in rules.unwanted and not is_named(code, check.name, self._ignored(at)):
@@ -107,9 +106,9 @@ class Judge:
         return [(finding, there) for finding in found]
 
 
-def judge_of(workspace: Workspace) -> Judge:
+def judge_of(data: ProjectData) -> Judge:
     """Return what judges pairs as the settings of ``workspace`` and its records ask."""
-    return Judge(workspace.settings, lambda record: workspace.shape.ignored(record.data))
+    return Judge(data.settings, lambda record: data.shape.ignored(record.data))
 
 
 def compare_splits(by_split: Mapping[Split, Sequence[Record]], settings: LeakSettings, judge: Judge) -> list[Compared]:
@@ -131,38 +130,38 @@ def compare_file(reading: Reading, trained: Sequence[Record], settings: LeakSett
     return judge.compared(reading.records[0].source.file, found, reading=reading)
 
 
-def benchmark_files(workspace: Workspace) -> list[Path]:
+def benchmark_files(data: ProjectData) -> list[Path]:
     """Return the files that ``[leaks].against`` names, each once, sorted.
 
     Raises:
         CurateError: E914 when one is outside the workspace; E964 when a glob matches no file.
     """
-    globs = workspace.settings.leaks.against
+    globs = data.settings.leaks.against
     for glob in globs:
-        if not data_files(workspace.root, [glob], "leaks.against"):
+        if not data_files(data.root, [glob], "leaks.against"):
             raise CurateError(
                 "E964 nothing-to-compare",
-                f"leaks.against: no file in {workspace.root} matches {glob!r}",
+                f"leaks.against: no file in {data.root} matches {glob!r}",
                 "Copy the benchmark into the workspace, or take the glob out of curate.toml.",
             )
-    return data_files(workspace.root, globs, "leaks.against")
+    return data_files(data.root, globs, "leaks.against")
 
 
-def compare_benchmarks(workspace: Workspace, trained: Sequence[Record], settings: LeakSettings) -> list[Compared]:
+def compare_benchmarks(data: ProjectData, trained: Sequence[Record], settings: LeakSettings) -> list[Compared]:
     """Compare each benchmark that the settings name with what is trained on; a record gives away one or many of it.
 
     Raises:
         CurateError: as `benchmark_files`, and E908 when a benchmark cannot be read.
     """
-    judge = judge_of(workspace)
+    judge = judge_of(data)
     if not judge.is_wanted("P504", "P505"):
         return []
-    readings = [read_any(path, workspace.shape, root=workspace.root) for path in benchmark_files(workspace)]
+    readings = [read_any(path, data.shape, root=data.root) for path in benchmark_files(data)]
     return [compare_file(reading, trained, settings, judge) for reading in readings]
 
 
 def divide_apart(
-    workspace: Workspace,
+    data: ProjectData,
     records: Sequence[Record],
     clusters: Mapping[str, str],
     settings: SplitSettings,
@@ -177,13 +176,13 @@ def divide_apart(
     Raises:
         CurateError: as `divide`.
     """
-    judge = judge_of(workspace)
-    golden = read_golden(workspace.root)
+    judge = judge_of(data)
+    golden = read_golden(data.root)
     frozen = set(golden.ids) if golden and golden.is_frozen else set()
     fixed = {record.id for record in records if record.id in frozen or pins.get(record.id) or record.split}
     joined = dict(clusters)
     while True:
-        assignment = divide(workspace.root, records, joined, settings, pins)
+        assignment = divide(data.root, records, joined, settings, pins)
         if not judge.is_wanted("P501", "P505"):
             return assignment, []
         compared = compare_splits(parts_of(records, assignment), leaks, judge)
@@ -218,59 +217,12 @@ def by_own_split(records: Sequence[Record]) -> dict[Split, list[Record]]:
     return parts
 
 
-def compare_all(workspace: Workspace, by_split: Mapping[Split, Sequence[Record]]) -> list[Compared]:
+def compare_all(data: ProjectData, by_split: Mapping[Split, Sequence[Record]]) -> list[Compared]:
     """Compare the splits with one another, and what is trained on with the benchmarks of ``workspace``.
 
     Raises:
         CurateError: as `compare_benchmarks`.
     """
-    leaks = workspace.settings.leaks
-    splits = compare_splits(by_split, leaks, judge_of(workspace))
-    return [*compare_benchmarks(workspace, by_split["train"], leaks), *splits]
-
-
-Pairs = list[tuple[Finding, Place]]
-"""Findings with both of their places, for a validation."""
-
-
-def leaks_in(workspace: Workspace, *, has_exam: bool) -> Pairs:
-    """Return what validation says of the leaks of ``workspace``: what its next export would refuse or tell of.
-
-    Records whose split nothing fixes never leak, because a division keeps them together; so nothing is compared where
-    no benchmark is named, and neither a record (``has_exam``) nor the last dataset nor a frozen list fixes an exam.
-    What keeps a division from being made is an error finding of its own, for an export would be refused.
-    """
-    judge = judge_of(workspace)
-    if not judge.is_wanted(*_CODES) or not (has_exam or workspace.has_fixed_exam()):
-        return []
-    # It brings the search for repeats with it.
-    from curate.project.publish import plan
-
-    try:
-        if workspace.settings.split.seed is not None:
-            compared = plan(workspace).compared
-        else:
-            compared = compare_all(workspace, by_own_split(workspace.records()))
-    except CurateError as error:
-        # Two records with one id are found anyway.
-        if error.code.startswith("E910") or not judge.is_wanted("P501"):
-            return []
-        problem = f"leaks cannot be looked for: {error.code}: {error.message}"
-        return [(Finding("P501", "split-leak", "error", problem, "", fix=error.hint), Place(Problem(problem)))]
-    return _pairs(compared)
-
-
-def leaks_between(records: Callable[[], Sequence[Record]], shape: Shape, settings: Settings) -> Pairs:
-    """Return what validation says of leaks between the splits that ``records`` say they are in."""
-    judge = Judge(settings, lambda record: shape.ignored(record.data))
-    if shape.view is None or not judge.is_wanted("P501", "P505"):
-        return []
-    return _pairs(compare_splits(by_own_split(records()), settings.leaks, judge))
-
-
-def _pairs(compared: Sequence[Compared]) -> Pairs:
-    return [
-        (finding, Place(Problem(""), finding.file, finding.line, other=other))
-        for one in compared
-        for finding, other in zip(one.findings, one.others, strict=True)
-    ]
+    leaks = data.settings.leaks
+    splits = compare_splits(by_split, leaks, judge_of(data))
+    return [*compare_benchmarks(data, by_split["train"], leaks), *splits]

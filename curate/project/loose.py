@@ -11,7 +11,7 @@ from curate.base import console
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner import read_records
 from curate.jsonl import Entry, Reader, read_entries
-from curate.project.workspace import told_apart
+from curate.project.data import told_apart
 from curate.schema import Shape, guess_shape, load_shape
 from curate.schema.settings import read_settings
 

@@ -8,28 +8,29 @@ from pathlib import Path
 from curate.base import console
 from curate.base.record import SPLITS
 from curate.base.tables import counted
-from curate.project.publish import Plan
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData
+from curate.project.plan import Plan
+from curate.project.project import Project, open_project
 
 _SHOWN = 5
 
 
-def open_and_tell(root: Path) -> Workspace:
+def open_and_tell(root: Path) -> Project:
     """Open ``root``, and say on stderr what `tell_remarks` does.
 
     Raises:
-        CurateError: as `open_workspace` does.
+        CurateError: as `open_project` does.
     """
-    workspace = open_workspace(root)
-    tell_remarks(workspace)
-    return workspace
+    project = open_project(root)
+    tell_remarks(project.data)
+    return project
 
 
-def tell_remarks(workspace: Workspace) -> None:
+def tell_remarks(data: ProjectData) -> None:
     """Say on stderr what lines are not read as records and what the journal has lost."""
-    for remark in workspace.remarks():
+    for remark in data.remarks():
         console.talk(f"warning: {console.one_line(remark)}")
-    if num_unread := workspace.num_unread():
+    if num_unread := data.num_unread():
         console.talk(f"warning: left out as no records: {counted(num_unread, 'line')}; see `curate validate`")
 
 

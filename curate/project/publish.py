@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,81 +18,19 @@ from curate.base.record import (
     Exit,
     Finding,
     Json,
-    Record,
     Split,
     canonical,
     source_of,
 )
 from curate.base.tables import counted
 from curate.checks.runner import Verdict
-from curate.formats.dataset import Dropped, Export, Row, row_of, write_dataset
-from curate.project.exclusion import Exclusion
-from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
-from curate.project.repeats import excluded_by, find_repeats
+from curate.formats.dataset import Export, Row, row_of, write_dataset
+from curate.project.data import DATASETS, ProjectData, inside
+from curate.project.plan import Plan, plan
 from curate.project.scoring import scoring
-from curate.project.workspace import DATASETS, Workspace, inside
-from curate.schema.settings import LeakSettings
-from curate.similarity.dedupe import Duplicates
-from curate.similarity.split import Assignment
+from curate.project.validation import validate_data
 
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an export would write: the records that are in, where each goes, and why others are out."""
-
-    records: list[Record]
-    duplicates: Duplicates
-    assignment: Assignment
-    dropped: list[Dropped]
-    compared: Sequence[Compared]
-    """What its splits share, and what is trained on with the workspace's benchmarks."""
-
-    @property
-    def by_split(self) -> dict[Split, list[Record]]:
-        """The records of each split, in order."""
-        return parts_of(self.records, self.assignment)
-
-    @property
-    def leaks(self) -> list[Finding]:
-        """What there is to be said of ``compared``."""
-        return [finding for one in self.compared for finding in one.findings]
-
-
-def plan(workspace: Workspace, leaks: LeakSettings | None = None) -> Plan:
-    """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
-
-    ``leaks`` stand in for the workspace's own settings.
-
-    Raises:
-        CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
-            changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
-    """
-    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
-    repeats = find_repeats(workspace)
-    everyone = {state.record.id: state.record for state in workspace.states()}
-    dropped = [_excluded(everyone[name], exclusion) for name, exclusion in workspace.exclusions().items()]
-    staying = repeats.staying()
-    chosen = leaks or workspace.settings.leaks
-    clusters, settings = repeats.found.clusters, workspace.settings.split
-    assignment, compared = divide_apart(workspace, staying, clusters, settings, repeats.pins, chosen)
-    compared = [*compare_benchmarks(workspace, parts_of(staying, assignment)["train"], chosen), *compared]
-    for name, pair in repeats.outside(assignment.splits).items():
-        record = everyone[name]
-        if pair is None:
-            dropped.append(_dropped(record, "P503", "held back: it would leak between splits"))
-        else:
-            dropped.append(_excluded(record, excluded_by(pair)))
-    order = {name: number for number, name in enumerate(everyone)}
-    kept = [record for record in staying if record.id in assignment.splits]
-    return Plan(
-        sorted(kept, key=lambda record: order[record.id]),
-        repeats.found,
-        assignment,
-        sorted(dropped, key=lambda one: order[one.id]),
-        compared,
-    )
 
 
 def require_clean(verdict: Verdict) -> None:
@@ -134,7 +71,7 @@ def require_no_leaks(planned: Plan) -> None:
 
 
 def export_dataset(
-    workspace: Workspace, into: Path | None = None, *, verdict: Verdict | None = None
+    data: ProjectData, into: Path | None = None, *, verdict: Verdict | None = None
 ) -> tuple[Export, Plan]:
     """Write the next dataset of ``workspace``, or return the last one where nothing has changed.
 
@@ -144,31 +81,31 @@ def export_dataset(
     Raises:
         CurateError: E907 while error findings or leaks remain, E909 without a seed, E906 when writing fails.
     """
-    verdict = verdict or workspace.verdict()
+    verdict = verdict or validate_data(data)
     require_clean(verdict)
-    planned = plan(workspace)
+    planned = plan(data)
     if not any(planned.by_split.values()):
         raise CurateError(
             "E917 nothing-to-export",
-            f"{workspace.root} has no record that could be exported",
+            f"{data.root} has no record that could be exported",
             "See why with `curate list --status all`.",
             exit_code=Exit.FINDINGS,
         )
     require_no_leaks(planned)
     rows: dict[Split, list[Row]] = {
         name: [
-            row_of(record, planned.assignment.units[record.id], record.source.file, workspace.settings.about.license)
+            row_of(record, planned.assignment.units[record.id], record.source.file, data.settings.about.license)
             for record in records
         ]
         for name, records in planned.by_split.items()
     }
-    about = _about(workspace, verdict, planned, rows)
-    datasets = into or inside(workspace.root, workspace.root / DATASETS)
+    about = _about(data, verdict, planned, rows)
+    datasets = into or inside(data.root, data.root / DATASETS)
     return write_dataset(datasets, rows, planned.dropped, about), planned
 
 
-def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
-    settings, schema = workspace.settings, read_file(workspace.shape.path, most=MOST_DOCUMENT)
+def _about(data: ProjectData, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
+    settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
     told = settings.model_dump(mode="json", by_alias=True, exclude={"keys"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
@@ -179,8 +116,8 @@ def _about(workspace: Workspace, verdict: Verdict, planned: Plan, rows: dict[Spl
     return {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tool": {"name": "pairsmith", "version": version("pairsmith")},
-        "git": _git(workspace.root),
-        "schema": {"name": workspace.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
+        "git": _git(data.root),
+        "schema": {"name": data.shape.name, "sha256": hashlib.sha256(schema).hexdigest()},
         "settings_sha256": hashlib.sha256(canonical(told)).hexdigest(),
         "seed": settings.split.seed,
         "ratios": list(settings.split.ratios),
@@ -212,11 +149,3 @@ def _git(root: Path) -> dict[str, Json] | None:
     except GitError:
         return None
     return {"commit": commit, "is_dirty": bool(changes)}
-
-
-def _excluded(record: Record, excluded: Exclusion) -> Dropped:
-    return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
-
-
-def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:
-    return Dropped(record.id, code, reason, kept, score, record.source.file, record.source.line)

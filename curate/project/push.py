@@ -17,7 +17,7 @@ from curate.base.record import CurateError, missing_extra
 from curate.base.storage import make_folder
 from curate.formats.dataset import Export
 from curate.formats.exporters import export_rows
-from curate.project.workspace import Workspace, inside
+from curate.project.data import ProjectData, inside
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MAX_NAME = 96
@@ -49,13 +49,13 @@ def require_repository(repo: str) -> None:
         raise CurateError("E967 push-refused", f"{one_line(repo)} is no repository", "It reads OWNER/NAME.")
 
 
-def pack(workspace: Workspace, made: Export) -> Parcel:
+def pack(data: ProjectData, made: Export) -> Parcel:
     """Write the folder that would become a repository; nothing is sent.
 
     Raises:
         CurateError: E967 when the folder holds what no export put there, E906 when writing fails.
     """
-    folder = inside(workspace.root, workspace.root / "exports") / f"hub-{made.manifest.name}"
+    folder = inside(data.root, data.root / "exports") / f"hub-{made.manifest.name}"
     make_folder(folder)
     # What lies there from an earlier export is replaced file by file; anything else is not ours to send.
     written = export_rows("hub", made.rows, folder, made.manifest.model_dump(mode="json", by_alias=True))

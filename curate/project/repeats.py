@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from curate.base.record import Record, Split
 from curate.project.cache import stages_in
+from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
-from curate.project.workspace import Workspace
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find_duplicates, preference
 
@@ -57,7 +57,7 @@ class Repeats:
 
 
 def find_repeats(
-    workspace: Workspace,
+    data: ProjectData,
     settings: DedupeSettings | None = None,
     *,
     keep: Keep = "first",
@@ -72,12 +72,12 @@ def find_repeats(
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
-    pins = workspace.pins()
-    num_bytes = sum(path.stat().st_size for path in workspace.files()) if is_staged else 0
-    stages = stages_in(workspace.root, num_bytes)
-    records, wanted = workspace.records(), workspace.wanted()
+    pins = data.pins()
+    num_bytes = sum(path.stat().st_size for path in data.files()) if is_staged else 0
+    stages = stages_in(data.root, num_bytes)
+    records, wanted = data.records(), data.wanted()
     order = preference(records, keep, pins, wanted)
-    settings = settings or workspace.settings.dedupe
+    settings = settings or data.settings.dedupe
     found = find_duplicates(records, settings, order=order, wanted=wanted, stages=stages, watch=watch)
     return Repeats([records[row] for row in order], found, pins, wanted, stages)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from curate.base import console
 from curate.base.tables import table
 from curate.formats.dataset import FILE_NAME
+from curate.project.data import ProjectData
 from curate.project.feedback import PAGE_FILE, Bad, Results, judge, legend, p_value, worst
-from curate.project.workspace import Workspace
 
 
 def told_scores(results: Results) -> list[str]:
@@ -27,12 +27,12 @@ def told_scores(results: Results) -> list[str]:
     return [*table(heads, rows), legend(verdicts), *map(console.visible, results.forgetting)]
 
 
-def told_records(workspace: Workspace, results: Results, *, per_category: int = 3) -> Iterator[str]:
+def told_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
     """Yield what to look at next: stale or worse results, the worst validation records with their places, the page."""
-    folder = workspace.latest_dataset()
+    folder = data.latest_dataset()
     for finding in judge(results, folder / FILE_NAME if folder else None):
         yield f"{finding.code} {finding.name}: {console.one_line(finding.message)}"
-    for category, found in worst(results, workspace.records(), per_category=per_category).items():
+    for category, found in worst(results, data.records(), per_category=per_category).items():
         yield f"worst in {console.one_line(category, 40)} (validation):"
         for bad in found:
             yield from _told_bad(bad)

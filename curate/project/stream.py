@@ -19,7 +19,7 @@ from curate.checks.runner import Engine, place_name, read_records
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.verdict import Tally
-from curate.project.workspace import CATEGORY, State, Workspace
+from curate.project.data import CATEGORY, ProjectData, State
 from curate.schema import Shape
 
 OnSpan = Callable[[SpanResult], None]
@@ -36,7 +36,7 @@ class RecordStream:
     def __init__(
         self,
         root: Path | None,
-        workspace: Workspace | None = None,
+        data: ProjectData | None = None,
         *,
         is_whole: bool = False,
         has_records: bool = False,
@@ -50,12 +50,12 @@ class RecordStream:
             CurateError: E913 and E980 for a journal that cannot be read; E904 and E914 for the files decisions are on.
         """
         self._root = root
-        self._workspace = workspace
-        self._decisions = workspace.decisions if workspace and workspace.decisions.names else None
+        self._data = data
+        self._decisions = data.decisions if data and data.decisions.names else None
         self._files: dict[str, Path] = {}
         """The workspace's files in their order, by the names that settings have for them."""
-        if workspace and (self._decisions or has_records):
-            self._files = {place_name(path, workspace.root): path for path in workspace.files()}
+        if data and (self._decisions or has_records):
+            self._files = {place_name(path, data.root): path for path in data.files()}
         self._ranks = {place: rank for rank, place in enumerate(self._files)}
         self._num_read = 0
         self._names = UniqueNames()
@@ -76,8 +76,8 @@ class RecordStream:
 
         Those of a whole workspace are named as there, others as their lines name them.
         """
-        if self._is_whole and self._workspace:
-            return self._workspace.records()
+        if self._is_whole and self._data:
+            return self._data.records()
         if self.has_records:
             order = {self.source_file(path): place for place, path in enumerate(files)}
             return sorted(self._records, key=lambda record: order[record.source.file])
@@ -87,8 +87,8 @@ class RecordStream:
 
     def finish(self) -> None:
         """Give the workspace its records, where all were read and retained."""
-        if self._is_whole and self._workspace and self.has_records:
-            self._workspace.hold(self._states, self._unread)
+        if self._is_whole and self._data and self.has_records:
+            self._data.hold(self._states, self._unread)
 
     def answered(self) -> list[tuple[State, str]]:
         """Return the records of the whole workspace whose category somebody has answered, each with its line's id.
@@ -214,9 +214,9 @@ class RecordStream:
 
     def _pass_over(self, rank: int) -> None:
         """Read the files before the one of this ``rank`` that are not examined: what is in them gives ids numbers."""
-        if self._decisions and self._workspace:
+        if self._decisions and self._data:
             passed = list(self._files.values())[self._num_read : rank]
-            for record in read_records(passed, self._workspace.shape, root=self._workspace.root):
+            for record in read_records(passed, self._data.shape, root=self._data.root):
                 if isinstance(record, Record) and (name := self._names.name(record.id)) in self._decisions.names:
                     self._decided(replace(record, id=name))
         self._num_read = max(self._num_read, rank)
@@ -224,17 +224,17 @@ class RecordStream:
     def source_file(self, path: Path) -> str:
         """Return what the source of a record in a file is called."""
         own = self._files.get(self._place(path)) if self._is_whole else None
-        path, root = (own, self._workspace.root) if own and self._workspace else (path, self._root)
+        path, root = (own, self._data.root) if own and self._data else (path, self._root)
         return spelled(str(path.relative_to(root) if root and path.is_relative_to(root) else path))
 
     def _as_in_line(self, record: Record, source: Source) -> Record:
         """Return a record as its line calls it, and where that line was read: its name may be another."""
-        view = self._workspace.shape.view if self._workspace else None
+        view = self._data.shape.view if self._data else None
         own_id = view.get(record.data, "id") if view else None
         return replace(record, id=record.id if own_id is None else str(own_id), source=source)
 
     def _place(self, path: Path) -> str:
-        return place_name(path, self._workspace.root) if self._workspace else ""
+        return place_name(path, self._data.root) if self._data else ""
 
     def _rank(self, path: Path) -> int:
         """Return the place of a file in the workspace's order, after the last for files that are none of it."""

@@ -11,14 +11,13 @@ from curate.project.acts import Acts
 from curate.project.blind import as_seen, blind_in
 from curate.project.catalog import open_catalog
 from curate.project.catalog.pieces import Progress
+from curate.project.data import FILES_CHANGED, ProjectData, State
 from curate.project.fold import Fold, Step, folded, steps
 from curate.project.history import frontier_of
 from curate.project.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
 from curate.project.labels import CATEGORY
 from curate.project.snapshot import folded_files, read_snapshot
-from curate.project.workspace import State, Workspace
 
-FILES_CHANGED = "E974 files-changed"
 _SHOWN = 3
 
 
@@ -101,17 +100,17 @@ class Ledger:
     The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
     """
 
-    def __init__(self, workspace: Workspace, by: str, on_progress: Progress | None = None) -> None:
+    def __init__(self, data: ProjectData, by: str, on_progress: Progress | None = None) -> None:
         """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.
 
         Raises:
             CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
         """
-        self.tail = Tail(workspace.root)
+        self.tail = Tail(data.root)
         self.order: list[AnyEvent] = []
         """Every decision, in the order in which it was made or read."""
-        self.blind, self.blind_fault = blind_in(workspace, by)
-        self._root, self._shape = workspace.root, workspace.shape
+        self.blind, self.blind_fault = blind_in(data, by)
+        self._root, self._shape = data.root, data.shape
         self._known: set[str] = set()
         self._hidden_categories: set[str] = set()
         self._states: dict[str, State | None] = {}
@@ -122,8 +121,8 @@ class Ledger:
         events = self.tail.read()
         for fault in self.tail.told_once():
             raise fault
-        self._snapshot = read_snapshot(workspace.root)
-        self.catalog = open_catalog(workspace, on_progress)
+        self._snapshot = read_snapshot(data.root)
+        self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
         if self.blind_fault is not None:
             told = f"others' answers are hidden until you have given yours: {self.blind_fault.message}"

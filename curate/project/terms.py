@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from curate.project.catalog.columns import states_frame
 from curate.project.catalog.learnt import LEARNT, Learning
-from curate.project.workspace import State
+from curate.project.data import State
 
 TEXTS = ("prompt", "completion")
 """The columns in which words are searched."""

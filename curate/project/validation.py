@@ -16,12 +16,23 @@ from typing import TYPE_CHECKING
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Record
 from curate.checks import Place
-from curate.checks.runner import Engine, ExaminerSpec, Verdict, default_jobs, examine_all, select_checks, validate
+from curate.checks.runner import (
+    UNREADABLE,
+    Engine,
+    ExaminerSpec,
+    Verdict,
+    baseline_path,
+    default_jobs,
+    examine_all,
+    read_baseline,
+    select_checks,
+    validate,
+)
 from curate.checks.runner.select import Selection
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.jsonl import holds_any
+from curate.project.data import CATEGORY, ProjectData
 from curate.project.stream import OnSpan, RecordStream
-from curate.project.workspace import CATEGORY, Workspace
 
 if TYPE_CHECKING:
     from curate.project.labels import Blind
@@ -42,7 +53,7 @@ class Validation:
 
     files: Sequence[Path]
     spec: ExaminerSpec
-    workspace: Workspace | None = None
+    data: ProjectData | None = None
     is_part: bool = False
     jobs: int = 0
     engine: Engine = examine_all
@@ -66,8 +77,8 @@ class Validation:
         spec, view = self.spec, self.spec.shape.view
         has_records = view is not None and self._needs_records()
         # Without a view lines are no records, so that there is nothing to decide on.
-        workspace = self.workspace if view else None
-        self._stream = RecordStream(spec.root, workspace, is_whole=self._whole is not None, has_records=has_records)
+        data = self.data if view else None
+        self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
         return validate(
             self.files,
             replace(spec, watched=self._stream.watched, has_records=has_records),
@@ -83,9 +94,9 @@ class Validation:
         return {name for state, own_id in hidden for name in (state.record.id, own_id)}
 
     @property
-    def _whole(self) -> Workspace | None:
+    def _whole(self) -> ProjectData | None:
         """The workspace, where all of its files are read."""
-        return None if self.is_part else self.workspace
+        return None if self.is_part else self.data
 
     @cached_property
     def _selection(self) -> Selection:
@@ -93,7 +104,7 @@ class Validation:
 
     def _further(self, has_exam: bool) -> Iterator[tuple[Finding, Place | None]]:
         """Yield what is not found line by line."""
-        for finding in unmerged_findings(self.files, self.workspace.root if self.workspace else None):
+        for finding in unmerged_findings(self.files, self.data.root if self.data else None):
             yield finding, None
         self._stream.finish()
         if self.lengths:
@@ -107,7 +118,7 @@ class Validation:
             yield from self._opened((finding, None) for finding in findings)
         if self.has_leaks and (has_exam or self._has_fixed_exam):
             # It brings the search for repeats, too.
-            from curate.project.leaks import leaks_between, leaks_in
+            from curate.project.leak_findings import leaks_between, leaks_in
 
             yield from self._opened(
                 leaks_in(self._whole, has_exam=has_exam)
@@ -149,6 +160,23 @@ class Validation:
         Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
         read; then they are read again.
         """
-        if self.workspace and self.workspace.decisions.can_say(SPLITS[1:]):
+        if self.data and self.data.decisions.can_say(SPLITS[1:]):
             return True
         return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)
+
+
+def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
+    """Validate the records as decisions have left them, and add what could not be applied from the journal.
+
+    With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
+
+    The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
+
+    Raises:
+        CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
+    """
+    known = baseline_path(data.settings, data.root)
+    baseline = read_baseline(known, without=UNREADABLE) if known else None
+    spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
+    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_held).run()
+    return verdict.with_findings(data.decision_findings())

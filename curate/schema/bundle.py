@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.schema.project import bad_schema, read_project
+from curate.schema.schema_set import bad_schema, read_schema_set
 
 _OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
 
@@ -21,13 +21,13 @@ def bundled(path: Path, root: Path) -> Json:
         CurateError: E903, the schema is unfit, or a document that is referred to names itself; E904, there is no such
             schema.
     """
-    schema, uri, project = read_project(path, root)
-    if len(project.documents) == 1 or not isinstance(schema, dict):
+    schema, uri, schema_set = read_schema_set(path, root)
+    if len(schema_set.documents) == 1 or not isinstance(schema, dict):
         return schema
     is_old = any(name in str(schema.get("$schema", "")) for name in _OLD_DIALECTS)
     keyword = "definitions" if is_old else "$defs"
     parts = dict(schema.get(keyword, {}))
-    for other, document in project.documents.items():
+    for other, document in schema_set.documents.items():
         if other != uri:
             parts[_free_name(other, parts)] = _named(path, other, document, is_old=is_old)
     return {**_named(path, uri, schema, is_old=is_old), keyword: parts}

@@ -17,7 +17,7 @@ from curate.jsonl import parts_of
 from curate.schema.contents import Contents, contents_of
 from curate.schema.cost import MAX_DEPTH, depth_of
 from curate.schema.engine import build_validator
-from curate.schema.project import Project, bad_schema, read_project
+from curate.schema.schema_set import SchemaSet, bad_schema, read_schema_set
 from curate.schema.view import ONE_PLACE, View, at, conventional_view
 from curate.schema.words import LimitProblem, problems_of
 
@@ -38,7 +38,7 @@ class Shape:
     schema: Json
     view: View | None
     warnings: tuple[Finding, ...]
-    project: Project
+    schema_set: SchemaSet
     """The schema with every document that it refers to."""
     _validator: Any
     _is_own: bool
@@ -58,7 +58,7 @@ class Shape:
         """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
         # Asked a million times: whatever a shape does not need stays out of the way of the engine's own answer.
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
-        if self.project.depth < MAX_DEPTH:
+        if self.schema_set.depth < MAX_DEPTH:
             return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
         is_fit = self.view.fitness(self.schema) if self._is_own and self.view else None
         if is_fit:
@@ -68,7 +68,7 @@ class Shape:
     @cached_property
     def contents(self) -> Contents | None:
         """What it tells apart in texts and numbers, None where it may look at anything in them."""
-        return None if self._is_own and self.view else contents_of(self.project.documents.values())
+        return None if self._is_own and self.view else contents_of(self.schema_set.documents.values())
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
@@ -87,7 +87,7 @@ class Shape:
 
     def _is_affordable(self, value: Json) -> bool:
         """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
-        limit = self.project.depth
+        limit = self.schema_set.depth
         return limit >= MAX_DEPTH or depth_of(value) <= limit
 
     def explain(self, value: Json) -> list[str]:
@@ -100,7 +100,7 @@ class Shape:
         from referencing.jsonschema import DRAFT202012
 
         # The registry holds the project's documents and fetches nothing.
-        documents = self.project.documents.items()
+        documents = self.schema_set.documents.items()
         registry = Registry().with_resources((uri, DRAFT202012.create_resource(schema)) for uri, schema in documents)
         uri = next(uri for uri, schema in documents if schema is self.schema)
         validator = validators.validator_for(self.schema)({"$ref": uri}, registry=registry)
@@ -198,10 +198,12 @@ def load_shape(name_or_path: str, root: Path | None = None) -> Shape:
             )
     if "\0" in name_or_path:
         raise CurateError("E904 no-such-file", f"{name_or_path!r} is no path", "Name a schema file.")
-    schema, validator, project = _compiled(path, root, is_format_checked=True)
+    schema, validator, schema_set = _compiled(path, root, is_format_checked=True)
     is_own = path.parent.resolve() != shipped("schemas").resolve()
     name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, _view_of(path, schema), tuple(project.warnings), project, validator, is_own)
+    return Shape(
+        name, path, root, schema, _view_of(path, schema), tuple(schema_set.warnings), schema_set, validator, is_own
+    )
 
 
 def load_contract(path: Path, root: Path) -> Shape:
@@ -213,20 +215,20 @@ def load_contract(path: Path, root: Path) -> Shape:
     Raises:
         CurateError: E903, the schema is unfit, with the reason; E904, there is no such schema.
     """
-    schema, validator, project = _compiled(path, root, is_format_checked=False)
+    schema, validator, schema_set = _compiled(path, root, is_format_checked=False)
     name = path.name.removesuffix(_SUFFIX).removesuffix(".json")
-    return Shape(name, path, root, schema, None, tuple(project.warnings), project, validator, True)
+    return Shape(name, path, root, schema, None, tuple(schema_set.warnings), schema_set, validator, True)
 
 
-def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, Project]:
-    schema, uri, project = read_project(path, root)
+def _compiled(path: Path, root: Path, *, is_format_checked: bool) -> tuple[Json, jsonschema_rs.Validator, SchemaSet]:
+    schema, uri, schema_set = read_schema_set(path, root)
     try:
-        validator = build_validator(schema, project.documents, base_uri=uri, is_format_checked=is_format_checked)
+        validator = build_validator(schema, schema_set.documents, base_uri=uri, is_format_checked=is_format_checked)
     except jsonschema_rs.ValidationError as error:
         raise _unfit(path, error) from error
     except ValueError as error:
         raise bad_schema(path, "schema-invalid", one_line(str(error))) from error
-    return schema, validator, project
+    return schema, validator, schema_set
 
 
 def shape_names() -> list[str]:

@@ -20,8 +20,8 @@ from curate.schema.view import View, at
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.workshop import Workshop
-    from curate.project.workspace import State
+    from curate.project.data import State
+    from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
 CHANGED_MEANWHILE = "E986 changed-meanwhile"
@@ -38,22 +38,22 @@ class Edit:
     """Whether it is of a line that is no record yet: saving it writes the file."""
 
     def __init__(
-        self, workshop: Workshop, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
+        self, project: Project, name: str, line: dict[str, Json], *, is_new: bool = True, text: str = ""
     ) -> None:
         """Take the line to go on with: as it is saved, or what a new record begins with.
 
         ``text`` is there in place of a line that is no JSON.
         """
-        self.workshop = workshop
+        self.project = project
         self.name = name
         self.is_new = is_new
         self.notes: list[str] = []
         self.text = text
         """What is no JSON yet, as an editor left it or the file has it; empty otherwise."""
-        self._drafts = Drafts(workshop.root, workshop.by, "lines" if self.is_line else "")
-        self._parents: tuple[str, ...] = () if self.is_new else workshop.state(name).parents()
+        self._drafts = Drafts(project.root, project.by, "lines" if self.is_line else "")
+        self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
         self._disputed: set[str] = set()
-        self.form = Form(workshop.workspace.shape, line)
+        self.form = Form(project.shape, line)
         self._reopen(line)
         self._resume()
 
@@ -154,7 +154,7 @@ class Edit:
         """
         if self.is_new:
             return []
-        state = self.workshop.state(self.name)
+        state = self.project.state(self.name)
         if self.text:
             # It repeats every key as it was when it was handed out: what changed it can only be told from that line.
             return []
@@ -172,14 +172,14 @@ class Edit:
         Raises:
             CurateError: E903 and E904 for a schema that cannot be used.
         """
-        line, view = self.form.to_line(), self.workshop.workspace.shape.view
+        line, view = self.form.to_line(), self.project.shape.view
         if view is None or not isinstance(line, dict):
             return None
-        category = self.workshop.workspace.settings.categories.get(str(view.get(line, "category") or ""))
-        pointer = answer_pointer(line, self.workshop.workspace.shape)
+        category = self.project.settings.categories.get(str(view.get(line, "category") or ""))
+        pointer = answer_pointer(line, self.project.shape)
         if category is None or not category.schema_ or not pointer:
             return None
-        return pointer, _contract(self.workshop.root, category.schema_)
+        return pointer, _contract(self.project.root, category.schema_)
 
     def _resume(self) -> None:
         """Go on with the draft, if there is one."""
@@ -210,7 +210,7 @@ class Edit:
 
     def _rebase(self, base: Json, line: Json, typed: Mapping[str, Typed]) -> str:
         """Put what was typed on ``base`` onto the record as it is now; return the keys that both have changed."""
-        theirs = dict(self.workshop.state(self.name).record.data)
+        theirs = dict(self.project.state(self.name).record.data)
         mine, disputed = rebased(base, line, theirs)
         typed = dict(typed)
         self._reopen(theirs)
@@ -220,83 +220,83 @@ class Edit:
 
     def _reopen(self, line: Json) -> None:
         """Measure changes against ``line`` from now on, with what is fixed and offered now."""
-        workspace = self.workshop.workspace
-        view = workspace.shape.view
+        data = self.project.data
+        view = data.shape.view
         fixed: dict[str, str] = {}
         offered: dict[str, list[str]] = {}
         if view is not None:
             pointers = {name: pointer_of(parts) for name, parts in view.one.items()}
             if not self.is_new:
-                fixed = _fixed(view, pointers, self.workshop.state(self.name))
-            if workspace.settings.categories and "category" in pointers:
-                offered[pointers["category"]] = list(workspace.settings.categories)
+                fixed = _fixed(view, pointers, self.project.state(self.name))
+            if data.settings.categories and "category" in pointers:
+                offered[pointers["category"]] = list(data.settings.categories)
         self.form.reopen(line, fixed=fixed, offered=offered)
 
     def _add(self) -> str:
-        line, shape = self.form.to_line(), self.workshop.workspace.shape
+        line, shape = self.form.to_line(), self.project.shape
         path = shape.view.one.get("id") if shape.view else None
         own = at(line, path) if path else None
         name = str(own) if own not in (None, "") else self.name
         if own in (None, "") and path is not None and len(path) == 1:
             named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
             line = named if shape.is_valid(named) else line
-        self.workshop.apply([Decision("add", name, fields={"record": line})])
+        self.project.apply([Decision("add", name, fields={"record": line})])
         self._drafts.remove(self.draft_name)
         self.name, self.is_new = name, False
         self._begin_anew()
         return f"saved the new record {one_line(name, 60)}"
 
     def _change(self) -> str:
-        self.workshop.refresh()
+        self.project.refresh()
         self.follow()
         if self._disputed:
             keys = _words(sorted(self._disputed))
             self._disputed.clear()
             hint = "Nothing was saved. Save again to keep yours."
             raise CurateError(CHANGED_MEANWHILE, f"somebody else has changed {keys} too", hint)
-        changed = changes(self.workshop.state(self.name).record.data, self.form.to_line())
+        changed = changes(self.project.state(self.name).record.data, self.form.to_line())
         if not changed:
             self._drafts.remove(self.draft_name)
             return "nothing has changed"
-        self.workshop.apply([Decision("edit", self.name, fields={"changes": changed})])
+        self.project.apply([Decision("edit", self.name, fields={"changes": changed})])
         self._drafts.remove(self.draft_name)
         self._begin_anew()
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"
 
     def _begin_anew(self) -> None:
         """Let what was saved be what changes are measured against."""
-        state = self.workshop.state(self.name)
+        state = self.project.state(self.name)
         self._parents = state.parents()
         self._reopen(dict(state.record.data))
 
 
-def open_edit(workshop: Workshop, name: str) -> Edit:
+def open_edit(project: Project, name: str) -> Edit:
     """Return the record called ``name`` under edit, with its draft if there is one.
 
     Raises:
         CurateError: E916 when there is no such record.
     """
-    return Edit(workshop, name, dict(workshop.state(name).record.data), is_new=False)
+    return Edit(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(workshop: Workshop, name: str = "") -> Edit:
+def new_edit(project: Project, name: str = "") -> Edit:
     """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return Edit(workshop, name or fresh_name(), Form.blank_line(workshop.workspace.shape))
+    return Edit(project, name or fresh_name(), Form.blank_line(project.shape))
 
 
-def copied_edit(workshop: Workshop, name: str) -> Edit:
+def copied_edit(project: Project, name: str) -> Edit:
     """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
 
     Raises:
         CurateError: E916 when there is no such record.
     """
-    line = dict(workshop.state(name).record.data)
-    view = workshop.workspace.shape.view
+    line = dict(project.state(name).record.data)
+    view = project.shape.view
     for part in ("id", "labels", "split"):
         path = view.one.get(part) if view else None
         if path and len(path) == 1:
             line.pop(path[0], None)
-    return Edit(workshop, fresh_name(), line)
+    return Edit(project, fresh_name(), line)
 
 
 def fresh_name() -> str:
@@ -329,7 +329,7 @@ def field_of(finding: Finding, shape: Shape) -> str:
     return finding.pointer or (pointer_of(path) if path else "")
 
 
-def is_standing(workshop: Workshop, finding: Finding) -> bool:
+def is_standing(project: Project, finding: Finding) -> bool:
     """Return whether ``finding`` is still there now that its record was saved; takes a while. True where it is unknown.
 
     Raises:
@@ -338,7 +338,7 @@ def is_standing(workshop: Workshop, finding: Finding) -> bool:
     # It brings the checks with it.
     from curate.sessions.problems import book_of
 
-    book = book_of(workshop)
+    book = book_of(project)
     if book.found is None:
         return True
     book.catch_up({finding.record})

@@ -21,7 +21,7 @@ from curate.sessions.edits import Edit
 from curate.sessions.problems.excerpt import Lines
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 _MARK = b"\xef\xbb\xbf"
 _WITHOUT_RECORD = ("S113", "S116", "S120")
@@ -33,14 +33,14 @@ class LineEdit(Edit):
 
     is_line = True
 
-    def __init__(self, workshop: Workshop, path: Path, file: str, number: int, raw: bytes) -> None:
+    def __init__(self, project: Project, path: Path, file: str, number: int, raw: bytes) -> None:
         """Take the bytes of the line, without its end."""
         self._path, self._source, self._raw = path, Source(file, number), raw
         value = _value(raw)
         self._value: dict[str, Json] = value or {}
         # Bytes that are not UTF-8 go to the editor as they are, and come back so.
         self._unread = raw.decode("utf-8", "surrogateescape") if value is None else ""
-        super().__init__(workshop, f"{file}:{number}", self._value, text=self._unread)
+        super().__init__(project, f"{file}:{number}", self._value, text=self._unread)
         self.notes.append(f"no record yet: saving writes the line into {file} itself, which no undo takes back")
 
     @property
@@ -63,7 +63,7 @@ class LineEdit(Edit):
         self.text = self._unread
 
     def _add(self) -> str:
-        line, shape = self.form.to_line(), self.workshop.workspace.shape
+        line, shape = self.form.to_line(), self.project.shape
         if not shape.is_valid(line):
             raise self._unfit("it is no line of the schema", "Mend it and save again.")
         record = shape.record(line, self._source)
@@ -76,11 +76,11 @@ class LineEdit(Edit):
 
     def _require_free(self, record: Record) -> None:
         """Refuse a name that another record has: decisions would find this one in its place."""
-        if self.workshop.catalog.find(record.id) is None:
+        if self.project.catalog.find(record.id) is None:
             return
         if record.has_own_id:
             raise self._unfit(f"there already is a record {one_line(record.id, 60)!r}", "Give it another id.")
-        if record.id in names_in_use(self.workshop.root):
+        if record.id in names_in_use(self.project.root):
             why = f"it repeats the record {one_line(record.id, 60)}, on which decisions or a dataset hang"
             raise self._unfit(why, "Give it an id, or take the line out of the file.")
 
@@ -95,7 +95,7 @@ class LineEdit(Edit):
             spelled_line = self._spelled(raw, line, is_ascii=rewrite.is_ascii)
             return (ending.mark + spelled_line + ending.newline, ()) if is_there else None
 
-        rewrite = Rewrite(self._path, mend, root=self.workshop.root)
+        rewrite = Rewrite(self._path, mend, root=self.project.root)
         rewrite.write()
         if not is_there:
             message = f"{one_line(self.name, 200)} is not the line any more that was opened"
@@ -114,7 +114,7 @@ class LineEdit(Edit):
         return CurateError("E972 unfit-line", f"{one_line(self.name, 200)}: {why}", f"Nothing was saved. {what}")
 
 
-def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
+def open_line(project: Project, file: str, number: int) -> LineEdit:
     """Return the line ``number`` of a record file under edit, with its draft if there is one.
 
     Args:
@@ -126,8 +126,8 @@ def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
         CurateError: E904 when there is no such line in a record file of the workspace; E972 when it is a record, or
             nothing that could become one: the hint says how to mend it in the file.
     """
-    root = workshop.root
-    path = {place_name(path, root): path for path in workshop.workspace.files()}.get(file)
+    root = project.root
+    path = {place_name(path, root): path for path in project.data.files()}.get(file)
     raw = Lines(path).read(number, number).get(number) if path and number > 0 else None
     where = one_line(f"{file}:{number}", 200)
     if path is None or raw is None:
@@ -142,10 +142,10 @@ def open_line(workshop: Workshop, file: str, number: int) -> LineEdit:
     by_hand = f"Mend the file ($EDITOR +{number} {one_line(file, 200)}), then read it again."
     if isinstance(item, Finding) and (item is first or item.code in _WITHOUT_RECORD):
         raise CurateError("E972 unfit-line", f"{where}: {item.message}", f"{by_hand} {item.fix}".strip())
-    if isinstance(item, Entry) and workshop.workspace.shape.is_valid(item.value):
+    if isinstance(item, Entry) and project.shape.is_valid(item.value):
         hint = f"`curate validate --fix` mends the bytes around it. {by_hand}"
         raise CurateError("E972 unfit-line", f"{where} is a record; nothing is wrong with its line", hint)
-    return LineEdit(workshop, path, file, number, raw)
+    return LineEdit(project, path, file, number, raw)
 
 
 def _value(raw: bytes) -> dict[str, Json] | None:

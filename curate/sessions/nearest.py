@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curate.base.record import CurateError, Json, Record, Source
 from curate.base.storage import make_cache
-from curate.project.workspace import inside
+from curate.project.data import inside
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
 from curate.similarity.dedupe.boilerplate import Cut
@@ -22,7 +22,7 @@ from curate.similarity.dedupe.stages import Stages
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 _CACHE = Path(".curate") / "cache" / "nearest"
 _KEPT_FROM = 5_000
@@ -35,9 +35,9 @@ _TEXTS = ("system", "completion", "text")
 class Nearest:
     """Finds records like a text in an open workshop. `prepare` it in a worker; then `find` answers at once."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
-        self._method = method_of(workshop.workspace.settings.dedupe)
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._method = method_of(project.settings.dedupe)
         self._lock = Lock()
         self._catalog: Catalog | None = None
         self._index: Index | None = None
@@ -68,7 +68,7 @@ class Nearest:
         Raises:
             CurateError: as `prepare`, which is called first where it was not.
         """
-        record = _as_record(line, self._workshop.workspace.shape)
+        record = _as_record(line, self._project.data.shape)
         with self._lock:
             self._prepare()
             self._follow()
@@ -80,8 +80,8 @@ class Nearest:
 
     def _prepare(self, seen: Progress = lambda *_: None) -> None:
         # Rows of a catalogue mean nothing once the records were read anew.
-        if self._index is None or self._catalog is not self._workshop.catalog:
-            self._catalog = self._workshop.catalog
+        if self._index is None or self._catalog is not self._project.catalog:
+            self._catalog = self._project.catalog
             self._fresh, self._fresh_index, self._num_told = {}, None, 0
             self._index = self._kept_index(seen)
 
@@ -101,7 +101,7 @@ class Nearest:
 
     def _standing(self, name: str) -> Record | None:
         try:
-            state = self._workshop.state(name)
+            state = self._project.state(name)
         except CurateError:
             # An added record that was taken back.
             return None
@@ -109,7 +109,7 @@ class Nearest:
 
     def _follow(self) -> None:
         """Take in the records that were added or edited since the last look, by what they say now."""
-        events = self._workshop.since(self._num_told)
+        events = self._project.since(self._num_told)
         self._num_told += len(events)
         touched = {event.id for event in events if event.op in ("add", "edit", "undo")}
         for name in touched:
@@ -120,7 +120,7 @@ class Nearest:
     def _kept_index(self, seen: Progress) -> Index:
         assert self._catalog is not None, "the index is of it"
         base = self._catalog.base
-        root = self._workshop.root
+        root = self._project.root
         stages = Stages()
         if len(base) >= _KEPT_FROM:
             inside(root, root / _CACHE)

@@ -17,7 +17,7 @@ from curate.sessions.runs.look import Run
 if TYPE_CHECKING:
     import polars as pl
 
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 NUM_BINS = 8
 STATUSES = ("ok", "warning", "error", "dropped")
@@ -65,7 +65,7 @@ class Overview:
     """Files that git sees changed; None where git does not tell."""
 
 
-def overview(workshop: Workshop, *, is_judged: bool) -> Overview:
+def overview(project: Project, *, is_judged: bool) -> Overview:
     """Count the records of ``workshop``; a second or two for a million of them, so call it in a thread.
 
     With ``is_judged`` the catalogue's statuses come from a validation; without, nothing is known of what is in.
@@ -77,21 +77,21 @@ def overview(workshop: Workshop, *, is_judged: bool) -> Overview:
     # A screen without records must not wait for it.
     import polars as pl
 
-    frame = workshop.catalog.frame(["category", "split", "status", "tokens", "labels"])
-    asked = [_answered(question.name) for question in questions_of(workshop.workspace.settings)]
+    frame = project.catalog.frame(["category", "split", "status", "tokens", "labels"])
+    asked = [_answered(question.name) for question in questions_of(project.settings)]
     frame = frame.with_columns(is_labelled=pl.all_horizontal(asked))
     statuses = {name: int((frame["status"] == name).sum()) for name in STATUSES}
     kept = frame.filter(pl.col("status") != "dropped")
     return Overview(
         num_records=len(frame),
-        num_unread=workshop.catalog.num_unread,
+        num_unread=project.catalog.num_unread,
         statuses=statuses if is_judged else {"dropped": statuses["dropped"]},
         categories=_categories(kept, is_judged=is_judged),
         num_unlabelled=int((~kept["is_labelled"]).sum()),
         num_unsplit=int((kept["split"] == "").sum()),
         lengths=_lengths(kept["tokens"]),
-        disk_free=disk_free(workshop.root),
-        num_changed=_num_changed(workshop),
+        disk_free=disk_free(project.root),
+        num_changed=_num_changed(project),
     )
 
 
@@ -138,9 +138,9 @@ def disk_free(root: Path) -> int:
     return shutil.disk_usage(root).free
 
 
-def _num_changed(workshop: Workshop) -> int | None:
+def _num_changed(project: Project) -> int | None:
     try:
-        changes = ask_git(workshop.root, ["status", "--porcelain", "--", "."])
+        changes = ask_git(project.root, ["status", "--porcelain", "--", "."])
     except GitError:
         return None
     return len(changes.splitlines())

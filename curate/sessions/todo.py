@@ -15,7 +15,7 @@ from curate.sessions.runs.look import Run, runs_of
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.sessions.overview import Overview
 
 Tone = Literal["error", "warn", ""]
@@ -46,7 +46,7 @@ class Noted:
 _noted: WeakKeyDictionary[Catalog, Noted] = WeakKeyDictionary()
 
 
-def noted(workshop: Workshop) -> Noted:
+def noted(project: Project) -> Noted:
     """Return the one note about the records of ``workshop``, to be written to by whoever counts something.
 
     Once the records were read anew there is another one: what was counted before is not known of these.
@@ -54,12 +54,12 @@ def noted(workshop: Workshop) -> Noted:
     Raises:
         CurateError: E916 before the records are read.
     """
-    return _noted.setdefault(workshop.catalog, Noted())
+    return _noted.setdefault(project.catalog, Noted())
 
 
-def num_problems(workshop: Workshop) -> dict[Severity, int] | None:
+def num_problems(project: Project) -> dict[Severity, int] | None:
     """Return how many findings there are of each severity; None before the first validation."""
-    found = book_of(workshop).found
+    found = book_of(project).found
     if found is None:
         return None
     counts: dict[Severity, int] = {"error": 0, "warning": 0, "info": 0}
@@ -68,7 +68,7 @@ def num_problems(workshop: Workshop) -> dict[Severity, int] | None:
     return counts
 
 
-def next_steps(workshop: Workshop, seen: Overview, runs: Sequence[Run] | None = None) -> list[Step]:
+def next_steps(project: Project, seen: Overview, runs: Sequence[Run] | None = None) -> list[Step]:
     """Return what is to be done, the worst first; empty where everything is done.
 
     Raises:
@@ -76,19 +76,19 @@ def next_steps(workshop: Workshop, seen: Overview, runs: Sequence[Run] | None = 
     """
     if not seen.num_records and not seen.num_unread:
         return [Step("warn", "there are no records yet: write the first", "edit", {"new": True})]
-    told = runs_of(workshop.workspace) if runs is None else runs
+    told = runs_of(project.data) if runs is None else runs
     return [
-        *_problems(workshop, seen), *_repeats(workshop), *_review(workshop), *_labels(seen), *_split(workshop, seen),
+        *_problems(project, seen), *_repeats(project), *_review(project), *_labels(seen), *_split(project, seen),
         *_runs(told),
     ]  # fmt: skip
 
 
-def _problems(workshop: Workshop, seen: Overview) -> Iterator[Step]:
-    counts = num_problems(workshop)
+def _problems(project: Project, seen: Overview) -> Iterator[Step]:
+    counts = num_problems(project)
     if counts is None:
         if seen.num_unread:
             yield Step("error", f"{counted(seen.num_unread, 'line')} that are no records", "validate")
-        word = "being validated" if book_of(workshop).is_searching else "not validated yet"
+        word = "being validated" if book_of(project).is_searching else "not validated yet"
         yield Step("warn", word, "validate")
         return
     if counts["error"]:
@@ -97,8 +97,8 @@ def _problems(workshop: Workshop, seen: Overview) -> Iterator[Step]:
         yield Step("warn", f"{counted(counts['warning'], 'warning')} to review", "validate")
 
 
-def _repeats(workshop: Workshop) -> Iterator[Step]:
-    known = noted(workshop)
+def _repeats(project: Project) -> Iterator[Step]:
+    known = noted(project)
     if known.num_clusters is None:
         yield Step("", "repeats not counted yet", "dedupe")
     elif known.num_clusters:
@@ -107,10 +107,10 @@ def _repeats(workshop: Workshop) -> Iterator[Step]:
         yield Step(tone, f"{counted(known.num_clusters, 'cluster')} of repeats{leaks}", "dedupe")
 
 
-def _review(workshop: Workshop) -> Iterator[Step]:
-    if conflicts := len(workshop.conflicts()):
+def _review(project: Project) -> Iterator[Step]:
+    if conflicts := len(project.conflicts()):
         yield Step("warn", f"{counted(conflicts, 'edit conflict')} to settle", "label", {"queue": "review"})
-    differing = sum(bool(state.disagreements()) for state in workshop.decided() if state.dropped is None)
+    differing = sum(bool(state.disagreements()) for state in project.decided() if state.dropped is None)
     if differing:
         yield Step("warn", f"{counted(differing, 'record')} with different labels", "label", {"queue": "review"})
 
@@ -120,16 +120,16 @@ def _labels(seen: Overview) -> Iterator[Step]:
         yield Step("", f"{counted(seen.num_unlabelled, 'record')} unlabelled", "label")
 
 
-def _split(workshop: Workshop, seen: Overview) -> Iterator[Step]:
-    manifest = workshop.workspace.latest_manifest()
+def _split(project: Project, seen: Overview) -> Iterator[Step]:
+    manifest = project.data.latest_manifest()
     if manifest is None:
         if seen.num_unsplit:
             yield Step("", f"{counted(seen.num_unsplit, 'record')} in no split", "split")
         return
     made = datetime.fromisoformat(manifest.created)
-    newest = max(path.stat().st_mtime for path in workshop.workspace.files())
+    newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
-    last = workshop.recent(1)
+    last = project.recent(1)
     if last:
         changed = max(changed, datetime.fromisoformat(last[0].at))
     if changed > made:

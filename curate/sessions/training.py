@@ -14,7 +14,7 @@ from curate.base.console import one_line
 from curate.base.file_guard import MOST_STATE, read_file
 from curate.base.record import CurateError
 from curate.base.trainer import trainer_command
-from curate.project.workspace import RUNS, Workspace, inside
+from curate.project.data import RUNS, ProjectData, inside
 from curate.sessions.detached import Process, berth_of, note, settle, start
 
 RUN_FILE = "run.json"
@@ -23,15 +23,15 @@ DRY_RUN = "--dry-run"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_folder(workspace: Workspace, options: Sequence[str]) -> Path:
+def run_folder(data: ProjectData, options: Sequence[str]) -> Path:
     """Return the folder of the run: the newest where ``options`` resume one, else today's date and free letters.
 
     It is not made here. An ``--out`` among the options wins.
     """
-    runs = inside(workspace.root, workspace.root / RUNS)
+    runs = inside(data.root, data.root / RUNS)
     if "--out" in options[:-1]:
         return Path(options[options.index("--out") + 1])
-    if "--resume" in options and (found := run_folders(workspace)):
+    if "--resume" in options and (found := run_folders(data)):
         return found[0]
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     number = 0
@@ -40,13 +40,13 @@ def run_folder(workspace: Workspace, options: Sequence[str]) -> Path:
     return folder
 
 
-def run_folders(workspace: Workspace) -> list[Path]:
+def run_folders(data: ProjectData) -> list[Path]:
     """Return the folders of all runs, the newest first, after having put each one's own files into it.
 
     Raises:
         CurateError: E914 when ``runs`` lies outside of the workspace.
     """
-    runs = inside(workspace.root, workspace.root / RUNS)
+    runs = inside(data.root, data.root / RUNS)
     folders = {path for path in runs.glob("*") if path.is_dir() and not path.name.startswith(".")}
     for berth in runs.glob(".*"):
         folder = berth.with_name(berth.name.removeprefix("."))
@@ -73,7 +73,7 @@ def resumed_dataset(folder: Path) -> Path:
     return path
 
 
-def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[str]) -> int:
+def train(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> int:
     """Run ``train run`` on ``dataset`` into ``folder``, and return its exit code; 128 + n where signal n killed it.
 
     Its stdin is closed; its data goes to our stdout and its talk to our stderr. SIGINT, SIGTERM and SIGHUP are passed
@@ -83,7 +83,7 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
         CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace.
     """
     # In a group of its own the child gets a signal once, from us, and not a second time from the terminal.
-    child = subprocess.Popen(_command(workspace, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=0)
+    child = subprocess.Popen(_command(data, dataset, folder, options), stdin=subprocess.DEVNULL, process_group=0)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)
@@ -102,7 +102,7 @@ def train(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[s
     return code if code >= 0 else 128 - code
 
 
-def train_detached(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[str]) -> Process:
+def train_detached(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> Process:
     """Start what `train` runs as a process of its own, which outlives us and our terminal, and return it.
 
     What it says goes to the file ``log`` of the run.
@@ -111,14 +111,14 @@ def train_detached(workspace: Workspace, dataset: Path, folder: Path, options: S
         CurateError: E906 when the folder cannot be written; E914 for a recipe outside of the workspace; E977 when a
             process is at work on the run already.
     """
-    return start(_command(workspace, dataset, folder, options), folder)
+    return start(_command(data, dataset, folder, options), folder)
 
 
-def _command(workspace: Workspace, dataset: Path, folder: Path, options: Sequence[str]) -> list[str]:
-    recipe = workspace.settings.recipe
+def _command(data: ProjectData, dataset: Path, folder: Path, options: Sequence[str]) -> list[str]:
+    recipe = data.settings.recipe
     # A run that is resumed has its own recipe.
     is_chosen = bool(recipe) and "--resume" not in options
-    chosen = ["--recipe", str(inside(workspace.root, workspace.root / recipe))] if is_chosen else []
+    chosen = ["--recipe", str(inside(data.root, data.root / recipe))] if is_chosen else []
     return trainer_command("run", str(dataset), "--out", str(folder), *chosen, *options)
 
 

@@ -1,1 +1,1 @@
-"""The terminal UI: screens over one `Workshop`. Nothing outside this folder imports textual or rich."""
+"""The terminal UI: screens over one `Project`. Nothing outside this folder imports textual or rich."""

@@ -32,13 +32,13 @@ from curate.tui.glyphs import ASCII, PRETTY, glyphs, is_ascii_wanted, use_glyphs
 from curate.tui.help import Ran, command_log, keys_page
 from curate.tui.in_turn import KeysInTurn
 from curate.tui.palette import Commands
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens import Tab, screen_class, tabs
 from curate.tui.status import SIGNS, Severity
 from curate.tui.themes import Harmless, StylesByName, names_of, themes
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 T = TypeVar("T")
 _LONGEST_MESSAGE = 2000
@@ -73,7 +73,7 @@ class CurateApp(App[int]):
     ]
 
     def __init__(
-        self, root: Path, *, workshop: Workshop | None = None, opener: Opener | None = None, by: str = "",
+        self, root: Path, *, project: Project | None = None, opener: Opener | None = None, by: str = "",
         is_ascii: bool = False, poll: float | None = 1.0, theme: str = "dark",
     ) -> None:  # fmt: skip
         """Make the app for the folder ``root``, with its open ``workshop`` if it is a workspace.
@@ -100,7 +100,7 @@ class CurateApp(App[int]):
         self._last_filter = Harmless(has_colour=has_colour)
         self.choose_theme(theme if has_colour else "mono")
         self.root = root
-        self.by = workshop.by if workshop else by
+        self.by = project.by if project else by
         self.may_train = True
         """Whether training may be started through a browser."""
         self.tabs: list[Tab] = tabs()
@@ -114,19 +114,19 @@ class CurateApp(App[int]):
         if os.environ.get("SSH_CONNECTION"):
             self.animation_level = "none"
         self.set_class(glyphs().is_ascii, "-ascii")
-        if workshop:
-            self.following.hold(workshop)
+        if project:
+            self.following.hold(project)
 
     # What screens use.
 
     @property
-    def workshop(self) -> Workshop:
+    def project(self) -> Project:
         """The open workshop.
 
         Raises:
             LookupError: when there is none; only Home is shown then.
         """
-        return self.following.workshop
+        return self.following.project
 
     @property
     def is_opening(self) -> bool:
@@ -134,9 +134,9 @@ class CurateApp(App[int]):
         return self.following.is_opening
 
     @property
-    def has_workshop(self) -> bool:
+    def has_project(self) -> bool:
         """Whether a workspace is open."""
-        return self.following.has_workshop
+        return self.following.has_project
 
     def go(self, name: str, **what: Any) -> None:
         """Show the screen called ``name`` and hand ``what`` to its `arrive`."""
@@ -163,11 +163,11 @@ class CurateApp(App[int]):
 
     def open(self, root: Path) -> None:
         """Work on the workspace in ``root`` from now on."""
-        from curate.project.workshop import open_workshop
+        from curate.project.project import open_project
 
         with self.attempt():
-            workshop = open_workshop(root, self.by)
-            self.following.hold(workshop)
+            project = open_project(root, self.by)
+            self.following.hold(project)
             self.following.load()
             self.present().refresh(recompose=True)
 
@@ -175,15 +175,15 @@ class CurateApp(App[int]):
 
     def is_open(self, name: str) -> bool:
         """Whether the tab called ``name`` can be gone to."""
-        return name == "home" or self.has_workshop
+        return name == "home" or self.has_project
 
-    def deliver(self, screen: WorkshopScreen) -> None:
+    def deliver(self, screen: ProjectScreen) -> None:
         """Hand ``screen``, which is shown now, what waited for it."""
         self.hand_over(screen)
         draw_frame(screen)
         self._keys.arrived()
 
-    def hand_over(self, screen: WorkshopScreen) -> None:
+    def hand_over(self, screen: ProjectScreen) -> None:
         """Tell ``screen`` of the records, and then what it was gone to for; both wait while it is on standby."""
         if not screen.is_mounted:
             # It is told once it is shown.
@@ -195,10 +195,10 @@ class CurateApp(App[int]):
             if what is not None:
                 screen.arrive(**what)
 
-    def present(self) -> WorkshopScreen:
+    def present(self) -> ProjectScreen:
         """Return the workshop screen at the bottom, whatever dialog lies over it."""
         screen = self.screen_stack[0]
-        assert isinstance(screen, WorkshopScreen), "modes hold nothing else"
+        assert isinstance(screen, ProjectScreen), "modes hold nothing else"
         return screen
 
     def _endings(self) -> dict[str, tuple[str, Callable[[], object]]]:
@@ -400,8 +400,8 @@ class CurateApp(App[int]):
 
     def action_command_log(self) -> None:
         """Show what was run and decided."""
-        workshop = self.workshop if self.has_workshop else None
-        self.push_screen(Pages("Command log", command_log(self.message, self.ran_commands, workshop)))
+        project = self.project if self.has_project else None
+        self.push_screen(Pages("Command log", command_log(self.message, self.ran_commands, project)))
 
     def action_command_palette(self) -> None:
         """Open the command palette."""
@@ -461,9 +461,7 @@ class CurateApp(App[int]):
         if any(worker.group.startswith("write") and worker.is_running for worker in self.workers):
             self.tell("Something is still being written; quit when it is done.", "warn")
             return
-        unsaved = [
-            one for stack in self._screen_stacks.values() for one in stack[:1] if isinstance(one, WorkshopScreen)
-        ]
+        unsaved = [one for stack in self._screen_stacks.values() for one in stack[:1] if isinstance(one, ProjectScreen)]
         names = [screen.TITLE or screen.NAME for screen in unsaved if screen.has_unsaved()]
         if names:
             self.ask(f"{', '.join(names)}: what you typed is not saved. Quit all the same?", lambda: self.exit(0))
@@ -471,7 +469,7 @@ class CurateApp(App[int]):
             self.exit(0)
 
 
-def _maker(name: str) -> Callable[[], WorkshopScreen]:
+def _maker(name: str) -> Callable[[], ProjectScreen]:
     """Return what imports and makes the screen called ``name`` once it is first shown."""
     # `screen_class(name)` itself would import the file now.
     return lambda: screen_class(name)()  # noqa: PLW0108

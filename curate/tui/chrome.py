@@ -77,13 +77,13 @@ class Header(FrameLine):
 
     def _journal_state(self) -> str:
         app = self.frame
-        if not app.has_workshop:
+        if not app.has_project:
             return "opening" if app.is_opening else "no workspace"
         if app.is_unsaved:
             return "journal ! not saved"
         if app.following.is_stale:
             return "files changed: r reads them"
-        return f"journal ok  #{app.workshop.num_decisions:,}"
+        return f"journal ok  #{app.project.num_decisions:,}"
 
 
 class TabBar(FrameLine):

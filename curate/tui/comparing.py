@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from textual.worker import get_current_worker
 
 if TYPE_CHECKING:
-    from curate.tui.screen import WorkshopScreen
+    from curate.tui.screen import ProjectScreen
 
 T = TypeVar("T")
 Watch = Callable[[str, int, int], None]
@@ -25,7 +25,7 @@ class _Stopped(Exception):  # noqa: N818  it is no error
 class Comparing:
     """One long job of a screen. `start` begins it anew; `stop` ends it where it stands."""
 
-    def __init__(self, screen: WorkshopScreen, group: str, show: Callable[[str], object]) -> None:
+    def __init__(self, screen: ProjectScreen, group: str, show: Callable[[str], object]) -> None:
         """Work for ``screen``; ``show`` gets, on the app's thread, a line that says how far it is."""
         self._screen = screen
         self._group = group

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from textual.app import App
 
     from curate.base.record import CurateError
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 T = TypeVar("T")
 
@@ -67,11 +67,11 @@ class AppContext(Protocol):
         """How far the records are read."""
 
     @property
-    def workshop(self) -> Workshop:
+    def project(self) -> Project:
         """The open workshop; LookupError where there is none."""
 
     @property
-    def has_workshop(self) -> bool:
+    def has_project(self) -> bool:
         """Whether a workspace is open."""
 
     @property

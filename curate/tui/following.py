@@ -17,10 +17,11 @@ from curate.tui.screens import known_bindings
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-    from curate.project.workshop import Undone, Workshop
-    from curate.tui.screen import WorkshopScreen
+    from curate.project.acts import Undone
+    from curate.project.project import Project
+    from curate.tui.screen import ProjectScreen
 
-Opener = Callable[[], "Workshop | None"]
+Opener = Callable[[], "Project | None"]
 
 
 class FollowedApp(AppContext, Protocol):
@@ -32,10 +33,10 @@ class FollowedApp(AppContext, Protocol):
     def screen(self) -> Screen[Any]:
         """The screen on top."""
 
-    def present(self) -> WorkshopScreen:
+    def present(self) -> ProjectScreen:
         """Return the workshop screen at the bottom, whatever dialog lies over it."""
 
-    def hand_over(self, screen: WorkshopScreen) -> None:
+    def hand_over(self, screen: ProjectScreen) -> None:
         """Tell ``screen`` of the records, and then what it was gone to for."""
 
     def set_keymap(self, keymap: dict[str, str]) -> None:
@@ -65,7 +66,7 @@ class Following:
         """What waits for the workshop to be open."""
         self._poll = poll
         self._is_looking = False
-        self._workshop: Workshop | None = None
+        self._project: Project | None = None
         self._unsubscribe = _nothing
         self._waiting: dict[str, set[str]] = {}
         self._told: set[str] = set()
@@ -79,20 +80,20 @@ class Following:
         """What has kept the records from being read."""
 
     @property
-    def workshop(self) -> Workshop:
+    def project(self) -> Project:
         """The open workshop.
 
         Raises:
             LookupError: when there is none.
         """
-        if self._workshop is None:
+        if self._project is None:
             raise LookupError("no workshop is open")
-        return self._workshop
+        return self._project
 
     @property
-    def has_workshop(self) -> bool:
+    def has_project(self) -> bool:
         """Whether there is one."""
-        return self._workshop is not None
+        return self._project is not None
 
     @property
     def is_opening(self) -> bool:
@@ -102,29 +103,29 @@ class Following:
     @property
     def is_loaded(self) -> bool:
         """Whether the records are read."""
-        return self._workshop is not None and self._workshop.is_loaded
+        return self._project is not None and self._project.is_loaded
 
-    def hold(self, workshop: Workshop) -> None:
+    def hold(self, project: Project) -> None:
         """Follow ``workshop`` in place of what was followed, which is closed, with the keys of its settings.
 
         Raises:
             CurateError: E902 for keys that are none, or for what is not there.
         """
-        wanted = workshop.workspace.settings.keys
+        wanted = project.settings.keys
         self._app.set_keymap(checked_keymap(wanted, known_bindings()) if wanted else {})
         self.release()
-        self._workshop = workshop
+        self._project = project
         self._told.clear()
-        self._unsubscribe = workshop.subscribe(self._heard)
-        self._app.root, self._app.by = workshop.root, workshop.by
+        self._unsubscribe = project.subscribe(self._heard)
+        self._app.root, self._app.by = project.root, project.by
 
     def release(self) -> None:
         """Close the workshop; all that was decided is saved already."""
         self._unsubscribe()
         self._unsubscribe = _nothing
-        if self._workshop is not None:
-            self._workshop.close()
-            self._workshop = None
+        if self._project is not None:
+            self._project.close()
+            self._project = None
 
     def begin(self) -> None:
         """Open the workshop and read the records in a thread, and look at the journal from time to time."""
@@ -138,7 +139,7 @@ class Following:
 
     def load(self) -> None:
         """Read the records in a thread, unless they are."""
-        if self._workshop is not None and not self._workshop.is_loaded:
+        if self._project is not None and not self._project.is_loaded:
             if self.failure is not None:
                 self._app.clear_message()
             self.failure, self.progress = None, ""
@@ -155,9 +156,9 @@ class Following:
         """Look at the journal, and where the record files have changed under us, read them anew."""
         if not self.is_loaded:
             self.load()
-        elif not self.workshop.is_current():
+        elif not self.project.is_current():
             within = partial(self._app.call_from_thread, self._exchange)
-            reload = partial(self.workshop.reload, within=within)
+            reload = partial(self.project.reload, within=within)
             self._app.background(reload, _nothing_more, group="load", message="reading the records again")
         else:
             self.look()
@@ -168,12 +169,12 @@ class Following:
         self._waiting.clear()
         changed = exchange()
         self.is_stale = False
-        self._app.tell(f"read again: {counted(len(self.workshop.catalog), 'record')}")
+        self._app.tell(f"read again: {counted(len(self.project.catalog), 'record')}")
         draw_frame(self._app.screen, Header)
         self._app.hand_over(self._app.present())
         return changed
 
-    def deliver(self, screen: WorkshopScreen) -> None:
+    def deliver(self, screen: ProjectScreen) -> None:
         """Tell ``screen``, which is shown now, that the records are there and which changed while it was not."""
         if not self.is_loaded:
             return
@@ -186,11 +187,11 @@ class Following:
 
     def undo(self) -> None:
         """Take back the annotator's last act and say what it was."""
-        self._tell_undone(self.workshop.undo() if self.has_workshop else None, "There is nothing to undo.")
+        self._tell_undone(self.project.undo() if self.has_project else None, "There is nothing to undo.")
 
     def redo(self) -> None:
         """Do again what was taken back last and say what it was."""
-        self._tell_undone(self.workshop.redo() if self.has_workshop else None, "There is nothing to redo.")
+        self._tell_undone(self.project.redo() if self.has_project else None, "There is nothing to redo.")
 
     def _tell_undone(self, undone: Undone | None, nothing: str) -> None:
         if undone is None:
@@ -202,22 +203,22 @@ class Following:
 
     def _open(self, opener: Opener) -> None:
         try:
-            workshop = opener()
+            project = opener()
         except CurateError as error:
             self._app.call_from_thread(self._failed, error)
             return
-        self._app.call_from_thread(self._opened, workshop)
+        self._app.call_from_thread(self._opened, project)
 
     def _failed(self, error: CurateError) -> None:
         """End the app: what is wrong with the workspace is for the command line to say."""
         self._app.failure = error
         self._app.exit(return_code=error.exit_code)
 
-    def _opened(self, workshop: Workshop | None) -> None:
+    def _opened(self, project: Project | None) -> None:
         self._opener = None
-        if workshop is not None:
+        if project is not None:
             try:
-                self.hold(workshop)
+                self.hold(project)
             except CurateError as error:
                 self._failed(error)
                 return
@@ -229,9 +230,9 @@ class Following:
         waiting()
 
     def _load(self) -> None:
-        workshop = self.workshop
+        project = self.project
         try:
-            workshop.load(self._progressed)
+            project.load(self._progressed)
         except CurateError as error:
             self._app.call_from_thread(self._not_loaded, error)
             return
@@ -257,14 +258,14 @@ class Following:
             self._said = text
 
     def _loaded(self) -> None:
-        self._tell_progress(counted(len(self.workshop.catalog), "record"))
+        self._tell_progress(counted(len(self.project.catalog), "record"))
         draw_frame(self._app.screen, Header)
         self._app.hand_over(self._app.present())
 
     def _look(self) -> None:
         try:
-            self.workshop.refresh()
-            if not self.is_stale and not self.workshop.is_current():
+            self.project.refresh()
+            if not self.is_stale and not self.project.is_current():
                 self.is_stale = True
                 self._app.call_from_thread(self._tell_stale)
         except CurateError as error:

@@ -18,9 +18,9 @@ from curate.tui.keymap import bindings_of, key_name
 
 if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.tui.context import Tab
-    from curate.tui.screen import WorkshopScreen
+    from curate.tui.screen import ProjectScreen
 
 _CODE = re.compile(r"`([^`]+)`")
 _NUMBER = re.compile(r"_[0-9]+\Z")
@@ -41,7 +41,7 @@ class Ran:
     result: str
 
 
-def keys_page(screen: WorkshopScreen, app_class: type[DOMNode], tabs: Iterable[Tab], keymap: Mapping[str, str]) -> Text:
+def keys_page(screen: ProjectScreen, app_class: type[DOMNode], tabs: Iterable[Tab], keymap: Mapping[str, str]) -> Text:
     """Return the help of ``screen``: its own words, then all keys with their ids.
 
     ``app_class`` has the keys that work everywhere, ``keymap`` the user's own by id.
@@ -133,14 +133,14 @@ def event_line(event: AnyEvent, *, is_hidden: bool = False) -> Text:
     )  # fmt: skip
 
 
-def command_log(message: Text, ran: Iterable[Ran], workshop: Workshop | None) -> Text:
+def command_log(message: Text, ran: Iterable[Ran], project: Project | None) -> Text:
     """Return the page for `@`."""
     last = Text.assemble(("Last message\n", "strong"), message, "\n\n") if message else Text("")
-    if workshop is None:
+    if project is None:
         return last.append_text(log_page(ran, []))
     from curate.sessions.labelling import hides_event
 
-    return last.append_text(log_page(ran, workshop.recent(_MOST_EVENTS), partial(hides_event, workshop)))
+    return last.append_text(log_page(ran, project.recent(_MOST_EVENTS), partial(hides_event, project)))
 
 
 def _rows(keymap: Mapping[str, str], bindings: Sequence[Binding]) -> list[Text]:

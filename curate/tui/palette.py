@@ -40,7 +40,7 @@ class Commands(Provider):
             if (score := matcher.match(title)) > 0:
                 yield Hit(score, matcher.highlight(title), run, help=note)
         app = self._curate
-        if app.has_workshop and app.workshop.is_loaded and _is_record(app, query):
+        if app.has_project and app.project.is_loaded and _is_record(app, query):
             # Content, not a string: an id may look like markup.
             yield Hit(1.0, Content(f"Edit record {safe_line(query, 60)}"), partial(app.go, "edit", record=query))
 
@@ -65,7 +65,7 @@ class Commands(Provider):
 
 def _is_record(app: HostApp, name: str) -> bool:
     try:
-        app.workshop.state(name)
+        app.project.state(name)
     except CurateError:
         return False
     return True

@@ -17,12 +17,12 @@ from curate.tui.keymap import key_name
 from curate.tui.standby import Reason, Standby
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.tui.context import HostApp
     from curate.tui.status import Severity
 
 
-class WorkshopScreen(Screen[None]):
+class ProjectScreen(Screen[None]):
     """One of the nine screens. Subclasses give the class variables, `compose_body`, and what else they need."""
 
     NAME: ClassVar[str]
@@ -58,9 +58,9 @@ class WorkshopScreen(Screen[None]):
         raise NotImplementedError
 
     @property
-    def workshop(self) -> Workshop:
+    def project(self) -> Project:
         """The open workshop; only Home is ever shown without one."""
-        return self.app.workshop
+        return self.app.project
 
     @property
     def is_narrow(self) -> bool:
@@ -108,16 +108,16 @@ class WorkshopScreen(Screen[None]):
 
     def lacks_records(self) -> bool:
         """Whether the records are read and this screen has nothing to show of them."""
-        catalog = self.workshop.catalog
+        catalog = self.project.catalog
         return not len(catalog) and not (self.SHOWS_LINES and catalog.num_unread)
 
     def standby(self) -> Reason | None:
         """Return why there is nothing to show, None where there is something."""
         app, following = self.app, self.app.following
-        if not app.has_workshop and not app.is_opening:
+        if not app.has_project and not app.is_opening:
             return None
         if following.is_loaded:
-            return standby.empty(self.workshop) if self.lacks_records() else None
+            return standby.empty(self.project) if self.lacks_records() else None
         return standby.failed(following.failure) if following.failure else standby.reading(following.progress)
 
     @property

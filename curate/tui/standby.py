@@ -17,7 +17,7 @@ from curate.tui.border import shown
 
 if TYPE_CHECKING:
     from curate.base.record import CurateError
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.tui.context import HostApp
 
 _KEY_WIDTH = 5
@@ -76,12 +76,12 @@ def failed(error: CurateError) -> Reason:
     return Reason("the records could not be read; r reads them again", text)
 
 
-def empty(workshop: Workshop) -> Reason:
+def empty(project: Project) -> Reason:
     """Return that there are no records, and the ways to the first one."""
     from curate.project.drafts import Drafts
 
-    root, globs = workshop.root, ", ".join(workshop.workspace.settings.data)
-    catalog = workshop.catalog
+    root, globs = project.root, ", ".join(project.settings.data)
+    catalog = project.catalog
     text = Text.assemble(
         ("No records yet", "strong"), " in ", shown(root.resolve().name, 60, "accent"), "  (record files: ",
         shown(globs, 60), ")\n\n", _line("n", "write the first record"),
@@ -90,9 +90,9 @@ def empty(workshop: Workshop) -> Reason:
     )  # fmt: skip
     if catalog.num_unread:
         text.append_text(_line("g v", f"{counted(catalog.num_unread, 'line')} that are no records: what is wrong"))
-    if num_drafts := len(Drafts(root, workshop.by).names()):
+    if num_drafts := len(Drafts(root, project.by).names()):
         text.append_text(_line("g e", f"then o: go on with {counted(num_drafts, 'draft')} of yours"))
-    for remark in (*workshop.remarks(), *catalog.remarks):
+    for remark in (*project.remarks(), *catalog.remarks):
         text.append_text(Text.assemble("\n", ("~ warn ", "warn"), shown(remark, _LONGEST)))
     return Reason("there are no records yet; n writes the first one", text, can_write=True)
 

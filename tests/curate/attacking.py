@@ -7,9 +7,9 @@ import zlib
 import pytest
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.journal import EVENTS, Decision, frame
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
@@ -32,9 +32,9 @@ def write(root, lines, name="a"):
 
 
 def opened(root, by="ana"):
-    workshop = open_workshop(root, by)
-    workshop.load()
-    return workshop
+    project = open_project(root, by)
+    project.load()
+    return project
 
 
 def edit(name, **changes):
@@ -72,7 +72,7 @@ def done(call, *args, but=()):
 
 def fresh(root):
     """What whoever opens the folder now sees of each record."""
-    return {state.record.id: facts(state) for state in open_workspace(root).states()}
+    return {state.record.id: facts(state) for state in load_data(root).states()}
 
 
 def facts(state):
@@ -106,5 +106,5 @@ def newer(path):
         file.write(b"%08x %b\n" % (zlib.crc32(payload), payload))
 
 
-def states(workshop):
-    return {state.record.id: state for state in workshop.decided()}
+def states(project):
+    return {state.record.id: state for state in project.decided()}

@@ -11,8 +11,8 @@ import polars as pl
 from curate.base.record import Finding
 from curate.project.catalog import Catalog
 from curate.project.catalog.columns import HEAD, head, values_of
+from curate.project.data import ProjectData
 from curate.project.filters import parse_filter
-from curate.project.workspace import Workspace
 
 QUESTIONS = (
     "", "refund", "-refund", '"Refund"', "/item [0-9]$/", "category:billing", "-has:category", "tokens:>9", "id:r*",
@@ -42,7 +42,7 @@ def age(root: Path) -> None:
         os.utime(path, ns=(10**18, 10**18))
 
 
-def check(catalog: Catalog, workspace: Workspace) -> None:
+def check(catalog: Catalog, workspace: ProjectData) -> None:
     """Hold a catalogue against the workspace, which reads the files by other means."""
     states = workspace.states()
     assert len(catalog) == len(states)

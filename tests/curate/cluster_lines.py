@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from deciding import decide
+
 from curate.sessions.clusters import act_of
 
 
@@ -51,4 +53,4 @@ def states_of(workspace):
 
 def write(workspace, clusters, choices):
     act = act_of(clusters, choices, states_of(workspace), workspace.shape)
-    return workspace.apply(act.decisions)
+    return decide(workspace, act.decisions)

@@ -14,13 +14,13 @@ import fake_trainer
 import pytest
 from troubled import SETTINGS as MESSY_SETTINGS
 
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData, load_data
 from curate.sessions.detached import read_process
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
-MakeWorkspace = Callable[..., Workspace]
+MakeWorkspace = Callable[..., ProjectData]
 QUESTIONS = """
 [split]
 seed = 1
@@ -58,13 +58,13 @@ def make_workspace(tmp_path: Path) -> MakeWorkspace:
 
     def make(
         lines: list[dict[str, Any]] | None = None, settings: str = "[split]\nseed = 1\n", name: str = "ws"
-    ) -> Workspace:
+    ) -> ProjectData:
         folder = tmp_path / name
         (folder / "data").mkdir(parents=True)
         (folder / "curate.toml").write_text(settings, encoding="utf-8")
         text = "".join(json.dumps(line) + "\n" for line in (support_lines() if lines is None else lines))
         (folder / "data" / "a.jsonl").write_text(text, encoding="utf-8")
-        return open_workspace(folder)
+        return load_data(folder)
 
     return make
 
@@ -75,7 +75,7 @@ def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
 
     What it is made of: ``lines``, ``files`` by name, and ``settings``, or ``overlap``, ``team``, ``gold``, ``guide``.
     """
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
     from curate.sessions.labelling import Desk
 
     known: dict[str, Path] = {}
@@ -90,10 +90,10 @@ def sit(make_workspace: MakeWorkspace) -> Iterator[Callable[..., Any]]:
             known["root"] = make_workspace(given.get("lines"), given.get("settings", questions)).root
             for name, text in given.get("files", {}).items():
                 (known["root"] / name).write_text(text, encoding="utf-8")
-        workshop = open_workshop(known["root"], by)
-        open_ones.append(workshop)
-        workshop.load()
-        desk = Desk(workshop)
+        project = open_project(known["root"], by)
+        open_ones.append(project)
+        project.load()
+        desk = Desk(project)
         open_ones.append(desk)
         desk.begin(desk.prepare(desk.wish_for(question, order, is_all=is_all)))
         return desk
@@ -146,22 +146,22 @@ def in_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def messy(make_workspace: MakeWorkspace, root: Path) -> Workspace:
+def messy(make_workspace: MakeWorkspace, root: Path) -> ProjectData:
     """A workspace with the lines of samples/messy.jsonl, which have a fault of every kind."""
     workspace = make_workspace([], MESSY_SETTINGS)
     shutil.copy(root / "samples/messy.jsonl", workspace.root / "data/a.jsonl")
-    return open_workspace(workspace.root)
+    return load_data(workspace.root)
 
 
 @pytest.fixture
-def shop(messy: Workspace) -> Iterator[Workshop]:
+def project(messy: ProjectData) -> Iterator[Project]:
     """A workshop on `messy`."""
     # Screens and workshops need what commands do without.
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
-    with open_workshop(messy.root, "ana") as workshop:
-        workshop.load()
-        yield workshop
+    with open_project(messy.root, "ana") as project:
+        project.load()
+        yield project
 
 
 @pytest.fixture
@@ -182,18 +182,18 @@ def ended(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def hold() -> Iterator[Callable[..., Workshop]]:
+def hold() -> Iterator[Callable[..., Project]]:
     """Return a function that opens a workspace as a workshop, which is closed in the end."""
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
-    held: list[Workshop] = []
+    held: list[Project] = []
 
-    def opened(workspace: Workspace, by: str = "ana") -> Workshop:
-        workshop = open_workshop(workspace.root, by)
-        workshop.load()
-        held.append(workshop)
-        return workshop
+    def opened(workspace: ProjectData, by: str = "ana") -> Project:
+        project = open_project(workspace.root, by)
+        project.load()
+        held.append(project)
+        return project
 
     yield opened
-    for workshop in held:
-        workshop.close()
+    for project in held:
+        project.close()

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.project.compact import fold_journal
+from curate.project.data import ProjectData, load_data
 from curate.project.fold import State
 from curate.project.journal import FOLDER, Decision, read_journal
+from curate.project.project import open_project
 from curate.project.snapshot import retired_events
-from curate.project.workshop import open_workshop
-from curate.project.workspace import Workspace, open_workspace
 
 LINES = [
     b'{"id": "a", "instruction":"Add 2 and 3.",   "output":"5", "category":"sum"}\r\n',
@@ -25,14 +25,14 @@ LINES = [
 KEYS = ("output", "category")
 
 
-def make(root: Path, lines: list[bytes] = LINES, more: str = "") -> Workspace:
+def make(root: Path, lines: list[bytes] = LINES, more: str = "") -> ProjectData:
     (root / "data").mkdir(parents=True)
     (root / "curate.toml").write_text("[split]\nseed = 1\n" + more, encoding="utf-8")
     (root / "data" / "a.jsonl").write_bytes(b"".join(lines))
-    return open_workspace(root)
+    return load_data(root)
 
 
-def states_of(workspace: Workspace) -> dict[str, State]:
+def states_of(workspace: ProjectData) -> dict[str, State]:
     return {state.record.id: state for state in workspace.states()}
 
 
@@ -48,7 +48,7 @@ def plain(state: State) -> State:
     return replace(state, record=record, heads=tuple(sorted(state.heads)))
 
 
-def seen_by_people(workspace: Workspace) -> dict[str, Any]:
+def seen_by_people(workspace: ProjectData) -> dict[str, Any]:
     """Return what a fold must leave as it is: every record, what is wrong with decisions, and what can be taken back.
 
     An added record whose addition was taken back is no record; once it has a line it is one that is left out.
@@ -57,9 +57,9 @@ def seen_by_people(workspace: Workspace) -> dict[str, Any]:
     findings = sorted((one.code, one.record, one.pointer, one.message) for one in workspace.findings())
     acts = {}
     for by in ("ana", "bo"):
-        with open_workshop(workspace.root, by) as workshop:
-            workshop.load()
-            acts[by] = [[[event.event for event in act] for act in workshop.standing(is_redo=redo)] for redo in (0, 1)]
+        with open_project(workspace.root, by) as project:
+            project.load()
+            acts[by] = [[[event.event for event in act] for act in project.standing(is_redo=redo)] for redo in (0, 1)]
     return {
         "states": {name: one for name, one in states.items() if one.dropped != "its addition was taken back"},
         "findings": findings,
@@ -67,7 +67,7 @@ def seen_by_people(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def unfolded(root: Path, target: Path, lines: list[bytes] = LINES) -> Workspace:
+def unfolded(root: Path, target: Path, lines: list[bytes] = LINES) -> ProjectData:
     """Make a workspace with the same decisions that nobody has ever folded."""
     made = make(target, lines)
     (target / "curate.toml").write_bytes((root / "curate.toml").read_bytes())
@@ -75,7 +75,7 @@ def unfolded(root: Path, target: Path, lines: list[bytes] = LINES) -> Workspace:
         copy = target / FOLDER / path.parent.name / f"{number:05}.log"
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    return open_workspace(made.root)
+    return load_data(made.root)
 
 
 def fold_elsewhere(root: Path) -> None:
@@ -83,7 +83,7 @@ def fold_elsewhere(root: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         there = Path(folder) / "ws"
         shutil.copytree(root, there)
-        fold_journal(open_workspace(there))
+        fold_journal(load_data(there))
         for path in (root / FOLDER).rglob("*.log"):
             if not (there / path.relative_to(root)).exists():
                 path.unlink()

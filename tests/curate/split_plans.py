@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from curate.base.record import Record, Source
 from curate.cli import cli
-from curate.project.workspace import open_workspace
+from curate.project.data import load_data
 from curate.sessions.splitting import preview, read_basis
 
 EASY = '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n'
@@ -22,7 +22,7 @@ def seen_of(workspace, fixes=None, **more):
 def add(workspace, *lines):
     path = workspace.root / "data" / "more.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return open_workspace(workspace.root)
+    return load_data(workspace.root)
 
 
 def fresh(number):

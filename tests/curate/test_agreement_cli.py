@@ -12,11 +12,12 @@ import click
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
+from deciding import decide
 
 from curate.base.record import CurateError
 from curate.cli import cli
+from curate.project.data import ProjectData, load_data
 from curate.project.journal import Decision
-from curate.project.workspace import Workspace, open_workspace
 
 SETTINGS = """
 [split]
@@ -34,9 +35,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["agreement", *arguments], standalone_mode=False)
 
 
-def answer(workspace: Workspace, by: str, question: str, values: dict[str, Any]) -> Workspace:
+def answer(workspace: ProjectData, by: str, question: str, values: dict[str, Any]) -> ProjectData:
     decisions = [Decision("label", name, fields={"question": question, "value": v}) for name, v in values.items()]
-    return workspace.apply(decisions, by=by)
+    return decide(workspace, decisions, by=by)
 
 
 def names(start: int, end: int) -> list[str]:
@@ -44,7 +45,7 @@ def names(start: int, end: int) -> list[str]:
 
 
 @pytest.fixture
-def answered(make_workspace: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def answered(make_workspace: Callable[..., ProjectData], monkeypatch: pytest.MonkeyPatch) -> ProjectData:
     """A workspace, the current folder: two have judged the tone of 40 records, apart on 5; a third 10 of them."""
     workspace = make_workspace(settings=SETTINGS)
     tones = {name: TONES[number % 3] for number, name in enumerate(names(0, 40))}
@@ -70,14 +71,14 @@ def told(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_the_document_is_what_the_schema_says(answered: Workspace, schema: Any) -> None:
+def test_the_document_is_what_the_schema_says(answered: ProjectData, schema: Any) -> None:
     for arguments in ([], ["--show-values"], ["--min", "0.5"], ["--question", "why"], ["--by", "day"]):
         done = run("--format", "json", *arguments)
         assert [str(error) for error in schema.iter_errors(json.loads(done.stdout))] == []
         assert done.stdout.isascii()
 
 
-def test_everything_is_measured(answered: Workspace) -> None:
+def test_everything_is_measured(answered: ProjectData) -> None:
     tone, why = told()["questions"]
     assert (tone["question"], why["question"]) == ("tone", "why")
     assert (tone["num_records"], tone["num_answers"], tone["num_shared"], tone["num_pairs"]) == (40, 90, 40, 60)
@@ -99,7 +100,7 @@ def test_everything_is_measured(answered: Workspace) -> None:
     assert why["alpha"]["value"] is not None
 
 
-def test_text_fits_and_tells_the_parts(answered: Workspace) -> None:
+def test_text_fits_and_tells_the_parts(answered: ProjectData) -> None:
     whole = run("--question", "tone").stdout
     assert whole.startswith(
         "tone: 90 answers by 3 annotators to 40 records\n  40 records with two answers or more, 60 pairs of answers\n"
@@ -118,7 +119,7 @@ def test_text_fits_and_tells_the_parts(answered: Workspace) -> None:
         assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_nobody_learns_an_answer_before_giving_their_own(answered: Workspace) -> None:
+def test_nobody_learns_an_answer_before_giving_their_own(answered: ProjectData) -> None:
     for form in ("text", "json"):
         done = run("--format", form)
         assert "secret" not in done.stdout
@@ -131,7 +132,7 @@ def test_nobody_learns_an_answer_before_giving_their_own(answered: Workspace) ->
     assert not re.search(r"r\d{3}.*(kind|rude|neutral)|(kind|rude|neutral).*r\d{3}", run().stdout)
 
 
-def test_values_are_shown_when_asked_for(answered: Workspace) -> None:
+def test_values_are_shown_when_asked_for(answered: ProjectData) -> None:
     done = run("--show-values")
     assert "  r000: ana kind, bo rude, cem kind" in done.stdout
     assert re.search(r"kind / rude +r000, r003 +4\n", done.stdout)
@@ -144,7 +145,7 @@ def test_values_are_shown_when_asked_for(answered: Workspace) -> None:
     assert why["confusions"][0]["records"] == ["r000", "r001"]
 
 
-def test_a_gate_for_a_build(answered: Workspace) -> None:
+def test_a_gate_for_a_build(answered: ProjectData) -> None:
     alpha = told("--question", "tone")["questions"][0]["alpha"]["value"]
     passed, failed = (run("--question", "tone", "--min", str(alpha + step)) for step in (-0.01, 0.01))
     assert (passed.return_value, failed.return_value) == (0, 1)
@@ -158,7 +159,7 @@ def test_a_gate_for_a_build(answered: Workspace) -> None:
     assert isinstance(run("--min", "2").exception, click.BadParameter)
 
 
-def test_what_cannot_be_known_does_not_pass(make_workspace: Callable[..., Workspace]) -> None:
+def test_what_cannot_be_known_does_not_pass(make_workspace: Callable[..., ProjectData]) -> None:
     workspace = make_workspace()
     root = str(workspace.root)
     done = run(root)
@@ -177,7 +178,7 @@ def test_what_cannot_be_known_does_not_pass(make_workspace: Callable[..., Worksp
     assert "why: 0 answers by 0 annotators to 0 records" in run(str(other.root), "--question", "why").stdout
 
 
-def test_categories_are_shown_as_elsewhere(make_workspace: Callable[..., Workspace]) -> None:
+def test_categories_are_shown_as_elsewhere(make_workspace: Callable[..., ProjectData]) -> None:
     workspace = make_workspace()
     workspace = answer(workspace, "ana", "category", dict.fromkeys(names(0, 4), "billing"))
     workspace = answer(workspace, "bo", "category", dict.fromkeys(names(0, 2), "billing"))
@@ -188,7 +189,7 @@ def test_categories_are_shown_as_elsewhere(make_workspace: Callable[..., Workspa
 
 
 def test_categories_that_are_settled_have_their_names_and_others_numbers(
-    make_workspace: Callable[..., Workspace],
+    make_workspace: Callable[..., ProjectData],
 ) -> None:
     workspace = make_workspace(settings="[split]\nseed = 1\n[categories.billing]\n")
     workspace = answer(workspace, "ana", "category", dict.fromkeys(names(0, 2), "billing"))
@@ -199,22 +200,22 @@ def test_categories_that_are_settled_have_their_names_and_others_numbers(
     assert "odd" not in stdout
 
 
-def test_dropped_records_are_left_out_aloud(answered: Workspace) -> None:
+def test_dropped_records_are_left_out_aloud(answered: ProjectData) -> None:
     drops = [Decision("drop", name, fields={"reason": "off topic"}) for name in names(0, 5)]
-    answered.apply(drops, by="ana")
+    decide(answered, drops, by="ana")
     done = run("--question", "tone")
     assert "left out, with their answers: 5 dropped records" in done.stderr
     assert "75 answers by 3 annotators to 35 records" in done.stdout
     assert told("--question", "tone")["questions"][0]["disagreements"] == []
 
 
-def test_an_answer_that_is_taken_back_no_longer_counts(answered: Workspace) -> None:
+def test_an_answer_that_is_taken_back_no_longer_counts(answered: ProjectData) -> None:
     answer(answered, "bo", "tone", dict.fromkeys(names(0, 5), None))
     tone = told("--question", "tone")["questions"][0]
     assert (tone["num_answers"], tone["alpha"]["value"]) == (85, 1)
 
 
-def test_known_answers_are_counted_and_not_told(answered: Workspace) -> None:
+def test_known_answers_are_counted_and_not_told(answered: ProjectData) -> None:
     settings = answered.root / "curate.toml"
     settings.write_text(SETTINGS + '[label]\ngold = "gold.jsonl"\n', encoding="utf-8")
     gold = [{"id": name, "question": "tone", "value": TONES[n % 3]} for n, name in enumerate(names(0, 10))]
@@ -234,14 +235,14 @@ def test_known_answers_are_counted_and_not_told(answered: Workspace) -> None:
     ("path", "code"),
     [("../gold.jsonl", "E914 outside-workspace"), ("none.jsonl", "E904 no-such-file"), ("data", "E902 bad-settings")],
 )
-def test_gold_that_cannot_be_read(path: str, code: str, answered: Workspace) -> None:
+def test_gold_that_cannot_be_read(path: str, code: str, answered: ProjectData) -> None:
     (answered.root / "curate.toml").write_text(SETTINGS + f'[label]\ngold = "{path}"\n', encoding="utf-8")
     error = run().exception
     assert isinstance(error, CurateError)
     assert error.code == code
 
 
-def test_time_is_cut_into_days_or_blocks(answered: Workspace) -> None:
+def test_time_is_cut_into_days_or_blocks(answered: ProjectData) -> None:
     blocks = told("--question", "tone", "--by", "day", "--block", "20")["questions"][0]["times"]
     assert sum(one["num_records"] for one in blocks) == 40
     assert all(20 <= one["num_answers"] <= 22 for one in blocks[:-1])
@@ -252,22 +253,22 @@ def test_time_is_cut_into_days_or_blocks(answered: Workspace) -> None:
     assert isinstance(run("--block", "5").exception, click.UsageError)
 
 
-def test_the_seed_decides_the_intervals(answered: Workspace) -> None:
+def test_the_seed_decides_the_intervals(answered: ProjectData) -> None:
     first, again, other = (told("--question", "tone", "--seed", seed) for seed in ("1", "1", "2"))
     assert first == again
     assert first["questions"][0]["alpha"]["value"] == other["questions"][0]["alpha"]["value"]
     assert first["questions"][0]["alpha"]["low"] != other["questions"][0]["alpha"]["low"]
 
 
-def test_an_answer_given_twice_counts_when_it_was_given_last(answered: Workspace) -> None:
+def test_an_answer_given_twice_counts_when_it_was_given_last(answered: ProjectData) -> None:
     answer(answered, "ana", "tone", {"r000": "rude"})
-    answer(open_workspace(answered.root), "ana", "tone", {"r000": "kind"})
+    answer(load_data(answered.root), "ana", "tone", {"r000": "kind"})
     tone = told("--question", "tone", "--by", "day", "--block", "1")["questions"][0]
     assert tone["num_untimed"] == 0
     assert len(tone["times"]) == 40
 
 
-def test_many_rows_are_cut_and_counted(make_workspace: Callable[..., Workspace]) -> None:
+def test_many_rows_are_cut_and_counted(make_workspace: Callable[..., ProjectData]) -> None:
     workspace = make_workspace()
     workspace = answer(workspace, "ana", "category", {name: f"c{n}" for n, name in enumerate(names(0, 60))})
     answer(workspace, "bo", "category", {name: f"c{n + 1}" for n, name in enumerate(names(0, 60))})

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from called import call
+from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.checks.runner.naming import UniqueNames, WatchedIds
 from curate.jsonl import holds_any
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 
 IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
 
@@ -64,12 +65,13 @@ def repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "b": [*many[10:], line(102, id="twin", output="")],
     }
     root = made(tmp_path / "ws", files)
-    open_workspace(root).apply(
+    decide(
+        load_data(root),
         [
             Decision("edit", "twin-2", fields={"changes": {"output": "Mended."}}),
             Decision("drop", "twin-3", fields={"reason": "again"}),
             Decision("edit", "r3", fields={"changes": {"output": ""}}),
-        ]
+        ],
     )
     return root
 
@@ -107,19 +109,20 @@ def test_what_a_line_asks_to_ignore_does_not_count_once_its_record_is_another(tm
     excused = {"output": "", "x-ignore": ["Q201"]}
     root = made(tmp_path / "ws", {"a": [line(1, **excused), line(2, **excused), line(3, **excused)]})
     assert counts(root)["suppressed"] == 3
-    open_workspace(root).apply(
+    decide(
+        load_data(root),
         [
             Decision("drop", "r1", fields={"reason": "empty"}),
             Decision("edit", "r2", fields={"changes": {"output": "A text."}}),
             Decision("label", "r3", fields={"question": "quality", "value": "bad"}),
-        ]
+        ],
     )
     assert counts(root) == {"records": 2, "suppressed": 1, "places": []}
 
 
 def test_standard_input_leaves_out_what_was_dropped(tmp_path):
     root = made(tmp_path / "ws", {"a": [line(1), line(2)]})
-    open_workspace(root).apply([Decision("drop", "r1", fields={"reason": "no"})])
+    decide(load_data(root), [Decision("drop", "r1", fields={"reason": "no"})])
     text = "".join(json.dumps(line(number, output="")) + "\n" for number in (1, 2))
     from click.testing import CliRunner
 
@@ -136,7 +139,7 @@ def test_what_an_exam_gives_away_is_found_by_decided_splits_in_some_of_the_files
     root = made(tmp_path / "ws", {"a": [line(1, **same), line(2, **same)], "b": [line(3)]})
     words = ["validate", root / "data/a.jsonl", "--select", "P501", "--format", "json"]
     assert json.loads(call(*words).stdout)["findings"] == []
-    open_workspace(root).apply([Decision("assign", "r2", fields={"split": "test"})])
+    decide(load_data(root), [Decision("assign", "r2", fields={"split": "test"})])
     (found,) = json.loads(call(*words).stdout)["findings"]
     assert (found["code"], found["line"]) == ("P501", 2)
 
@@ -157,15 +160,16 @@ def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, mon
         ids = [draw.choice(["a", "a-2", "b", f"u-{n}"]) for n in range(40)]
         lines = [line(n, id=own_id, output=draw.choice(["", "Yes."])) for n, own_id in enumerate(ids)]
         root = made(tmp_path / str(number), {"a": lines[:25], "b": lines[25:]})
-        names = draw.sample([state.record.id for state in open_workspace(root).states()], 15)
+        names = draw.sample([state.record.id for state in load_data(root).states()], 15)
         kinds = [("edit", {"changes": {"output": draw.choice(["", "No."])}}), ("drop", {"reason": "so"})]
-        open_workspace(root).apply(
-            [Decision(op, name, fields=fields) for name in names for op, fields in [draw.choice(kinds)]]
+        decide(
+            load_data(root),
+            [Decision(op, name, fields=fields) for name in names for op, fields in [draw.choice(kinds)]],
         )
         one = counts(root, root, "--jobs", 1)
         assert counts(root, root, "--jobs", 2) == one
         # Each as if its line said what it is.
-        states = [state for state in open_workspace(root).states() if state.dropped is None]
+        states = [state for state in load_data(root).states() if state.dropped is None]
         empty = {(Path(s.record.source.file).stem, s.record.source.line) for s in states if not s.record.completion}
         assert {place[1:] for place in one["places"] if place[0] == "Q201"} == empty
         assert one["records"] == len(states)

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from deciding import decide
 
 pytest.importorskip("polars")
 
 from curate.base.record import CurateError, Finding
 from curate.cli import cli
 from curate.project.compact import fold_journal
+from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from curate.project.journal import Decision
-from curate.project.workshop import Workshop, open_workshop
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.project import Project, open_project
 from curate.sessions.labelling import Desk, blind_of, hides_event, seen_finding, seen_record
 from curate.sessions.overview import overview
 from curate.sessions.problems import Problems, listing
@@ -32,13 +33,13 @@ LINES: list[dict[str, Any]] = [
     {"id": "r2", "instruction": "Is this good?", "output": "It is."},
     {"id": "r3", "instruction": "May I pay later?", "output": "You may.", "category": "good"},
 ]
-Open = Callable[..., Workshop]
+Open = Callable[..., Project]
 
 
 @pytest.fixture
-def answered(make_workspace: Callable[..., Workspace]) -> Workspace:
+def answered(make_workspace: Callable[..., ProjectData]) -> ProjectData:
     """A workspace in which ana has called r2 and r3 poor, of which r3's line says good."""
-    return make_workspace(LINES, BOTH).apply([_poor("r2"), _poor("r3")], by="ana")
+    return decide(make_workspace(LINES, BOTH), [_poor("r2"), _poor("r3")], by="ana")
 
 
 @pytest.fixture
@@ -46,36 +47,36 @@ def opened() -> Iterator[Open]:
     """Return a function that opens and loads a workspace for ben, or for somebody else."""
     held = []
 
-    def make(workspace: Workspace, by: str = "ben") -> Workshop:
-        workshop = open_workshop(workspace.root, by)
-        held.append(workshop)
-        workshop.load()
-        return workshop
+    def make(workspace: ProjectData, by: str = "ben") -> Project:
+        project = open_project(workspace.root, by)
+        held.append(project)
+        project.load()
+        return project
 
     yield make
-    for workshop in held:
-        workshop.close()
+    for project in held:
+        project.close()
 
 
 def _poor(name: str, value: str | None = "poor", question: str = "category") -> Decision:
     return Decision("label", name, fields={"question": question, "value": value})
 
 
-def said(workshop: Workshop, finding: Finding) -> str:
-    seen = seen_finding(workshop, finding)
+def said(project: Project, finding: Finding) -> str:
+    seen = seen_finding(project, finding)
     assert seen is not None
     return seen.message
 
 
-def found(workshop: Workshop, text: str) -> list[str]:
-    catalog = workshop.catalog
+def found(project: Project, text: str) -> list[str]:
+    catalog = project.catalog
     return [catalog.name(row) for row in catalog.select(parse_filter(text))]
 
 
 # What the catalogue tells.
 
 
-def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: Workspace, opened: Open) -> None:
+def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: ProjectData, opened: Open) -> None:
     ben, ana, stranger = (opened(answered, by) for by in ("ben", "ana", "cleo"))
     for asked in (ben, stranger):
         assert [row.category for row in asked.catalog.rows(range(3))] == ["", "", "good"]
@@ -92,7 +93,7 @@ def test_a_hidden_category_is_in_no_cell_filter_order_or_count(answered: Workspa
     assert [row.category for row in ana.catalog.rows(range(3))] == ["", "poor", "poor"]
 
 
-def test_ones_own_answer_opens_it_and_taking_it_back_closes_it(answered: Workspace, opened: Open) -> None:
+def test_ones_own_answer_opens_it_and_taking_it_back_closes_it(answered: ProjectData, opened: Open) -> None:
     ben = opened(answered)
     everything = ben.catalog.select(parse_filter("category:poor"))
     ben.apply([_poor("r2", "good")])
@@ -107,16 +108,16 @@ def test_ones_own_answer_opens_it_and_taking_it_back_closes_it(answered: Workspa
     assert ben.catalog.renew(rows, parse_filter("category:poor"), {"r3"}).to_list() == []
 
 
-def test_what_asks_nobody_any_more_is_shown(make_workspace: Callable[..., Workspace], opened: Open) -> None:
+def test_what_asks_nobody_any_more_is_shown(make_workspace: Callable[..., ProjectData], opened: Open) -> None:
     for number, settings in enumerate(["[split]\nseed = 1\n", '[split]\nseed = 1\n[label]\nannotators = ["ana"]\n']):
-        workspace = make_workspace(LINES, settings, name=f"ws{number}").apply([_poor("r2")], by="ana")
+        workspace = decide(make_workspace(LINES, settings, name=f"ws{number}"), [_poor("r2")], by="ana")
         assert found(opened(workspace), "category:poor") == ["r2"]
-    workspace = make_workspace(LINES, BOTH, name="settled").apply([_poor("r2")], by="ana")
-    workspace.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})], by="cleo")
+    workspace = decide(make_workspace(LINES, BOTH, name="settled"), [_poor("r2")], by="ana")
+    decide(workspace, [Decision("resolve", "r2", fields={"question": "category", "value": "poor"})], by="cleo")
     assert found(opened(workspace), "category:poor") == ["r2"]
 
 
-def test_what_was_folded_is_hidden_all_the_same(answered: Workspace, opened: Open) -> None:
+def test_what_was_folded_is_hidden_all_the_same(answered: ProjectData, opened: Open) -> None:
     fold_journal(answered)
     assert not list((answered.root / "journal").glob("ana/*.log"))
     ben = opened(answered)
@@ -125,11 +126,11 @@ def test_what_was_folded_is_hidden_all_the_same(answered: Workspace, opened: Ope
     assert found(opened(answered, "ana"), "category:poor") == ["r2", "r3"]
 
 
-def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Workspace], opened: Open) -> None:
+def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., ProjectData], opened: Open) -> None:
     settings = BOTH + '[[label.questions]]\nname = "category"\n[[label.questions]]\nname = "quality"\n'
     workspace = make_workspace([LINES[2] | {"labels": {"quality": "poor"}}, LINES[1]], settings)
-    workspace = workspace.apply([_poor("r3", "fine", "quality"), _poor("r3")], by="ana")
-    workspace.apply([Decision("edit", "r2", fields={"changes": {"category": "odd"}})], by="ana")
+    workspace = decide(workspace, [_poor("r3", "fine", "quality"), _poor("r3")], by="ana")
+    decide(workspace, [Decision("edit", "r2", fields={"changes": {"category": "odd"}})], by="ana")
     ben = opened(workspace)
     assert found(ben, "category:good label.quality:poor") == ["r3"]
     assert found(ben, "category:odd") == ["r2"]
@@ -139,7 +140,7 @@ def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Work
     assert seen_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "poor"
 
 
-def test_what_is_learned_from_is_not_what_is_seen(answered: Workspace, opened: Open) -> None:
+def test_what_is_learned_from_is_not_what_is_seen(answered: ProjectData, opened: Open) -> None:
     ben = opened(answered)
     assert ben.catalog.frame(["category"])["category"].to_list() == ["", "", "good"]
     assert ben.catalog.frame(["category"], is_whole=True)["category"].to_list() == ["", "poor", "poor"]
@@ -151,10 +152,10 @@ def test_what_is_learned_from_is_not_what_is_seen(answered: Workspace, opened: O
 # Who is asked, read anew.
 
 
-def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered: Workspace, opened: Open) -> None:
+def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered: ProjectData, opened: Open) -> None:
     ben = opened(answered)
     assert not ben.blind.hides(ben.state("r2"), "use")
-    answered.apply([_poor("r2", "no", "use")], by="ana")
+    decide(answered, [_poor("r2", "no", "use")], by="ana")
     path = answered.root / "curate.toml"
     path.write_text(BOTH + '[[label.questions]]\nname = "use"\nvalues = ["yes", "no"]\n', encoding="utf-8")
     ben.reload()
@@ -169,7 +170,7 @@ def test_questions_and_people_are_those_of_the_settings_as_they_now_are(answered
     assert found(ben, "label.use:no") == ["r2"]
 
 
-def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: Workspace, opened: Open) -> None:
+def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: ProjectData, opened: Open) -> None:
     (answered.root / "curate.toml").write_text('[split]\nseed = 1\n[label]\ngold = "none.jsonl"\n', encoding="utf-8")
     ben = opened(answered)
     assert found(ben, "category:poor") == []
@@ -182,7 +183,7 @@ def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: Workspac
 # What is told of decisions and findings.
 
 
-def test_a_settlement_that_was_taken_back_tells_no_answer(answered: Workspace, opened: Open) -> None:
+def test_a_settlement_that_was_taken_back_tells_no_answer(answered: ProjectData, opened: Open) -> None:
     cleo, ben = opened(answered, "cleo"), opened(answered)
     (event,) = cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
     ben.refresh()
@@ -200,7 +201,7 @@ def test_a_settlement_that_was_taken_back_tells_no_answer(answered: Workspace, o
     assert not hides_event(ben, answer)
 
 
-def test_findings_do_not_quote_a_hidden_category(answered: Workspace, opened: Open) -> None:
+def test_findings_do_not_quote_a_hidden_category(answered: ProjectData, opened: Open) -> None:
     ben, ana = opened(answered), opened(answered, "ana")
     message = "category 'poor' (0.02) looks like 'good' (0.91)"
     for name in ("r2", "r3"):
@@ -215,7 +216,7 @@ def test_findings_do_not_quote_a_hidden_category(answered: Workspace, opened: Op
 
 
 def test_a_contract_that_is_broken_and_sizes_of_categories_tell_nothing_either(
-    answered: Workspace, opened: Open
+    answered: ProjectData, opened: Open
 ) -> None:
     ben, ana = opened(answered), opened(answered, "ana")
     contract = Finding("Q213", "missing-citation", "error", "cites nothing", "data/a.jsonl", 2, 0, "r2", "/output")
@@ -237,7 +238,7 @@ def test_a_contract_that_is_broken_and_sizes_of_categories_tell_nothing_either(
         assert seen_finding(ben, one) == one
 
 
-def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: Workspace, opened: Open) -> None:
+def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: ProjectData, opened: Open) -> None:
     ben, problems = opened(answered), Problems({}, {}, {})
     problems.add(Finding("L405", "suspect-label", "warning", "category 'poor' is odd", "a", 2, 0, "r2", "/category"))
     seen = partial(seen_finding, ben)
@@ -250,19 +251,19 @@ def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: Workspa
     assert len(listing.listed(problems, text="poor")) == 2
 
 
-def test_beside_one_another_records_tell_no_answer(answered: Workspace, opened: Open) -> None:
+def test_beside_one_another_records_tell_no_answer(answered: ProjectData, opened: Open) -> None:
     from rich.console import Console
 
     from curate.sessions.clusters import Member, beside
     from curate.tui.screens.dedupe.drawing import Pair, pair_table
 
-    def drawn(workshop: Workshop) -> str:
-        records = [workshop.state(name).record for name in ("r2", "r3")]
+    def drawn(project: Project) -> str:
+        records = [project.state(name).record for name in ("r2", "r3")]
         left, right = (Member(one, one.split, "alike", one.id) for one in records)
-        pair = Pair(left, right, beside(*records, workshop.workspace.shape), ())
+        pair = Pair(left, right, beside(*records, project.shape), ())
         console = Console(width=120, no_color=True)
         with console.capture() as capture:
-            console.print(pair_table(pair, None, workshop, is_narrow=False))
+            console.print(pair_table(pair, None, project, is_narrow=False))
         return capture.get()
 
     assert "category (hidden)" in drawn(opened(answered))
@@ -284,7 +285,7 @@ def listed(by: str, root: Path, *options: str) -> dict[str, tuple[str, dict[str,
     return {line["id"]: (line["category"], line["labels"]) for line in lines}
 
 
-def test_list_tells_and_finds_nothing_that_is_hidden(answered: Workspace) -> None:
+def test_list_tells_and_finds_nothing_that_is_hidden(answered: ProjectData) -> None:
     root = answered.root
     assert listed("ben", root) == {"r1": ("", {}), "r2": ("", {}), "r3": ("good", {})}
     assert "hidden: others' answers to 2 records" in run("ben", "list", str(root)).stderr
@@ -297,16 +298,16 @@ def test_list_tells_and_finds_nothing_that_is_hidden(answered: Workspace) -> Non
     assert run("ana", "list", str(root)).stderr == ""
 
 
-def test_a_build_lists_everything_where_nobody_else_is_asked(make_workspace: Callable[..., Workspace]) -> None:
-    root = make_workspace(LINES).apply([_poor("r2")], by="ana").root
+def test_a_build_lists_everything_where_nobody_else_is_asked(make_workspace: Callable[..., ProjectData]) -> None:
+    root = decide(make_workspace(LINES), [_poor("r2")], by="ana").root
     assert listed("ci", root)["r2"] == ("poor", {"category": "poor"})
     team = '[split]\nseed = 1\n[label]\nannotators = ["ana", "ben"]\noverlap = 1.0\n'
-    root = make_workspace(LINES, team, name="team").apply([_poor("r2")], by="ana").root
+    root = decide(make_workspace(LINES, team, name="team"), [_poor("r2")], by="ana").root
     assert listed("ci", root)["r2"] == ("poor", {"category": "poor"})
     assert listed("ben", root)["r2"] == ("", {})
 
 
-def test_log_tells_the_decision_and_not_the_hidden_answer(answered: Workspace, tmp_path: Path) -> None:
+def test_log_tells_the_decision_and_not_the_hidden_answer(answered: ProjectData, tmp_path: Path) -> None:
     root = str(answered.root)
     for words in ([], ["r2"]):
         for form in ("text", "jsonl"):
@@ -319,13 +320,13 @@ def test_log_tells_the_decision_and_not_the_hidden_answer(answered: Workspace, t
                 open_ = run(by, "log", root, *words, "--format", form, *options)
                 assert "poor" in open_.stdout
                 assert open_.stderr == ""
-    fold_journal(open_workspace(answered.root))
+    fold_journal(load_data(answered.root))
     assert "poor" not in run("ben", "log", root).stdout + run("ben", "log", root, "r2").stdout
     assert "poor" in run("ana", "log", root).stdout
     assert run("ana", "log", root, "--no-values", "--show-values").exception is not None
 
 
-def test_log_tells_no_settlement_that_was_taken_back(answered: Workspace, opened: Open) -> None:
+def test_log_tells_no_settlement_that_was_taken_back(answered: ProjectData, opened: Open) -> None:
     cleo = opened(answered, "cleo")
     cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
     assert run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout.count("poor") > 1
@@ -333,9 +334,9 @@ def test_log_tells_no_settlement_that_was_taken_back(answered: Workspace, opened
     assert "poor" not in run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout
 
 
-def test_validation_finds_the_category_and_does_not_quote_it(make_workspace: Callable[..., Workspace]) -> None:
+def test_validation_finds_the_category_and_does_not_quote_it(make_workspace: Callable[..., ProjectData]) -> None:
     known = f"{BOTH}[categories.good]\n"
-    root = make_workspace(LINES, known).apply([_poor("r2"), _poor("r3")], by="ana").root
+    root = decide(make_workspace(LINES, known), [_poor("r2"), _poor("r3")], by="ana").root
     for form in ("text", "json", "markdown", "sarif"):
         told = run("ben", "validate", str(root), "--format", form)
         assert "poor" not in told.stdout
@@ -353,20 +354,20 @@ def test_validation_finds_the_category_and_does_not_quote_it(make_workspace: Cal
     assert "'poor'" in run("ana", "validate", name).stdout
 
 
-def test_doubts_do_not_quote_it_either(make_workspace: Callable[..., Workspace]) -> None:
+def test_doubts_do_not_quote_it_either(make_workspace: Callable[..., ProjectData]) -> None:
     pytest.importorskip("sklearn")
     lines = [
         {"id": f"{word}{number}", "instruction": f"{word} {number} {word}", "output": word, "category": word}
         for word in ("apple", "river")
         for number in range(30)
     ]
-    root = make_workspace(lines, BOTH).apply([_poor("apple1", "river")], by="ana").root
+    root = decide(make_workspace(lines, BOTH), [_poor("apple1", "river")], by="ana").root
     assert "river" in run("ana", "validate", str(root), "--select", "L405", "--show-values").stdout
     told = run("ben", "validate", str(root), "--select", "L405")
     assert "river" not in told.stdout
 
 
-def test_quality_and_stats_count_and_show_nothing_that_is_hidden(answered: Workspace) -> None:
+def test_quality_and_stats_count_and_show_nothing_that_is_hidden(answered: ProjectData) -> None:
     root = str(answered.root)
     for words in (["quality", root, "--sort", "long"], ["stats", root]):
         for form in ("text", "jsonl"):
@@ -379,7 +380,7 @@ def test_quality_and_stats_count_and_show_nothing_that_is_hidden(answered: Works
     assert run("ben", "quality", root, "--sort", "long", "--category", "poor").stdout == ""
 
 
-def test_versions_are_compared_as_if_others_had_not_answered(answered: Workspace, tmp_path: Path) -> None:
+def test_versions_are_compared_as_if_others_had_not_answered(answered: ProjectData, tmp_path: Path) -> None:
     before = tmp_path / "before.jsonl"
     before.write_text("".join(json.dumps(line) + "\n" for line in LINES), encoding="utf-8")
     for form in ("text", "markdown", "json"):

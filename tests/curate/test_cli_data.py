@@ -10,8 +10,8 @@ import tomllib
 
 import pytest
 
+from curate.project.data import load_data
 from curate.project.journal import read_journal
-from curate.project.workspace import open_workspace
 
 COPY = {
     "id": "x1", "instruction": "Please tell item1 apart from thing7 and from part13 today.",
@@ -78,10 +78,10 @@ def test_split_shows_the_drift_and_applies(make_workspace, call):
     assert rows[3].split() == ["asked", "60%", "20%", "20%"]
     assert not (workspace.root / "journal").exists()
     assert "assigned 60 records" in call("split", workspace.root, "--apply").stderr
-    splits = {record.id: record.split for record in open_workspace(workspace.root).records()}
+    splits = {record.id: record.split for record in load_data(workspace.root).records()}
     assert set(splits.values()) <= {"train", "validation", "test"}
     call("split", workspace.root, "--seed", "99", "--apply")
-    assert {record.id: record.split for record in open_workspace(workspace.root).records()} == splits
+    assert {record.id: record.split for record in load_data(workspace.root).records()} == splits
 
 
 @pytest.mark.parametrize("ratios", ["80/20", "a/b/c", "-1/1/1", "0/0/0", "nan/1/1", "inf/1/1"])

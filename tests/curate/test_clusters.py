@@ -6,11 +6,12 @@ import json
 
 import pytest
 from cluster_lines import ANSWER, ASKED, FAMILY, PAIRS, line, names, states_of, words, write
+from deciding import decide
 
 from curate.base.record import CurateError
 from curate.formats.dataset import read_pins
-from curate.project.publish import plan
-from curate.project.workspace import open_workspace
+from curate.project.data import load_data
+from curate.project.plan import plan
 from curate.sessions.clusters import act_of, beside, choose, choose_alike, find_clusters, merged, read_staged, summary
 
 
@@ -39,7 +40,7 @@ def test_split_of_the_last_dataset_counts(make_workspace):
     workspace = make_workspace(PAIRS, '[split]\nseed = 1\n[checks]\nignore = ["P5", "D3", "B8"]\n')
     export, _ = export_dataset(workspace)
     pins = read_pins(export.path)
-    found = find_clusters(open_workspace(workspace.root))
+    found = find_clusters(load_data(workspace.root))
     assert all(member.split == pins.get(member.id) for cluster in found.open for member in cluster.members)
     assert any(member.split for cluster in found.open for member in cluster.members)
 
@@ -94,7 +95,7 @@ def test_what_was_left_comes_again_when_it_grows(make_workspace):
     assert find_clusters(left).open == []
     path = left.root / "data" / "a.jsonl"
     path.write_text(path.read_text() + json.dumps({**PAIRS[0], "id": "more"}) + "\n")
-    assert [{*some} for some in names(find_clusters(open_workspace(left.root)).open)] == [{"a0", "b0", "more"}]
+    assert [{*some} for some in names(find_clusters(load_data(left.root)).open)] == [{"a0", "b0", "more"}]
 
 
 def test_merge_takes_over_what_the_keeper_lacks(make_workspace):
@@ -109,7 +110,7 @@ def test_merge_takes_over_what_the_keeper_lacks(make_workspace):
     act = act_of(clusters, [choice], states_of(workspace), workspace.shape)
     assert set(act.merges[0].taken) == {"/category", "/labels", "/meta/tags", "/meta/lang"}
     assert act.merges[0].differing == ["/meta/source"]
-    after = workspace.apply(act.decisions)
+    after = decide(workspace, act.decisions)
     record = {record.id: record for record in after.records()}["keeper"]
     assert (record.category, record.labels, record.meta) == (
         "billing", {"quality": "good"}, {"tags": ["a", "b"], "source": "mail", "lang": "en"},
@@ -124,7 +125,9 @@ def test_merge_carries_answers_that_are_agreed(make_workspace):
     workspace = make_workspace([line("keeper", ASKED, ANSWER), line("copy", ASKED.upper(), ANSWER)])
     asked = [("quality", "ana", "good"), ("tone", "ana", "kind"), ("tone", "bo", "cold")]
     for question, who, value in asked:
-        workspace = workspace.apply([Decision("label", "copy", fields={"question": question, "value": value})], by=who)
+        workspace = decide(
+            workspace, [Decision("label", "copy", fields={"question": question, "value": value})], by=who
+        )
     state = states_of(workspace)
     merge = merged(state("keeper"), [state("copy")], workspace.shape)
     assert [dict(one.fields) for one in merge.decisions] == [{"question": "quality", "value": "good"}]
@@ -182,7 +185,7 @@ def test_staged_choices_outlive_the_process(make_workspace):
     like = choose_alike(clusters, choose(clusters.of_record("a0"), "drop", "a0", "b0"))
     staged.stage(like)
     staged.stage([choose(leak, "leave", "first", "near")])
-    again, lost = read_staged(workspace.root, "ana", find_clusters(open_workspace(workspace.root)))
+    again, lost = read_staged(workspace.root, "ana", find_clusters(load_data(workspace.root)))
     assert (again.choices, lost, again.num_steps) == (staged.choices, 0, 3)
     assert len(again.choices) == 1 + len(like)
     assert again.take_back()[0].what == "leave"
@@ -227,8 +230,9 @@ def test_a_choice_whose_keeper_is_gone_meanwhile_decides_nothing(make_workspace)
     workspace = make_workspace(FAMILY)
     clusters = find_clusters(workspace)
     choice = choose(clusters.open[0], "keep", "first", "near")
-    after = workspace.apply(
-        [Decision("drop", "first", fields={"reason": "bad"}), Decision("drop", "near", fields={"reason": "bad"})]
+    after = decide(
+        workspace,
+        [Decision("drop", "first", fields={"reason": "bad"}), Decision("drop", "near", fields={"reason": "bad"})],
     )
     act = act_of(clusters, [choice], states_of(after), after.shape)
     assert (act.decisions, act.late) == ([], [choice])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.cli import cli
+from curate.project.data import load_data
 from curate.project.diff.sides import MOST_READ, sides_of
 from curate.project.journal import read_journal
-from curate.project.workspace import open_workspace
 from curate.sessions.clusters import Review, choose, find_clusters, read_staged
 
 
@@ -167,7 +167,7 @@ def test_the_command_decides_as_the_screen_does(make_workspace):
     assert said.exit_code == 0, said.output
     assert "dropped: 5 records" in said.stderr
     assert "left as they are: 2 records" in said.stderr
-    again = open_workspace(other.root)
+    again = load_data(other.root)
     assert (again.dropped(), again.wanted()) == (after.dropped(), after.wanted())
     assert len({event.act for event in read_journal(other.root)[0]}) == 1
 

@@ -12,20 +12,21 @@ from dataclasses import replace
 
 import pytest
 from attacking import opened
+from deciding import decide
 from folding import LINES, edit, everything, make, plain, states_of
 
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
 from curate.project.compact import ADDED, fold_journal, plan_fold
+from curate.project.data import load_data
 from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
-from curate.project.workspace import open_workspace
 
 
 def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):
     workspace = make(tmp_path)
     last = workspace.records()[4].id
-    workspace.apply([edit("a", output="five"), edit(last, output="Thé.", category="words")], by="ana")
+    decide(workspace, [edit("a", output="five"), edit(last, output="Thé.", category="words")], by="ana")
     plan = fold_journal(workspace)
     assert plan.num_folded == 2
     assert (tmp_path / "data/a.jsonl").read_bytes().split(b"\n") == [
@@ -40,8 +41,8 @@ def test_only_edited_lines_change_and_of_those_only_what_was_edited(tmp_path):
 
 def test_a_hundred_thousand_lines_stay_as_they_are(tmp_path):
     lines = [b'{"id":"r%d", "instruction":"Q%d?","output": "A"}\n' % (number, number) for number in range(100_000)]
-    make(tmp_path, lines).apply([edit("r5000", output="B")])
-    fold_journal(open_workspace(tmp_path))
+    decide(make(tmp_path, lines), [edit("r5000", output="B")])
+    fold_journal(load_data(tmp_path))
     after = (tmp_path / "data/a.jsonl").read_bytes().splitlines(keepends=True)
     assert [number for number in range(100_000) if after[number] != lines[number]] == [5000]
     assert after[5000] == b'{"id":"r5000", "instruction":"Q5000?","output": "B"}\n'
@@ -56,12 +57,12 @@ def test_what_has_no_place_in_a_line_is_kept_beside_it(tmp_path):
         ("ana", [Decision("drop", "b", fields={"reason": "wrong"}), Decision("assign", "a", fields={"split": "test"})]),
         ("bo", [Decision("restore", "b")]),
     ):
-        workspace = workspace.apply(decisions, by=by)
+        workspace = decide(workspace, decisions, by=by)
     before, data = states_of(workspace), (tmp_path / "data/a.jsonl").read_bytes()
     fold_journal(workspace)
     assert (tmp_path / "data/a.jsonl").read_bytes() == data
     assert segments(tmp_path) == []
-    after = states_of(open_workspace(tmp_path))
+    after = states_of(load_data(tmp_path))
     assert after == before
     assert (after["a"].answers, after["a"].resolved) == (
         {"category": {"ana": "maths", "bo": "sums"}},
@@ -72,26 +73,26 @@ def test_what_has_no_place_in_a_line_is_kept_beside_it(tmp_path):
 
 def test_the_category_is_still_what_was_decided_last(tmp_path):
     workspace = make(tmp_path)
-    workspace = workspace.apply([Decision("label", "a", fields={"question": "category", "value": "maths"})])
-    workspace = workspace.apply([edit("a", category="algebra")])
-    workspace = workspace.apply([edit("b", category="colour")])
-    workspace = workspace.apply([Decision("label", "b", fields={"question": "category", "value": "hue"})])
+    workspace = decide(workspace, [Decision("label", "a", fields={"question": "category", "value": "maths"})])
+    workspace = decide(workspace, [edit("a", category="algebra")])
+    workspace = decide(workspace, [edit("b", category="colour")])
+    workspace = decide(workspace, [Decision("label", "b", fields={"question": "category", "value": "hue"})])
     fold_journal(workspace)
-    after = states_of(open_workspace(tmp_path))
+    after = states_of(load_data(tmp_path))
     assert (after["a"].record.category, after["b"].record.category) == ("algebra", "hue")
-    after = states_of(open_workspace(tmp_path).apply([edit("b", category="tint")]))
+    after = states_of(decide(load_data(tmp_path), [edit("b", category="tint")]))
     assert after["b"].record.category == "tint"
 
 
 def test_added_records_get_a_line_with_their_id(tmp_path):
     line = {"instruction": "Say bye.", "output": "Bye."}
-    workspace = make(tmp_path).apply([Decision("add", "new", fields={"record": line})])
-    workspace = workspace.apply([edit("new", output="Bye!"), Decision("drop", "new", fields={"reason": "draft"})])
+    workspace = decide(make(tmp_path), [Decision("add", "new", fields={"record": line})])
+    workspace = decide(workspace, [edit("new", output="Bye!"), Decision("drop", "new", fields={"reason": "draft"})])
     before = states_of(workspace)["new"]
     fold_journal(workspace)
     assert (tmp_path / ADDED).read_bytes() == b'{"id": "new", "instruction": "Say bye.", "output": "Bye!"}\n'
-    assert plain(states_of(open_workspace(tmp_path))["new"]) == plain(before)
-    workspace = open_workspace(tmp_path).apply([Decision("add", "newer", fields={"record": line})])
+    assert plain(states_of(load_data(tmp_path))["new"]) == plain(before)
+    workspace = decide(load_data(tmp_path), [Decision("add", "newer", fields={"record": line})])
     (tmp_path / ADDED).write_bytes((tmp_path / ADDED).read_bytes().removesuffix(b"\n"))
     fold_journal(workspace)
     assert [json.loads(text)["id"] for text in (tmp_path / ADDED).read_bytes().splitlines()] == ["new", "newer"]
@@ -100,14 +101,14 @@ def test_added_records_get_a_line_with_their_id(tmp_path):
 def test_added_records_need_a_file_that_is_read(tmp_path):
     workspace = make(tmp_path, more="")
     (tmp_path / "curate.toml").write_text('data = ["data/a.jsonl"]\n[split]\nseed = 1\n', encoding="utf-8")
-    workspace = open_workspace(tmp_path).apply(
-        [Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})]
+    workspace = decide(
+        load_data(tmp_path), [Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})]
     )
     with pytest.raises(CurateError, match=r"data/added\.jsonl") as caught:
         fold_journal(workspace)
     assert caught.value.code == "E982 cannot-fold"
     assert not (tmp_path / FOLDER / "folded").exists()
-    assert "n" in states_of(open_workspace(tmp_path))
+    assert "n" in states_of(load_data(tmp_path))
 
 
 OWN = {
@@ -121,18 +122,20 @@ def test_what_cannot_be_folded_stays_in_the_journal(tmp_path):
     make(tmp_path, LINES[2:4])
     (tmp_path / "own.json").write_text(json.dumps(OWN), encoding="utf-8")
     (tmp_path / "curate.toml").write_text('schema = "own.json"\n[split]\nseed = 1\n', encoding="utf-8")
-    workspace = open_workspace(tmp_path)
+    workspace = load_data(tmp_path)
     first, second = (record.id for record in workspace.records())
-    workspace = workspace.apply(
-        [edit(first, output="Hi."), Decision("drop", second, fields={"reason": "repeats"})], by="ana"
+    workspace = decide(
+        workspace, [edit(first, output="Hi."), Decision("drop", second, fields={"reason": "repeats"})], by="ana"
     )
-    workspace = workspace.apply([Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})], by="bo")
-    workspace = workspace.apply([edit(second, category="greeting")], by="bo")
+    workspace = decide(
+        workspace, [Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})], by="bo"
+    )
+    workspace = decide(workspace, [edit(second, category="greeting")], by="bo")
     before, known = states_of(workspace), {event.event for event in everything(tmp_path)}
     for _ in range(3):
-        plan = fold_journal(open_workspace(tmp_path))
+        plan = fold_journal(load_data(tmp_path))
         assert set(plan.left) == {first, "n"}
-        after = states_of(open_workspace(tmp_path))
+        after = states_of(load_data(tmp_path))
         assert {name: plain(state) for name, state in after.items()} == {name: plain(s) for name, s in before.items()}
         (carried,) = segments(tmp_path)
         assert [event.id for event in read_frames(carried.read_bytes(), carried)] == [first, "n"]
@@ -152,16 +155,16 @@ def test_a_decision_that_was_refused_stays_so_on_the_new_line(tmp_path):
     make(tmp_path, [b'{"id": "a", "instruction": "x", "output": "y"}\n'])
     (tmp_path / "own.json").write_text(json.dumps(schema), encoding="utf-8")
     (tmp_path / "curate.toml").write_text('schema = "own.json"\n[split]\nseed = 1\n', encoding="utf-8")
-    (state,) = open_workspace(tmp_path).states()
+    (state,) = load_data(tmp_path).states()
     with Sitting(tmp_path, "ana") as sitting:
         # Nothing of ours writes this, but the schema may have been another one when it was written.
         sitting.append([replace(edit("a", output=None), parents=state.parents())])
-    open_workspace(tmp_path).apply([edit("a", note="n")])
-    before = states_of(open_workspace(tmp_path))
+    decide(load_data(tmp_path), [edit("a", note="n")])
+    before = states_of(load_data(tmp_path))
     assert dict(before["a"].record.data) == {"id": "a", "instruction": "x", "output": "y", "note": "n"}
-    plan = fold_journal(open_workspace(tmp_path))
+    plan = fold_journal(load_data(tmp_path))
     assert (plan.left, plan.num_folded, plan.num_refused) == ({}, 2, 1)
-    assert states_of(open_workspace(tmp_path)) == before
+    assert states_of(load_data(tmp_path)) == before
 
 
 def test_nobody_else_has_the_workspace_open(tmp_path):
@@ -171,22 +174,22 @@ def test_nobody_else_has_the_workspace_open(tmp_path):
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         for call in (fold_journal, plan_fold):
             with pytest.raises(CurateError, match=rf"^ana is deciding: .* is open in process {os.getpid()};") as caught:
-                call(open_workspace(tmp_path))
+                call(load_data(tmp_path))
             assert caught.value.code == "E981 in-use"
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     # Somebody who looks, and has decided nothing yet.
     program = (
-        "import sys; from pathlib import Path; from curate.project.workshop import open_workshop\n"
+        "import sys; from pathlib import Path; from curate.project.project import open_workshop\n"
         "with open_workshop(Path(sys.argv[1]), 'bo') as workshop: print(1, flush=True), input()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"1\n"
         with pytest.raises(CurateError, match=rf"is open in process {other.pid};") as caught:
-            fold_journal(open_workspace(tmp_path))
+            fold_journal(load_data(tmp_path))
         assert caught.value.code == "E981 in-use"
         other.communicate(b"\n")
-    assert fold_journal(open_workspace(tmp_path)).num_folded == 1
+    assert fold_journal(load_data(tmp_path)).num_folded == 1
 
 
 def test_conflicts_and_damage_and_unfinished_merges_are_in_the_way(tmp_path):
@@ -198,15 +201,15 @@ def test_conflicts_and_damage_and_unfinished_merges_are_in_the_way(tmp_path):
     with pytest.raises(CurateError, match=r"contradict one another \(L403\): a") as caught:
         fold_journal(workspace)
     assert (caught.value.code, caught.value.exit_code) == ("E982 cannot-fold", 1)
-    open_workspace(tmp_path).apply([edit("a", output="V")], by="cem")
+    decide(load_data(tmp_path), [edit("a", output="V")], by="cem")
     path = segments(tmp_path)[0]
     whole = path.read_bytes()
     for damaged in (whole[:-9], whole.replace(b"five", b"nine"), whole.replace(b"\n", b"\r\n")):
         path.write_bytes(damaged)
         with pytest.raises(CurateError, match="is damaged: journal/ana/"):
-            fold_journal(open_workspace(tmp_path))
+            fold_journal(load_data(tmp_path))
     path.write_bytes(whole)
-    assert fold_journal(open_workspace(tmp_path)).num_folded == 3
+    assert fold_journal(load_data(tmp_path)).num_folded == 3
 
 
 def test_links_are_not_replaced(tmp_path):
@@ -214,32 +217,32 @@ def test_links_are_not_replaced(tmp_path):
     (tmp_path / "real.jsonl").write_bytes((tmp_path / "data/a.jsonl").read_bytes())
     (tmp_path / "data/a.jsonl").unlink()
     (tmp_path / "data/a.jsonl").symlink_to(tmp_path / "real.jsonl")
-    workspace = workspace.apply([edit("a", output="five")])
+    workspace = decide(workspace, [edit("a", output="five")])
     with pytest.raises(CurateError, match="is a link"):
         fold_journal(workspace)
-    assert states_of(open_workspace(tmp_path))["a"].record.completion == "five"
+    assert states_of(load_data(tmp_path))["a"].record.completion == "five"
 
 
 def test_late_decisions_know_what_was_folded(tmp_path):
     workspace = make(tmp_path)
     stale = states_of(workspace)["a"].parents()
-    workspace = workspace.apply([edit("a", output="five")], by="ana")
+    workspace = decide(workspace, [edit("a", output="five")], by="ana")
     between = states_of(workspace)["a"].parents()
-    workspace = workspace.apply([edit("a", category="maths")], by="bo")
+    workspace = decide(workspace, [edit("a", category="maths")], by="bo")
     fold_journal(workspace)
     with Sitting(tmp_path, "cem") as sitting:
         # Made on what ana had decided, and without what bo had: no contradiction, though it was folded meanwhile.
         sitting.append([replace(edit("a", output="V"), parents=between)])
-    workspace = open_workspace(tmp_path)
+    workspace = load_data(tmp_path)
     assert workspace.findings()[-1].code == "S119"
     assert states_of(workspace)["a"].record.completion == "V"
     with Sitting(tmp_path, "dan") as sitting:
         sitting.append([replace(edit("a", category="algebra"), parents=stale)])
-    (finding,) = [finding for finding in open_workspace(tmp_path).findings() if finding.code == "L403"]
+    (finding,) = [finding for finding in load_data(tmp_path).findings() if finding.code == "L403"]
     assert (finding.record, finding.pointer) == ("a", "/category")
     assert finding.message.startswith("bo and dan decided on data category")
     with pytest.raises(CurateError, match="L403"):
-        fold_journal(open_workspace(tmp_path))
+        fold_journal(load_data(tmp_path))
 
 
 def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
@@ -247,74 +250,74 @@ def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
     before = (tmp_path / "data/a.jsonl").read_bytes()
     last = workspace.records()[4].id
     first = [edit("a", output="five"), edit(last, output="The."), Decision("drop", "b", fields={"reason": "r"})]
-    with opened(tmp_path) as workshop:
-        workshop.apply(first)
-        workshop.apply([Decision("add", "new", fields={"record": line})])
-    fold_journal(open_workspace(tmp_path))
+    with opened(tmp_path) as project:
+        project.apply(first)
+        project.apply([Decision("add", "new", fields={"record": line})])
+    fold_journal(load_data(tmp_path))
     after = (tmp_path / "data/a.jsonl").read_bytes()
-    with opened(tmp_path) as workshop:
-        assert [len(act) for act in workshop.standing()] == [1, 3]
-        assert workshop.undo().kept == workshop.undo().kept == []
-        assert workshop.undo() is None
-    now = states_of(open_workspace(tmp_path))
+    with opened(tmp_path) as project:
+        assert [len(act) for act in project.standing()] == [1, 3]
+        assert project.undo().kept == project.undo().kept == []
+        assert project.undo() is None
+    now = states_of(load_data(tmp_path))
     assert (now["a"].record.completion, now["b"].dropped, now[last].record.completion) == ("5", None, "Caf\u00e9.")
     assert now["new"].dropped == "its addition was taken back"
-    assert fold_journal(open_workspace(tmp_path)).left == {"new": "its addition was taken back"}
+    assert fold_journal(load_data(tmp_path)).left == {"new": "its addition was taken back"}
     assert (tmp_path / "data/a.jsonl").read_bytes() == before
-    with opened(tmp_path) as workshop:
-        assert workshop.redo().kept == workshop.redo().kept == []
-        assert workshop.redo() is None
-    now = states_of(open_workspace(tmp_path))
+    with opened(tmp_path) as project:
+        assert project.redo().kept == project.redo().kept == []
+        assert project.redo() is None
+    now = states_of(load_data(tmp_path))
     assert (now["a"].record.completion, now["b"].dropped, now["new"].dropped) == ("five", "r", None)
-    fold_journal(open_workspace(tmp_path))
+    fold_journal(load_data(tmp_path))
     assert (tmp_path / "data/a.jsonl").read_bytes() == after
     assert segments(tmp_path) == []
 
 
 def test_a_line_that_was_changed_by_hand_since_is_not_written_over_by_an_undo(tmp_path):
-    make(tmp_path).apply([edit("a", output="five")], by="ana")
-    fold_journal(open_workspace(tmp_path))
+    decide(make(tmp_path), [edit("a", output="five")], by="ana")
+    fold_journal(load_data(tmp_path))
     data = tmp_path / "data/a.jsonl"
     data.write_bytes(data.read_bytes().replace(b"five", b"six"))
-    with opened(tmp_path) as workshop:
-        workshop.undo()
-    workspace = open_workspace(tmp_path)
+    with opened(tmp_path) as project:
+        project.undo()
+    workspace = load_data(tmp_path)
     assert states_of(workspace)["a"].record.completion == "six"
     assert [one.code for one in workspace.findings() if one.severity == "error"] == ["L403"]
-    workspace.apply([edit("a", output="5")])
-    assert fold_journal(open_workspace(tmp_path)).num_folded == 2
-    assert states_of(open_workspace(tmp_path))["a"].record.completion == "5"
+    decide(workspace, [edit("a", output="5")])
+    assert fold_journal(load_data(tmp_path)).num_folded == 2
+    assert states_of(load_data(tmp_path))["a"].record.completion == "5"
 
 
 def test_without_the_retired_segments_the_snapshot_stands(tmp_path):
-    make(tmp_path).apply([edit("a", output="five"), Decision("drop", "b", fields={"reason": "r"})], by="ana")
-    fold_journal(open_workspace(tmp_path))
-    before = states_of(open_workspace(tmp_path))
+    decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "r"})], by="ana")
+    fold_journal(load_data(tmp_path))
+    before = states_of(load_data(tmp_path))
     shutil.rmtree(tmp_path / FOLDER / "retired")
-    assert states_of(open_workspace(tmp_path)) == before
-    with opened(tmp_path) as workshop:
-        assert workshop.undo() is None
-        workshop.apply([edit("a", output="V")])
-        assert workshop.undo().kept == []
-    assert states_of(open_workspace(tmp_path))["a"].record.completion == "five"
-    fold_journal(open_workspace(tmp_path))
-    assert states_of(open_workspace(tmp_path))["b"].dropped == "r"
+    assert states_of(load_data(tmp_path)) == before
+    with opened(tmp_path) as project:
+        assert project.undo() is None
+        project.apply([edit("a", output="V")])
+        assert project.undo().kept == []
+    assert states_of(load_data(tmp_path))["a"].record.completion == "five"
+    fold_journal(load_data(tmp_path))
+    assert states_of(load_data(tmp_path))["b"].dropped == "r"
 
 
 def test_segments_that_a_merge_brings_back_count_once(tmp_path):
-    workspace = make(tmp_path).apply([edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
+    workspace = decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
     (path,) = segments(tmp_path)
     content = path.read_bytes()
     fold_journal(workspace)
-    open_workspace(tmp_path).apply([edit("a", output="V"), Decision("restore", "b")])
-    fold_journal(open_workspace(tmp_path))
-    before = states_of(open_workspace(tmp_path))
+    decide(load_data(tmp_path), [edit("a", output="V"), Decision("restore", "b")])
+    fold_journal(load_data(tmp_path))
+    before = states_of(load_data(tmp_path))
     path.write_bytes(content)
-    assert states_of(open_workspace(tmp_path)) == before
-    assert not open_workspace(tmp_path).findings()[1:]
-    fold_journal(open_workspace(tmp_path))
+    assert states_of(load_data(tmp_path)) == before
+    assert not load_data(tmp_path).findings()[1:]
+    fold_journal(load_data(tmp_path))
     assert segments(tmp_path) == []
-    assert states_of(open_workspace(tmp_path)) == before
+    assert states_of(load_data(tmp_path)) == before
 
 
 def test_records_that_are_known_by_their_content_keep_it(tmp_path):
@@ -322,33 +325,33 @@ def test_records_that_are_known_by_their_content_keep_it(tmp_path):
 
     workspace = make(tmp_path)
     name = workspace.records()[2].id
-    workspace.apply([Decision("drop", name, fields={"reason": "x"})])
+    decide(workspace, [Decision("drop", name, fields={"reason": "x"})])
     assert names_in_use(tmp_path) == {name}
-    fold_journal(open_workspace(tmp_path))
+    fold_journal(load_data(tmp_path))
     assert names_in_use(tmp_path) == {name}
 
 
 def test_every_file_is_sealed_and_changes_are_told(tmp_path):
     make(tmp_path)
-    assert not fold_journal(open_workspace(tmp_path)).is_empty
-    assert fold_journal(open_workspace(tmp_path)).is_empty
+    assert not fold_journal(load_data(tmp_path)).is_empty
+    assert fold_journal(load_data(tmp_path)).is_empty
     data = tmp_path / "data/a.jsonl"
     (sealed,) = read_snapshot(tmp_path).files
     assert sealed.sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
     data.write_bytes(data.read_bytes().replace(b"Blue", b"Glue"))
-    plan = fold_journal(open_workspace(tmp_path))
+    plan = fold_journal(load_data(tmp_path))
     assert (plan.changed, plan.number) == ({"data/a.jsonl": "lines 2"}, 2)
-    assert fold_journal(open_workspace(tmp_path)).is_empty
+    assert fold_journal(load_data(tmp_path)).is_empty
     write_atomic(tmp_path / "data/b.jsonl", [b'{"id": "z", "instruction": "x", "output": "y"}\n'])
-    assert fold_journal(open_workspace(tmp_path)).changed == {"data/b.jsonl": "the whole file"}
+    assert fold_journal(load_data(tmp_path)).changed == {"data/b.jsonl": "the whole file"}
     (tmp_path / "data/b.jsonl").unlink()
-    assert fold_journal(open_workspace(tmp_path)).changed == {"data/b.jsonl": "the file is gone"}
+    assert fold_journal(load_data(tmp_path)).changed == {"data/b.jsonl": "the file is gone"}
     assert sorted(path.name for path in (tmp_path / FOLDER / "folded").iterdir()) == ["3.json", "4.json"]
 
 
 def test_retired_segments_have_sums_that_any_tool_checks(tmp_path):
-    make(tmp_path).apply([edit("a", output="five")])
-    fold_journal(open_workspace(tmp_path))
+    decide(make(tmp_path), [edit("a", output="five")])
+    fold_journal(load_data(tmp_path))
     folder = tmp_path / FOLDER / "retired/1"
     for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
         digest, name = line.split("  ")
@@ -356,8 +359,8 @@ def test_retired_segments_have_sums_that_any_tool_checks(tmp_path):
 
 
 def test_no_flipped_bit_of_what_was_kept_goes_unseen(tmp_path):
-    make(tmp_path).apply([edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
-    fold_journal(open_workspace(tmp_path))
+    decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
+    fold_journal(load_data(tmp_path))
     path = tmp_path / FOLDER / "folded/1.json"
     whole = path.read_bytes()
     assert parse_folded(whole, path).number == 1

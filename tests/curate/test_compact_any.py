@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deciding import decide
 from folding import KEYS, edit, everything, make, seen_by_people, unfolded
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -20,17 +21,17 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal, plan_fold
+from curate.project.data import ProjectData, load_data
 from curate.project.fold import fold
 from curate.project.fsck import check
 from curate.project.journal import Decision, Sitting
-from curate.project.workshop import open_workshop
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.project import open_project
 
 
 def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch):
     from curate.project import compact
 
-    workspace = make(tmp_path).apply([edit("a", output="five")])
+    workspace = decide(make(tmp_path), [edit("a", output="five")])
     data = tmp_path / "data/a.jsonl"
     changed = data.read_bytes().replace(b"Add 2", b"Add 4")
     real = compact.plan_fold
@@ -45,7 +46,7 @@ def test_somebody_who_writes_meanwhile_is_not_written_over(tmp_path, monkeypatch
         fold_journal(workspace)
     assert data.read_bytes() == changed
     monkeypatch.undo()
-    fold_journal(open_workspace(tmp_path))
+    fold_journal(load_data(tmp_path))
     assert data.read_bytes().startswith(b'{"id": "a", "instruction":"Add 4 and 3.",   "output":"five"')
 
 
@@ -68,7 +69,7 @@ def fold_until(root: Path, number: int) -> bool:
         for name in WRITING:
             setattr(os, name, dying(getattr(os, name)))
         try:
-            fold_journal(open_workspace(root))
+            fold_journal(load_data(root))
         except BaseException:  # noqa: BLE001  whatever it is, it must not go on in the tests
             os._exit(1)
         os._exit(0)
@@ -83,14 +84,14 @@ def test_a_fold_that_dies_anywhere_changes_nothing(tmp_path, is_second):
     root, line = tmp_path / "ws", {"instruction": "Say bye.", "output": "Bye."}
     unknown = make(root).records()[4].id
     first = [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"}), edit(unknown, output="The.")]
-    workspace = open_workspace(root).apply([Decision("label", "a", fields={"question": "q", "value": 1})], by="bo")
-    workspace.apply([*first, Decision("add", "n1", fields={"record": line})], by="ana")
+    workspace = decide(load_data(root), [Decision("label", "a", fields={"question": "q", "value": 1})], by="bo")
+    decide(workspace, [*first, Decision("add", "n1", fields={"record": line})], by="ana")
     if is_second:
-        fold_journal(open_workspace(root))
-        with open_workshop(root, "ana") as workshop:
-            workshop.load()
-            workshop.apply([edit("a", output="V", category="maths"), edit("b", output="Red."), edit("n1", output="!")])
-            workshop.apply([Decision("assign", "b", fields={"split": "test"})])
+        fold_journal(load_data(root))
+        with open_project(root, "ana") as project:
+            project.load()
+            project.apply([edit("a", output="V", category="maths"), edit("b", output="Red."), edit("n1", output="!")])
+            project.apply([Decision("assign", "b", fields={"split": "test"})])
     wanted = seen_by_people(unfolded(root, tmp_path / "unfolded"))
     taken_back = seen_after_undo(tmp_path / "unfolded")
     num_died = 0
@@ -98,16 +99,16 @@ def test_a_fold_that_dies_anywhere_changes_nothing(tmp_path, is_second):
         dead = tmp_path / f"dead{number}"
         shutil.copytree(root, dead)
         is_dead = fold_until(dead, number)
-        assert seen_by_people(open_workspace(dead)) == wanted
+        assert seen_by_people(load_data(dead)) == wanted
         assert not check(dead).damage
         again = tmp_path / f"again{number}"
         shutil.copytree(dead, again)
         # All can be taken back as it is, and after the next fold.
         assert seen_after_undo(dead) == taken_back
-        fold_journal(open_workspace(again))
-        assert seen_by_people(open_workspace(again)) == wanted
+        fold_journal(load_data(again))
+        assert seen_by_people(load_data(again)) == wanted
         assert not (again / CLAIM).exists()
-        assert fold_journal(open_workspace(again)).is_empty
+        assert fold_journal(load_data(again)).is_empty
         assert seen_after_undo(again) == taken_back
         if not is_dead:
             break
@@ -117,18 +118,18 @@ def test_a_fold_that_dies_anywhere_changes_nothing(tmp_path, is_second):
 
 def seen_after_undo(root: Path) -> dict[str, Any]:
     """Take back all that ana has done, and return what the records are then."""
-    with open_workshop(root, "ana") as workshop:
-        workshop.load()
-        while undone := workshop.undo():
+    with open_project(root, "ana") as project:
+        project.load()
+        while undone := project.undo():
             assert undone.kept == []
-    return {name: replace(state, heads=()) for name, state in seen_by_people(open_workspace(root))["states"].items()}
+    return {name: replace(state, heads=()) for name, state in seen_by_people(load_data(root))["states"].items()}
 
 
 def test_one_fold_at_a_time(tmp_path, monkeypatch):
     from curate.project import compact
     from curate.project.claim import claimed
 
-    workspace = make(tmp_path).apply([edit("a", output="five")])
+    workspace = decide(make(tmp_path), [edit("a", output="five")])
     with (
         claimed(tmp_path / compact.CLAIM, "folding the journal"),
         pytest.raises(CurateError, match="has to wait") as caught,
@@ -195,17 +196,17 @@ def test_a_world_that_folds_is_the_world_that_does_not(world):
         shutil.rmtree(root)
 
 
-def run_world(root: Path, base: Workspace, world: list) -> None:
+def run_world(root: Path, base: ProjectData, world: list) -> None:
     shape, records = base.shape, base.records()
     names = [*(record.id for record in records), "n1", "n2"]
     seen = [fold(records, [], shape)]
     for by, number, op, key, value, behind in world:
         if op == "fold":
-            if any(one.code == "L403" for one in open_workspace(root).findings()):
+            if any(one.code == "L403" for one in load_data(root).findings()):
                 with pytest.raises(CurateError, match="L403"):
-                    fold_journal(open_workspace(root))
+                    fold_journal(load_data(root))
             else:
-                fold_journal(open_workspace(root))
+                fold_journal(load_data(root))
         else:
             name = names[number]
             state = seen[-1 - min(behind, len(seen) - 1)].states.get(name)
@@ -225,11 +226,11 @@ def run_world(root: Path, base: Workspace, world: list) -> None:
 def assert_same(root: Path) -> None:
     twin = root.with_name("unfolded")
     shutil.rmtree(twin, ignore_errors=True)
-    assert seen_by_people(open_workspace(root)) == seen_by_people(unfolded(root, twin))
+    assert seen_by_people(load_data(root)) == seen_by_people(unfolded(root, twin))
 
 
 def test_a_plan_writes_nothing(tmp_path):
-    workspace = make(tmp_path).apply([edit("a", output="five")])
+    workspace = decide(make(tmp_path), [edit("a", output="five")])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     plan = plan_fold(workspace)
     assert plan.num_folded == 1
@@ -287,14 +288,14 @@ def test_lines_spelled_in_odd_ways_stay_so(tmp_path, name):
     (tmp_path / "free.json").write_text(json.dumps(FREE), encoding="utf-8")
     (tmp_path / "curate.toml").write_text('schema = "free.json"\n[split]\nseed = 1\n', encoding="utf-8")
     (tmp_path / "data/b.jsonl").write_bytes(b'{"id": "other", "instruction": "x", "output": "y"}\n')
-    workspace = open_workspace(tmp_path).apply([edit("other", output="z")])
+    workspace = decide(load_data(tmp_path), [edit("other", output="z")])
     fold_journal(workspace)
     data = tmp_path / "data/a.jsonl"
     assert data.read_bytes() == raw
     # And where such a line is edited, all of it but the edited value stays, and so do the other lines.
     first = workspace.records()[0]
-    open_workspace(tmp_path).apply([edit(first.id, output="edited")])
-    fold_journal(open_workspace(tmp_path))
+    decide(load_data(tmp_path), [edit(first.id, output="edited")])
+    fold_journal(load_data(tmp_path))
     spellings = [json.dumps(first.data["output"], ensure_ascii=is_ascii).encode() for is_ascii in (True, False)]
     old = next(spelling for spelling in spellings if spelling in raw)
     edited = data.read_bytes()

@@ -17,9 +17,9 @@ from curate.base.record import CurateError, Exit, Record, Source
 from curate.checks import discover
 from curate.checks._identify import is_identifiable
 from curate.checks.runner import ExaminerSpec, validate
+from curate.project.data import ProjectData
 from curate.project.publish import export_dataset
 from curate.project.scoring import scoring
-from curate.project.workspace import Workspace
 from curate.schema import bundled, load_shape
 from curate.schema.settings import Category, Citations, Settings, read_settings
 
@@ -213,7 +213,7 @@ def test_a_schema_without_files_is_left_as_it_is_and_a_part_with_its_own_name_is
         bundled(path, tmp_path)
 
 
-def test_an_export_carries_the_contract_and_scores_by_it(make_workspace: Callable[..., Workspace]) -> None:
+def test_an_export_carries_the_contract_and_scores_by_it(make_workspace: Callable[..., ProjectData]) -> None:
     lines = [
         {
             "id": f"r{n}",

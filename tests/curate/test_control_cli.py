@@ -21,8 +21,9 @@ from curate.base.record import CurateError, Exit
 from curate.base.resources import shipped
 from curate.cli import cli
 from curate.cli.validate import command
+from curate.project.data import load_data
 from curate.project.publish import export_dataset, require_clean
-from curate.project.workspace import open_workspace
+from curate.project.validation import validate_data
 from curate.schema import build_validator
 from curate.schema.settings import Target
 
@@ -103,7 +104,7 @@ def test_the_gate_of_an_export_sees_what_validate_sees(tmp_path: Path) -> None:
     )
     root = workspace(tmp_path, settings, a=line(1, "") + line(2))
     assert run(root).return_value == Exit.OK
-    require_clean(open_workspace(root).verdict())
+    require_clean(validate_data(load_data(root)))
     data = root / "data" / "a.jsonl"
     data.write_text(line(1, "") + line(2) + line(3, "Yes.", instruction="Is it 2?"))
     failing = run(root)
@@ -112,7 +113,7 @@ def test_the_gate_of_an_export_sees_what_validate_sees(tmp_path: Path) -> None:
     assert "Q201: 1 within its tolerance" in failing.stderr
     assert run(root, "--exit-zero").return_value == Exit.OK
     with pytest.raises(CurateError) as caught:
-        require_clean(open_workspace(root).verdict())
+        require_clean(validate_data(load_data(root)))
     assert caught.value.code == "E907 dirty-data"
     assert "D301" in caught.value.message
     assert "Q201" not in caught.value.message
@@ -121,13 +122,13 @@ def test_the_gate_of_an_export_sees_what_validate_sees(tmp_path: Path) -> None:
 def test_a_baseline_lets_old_findings_out_but_no_unreadable_line(tmp_path: Path) -> None:
     root = workspace(tmp_path, '[checks]\nignore = ["P5"]\nbaseline = "known.json"\n', a=line(1, "") + line(2))
     run(root, "--update-baseline")
-    require_clean(open_workspace(root).verdict())
+    require_clean(validate_data(load_data(root)))
     with (root / "data" / "a.jsonl").open("a") as file:
         file.write("{'id': 1}\n")
     run(root, "--update-baseline")
     assert run(root).return_value == Exit.OK
     with pytest.raises(CurateError) as caught:
-        require_clean(open_workspace(root).verdict())
+        require_clean(validate_data(load_data(root)))
     assert "S101" in caught.value.message
     assert "Q201" not in caught.value.message
 
@@ -241,7 +242,7 @@ def test_what_was_forgiven_stands_in_the_manifest(tmp_path: Path) -> None:
     text = "".join(line(number, "" if number == 3 else f"It is {number * 7}.") for number in range(40))
     root = workspace(tmp_path, '[split]\nseed = 1\n[checks]\nbaseline = "known.json"\n', a=text)
     run(root, "--update-baseline")
-    export_dataset(open_workspace(root))
+    export_dataset(load_data(root))
     manifest = json.loads((root / "dataset" / "v1" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["findings"]["Q201"] == 1
 

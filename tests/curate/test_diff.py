@@ -15,14 +15,15 @@ import click
 import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
+from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.record import CurateError
 from curate.cli import cli
+from curate.project.data import ProjectData
 from curate.project.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
 from curate.project.journal import Decision
-from curate.project.workspace import Workspace
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> [x](http://evil.example) @somebody #12 | `code` **b** \x1b[31m\u202e </details>\n"
@@ -236,9 +237,9 @@ def git(folder: Path, *words: str) -> None:
 
 
 @pytest.fixture
-def committed(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def committed(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> ProjectData:
     """A workspace in a repository, committed, and the current folder."""
-    workspace: Workspace = make_workspace()
+    workspace: ProjectData = make_workspace()
     git(workspace.root, "init", "-q")
     (workspace.root / "data/link.jsonl").symlink_to("a.jsonl")
     git(workspace.root, "add", "-A")
@@ -248,8 +249,9 @@ def committed(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Workspace
     return workspace
 
 
-def test_a_workspace_against_a_commit_holds_what_was_decided(committed: Workspace) -> None:
-    committed.apply(
+def test_a_workspace_against_a_commit_holds_what_was_decided(committed: ProjectData) -> None:
+    decide(
+        committed,
         [
             Decision("edit", "r001", fields={"changes": {"output": "edited here"}}),
             Decision("assign", "r002", fields={"split": "test"}),
@@ -272,7 +274,7 @@ def test_a_workspace_against_a_commit_holds_what_was_decided(committed: Workspac
     assert json.loads(run("HEAD~1:", "HEAD:", "--format", "json").stdout)["changes"] == found["changes"]
 
 
-def test_paths_of_commits_are_spelled_as_git_does(committed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_commits_are_spelled_as_git_does(committed: ProjectData, monkeypatch: pytest.MonkeyPatch) -> None:
     path = committed.root / "data/a.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("answer7 says", "answer7 denies"), encoding="utf-8")
     for arguments in (
@@ -289,7 +291,7 @@ def test_paths_of_commits_are_spelled_as_git_does(committed: Workspace, monkeypa
 
 
 @pytest.mark.parametrize("name", ["nosuch", "--upload-pack=touch pwned", "HEAD:data/gone.jsonl"])
-def test_what_git_does_not_know_is_an_error(name: str, committed: Workspace) -> None:
+def test_what_git_does_not_know_is_an_error(name: str, committed: ProjectData) -> None:
     commit, _, path = name.partition(":")
     arguments = [name, "data"] if path else [f"--since={commit}", "data"]
     done = run(*arguments)
@@ -303,7 +305,7 @@ def test_datasets_and_the_workspace_they_are_of(make_workspace: Any) -> None:
 
     workspace = make_workspace()
     export_dataset(workspace)
-    changed = workspace.apply([Decision("edit", "r005", fields={"changes": {"output": "edited here and not there"}})])
+    changed = decide(workspace, [Decision("edit", "r005", fields={"changes": {"output": "edited here and not there"}})])
     folder = workspace.root / "dataset"
     # Where just one of two is a dataset, the other is compared in a dataset's form.
     mixed = json.loads(run(str(folder / "v1"), str(workspace.root), "--format", "json").stdout)
@@ -380,7 +382,7 @@ def test_what_a_commit_has_is_not_held_in_memory(
     assert most < size / 4
 
 
-def test_large_data_of_a_commit_has_no_time_limit(committed: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_data_of_a_commit_has_no_time_limit(committed: ProjectData, monkeypatch: pytest.MonkeyPatch) -> None:
     from curate.base import git as runner
 
     # This git takes longer for what is in files than a small question may take.
@@ -396,7 +398,7 @@ def test_large_data_of_a_commit_has_no_time_limit(committed: Workspace, monkeypa
     assert run("--since", "HEAD").stdout == "no difference in 60 records\n"
 
 
-def test_a_commit_that_the_repository_lacks_a_part_of_is_an_error(committed: Workspace) -> None:
+def test_a_commit_that_the_repository_lacks_a_part_of_is_an_error(committed: ProjectData) -> None:
     blob = subprocess.run(
         ["git", "rev-parse", "HEAD:data/a.jsonl"], cwd=committed.root, check=True, capture_output=True, text=True
     ).stdout.strip()

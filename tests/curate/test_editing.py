@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.sessions.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:
     """Return a record as the next one to open the workspace finds it."""
-    return dict(next(state.record.data for state in open_workspace(root).states() if state.record.id == name))
+    return dict(next(state.record.data for state in load_data(root).states() if state.record.id == name))
 
 
 # -- a record under edit ----------------------------------------------------------------------------------------------
@@ -159,22 +159,22 @@ def test_a_copy_has_no_id_and_no_decisions(make_workspace: Any, hold: Any) -> No
     assert line["category"] == "billing"
     edit.form.enter("/output", "Another")
     edit.save()
-    assert len(open_workspace(workspace.root).states()) == 61
+    assert len(load_data(workspace.root).states()) == 61
 
 
 def test_what_label_and_split_decide_is_not_for_the_form(make_workspace: Any, hold: Any) -> None:
     workspace = make_workspace()
-    workshop = hold(workspace)
-    workshop.apply(
+    project = hold(workspace)
+    project.apply(
         [
             Decision("label", "r003", fields={"question": "quality", "value": "good"}),
             Decision("assign", "r003", fields={"split": "test"}),
         ]
     )
-    form = open_edit(workshop, "r003").form
+    form = open_edit(project, "r003").form
     fixed = {field.name for field in form.root.fields if field.fixed}
     assert fixed == {"id", "labels", "split"}
-    assert {field.name for field in open_edit(workshop, "r004").form.root.fields if field.fixed} == {"id"}
+    assert {field.name for field in open_edit(project, "r004").form.root.fields if field.fixed} == {"id"}
 
 
 def test_the_categories_of_the_settings_are_offered(make_workspace: Any, hold: Any) -> None:
@@ -212,7 +212,7 @@ def test_the_contract_of_a_category_is_found(make_workspace: Any, hold: Any) -> 
     (root / "answer.json").write_text(json.dumps(schema), encoding="utf-8")
     settings = '[split]\nseed = 1\n[categories.billing]\nschema = "answer.json"\n[categories.returns]\n'
     (root / "curate.toml").write_text(settings, encoding="utf-8")
-    edit = open_edit(hold(open_workspace(root)), "r003")
+    edit = open_edit(hold(load_data(root)), "r003")
     found = edit.contract()
     assert found is not None
     assert (found[0], found[1].schema) == ("/output", schema)
@@ -234,9 +234,9 @@ def test_huge_records_are_told(make_workspace: Any, hold: Any) -> None:
         {"id": "big", "instruction": "x" * 262_144, "output": "y"},
         {"id": "small", "instruction": "x", "output": "y"},
     ]
-    workshop = hold(make_workspace(lines=lines))
-    assert open_edit(workshop, "big").is_huge
-    assert not open_edit(workshop, "small").is_huge
+    project = hold(make_workspace(lines=lines))
+    assert open_edit(project, "big").is_huge
+    assert not open_edit(project, "small").is_huge
 
 
 def test_an_unknown_record(make_workspace: Any, hold: Any) -> None:
@@ -331,7 +331,7 @@ def test_curate_edit_of_new_records_and_copies(make_workspace: Any, edit_with: A
     code, told = edit_with(root, "fresh", "path.write_text(text.replace('Tell', 'Tell more'))", "--copy")
     assert code == 0
     assert told.startswith("saved the new record ")
-    outputs = [state.record.data["output"] for state in open_workspace(root).states()]
+    outputs = [state.record.data["output"] for state in load_data(root).states()]
     # Two sittings have no order but that of their numbers.
     assert sorted(outputs[-2:]) == ["Tell", "Tell more"]
 

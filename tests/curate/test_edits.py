@@ -8,12 +8,12 @@ from contextlib import ExitStack
 import pytest
 
 from curate.base.record import CurateError, Json
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workshop import Workshop, open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import Project, open_project
 from curate.sessions.edits import Edit, open_edit
 
-Hold = Callable[..., Workshop]
+Hold = Callable[..., Project]
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def hold(make_workspace) -> Iterator[Hold]:
     root = make_workspace().root
     with ExitStack() as held:
 
-        def opened(by: str = "ana") -> Workshop:
-            workshop = held.enter_context(open_workshop(root, by))
-            workshop.load()
-            return workshop
+        def opened(by: str = "ana") -> Project:
+            project = held.enter_context(open_project(root, by))
+            project.load()
+            return project
 
         yield opened
 
@@ -35,8 +35,8 @@ def edits_of(hold: Hold, **changes: Json) -> None:
     hold("bo").apply([Decision("edit", "r003", fields={"changes": changes})])
 
 
-def line_in(workshop: Workshop) -> dict[str, Json]:
-    states = open_workspace(workshop.root).states()
+def line_in(project: Project) -> dict[str, Json]:
+    states = load_data(project.root).states()
     return dict(next(state.record.data for state in states if state.record.id == "r003"))
 
 
@@ -49,24 +49,24 @@ def broken(edit: Edit) -> str:
 
 
 def test_mending_a_text_takes_back_nothing_that_others_have_changed(hold) -> None:
-    shop = hold()
-    edit = open_edit(shop, "r003")
+    project = hold()
+    edit = open_edit(project, "r003")
     mended = broken(edit)
     edits_of(hold, instruction="Theirs")
-    shop.refresh()
+    project.refresh()
     assert edit.follow() == []
     assert '"output" ' in edit.written()
     assert edit.take(mended) == []
     assert edit.follow() == ["the record was changed meanwhile; your edit goes on from there"]
     assert edit.save() == "saved r003: output"
-    found = line_in(shop)
+    found = line_in(project)
     assert found["instruction"] == "Theirs"
     assert str(found["output"]).startswith("Mine. ")
 
 
 def test_a_mended_text_that_disputes_a_key_is_asked_about_once(hold) -> None:
-    shop = hold()
-    edit = open_edit(shop, "r003")
+    project = hold()
+    edit = open_edit(project, "r003")
     mended = broken(edit)
     edits_of(hold, output="Theirs", instruction="Theirs")
     # Nobody follows in between: saving looks by itself.
@@ -74,9 +74,9 @@ def test_a_mended_text_that_disputes_a_key_is_asked_about_once(hold) -> None:
     with pytest.raises(CurateError, match="somebody else has changed output too") as caught:
         edit.save()
     assert caught.value.code == "E986 changed-meanwhile"
-    assert line_in(shop)["output"] == "Theirs"
+    assert line_in(project)["output"] == "Theirs"
     assert edit.save() == "saved r003: output"
-    assert line_in(shop)["instruction"] == "Theirs"
+    assert line_in(project)["instruction"] == "Theirs"
 
 
 @pytest.mark.parametrize("is_disputed", [False, True])
@@ -95,16 +95,16 @@ def test_a_draft_with_a_text_is_mended_on_the_line_that_it_was_made_of(hold, is_
         with pytest.raises(CurateError, match="changed output too"):
             edit.save()
     assert edit.save() == "saved r003: output"
-    assert line_in(edit.workshop)["instruction"] == "Theirs"
+    assert line_in(edit.project)["instruction"] == "Theirs"
     assert not edit.draft_path.exists()
 
 
 def test_letting_a_text_go_shows_what_is_saved_now(hold) -> None:
-    shop = hold()
-    edit = open_edit(shop, "r003")
+    project = hold()
+    edit = open_edit(project, "r003")
     broken(edit)
     edits_of(hold, output="Theirs")
-    shop.refresh()
+    project.refresh()
     edit.follow()
     edit.discard()
     assert not edit.is_changed
@@ -114,12 +114,12 @@ def test_letting_a_text_go_shows_what_is_saved_now(hold) -> None:
 
 
 def test_a_record_that_is_gone_is_told_while_its_text_is_no_json(hold) -> None:
-    shop, theirs = hold(), hold("bo")
+    project, theirs = hold(), hold("bo")
     theirs.apply([Decision("add", "new", fields={"record": {"instruction": "Ask", "output": "Tell"}})])
-    shop.refresh()
-    edit = open_edit(shop, "new")
+    project.refresh()
+    edit = open_edit(project, "new")
     edit.take("{")
     theirs.undo()
-    shop.refresh()
+    project.refresh()
     with pytest.raises(CurateError, match="no record 'new'"):
         edit.follow()

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from deciding import decide
 
 from curate.base.record import CurateError
 from curate.cli import cli
+from curate.project.data import ProjectData, load_data
 from curate.project.journal import Decision, Drop, frame, pieces, read_frames, read_journal, segments
+from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.project.workshop import open_workshop
-from curate.project.workspace import Workspace, open_workspace
 from curate.sessions.labelling import Desk, settle, waiting
 
 OLD = Path(__file__).parent / "journal"
@@ -26,7 +27,7 @@ REPEAT = {
     "output": "answer1 says that stuff3 differs1 a lot5.",
     "category": "billing",
 }
-Make = Callable[..., Workspace]
+Make = Callable[..., ProjectData]
 
 
 def run(*words: object) -> Result:
@@ -35,7 +36,7 @@ def run(*words: object) -> Result:
 
 def dropped_by(root: Path) -> dict[str, tuple[str, str, float, str]]:
     """Export and return code, record that stays, similarity and reason of each record that is not in the dataset."""
-    made, _ = export_dataset(open_workspace(root))
+    made, _ = export_dataset(load_data(root))
     lines = [json.loads(line) for line in (made.path / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
     return {line["id"]: (line["code"], line["kept"], line["score"], line["reason"]) for line in lines}
 
@@ -82,8 +83,8 @@ def test_a_choice_between_different_answers_is_a_decision(make_workspace: Make) 
 
 def test_only_drops_are_of_version_2(make_workspace: Make) -> None:
     root = make_workspace([REPEAT, {**REPEAT, "id": "x2"}]).root
-    workspace = open_workspace(root).apply([Decision("drop", "x1", fields={"reason": "wrong"})])
-    workspace = workspace.apply([Decision("restore", "x1"), Decision("assign", "x2", fields={"split": "train"})])
+    workspace = decide(load_data(root), [Decision("drop", "x1", fields={"reason": "wrong"})])
+    workspace = decide(workspace, [Decision("restore", "x1"), Decision("assign", "x2", fields={"split": "train"})])
     assert run("dedupe", root, "--drop", "x2").exit_code == 0
     versions = [(line["op"], line["v"]) for line in payloads(root)]
     assert sorted(versions) == [("assign", 1), ("drop", 2), ("drop", 2), ("restore", 1)]
@@ -114,10 +115,10 @@ def changed(root: Path, **changes: object) -> Path:
 )  # fmt: skip
 def test_a_line_of_another_version_is_refused_by_its_place(make_workspace: Make, changes: dict[str, object]) -> None:
     root = make_workspace().root
-    open_workspace(root).apply([Decision("drop", "r001", fields={"reason": "x"})])
+    decide(load_data(root), [Decision("drop", "r001", fields={"reason": "x"})])
     path = changed(root, **changes)
     with pytest.raises(CurateError) as caught:
-        open_workspace(root).records()
+        load_data(root).records()
     assert caught.value.code == "E913 unknown-event"
     assert f"{path}:1" in caught.value.message
     assert "pgrade" in caught.value.hint
@@ -154,7 +155,7 @@ def test_a_rule_of_version_1_that_names_who_is_gone_is_a_persons_words(old: Path
 
 
 def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
-    open_workspace(old).apply([Decision("drop", "other", fields={"reason": "D301: repeats kept (1.00)"})], by="cem")
+    decide(load_data(old), [Decision("drop", "other", fields={"reason": "D301: repeats kept (1.00)"})], by="cem")
     before = dropped_by(old)
     assert before == FROM_1 | {"other": ("decision", "", 0.0, "D301: repeats kept (1.00)")}
     assert run("fold", old).exit_code == 0
@@ -166,7 +167,7 @@ def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
 
 
 def test_a_fold_without_drops_of_version_2_stays_readable_for_version_1(old: Path) -> None:
-    open_workspace(old).apply([Decision("restore", "words")], by="cem")
+    decide(load_data(old), [Decision("restore", "words")], by="cem")
     assert run("fold", old).exit_code == 0
     newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
     assert json.loads(newest.read_bytes())["v"] == 1
@@ -184,13 +185,13 @@ def test_a_conflict_is_settled_with_the_fields_of_its_side(make_workspace: Make,
     root = make_workspace(settings='[split]\nseed = 1\n[[label.questions]]\nname = "q"\nvalues = ["a"]\n').root
     is_rule = reason.startswith("D301")
     fields: dict[str, Any] = {"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0}
-    before = open_workspace(root)
-    before.apply([Decision("drop", "r002", fields=fields if is_rule else {"reason": reason})], by="ana")
-    before.apply([Decision("restore", "r002")], by="bo")
-    with open_workshop(root, "cem") as workshop:
-        workshop.load()
-        (item,) = waiting(workshop, Desk(workshop)).items
+    before = load_data(root)
+    decide(before, [Decision("drop", "r002", fields=fields if is_rule else {"reason": reason})], by="ana")
+    decide(before, [Decision("restore", "r002")], by="bo")
+    with open_project(root, "cem") as project:
+        project.load()
+        (item,) = waiting(project, Desk(project)).items
         side = next(side for side in item.sides if side.people == ("ana",))
-        settle(workshop, item, side)
+        settle(project, item, side)
     wanted = ("D301", "r001", 1.0, "repeats r001") if is_rule else ("decision", "", 0.0, reason)
     assert dropped_by(root) == {"r002": wanted}

@@ -4,12 +4,14 @@ import os
 import stat
 
 import pytest
+from deciding import decide
 
 from curate.base.record import SPLITS, CurateError, Exit
 from curate.formats.dataset import read_manifest, read_pins
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.publish import export_dataset, plan
-from curate.project.workspace import open_workspace
+from curate.project.plan import plan
+from curate.project.publish import export_dataset
 
 SCORED = '[split]\nseed = 1\n[categories.billing]\nscorer = "exact"\noptions = {trim = true}\n[categories.returns]\n'
 REPEAT = {
@@ -27,7 +29,7 @@ def rows_of(folder, name):
 def add_lines(workspace, lines, name="b.jsonl"):
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (workspace.root / "data" / name).write_text(text, encoding="utf-8")
-    return open_workspace(workspace.root)
+    return load_data(workspace.root)
 
 
 def test_dataset_has_rows_manifest_and_digests(make_workspace):
@@ -106,10 +108,10 @@ def test_raw_text_is_text(make_workspace):
 def test_same_data_is_the_same_dataset(make_workspace):
     workspace = make_workspace()
     first, _ = export_dataset(workspace)
-    again, _ = export_dataset(open_workspace(workspace.root))
+    again, _ = export_dataset(load_data(workspace.root))
     assert (again.path, again.is_new) == (first.path, False)
     assert [path.name for path in (workspace.root / "dataset").iterdir()] == ["v1"]
-    changed = workspace.apply([Decision("drop", "r001", fields={"reason": "wrong"})])
+    changed = decide(workspace, [Decision("drop", "r001", fields={"reason": "wrong"})])
     third, _ = export_dataset(changed)
     assert (third.path.name, third.is_new) == ("v2", True)
     assert third.manifest.drops == {"decision": 1}
@@ -133,13 +135,14 @@ def test_repeats_are_left_out_listed_and_counted(make_workspace):
 
 
 def test_a_restored_repeat_stays(make_workspace):
-    workspace = add_lines(make_workspace(), [REPEAT]).apply(
-        [Decision("drop", "x1", fields={"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0})]
+    workspace = decide(
+        add_lines(make_workspace(), [REPEAT]),
+        [Decision("drop", "x1", fields={"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0})],
     )
     made, _ = export_dataset(workspace)
     (dropped,) = rows_of(made.path, "dropped")
     assert (dropped["code"], dropped["kept"], dropped["score"]) == ("D301", "r001", 1.0)
-    made, _ = export_dataset(workspace.apply([Decision("restore", "x1")]))
+    made, _ = export_dataset(decide(workspace, [Decision("restore", "x1")]))
     assert made.manifest.drops == {}
     splits = [name for name in SPLITS for row in rows_of(made.path, name) if row["id"] in ("x1", "r001")]
     assert len(splits) == 2
@@ -193,7 +196,7 @@ def test_errors_stand_in_the_way(make_workspace):
     with (workspace.root / "data/a.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"instruction": 5, "output": "x"}\nnot json\n')
     with pytest.raises(CurateError) as caught:
-        export_dataset(open_workspace(workspace.root))
+        export_dataset(load_data(workspace.root))
     assert (caught.value.code, caught.value.exit_code) == ("E907 dirty-data", Exit.FINDINGS)
     assert "data/a.jsonl:61" in caught.value.message
     assert "S101" in caught.value.message
@@ -202,7 +205,7 @@ def test_errors_stand_in_the_way(make_workspace):
 
 def test_nothing_to_export(make_workspace):
     workspace = make_workspace()
-    gone = workspace.apply([Decision("drop", record.id, fields={"reason": "x"}) for record in workspace.records()])
+    gone = decide(workspace, [Decision("drop", record.id, fields={"reason": "x"}) for record in workspace.records()])
     with pytest.raises(CurateError, match="no record"):
         export_dataset(gone)
 
@@ -259,7 +262,7 @@ def test_git_is_named(make_workspace):
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
     ):
         subprocess.run(["git", "-C", str(workspace.root), *arguments], check=True)
-    workspace = workspace.apply([Decision("drop", "r000", fields={"reason": "x"})])
+    workspace = decide(workspace, [Decision("drop", "r000", fields={"reason": "x"})])
     made, _ = export_dataset(workspace)
     assert made.manifest.git is not None
     assert len(made.manifest.git.commit) == 40

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from deciding import decide
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import SPLITS
 from curate.cli import cli
+from curate.project.data import load_data
 from curate.project.journal import Decision
 from curate.project.publish import export_dataset
-from curate.project.workspace import open_workspace
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
 WORDS = 24
@@ -55,12 +56,12 @@ def assert_settled(root: Path, others: Path) -> None:
     """Export twice: the second time nothing may be new, and a copy that knows no dataset yet must come to the same."""
     copy = others / f"copy-{len(list(others.iterdir()))}"
     shutil.copytree(root, copy)
-    first, _ = export_dataset(open_workspace(root))
-    again, planned = export_dataset(open_workspace(root))
+    first, _ = export_dataset(load_data(root))
+    again, planned = export_dataset(load_data(root))
     assert (again.path.name, again.is_new) == (first.path.name, False)
-    assert files_of(export_dataset(open_workspace(copy))[0].path) == files_of(first.path)
+    assert files_of(export_dataset(load_data(copy))[0].path) == files_of(first.path)
     exported = {record.id for part in planned.by_split.values() for record in part}
-    decided = open_workspace(root).exclusions()
+    decided = load_data(root).exclusions()
     for one in planned.dropped:
         # A rule names a record that is there to read; a decision names the one that it was about, wherever that is now.
         assert one.code not in ("D301", "D302") or one.kept in exported or one.id in decided, one
@@ -79,13 +80,13 @@ DECISION = st.tuples(
 )
 
 
-def decide(root: Path, decisions: list[tuple[str, str, str]]) -> None:
-    workspace = open_workspace(root)
+def decide_each(root: Path, decisions: list[tuple[str, str, str]]) -> None:
+    workspace = load_data(root)
     known = {state.record.id for state in workspace.states()}
     for op, name, split in decisions:
         fields = {"drop": {"reason": "by hand"}, "restore": {}, "assign": {"split": split}}[op]
         if name in known:
-            workspace = workspace.apply([Decision(op, name, fields=fields)])
+            workspace = decide(workspace, [Decision(op, name, fields=fields)])
 
 
 @settings(
@@ -109,11 +110,11 @@ def test_an_unchanged_workspace_exports_the_same(old, before, new, after, is_app
         write_lines(root, "m.jsonl", [line_of(f"r{n}", *one) for n, one in enumerate(old)])
         # Something always goes into the dataset.
         write_lines(root, "z.jsonl", [line_of("always", 9, 0, 0)])
-        decide(root, before)
+        decide_each(root, before)
         assert_settled(root, others)
         more = [line_of(f"r{n}", *one) for n, one in enumerate(new, start=len(old))]
         write_lines(root, "a.jsonl" if is_read_first else "n.jsonl", more)
-        decide(root, after)
+        decide_each(root, after)
         if is_applied:
             assert run("dedupe", str(root), "--apply", "keep-first").exit_code == 0
         assert_settled(root, others)
@@ -137,9 +138,9 @@ def test_restoring_a_record_puts_no_exported_one_out(make_workspace):
     """The restored record stands before the one that was exported in its place; both stay in every export."""
     lines = [line_of("first", 0, 0, 0), line_of("second", 0, 0, 1), line_of("other", 1, 0, 0)]
     workspace = make_workspace(lines, SETTINGS.format(seed=1))
-    workspace = workspace.apply([Decision("drop", "first", fields={"reason": "off topic"})])
+    workspace = decide(workspace, [Decision("drop", "first", fields={"reason": "off topic"})])
     export_dataset(workspace)
-    export_dataset(workspace.apply([Decision("restore", "first")]))
-    made, _ = export_dataset(open_workspace(workspace.root))
+    export_dataset(decide(workspace, [Decision("restore", "first")]))
+    made, _ = export_dataset(load_data(workspace.root))
     assert (made.path.name, made.is_new) == ("v2", False)
     assert {row["id"] for part in made.rows.values() for row in part} == {"first", "second", "other"}

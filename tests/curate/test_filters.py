@@ -11,18 +11,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from deciding import decide
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base import console
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
+from curate.project.data import State
 from curate.project.exclusion import Exclusion
 from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
 from curate.project.journal import Decision
 from curate.project.patterns import unfit, weight
 from curate.project.terms import Between, Exact, Pattern, Term, Word
-from curate.project.workspace import State
 
 
 def state(number: int = 0, *, dropped: str | None = None, answers: dict[str, Any] | None = None, **said: Any) -> State:
@@ -328,7 +329,7 @@ def listed(make_workspace):
     ]
     workspace = make_workspace([*lines, {"id": "odd", "instruction": "Why is it so?", "output": ""}])
     (workspace.root / "data" / "b.jsonl").write_text('junk\n{"id": "late", "instruction": "a", "output": ""}\n')
-    workspace.apply([Decision("drop", "r0", fields={"reason": "x"})], by="ana")
+    decide(workspace, [Decision("drop", "r0", fields={"reason": "x"})], by="ana")
 
     def run(*options: str) -> tuple[list[str], str, int]:
         said = CliRunner().invoke(cli, ["list", str(workspace.root), "--format", "jsonl", *options])
@@ -348,7 +349,7 @@ def test_list_asks_for_a_status_among_all_records(listed, monkeypatch):
     # Minor remarks do not count, and a record is found by its line, however often its id is used.
     assert listed("--where", "status:error")[0] == ["odd", "late"]
     assert listed("--where", "status:!ok", "--status", "in")[0] == ["odd", "late"]
-    monkeypatch.setattr("curate.project.workspace.Workspace.verdict", None)
+    monkeypatch.setattr("curate.project.data.Workspace.verdict", None)
     assert listed("--where", "status:dropped")[0] == ["r0"]
     assert listed("--where", "status:dropped", "--status", "in")[0] == []
 

@@ -8,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate import cli
 from curate.checks.fixes import Fix, discover, fix_file
+from curate.project.data import ProjectData, load_data
 from curate.project.in_use import names_in_use
 from curate.project.journal import Decision
-from curate.project.workspace import Workspace, open_workspace
 from curate.schema import load_shape
 
 CHAT = load_shape("chat")
@@ -255,7 +256,7 @@ def test_a_text_that_the_schema_would_refuse_stays(tmp_path: Path) -> None:
     assert path.read_text() == '{"q": "Q ", "a": "Yes "}\n{"q": "Q", "a": "Maybe"}\n'
 
 
-def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[..., ProjectData], tmp_path: Path) -> None:
     lines = [
         {"instruction": "Decided on.", "output": "yes "},
         {"instruction": "Decided on.", "output": "yes "},
@@ -267,31 +268,31 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
     workspace = make_workspace(lines)
     names = [record.id for record in workspace.records()]
     assert names[1] == f"{names[0]}-2"
-    workspace.apply([Decision("drop", names[n], fields={"reason": "x"}) for n in (1, 3, 5)], by="ana")
+    decide(workspace, [Decision("drop", names[n], fields={"reason": "x"}) for n in (1, 3, 5)], by="ana")
     path = workspace.files()[0]
     run = fix_file(path, workspace.shape, keep=names_in_use(workspace.root))
     assert run.write()
     assert run.kept == {1: names[0], 2: names[0], 5: names[4]}
     outputs = [json.loads(raw)["output"] for raw in path.read_text().splitlines()]
     assert outputs == ["yes ", "yes ", "no", "maybe", "so ", "so"]
-    again = Workspace(workspace.root, workspace.settings, workspace.shape)
+    again = ProjectData(workspace.root, workspace.settings, workspace.shape)
     assert set(again.dropped()) == {names[1], "own", names[5]}
     assert not again.remarks()
 
 
-def test_texts_that_decisions_follow_from_do_not_change(make_workspace: Callable[..., Workspace]) -> None:
+def test_texts_that_decisions_follow_from_do_not_change(make_workspace: Callable[..., ProjectData]) -> None:
     root = make_workspace([{"id": f"r{n}", "instruction": "Q ", "output": f"A {n}"} for n in range(12)]).root
     for decision in (Decision("drop", "r", fields={"reason": "x"}), Decision("restore", "r")):
         everyone = [replace(decision, id=f"r{n}") for n in range(11)]
-        open_workspace(root).apply(everyone, by="ana")
+        decide(load_data(root), everyone, by="ana")
     assert run_validate(str(root), "--fix") == 0
     lines = [json.loads(raw) for raw in (root / "data" / "a.jsonl").read_text().splitlines()]
     assert [one["instruction"] for one in lines] == ["Q "] * 11 + ["Q"]
-    assert not open_workspace(root).dropped()
+    assert not load_data(root).dropped()
 
 
 def test_records_of_a_dataset_keep_their_ids(
-    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+    make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [{"instruction": f"Ask number {n} {n * 7}", "output": f"So it is {n * 13}. "} for n in range(30)]
     root = make_workspace(lines).root

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.fsck import check
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
 
 SPECIMENS: dict[str, Any] = json.loads(Path(__file__).with_name("folded_before.json").read_text(encoding="utf-8"))
 
@@ -31,7 +31,7 @@ def unpack(root: Path, name: str) -> Path:
 
 def said_of(root: Path) -> dict[str, Any]:
     """Return what the version of then was asked, in the form that it was written down in."""
-    workspace = open_workspace(root)
+    workspace = load_data(root)
     states = {
         state.record.id: {
             "data": dict(state.record.data), "file": state.record.source.file, "line": state.record.source.line,
@@ -45,10 +45,10 @@ def said_of(root: Path) -> dict[str, Any]:
     findings = sorted([one.code, one.record, one.pointer, one.message] for one in workspace.findings())
     acts = {}
     for by in ("ana", "bo", "cem"):
-        with open_workshop(root, by) as workshop:
-            workshop.load()
+        with open_project(root, by) as project:
+            project.load()
             acts[by] = [
-                [[event.event for event in act] for act in workshop.standing(is_redo=is_redo)]
+                [[event.event for event in act] for act in project.standing(is_redo=is_redo)]
                 for is_redo in (False, True)
             ]
     return {"states": states, "findings": findings, "remarks": workspace.remarks(), "acts": acts}
@@ -62,12 +62,12 @@ def test_it_opens_and_means_the_same(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["once", "twice", "cut", "unmoved"])
 def test_it_means_the_same_once_more_folded(tmp_path: Path, name: str) -> None:
     root, wanted = unpack(tmp_path, name), SPECIMENS[name]["expected"]
-    fold_journal(open_workspace(root))
+    fold_journal(load_data(root))
     found = said_of(root)
     for key in ("states", "findings", "remarks"):
         assert found[key] == wanted[key]
     assert not check(root).damage
-    assert fold_journal(open_workspace(root)).is_empty
+    assert fold_journal(load_data(root)).is_empty
 
 
 def test_what_was_cut_off_is_no_damage(tmp_path: Path) -> None:

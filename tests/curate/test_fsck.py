@@ -11,16 +11,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from deciding import decide
 
 from curate import cli
 from curate.base.record import canonical
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
 from curate.project.publish import export_dataset
-from curate.project.workspace import open_workspace
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def drop(name: str) -> Decision:
 
 
 def test_a_sound_workspace(make_workspace, call):
-    workspace = make_workspace().apply([drop("r001")])
+    workspace = decide(make_workspace(), [drop("r001")])
     fold_journal(workspace)
-    workspace = open_workspace(workspace.root).apply([drop("r002")])
+    workspace = decide(load_data(workspace.root), [drop("r002")])
     export_dataset(workspace)
     code, out, err = call("fsck", workspace.root)
     assert (code, err) == (0, "")
@@ -66,7 +67,7 @@ def test_what_is_no_workspace(tmp_path, call):
 
 
 def test_damage_is_told_with_place_and_remedy_until_it_is_recovered(make_workspace, call):
-    root = make_workspace().apply([drop("r001"), drop("r002")]).root
+    root = decide(make_workspace(), [drop("r001"), drop("r002")]).root
     (path,) = segments(root)
     path.write_bytes(path.read_bytes() + b"torn")
     code, out, _ = call("fsck", root)
@@ -89,7 +90,7 @@ def test_damage_is_told_with_place_and_remedy_until_it_is_recovered(make_workspa
 
 def test_datasets(make_workspace):
     root = make_workspace().root
-    folder = export_dataset(open_workspace(root))[0].path
+    folder = export_dataset(load_data(root))[0].path
     train, manifest = folder / "train.jsonl", folder / "manifest.json"
     whole, text = train.read_bytes(), manifest.read_bytes()
     train.write_bytes(whole.replace(b"apart", b"apert", 1))
@@ -179,12 +180,12 @@ def test_settings_and_record_files(make_workspace):
         ("conflict-marker", 61, len(whole))
     ]
     data.write_bytes(whole)
-    fold_journal(open_workspace(root))
+    fold_journal(load_data(root))
     data.write_bytes(whole.replace(b"item7 ", b"item8 ", 1))
     (fault,) = check(root).faults
     assert (fault.name, fault.line) == ("changed-file", 8)
     assert "lines 8" in fault.message
-    fold_journal(open_workspace(root))
+    fold_journal(load_data(root))
     assert names(root) == []
     data.rename(root / "data/b.jsonl")
     assert names(root) == [("missing-file", "data/a.jsonl", True)]
@@ -214,7 +215,7 @@ def test_a_merge_that_is_not_finished(make_workspace):
     git("merge", "other", is_refused=True)
     assert ("unmerged", "data/a.jsonl", True) in names(root)
     with pytest.raises(cli.CurateError, match="git has a merge to finish"):
-        fold_journal(open_workspace(root))
+        fold_journal(load_data(root))
 
 
 def test_two_branches_that_both_folded(make_workspace):
@@ -229,22 +230,22 @@ def test_two_branches_that_both_folded(make_workspace):
     git("init", "-q", "-b", "main")
     for key, value in (("user.name", "t"), ("user.email", "t@example.org")):
         git("config", key, value)
-    open_workspace(root).apply([drop("r030")])
-    fold_journal(open_workspace(root))
+    decide(load_data(root), [drop("r030")])
+    fold_journal(load_data(root))
     git("add", ".")
     git("commit", "-qm", "first")
     for branch, by, name in (("other", "ana", "r002"), ("main", "bo", "r050")):
         git("checkout", "-q", *(["-b"] if branch == "other" else []), branch)
         change = Decision("edit", name, fields={"changes": {"output": f"by {by}"}})
-        open_workspace(root).apply([change, drop(f"{name[:3]}5"), Decision("restore", "r030")], by=by)
-        fold_journal(open_workspace(root))
+        decide(load_data(root), [change, drop(f"{name[:3]}5"), Decision("restore", "r030")], by=by)
+        fold_journal(load_data(root))
         git("add", ".")
         git("commit", "-qm", branch)
     git("merge", "other", is_refused=True)
     found = {name for name, *_ in names(root)}
     assert {"unmerged", "bad-fold"} <= found
     with pytest.raises(cli.CurateError, match="not as it was written"):
-        open_workspace(root).states()
+        load_data(root).states()
     recover(root)
     git("add", ".")
     assert not check(root).damage
@@ -252,25 +253,27 @@ def test_two_branches_that_both_folded(make_workspace):
     events = {event.event: event for path in paths for event in read_frames(path.read_bytes(), path)}
     wanted = fold(base, events.values(), workspace.shape).states
     assert {name: (dict(one.record.data), one.dropped, one.is_wanted) for name, one in wanted.items()} == {
-        one.record.id: (dict(one.record.data), one.dropped, one.is_wanted) for one in open_workspace(root).states()
+        one.record.id: (dict(one.record.data), one.dropped, one.is_wanted) for one in load_data(root).states()
     }
-    fold_journal(open_workspace(root))
+    fold_journal(load_data(root))
     assert not check(root).damage
     assert segments(root) == []
 
 
 def states(root: Path) -> dict[str, tuple]:
-    found = open_workspace(root).states()
+    found = load_data(root).states()
     return {state.record.id: (dict(state.record.data), state.dropped, sorted(state.heads)) for state in found}
 
 
 @pytest.mark.parametrize("lost", [(2,), (1, 2), (1,)])
 @pytest.mark.parametrize("how", ["damaged", "gone"])
 def test_a_fold_whose_file_is_lost_is_gone_back_from(make_workspace, lost, how):
-    root = make_workspace().apply([drop("r001"), Decision("edit", "r002", fields={"changes": {"output": "new"}})]).root
-    fold_journal(open_workspace(root))
-    open_workspace(root).apply([Decision("restore", "r001"), drop("r003")])
-    fold_journal(open_workspace(root))
+    root = decide(
+        make_workspace(), [drop("r001"), Decision("edit", "r002", fields={"changes": {"output": "new"}})]
+    ).root
+    fold_journal(load_data(root))
+    decide(load_data(root), [Decision("restore", "r001"), drop("r003")])
+    fold_journal(load_data(root))
     before = states(root)
     for number in lost:
         path = root / FOLDER / "folded" / f"{number}.json"
@@ -288,15 +291,15 @@ def test_a_fold_whose_file_is_lost_is_gone_back_from(make_workspace, lost, how):
     recover(root)
     assert not check(root).damage
     assert states(root) == before
-    fold_journal(open_workspace(root))
+    fold_journal(load_data(root))
     assert states(root) == before
     assert segments(root) == []
     assert not check(root).damage
 
 
 def test_retired_segments_are_held_against_their_digests(make_workspace):
-    root = make_workspace().apply([drop("r001")]).root
-    fold_journal(open_workspace(root))
+    root = decide(make_workspace(), [drop("r001")]).root
+    fold_journal(load_data(root))
     (path,) = (root / FOLDER / "retired/1").glob("*/*.log")
     name = str(path.relative_to(root))
     whole = path.read_bytes()
@@ -324,7 +327,7 @@ def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
 
 def test_fold_says_what_it_does(make_workspace, call):
     workspace = make_workspace()
-    root = workspace.apply(
+    root = decide(workspace,
         [
             Decision("edit", "r002", fields={"changes": {"output": "new"}}), drop("r001"),
             Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}}),
@@ -357,7 +360,7 @@ def test_fold_says_what_it_does(make_workspace, call):
 
 
 def test_the_same_dataset_before_and_after(make_workspace):
-    workspace = make_workspace().apply(
+    workspace = decide(make_workspace(),
         [
             Decision("edit", "r002", fields={"changes": {"output": "something else altogether"}}), drop("r001"),
             Decision("label", "r004", fields={"question": "category", "value": "billing"}),
@@ -366,12 +369,12 @@ def test_the_same_dataset_before_and_after(make_workspace):
     )  # fmt: skip
     first = export_dataset(workspace)[0]
     fold_journal(workspace)
-    again = export_dataset(open_workspace(workspace.root))[0]
+    again = export_dataset(load_data(workspace.root))[0]
     assert (again.is_new, again.path) == (False, first.path)
 
 
 def test_fsck_loads_nothing_heavy(make_workspace):
-    root = make_workspace().apply([drop("r001")]).root
+    root = decide(make_workspace(), [drop("r001")]).root
     program = (
         "import sys; from curate.cli import cli\n"
         "cli.main(sys.argv[1:], standalone_mode=False)\n"

@@ -21,8 +21,8 @@ from curate.base.git import GitError, ask_git, stream_git
 from curate.base.record import CurateError, Exit
 from curate.checks.runner import changed_lines
 from curate.checks.runner.unmerged import unmerged_findings
+from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.project.workspace import open_workspace
 
 REAL = shutil.which("git") or ""
 pytestmark = pytest.mark.skipif(not REAL, reason="needs the program git")
@@ -125,7 +125,7 @@ TRAPS: dict[str, tuple[Trap, str]] = {
 def exported(root: Path) -> Any:
     # The same data is written once, with what git has said then.
     shutil.rmtree(root / "dataset", ignore_errors=True)
-    return json.loads((export_dataset(open_workspace(root))[0].path / "manifest.json").read_bytes())["git"]
+    return json.loads((export_dataset(load_data(root))[0].path / "manifest.json").read_bytes())["git"]
 
 
 def compared(root: Path) -> Any:

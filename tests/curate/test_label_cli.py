@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData, load_data
 
 SETTINGS = """
 [split]
@@ -43,7 +43,7 @@ def call(*arguments: str, lines: str | bytes = "", **environment: str) -> subpro
 
 
 @pytest.fixture
-def workspace(make_workspace: Callable[..., Workspace]) -> Path:
+def workspace(make_workspace: Callable[..., ProjectData]) -> Path:
     lines: list[dict[str, Any]] = [
         {"id": f"r{n}", "instruction": f"Question {n}? {HOSTILE}", "output": "An answer."} for n in range(6)
     ]
@@ -55,7 +55,7 @@ def workspace(make_workspace: Callable[..., Workspace]) -> Path:
 def answers(root: Path, question: str = "topic") -> dict[str, dict[str, Any]]:
     return {
         state.record.id: dict(state.answers[question])
-        for state in open_workspace(root).states()
+        for state in load_data(root).states()
         if question in state.answers
     }
 
@@ -165,7 +165,7 @@ def test_review_settles_and_says_by_its_exit_code_what_is_left(workspace: Path) 
     done = call("review", str(workspace), "--plain", "--by", "cem", lines="u\n1\n1\n")
     assert done.returncode == 0
     assert "taken back: resolve of r1" in done.stderr
-    resolved = {state.record.id: state.resolved.get("topic") for state in open_workspace(workspace).states()}
+    resolved = {state.record.id: state.resolved.get("topic") for state in load_data(workspace).states()}
     assert {name: value for name, value in resolved.items() if value} == {"r1": "billing", "r2": "billing"}
     nothing = call("review", str(workspace), "--plain", "--by", "cem")
     assert (nothing.returncode, nothing.stdout) == (0, "")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.sessions.labelling import Desk
 
 Sit = Callable[..., Desk]
@@ -19,12 +19,12 @@ Sit = Callable[..., Desk]
 def names(desk: Desk) -> list[str]:
     """Return the records that a desk asks about, in order."""
     assert desk.queue is not None
-    return [desk.workshop.catalog.name(int(row)) for row in desk.queue.rows]
+    return [desk.project.catalog.name(int(row)) for row in desk.queue.rows]
 
 
 def given(desk: Desk, question: str = "topic") -> dict[str, Any]:
     """Return the annotator's answers as somebody else finds them on the disk."""
-    states = open_workspace(desk.workshop.root).states()
+    states = load_data(desk.project.root).states()
     return {
         state.record.id: state.answers[question][desk.by]
         for state in states
@@ -74,7 +74,7 @@ def test_undo_goes_back_to_the_record_and_redo_on_from_it(sit: Sit) -> None:
     assert desk.current == "r003"
     assert given(desk)["r002"] == "returns"
     desk.undo()
-    desk.workshop.redo()
+    desk.project.redo()
     desk.follow({"r002"})
     assert (desk.current, given(desk)["r002"]) == ("r003", "returns")
     # Also what was answered in an earlier sitting.
@@ -150,7 +150,7 @@ def test_what_others_answer_meanwhile_is_asked_no_more(sit: Sit) -> None:
     other = sit("bo")
     for _ in range(5):
         other.answer("other")
-    changed = desk.workshop.refresh()
+    changed = desk.project.refresh()
     desk.follow(changed)
     assert desk.progress() == (55, 60)
     # The record at hand stays at hand.
@@ -196,15 +196,15 @@ def test_lines_that_say_it_are_asked_about_when_all_are(sit: Sit) -> None:
     desk.begin(desk.prepare(desk.wish_for(is_all=True)))
     assert desk.progress() == (60, 60)
     desk.answer("billing")
-    assert desk.workshop.state("r000").record.category == "billing"
+    assert desk.project.state("r000").record.category == "billing"
     # Whoever was asked once has to be able to take it back and be asked again.
     desk.undo()
-    assert (desk.current, desk.workshop.state("r000").record.category) == ("r000", "returns")
+    assert (desk.current, desk.project.state("r000").record.category) == ("r000", "returns")
 
 
 def test_dropped_and_settled_records_are_not_asked_about(sit: Sit) -> None:
     desk = sit()
-    desk.workshop.apply(
+    desk.project.apply(
         [
             Decision("drop", "r000", fields={"reason": "spam"}),
             Decision("resolve", "r001", fields={"question": "topic", "value": "other"}),
@@ -257,11 +257,11 @@ def test_the_least_certain_come_first_and_suggestions_are_out_of_sample(sit: Sit
     # What Ana answers about a record must not become what Bo is told to answer about it.
     other = sit("bo")
     other.learn()
-    before = other.suggester.of(other.workshop.catalog.find("r002") or 0)
-    desk.workshop.apply([Decision("label", "r002", fields={"question": "topic", "value": "billing"})])
-    other.workshop.refresh()
+    before = other.suggester.of(other.project.catalog.find("r002") or 0)
+    desk.project.apply([Decision("label", "r002", fields={"question": "topic", "value": "billing"})])
+    other.project.refresh()
     other.learn()
-    after = other.suggester.of(other.workshop.catalog.find("r002") or 0)
+    after = other.suggester.of(other.project.catalog.find("r002") or 0)
     assert before is not None
     assert after is not None
     assert (before.value, after.value) == ("returns", "returns")
@@ -270,12 +270,12 @@ def test_the_least_certain_come_first_and_suggestions_are_out_of_sample(sit: Sit
 def test_guidelines_are_read_from_inside_the_workspace_only(sit: Sit) -> None:
     desk = sit(guide="guide.md", files={"guide.md": "# Be fair\n"})
     assert desk.guideline() == "# Be fair\n"
-    (desk.workshop.root / "guide.md").write_bytes(b"\xff\xfe")
+    (desk.project.root / "guide.md").write_bytes(b"\xff\xfe")
     with pytest.raises(CurateError) as error:
         desk.guideline()
     assert error.value.code == "E904 no-such-file"
-    (desk.workshop.root / "guide.md").unlink()
-    (desk.workshop.root / "guide.md").symlink_to("/etc/hostname")
+    (desk.project.root / "guide.md").unlink()
+    (desk.project.root / "guide.md").symlink_to("/etc/hostname")
     with pytest.raises(CurateError) as error:
         desk.guideline()
     assert error.value.code == "E914 outside-workspace"

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deciding import decide
+
+from curate.project.validation import validate_data
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
 from curate.checks.quality import find_suspects
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.sessions.problems.search import Job, search
 
 WORDS = {
@@ -101,8 +104,9 @@ def test_it_is_held_to_the_rules_of_its_place(tmp_path: Path) -> None:
 
 def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines())
-    workspace = open_workspace(root)
-    workspace.apply(
+    workspace = load_data(root)
+    decide(
+        workspace,
         [
             Decision("label", "r7", fields={"question": "category", "value": "returns"}),
             Decision("label", "r9", fields={"question": "category", "value": "billing"}),
@@ -117,7 +121,7 @@ def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> No
 
 def test_export_and_the_validate_screen_ask_for_it_where_the_settings_do(tmp_path: Path) -> None:
     root = write(tmp_path / "ws", lines(), '[checks]\nselect = ["L405"]\n')
-    counts = open_workspace(root).verdict().counts
+    counts = validate_data(load_data(root)).counts
     assert counts == {"L405": 3}
     found = search(Job(root), lambda _: None)
     assert [(group.code, group.count) for group in found.groups] == [("L405", 3)]

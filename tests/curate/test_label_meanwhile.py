@@ -18,7 +18,7 @@ Sit = Callable[..., Desk]
 
 def add(desk: Desk, name: str) -> None:
     line = {"id": name, "instruction": "Say something new.", "output": "Something new."}
-    desk.workshop.apply([Decision("add", name, fields={"record": line})])
+    desk.project.apply([Decision("add", name, fields={"record": line})])
     desk.follow({name})
 
 
@@ -29,7 +29,7 @@ def test_what_is_answered_while_a_queue_is_made_counts_in_it(sit: Sit) -> None:
     desk.begin(prepared, desk.current)
     assert (desk.current, desk.progress()) == ("r001", (59, 60))
     desk.answer("returns")
-    assert desk.workshop.state("r000").answers["topic"] == {"ana": "billing"}
+    assert desk.project.state("r000").answers["topic"] == {"ana": "billing"}
     assert (desk.current, desk.progress()) == ("r002", (58, 60))
     # From its first record, that is the first that still asks.
     desk.begin(prepared)
@@ -46,7 +46,7 @@ def test_what_others_do_and_what_is_taken_back_while_a_queue_is_made_counts_too(
     while other.current != "r005":
         other.move(1)
     other.answer("other")
-    desk.workshop.refresh()
+    desk.project.refresh()
     desk.begin(prepared, desk.current)
     assert (desk.current, desk.progress()) == ("r001", (58, 59))
     assert desk.queue is not None
@@ -84,7 +84,7 @@ def test_the_record_at_hand_vanishes(sit: Sit) -> None:
     add(desk, "new")
     desk.begin(desk.prepare(desk.wish), "new")
     assert (desk.current, desk.progress()) == ("new", (61, 61))
-    desk.workshop.undo()
+    desk.project.undo()
     desk.follow({"new"})
     assert (desk.current, desk.progress()) == ("r000", (60, 60))
     desk.answer("billing")
@@ -108,7 +108,7 @@ def test_a_record_vanishes_that_comes_later_or_was_before(sit: Sit) -> None:
     while desk.move(1):
         assert desk.state() is not None
     assert desk.current == "one"
-    desk.workshop.redo()
+    desk.project.redo()
     desk.follow({"two"})
     assert desk.progress() == (62, 62)
 
@@ -117,8 +117,8 @@ def test_an_answer_to_a_record_that_vanished_is_no_agreement(sit: Sit) -> None:
     desk = sit()
     add(desk, "new")
     other = sit("bo")
-    other.workshop.apply([Decision("label", "new", fields={"question": "topic", "value": "other"})])
-    desk.follow(desk.workshop.refresh())
+    other.project.apply([Decision("label", "new", fields={"question": "topic", "value": "other"})])
+    desk.follow(desk.project.refresh())
     desk.begin(desk.prepare(desk.wish), "new")
     desk.answer("other")
     assert desk.glance().num_shared == 1
@@ -176,16 +176,16 @@ def test_a_flag_taken_away_is_nothing_skipped(sit: Sit) -> None:
 def test_a_desk_belongs_to_the_rows_that_were_there(sit: Sit) -> None:
     desk = sit()
     assert desk.is_current
-    path = desk.workshop.root / "data" / "a.jsonl"
+    path = desk.project.root / "data" / "a.jsonl"
     first = json.dumps({"id": "first", "instruction": "Say.", "output": "Yes."})
     path.write_text(f"{first}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
-    desk.workshop.reload()
+    desk.project.reload()
     assert not desk.is_current
-    again = Desk(desk.workshop)
+    again = Desk(desk.project)
     again.begin(again.prepare(again.wish), "r000")
     again.answer("billing")
     assert again.current == "r001"
-    assert set(again.workshop.state("r000").answers["topic"]) == {"ana"}
+    assert set(again.project.state("r000").answers["topic"]) == {"ana"}
 
 
 class Learner:
@@ -242,13 +242,13 @@ def test_learning_again_looks_at_nothing_but_what_was_decided_since(
     desk.begin(desk.prepare(desk.wish))
     desk.answer("billing")
     desk.learn()
-    other = sit("bo").workshop
+    other = sit("bo").project
     monkeypatch.delattr("curate.project.catalog.Catalog.frame")
     desk.answer("other")
     for name, value in (("r007", "returns"), ("r000", "other"), ("new", "billing")):
         other.apply([Decision("label", name, fields={"question": "topic", "value": value})])
-    desk.follow(desk.workshop.refresh())
-    desk.workshop.apply([Decision("drop", "r001", fields={"reason": "spam"})])
+    desk.follow(desk.project.refresh())
+    desk.project.apply([Decision("drop", "r001", fields={"reason": "spam"})])
     desk.learn()
     # Two answers that differ are no agreement, and what is dropped teaches nothing.
     (one,) = learner.made

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
 
 Sit = Callable[..., Desk]
 
 
 def review(desk: Desk) -> Waiting:
-    desk.workshop.refresh()
-    return waiting(desk.workshop, desk)
+    desk.project.refresh()
+    return waiting(desk.project, desk)
 
 
 def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) -> None:
@@ -28,12 +28,12 @@ def test_a_disagreement_is_settled_by_whoever_is_not_asked_any_more(sit: Sit) ->
     assert [(item.record, item.question, item.conflict) for item in found.items] == [("r000", "topic", None)]
     sides = [(side.value, side.people) for side in found.items[0].sides]
     assert sides == [("billing", ("ana",)), ("returns", ("bo",)), ("other", ())]
-    settle(desk.workshop, found.items[0], found.items[0].sides[2])
+    settle(desk.project, found.items[0], found.items[0].sides[2])
     assert review(desk).items == []
-    state = open_workspace(desk.workshop.root).states()[0]
+    state = load_data(desk.project.root).states()[0]
     assert (state.resolved, state.record.labels["topic"]) == ({"topic": "other"}, "other")
     assert state.answers["topic"] == {"ana": "billing", "bo": "returns"}
-    desk.workshop.undo()
+    desk.project.undo()
     assert len(review(desk).items) == 1
 
 
@@ -42,12 +42,12 @@ def test_whoever_is_still_asked_does_not_see_the_disagreement(sit: Sit) -> None:
     gold = json.dumps({"id": "r000", "question": "topic", "value": "other"}) + "\n"
     sit("ana", team=team, gold="gold.jsonl", files={"gold.jsonl": gold})
     for who, value in (("ana", "billing"), ("bo", "returns")):
-        workshop = sit(who).workshop
-        workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": value})])
+        project = sit(who).project
+        project.apply([Decision("label", "r000", fields={"question": "topic", "value": value})])
     desk = sit("cem")
     found = review(desk)
     assert (found.items, found.num_unanswered) == ([], 1)
-    desk.workshop.apply([Decision("label", "r000", fields={"question": "topic", "value": "other"})])
+    desk.project.apply([Decision("label", "r000", fields={"question": "topic", "value": "other"})])
     assert len(review(desk).items) == 1
 
 
@@ -61,8 +61,8 @@ def test_notes_and_flags_are_no_disagreement(sit: Sit) -> None:
 def apart(sit: Sit, first: Decision, second: Decision) -> Item:
     """Let two people decide on the same record without having seen one another's decision."""
     ana, bo = sit("ana"), sit("bo")
-    ana.workshop.apply([first])
-    bo.workshop.apply([second])
+    ana.project.apply([first])
+    bo.project.apply([second])
     found = review(sit("cem"))
     assert len(found.items) == 1
     return found.items[0]
@@ -92,9 +92,9 @@ def test_what_was_decided_apart_is_settled_by_deciding_once_more(
     assert sorted(people for side in item.sides for people in side.people) == ["ana", "bo"]
     desk = sit("cem")
     for number in (0, 1):
-        desk.workshop.refresh()
-        settle(desk.workshop, item, item.sides[number])
-        workspace = open_workspace(desk.workshop.root)
+        desk.project.refresh()
+        settle(desk.project, item, item.sides[number])
+        workspace = load_data(desk.project.root)
         state = next(state for state in workspace.states() if state.record.id == "r005")
         holds = {
             "data": lambda state=state: state.record.data["output"],
@@ -113,34 +113,34 @@ def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
     item = apart(sit, Decision("add", "new", fields=line("left")), Decision("add", "new", fields=line("right")))
     desk = sit("cem")
     wanted = next(side for side in item.sides if side.people == ("bo",))
-    settle(desk.workshop, item, wanted)
+    settle(desk.project, item, wanted)
     assert review(desk).items == []
-    state = open_workspace(desk.workshop.root).states()[-1]
+    state = load_data(desk.project.root).states()[-1]
     assert (state.record.id, state.record.completion) == ("new", "right")
 
 
 def test_what_was_decided_apart_on_a_record_that_is_no_more_waits_for_nobody(sit: Sit) -> None:
     ana = sit("ana")
     line = {"id": "new", "instruction": "Say.", "output": "x"}
-    ana.workshop.apply([Decision("add", "new", fields={"record": line})])
+    ana.project.apply([Decision("add", "new", fields={"record": line})])
     people = [sit("bo"), sit("cem")]
     for desk in people:
-        desk.workshop.apply([Decision("edit", "new", fields={"changes": {"output": desk.by}})])
+        desk.project.apply([Decision("edit", "new", fields={"changes": {"output": desk.by}})])
     assert [item.record for item in review(ana).items] == ["new"]
-    ana.workshop.undo()
+    ana.project.undo()
     assert review(ana).items == []
-    ana.workshop.redo()
+    ana.project.redo()
     assert [item.record for item in review(ana).items] == ["new"]
 
 
 def test_ones_own_answers_in_two_sittings_are_settled_by_oneself(sit: Sit) -> None:
     first, second = sit("ana"), sit("ana")
-    first.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "billing"})])
-    second.workshop.apply([Decision("label", "r001", fields={"question": "topic", "value": "other"})])
+    first.project.apply([Decision("label", "r001", fields={"question": "topic", "value": "billing"})])
+    second.project.apply([Decision("label", "r001", fields={"question": "topic", "value": "other"})])
     found = review(sit("bo"))
     assert (found.items, len(found.others_own)) == ([], 1)
     ana = sit("ana")
     (item,) = review(ana).items
-    settle(ana.workshop, item, next(side for side in item.sides if side.value == "other"))
+    settle(ana.project, item, next(side for side in item.sides if side.value == "other"))
     assert review(ana).items == []
-    assert open_workspace(ana.workshop.root).states()[1].answers["topic"] == {"ana": "other"}
+    assert load_data(ana.project.root).states()[1].answers["topic"] == {"ana": "other"}

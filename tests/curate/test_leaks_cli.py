@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from curate.base.record import CurateError, Exit
 from curate.cli.leaks import command
+from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.project.workspace import open_workspace
 from curate.similarity.leaks.reading import read_any
 
 ASKED = "How many tokens may a context window of this size hold when each of its pages has forty lines of text?"
@@ -190,7 +190,7 @@ def workspace(make_workspace: Callable[..., Any]) -> Callable[..., Any]:
         (made.root / "benchmarks").mkdir()
         rows = [{"question": one, "x-ignore": 5} for one in benchmark]
         write(made.root / "benchmarks" / "exam.jsonl", rows)
-        return open_workspace(made.root)
+        return load_data(made.root)
 
     return make
 
@@ -212,7 +212,7 @@ def test_a_contaminated_dataset_is_not_written(workspace: Callable[..., Any]) ->
     assert not (made.root / "dataset").exists()
     write(made.root / "data" / "b.jsonl", [line(ASKED.upper(), "Yes.", split="train")])
     with pytest.raises(CurateError, match="2 errors") as caught:
-        export_dataset(open_workspace(made.root))
+        export_dataset(load_data(made.root))
     assert [told.split(": ")[0] for told in caught.value.message.splitlines()[1:]] == [
         "  data/a.jsonl:41:1",
         "  data/b.jsonl:1:1",

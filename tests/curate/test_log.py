@@ -10,12 +10,13 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from deciding import decide
 
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.compact import fold_journal
+from curate.project.data import ProjectData, load_data
 from curate.project.journal import EVENTS, Decision, Sitting, read_journal
-from curate.project.workspace import Workspace, open_workspace
 
 
 def run(*arguments: str) -> Result:
@@ -23,9 +24,9 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def decided(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+def decided(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> ProjectData:
     """A workspace in which two people have decided, mostly on r001; it is the current folder."""
-    workspace: Workspace = make_workspace()
+    workspace: ProjectData = make_workspace()
     for by, decision in (
         ("ana", Decision("edit", "r001", fields={"changes": {"output": "answer1 says that stuff3 is it."}})),
         ("ben", Decision("label", "r001", fields={"question": "tone", "value": "rude"})),
@@ -34,12 +35,12 @@ def decided(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         ("ana", Decision("assign", "r001", fields={"split": "test"})),
         ("ana", Decision("drop", "r002", fields={"reason": "twice"})),
     ):
-        workspace = workspace.apply([decision], by=by)
+        workspace = decide(workspace, [decision], by=by)
     monkeypatch.chdir(workspace.root)
     return workspace
 
 
-def test_the_history_of_a_record_is_in_the_order_in_which_it_counts(decided: Workspace) -> None:
+def test_the_history_of_a_record_is_in_the_order_in_which_it_counts(decided: ProjectData) -> None:
     done = run("r001")
     assert done.return_value == 0
     lines = done.stdout.splitlines()
@@ -53,7 +54,7 @@ def test_the_history_of_a_record_is_in_the_order_in_which_it_counts(decided: Wor
     assert done.stdout.count("quoting") == 6, "a reason was cut"
 
 
-def test_the_last_decisions_come_last_and_the_others_are_counted(decided: Workspace) -> None:
+def test_the_last_decisions_come_last_and_the_others_are_counted(decided: ProjectData) -> None:
     lines = run("--limit", "3").stdout.splitlines()
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
@@ -64,7 +65,7 @@ def test_the_last_decisions_come_last_and_the_others_are_counted(decided: Worksp
     assert len(run("--by", "ben").stdout.splitlines()) == 2
 
 
-def test_jsonl_is_the_journal_and_ends_with_the_state(decided: Workspace) -> None:
+def test_jsonl_is_the_journal_and_ends_with_the_state(decided: ProjectData) -> None:
     lines = run("--format", "jsonl").stdout.splitlines()
     assert {EVENTS.validate_json(line).event for line in lines} == {e.event for e in read_journal(decided.root)[0]}
     *events, state = (
@@ -77,7 +78,7 @@ def test_jsonl_is_the_journal_and_ends_with_the_state(decided: Workspace) -> Non
 
 
 @pytest.mark.parametrize("form", ["text", "jsonl"])
-def test_values_are_hidden_when_asked_for(form: str, decided: Workspace) -> None:
+def test_values_are_hidden_when_asked_for(form: str, decided: ProjectData) -> None:
     for words in ([], ["r001"]):
         done = run(*words, "--no-values", "--format", form)
         assert done.exception is None
@@ -85,18 +86,18 @@ def test_values_are_hidden_when_asked_for(form: str, decided: Workspace) -> None
         assert "tone" in done.stdout
 
 
-def test_people_who_worked_apart_are_told(decided: Workspace) -> None:
+def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
     # Made on the state that the line has, as someone does who has not yet pulled.
     with Sitting(decided.root, "cleo") as sitting:
         sitting.append([Decision("assign", "r001", parents=["0" * 32], fields={"split": "train"})])
     # Wherever its session's number has put it, neither it nor what follows it was made on what stands before.
     assert run("r001").stdout.count("(made on another state of the record than the one before)") in (1, 2)
     together = [Decision("assign", "r009", fields={"split": "test"}), Decision("drop", "r009", fields={"reason": "x"})]
-    decided.apply(together, by="ana")
+    decide(decided, together, by="ana")
     assert "(made on another state" not in run("r009").stdout
 
 
-def test_an_edit_that_the_schema_refuses_is_told(decided: Workspace) -> None:
+def test_an_edit_that_the_schema_refuses_is_told(decided: ProjectData) -> None:
     with Sitting(decided.root, "ana") as sitting:
         # The schema was another one when it was saved.
         sitting.append([Decision("edit", "r003", fields={"changes": {"output": 7}})])
@@ -104,7 +105,7 @@ def test_an_edit_that_the_schema_refuses_is_told(decided: Workspace) -> None:
     assert "(not applied: it changes nothing, or the schema refuses the line that it makes)" in told
 
 
-def test_records_that_are_gone_and_records_that_never_were(decided: Workspace) -> None:
+def test_records_that_are_gone_and_records_that_never_were(decided: ProjectData) -> None:
     path = decided.root / "data/a.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join(line for line in lines if '"r002"' not in line), encoding="utf-8")
@@ -113,7 +114,7 @@ def test_records_that_are_gone_and_records_that_never_were(decided: Workspace) -
     assert "drop: twice" in told[1]
     assert told[-1].startswith("now: not in the data")
     added = {"id": "n1", "instruction": "New?", "output": "Yes, it is."}
-    open_workspace(decided.root).apply([Decision("add", "n1", fields={"record": added})], by="ana")
+    decide(load_data(decided.root), [Decision("add", "n1", fields={"record": added})], by="ana")
     assert run("n1").stdout.splitlines()[-1] == "now: in"
     unknown = run("r0001")
     assert isinstance(unknown.exception, CurateError)
@@ -123,7 +124,7 @@ def test_records_that_are_gone_and_records_that_never_were(decided: Workspace) -
     assert isinstance(run("a", "b", "c").exception, click.UsageError)
 
 
-def test_damage_is_reported_and_the_rest_is_told(decided: Workspace) -> None:
+def test_damage_is_reported_and_the_rest_is_told(decided: ProjectData) -> None:
     path = next(path for path in sorted((decided.root / "journal").glob("ben/*.log")) if b'"drop"' in path.read_bytes())
     path.write_bytes(path.read_bytes()[:-5])
     for words in ([], ["r001"]):
@@ -141,7 +142,7 @@ def test_a_workspace_without_decisions(make_workspace: Any) -> None:
     assert "nothing has been decided yet" in done.stderr
 
 
-def test_what_was_folded_into_the_record_files_is_still_told(decided: Workspace) -> None:
+def test_what_was_folded_into_the_record_files_is_still_told(decided: ProjectData) -> None:
     everything, history = run().stdout, run("r001").stdout
     fold_journal(decided)
     assert run().stdout == everything

@@ -83,22 +83,22 @@ def test_what_the_nearest_would_be_called(make_workspace: Any, hold: Any) -> Non
 
 def test_records_that_were_edited_added_dropped_or_are_meant_themselves(make_workspace: Any, hold: Any) -> None:
     data = lines(40, 30)
-    workshop = hold(make_workspace(lines=data))
-    finder = Nearest(workshop)
+    project = hold(make_workspace(lines=data))
+    finder = Nearest(project)
     ask = {"instruction": data[5]["instruction"], "output": data[5]["output"]}
     assert [one.id for one in finder.find(ask)][:1] == ["r005"]
     assert "r005" not in [one.id for one in finder.find(ask, without="r005")]
-    workshop.apply([Decision("edit", "r005", fields={"changes": {"instruction": "quite other", "output": "words"}})])
+    project.apply([Decision("edit", "r005", fields={"changes": {"instruction": "quite other", "output": "words"}})])
     assert "r005" not in [one.id for one in finder.find(ask)]
     assert finder.find({"instruction": "quite other", "output": "words"})[0].id == "r005"
-    workshop.apply([Decision("add", "new", fields={"record": {"id": "new", **ask}})])
+    project.apply([Decision("add", "new", fields={"record": {"id": "new", **ask}})])
     assert finder.find(ask)[0].id == "new"
-    workshop.apply([Decision("drop", "new", fields={"reason": "test"})])
+    project.apply([Decision("drop", "new", fields={"reason": "test"})])
     assert "new" not in [one.id for one in finder.find(ask)]
-    workshop.undo()
-    workshop.undo()
+    project.undo()
+    project.undo()
     assert "new" not in [one.id for one in finder.find(ask)]
-    workshop.undo()
+    project.undo()
     assert finder.find(ask)[0].id == "r005"
 
 

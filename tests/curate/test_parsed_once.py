@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from deciding import decide
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 
 HOOK = """
 import json, os, orjson
@@ -96,7 +97,8 @@ def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         ]
         (folder / f"data/{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     if request.param == "decided":
-        workspace = open_workspace(folder).apply(
+        workspace = decide(
+            load_data(folder),
             [
                 Decision("drop", "r003", fields={"reason": "empty"}),
                 Decision("edit", "r005", fields={"changes": {"output": "Another answer altogether."}}),
@@ -106,7 +108,7 @@ def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
             ],
             by="ana",
         )
-        workspace.apply([Decision("drop", "r009", fields={"reason": "no"}), Decision("restore", "r009")], by="bo")
+        decide(workspace, [Decision("drop", "r009", fields={"reason": "no"}), Decision("restore", "r009")], by="bo")
     return folder
 
 

@@ -12,8 +12,8 @@ from troubled import SIX, edit, rank
 from curate.base.record import CurateError
 from curate.checks.runner import ExaminerSpec
 from curate.project.journal import Decision
-from curate.project.validation import Validation
-from curate.project.workshop import open_workshop
+from curate.project.project import open_project
+from curate.project.validation import Validation, validate_data
 from curate.sessions.problems import ELSEWHERE, Problems, book_of
 from curate.sessions.problems import found as found_module
 from curate.sessions.problems.search import Child, Job
@@ -28,10 +28,10 @@ def tally(problems, *levels):
     }
 
 
-def test_a_search_finds_what_validation_finds(messy, shop):
+def test_a_search_finds_what_validation_finds(messy, project):
     lines = []
-    found = book_of(shop).search(lines.append)
-    verdict = messy.verdict(limit=100_000)
+    found = book_of(project).search(lines.append)
+    verdict = validate_data(messy, limit=100_000)
     counts = {}
     for group in found.groups:
         counts[group.code] = counts.get(group.code, 0) + group.count
@@ -42,19 +42,19 @@ def test_a_search_finds_what_validation_finds(messy, shop):
     shown = {(f.code, f.line, f.pointer, f.message) for group in found.groups for f in group.shown}
     assert shown == {(f.code, f.line, f.pointer, f.message) for f in verdict.findings}
     assert {f.file for group in found.groups for f in group.shown} == {"data/a.jsonl", ""}
-    names = dict(shop.catalog.frame(["line", "id"]).select("line", "id").iter_rows())
+    names = dict(project.catalog.frame(["line", "id"]).select("line", "id").iter_rows())
     expected = {}
     for finding in verdict.findings:
         if finding.record and finding.code != "S102":
             name = names[finding.line]
             expected[name] = min(expected.get(name, "info"), finding.severity, key=rank)
-    assert book_of(shop).statuses() == expected
+    assert book_of(project).statuses() == expected
 
 
-def test_the_catalogue_hears_of_every_status(shop):
-    found = book_of(shop).search()
-    row = shop.catalog.row
-    told = {row(number).id: row(number).status for number in range(shop.catalog.num_rows)}
+def test_the_catalogue_hears_of_every_status(project):
+    found = book_of(project).search()
+    row = project.catalog.row
+    told = {row(number).id: row(number).status for number in range(project.catalog.num_rows)}
     assert {name for name, status in told.items() if status == "error"} == {
         name for name, severity in found.statuses().items() if severity == "error"
     }
@@ -89,38 +89,40 @@ def test_places_beyond_the_most_are_gathered(monkeypatch):
     ]  # fmt: skip
 
 
-def decide(shop, draw, count):
+def decide_at_random(project, draw, count):
     """Make some decisions of every kind on records that have ids of their own."""
-    names = [name for name in shop.catalog.frame(["id"])["id"] if name.startswith(("sd-", "messy-"))]
+    names = [name for name in project.catalog.frame(["id"])["id"] if name.startswith(("sd-", "messy-"))]
     texts = ["", "Sure.", "Write to ann.lee@mail.example or call 555-0142.", "The answer \x07 rings.", "Fine, done."]
     for number in range(count):
         name = draw.choice(names)
         kind = draw.choice(["drop", "restore", "label", "category", "split", "output", "edit", "add", "undo"])
         if kind == "drop":
-            shop.apply([Decision("drop", name, fields={"reason": "so"})])
+            project.apply([Decision("drop", name, fields={"reason": "so"})])
         elif kind == "restore":
-            shop.apply([Decision("restore", name)])
+            project.apply([Decision("restore", name)])
         elif kind in ("label", "category"):
             question = {"label": "quality", "category": "category"}[kind]
-            shop.apply([Decision("label", name, fields={"question": question, "value": draw.choice(SIX)})])
+            project.apply([Decision("label", name, fields={"question": question, "value": draw.choice(SIX)})])
         elif kind == "split":
-            shop.apply([Decision("assign", name, fields={"split": draw.choice(["train", "test"])})])
+            project.apply([Decision("assign", name, fields={"split": draw.choice(["train", "test"])})])
         elif kind == "output":
-            shop.apply([edit(name, output=draw.choice(texts))])
+            project.apply([edit(name, output=draw.choice(texts))])
         elif kind == "edit":
-            shop.apply([edit(name, instruction=f"Say {draw.random()}.", input=None)])
+            project.apply([edit(name, instruction=f"Say {draw.random()}.", input=None)])
         elif kind == "add":
             line = {"id": f"new-{number}", "instruction": "Add.", "output": draw.choice(texts), "category": "extract"}
-            shop.apply([Decision("add", line["id"], fields={"record": line})])
+            project.apply([Decision("add", line["id"], fields={"record": line})])
         else:
-            shop.undo()
+            project.undo()
 
 
-def as_decided(messy, shop, folder):
+def as_decided(messy, project, folder):
     """Make a workspace whose lines say what was decided, and return its book's findings."""
     (folder / "data").mkdir(parents=True)
     shutil.copy(messy.root / "curate.toml", folder / "curate.toml")
-    states = {state.record.source.line: state for state in shop.decided() if state.record.source.file == "data/a.jsonl"}
+    states = {
+        state.record.source.line: state for state in project.decided() if state.record.source.file == "data/a.jsonl"
+    }
     lines = []
     for number, raw in enumerate((messy.root / "data/a.jsonl").read_bytes().split(b"\n")[:-1], start=1):
         state = states.get(number)
@@ -130,9 +132,11 @@ def as_decided(messy, shop, folder):
             mark = b"\xef\xbb\xbf" if number == 1 else b""
             lines.append(mark + json.dumps(line_of(state.record)).encode())
     (folder / "data/a.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    added = [state for state in shop.decided() if state.record.source.file != "data/a.jsonl" and state.dropped is None]
+    added = [
+        state for state in project.decided() if state.record.source.file != "data/a.jsonl" and state.dropped is None
+    ]
     (folder / "data/b.jsonl").write_text("".join(json.dumps(line_of(one.record)) + "\n" for one in added) or " ")
-    with open_workshop(folder, "bo") as other:
+    with open_project(folder, "bo") as other:
         other.load()
         return book_of(other).search()
 
@@ -153,10 +157,10 @@ def line_of(record):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_decided_records_are_judged_as_if_their_lines_said_so(messy, shop, tmp_path, seed):
-    decide(shop, random.Random(seed), 40)
-    expected = as_decided(messy, shop, tmp_path / "as-decided")
-    found = book_of(shop).search()
+def test_decided_records_are_judged_as_if_their_lines_said_so(messy, project, tmp_path, seed):
+    decide_at_random(project, random.Random(seed), 40)
+    expected = as_decided(messy, project, tmp_path / "as-decided")
+    found = book_of(project).search()
     # Blank lines and a byte order mark go with lines that are left out.
     gone = {"S118", "S119", "S120", "S121"}
     assert {key: n for key, n in tally(found, "record", "whole", "line").items() if key[1] not in gone} == {
@@ -167,10 +171,10 @@ def test_decided_records_are_judged_as_if_their_lines_said_so(messy, shop, tmp_p
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_is_followed_record_by_record_is_what_a_new_search_finds(shop, seed):
-    book = book_of(shop)
+def test_what_is_followed_record_by_record_is_what_a_new_search_finds(project, seed):
+    book = book_of(project)
     book.search()
-    decide(shop, random.Random(100 + seed), 40)
+    decide_at_random(project, random.Random(100 + seed), 40)
     assert book.num_stale > 0
     book.catch_up()
     followed = tally(book.found, "record", "decision")
@@ -185,16 +189,16 @@ def test_what_is_followed_record_by_record_is_what_a_new_search_finds(shop, seed
     assert book.num_stale == 0
 
 
-def test_an_undo_brings_back_what_was_found_before(shop):
-    book = book_of(shop)
+def test_an_undo_brings_back_what_was_found_before(project):
+    book = book_of(project)
     book.search()
     before, statuses = tally(book.found), book.statuses()
     for name in ("messy-01", "messy-08", "sd-0002"):
-        shop.apply([Decision("drop", name, fields={"reason": "so"})])
-        shop.apply([edit("messy-10", output="Something else.")])
+        project.apply([Decision("drop", name, fields={"reason": "so"})])
+        project.apply([edit("messy-10", output="Something else.")])
         book.catch_up()
     assert tally(book.found) != before
-    while shop.undo():
+    while project.undo():
         book.catch_up()
     assert tally(book.found) == before
     assert book.statuses() == statuses
@@ -204,16 +208,16 @@ def test_an_undo_brings_back_what_was_found_before(shop):
 def test_records_that_share_an_id_are_told_apart(make_workspace):
     line = {"instruction": "What is this?", "output": ""}
     workspace = make_workspace([line, line | {"output": "A cat."}, line, {"id": "x-7", **line}])
-    with open_workshop(workspace.root, "ana") as shop:
-        shop.load()
-        names = list(shop.catalog.frame(["id"])["id"])
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        names = list(project.catalog.frame(["id"])["id"])
         assert names[2] == f"{names[0]}-2"
-        book = book_of(shop)
+        book = book_of(project)
         book.search()
         assert {name for name, severity in book.statuses().items() if severity == "error"} == {
             names[0], names[2], "x-7",
         }  # fmt: skip
-        shop.apply([edit(names[2], output="A dog.")])
+        project.apply([edit(names[2], output="A dog.")])
         book.catch_up()
         after = {name for name, severity in book.statuses().items() if severity == "error"}
         assert after == {names[0], "x-7"}
@@ -221,8 +225,8 @@ def test_records_that_share_an_id_are_told_apart(make_workspace):
         assert {name for name, severity in book.statuses().items() if severity == "error"} == after
 
 
-def test_a_search_is_stopped_from_another_thread(shop):
-    book = book_of(shop)
+def test_a_search_is_stopped_from_another_thread(project):
+    book = book_of(project)
 
     def stop_soon(_):
         book.stop()
@@ -234,56 +238,56 @@ def test_a_search_is_stopped_from_another_thread(shop):
     assert book.search().num_records
 
 
-def test_two_who_search_at_once_get_what_one_search_finds(shop, monkeypatch):
+def test_two_who_search_at_once_get_what_one_search_finds(project, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
     begun = []
     run = Child.run
     monkeypatch.setattr(Child, "run", lambda self, *asked: begun.append(1) or run(self, *asked))
     with ThreadPoolExecutor(3) as pool:
-        found = [one.result() for one in [pool.submit(book_of(shop).search) for _ in range(3)]]
+        found = [one.result() for one in [pool.submit(book_of(project).search) for _ in range(3)]]
     assert len({id(one) for one in found}) == len(begun) <= 2
-    (shop.root / "curate.toml").write_text("nonsense")
+    (project.root / "curate.toml").write_text("nonsense")
     with ThreadPoolExecutor(2) as pool:
-        for one in [pool.submit(book_of(shop).search) for _ in range(2)]:
+        for one in [pool.submit(book_of(project).search) for _ in range(2)]:
             with pytest.raises(CurateError) as caught:
                 one.result()
             assert caught.value.code == "E902 bad-settings"
-    assert not book_of(shop).is_searching
+    assert not book_of(project).is_searching
 
 
-def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(shop, monkeypatch):
+def test_a_reload_during_a_search_judges_nobody_and_begins_it_again(project, monkeypatch):
     begun = []
     run = Child.run
 
     def reload_first(self, *asked):
         found = run(self, *asked)
-        begun.append(shop.catalog)
+        begun.append(project.catalog)
         if len(begun) == 1:
-            shop.reload()
+            project.reload()
         return found
 
     monkeypatch.setattr(Child, "run", reload_first)
-    found = book_of(shop).search()
-    assert [catalog is shop.catalog for catalog in begun] == [False, True]
-    assert book_of(shop).found is found
-    told = {shop.catalog.row(number).status for number in range(shop.catalog.num_rows)}
+    found = book_of(project).search()
+    assert [catalog is project.catalog for catalog in begun] == [False, True]
+    assert book_of(project).found is found
+    told = {project.catalog.row(number).status for number in range(project.catalog.num_rows)}
     assert "error" in told
-    shop.reload()
+    project.reload()
     # What comes late from the search before must not make records of the new catalogue "ok".
-    book_of(shop).catch_up(["messy-01"])
-    assert not shop.catalog.is_judged
+    book_of(project).catch_up(["messy-01"])
+    assert not project.catalog.is_judged
 
 
-def test_a_process_that_is_killed_is_told(shop, monkeypatch):
+def test_a_process_that_is_killed_is_told(project, monkeypatch):
     monkeypatch.setattr("curate.sessions.problems.search.sys.executable", "/bin/false")
     with pytest.raises(CurateError, match="ended with code 1"):
-        Child().run("search", Job(shop.root))
+        Child().run("search", Job(project.root))
 
 
-def test_settings_that_cannot_be_used_are_told_as_they_are(shop):
-    with (shop.root / "curate.toml").open("a") as file:
+def test_settings_that_cannot_be_used_are_told_as_they_are(project):
+    with (project.root / "curate.toml").open("a") as file:
         file.write('[checks]\nignore = ["Q999"]\n')
     with pytest.raises(CurateError, match="no check 'Q999'") as caught:
-        book_of(shop).search()
+        book_of(project).search()
     assert caught.value.code == "E902 bad-settings"

@@ -6,12 +6,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from deciding import decide
 from troubled import edit, rank
 
 from curate.base.record import CurateError
 from curate.jsonl import locate
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
+from curate.project.project import open_project
 from curate.sessions.problems import Heading, Item, book_of, listed
 from curate.sessions.problems.excerpt import Lines
 
@@ -20,12 +21,12 @@ def finding_of(book, code, record=""):
     return next(f for g in book.found.groups for f in g.shown if f.code == code and record in (f.record, ""))
 
 
-def test_an_excerpt_points_at_the_value_and_hides_secrets(shop):
-    book = book_of(shop)
+def test_an_excerpt_points_at_the_value_and_hides_secrets(project):
+    book = book_of(project)
     book.search()
     finding = finding_of(book, "X702", "messy-18")
     found = book.excerpt(finding)
-    raw = (shop.root / "data/a.jsonl").read_bytes().split(b"\n")[finding.line - 1]
+    raw = (project.root / "data/a.jsonl").read_bytes().split(b"\n")[finding.line - 1]
     assert found.column == locate(raw, finding.pointer) == finding.column
     (row,) = [row for row in found.rows if row.line == finding.line]
     assert row.text[: found.mark] == raw[: found.column - 1].decode()
@@ -35,23 +36,23 @@ def test_an_excerpt_points_at_the_value_and_hides_secrets(shop):
     assert "AK···" in row.text
 
 
-def test_an_excerpt_of_a_decided_record_is_what_was_decided(shop):
-    book = book_of(shop)
+def test_an_excerpt_of_a_decided_record_is_what_was_decided(project):
+    book = book_of(project)
     book.search()
-    shop.apply([edit("messy-01", instruction="Say yes, é.", output=" ")])
+    project.apply([edit("messy-01", instruction="Say yes, é.", output=" ")])
     book.catch_up()
     found = book.excerpt(finding_of(book, "Q201", "messy-01"))
     assert found.is_decided
     (row,) = [row for row in found.rows if row.line == found.line]
     assert "Say yes, é." in row.text
     assert row.text[found.mark :].startswith('" "')
-    shop.apply([Decision("label", "messy-02", fields={"question": "quality", "value": "bad"})])
+    project.apply([Decision("label", "messy-02", fields={"question": "quality", "value": "bad"})])
     book.catch_up()
     assert not book.excerpt(finding_of(book, "Q201", "messy-02")).is_decided
 
 
-def test_an_excerpt_of_a_line_that_is_no_json_has_its_column(shop):
-    book = book_of(shop)
+def test_an_excerpt_of_a_line_that_is_no_json_has_its_column(project):
+    book = book_of(project)
     book.search()
     finding = finding_of(book, "S101")
     assert book.excerpt(finding).column == finding.column > 0
@@ -82,36 +83,36 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path, monkeypatch):
     assert Lines(path).read(1, 3) == {1: b"one", 3: b"three"}
 
 
-def test_a_fix_is_an_edit_that_undo_takes_back(shop):
-    book = book_of(shop)
+def test_a_fix_is_an_edit_that_undo_takes_back(project):
+    book = book_of(project)
     book.search()
     finding = finding_of(book, "Q205", "messy-08")
     mending = book.mending(finding)
     assert mending.fixes == ("mojibake",)
     assert set(mending.changes) == {"output"}
-    raw = (shop.root / "data/a.jsonl").read_bytes()
+    raw = (project.root / "data/a.jsonl").read_bytes()
     assert book.mend([mending]).num_mended == 1
     book.catch_up()
     assert "messy-08" not in {f.record for g in book.found.groups for f in g.shown if f.code == "Q205"}
-    assert (shop.root / "data/a.jsonl").read_bytes() == raw
-    shop.undo()
+    assert (project.root / "data/a.jsonl").read_bytes() == raw
+    project.undo()
     book.catch_up()
     assert finding_of(book, "Q205", "messy-08")
     # What changed meanwhile is not written over.
-    shop.apply([edit("messy-08", output="Something else.")])
+    project.apply([edit("messy-08", output="Something else.")])
     assert (book.mend([mending]).num_mended, book.mend([mending]).num_changed) == (0, 1)
-    assert shop.state("messy-08").record.completion == "Something else."
+    assert project.state("messy-08").record.completion == "Something else."
 
 
-def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(shop):
-    book = book_of(shop)
+def test_a_fix_that_can_change_the_meaning_is_made_only_when_asked_for(project):
+    book = book_of(project)
     book.search()
     finding = finding_of(book, "X703", "messy-21")
     assert book.mending(finding) is None
     assert book.mending(finding, unsafe=True).fixes == ("controls",)
 
 
-def test_all_safe_fixes_are_those_of_the_command(messy, shop, tmp_path):
+def test_all_safe_fixes_are_those_of_the_command(messy, project, tmp_path):
     from curate.checks.fixes import fix_file
 
     shutil.copy(messy.root / "data/a.jsonl", tmp_path / "mended.jsonl")
@@ -120,7 +121,7 @@ def test_all_safe_fixes_are_those_of_the_command(messy, shop, tmp_path):
     shutil.copy(messy.root / "data/a.jsonl", tmp_path / "mended.jsonl")
     fixed = fix_file(tmp_path / "mended.jsonl", messy.shape, root=tmp_path)
     fixed.write()
-    with open_workshop(messy.root, "ana") as again:
+    with open_project(messy.root, "ana") as again:
         again.load()
         book = book_of(again)
         found = book.mendings()
@@ -136,15 +137,15 @@ def test_all_safe_fixes_are_those_of_the_command(messy, shop, tmp_path):
         assert book.mendings().num_found == found.num_found
 
 
-def test_one_record_asks_to_be_excused(shop):
-    book = book_of(shop)
+def test_one_record_asks_to_be_excused(project):
+    book = book_of(project)
     book.search()
     number = book.found.count("error")
     book.ignore(finding_of(book, "Q201", "messy-01"))
     book.catch_up()
-    assert shop.state("messy-01").record.data["x-ignore"] == ["Q201"]
+    assert project.state("messy-01").record.data["x-ignore"] == ["Q201"]
     assert book.found.count("error") == number - 1
-    shop.undo()
+    project.undo()
     book.catch_up()
     assert book.found.count("error") == number
     for code in ("S101", "S118"):
@@ -152,15 +153,15 @@ def test_one_record_asks_to_be_excused(shop):
             book.ignore(finding_of(book, code))
 
 
-def test_a_baseline_is_that_of_the_command(messy, shop, capsys):
+def test_a_baseline_is_that_of_the_command(messy, project, capsys):
     from curate.cli import cli
 
-    book = book_of(shop)
+    book = book_of(project)
     with pytest.raises(CurateError, match="names no baseline"):
         book.write_baseline()
     settings = (messy.root / "curate.toml").read_text()
     (messy.root / "curate.toml").write_text(f'{settings}\n[checks]\nbaseline = "base.json"\n')
-    with open_workshop(messy.root, "ana") as again:
+    with open_project(messy.root, "ana") as again:
         again.load()
         book = book_of(again)
         changed = book.write_baseline()
@@ -175,15 +176,15 @@ def test_a_baseline_is_that_of_the_command(messy, shop, capsys):
             g.count for g in found.groups if g.severity == "warning"
         )
         # An edited record has to answer for itself; the baseline of what was decided forgives it, too.
-        again.apply([edit("sd-0002", output="")])
+        decide(again, [edit("sd-0002", output="")])
         book.catch_up()
         assert book.statuses()["sd-0002"] == "error"
         assert book.write_baseline().num_new == 1
         assert "sd-0002" not in book.search().statuses()
 
 
-def test_a_list_opens_closes_and_is_filtered(shop):
-    found = book_of(shop).search()
+def test_a_list_opens_closes_and_is_filtered(project):
+    found = book_of(project).search()
     rows = listed(found)
     headings = [row for row in rows if isinstance(row, Heading)]
     assert [heading.severity for heading in headings] == sorted((h.severity for h in headings), key=rank)
@@ -203,10 +204,10 @@ def test_a_list_opens_closes_and_is_filtered(shop):
     assert listed(found, severities=()) == []
 
 
-def test_the_command_for_a_build_is_one(messy, shop, capsys):
+def test_the_command_for_a_build_is_one(messy, project, capsys):
     from curate.cli import cli
 
-    words = book_of(shop).ci_command().split()
+    words = book_of(project).ci_command().split()
     assert words[0] == "curate"
     assert cli.main(words[1:], standalone_mode=False) == 1
     assert "::error" in capsys.readouterr().out

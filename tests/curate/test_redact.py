@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from deciding import decide
 from redacting import EMAIL, PHONE, outputs, record, redact, written
 
 from curate import cli
 from curate.base.record import CurateError
+from curate.project.data import ProjectData, load_data
 from curate.project.journal import Decision
-from curate.project.workspace import Workspace, open_workspace
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -149,7 +150,7 @@ def test_output_leaves_the_files_and_replaces_none(tmp_path: Path) -> None:
 # --- workspaces ------------------------------------------------------------------------------------------------------
 
 
-def test_neither_git_nor_an_export_takes_the_table(make_workspace: Callable[..., Workspace], tmp_path: Path) -> None:
+def test_neither_git_nor_an_export_takes_the_table(make_workspace: Callable[..., ProjectData], tmp_path: Path) -> None:
     lines = [
         {"instruction": f"Ask number {n} {n * 7}", "output": f"Mail user{n}@parcels.shop {n * 13}"} for n in range(40)
     ]
@@ -172,7 +173,7 @@ def test_neither_git_nor_an_export_takes_the_table(make_workspace: Callable[...,
 
 
 @pytest.mark.parametrize("place", ["t.json", "data/t.jsonl", "dataset/v1/t.json", ".curate/../t.json"])
-def test_a_table_that_would_be_shared_is_refused(make_workspace: Callable[..., Workspace], place: str) -> None:
+def test_a_table_that_would_be_shared_is_refused(make_workspace: Callable[..., ProjectData], place: str) -> None:
     root = make_workspace([record(EMAIL)]).root
     with pytest.raises(CurateError) as raised:
         redact(root, "--table", root / place)
@@ -182,7 +183,7 @@ def test_a_table_that_would_be_shared_is_refused(make_workspace: Callable[..., W
 
 @pytest.mark.parametrize("table", [None, ".curate/t.json", "../outside/t.json"])
 def test_a_table_or_old_key_that_a_link_takes_out_of_the_workspace_is_refused(
-    make_workspace: Callable[..., Workspace], table: str | None
+    make_workspace: Callable[..., ProjectData], table: str | None
 ) -> None:
     root = make_workspace([record(EMAIL)]).root
     (root.parent / "outside").mkdir()
@@ -197,7 +198,7 @@ def test_a_table_or_old_key_that_a_link_takes_out_of_the_workspace_is_refused(
 
 
 def test_copies_with_values_are_told_of(
-    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+    make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [{"instruction": f"Ask {n} {n * 7}", "output": json.dumps({"a": f"{n}\n{PHONE}"})} for n in range(40)]
     root = make_workspace(lines).root
@@ -226,13 +227,13 @@ def test_copies_with_values_are_told_of(
     assert "not looked into: 1 folder of copies that lead outside" in capsys.readouterr().err
 
 
-def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[..., Workspace]) -> None:
+def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[..., ProjectData]) -> None:
     lines = [{"instruction": "Mail?", "output": value} for value in (EMAIL, EMAIL, "tom.li@parcels.shop")]
     workspace = make_workspace(lines)
     first, second, third = [one.id for one in workspace.records()]
-    workspace.apply([Decision("drop", second, fields={"reason": "twice"})], by="ana")
+    decide(workspace, [Decision("drop", second, fields={"reason": "twice"})], by="ana")
     assert redact(workspace.root) == 0
-    again = open_workspace(workspace.root)
+    again = load_data(workspace.root)
     assert [state.record.id for state in again.states()][:2] == [first, second]
     assert again.dropped() == {second: "twice"}
     assert [one.completion for one in again.records()] == ["[EMAIL_1]", "[EMAIL_2]"]
@@ -241,21 +242,23 @@ def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[
 
 
 def test_records_whose_decisions_may_be_out_of_order_are_told_of(
-    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+    make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = make_workspace([record(EMAIL)])
-    workspace.apply([Decision("drop", "r1", fields={"reason": "x"})], by="ana").apply(
-        [Decision("restore", "r1")], by="ben"
+    decide(
+        decide(workspace, [Decision("drop", "r1", fields={"reason": "x"})], by="ana"),
+        [Decision("restore", "r1")],
+        by="ben",
     )
     assert redact(workspace.root) == 1
     assert "look again at 1 record decided on in several sittings" in capsys.readouterr().err
 
 
 def test_decisions_that_hold_values_are_told_of(
-    make_workspace: Callable[..., Workspace], capsys: pytest.CaptureFixture[str]
+    make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = make_workspace([record("fine")])
-    workspace.apply([Decision("edit", "r1", fields={"changes": {"output": f"Mail {EMAIL}"}})], by="ana")
+    decide(workspace, [Decision("edit", "r1", fields={"changes": {"output": f"Mail {EMAIL}"}})], by="ana")
     assert redact(workspace.root) == 1
     err = capsys.readouterr().err
     assert "left: 1 decision in the journal" in err

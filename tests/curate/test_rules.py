@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from deciding import decide
 
 from curate.base.record import CurateError
+from curate.project.data import ProjectData, load_data
 from curate.project.journal import Decision, segments
-from curate.project.workshop import open_workshop
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.project import open_project
 
 Apply = Callable[[Sequence[Decision]], object]
 LINES = [
@@ -20,19 +21,19 @@ LINE = {"id": "c", "instruction": "What is one and one?", "output": "two"}
 
 
 @pytest.fixture
-def workspace(make_workspace: Callable[..., Workspace]) -> Workspace:
+def workspace(make_workspace: Callable[..., ProjectData]) -> ProjectData:
     return make_workspace(LINES)
 
 
 @pytest.fixture(params=["workspace", "workshop"])
-def apply(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[Apply]:
+def apply(request: pytest.FixtureRequest, workspace: ProjectData) -> Iterator[Apply]:
     """Return what saves decisions: the function of a workspace, or that of a workshop."""
     if request.param == "workspace":
-        yield lambda decisions: open_workspace(workspace.root).apply(decisions, by="ana")
+        yield lambda decisions: decide(load_data(workspace.root), decisions, by="ana")
         return
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        yield workshop.apply
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        yield project.apply
 
 
 def edit(name: str, **changes: object) -> Decision:
@@ -54,7 +55,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_both_refuse_alike_and_save_nothing(apply: Apply, workspace: Workspace, case: str) -> None:
+def test_both_refuse_alike_and_save_nothing(apply: Apply, workspace: ProjectData, case: str) -> None:
     decisions, code = REFUSED[case]
     with pytest.raises(CurateError) as caught:
         apply(decisions)
@@ -76,30 +77,30 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("case", ALLOWED)
-def test_both_save_the_same(apply: Apply, workspace: Workspace, case: str) -> None:
+def test_both_save_the_same(apply: Apply, workspace: ProjectData, case: str) -> None:
     apply(ALLOWED[case])
-    after = open_workspace(workspace.root)
+    after = load_data(workspace.root)
     assert after.findings() == []
     (states,) = [{state.record.id: state for state in after.states()}]
     for decision in ALLOWED[case]:
         assert len(states[decision.id].heads) == 1
 
 
-def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: Workspace) -> None:
+def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: ProjectData) -> None:
     """The new addition has seen the old one and what took it back: there is no conflict."""
     add = Decision("add", "c", fields={"record": LINE})
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        workshop.apply([add])
-        workshop.undo()
-    after = open_workspace(workspace.root).apply([add], by="bo")
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        project.apply([add])
+        project.undo()
+    after = decide(load_data(workspace.root), [add], by="bo")
     assert [state.record.id for state in after.states()] == ["a", "b", "c"]
     assert after.findings() == []
 
 
-@pytest.mark.parametrize("opened", [lambda root: open_workspace(root), lambda root: open_workshop(root)])
-def test_both_refuse_a_name_that_is_no_text(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, opened) -> None:
+@pytest.mark.parametrize("opened", [lambda root: load_data(root), lambda root: open_project(root)])
+def test_both_refuse_a_name_that_is_no_text(workspace: ProjectData, monkeypatch: pytest.MonkeyPatch, opened) -> None:
     monkeypatch.setenv("CURATE_ANNOTATOR", "an\udcffa")
     with pytest.raises(CurateError) as caught:
-        opened(workspace.root).apply([Decision("drop", "a", fields={"reason": "x"})])
+        decide(opened(workspace.root), [Decision("drop", "a", fields={"reason": "x"})])
     assert caught.value.code == "E902 bad-settings"

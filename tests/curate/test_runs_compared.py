@@ -128,9 +128,9 @@ def test_what_changed_between_two_runs(make_workspace, tmp_path):
         for number in range(8):
             line = {"id": f"n{number}", "instruction": f"Tell me {number * 77} things", "output": f"Gladly {number}!"}
             file.write(json.dumps(line | {"category": "billing"}) + "\n")
-    from curate.project.workspace import open_workspace
+    from curate.project.data import load_data
 
-    workspace = open_workspace(workspace.root)
+    workspace = load_data(workspace.root)
     newer, _ = export_dataset(workspace)
     digests["v2"] = hashlib.sha256((newer.path / "manifest.json").read_bytes()).hexdigest()
 

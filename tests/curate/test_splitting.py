@@ -5,14 +5,16 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 from split_plans import EASY, add, fresh, run, seen_of
 
 from curate.base.record import SPLITS, CurateError
+from curate.project.data import load_data
 from curate.project.golden import freeze
-from curate.project.publish import export_dataset, plan
-from curate.project.workspace import open_workspace
+from curate.project.plan import plan
+from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings, read_settings
 from curate.sessions.splitting import Division, leaks_of, preview, ratios_of, read_basis, save_settings, shifted, write
 
@@ -38,7 +40,7 @@ def test_a_preview_is_what_an_export_plans(make_workspace):
 
 def test_other_ratios_move_only_what_is_free(make_workspace):
     workspace = make_workspace()
-    exported = open_workspace(export_dataset(make_workspace(settings=EASY, name="other"))[0].path.parents[1])
+    exported = load_data(export_dataset(make_workspace(settings=EASY, name="other"))[0].path.parents[1])
     assert seen_of(workspace, ratios=(0.0, 0.0, 1.0)).totals == {"train": 0, "validation": 0, "test": 60}
     held = seen_of(add(exported, *map(fresh, range(20))), ratios=(0.0, 0.0, 1.0))
     assert len(held.basis.fixed) == 60
@@ -51,7 +53,7 @@ def test_what_is_gone_since_the_last_dataset_is_counted(make_workspace):
 
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
-    after = open_workspace(workspace.root).apply([Decision("drop", "r001", fields={"reason": "wrong"})])
+    after = decide(load_data(workspace.root), [Decision("drop", "r001", fields={"reason": "wrong"})])
     assert seen_of(after).num_gone == 1
 
 
@@ -96,7 +98,7 @@ def test_a_fix_ends_a_leak(make_workspace, fix):
     assert leaks_of(fixed).pairs == []
     done = write(workspace, fixed, is_saved=False)
     assert (done.num_assigned, done.num_dropped) == ((1, 0) if fix == "move" else (0, 1))
-    after = open_workspace(workspace.root)
+    after = load_data(workspace.root)
     assert after.dropped() == ({} if fix == "move" else {"exam": "P501: other splits give it away"})
     assert all(record.split == "train" for record in after.records())
 
@@ -104,7 +106,7 @@ def test_a_fix_ends_a_leak(make_workspace, fix):
 def test_what_a_dataset_holds_is_not_moved(make_workspace):
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
-    workspace = open_workspace(workspace.root)
+    workspace = load_data(workspace.root)
     held = next(name for name, place in workspace.pins().items() if place == "test")
     seen = seen_of(workspace)
     assert not seen.is_movable(held)
@@ -165,7 +167,7 @@ def test_a_trial_goes_on_when_records_come(make_workspace):
     assert (grown.settings.seed, len(grown.basis.staying)) == (9, 61)
     # What was not changed follows the settings that are saved.
     save_settings(workspace.root, SplitSettings(seed=5))
-    calm = tried(Division(read_basis(workspace))).on(read_basis(open_workspace(workspace.root)))
+    calm = tried(Division(read_basis(workspace))).on(read_basis(load_data(workspace.root)))
     assert calm.settings.seed == 5
 
 
@@ -250,7 +252,7 @@ def test_writing_is_one_act_that_changes_no_plan(make_workspace):
     seen = seen_of(workspace, ratios=(0.5, 0.25, 0.25))
     done = write(workspace, seen, is_saved=True)
     assert (done.num_assigned, done.keys, done.overruled) == (60, ["ratios"], [])
-    after = open_workspace(workspace.root)
+    after = load_data(workspace.root)
     assert plan(after).assignment.splits == seen.assignment.splits
     assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
     again = write(after, seen_of(after), is_saved=True)
@@ -269,7 +271,7 @@ def test_the_command_writes_the_same(make_workspace):
     said = run("split", other.root, "--ratios", "60/20/20", "--seed", 4, "--no-stratify", "--apply", "--save")
     assert said.exit_code == 0, said.output
     assert (one.root / "curate.toml").read_text() == (other.root / "curate.toml").read_text()
-    splits = [{r.id: r.split for r in open_workspace(w.root).records()} for w in (one, other)]
+    splits = [{r.id: r.split for r in load_data(w.root).records()} for w in (one, other)]
     assert splits[0] == splits[1]
 
 
@@ -277,11 +279,11 @@ def test_the_command_fixes_leaks(make_workspace):
     workspace = leaking(make_workspace)
     said = run("split", workspace.root, "--fix", "exam", "drop", "--apply")
     assert "dropped 1 record that leaked" in said.stderr
-    assert list(open_workspace(workspace.root).dropped()) == ["exam"]
+    assert list(load_data(workspace.root).dropped()) == ["exam"]
     assert run("split", workspace.root, "--fix", "exam", "eat").exit_code == 2
-    before = open_workspace(workspace.root).dropped()
-    innocent = next(record.id for record in open_workspace(workspace.root).records() if record.id not in before)
+    before = load_data(workspace.root).dropped()
+    innocent = next(record.id for record in load_data(workspace.root).records() if record.id not in before)
     said = run("split", workspace.root, "--fix", innocent, "drop", "--apply")
     assert isinstance(said.exception, CurateError)
-    assert open_workspace(workspace.root).dropped() == before
+    assert load_data(workspace.root).dropped() == before
     assert run("split", workspace.root, "--save").exit_code == 2

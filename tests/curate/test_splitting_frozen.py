@@ -12,9 +12,10 @@ from split_plans import EASY, add, another_answer_to, fresh, record, run, seen_o
 
 from curate.base.record import SPLITS, CurateError
 from curate.formats.dataset import frozen_digest, read_manifest
+from curate.project.data import load_data
 from curate.project.golden import FILE_NAME, divide, freeze, read_golden, unfreeze
-from curate.project.publish import export_dataset, plan
-from curate.project.workspace import open_workspace
+from curate.project.plan import plan
+from curate.project.publish import export_dataset
 from curate.schema.settings import SplitSettings
 
 # --- the frozen test set
@@ -23,7 +24,7 @@ from curate.schema.settings import SplitSettings
 def frozen(make_workspace):
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
-    workspace = open_workspace(workspace.root)
+    workspace = load_data(workspace.root)
     freeze(workspace.root, [one.id for one in plan(workspace).by_split["test"]], workspace.pins(), "ana")
     return workspace
 
@@ -53,7 +54,7 @@ def test_nobody_joins_a_frozen_test_set(make_workspace):
     assert seen.golden_change.added == []
     # Without the list they would all be in test.
     unfreeze(workspace.root, "to see", "ana")
-    loose = seen_of(open_workspace(grown.root), ratios=(0.0, 0.0, 1.0))
+    loose = seen_of(load_data(grown.root), ratios=(0.0, 0.0, 1.0))
     assert len(loose.golden_change.added) == 42
 
 
@@ -87,7 +88,7 @@ def test_a_listed_record_that_is_marked_elsewhere_stays_and_is_told(make_workspa
 def test_freezing_refuses_what_would_break_a_dataset(make_workspace):
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
-    pins = open_workspace(workspace.root).pins()
+    pins = load_data(workspace.root).pins()
     test = [name for name, place in pins.items() if place == "test"]
     train = next(name for name, place in pins.items() if place == "train")
     for names in ([], test[1:], [*test, train]):
@@ -147,7 +148,7 @@ def test_the_command_freezes_and_unfreezes(make_workspace, monkeypatch):
     assert not (workspace.root / FILE_NAME).exists()
     run("split", workspace.root, "--freeze", "--apply")
     golden = read_golden(workspace.root)
-    assert sorted(one.id for one in open_workspace(workspace.root).records() if one.split == "test") == golden.ids
+    assert sorted(one.id for one in load_data(workspace.root).records() if one.split == "test") == golden.ids
     said = run("split", workspace.root)
     assert f"a test set of {len(golden.ids)} records is frozen; this one has the same" in said.stderr
     assert run("split", workspace.root, "--unfreeze", "").exception.code == "E975 frozen-test"

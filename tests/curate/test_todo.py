@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
+from curate.project.project import open_project
 from curate.project.publish import export_dataset
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
 from curate.sessions.overview import NUM_BINS, overview, scores
 from curate.sessions.problems import book_of
 from curate.sessions.runs.look import Run
@@ -24,50 +24,50 @@ def opened(make_workspace):
     held = []
 
     def make(lines=None, settings="[split]\nseed = 1\n"):
-        workshop = open_workshop(make_workspace(lines, settings).root, "ana")
-        workshop.load()
-        held.append(workshop)
-        return workshop
+        project = open_project(make_workspace(lines, settings).root, "ana")
+        project.load()
+        held.append(project)
+        return project
 
     yield make
-    for workshop in held:
-        workshop.close()
+    for project in held:
+        project.close()
 
 
-def told(workshop, runs=()) -> list[str]:
-    seen = overview(workshop, is_judged=book_of(workshop).found is not None)
-    return [step.text for step in next_steps(workshop, seen, runs)]
+def told(project, runs=()) -> list[str]:
+    seen = overview(project, is_judged=book_of(project).found is not None)
+    return [step.text for step in next_steps(project, seen, runs)]
 
 
 def test_nothing_is_counted_that_nobody_has_looked_at(opened) -> None:
-    workshop = opened()
-    seen = overview(workshop, is_judged=False)
+    project = opened()
+    seen = overview(project, is_judged=False)
     assert seen.statuses == {"dropped": 0}
     assert all(one.num_ok is None for one in seen.categories)
-    assert told(workshop) == [
+    assert told(project) == [
         "not validated yet", "repeats not counted yet", "60 records in no split",
     ]  # fmt: skip
 
 
 def test_what_was_counted_is_told(opened) -> None:
-    workshop = opened()
-    book_of(workshop).search()
-    note = noted(workshop)
-    assert note is noted(workshop)
+    project = opened()
+    book_of(project).search()
+    note = noted(project)
+    assert note is noted(project)
     note.num_clusters, note.num_leaks = 3, 1
-    assert "3 clusters of repeats, 1 between splits" in told(workshop)
-    assert not [text for text in told(workshop) if " yet" in text]
+    assert "3 clusters of repeats, 1 between splits" in told(project)
+    assert not [text for text in told(project) if " yet" in text]
     note.num_clusters = note.num_leaks = 0
-    assert not [text for text in told(workshop) if "repeat" in text]
+    assert not [text for text in told(project) if "repeat" in text]
 
 
 def test_what_was_counted_is_not_known_of_records_read_anew(opened) -> None:
-    workshop = opened()
-    before = noted(workshop)
+    project = opened()
+    before = noted(project)
     before.num_clusters, before.num_leaks = 3, 1
-    workshop.reload()
-    assert noted(workshop) is not before
-    assert "repeats not counted yet" in told(workshop)
+    project.reload()
+    assert noted(project) is not before
+    assert "repeats not counted yet" in told(project)
 
 
 def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
@@ -76,9 +76,9 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
          "category": category}
         for number, (category, split) in enumerate([("a", "train"), ("a", "test"), ("b", "train"), ("", "validation")])
     ]  # fmt: skip
-    workshop = opened(lines)
-    workshop.apply([Decision("drop", "r2", fields={"reason": "x"})])
-    seen = overview(workshop, is_judged=False)
+    project = opened(lines)
+    project.apply([Decision("drop", "r2", fields={"reason": "x"})])
+    seen = overview(project, is_judged=False)
     assert (seen.num_records, seen.num_unread, seen.num_unlabelled) == (4, 0, 1)
     assert seen.statuses["dropped"] == 1
     assert {one.name: (one.num_records, one.num_labelled, one.splits) for one in seen.categories} == {
@@ -91,21 +91,21 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
 
 
 def test_own_questions_decide_what_is_labelled(opened) -> None:
-    workshop = opened(settings='[split]\nseed = 1\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n')
-    assert overview(workshop, is_judged=False).num_unlabelled == 60
-    workshop.apply([Decision("label", "r001", fields={"question": "quality", "value": "good"})])
-    assert overview(workshop, is_judged=False).num_unlabelled == 59
+    project = opened(settings='[split]\nseed = 1\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n')
+    assert overview(project, is_judged=False).num_unlabelled == 60
+    project.apply([Decision("label", "r001", fields={"question": "quality", "value": "good"})])
+    assert overview(project, is_judged=False).num_unlabelled == 59
 
 
 def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
     workspace = make_workspace()
     with (workspace.root / "data" / "a.jsonl").open("a", encoding="utf-8") as file:
         file.write("{broken\n")
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        assert told(workshop)[0] == "1 line that are no records" or told(workshop)[0] == "1 line that is no record"
-        book_of(workshop).search()
-        assert told(workshop)[0] == "1 error to fix"
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        assert told(project)[0] == "1 line that are no records" or told(project)[0] == "1 line that is no record"
+        book_of(project).search()
+        assert told(project)[0] == "1 error to fix"
 
 
 def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
@@ -113,14 +113,14 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     export_dataset(workspace)
     old = 1_000_000_000
     os.utime(workspace.root / "data" / "a.jsonl", (old, old))
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        assert not [text for text in told(workshop) if "older" in text]
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        assert not [text for text in told(project) if "older" in text]
     new = 4_000_000_000
     os.utime(workspace.root / "data" / "a.jsonl", (new, new))
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        assert [text for text in told(workshop) if text.startswith("dataset v1 is older than the data")]
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        assert [text for text in told(project) if text.startswith("dataset v1 is older than the data")]
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     ],
 )  # fmt: skip
 def test_runs_are_steps(opened, standing, has_report, text, screen) -> None:
-    workshop = opened()
+    project = opened()
     run = Run(Path("x"), standing, "", {}, None, has_report)
-    steps = next_steps(workshop, overview(workshop, is_judged=False), [run])
+    steps = next_steps(project, overview(project, is_judged=False), [run])
     what = {"runs": ["x"]} if screen == "compare" else {"run": "x"}
     assert (steps[-1].text, steps[-1].screen, steps[-1].what) == (text, screen, what)
 
@@ -162,7 +162,7 @@ def test_a_run_tells_what_its_report_comes_to(tmp_path, make_report) -> None:
 
 
 def test_an_empty_workspace_has_one_step(opened) -> None:
-    workshop = opened([])
-    assert told(workshop) == ["there are no records yet: write the first"]
-    assert overview(workshop, is_judged=False).lengths is None
-    assert open_workspace(workshop.root).records() == []
+    project = opened([])
+    assert told(project) == ["there are no records yet: write the first"]
+    assert overview(project, is_judged=False).lengths is None
+    assert load_data(project.root).records() == []

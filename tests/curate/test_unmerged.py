@@ -16,8 +16,9 @@ from click.testing import CliRunner, Result
 from curate.base.record import CurateError
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.cli import cli
+from curate.project.data import load_data
 from curate.project.publish import require_clean
-from curate.project.workspace import open_workspace
+from curate.project.validation import validate_data
 
 pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="needs the program git")
 LINES = [{"id": f"r{n}", "instruction": f"Q{n}?", "output": f"A{n}.", "category": "general"} for n in range(1, 7)]
@@ -94,7 +95,7 @@ def test_an_unmerged_path_without_a_marker_is_refused_and_not_exported(repositor
     assert done.return_value == 1
     assert "S129" in done.stdout
     with pytest.raises(CurateError) as refused:
-        require_clean(open_workspace(repository.folder).verdict())
+        require_clean(validate_data(load_data(repository.folder)))
     assert refused.value.code == "E907 dirty-data"
     assert "S129 unmerged-path x1" in refused.value.message
     repository.git("add", "-A")

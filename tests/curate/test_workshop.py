@@ -9,9 +9,10 @@ import time
 import pytest
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
+from curate.project.validation import validate_data
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
@@ -30,108 +31,108 @@ def root(tmp_path):
 
 
 def opened(root, by="ana"):
-    workshop = open_workshop(root, by)
-    workshop.load()
-    return workshop
+    project = open_project(root, by)
+    project.load()
+    return project
 
 
 def facts(root):
     """What a fresh look at the folder says of each record."""
-    workspace = open_workspace(root)
+    workspace = load_data(root)
     return {state.record.id: (dict(state.record.data), state.dropped, state.record.split, dict(state.record.labels))
             for state in workspace.states()}  # fmt: skip
 
 
 def test_what_is_decided_is_there_for_whoever_opens_the_folder(root):
-    with opened(root) as workshop:
-        third = [state.record.id for state in open_workspace(root).states()][2]
-        workshop.apply(
+    with opened(root) as project:
+        third = [state.record.id for state in load_data(root).states()][2]
+        project.apply(
             [Decision("drop", "a", fields={"reason": "wrong"}), Decision("assign", "b", fields={"split": "test"})]
         )
-        workshop.apply([Decision("edit", third, fields={"changes": {"output": "Hi."}})])
-        workshop.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
-        assert workshop.state("a").dropped == "wrong"
-        assert workshop.state("new").record.completion == "Bye."
-        assert [event.op for event in workshop.recent(2)] == ["add", "edit"]
-        assert workshop.num_decisions == 4
-        seen = {name: workshop.state(name) for name in ("a", "b", third, "new")}
-    again = {state.record.id: state for state in open_workspace(root).states()}
+        project.apply([Decision("edit", third, fields={"changes": {"output": "Hi."}})])
+        project.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        assert project.state("a").dropped == "wrong"
+        assert project.state("new").record.completion == "Bye."
+        assert [event.op for event in project.recent(2)] == ["add", "edit"]
+        assert project.num_decisions == 4
+        seen = {name: project.state(name) for name in ("a", "b", third, "new")}
+    again = {state.record.id: state for state in load_data(root).states()}
     assert {name: again[name] for name in seen} == seen
 
 
 def test_undo_and_redo_across_sittings(root):
     before = facts(root)
-    with opened(root) as workshop:
-        workshop.apply([Decision("drop", name, fields={"reason": "x"}) for name in ("a", "b")])
-        workshop.apply([Decision("edit", "a", fields={"changes": {"output": "five", "category": None}})])
+    with opened(root) as project:
+        project.apply([Decision("drop", name, fields={"reason": "x"}) for name in ("a", "b")])
+        project.apply([Decision("edit", "a", fields={"changes": {"output": "five", "category": None}})])
     after = facts(root)
-    with opened(root) as workshop:
-        undone = workshop.undo()
+    with opened(root) as project:
+        undone = project.undo()
         assert [(event.op, event.id) for event in undone.events] == [("edit", "a")]
-        undone = workshop.undo()
+        undone = project.undo()
         assert ([(event.op, event.id) for event in undone.events], undone.kept) == ([("drop", "a"), ("drop", "b")], [])
-        assert workshop.undo() is None
+        assert project.undo() is None
     assert facts(root) == before
-    with opened(root) as workshop:
-        assert workshop.redo() is not None
-        assert [event.op for event in workshop.redo().events] == ["edit"]
-        assert workshop.redo() is None
+    with opened(root) as project:
+        assert project.redo() is not None
+        assert [event.op for event in project.redo().events] == ["edit"]
+        assert project.redo() is None
     assert facts(root) == after
-    with opened(root, "bo") as workshop:
-        assert workshop.undo() is None, "what ana did is ana's to take back"
+    with opened(root, "bo") as project:
+        assert project.undo() is None, "what ana did is ana's to take back"
 
 
 def test_an_added_record_can_be_taken_back_and_added_again(root):
-    with opened(root) as workshop:
-        workshop.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
-        workshop.undo()
+    with opened(root) as project:
+        project.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        project.undo()
         with pytest.raises(CurateError, match="no record 'new'"):
-            workshop.state("new")
-        workshop.redo()
-        assert workshop.state("new").record.completion == "Bye."
+            project.state("new")
+        project.redo()
+        assert project.state("new").record.completion == "Bye."
         with pytest.raises(CurateError, match="already"):
-            workshop.apply([Decision("add", "new", fields={"record": {"instruction": "x", "output": "y"}})])
+            project.apply([Decision("add", "new", fields={"record": {"instruction": "x", "output": "y"}})])
 
 
 def test_what_the_schema_refuses_is_not_saved(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         with pytest.raises(CurateError) as caught:
-            workshop.apply([
+            project.apply([
                 Decision("drop", "b", fields={"reason": "x"}), Decision("edit", "a", fields={"changes": {"output": 5}})
             ])  # fmt: skip
         assert caught.value.code == "E972 unfit-line"
         with pytest.raises(CurateError) as caught:
-            workshop.apply([Decision("drop", "nobody", fields={"reason": "x"})])
+            project.apply([Decision("drop", "nobody", fields={"reason": "x"})])
         assert caught.value.code == "E916 unknown-record"
-        assert workshop.num_decisions == 0
+        assert project.num_decisions == 0
     assert not (root / "journal").exists()
 
 
 def test_listeners_hear_of_every_change(root):
     heard = []
-    with opened(root) as workshop, opened(root, "bo") as other:
-        end = workshop.subscribe(lambda ids, is_ours: heard.append((ids, is_ours)))
-        workshop.apply([Decision("restore", "a")])
-        workshop.undo()
-        assert workshop.refresh() == set()
+    with opened(root) as project, opened(root, "bo") as other:
+        end = project.subscribe(lambda ids, is_ours: heard.append((ids, is_ours)))
+        project.apply([Decision("restore", "a")])
+        project.undo()
+        assert project.refresh() == set()
         other.apply([Decision("drop", "b", fields={"reason": "x"})])
-        assert workshop.refresh() == {"b"}
-        assert workshop.state("b").dropped == "x"
+        assert project.refresh() == {"b"}
+        assert project.state("b").dropped == "x"
         end()
-        workshop.redo()
+        project.redo()
     assert heard == [({"a"}, True), ({"a"}, True), ({"b"}, False)]
 
 
 def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
     heard = []
-    with opened(root) as workshop, opened(root, "bo") as other:
-        workshop.subscribe(lambda ids, is_ours: heard.append(is_ours))
+    with opened(root) as project, opened(root, "bo") as other:
+        project.subscribe(lambda ids, is_ours: heard.append(is_ours))
         other.apply([Decision("drop", "b", fields={"reason": "x"})])
         calls = [
-            lambda: workshop.apply([Decision("drop", "a", fields={"reason": "x"})]),
-            workshop.undo,
-            workshop.refresh,
-            workshop.redo,
+            lambda: project.apply([Decision("drop", "a", fields={"reason": "x"})]),
+            project.undo,
+            project.refresh,
+            project.redo,
         ]
         for call in calls:
             thread = threading.Thread(target=call)
@@ -154,7 +155,7 @@ def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):
             assert [finding.code for finding in one.findings()] == ["L403"]
             assert one.state("b").record.data["output"] == "Red."
             assert one.state("b").record.category == "colour"
-        assert open_workspace(root).verdict().counts["L403"] == 1
+        assert validate_data(load_data(root)).counts["L403"] == 1
         bo.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
         ana.refresh()
         assert (ana.conflicts(), ana.state("a").record.completion) == ([], "five")
@@ -175,7 +176,7 @@ _OTHER = """
 import sys, time
 from pathlib import Path
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
+from curate.project.project import open_workshop
 with open_workshop(Path(sys.argv[1]), "bo") as workshop:
     workshop.load()
     for number in range(20):
@@ -198,7 +199,7 @@ def test_two_processes_see_one_another_and_lose_nothing(root):
         assert ana.state("b").answers == {"q": {"bo": 19}}
         assert ana.state("a").answers == {"q": {"ana": number - 1}}
         assert ana.num_decisions == 20 + number
-    assert len(open_workspace(root).states()) == 4
-    assert {state.record.id: dict(state.answers) for state in open_workspace(root).states() if state.answers} == {
+    assert len(load_data(root).states()) == 4
+    assert {state.record.id: dict(state.answers) for state in load_data(root).states() if state.answers} == {
         "a": {"q": {"ana": number - 1}}, "b": {"q": {"bo": 19}},
     }  # fmt: skip

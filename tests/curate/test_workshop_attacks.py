@@ -28,9 +28,10 @@ from folding import fold_elsewhere
 
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.journal import frame
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
+from curate.project.validation import validate_data
 
 
 @pytest.fixture
@@ -42,17 +43,17 @@ def root(tmp_path):
 
 
 def test_a_decision_is_saved_or_refused_when_its_line_has_changed(root):
-    with opened(root) as workshop:
-        workshop.apply([label("a", 1)])
+    with opened(root) as project:
+        project.apply([label("a", 1)])
         write(root, [LINES[0] | {"output": "five"}, *LINES[1:]])
-        before = workshop.num_decisions, len(events_of(root))
+        before = project.num_decisions, len(events_of(root))
         for decision in (drop("b"), label("a", 2), edit("a", category="maths")):
-            if not done(workshop.apply, [decision], but="E974 files-changed"):
-                assert (workshop.num_decisions, len(events_of(root))) == before, "refused, and saved all the same"
+            if not done(project.apply, [decision], but="E974 files-changed"):
+                assert (project.num_decisions, len(events_of(root))) == before, "refused, and saved all the same"
             else:
                 before = before[0] + 1, before[1] + 1
-                assert (workshop.num_decisions, len(events_of(root))) == before
-                assert workshop.state(decision.id).heads == (workshop.recent(1)[0].event,)
+                assert (project.num_decisions, len(events_of(root))) == before
+                assert project.state(decision.id).heads == (project.recent(1)[0].event,)
 
 
 def test_what_others_decide_is_not_lost_when_files_change(root):
@@ -67,45 +68,45 @@ def test_what_others_decide_is_not_lost_when_files_change(root):
 
 
 def test_one_is_told_and_reads_again(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         heard = []
-        workshop.subscribe(lambda ids, _: heard.append(ids))
-        workshop.apply([edit("a", output="five")])
-        assert workshop.is_current()
+        project.subscribe(lambda ids, _: heard.append(ids))
+        project.apply([edit("a", output="five")])
+        assert project.is_current()
         write(root, [LINES[0] | {"category": "maths"}, LINES[1] | {"output": "Red."}, *LINES[2:]])
-        assert not workshop.is_current()
-        assert code_of(workshop.state, "b") == "E974 files-changed"
-        catalog = workshop.catalog
-        assert workshop.reload() == {"a"}
+        assert not project.is_current()
+        assert code_of(project.state, "b") == "E974 files-changed"
+        catalog = project.catalog
+        assert project.reload() == {"a"}
         assert heard[-1] == {"a"}
-        assert workshop.is_current()
-        assert workshop.catalog is not catalog
-        assert workshop.state("b").record.completion == "Red."
-        assert (workshop.state("a").record.completion, workshop.state("a").record.category) == ("five", "maths")
-        assert workshop.undo().kept == []
-        assert workshop.state("a").record.completion == "5"
-        assert fresh(root)["a"] == facts(workshop.state("a"))
+        assert project.is_current()
+        assert project.catalog is not catalog
+        assert project.state("b").record.completion == "Red."
+        assert (project.state("a").record.completion, project.state("a").record.category) == ("five", "maths")
+        assert project.undo().kept == []
+        assert project.state("a").record.completion == "5"
+        assert fresh(root)["a"] == facts(project.state("a"))
 
 
 def test_reading_again_reads_settings_too(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         (root / "curate.toml").write_text("[split]\nseed = 2\n", encoding="utf-8")
-        workshop.reload()
-        assert workshop.workspace.settings.split.seed == 2
+        project.reload()
+        assert project.settings.split.seed == 2
 
 
 def test_a_reading_that_fails_leaves_everything_as_it_was(root):
-    with opened(root) as workshop:
-        workshop.apply([drop("a")])
+    with opened(root) as project:
+        project.apply([drop("a")])
         (root / "data/a.jsonl").unlink()
-        assert not workshop.is_current()
-        assert code_of(workshop.reload) == "E904 no-such-file"
-        assert workshop.state("a").dropped == "x"
-        assert workshop.refresh() == set()
+        assert not project.is_current()
+        assert code_of(project.reload) == "E904 no-such-file"
+        assert project.state("a").dropped == "x"
+        assert project.refresh() == set()
         write(root, LINES)
-        workshop.reload()
-        assert workshop.is_current()
-        workshop.undo()
+        project.reload()
+        assert project.is_current()
+        project.undo()
     assert fresh(root)["a"][1] is None
 
 
@@ -114,30 +115,30 @@ def test_a_first_reading_that_fails_is_none(root):
     path.parent.mkdir(parents=True)
     payload = b'{"v":99}'
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(payload), payload))
-    with open_workshop(root, "ana") as workshop:
-        assert code_of(workshop.load) == "E913 unknown-event"
-        assert not workshop.is_loaded
-        assert code_of(workshop.undo) == "E916 unknown-record"
-        assert code_of(workshop.refresh) == "E916 unknown-record"
+    with open_project(root, "ana") as project:
+        assert code_of(project.load) == "E913 unknown-event"
+        assert not project.is_loaded
+        assert code_of(project.undo) == "E916 unknown-record"
+        assert code_of(project.refresh) == "E916 unknown-record"
         path.unlink()
-        workshop.load()
-        assert workshop.is_loaded
+        project.load()
+        assert project.is_loaded
 
 
 def test_records_that_are_gone_keep_their_decisions(root):
-    with opened(root) as workshop:
-        workshop.apply([drop("a"), drop("b")])
+    with opened(root) as project:
+        project.apply([drop("a"), drop("b")])
         write(root, LINES[1:])
-        workshop.reload()
-        assert code_of(workshop.state, "a") == "E916 unknown-record"
-        assert workshop.state("b").dropped == "x"
-        assert any("no longer in the data" in remark for remark in workshop.remarks())
-        undone = workshop.undo()
+        project.reload()
+        assert code_of(project.state, "a") == "E916 unknown-record"
+        assert project.state("b").dropped == "x"
+        assert any("no longer in the data" in remark for remark in project.remarks())
+        undone = project.undo()
         assert (sorted(event.id for event in undone.events), undone.kept) == (["a", "b"], ["a"])
-        workshop.redo()
+        project.redo()
         write(root, LINES)
-        workshop.reload()
-        assert (workshop.state("a").dropped, workshop.remarks()) == ("x", [])
+        project.reload()
+        assert (project.state("a").dropped, project.remarks()) == ("x", [])
 
 
 # Another process folds the journal.
@@ -147,48 +148,48 @@ def test_a_fold_by_another_process_loses_nothing(root):
     with opened(root) as earlier:
         earlier.apply([edit("a", output="five")])
         earlier.apply([drop("b")])
-    with opened(root) as workshop, opened(root, "bo") as other:
-        workshop.apply([label("a", 1)])
-        assert code_of(fold_journal, open_workspace(root)) == "E981 in-use"
+    with opened(root) as project, opened(root, "bo") as other:
+        project.apply([label("a", 1)])
+        assert code_of(fold_journal, load_data(root)) == "E981 in-use"
         fold_elsewhere(root)
-        for one in (workshop, other):
+        for one in (project, other):
             one.refresh()
             assert not one.is_current()
             assert one.state("a").record.completion == "five"
         done(other.apply, [label("b", 2)], but="E974 files-changed")
-        workshop.apply([label("a", 3)])
-        for one in (workshop, other):
+        project.apply([label("a", 3)])
+        for one in (project, other):
             one.reload()
             assert one.is_current()
             assert one.state("a").record.completion == "five"
             assert one.state("a").answers == {"q": {"ana": 3}}
             assert one.state("b").dropped == "x"
             assert one.conflicts() == []
-        assert workshop.state("a") == other.state("a")
+        assert project.state("a") == other.state("a")
 
 
 def test_what_was_folded_meanwhile_is_not_taken_back_unseen(root):
     with opened(root) as earlier:
         earlier.apply([edit("a", output="five")])
-    with opened(root) as workshop:
+    with opened(root) as project:
         fold_elsewhere(root)
-        assert code_of(workshop.undo) == "E974 files-changed"
-        workshop.reload()
-        assert workshop.undo().kept == []
-        assert workshop.undo() is None
+        assert code_of(project.undo) == "E974 files-changed"
+        project.reload()
+        assert project.undo().kept == []
+        assert project.undo() is None
     assert fresh(root)["a"][0]["output"] == "5"
-    assert open_workspace(root).verdict().counts.get("L403", 0) == 0
+    assert validate_data(load_data(root)).counts.get("L403", 0) == 0
 
 
 def test_what_is_decided_and_folded_between_two_looks_is_noticed(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         with opened(root, "bo") as bo:
             bo.apply([drop("a")])
         fold_elsewhere(root)
-        assert workshop.refresh() == set()
-        assert not workshop.is_current()
-        assert workshop.reload() == {"a"}
-        assert workshop.state("a").dropped == "x"
+        assert project.refresh() == set()
+        assert not project.is_current()
+        assert project.reload() == {"a"}
+        assert project.state("a").dropped == "x"
 
 
 def test_a_segment_that_vanishes_between_two_looks_is_no_crash(root, monkeypatch):
@@ -210,29 +211,29 @@ def test_a_segment_that_vanishes_between_two_looks_is_no_crash(root, monkeypatch
 
 def test_a_segment_that_git_has_exchanged_is_read_anew(root):
     path = plant(root, forged("a"), forged("b"))
-    with opened(root) as workshop:
+    with opened(root) as project:
         path.unlink()
         path.write_bytes(frame(forged("a", op="restore")))
-        workshop.refresh()
-        assert workshop.num_decisions == 3
+        project.refresh()
+        assert project.num_decisions == 3
 
 
 # What is saved together.
 
 
 def test_decisions_of_one_act_are_checked_one_after_the_other(root):
-    with opened(root) as workshop:
-        workshop.apply([edit("a", system="s"), edit("a", category=None)])
-        assert {"system", "category"} & set(workshop.state("a").record.data) == {"system"}
-        workshop.apply([add("new"), edit("new", output="Ciao."), drop("new", "late")])
-        assert (workshop.state("new").record.completion, workshop.state("new").dropped) == ("Ciao.", "late")
-        assert code_of(workshop.apply, [add("twice"), add("twice", output="Else.")]) == "E916 unknown-record"
-        assert code_of(workshop.apply, [edit("later", output="x"), add("later")]) == "E916 unknown-record"
-        assert workshop.findings() == []
-        workshop.undo()
-        assert code_of(workshop.state, "new") == "E916 unknown-record"
-        workshop.redo()
-        seen = {name: facts(workshop.state(name)) for name in ("a", "b", "new")}
+    with opened(root) as project:
+        project.apply([edit("a", system="s"), edit("a", category=None)])
+        assert {"system", "category"} & set(project.state("a").record.data) == {"system"}
+        project.apply([add("new"), edit("new", output="Ciao."), drop("new", "late")])
+        assert (project.state("new").record.completion, project.state("new").dropped) == ("Ciao.", "late")
+        assert code_of(project.apply, [add("twice"), add("twice", output="Else.")]) == "E916 unknown-record"
+        assert code_of(project.apply, [edit("later", output="x"), add("later")]) == "E916 unknown-record"
+        assert project.findings() == []
+        project.undo()
+        assert code_of(project.state, "new") == "E916 unknown-record"
+        project.redo()
+        seen = {name: facts(project.state(name)) for name in ("a", "b", "new")}
     assert {name: fresh(root)[name] for name in seen} == seen
 
 
@@ -242,38 +243,38 @@ def test_two_edits_that_only_together_are_unfit_are_refused(tmp_path):
     schema["not"] = {"required": ["system", "input"]}
     (root / "own.schema.json").write_text(json.dumps(schema), encoding="utf-8")
     (root / "curate.toml").write_text('schema = "own.schema.json"\n[split]\nseed = 1\n', encoding="utf-8")
-    with opened(root) as workshop:
-        assert code_of(workshop.apply, [edit("a", system="x"), edit("a", input="y")]) == "E972 unfit-line"
-        workshop.apply([edit("a", system="x"), edit("a", system=None, input="y")])
-        assert workshop.findings() == []
+    with opened(root) as project:
+        assert code_of(project.apply, [edit("a", system="x"), edit("a", input="y")]) == "E972 unfit-line"
+        project.apply([edit("a", system="x"), edit("a", system=None, input="y")])
+        assert project.findings() == []
 
 
 def test_an_id_is_free_again_once_its_record_was_taken_back(root):
-    with opened(root) as workshop, opened(root, "bo") as other:
-        workshop.apply([add("new")])
-        workshop.undo()
-        workshop.apply([add("new", output="Ciao.")])
-        assert (workshop.state("new").record.completion, workshop.conflicts()) == ("Ciao.", [])
+    with opened(root) as project, opened(root, "bo") as other:
+        project.apply([add("new")])
+        project.undo()
+        project.apply([add("new", output="Ciao.")])
+        assert (project.state("new").record.completion, project.conflicts()) == ("Ciao.", [])
         other.refresh()
-        assert other.state("new") == workshop.state("new")
-        workshop.undo()
-        assert code_of(workshop.state, "new") == "E916 unknown-record"
+        assert other.state("new") == project.state("new")
+        project.undo()
+        assert code_of(project.state, "new") == "E916 unknown-record"
     assert "new" not in fresh(root)
 
 
 def test_an_id_that_only_strays_decisions_name_is_free(root):
     plant(root, forged("new"), forged("new", op="restore"))
-    with opened(root) as workshop:
-        workshop.apply([add("new")])
-        assert (workshop.state("new").dropped, workshop.state("new").record.completion) == (None, "Bye.")
-        assert fresh(root)["new"] == facts(workshop.state("new"))
+    with opened(root) as project:
+        project.apply([add("new")])
+        assert (project.state("new").dropped, project.state("new").record.completion) == (None, "Bye.")
+        assert fresh(root)["new"] == facts(project.state("new"))
 
 
 def test_an_id_names_its_record_for_good(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         for decision in (edit("a", id="b"), edit("a", id=None), add("new", id="other"), add("new", id="a")):
-            assert code_of(workshop.apply, [decision]) == "E972 unfit-line"
-        workshop.apply([edit("a", id="a", output="five"), add("new", id="new")])
+            assert code_of(project.apply, [decision]) == "E972 unfit-line"
+        project.apply([edit("a", id="a", output="five"), add("new", id="new")])
     assert fresh(root)["a"][0]["output"] == "five"
 
 
@@ -293,22 +294,22 @@ def test_two_people_add_a_record_with_the_same_id(root):
 
 
 def test_a_line_with_the_id_of_an_added_record_hides_nothing(root):
-    with opened(root) as workshop:
-        workshop.apply([add("new", output="Ciao.")])
+    with opened(root) as project:
+        project.apply([add("new", output="Ciao.")])
         write(root, [{"id": "new", "instruction": "Say bye.", "output": "Tschau."}], name="pulled")
-        workshop.reload()
-        assert [(found.severity, found.record) for found in workshop.findings()] == [("error", "new")]
-        workshop.undo()
-        assert (workshop.findings(), workshop.state("new").record.completion) == ([], "Tschau.")
+        project.reload()
+        assert [(found.severity, found.record) for found in project.findings()] == [("error", "new")]
+        project.undo()
+        assert (project.findings(), project.state("new").record.completion) == ([], "Tschau.")
 
 
 def test_an_act_on_everything_is_taken_back_whole(tmp_path):
     lines = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": str(n)} for n in range(300)]
     root = made(tmp_path / "ws", lines)
     before = fresh(root)
-    with opened(root) as workshop:
-        workshop.apply([drop(line["id"]) for line in lines] + [edit(line["id"], output="x") for line in lines])
-        assert len(workshop.undo().events) == 600
+    with opened(root) as project:
+        project.apply([drop(line["id"]) for line in lines] + [edit(line["id"], output="x") for line in lines])
+        assert len(project.undo().events) == 600
         assert fresh(root) == before
-        assert len(workshop.redo().events) == 600
+        assert len(project.redo().events) == 600
     assert {(found[0]["output"], found[1]) for found in fresh(root).values()} == {("x", "x")}

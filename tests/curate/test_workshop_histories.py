@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import Source
+from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.schema import load_shape
 
 
@@ -153,27 +153,27 @@ def test_ten_thousand_events_on_one_record_are_read_in_a_moment():
 @pytest.mark.slow
 def test_an_act_on_many_records_takes_time_in_proportion(tmp_path):
     lines = [{"id": f"r{n}", "instruction": f"Say {n}.", "output": str(n)} for n in range(5000)]
-    with opened(made(tmp_path / "ws", lines)) as workshop:
+    with opened(made(tmp_path / "ws", lines)) as project:
         began = time.process_time()
-        workshop.apply([drop(line["id"]) for line in lines])
-        workshop.undo()
-        workshop.redo()
+        project.apply([drop(line["id"]) for line in lines])
+        project.undo()
+        project.redo()
         # 0.5 ms a record and act, three times what was measured.
         assert time.process_time() - began < 7.5
     began = time.process_time()
-    with opened(workshop.root) as workshop:
-        assert workshop.num_decisions == 15_000
+    with opened(project.root) as project:
+        assert project.num_decisions == 15_000
     assert time.process_time() - began < 6
 
 
 def test_decisions_on_records_that_are_not_there_are_counted_and_cost_little(root):
     plant(root, *(forged(f"nobody {n}") for n in range(3000)))
     began = time.process_time()
-    with opened(root) as workshop:
-        (remark,) = workshop.remarks()
+    with opened(root) as project:
+        (remark,) = project.remarks()
         assert "3,000 (nobody 0, nobody 1, nobody 10, …)" in remark
-        assert len(workshop.decided()) == 0
-        assert code_of(workshop.state, "nobody 7") == "E916 unknown-record"
+        assert len(project.decided()) == 0
+        assert code_of(project.state, "nobody 7") == "E916 unknown-record"
     assert time.process_time() - began < 4
 
 
@@ -188,15 +188,13 @@ def check_forged(root, events, seed=0):
     for number, order in enumerate((events, mixed)):
         other = made(root / f"of{number}")
         plant(other, *order)
-        with opened(other, "zoe") as workshop:
-            found = {state.record.id: state for state in open_workspace(other).states()}
-            assert states(workshop) == {name: found[name] for name in states(workshop)}
-            seen.append(states(workshop))
-            workshop.apply([label("a", "still here")])
-            assert workshop.undo().kept == []
-            assert [facts(state) for state in states(workshop).values()] == [
-                facts(state) for state in seen[-1].values()
-            ]
+        with opened(other, "zoe") as project:
+            found = {state.record.id: state for state in load_data(other).states()}
+            assert states(project) == {name: found[name] for name in states(project)}
+            seen.append(states(project))
+            project.apply([label("a", "still here")])
+            assert project.undo().kept == []
+            assert [facts(state) for state in states(project).values()] == [facts(state) for state in seen[-1].values()]
     assert seen[0] == seen[1]
     return seen[0]
 
@@ -212,11 +210,11 @@ def test_events_that_take_back_themselves_or_one_another(tmp_path):
     ]
     assert check_forged(tmp_path, events)["a"].dropped == "r"
     for event in events[:3]:
-        with opened(made(tmp_path / event.event), event.by) as workshop:
-            plant(workshop.root, *events)
-            workshop.refresh()
-            while workshop.undo():
-                assert workshop.num_decisions < 60, "undo never ends"
+        with opened(made(tmp_path / event.event), event.by) as project:
+            plant(project.root, *events)
+            project.refresh()
+            while project.undo():
+                assert project.num_decisions < 60, "undo never ends"
 
 
 def test_events_that_claim_to_have_seen_one_another(tmp_path):
@@ -284,30 +282,30 @@ def deciding(op, name, value):
     }.get(op)
 
 
-def tried(workshop, call, *args):
+def tried(project, call, *args):
     """Whether it worked: it may not where a record is not there, or another program has changed the files."""
-    if workshop.is_current():
+    if project.is_current():
         return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold"))
     return done(call, *args, but=("E916 unknown-record", "E982 cannot-fold", "E974 files-changed"))
 
 
-def seen_by(workshop):
+def seen_by(project):
     """What is decided, less the names of the events."""
     return (
         {
             name: (*facts(state), state.answers, state.resolved, state.is_wanted)
-            for name, state in states(workshop).items()
+            for name, state in states(project).items()
         },
-        sorted(conflict.record + str(conflict.facet) for conflict in workshop.conflicts()),
+        sorted(conflict.record + str(conflict.facet) for conflict in project.conflicts()),
     )
 
 
-def assert_undo_is_identity(workshop):
-    before, contradicted = seen_by(workshop)
+def assert_undo_is_identity(project):
+    before, contradicted = seen_by(project)
     act = [drop("a", "once"), edit("b", output="once"), label("b", "once")]
-    if tried(workshop, workshop.apply, act) and workshop.is_current():
-        assert workshop.undo().kept == []
-        after = seen_by(workshop)
+    if tried(project, project.apply, act) and project.is_current():
+        assert project.undo().kept == []
+        after = seen_by(project)
         # What nobody had decided on is now decided on, and as it was.
         assert ({name: after[0][name] for name in before}, after[1]) == (before, contradicted)
 
@@ -332,20 +330,20 @@ def test_all_see_the_same_in_the_end_and_undo_is_identity(tmp_path, steps):
             else:
                 tried(people[who], getattr(people[who], op))
             assert_undo_is_identity(people[who])
-        for workshop in people:
-            workshop.refresh()
-            if not workshop.is_current():
-                workshop.reload()
-        found = {state.record.id: state for state in open_workspace(root).states()}
-        for workshop in people:
-            assert states(workshop) == {name: found[name] for name in states(workshop)}
-            assert workshop.findings() == people[0].findings()
-            assert sorted(one.code for one in workshop.findings()) == sorted(
-                one.code for one in open_workspace(root).findings()
+        for project in people:
+            project.refresh()
+            if not project.is_current():
+                project.reload()
+        found = {state.record.id: state for state in load_data(root).states()}
+        for project in people:
+            assert states(project) == {name: found[name] for name in states(project)}
+            assert project.findings() == people[0].findings()
+            assert sorted(one.code for one in project.findings()) == sorted(
+                one.code for one in load_data(root).findings()
             )
-            seen = states(workshop)
-            assert (workshop.reload(), states(workshop)) == (set(), seen)
-        for workshop in people:
-            while undone := workshop.undo():
-                assert workshop.num_decisions < 1000, (undone, "undo never ends")
+            seen = states(project)
+            assert (project.reload(), states(project)) == (set(), seen)
+        for project in people:
+            while undone := project.undo():
+                assert project.num_decisions < 1000, (undone, "undo never ends")
     shutil.rmtree(root)

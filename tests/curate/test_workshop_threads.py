@@ -8,7 +8,7 @@ import uuid
 import pytest
 from attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
 
-from curate.project.workshop import open_workshop
+from curate.project.project import open_project
 
 
 @pytest.fixture
@@ -25,47 +25,47 @@ def test_a_listener_that_raises_keeps_nobody_from_hearing(root):
     def broken(*_):
         raise LookupError("a screen is broken")
 
-    with opened(root) as workshop:
-        workshop.subscribe(lambda ids, _: heard.append(ids))
-        workshop.subscribe(broken)
-        workshop.subscribe(lambda ids, _: heard.append(ids))
-        for call in (lambda: workshop.apply([drop("a")]), workshop.undo, workshop.redo):
+    with opened(root) as project:
+        project.subscribe(lambda ids, _: heard.append(ids))
+        project.subscribe(broken)
+        project.subscribe(lambda ids, _: heard.append(ids))
+        for call in (lambda: project.apply([drop("a")]), project.undo, project.redo):
             with pytest.raises(LookupError):
                 call()
         assert heard == [{"a"}] * 6
-        assert workshop.state("a").dropped == "x"
+        assert project.state("a").dropped == "x"
     assert fresh(root)["a"][1] == "x"
 
 
 def test_who_has_stopped_listening_may_stop_again(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         heard = []
         ends = []
-        ends.append(workshop.subscribe(lambda *_: ends[0]()))
-        workshop.subscribe(lambda ids, _: heard.append(ids))
-        workshop.apply([drop("a")])
+        ends.append(project.subscribe(lambda *_: ends[0]()))
+        project.subscribe(lambda ids, _: heard.append(ids))
+        project.apply([drop("a")])
         ends[0]()
-        workshop.apply([])
+        project.apply([])
         assert heard == [{"a"}]
 
 
 def test_a_listener_may_wait_for_another_thread(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         answers = []
 
         def ask(*_):
-            thread = threading.Thread(target=lambda: answers.append(workshop.state("b").dropped))
+            thread = threading.Thread(target=lambda: answers.append(project.state("b").dropped))
             thread.start()
             thread.join(5)
 
-        workshop.subscribe(ask)
-        workshop.apply([drop("a")])
-        workshop.undo()
-        workshop.redo()
+        project.subscribe(ask)
+        project.apply([drop("a")])
+        project.undo()
+        project.redo()
         plant(root, forged("b"))
-        workshop.refresh()
+        project.refresh()
         write(root, LINES[1:])
-        workshop.reload()
+        project.reload()
         assert answers == [None, None, None, "forged", "forged"]
 
 
@@ -77,21 +77,21 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
     faults = []
     with opened(root) as ana, opened(root, "bo") as bo:
 
-        def decide(workshop, question):
+        def decide(project, question):
             for number in range(40):
-                workshop.apply([label(name, number, question) for name in names])
+                project.apply([label(name, number, question) for name in names])
 
-        def look(workshop):
+        def look(project):
             for _ in range(40):
-                workshop.refresh()
-                workshop.state("a")
-                workshop.findings()
-                workshop.catalog.frame(["status"])
+                project.refresh()
+                project.state("a")
+                project.findings()
+                project.catalog.frame(["status"])
 
-        def read(workshop):
+        def read(project):
             for _ in range(5):
-                workshop.reload()
-                workshop.is_current()
+                project.reload()
+                project.is_current()
 
         def guarded(call, *what):
             with contextlib.ExitStack() as stack:
@@ -117,12 +117,12 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
         ana.refresh()
         bo.refresh()
         wanted = {"one": {"ana": 39, "bo": 39}, "two": {"ana": 39}}
-        for workshop in (ana, bo):
-            assert workshop.num_decisions == 240
+        for project in (ana, bo):
+            assert project.num_decisions == 240
             assert {
-                name: {q: dict(by) for q, by in workshop.state(name).answers.items()} for name in names
+                name: {q: dict(by) for q, by in project.state(name).answers.items()} for name in names
             } == dict.fromkeys(names, wanted)
-            assert workshop.conflicts() == []
+            assert project.conflicts() == []
         for _ in range(80):
             assert ana.undo().kept == []
         assert ana.undo() is None
@@ -133,55 +133,55 @@ def test_what_is_decided_while_everything_is_read_again_counts(root, monkeypatch
     from curate.project import tail
 
     found = tail.open_catalog
-    with opened(root) as workshop, opened(root, "bo") as bo:
+    with opened(root) as project, opened(root, "bo") as bo:
 
         def slow(*args, **kwargs):
             catalog = found(*args, **kwargs)
-            workshop.apply([drop("a")])
+            project.apply([drop("a")])
             bo.apply([drop("b")])
             return catalog
 
         monkeypatch.setattr(tail, "open_catalog", slow)
-        workshop.reload()
-        assert (workshop.state("a").dropped, workshop.state("b").dropped) == ("x", "x")
-        assert [event.id for act in workshop.standing() for event in act] == ["a"]
+        project.reload()
+        assert (project.state("a").dropped, project.state("b").dropped) == ("x", "x")
+        assert [event.id for act in project.standing() for event in act] == ["a"]
 
 
 def test_rows_are_exchanged_in_the_thread_that_shows_them(root):
-    with opened(root) as workshop:
+    with opened(root) as project:
         asked, heard = [], []
-        workshop.subscribe(lambda ids, _: heard.append((ids, workshop.catalog is catalog)))
+        project.subscribe(lambda ids, _: heard.append((ids, project.catalog is catalog)))
         write(root, LINES[1:])
-        catalog = workshop.catalog
+        catalog = project.catalog
 
         def within(exchange):
             plant(root, forged("b"))
             newer(plant(root, name="eve/newer.log"))
-            assert workshop.catalog is catalog
+            assert project.catalog is catalog
             asked.append(exchange())
-            assert workshop.catalog is not catalog
+            assert project.catalog is not catalog
             return asked[0]
 
-        assert workshop.reload(within=within) == {"b"}
+        assert project.reload(within=within) == {"b"}
         assert (asked, heard) == ([{"b"}], [({"b"}, False)])
-        assert code_of(workshop.refresh) == "E913 unknown-event"
-        assert workshop.refresh() == set()
+        assert code_of(project.refresh) == "E913 unknown-event"
+        assert project.refresh() == set()
 
 
 def test_what_was_found_in_old_lines_is_not_told_of_new_ones(root):
     from curate.sessions.problems import book_of
 
-    with opened(root) as workshop:
-        book = book_of(workshop)
+    with opened(root) as project:
+        book = book_of(project)
         write(root, [LINES[0] | {"output": ""}, *LINES[1:]])
-        workshop.reload()
+        project.reload()
         assert book.search().statuses()
         write(root, LINES)
-        workshop.reload()
+        project.reload()
         assert book.found is None
         book.search()
         assert book.found is not None
-        workshop.apply([edit("a", output="five")])
+        project.apply([edit("a", output="five")])
         assert book.found is not None
 
 
@@ -190,27 +190,27 @@ def test_the_nearest_records_are_those_that_are_there_now(tmp_path):
 
     lines = [{"id": f"r{n}", "instruction": f"Say the number {n} aloud.", "output": f"Number {n}."} for n in range(50)]
     root = made(tmp_path / "ws", lines)
-    with opened(root) as workshop:
-        nearest = Nearest(workshop)
+    with opened(root) as project:
+        nearest = Nearest(project)
         assert nearest.find(lines[49], 1)[0].id == "r49"
-        workshop.apply([edit("r3", output="Three.")])
+        project.apply([edit("r3", output="Three.")])
         write(root, lines[45:])
-        workshop.reload()
+        project.reload()
         found = nearest.find(lines[49], 5)
         assert found[0].id == "r49"
         assert {one.id for one in found} <= {line["id"] for line in lines[45:]}
 
 
 def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.sessions.nearest import Nearest
 
-    found = Workshop.num_decisions
-    with opened(root) as workshop, opened(root, "bo") as bo:
-        nearest = Nearest(workshop)
+    found = Project.num_decisions
+    with opened(root) as project, opened(root, "bo") as bo:
+        nearest = Nearest(project)
         nearest.prepare()
         text = "Purple elephants walk slowly over the green hill at noon and sleep by the river at night."
-        workshop.apply([edit("a", output=text)])
+        project.apply([edit("a", output=text)])
         bo.apply([drop("b")])
 
         def late(self):
@@ -218,7 +218,7 @@ def test_no_decision_falls_between_two_looks_of_the_nearest(root, monkeypatch):
             self.refresh()
             return number
 
-        monkeypatch.setattr(Workshop, "num_decisions", property(late))
+        monkeypatch.setattr(Project, "num_decisions", property(late))
         line = {"instruction": "Tell me of animals.", "output": text}
         assert [one.id for one in nearest.find(line, 1)] == ["a"]
 
@@ -230,9 +230,9 @@ def test_who_has_no_name_is_told_how_to_give_one(root, monkeypatch):
         raise KeyError("getpwuid(): uid not found: 4711")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    assert code_of(open_workshop, root) == "E902 bad-settings"
-    with open_workshop(root, "ana") as workshop:
-        assert workshop.by == "ana"
+    assert code_of(open_project, root) == "E902 bad-settings"
+    with open_project(root, "ana") as project:
+        assert project.by == "ana"
 
 
 # The same annotator twice.
@@ -279,11 +279,11 @@ def test_an_act_that_is_seen_in_two_looks_is_one_act(root):
         forged("ab"[n % 2], session=session, seq=n + 1, by="ana", event=number).model_copy(update={"act": act})
         for n, number in enumerate(numbers)
     ]
-    with opened(root) as workshop:
+    with opened(root) as project:
         plant(root, *events[:3])
-        workshop.refresh()
+        project.refresh()
         plant(root, *events[3:])
-        workshop.refresh()
-        assert [len(one) for one in workshop.standing()] == [4]
-        workshop.undo()
-        assert (workshop.state("a").dropped, workshop.state("b").dropped, workshop.undo()) == (None, None, None)
+        project.refresh()
+        assert [len(one) for one in project.standing()] == [4]
+        project.undo()
+        assert (project.state("a").dropped, project.state("b").dropped, project.undo()) == (None, None, None)

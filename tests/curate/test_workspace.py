@@ -2,11 +2,13 @@ import itertools
 import json
 
 import pytest
+from deciding import decide
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.journal import Decision, Sitting, read_journal
-from curate.project.workspace import open_workspace
+from curate.project.validation import validate_data
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},
@@ -20,7 +22,7 @@ def make(folder, lines=LINES, settings="[split]\nseed = 1\n"):
     (folder / "data").mkdir(parents=True)
     (folder / "curate.toml").write_text(settings, encoding="utf-8")
     (folder / "data/a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return open_workspace(folder)
+    return load_data(folder)
 
 
 def test_records_are_read_in_order_with_sources(tmp_path):
@@ -42,7 +44,7 @@ def test_suffix_never_meets_an_own_id(tmp_path):
 
 def test_not_a_workspace(tmp_path):
     with pytest.raises(CurateError) as caught:
-        open_workspace(tmp_path)
+        load_data(tmp_path)
     assert caught.value.code == "E901 no-workspace"
 
 
@@ -80,7 +82,7 @@ def test_journal_and_datasets_may_not_lead_out(tmp_path):
     for name in ("journal", "dataset"):
         (tmp_path / "ws" / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CurateError, match="outside the workspace"):
-        workspace.apply([Decision("drop", "a", fields={"reason": "x"})])
+        decide(workspace, [Decision("drop", "a", fields={"reason": "x"})])
     with pytest.raises(CurateError, match="outside the workspace"):
         workspace.pins()
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -89,15 +91,16 @@ def test_journal_and_datasets_may_not_lead_out(tmp_path):
 def test_drop_restore_assign(tmp_path):
     workspace = make(tmp_path)
     before = (tmp_path / "data/a.jsonl").read_bytes()
-    dropped = workspace.apply(
+    dropped = decide(
+        workspace,
         [
             Decision("drop", "a", fields={"reason": "wrong"}),
             Decision("assign", "b", fields={"split": "test"}),
-        ]
+        ],
     )
     assert dropped.dropped() == {"a": "wrong"}
     assert [(record.id, record.split) for record in dropped.records()][:1] == [("b", "test")]
-    restored = dropped.apply([Decision("restore", "a")])
+    restored = decide(dropped, [Decision("restore", "a")])
     assert restored.dropped() == {}
     assert restored.wanted() == {"a"}
     assert len(restored.records()) == 4
@@ -105,12 +108,13 @@ def test_drop_restore_assign(tmp_path):
 
 
 def test_label_edit_add_are_folded(tmp_path):
-    workspace = make(tmp_path).apply(
+    workspace = decide(
+        make(tmp_path),
         [
             Decision("label", "a", fields={"question": "quality", "value": 3}),
             Decision("edit", "b", fields={"changes": {"output": "Red.", "category": None}}),
             Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}}),
-        ]
+        ],
     )
     by_id = {record.id: record for record in workspace.records()}
     assert by_id["a"].labels == {"quality": 3}
@@ -121,19 +125,19 @@ def test_label_edit_add_are_folded(tmp_path):
 def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
     workspace = make(tmp_path)
     name = workspace.records()[2].id
-    edited = workspace.apply([Decision("edit", name, fields={"changes": {"output": "Hi."}})])
+    edited = decide(workspace, [Decision("edit", name, fields={"changes": {"output": "Hi."}})])
     assert [record.completion for record in edited.records() if record.id == name] == ["Hi."]
     with pytest.raises(CurateError) as caught:
-        edited.apply([Decision("edit", name, fields={"changes": {"output": 5}})])
+        decide(edited, [Decision("edit", name, fields={"changes": {"output": 5}})])
     assert caught.value.code == "E972 unfit-line"
     (state,) = [state for state in edited.states() if state.record.id == name]
     with Sitting(tmp_path, "ana") as sitting:
         # An earlier version saved it, or the schema was another one then.
         sitting.append([Decision("edit", name, state.parents(), {"changes": {"output": 5}})])
-    broken = open_workspace(tmp_path)
+    broken = load_data(tmp_path)
     assert [record.completion for record in broken.records() if record.id == name] == ["Hi."]
     assert [(finding.code, finding.record, finding.line) for finding in broken.findings()] == [("S102", name, 3)]
-    assert broken.verdict().num_errors == 1
+    assert validate_data(broken).num_errors == 1
 
 
 def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
@@ -144,7 +148,7 @@ def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
         Decision("assign", "a", fields={"split": "test"}),
         Decision("edit", "a", fields={"changes": {"output": "five"}}),
     ):
-        workspace = workspace.apply([decision])
+        workspace = decide(workspace, [decision])
     events, _ = read_journal(tmp_path)
     base = make(tmp_path / "again").records()
     results = {repr(fold(base, order, workspace.shape).states["a"]) for order in itertools.permutations(events)}
@@ -154,25 +158,25 @@ def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
 
 
 def test_decisions_on_what_is_gone_are_told_not_lost(tmp_path):
-    make(tmp_path).apply([Decision("drop", "a", fields={"reason": "x"})])
+    decide(make(tmp_path), [Decision("drop", "a", fields={"reason": "x"})])
     lines = "".join(json.dumps(line) + "\n" for line in LINES[1:])
     (tmp_path / "data/a.jsonl").write_text(lines, encoding="utf-8")
-    workspace = open_workspace(tmp_path)
+    workspace = load_data(tmp_path)
     assert len(workspace.records()) == 3
     assert workspace.remarks() == ["decisions on records that are no longer in the data: 1 (a)"]
 
 
 def test_unknown_record_is_refused_before_writing(tmp_path):
     with pytest.raises(CurateError) as caught:
-        make(tmp_path).apply([Decision("drop", "zzz", fields={"reason": "x"})])
+        decide(make(tmp_path), [Decision("drop", "zzz", fields={"reason": "x"})])
     assert caught.value.code == "E916 unknown-record"
     assert not (tmp_path / "journal").exists()
 
 
 def test_damage_is_told(tmp_path):
-    workspace = make(tmp_path).apply([Decision("drop", "a", fields={"reason": "x"})])
+    workspace = decide(make(tmp_path), [Decision("drop", "a", fields={"reason": "x"})])
     (path,) = tmp_path.glob("journal/*/*.log")
     path.write_bytes(path.read_bytes() + b"1234")
-    (remark,) = open_workspace(tmp_path).remarks()
+    (remark,) = load_data(tmp_path).remarks()
     assert "torn end" in remark
-    assert open_workspace(tmp_path).dropped() == workspace.dropped() == {"a": "x"}
+    assert load_data(tmp_path).dropped() == workspace.dropped() == {"a": "x"}

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from curate.project.data import load_data
 from curate.project.init import make_workspace
 from curate.project.journal import read_journal
-from curate.project.workspace import open_workspace
 
 pytestmark = [
     pytest.mark.slow,
@@ -151,7 +151,7 @@ def test_what_was_done_in_a_sitting_is_there_in_the_next(
     second.press("C-q")
     second.until("ended with 0")
 
-    workspace = open_workspace(dolly)
+    workspace = load_data(dolly)
     states = workspace.states()
     assert len(states) == 8_000
     mended = [state for state in states if state.record.completion.startswith("Mended. ")]

@@ -19,7 +19,8 @@ from curate.cli.dedupe.review import Review, review_options
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
     from curate.cli.dedupe.progress import Progress
-    from curate.project.workspace import Workspace
+    from curate.project.data import ProjectData
+    from curate.project.project import Project
     from curate.schema.settings import DedupeSettings
     from curate.similarity.dedupe import Duplicates, Keep
     from curate.similarity.dedupe.semantic import Encoder, Meanings
@@ -100,22 +101,23 @@ def command(
         return Exit.OK
     if ray_address:
         raise click.UsageError("--ray-address needs --engine daft")
-    workspace, settings = _opened(paths, given)
-    if keep and workspace is None:
+    project, settings = _opened(paths, given)
+    data = project.data if project else None
+    if keep and project is None:
         raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
     order: Keep = "longest" if keep == "keep-longest" else "first"
-    reader = _encoder(workspace, settings, encoder)
+    reader = _encoder(data, settings, encoder)
     if reader is None and semantic_threshold is not None:
         raise click.UsageError("--semantic-threshold is for an --encoder")
-    compared = _compared(workspace, paths, settings, order, told, cache)
+    compared = _compared(data, paths, settings, order, told, cache)
     meanings = None
     if reader is not None:
         from curate.cli.dedupe.meaning import compare_meanings
 
         meanings = compare_meanings(compared, reader, settings.semantic_threshold)
     _tell(compared, meanings, settings.semantic_threshold, output)
-    if keep and workspace is not None:
-        _apply(workspace, compared.found, dry_run)
+    if keep and project is not None:
+        _apply(project, compared.found, dry_run)
     return Exit.OK
 
 
@@ -192,22 +194,22 @@ def _scaled(
         told.close()
 
 
-def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Workspace | None, DedupeSettings]:
+def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Project | None, DedupeSettings]:
     from curate.schema.settings import DedupeSettings
 
     if not paths or (len(paths) == 1 and paths[0].is_dir()):
         from curate.project.opened import open_and_tell
 
-        workspace = open_and_tell(paths[0] if paths else Path())
-        return workspace, workspace.settings.dedupe.model_copy(update=asked)
+        project = open_and_tell(paths[0] if paths else Path())
+        return project, project.settings.dedupe.model_copy(update=asked)
     return None, DedupeSettings.model_validate(asked)
 
 
-def _encoder(workspace: Workspace | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
+def _encoder(data: ProjectData | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
     """Load the encoder that is asked for or set, before the work that it comes after; a set one may be relative."""
     folder = asked
     if folder is None and settings.encoder:
-        folder = (workspace.root if workspace is not None else Path()) / settings.encoder
+        folder = (data.root if data is not None else Path()) / settings.encoder
     if folder is None:
         return None
     # numpy, and an extra.
@@ -217,7 +219,7 @@ def _encoder(workspace: Workspace | None, settings: DedupeSettings, asked: Path 
 
 
 def _compared(
-    workspace: Workspace | None,
+    data: ProjectData | None,
     paths: tuple[Path, ...],
     settings: DedupeSettings,
     order: Keep,
@@ -229,8 +231,8 @@ def _compared(
     compared: Compared
     stages: Stages
     try:
-        if workspace is not None:
-            compared, stages = compare_workspace(workspace, settings, order, told, is_staged=is_staged)
+        if data is not None:
+            compared, stages = compare_workspace(data, settings, order, told, is_staged=is_staged)
         else:
             compared, stages = compare_files(list(paths), settings, told, is_staged=is_staged)
     finally:
@@ -242,17 +244,17 @@ def _compared(
     return compared
 
 
-def _apply(workspace: Workspace, found: Duplicates, dry_run: bool) -> None:
+def _apply(project: Project, found: Duplicates, dry_run: bool) -> None:
     from curate.project.repeats import excluded_by
 
-    wanted = workspace.wanted()
+    wanted = project.data.wanted()
     decisions = [excluded_by(pair).decision(pair.record) for pair in found.pairs if pair.record not in wanted]
     spared = len(found.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:
         console.talk(f"would drop {counted(len(decisions), 'record')}{note}; nothing was written")
         return
-    workspace.apply(decisions)
+    project.apply(decisions)
     console.talk(
         f"dropped {counted(len(decisions), 'record')}{note}, by decisions in the journal that can be taken back"
     )

@@ -14,8 +14,8 @@ import click
 from curate.base.record import Record, Source
 
 if TYPE_CHECKING:
+    from curate.project.data import ProjectData
     from curate.project.loose import LooseFiles
-    from curate.project.workspace import Workspace
     from curate.schema.settings import DedupeSettings
     from curate.similarity.dedupe import Duplicates, Keep
     from curate.similarity.dedupe.corpus import Corpus
@@ -95,13 +95,13 @@ class Streamed:
 
 
 def compare_workspace(
-    workspace: Workspace, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
+    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
 ) -> tuple[InMemory, Stages]:
     """Compare the records of a workspace."""
     # numpy comes with it.
     from curate.project.repeats import find_repeats
 
-    repeats = find_repeats(workspace, settings, keep=keep, watch=watch, is_staged=is_staged)
+    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
     return InMemory(repeats.found, {record.id: record for record in repeats.records}), repeats.stages
 
 
@@ -166,7 +166,7 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 
 def _different(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` told apart as those of loose files are."""
-    from curate.project.workspace import told_apart
+    from curate.project.data import told_apart
 
     nowhere = Source("", 0)
     return [record.id for record in told_apart(Record(name, "instruction", nowhere, {}) for name in ids)]

@@ -55,13 +55,13 @@ class Review:
 
         if not is_alone or len(paths) > 1 or not all(path.is_dir() for path in paths):
             raise click.UsageError("--keep, --merge, --drop and --leave are for the clusters that curate.toml asks for")
-        workspace = open_and_tell(paths[0] if paths else Path())
-        clusters = find_clusters(workspace)
+        project = open_and_tell(paths[0] if paths else Path())
+        clusters = find_clusters(project.data)
         choices = self._choices(clusters)
-        states = {state.record.id: state for state in workspace.states()}
-        act = act_of(clusters, choices, states.__getitem__, workspace.shape)
+        states = {state.record.id: state for state in project.data.states()}
+        act = act_of(clusters, choices, states.__getitem__, project.shape)
         if not dry_run and act.decisions:
-            workspace.apply(act.decisions)
+            project.apply(act.decisions)
         for line in _told(act, dry_run):
             console.talk(line)
         return Exit.OK

@@ -16,10 +16,11 @@ from curate.cli._seen import seen_records
 from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
 from curate.jsonl import Entry, read_entries
+from curate.project.data import ProjectData, told_apart
 from curate.project.diff import Item, recognise
 from curate.project.journal import FOLDER as JOURNAL
 from curate.project.loose import shape_for
-from curate.project.workspace import Workspace, open_workspace, told_apart
+from curate.project.project import open_project
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
 
@@ -43,10 +44,10 @@ def read_version(path: Path, name: str, *, show_values: bool) -> Version:
     With ``show_values`` also what others answered to what whoever looks is still asked.
 
     Raises:
-        CurateError: E904 when nothing is there; as `open_workspace` does for a workspace.
+        CurateError: E904 when nothing is there; as `open_project` does for a workspace.
     """
     if (path / FILE_NAME).is_file():
-        return _workspace(open_workspace(path), name, show_values=show_values)
+        return _workspace(open_project(path).data, name, show_values=show_values)
     if (path / MANIFEST).is_file():
         return _lines(path, [path / f"{split}.jsonl" for split in SPLITS], name, "dataset")
     if path.is_dir():
@@ -98,23 +99,23 @@ def _recognised(before: list[Item], after: list[Item]) -> list[Item]:
     return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
 
 
-def _workspace(workspace: Workspace, name: str, *, show_values: bool) -> Version:
+def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
     found = Version("workspace")
-    for remark in workspace.remarks():
+    for remark in data.remarks():
         console.talk(f"warning: {console.one_line(name)}: {console.one_line(remark)}")
-    _tell_left_out(name, workspace.num_unread())
+    _tell_left_out(name, data.num_unread())
     try:
-        pins = workspace.pins()
+        pins = data.pins()
     except CurateError as error:
         console.talk(
             f"warning: {console.one_line(name)}: splits are those of the records: {console.one_line(error.message)}"
         )
         pins = {}
-    is_decided_on = (workspace.root / JOURNAL).is_dir()
-    for record in seen_records(workspace, show_values=show_values, name=name):
+    is_decided_on = (data.root / JOURNAL).is_dir()
+    for record in seen_records(data, show_values=show_values, name=name):
         place = f"{record.source.file}:{record.source.line}"
         split = pins.get(record.id) or record.split or ""
-        line = _decided(workspace.shape, record) if is_decided_on else record.data
+        line = _decided(data.shape, record) if is_decided_on else record.data
         found.items.append(Item(record.id, line, record.category, split, place, record.has_own_id))
         found.rows.append(_row(record, split, place))
     return found

@@ -69,8 +69,8 @@ def run(options: Options) -> Exit:
 def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> Verdict:
     # They bring much with them, which `--help` does without.
     from curate.checks.runner import ExaminerSpec, changed_lines
+    from curate.project.project import open_project
     from curate.project.validation import Validation
-    from curate.project.workspace import open_workspace
 
     baseline, path = _baseline(options, inputs)
     spec = ExaminerSpec(
@@ -85,7 +85,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
     validation = Validation(
         inputs.files,
         spec,
-        open_workspace(inputs.root, inputs.settings, shape) if inputs.root else None,
+        open_project(inputs.root, settings=inputs.settings, shape=shape).data if inputs.root else None,
         is_part=not inputs.is_whole or bool(inputs.name),
         jobs=options.jobs,
         engine=engine,

@@ -18,7 +18,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, Finding, Record, Severity, Split
-from curate.project.catalog.columns import HEAD, SCHEMA, STATUS, STATUSES, Labelled, Row, Values, head, values_of
+from curate.project.catalog.columns import (
+    COLUMNS,
+    HEAD,
+    SCHEMA,
+    STATUS,
+    STATUSES,
+    Labelled,
+    Row,
+    Values,
+    head,
+    values_of,
+)
 from curate.project.catalog.judged import RANKS
 from curate.project.catalog.kept import KEPT_FROM, kept_base
 from curate.project.catalog.learnt import LEARNT, Learning
@@ -26,7 +37,7 @@ from curate.project.catalog.lines import Lines, files_changed
 from curate.project.catalog.patch import Patch, Patched
 from curate.project.catalog.pieces import Progress
 from curate.project.catalog.written import Base, files_as_they_are
-from curate.project.workspace import State, Workspace
+from curate.project.data import ProjectData, State
 
 if TYPE_CHECKING:
     from curate.project.terms import Filter
@@ -44,13 +55,13 @@ Rows = pl.Series
 class Catalog:
     """The rows of a workspace. Made by `open_catalog`; several threads may ask it."""
 
-    def __init__(self, workspace: Workspace, base: Base, remarks: Sequence[str]) -> None:
-        self.workspace = workspace
+    def __init__(self, data: ProjectData, base: Base, remarks: Sequence[str]) -> None:
+        self.data = data
         self.remarks = list(remarks)
         """What a person should know, such as that the catalogue could not be kept on the disk."""
         self.num_judgements = 0
         """How often findings have given all records their status."""
-        self.learning = Learning(workspace)
+        self.learning = Learning(data)
         self._base = base
         self._patch = Patch()
         self._unseen = Patch()
@@ -60,7 +71,7 @@ class Catalog:
         self._pins: Mapping[str, Split] = {}
         self._pinned: pl.Series | None = None
         self._lock = Lock()
-        self._lines = Lines(workspace, base.about.files)
+        self._lines = Lines(data, base.about.files)
 
     def __len__(self) -> int:
         """How many records there are, dropped ones included."""
@@ -202,7 +213,7 @@ class Catalog:
 
     def is_current(self) -> bool:
         """Whether the record files are still those that the catalogue was made of."""
-        present = files_as_they_are(self.workspace.matching_files(), self.workspace.root)
+        present = files_as_they_are(self.data.matching_files(), self.data.root)
         # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
         return [file for file in present if file[1]] == [file for file in self._base.about.files if file[1]]
 
@@ -240,7 +251,7 @@ class Catalog:
             self.num_judgements += 1
 
     def pin(self, pins: Mapping[str, Split]) -> None:
-        """Show the splits of the last dataset, which hold whatever a line or a decision says; see `Workspace.pins`."""
+        """Show the splits of the last dataset, which hold whatever a line or a decision says."""
         given = pl.DataFrame({"id": list(pins), "pin": list(pins.values())}, schema={"id": pl.String, "pin": pl.String})
 
         def pinned(base: Base) -> pl.Series:
@@ -268,14 +279,14 @@ class Catalog:
                 # Somebody may empty the folder of caches at any time, also now.
                 if base.is_whole():
                     raise
-        raise files_changed(str(self.workspace.root))
+        raise files_changed(str(self.data.root))
 
     def _whole(self) -> Base:
         with self._lock:
             if not self._base.is_whole():
-                base, remarks = kept_base(self.workspace)
+                base, remarks = kept_base(self.data)
                 if base.about.files != self._base.about.files:
-                    raise files_changed(str(self.workspace.root))
+                    raise files_changed(str(self.data.root))
                 self._base, self.remarks = base, remarks
             return self._base
 
@@ -343,7 +354,7 @@ class Catalog:
         )
 
 
-def open_catalog(workspace: Workspace, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM) -> Catalog:
+def open_catalog(data: ProjectData, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM) -> Catalog:
     """Read the records of a workspace, without the decisions on them; ``on_progress`` hears bytes done and in all.
 
     From ``kept_from`` bytes of record files on, what was read is kept in ``.curate/cache``, and read from there as long
@@ -356,12 +367,12 @@ def open_catalog(workspace: Workspace, on_progress: Progress | None = None, *, k
     """
     for left in reversed(range(_TRIES)):
         try:
-            base, remarks = kept_base(workspace, on_progress, kept_from=kept_from)
+            base, remarks = kept_base(data, on_progress, kept_from=kept_from)
         except CurateError as error:
             if not error.code.startswith("E974") or not left:
                 raise
         else:
-            return Catalog(workspace, base, remarks)
+            return Catalog(data, base, remarks)
     raise AssertionError("the last try has raised")
 
 
@@ -377,4 +388,4 @@ def _statuses(ranks: NDArray[np.uint8]) -> pl.Series:
     return pl.Series("status", STATUSES, STATUS).gather(ranks)
 
 
-__all__ = ["Catalog", "Labelled", "Row", "Rows", "Values", "open_catalog"]
+__all__ = ["COLUMNS", "Catalog", "Labelled", "Row", "Rows", "Values", "open_catalog"]

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from curate.base.record import Json, Record, canonical, source_of
-from curate.project.workspace import State
+from curate.project.data import State
 
 HEAD = 160
 """Characters of a prompt and of a completion that a `Row` shows; an ellipsis follows where there are more."""
@@ -36,6 +36,21 @@ _TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
 SCHEMA = pl.Schema(_TYPES)
 """What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list."""
 STATUS = pl.Enum(STATUSES)
+COLUMNS = (
+    "id",
+    "category",
+    "split",
+    "status",
+    "tokens",
+    "kind",
+    "source",
+    "file",
+    "line",
+    "prompt",
+    "completion",
+    "labels",
+)
+"""What a whole frame of the catalog shows of a record, in this order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from curate.base.console import spelled
 from curate.base.record import Finding, Severity, Source
 from curate.project.catalog.columns import STATUSES, Status
-from curate.project.workspace import Workspace
+from curate.project.data import ProjectData
 
 RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 2}
 """Place of a severity in `STATUSES`: what is only to be known leaves a record ok."""
@@ -26,11 +26,11 @@ class Judged:
         return STATUSES[max(self.by_line.get((source.file, source.line), 0), self.by_id.get(name, 0))]
 
 
-def judged(findings: Iterable[Finding], workspace: Workspace) -> Judged:
+def judged(findings: Iterable[Finding], data: ProjectData) -> Judged:
     """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
     names: dict[str, str] = {}
-    for path in workspace.matching_files():
-        name = spelled(str(path.relative_to(workspace.root)))
+    for path in data.matching_files():
+        name = spelled(str(path.relative_to(data.root)))
         names[name] = names[spelled(str(path))] = name
     found = Judged()
     for finding in findings:
@@ -41,3 +41,13 @@ def judged(findings: Iterable[Finding], workspace: Workspace) -> Judged:
         elif finding.record:
             found.by_id[finding.record] = max(rank, found.by_id.get(finding.record, 0))
     return found
+
+
+def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
+    """Return the worst severity of the findings about each record, by its id."""
+    worst: dict[str, Severity] = {}
+    for finding in findings:
+        before = worst.get(finding.record)
+        if finding.record and (before is None or RANKS[finding.severity] > RANKS[before]):
+            worst[finding.record] = finding.severity
+    return worst

@@ -36,9 +36,9 @@ from curate.base.storage import WRITE_FAILED, Scratch, make_cache, remove_folder
 from curate.project.catalog.columns import SCHEMA
 from curate.project.catalog.pieces import Progress
 from curate.project.catalog.written import About, Base, FilePlace, Keeper, files_as_they_are, read_base
-from curate.project.workspace import Workspace, inside
+from curate.project.data import ProjectData, inside
 from curate.schema import Shape
-from curate.schema.project import read_project
+from curate.schema.schema_set import read_schema_set
 
 VERSION = 2
 """Raised whenever the same record files would give another base, or one that is written otherwise."""
@@ -59,7 +59,7 @@ _SETTLED = 100_000_000
 
 
 def kept_base(
-    workspace: Workspace, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM
+    data: ProjectData, on_progress: Progress | None = None, *, kept_from: int = KEPT_FROM
 ) -> tuple[Base, list[str]]:
     """Return the base of a workspace: the one that is kept, if it is of the same files, else read anew and kept.
 
@@ -68,15 +68,15 @@ def kept_base(
     Raises:
         CurateError: E914 when the folder of caches lies elsewhere; and as `read_base` does.
     """
-    files, root = workspace.matching_files(), workspace.root
+    files, root = data.matching_files(), data.root
     present = files_as_they_are(files, root)
     if sum(size for _, size, *_ in present) < kept_from:
-        return read_base(files, workspace.shape, root, Keeper(), on_progress), []
+        return read_base(files, data.shape, root, Keeper(), on_progress), []
     inside(root, root / _CATALOGS)
     if any(time.time_ns() - changed < _SETTLED for _, _, changed, _, _ in present):
         time.sleep(_SETTLED / 1e9)
         present = files_as_they_are(files, root)
-    place = root / _CATALOGS / _key(present, workspace.shape)
+    place = root / _CATALOGS / _key(present, data.shape)
     if (base := _read(place)) is not None:
         return base, []
     remarks: list[str] = []
@@ -84,7 +84,7 @@ def kept_base(
         make_cache(root / _FOLDER)
         keeper = _Folder(place)
         try:
-            base = read_base(files, workspace.shape, root, keeper, on_progress)
+            base = read_base(files, data.shape, root, keeper, on_progress)
         finally:
             keeper.scratch.discard()
     except CurateError as error:
@@ -92,7 +92,7 @@ def kept_base(
         if error.code != WRITE_FAILED:
             raise
         remarks.append(f"the catalogue is not kept: {error.message}")
-        base = read_base(files, workspace.shape, root, Keeper(), on_progress)
+        base = read_base(files, data.shape, root, Keeper(), on_progress)
     _sweep(place)
     return base, remarks
 
@@ -174,7 +174,7 @@ def _read(place: Path) -> Base | None:
 
 def _key(present: Sequence[FilePlace], shape: Shape) -> str:
     """Return the name of the folder for what is made of these files with this shape."""
-    _, _, project = read_project(shape.path, shape.root)
+    _, _, project = read_schema_set(shape.path, shape.root)
     about: list[Any] = [VERSION, version("pairsmith"), pl.__version__, str(shape.path), project.documents, present]
     return blake2b(canonical(about), digest_size=16).hexdigest()
 

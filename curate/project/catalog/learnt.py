@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
+from curate.project.data import RUNS, ProjectData, inside
 from curate.project.feedback import FEEDBACK_FILE, Learnt, latest_run, read_learnt
-from curate.project.workspace import RUNS, Workspace, inside
 
 LEARNT = ("confidence", "variability")
 """Columns that come from a run; null for a record that it did not train on."""
@@ -17,8 +17,8 @@ LEARNT = ("confidence", "variability")
 class Learning:
     """The learning dynamics of the newest run that has a report."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    def __init__(self, data: ProjectData) -> None:
+        self._data = data
         self._of: tuple[Path, int, int] | None = None
         self.by_id: Mapping[str, Learnt] = {}
         """What was read last, by record; empty until something asked, and where no run tells of it."""
@@ -32,7 +32,7 @@ class Learning:
         """
         if set(LEARNT).isdisjoint(names):
             return
-        root = self._workspace.root
+        root = self._data.root
         run = latest_run(inside(root, root / RUNS))
         path = run / FEEDBACK_FILE if run else None
         stat = path.stat() if path and path.is_file() else None

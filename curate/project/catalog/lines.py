@@ -12,7 +12,7 @@ from curate.base.record import CurateError, Finding, Record, Source
 from curate.jsonl import DoorFault, Reader
 from curate.jsonl.gate import open_regular
 from curate.project.catalog.written import FilePlace, Place, files_as_they_are
-from curate.project.workspace import Workspace
+from curate.project.data import ProjectData
 
 _MOST_FILES = 64
 """Record files that are held open."""
@@ -21,12 +21,12 @@ _MOST_FILES = 64
 class Lines:
     """Reads lines through the front door and the shape, as all lines were read before."""
 
-    def __init__(self, workspace: Workspace, files: Sequence[FilePlace]) -> None:
+    def __init__(self, data: ProjectData, files: Sequence[FilePlace]) -> None:
         """Read from ``files``, which are those of ``workspace`` as they were."""
-        self._root = workspace.root
-        self._shape = workspace.shape
+        self._root = data.root
+        self._shape = data.shape
         self._known = {known[0]: known for known in files}
-        self.paths = {spelled(str(path.relative_to(self._root))): path for path in workspace.matching_files()}
+        self.paths = {spelled(str(path.relative_to(self._root))): path for path in data.matching_files()}
         """Each record file by the name that records have for it."""
         self._handles: dict[str, int] = {}
         self._lock = Lock()

@@ -17,7 +17,7 @@ from curate.base.record import CurateError, Finding, Record, Source
 from curate.checks.runner.verdict import Tally
 from curate.project.catalog.columns import SCHEMA, Values
 from curate.project.catalog.pieces import MOST_FINDINGS, Progress, crlf_findings, pieces
-from curate.project.workspace import told_apart
+from curate.project.data import told_apart
 from curate.schema import Shape
 
 FilePlace = tuple[str, int, int, int, int]

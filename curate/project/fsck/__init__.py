@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from curate.base.record import CurateError
+from curate.project.data import DATASETS, RUNS, inside
 from curate.project.fsck.fault import Fault, Report
 from curate.project.fsck.files import (
     check_datasets,
@@ -22,7 +23,6 @@ from curate.project.fsck.files import (
 )
 from curate.project.fsck.journal import check_journal
 from curate.project.fsck.recover import recover
-from curate.project.workspace import DATASETS, RUNS, inside
 from curate.schema.settings import FILE_NAME
 
 DRAFTS = Path(".curate") / "drafts"

@@ -15,6 +15,7 @@ from curate.checks.runner.unmerged import unmerged_findings
 from curate.formats.dataset import FILE_NAME, frozen_digest, read_manifest
 from curate.jsonl import DoorFault, Reader, strict_loads
 from curate.project.claim import CLAIM
+from curate.project.data import told_apart
 from curate.project.fsck.fault import Report
 from curate.project.journal import FOLDER, Add, Edit, Undo, read_journal, segments
 from curate.project.paths import data_files
@@ -32,7 +33,6 @@ from curate.project.snapshot import (
     spans_text,
     sums_in,
 )
-from curate.project.workspace import told_apart
 from curate.schema import load_shape
 from curate.schema.settings import FILE_NAME as SETTINGS_FILE
 from curate.schema.settings import Settings, read_settings

@@ -25,7 +25,7 @@ class _Named(Protocol):
 
 
 class Answered(Protocol):
-    """A record with answers, as `curate.project.workspace.State` has them."""
+    """A record with answers, as `curate.project.data.State` has them."""
 
     @property
     def record(self) -> _Named:

@@ -13,7 +13,7 @@ from curate.base.record import Json, canonical
 from curate.schema import Shape
 from curate.schema.form.field import Option
 from curate.schema.keywords import REFERENCES
-from curate.schema.project import BASE, resolve
+from curate.schema.schema_set import BASE, resolve
 
 NOTHING: Json = object()
 """There is no such value: the key stays out until somebody fills it in."""
@@ -60,7 +60,7 @@ class Schemas:
 
     def __init__(self, shape: Shape) -> None:
         self.root: Json = shape.schema
-        self._project = shape.project
+        self._project = shape.schema_set
         # A schema is kept beside its rules, so that no other one can get its identity.
         self._rules: dict[int, tuple[Json, Rules]] = {}
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from curate.base.record import CurateError
+from curate.project.data import State
 from curate.project.exclusion import Exclusion
 from curate.project.journal import Decision
 from curate.project.repeats import excluded_by
-from curate.project.workspace import State
 from curate.schema import Shape
 from curate.sessions.clusters.found import Cluster, Clusters
 from curate.sessions.clusters.merge import Merge, merged

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import SPLITS, CurateError, Record, Split
+from curate.project.data import ProjectData
 from curate.project.repeats import Repeats, find_repeats
-from curate.project.workspace import Workspace
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.found import Standing, Tree, trees_of
@@ -165,13 +165,13 @@ class Clusters:
         return sum(cluster.is_leak for cluster in self.open)
 
 
-def find_clusters(workspace: Workspace, watch: Watch | None = None) -> Clusters:
+def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     """Compare the records of ``workspace`` and return its clusters; long for large ones, and ``watch`` hears how far.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
-    return clusters_of(find_repeats(workspace, watch=watch), workspace.settings.dedupe)
+    return clusters_of(find_repeats(data, watch=watch), data.settings.dedupe)
 
 
 def clusters_of(repeats: Repeats, settings: DedupeSettings) -> Clusters:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from curate.base.record import Json
 from curate.jsonl import pointer_of
+from curate.project.data import State
 from curate.project.journal import Decision
-from curate.project.workspace import State
 from curate.schema import Shape
 from curate.schema.view import at, put
 

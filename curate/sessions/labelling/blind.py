@@ -8,53 +8,53 @@ from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError, Finding, Record
 from curate.project.blind import as_seen, as_seen_finding
+from curate.project.data import State
 from curate.project.journal import AnyEvent, Label, Resolve
 from curate.project.labels import CATEGORY, Blind
-from curate.project.workspace import State
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 HIDDEN = "(hidden)"
 """The word for what somebody else has answered, to those who are still asked for theirs."""
 _GONE = "E916 unknown-record"
 
 
-def blind_of(workshop: Workshop) -> Blind:
-    """Return the `Blind` of a workshop for work that must know who is asked what; looking needs `Workshop.blind` only.
+def blind_of(project: Project) -> Blind:
+    """Return the `Blind` of a workshop for work that must know who is asked what; looking needs `Project.blind` only.
 
     Raises:
         CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file; E916 before
             the records are read.
     """
-    if workshop.blind_fault is not None:
-        raise workshop.blind_fault
-    return workshop.blind
+    if project.blind_fault is not None:
+        raise project.blind_fault
+    return project.blind
 
 
-def hides_event(workshop: Workshop, event: AnyEvent) -> bool:
+def hides_event(project: Project, event: AnyEvent) -> bool:
     """Whether ``event`` must not be told in full to the workshop's annotator.
 
     So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
     """
-    if not isinstance(event, Label | Resolve) or event.by == workshop.by:
+    if not isinstance(event, Label | Resolve) or event.by == project.by:
         return False
-    return _is_so(workshop, event.id, lambda state: workshop.blind.still_asks(state, event.question))
+    return _is_so(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 
 
-def seen_finding(workshop: Workshop, finding: Finding) -> Finding | None:
+def seen_finding(project: Project, finding: Finding) -> Finding | None:
     """Return a finding as the workshop's annotator may see it; see `as_seen_finding`.
 
     Its record is called as it is in the workshop.
     """
 
     def is_hidden(name: str) -> bool:
-        return _is_so(workshop, name, lambda state: workshop.blind.hides(state, CATEGORY))
+        return _is_so(project, name, lambda state: project.blind.hides(state, CATEGORY))
 
-    return as_seen_finding(finding, is_hidden, lambda: workshop.has_hidden_categories)
+    return as_seen_finding(finding, is_hidden, lambda: project.has_hidden_categories)
 
 
-def seen_record(workshop: Workshop, record: Record) -> tuple[Record, frozenset[str]]:
+def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
     """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
 
     Hidden are questions that others have answered; see `as_seen`.
@@ -63,18 +63,18 @@ def seen_record(workshop: Workshop, record: Record) -> tuple[Record, frozenset[s
         CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
     """
     try:
-        state = workshop.state(record.id)
+        state = project.state(record.id)
     except CurateError as error:
         if error.code != _GONE:
             raise
         return record, frozenset()
-    seen = as_seen(replace(state, record=record), workshop.blind, workshop.workspace.shape)
-    return seen.record, workshop.blind.hidden(state)
+    seen = as_seen(replace(state, record=record), project.blind, project.shape)
+    return seen.record, project.blind.hidden(state)
 
 
-def _is_so(workshop: Workshop, name: str, ask: Callable[[State], bool]) -> bool:
+def _is_so(project: Project, name: str, ask: Callable[[State], bool]) -> bool:
     try:
-        state = workshop.state(name)
+        state = project.state(name)
     except CurateError as error:
         # A record that is no more asks nobody; of one whose file has just changed nobody can tell.
         return error.code != _GONE

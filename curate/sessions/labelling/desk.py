@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
+from curate.project.data import State, inside
 from curate.project.journal import Decision
 from curate.project.labels import Order, Suggestion, question_of, questions_of
-from curate.project.workspace import State, inside
 from curate.schema.settings import Question
 from curate.sessions.agreement import Glance, LiveAgreement
 from curate.sessions.labelling.blind import blind_of
@@ -20,7 +20,8 @@ from curate.sessions.labelling.suggesting import Suggester
 from curate.sessions.labelling.tally import FLAG, NOTE, Done, Kind, Tally
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Undone, Workshop
+    from curate.project.acts import Undone
+    from curate.project.project import Project
 
 QUALITY = "quality"
 """A question of this name, if it is asked, has keys of its own beside any other."""
@@ -34,18 +35,18 @@ class Desk:
     one catalogue: once the workshop has read its records anew, somebody has to sit down at another.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, project: Project) -> None:
         """Sit down in a workshop that is loaded.
 
         Raises:
             CurateError: E902 for questions or known answers that cannot be used; E904 and E914 for their file.
         """
-        self.workshop = workshop
-        self.by = workshop.by
-        self._catalog = workshop.catalog
-        settings = workshop.workspace.settings
-        self.questions = questions_of(settings, values_known(workshop))
-        self.assignment_of = blind_of(workshop).assignments
+        self.project = project
+        self.by = project.by
+        self._catalog = project.catalog
+        settings = project.settings
+        self.questions = questions_of(settings, values_known(project))
+        self.assignment_of = blind_of(project).assignments
         self.wish = Wish(self.questions[0])
         self.queue: Queue | None = None
         self.current = ""
@@ -64,7 +65,7 @@ class Desk:
     @property
     def is_current(self) -> bool:
         """Whether its rows still are those of the workshop."""
-        return self._catalog is self.workshop.catalog
+        return self._catalog is self.project.catalog
 
     # What is asked.
 
@@ -87,7 +88,7 @@ class Desk:
         name = wish.question.name
         known = self._suggesters.get(name)
         certainty = known.certainty() if known else None
-        return prepared_for(self.workshop, self._catalog, wish, self.assignment_of[name], certainty)
+        return prepared_for(self.project, self._catalog, wish, self.assignment_of[name], certainty)
 
     def begin(self, prepared: Prepared, at: str = "") -> None:
         """Ask what was prepared, from its first record, or from the record ``at`` if there is one of that name.
@@ -99,7 +100,7 @@ class Desk:
         self.wish = self.queue.wish
         self._place = -1
         self._take("", None)
-        for name in {event.id for event in self.workshop.since(prepared.num_decisions)}:
+        for name in {event.id for event in self.project.since(prepared.num_decisions)}:
             self._take_in(name)
         for row in skipped:
             self.queue.skip(row)
@@ -112,13 +113,13 @@ class Desk:
         """Return the record at hand as decisions have left it; None where none is."""
         # Its line would be read again each time.
         if self._held is None and self.current:
-            self._held = self.workshop.state(self.current)
+            self._held = self.project.state(self.current)
         return self._held
 
     def answers(self) -> dict[str, Json]:
         """Return the answers to the record at hand that the annotator may see: none before they have answered."""
         state = self.state()
-        return dict(self.workshop.blind.answers(state, self.question.name)) if state else {}
+        return dict(self.project.blind.answers(state, self.question.name)) if state else {}
 
     def aside(self, what: str) -> Json:
         """Return the annotator's own flag or note on the record at hand; None where there is none."""
@@ -188,7 +189,7 @@ class Desk:
         Raises:
             CurateError: E906 when that is not saved.
         """
-        undone = self.workshop.undo()
+        undone = self.project.undo()
         if undone is not None:
             self.follow({event.id for event in undone.events})
         return undone
@@ -227,7 +228,7 @@ class Desk:
     @property
     def suggester(self) -> Suggester:
         """What proposes answers to the present question."""
-        return self._suggesters.setdefault(self.question.name, Suggester(self.workshop, self.question.name))
+        return self._suggesters.setdefault(self.question.name, Suggester(self.project, self.question.name))
 
     def is_learning_due(self) -> bool:
         """Whether enough was answered since, or records come that no model has judged."""
@@ -266,19 +267,19 @@ class Desk:
         Raises:
             CurateError: E904 when it is missing or is not UTF-8; E914 when it lies outside the workspace.
         """
-        name = self.workshop.workspace.settings.label.guide
+        name = self.project.settings.label.guide
         if not name:
             return ""
-        path = inside(self.workshop.root, self.workshop.root / name)
+        path = inside(self.project.root, self.project.root / name)
         try:
-            with TextIOWrapper(open_file(path, self.workshop.root), encoding="utf-8") as file:
+            with TextIOWrapper(open_file(path, self.project.root), encoding="utf-8") as file:
                 return file.read(_LONGEST_GUIDE)
         except (OSError, UnicodeDecodeError) as error:
             raise CurateError("E904 no-such-file", f"label.guide: {path}: {error}") from error
 
     def why_nothing(self) -> str:
         """Return why no record is at hand, and what can be done about it."""
-        label = self.workshop.workspace.settings.label
+        label = self.project.settings.label
         if label.annotators and self.by not in label.annotators:
             return f"{self.by} is not one of label.annotators ({', '.join(label.annotators)}): nothing is asked of you"
         if self.queue is None or not len(self._catalog):
@@ -301,7 +302,7 @@ class Desk:
         name = self.current
         self._is_answering, self._has_followed = True, False
         try:
-            self.workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
+            self.project.apply([Decision("label", name, fields={"question": question, "value": value})])
         finally:
             self._is_answering = False
         # Whoever listens to the workshop for us has told us by now.
@@ -322,7 +323,7 @@ class Desk:
         if row is None:
             self._lose(name)
             return False
-        state = self.workshop.state(name)
+        state = self.project.state(name)
         if name == self.current:
             self._held = state
         self.done.keep(name, lambda done: self._stands(done, state))

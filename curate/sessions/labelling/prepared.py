@@ -11,7 +11,7 @@ from curate.sessions.labelling.queue import Queue, Wish, queue_of
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,19 @@ class Prepared:
 
 
 def prepared_for(
-    workshop: Workshop, catalog: Catalog, wish: Wish, assignment: Assignment, certainty: dict[int, float] | None
+    project: Project, catalog: Catalog, wish: Wish, assignment: Assignment, certainty: dict[int, float] | None
 ) -> Prepared:
     """Return what is needed to ask what ``wish`` says; a second or so for a million records.
 
     ``certainty`` is the probability of what is suggested, by row of ``catalog``.
     """
-    num_decisions, question = workshop.num_decisions, wish.question.name
-    queue = queue_of(workshop, catalog, wish, assignment, certainty)
+    num_decisions, question = project.num_decisions, wish.question.name
+    queue = queue_of(project, catalog, wish, assignment, certainty)
     agreement, answered = LiveAgreement(), set()
-    for state in workshop.decided():
+    for state in project.decided():
         answers = state.answers.get(question, {})
         if state.dropped is None:
             agreement.put(state.record.id, answers)
-        if workshop.by in answers:
+        if project.by in answers:
             answered.add(state.record.id)
     return Prepared(queue, agreement, answered, num_decisions)

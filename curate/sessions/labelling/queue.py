@@ -12,13 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
+from curate.project.data import State
 from curate.project.labels import CATEGORY, Assignment, Facts, Order, ordered
-from curate.project.workspace import State
 from curate.schema.settings import Question
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 _STEP = 512
 _NEVER = float("-inf")
@@ -155,7 +155,7 @@ def is_open(state: State, wish: Wish, assignment: Assignment, by: str) -> bool:
 
 
 def queue_of(
-    workshop: Workshop,
+    project: Project,
     catalog: Catalog,
     wish: Wish,
     assignment: Assignment,
@@ -165,9 +165,9 @@ def queue_of(
 
     Its rows are those of ``catalog``. ``certainty`` is the probability of what is suggested, by row.
     """
-    question, by = wish.question.name, workshop.by
+    question, by = wish.question.name, project.by
     # Before the rows: a record that is decided on meanwhile is followed later.
-    states = workshop.decided()
+    states = project.decided()
     frame = catalog.frame(["id", "status", "category", "labels"])
     said = _said(frame, question)
     rows, ids = frame["row"].to_numpy(), frame["id"].to_list()
@@ -187,7 +187,7 @@ def queue_of(
         asked[place] = is_open(state, wish, assignment, by)
         opinions[place] = len(_opinions(state, question))
         if wish.order == "oldest":
-            seen[place] = _last_seen(workshop, state.record.id)
+            seen[place] = _last_seen(project, state.record.id)
     known = np.full(len(ids), np.nan)
     for row, value in (certainty or {}).items():
         place = _place(rows, row)
@@ -234,14 +234,12 @@ def _opinions(state: State, question: str) -> set[bytes]:
     return {canonical(value) for value in state.answers.get(question, {}).values()}
 
 
-def _last_seen(workshop: Workshop, name: str) -> float:
-    times = [
-        datetime.fromisoformat(event.at).timestamp() for event in workshop.history(name) if event.by == workshop.by
-    ]
+def _last_seen(project: Project, name: str) -> float:
+    times = [datetime.fromisoformat(event.at).timestamp() for event in project.history(name) if event.by == project.by]
     return max(times, default=_NEVER)
 
 
-def values_known(workshop: Workshop) -> Sequence[str]:
+def values_known(project: Project) -> Sequence[str]:
     """Return the categories that the records have."""
-    categories = workshop.catalog.frame(["category"])["category"].unique().to_list()
+    categories = project.catalog.frame(["category"])["category"].unique().to_list()
     return sorted(name for name in categories if name)

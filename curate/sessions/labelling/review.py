@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.base.record import Json, canonical
+from curate.project.data import State
 from curate.project.exclusion import exclusion_of, read_rule
 from curate.project.fold import Conflict
 from curate.project.history import STATUS
 from curate.project.journal import Decision
-from curate.project.workspace import State
 from curate.sessions.labelling.blind import blind_of
 from curate.sessions.labelling.desk import Desk
 
 if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 FILE = "the record file"
 
@@ -71,29 +71,29 @@ class Waiting:
     """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
 
 
-def waiting(workshop: Workshop, desk: Desk) -> Waiting:
+def waiting(project: Project, desk: Desk) -> Waiting:
     """Return what is to be settled by the annotator at ``desk``, in the order of the files."""
     values = {question.name: question.values for question in desk.questions}
     found: list[tuple[int, Item]] = []
     num_unanswered = 0
-    for state in workshop.decided():
+    for state in project.decided():
         if state.dropped is not None:
             continue
-        row = workshop.catalog.find(state.record.id)
+        row = project.catalog.find(state.record.id)
         for question, given in state.disagreements().items():
             if row is None:
                 continue
-            if blind_of(workshop).still_asks(state, question):
+            if blind_of(project).still_asks(state, question):
                 num_unanswered += 1
                 continue
             found.append((row, Item(state.record.id, question, None, _sides(state, question, given, values))))
     others_own = []
-    for conflict in workshop.conflicts():
-        row = workshop.catalog.find(conflict.record)
+    for conflict in project.conflicts():
+        row = project.catalog.find(conflict.record)
         if row is None:
             # Nothing can be decided on a record that is no more.
             continue
-        if conflict.facet[0] == "answer" and conflict.facet[2] != workshop.by:
+        if conflict.facet[0] == "answer" and conflict.facet[2] != project.by:
             others_own.append(conflict)
             continue
         is_status = conflict.facet == STATUS
@@ -106,13 +106,13 @@ def waiting(workshop: Workshop, desk: Desk) -> Waiting:
     )
 
 
-def settle(workshop: Workshop, item: Item, side: Side) -> list[AnyEvent]:
+def settle(project: Project, item: Item, side: Side) -> list[AnyEvent]:
     """Save that ``side`` holds, as one act, and return its events.
 
     Raises:
         CurateError: E906 when it is not saved; E972 when the schema refuses the line that it makes.
     """
-    return workshop.apply(_decisions(item, side, lambda name: workshop.catalog.find(name) is not None))
+    return project.apply(_decisions(item, side, lambda name: project.catalog.find(name) is not None))
 
 
 def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[Decision]:

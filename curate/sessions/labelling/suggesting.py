@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from curate.base.record import normalised
 from curate.project.catalog.columns import labelled
+from curate.project.data import State
 from curate.project.labels import CATEGORY, Suggestion, Suggestions, Trainer
-from curate.project.workspace import State
 from curate.sessions.labelling.queue import Queue
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 AGAIN_AFTER = 10
 """New answers after which it is worth learning again."""
@@ -29,9 +29,9 @@ _SEED = 3
 class Suggester:
     """What is proposed for the records of one question. `learn` waits for a model: call it in a thread."""
 
-    def __init__(self, workshop: Workshop, question: str) -> None:
-        self._workshop = workshop
-        self._catalog = workshop.catalog
+    def __init__(self, project: Project, question: str) -> None:
+        self._project = project
+        self._catalog = project.catalog
         self._question = question
         self._trainer: Trainer | None = None
         self._places: dict[int, int] = {}
@@ -101,7 +101,7 @@ class Suggester:
         """Choose the records, and read their texts and what is agreed on each."""
         if self._trainer is not None:
             self._trainer.close()
-        self._num_decisions = self._workshop.num_decisions
+        self._num_decisions = self._project.num_decisions
         # Also what others answered and nobody may see: what is proposed for a text is never learned from its answer.
         frame = self._catalog.frame(["id", "status", "category", "labels"], is_whole=True)
         told = frame.select("row", "id", "status", label=_agreed(self._question))
@@ -123,11 +123,11 @@ class Suggester:
 
     def _catch_up(self) -> None:
         """Take in what was decided since, which costs the same however many records there are."""
-        events = self._workshop.since(self._num_decisions)
+        events = self._project.since(self._num_decisions)
         self._num_decisions += len(events)
         for name in {event.id for event in events} & self._names.keys():
             is_there = self._catalog.find(name) is not None
-            self._labels[self._names[name]] = _agreed_on(self._workshop.state(name), self._question) if is_there else ""
+            self._labels[self._names[name]] = _agreed_on(self._project.state(name), self._question) if is_there else ""
 
 
 def _agreed_on(state: State, question: str) -> str:

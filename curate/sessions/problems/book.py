@@ -17,8 +17,8 @@ from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.verdict import Tally
 from curate.jsonl import FAULTS, parts_of
+from curate.project.data import State
 from curate.project.journal import Decision
-from curate.project.workspace import State
 from curate.schema.view import at
 from curate.sessions.problems.excerpt import Excerpt, Lines, excerpt
 from curate.sessions.problems.found import EVERY, Level, Problems, level_of
@@ -27,7 +27,7 @@ from curate.sessions.problems.search import Child, Job, OnProgress
 
 if TYPE_CHECKING:
     from curate.project.catalog import Catalog
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 _OWN: tuple[Level, ...] = ("record", "decision")
 _ALL: tuple[Level, ...] = ("record", "decision", "whole")
@@ -44,14 +44,14 @@ class Applied:
 class ProblemBook:
     """What is wrong in one workshop. Made by `book_of`; several threads may call it."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, project: Project) -> None:
         self._found: Problems | None = None
         self._found_in: Catalog | None = None
         self.at: datetime | None = None
         """When it ended, in local time."""
         self.seconds = 0.0
         """How long it took."""
-        self._workshop_ref = ref(workshop)
+        self._project_ref = ref(project)
         self._lock = RLock()
         self._child: Child | None = None
         self._done = Event()
@@ -63,19 +63,19 @@ class ProblemBook:
         self._stale: set[str] = set()
         self._examiner: Examiner | None = None
         self._lines: dict[Path, Lines] = {}
-        workshop.subscribe(lambda names, _is_ours: self._note(names))
+        project.subscribe(lambda names, _is_ours: self._note(names))
 
     @property
-    def workshop(self) -> Workshop:
+    def project(self) -> Project:
         """The workshop that it is about."""
-        workshop = self._workshop_ref()
-        assert workshop is not None, "the workshop keeps its book, not the other way round"
-        return workshop
+        project = self._project_ref()
+        assert project is not None, "the workshop keeps its book, not the other way round"
+        return project
 
     @property
     def found(self) -> Problems | None:
         """What the last search found; None before there was one, and once the records were read anew."""
-        return self._found if self._found is not None and self._found_in is self.workshop.catalog else None
+        return self._found if self._found is not None and self._found_in is self.project.catalog else None
 
     @property
     def is_searching(self) -> bool:
@@ -94,12 +94,12 @@ class ProblemBook:
         meanwhile, what it finds is of records that are no more: then it begins again.
 
         Raises:
-            CurateError: as `Workspace.verdict` does; E970 when the search was stopped or its process killed.
+            CurateError: as `ProjectData.verdict` does; E970 when the search was stopped or its process killed.
         """
         found: Problems | None = None
         while found is None:
             with self._lock:
-                catalog = self.workshop.catalog
+                catalog = self.project.catalog
                 job = self._job() if self._child is None else None
                 if job is not None:
                     self._child, self._failure = Child(), None
@@ -130,7 +130,7 @@ class ProblemBook:
             late, found = self._take_late(), self.found
             if found is None or not late:
                 return False
-            told = [finding for finding in self.workshop.findings() if finding.record in late]
+            told = [finding for finding in self.project.findings() if finding.record in late]
             for name in sorted(late):
                 self._recheck(found, name, [finding for finding in told if finding.record == name])
             found.in_reading_order()
@@ -147,7 +147,7 @@ class ProblemBook:
 
     def excerpt(self, finding: Finding) -> Excerpt:
         """Return the lines around a finding. The first time for a large file it is long: call it in a thread."""
-        path = self.workshop.root / finding.file
+        path = self.project.root / finding.file
         lines = self._lines.get(path)
         if lines is None or not lines.is_current:
             lines = self._lines[path] = Lines(path)
@@ -169,9 +169,9 @@ class ProblemBook:
     def mending(self, finding: Finding, *, unsafe: bool = False) -> Mending | None:
         """Return what fixes of this finding's code make of its record; None where there is none that does anything."""
         state = self._state(finding.record)
-        workspace = self.workshop.workspace
-        fixes = fixes_for(finding.code, workspace.settings.checks.ignore, unsafe=unsafe)
-        return mend_record(state.record, workspace.shape, fixes) if state and fixes else None
+        data = self.project.data
+        fixes = fixes_for(finding.code, data.settings.checks.ignore, unsafe=unsafe)
+        return mend_record(state.record, data.shape, fixes) if state and fixes else None
 
     def mendings(self, on_progress: OnProgress | None = None) -> Mendings:
         """Return the safe fixes of all records. Long: call it in a thread.
@@ -188,10 +188,10 @@ class ProblemBook:
         Raises:
             CurateError: E906 when they are not saved.
         """
-        workshop = self.workshop
+        project = self.project
         wanted = [one for one in mendings if one.changes and self._is_as_seen(one)]
         if wanted:
-            workshop.apply([one.decision() for one in wanted])
+            project.apply([one.decision() for one in wanted])
         return Applied(len(wanted), len(mendings) - len(wanted))
 
     def ignore(self, finding: Finding) -> None:
@@ -202,7 +202,7 @@ class ProblemBook:
                 it is not saved; E972 when the schema refuses the line.
         """
         state = self._state(finding.record) if finding.record else None
-        view = self.workshop.workspace.shape.view
+        view = self.project.shape.view
         if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
             raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
@@ -210,9 +210,9 @@ class ProblemBook:
             hint = 'Add "ignore": "/x-ignore" to its x-record.'
             raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
         data, parts = state.record.data, view.one["ignore"]
-        asked = sorted({*self.workshop.workspace.shape.ignored(data), finding.code})
+        asked = sorted({*self.project.shape.ignored(data), finding.code})
         value: Json = _with(data.get(parts[0]), parts[1:], asked)
-        self.workshop.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
+        self.project.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
 
     def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
         """Write what is found now to the baseline that curate.toml names, as `curate validate --update-baseline` does.
@@ -227,12 +227,12 @@ class ProblemBook:
 
     def ci_command(self) -> str:
         """Return the command that finds the same in a build."""
-        return f"curate validate {self.workshop.root} --format github"
+        return f"curate validate {self.project.root} --format github"
 
     def _job(self) -> Job:
-        workshop = self.workshop
-        decided = {(one.record.source.file, one.record.source.line): one.record.id for one in workshop.decided()}
-        return Job(workshop.root, tuple(workshop.findings()), _renamed(workshop.catalog) | decided)
+        project = self.project
+        decided = {(one.record.source.file, one.record.source.line): one.record.id for one in project.decided()}
+        return Job(project.root, tuple(project.findings()), _renamed(project.catalog) | decided)
 
     def _searched(self, job: Job, catalog: Catalog, on_progress: OnProgress | None) -> None:
         """Do the search of the records in ``catalog`` that `search` has begun."""
@@ -293,14 +293,14 @@ class ProblemBook:
 
     def _single(self) -> Examiner:
         if self._examiner is None:
-            workspace = self.workshop.workspace
-            known = baseline_path(workspace.settings, workspace.root)
+            data = self.project.data
+            known = baseline_path(data.settings, data.root)
             self._examiner = Examiner(
                 ExaminerSpec(
-                    shape=workspace.shape,
-                    settings=workspace.settings,
+                    shape=data.shape,
+                    settings=data.settings,
                     limit=EVERY,
-                    root=workspace.root,
+                    root=data.root,
                     baseline=read_baseline(known, without=UNREADABLE) if known else None,
                 )
             )
@@ -308,7 +308,7 @@ class ProblemBook:
 
     def _state(self, name: str) -> State | None:
         try:
-            return self.workshop.state(name)
+            return self.project.state(name)
         except CurateError as error:
             # A line that is no record may have an id all the same.
             if error.code.startswith("E916"):
@@ -322,15 +322,15 @@ class ProblemBook:
         )
 
 
-def book_of(workshop: Workshop) -> ProblemBook:
+def book_of(project: Project) -> ProblemBook:
     """Return the one book of ``workshop``."""
-    book = _books.get(workshop)
+    book = _books.get(project)
     if book is None:
-        book = _books[workshop] = ProblemBook(workshop)
+        book = _books[project] = ProblemBook(project)
     return book
 
 
-_books: WeakKeyDictionary[Workshop, ProblemBook] = WeakKeyDictionary()
+_books: WeakKeyDictionary[Project, ProblemBook] = WeakKeyDictionary()
 
 
 def _renamed(catalog: Catalog) -> dict[tuple[str, int], str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from curate.base.record import Json, Record
 from curate.checks.fixes import Fix, discover, is_ignored, mended, texts, with_texts
+from curate.project.data import ProjectData, State
 from curate.project.journal import Decision
-from curate.project.workspace import State, Workspace
 from curate.schema import Shape
 
 MOST = 20_000
@@ -88,16 +88,16 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> Mending
     return Mending(record.id, names, told, {key: value for key, value in line.items() if value != record.data.get(key)})
 
 
-def mend_records(workspace: Workspace, on_progress: Callable[[int], None]) -> Mendings:
+def mend_records(data: ProjectData, on_progress: Callable[[int], None]) -> Mendings:
     """Return the safe fixes of all records of a workspace as decisions have left them.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
-    mendings, ignore = Mendings(), workspace.settings.checks.ignore
-    for number, item in enumerate(workspace.read(), start=1):
+    mendings, ignore = Mendings(), data.settings.checks.ignore
+    for number, item in enumerate(data.read(), start=1):
         if number % _EVERY == 0:
             on_progress(number)
         if isinstance(item, State) and item.dropped is None:
-            mendings.add(item.record, workspace.shape, ignore)
+            mendings.add(item.record, data.shape, ignore)
     return mendings

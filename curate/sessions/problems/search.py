@@ -33,8 +33,8 @@ from curate.checks.runner import (
 )
 from curate.checks.runner.baseline import Baseline, Changed
 from curate.checks.runner.examine import SpanResult
+from curate.project.data import ProjectData, load_data
 from curate.project.validation import Validation
-from curate.project.workspace import Workspace, open_workspace
 from curate.sessions.problems.found import EVERY, Problems
 from curate.sessions.problems.mend import Mendings, mend_records
 
@@ -138,15 +138,15 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
     """Validate a workspace and return what was found.
 
     Raises:
-        CurateError: as `Workspace.verdict` does.
+        CurateError: as `ProjectData.verdict` does.
     """
-    workspace = open_workspace(job.root)
-    known = baseline_path(workspace.settings, workspace.root)
+    data = load_data(job.root)
+    known = baseline_path(data.settings, data.root)
     baseline = read_baseline(known, without=UNREADABLE) if known else None
-    files = {spelled(str(path)): place_name(path, workspace.root) for path in workspace.files()}
-    tolerances = select_checks(workspace.settings.checks, workspace.settings.categories).tolerances
+    files = {spelled(str(path)): place_name(path, data.root) for path in data.files()}
+    tolerances = select_checks(data.settings.checks, data.settings.categories).tolerances
     problems = Problems(files, job.names, tolerances)
-    problems.finish(_verdict(workspace, baseline, problems, on_progress))
+    problems.finish(_verdict(data, baseline, problems, on_progress))
     for finding in job.findings:
         problems.add(finding, "decision")
     return problems
@@ -158,17 +158,15 @@ def update(job: Job, on_progress: OnProgress) -> Changed:
     Raises:
         CurateError: E902 when they name none; E956 when the file is no baseline; E906 when it cannot be written.
     """
-    workspace = open_workspace(job.root)
-    path = baseline_path(workspace.settings, workspace.root)
+    data = load_data(job.root)
+    path = baseline_path(data.settings, data.root)
     if path is None:
         hint = 'Name one: baseline = "baseline.json" under [checks] of curate.toml.'
         raise CurateError("E902 bad-settings", "curate.toml names no baseline", hint)
     baseline = read_baseline(path, is_update=True)
-    _verdict(workspace, baseline, None, on_progress)
-    lines, changed = baseline.updated(
-        select_checks(workspace.settings.checks, workspace.settings.categories).codes(False)
-    )
-    if not path.exists() or read_file(path, workspace.root, most=MOST_DOCUMENT) != b"".join(lines):
+    _verdict(data, baseline, None, on_progress)
+    lines, changed = baseline.updated(select_checks(data.settings.checks, data.settings.categories).codes(False))
+    if not path.exists() or read_file(path, data.root, most=MOST_DOCUMENT) != b"".join(lines):
         write_atomic(path, lines)
     return changed
 
@@ -179,11 +177,11 @@ def mend(job: Job, on_progress: OnProgress) -> Mendings:
     Raises:
         CurateError: E904 when a file is missing or may not be read.
     """
-    return mend_records(open_workspace(job.root), on_progress)
+    return mend_records(load_data(job.root), on_progress)
 
 
 def _verdict(
-    workspace: Workspace, baseline: Baseline | None, problems: Problems | None, on_progress: OnProgress
+    data: ProjectData, baseline: Baseline | None, problems: Problems | None, on_progress: OnProgress
 ) -> Verdict:
     num_lines = 0
 
@@ -194,7 +192,5 @@ def _verdict(
         num_lines += result.num_lines
         on_progress(num_lines)
 
-    spec = ExaminerSpec(
-        shape=workspace.shape, settings=workspace.settings, limit=EVERY, root=workspace.root, baseline=baseline
-    )
-    return Validation(workspace.files(), spec, workspace, on_span=on_span).run()
+    spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
+    return Validation(data.files(), spec, data, on_span=on_span).run()

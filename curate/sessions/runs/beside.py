@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from curate.base.record import CurateError, Json
+from curate.project.data import ProjectData
 from curate.project.feedback import ChangeVerdict, Results, read_results
-from curate.project.workspace import Workspace
 from curate.sessions.runs.contrast import Difference, Regression, differences, regressions
 from curate.sessions.runs.look import Run
 from curate.sessions.runs.paired import Comparison, compare
@@ -53,7 +53,7 @@ class Beside:
     regressions: tuple[Regression, ...]
 
 
-def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
+def beside(data: ProjectData, first: Run | None, second: Run) -> Beside:
     """Put ``second`` beside ``first``, or beside its base with None. Asks the trainer: call it in a thread.
 
     Raises:
@@ -61,7 +61,7 @@ def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
     """
     results = read_results(second.folder)
     other = read_results(first.folder) if first else None
-    tests = {name for name, split in workspace.pins().items() if split == "test"}
+    tests = {name for name, split in data.pins().items() if split == "test"}
     worse = tuple(regressions(other, results, tests))
     split = str(results.report["headline"])
     if first is None or other is None:
@@ -76,7 +76,7 @@ def beside(workspace: Workspace, first: Run | None, second: Run) -> Beside:
         notes.append(f"paired differences are not reported: {error.message}")
     if other.report["headline"] != split:
         notes.append(f"{first.id} was judged on its {other.report['headline']} split, {second.id} on {split}")
-    changed = tuple(differences(workspace, first, second))
+    changed = tuple(differences(data, first, second))
     rows = tuple(_both(other, results, found))
     return Beside(first, second, split, rows, _macro_beside(found, results), tuple(notes), (), changed, worse)
 

@@ -9,8 +9,8 @@ from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import SPLITS, CurateError, Json
 from curate.formats.dataset import read_manifest
 from curate.formats.dataset.manifest import Manifest
+from curate.project.data import DATASETS, ProjectData, inside
 from curate.project.feedback import Results
-from curate.project.workspace import DATASETS, Workspace, inside
 from curate.sessions.runs.look import Run
 
 _SAME = "same"
@@ -37,9 +37,9 @@ class Regression:
     said_after: str | None
 
 
-def differences(workspace: Workspace, first: Run, second: Run) -> list[Difference]:
+def differences(data: ProjectData, first: Run, second: Run) -> list[Difference]:
     """Return how the second run differs from the first: its data, its recipe, its base, its seed."""
-    return [*_data(workspace, first, second), *_recipe(first, second), *_facts(first, second)]
+    return [*_data(data, first, second), *_recipe(first, second), *_facts(first, second)]
 
 
 def regressions(first: Results | None, second: Results, never: Collection[str] = ()) -> list[Regression]:
@@ -68,13 +68,13 @@ def gate_command(first: Run | None, second: Run) -> str:
     return f"train compare {first.folder} {second.folder} --fail-on regressed"
 
 
-def _data(workspace: Workspace, first: Run, second: Run) -> Iterator[Difference]:
+def _data(data: ProjectData, first: Run, second: Run) -> Iterator[Difference]:
     digests = [run.told("dataset", "sha256") for run in (first, second)]
     names = [run.told("dataset", "name") or "not reported" for run in (first, second)]
     if digests[0] and digests[0] == digests[1]:
         yield Difference("data", f"same ({names[0]})", is_same=True)
         return
-    manifests = [_manifest(workspace, run) for run in (first, second)]
+    manifests = [_manifest(data, run) for run in (first, second)]
     before, after = manifests
     if before is None or after is None:
         yield Difference("data", f"{names[0]} -> {names[1]}; a manifest is gone, so counts are not reported")
@@ -119,14 +119,14 @@ def _facts(first: Run, second: Run) -> Iterator[Difference]:
             yield Difference(what, f"{old[:12]} -> {new[:12]}")
 
 
-def _manifest(workspace: Workspace, run: Run) -> Manifest | None:
+def _manifest(data: ProjectData, run: Run) -> Manifest | None:
     """Return what the dataset of a run says of itself, None where it is gone or another one stands in its place."""
     import hashlib
 
     name, digest = run.told("dataset", "name"), run.told("dataset", "sha256")
     if not name or "/" in name or name.startswith("."):
         return None
-    folder = inside(workspace.root, workspace.root / DATASETS) / name
+    folder = inside(data.root, data.root / DATASETS) / name
     try:
         manifest = read_manifest(folder)
     except CurateError:

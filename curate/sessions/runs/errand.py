@@ -15,7 +15,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.record import CurateError, Exit, Json
 from curate.base.trainer import require_trainer, trainer_command
-from curate.project.workspace import RUNS, Workspace, inside
+from curate.project.data import RUNS, ProjectData, inside
 
 _HEAD = "error["
 
@@ -76,23 +76,23 @@ def curate_command(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "curate", *words]
 
 
-def gate(errand: Errand, workspace: Workspace) -> Said:
+def gate(errand: Errand, data: ProjectData) -> Said:
     """Return what `curate export --dry-run` says: code 0 where an export would be made, else why it is refused."""
-    return errand.run(curate_command("export", str(workspace.root), "--dry-run"))
+    return errand.run(curate_command("export", str(data.root), "--dry-run"))
 
 
-def plan(errand: Errand, workspace: Workspace, *, is_measured: bool = False) -> Mapping[str, Json]:
+def plan(errand: Errand, data: ProjectData, *, is_measured: bool = False) -> Mapping[str, Json]:
     """Return what `train plan` says of a run on the newest dataset; with ``is_measured`` a few steps are timed here.
 
     Raises:
         CurateError: E940 without the extra; E917 before the first export; E961 when it cannot plan, with what it says.
     """
     require_trainer("planning a run", "take the dataset to a machine that has it")
-    dataset = workspace.latest_dataset()
+    dataset = data.latest_dataset()
     if dataset is None:
         raise CurateError("E917 nothing-to-export", "there is no dataset yet", "A start makes one, or `curate export`.")
-    recipe = workspace.settings.recipe
-    chosen = ["--recipe", str(inside(workspace.root, workspace.root / recipe))] if recipe else []
+    recipe = data.settings.recipe
+    chosen = ["--recipe", str(inside(data.root, data.root / recipe))] if recipe else []
     measure = "--measure" if is_measured else "--no-measure"
     said = errand.run(trainer_command("plan", str(dataset), *chosen, measure, "--json"))
     try:
@@ -105,25 +105,25 @@ def plan(errand: Errand, workspace: Workspace, *, is_measured: bool = False) -> 
     return value
 
 
-def begin(errand: Errand, workspace: Workspace, options: Sequence[str] = ()) -> Path:
+def begin(errand: Errand, data: ProjectData, options: Sequence[str] = ()) -> Path:
     """Validate, export and start a run that outlives us, by `curate train --detach`; return the folder of the run.
 
     Raises:
         CurateError: E979 with what the command said, when it refused.
     """
-    words = ["train", str(workspace.root), "--detach", *(["--", *options] if options else [])]
+    words = ["train", str(data.root), "--detach", *(["--", *options] if options else [])]
     said = errand.run(curate_command(*words))
     name = said.data.strip().rsplit("/", 1)[-1]
     if said.code != Exit.OK or not name:
         told = "\n".join(said.talk[-8:]) or f"exit code {said.code}"
         raise CurateError("E979 not-started", told, "Nothing was started.")
-    return inside(workspace.root, workspace.root / RUNS) / name
+    return inside(data.root, data.root / RUNS) / name
 
 
-def resume(errand: Errand, workspace: Workspace, folder: Path) -> Path:
+def resume(errand: Errand, data: ProjectData, folder: Path) -> Path:
     """Go on with a run that was stopped, as `begin` starts one.
 
     Raises:
         CurateError: E979 with what the command said, when it refused.
     """
-    return begin(errand, workspace, ["--resume", "--out", str(folder)])
+    return begin(errand, data, ["--resume", "--out", str(folder)])

@@ -10,8 +10,8 @@ from typing import Literal
 
 from curate.base.file_guard import MOST_STATE, open_file, read_file
 from curate.base.record import Json
+from curate.project.data import ProjectData
 from curate.project.feedback import REPORT_FILE
-from curate.project.workspace import Workspace
 from curate.sessions.detached import LOG_FILE, Process, berth_of, read_process, settle
 from curate.sessions.training import RUN_FILE, run_folders
 
@@ -60,13 +60,13 @@ class Run:
         return "" if value is None or isinstance(value, Mapping | list) else str(value)
 
 
-def runs_of(workspace: Workspace) -> list[Run]:
+def runs_of(data: ProjectData) -> list[Run]:
     """Return the runs of a workspace, the newest first.
 
     Raises:
         CurateError: E914 when its folder of runs lies elsewhere.
     """
-    return [look(folder) for folder in run_folders(workspace)]
+    return [look(folder) for folder in run_folders(data)]
 
 
 def look(folder: Path) -> Run:

@@ -31,7 +31,7 @@ class Division:
     @property
     def saved_settings(self) -> SplitSettings:
         """The settings of the workspace."""
-        return self.basis.workspace.settings.split
+        return self.basis.data.settings.split
 
     @property
     def is_current(self) -> bool:
@@ -49,7 +49,7 @@ class Division:
 
     def with_golden(self) -> Division:
         """Return the same trial after the test set was frozen or unfrozen."""
-        return self.on(replace(self.basis, golden=read_golden(self.basis.workspace.root)))
+        return self.on(replace(self.basis, golden=read_golden(self.basis.data.root)))
 
     def change(self, **more: object) -> None:
         """Try other settings."""

@@ -13,12 +13,12 @@ from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from curate.base.record import SPLITS, CurateError, Finding, Record, Split
+from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
 from curate.project.golden import Change, Golden, change_of, divide, read_golden
 from curate.project.journal import Decision
 from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import Repeats, find_repeats
-from curate.project.workspace import Workspace
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Assignment, Drift
 
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 class Basis:
     """What does not depend on how the records are divided. Made by `read_basis`."""
 
-    workspace: Workspace
+    data: ProjectData
     repeats: Repeats
     golden: Golden | None
 
@@ -167,15 +167,15 @@ class Preview:
         ]
 
 
-def read_basis(workspace: Workspace, watch: Watch | None = None) -> Basis:
+def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:
     """Compare the records of ``workspace``: long for many, and ``watch`` hears how far it is.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed; E975 when the
             golden test set was.
     """
-    golden = read_golden(workspace.root)
-    return Basis(workspace, find_repeats(workspace, watch=watch), golden)
+    golden = read_golden(data.root)
+    return Basis(data, find_repeats(data, watch=watch), golden)
 
 
 def preview(
@@ -206,11 +206,11 @@ def preview(
         assignment, staying = _divided(basis, moved, settings), moved
     if not is_compared:
         return Preview(basis, settings, assignment, fixes)
-    workspace, repeats = basis.workspace, basis.repeats
-    leaks = workspace.settings.leaks
-    assignment, compared = divide_apart(workspace, staying, repeats.found.clusters, settings, repeats.pins, leaks)
+    data, repeats = basis.data, basis.repeats
+    leaks = data.settings.leaks
+    assignment, compared = divide_apart(data, staying, repeats.found.clusters, settings, repeats.pins, leaks)
     trained = parts_of(staying, assignment)["train"]
-    return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(workspace, trained, leaks), *compared])
+    return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(data, trained, leaks), *compared])
 
 
 def shifted(ratios: tuple[float, float, float], place: int, points: int) -> tuple[float, float, float]:
@@ -246,4 +246,4 @@ def ratios_of(text: str) -> tuple[float, float, float]:
 
 def _divided(basis: Basis, records: Sequence[Record], settings: SplitSettings) -> Assignment:
     repeats = basis.repeats
-    return divide(basis.workspace.root, records, repeats.found.clusters, settings, repeats.pins)
+    return divide(basis.data.root, records, repeats.found.clusters, settings, repeats.pins)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from curate.base.file_guard import MOST_SETTINGS, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import write_atomic
+from curate.project.data import inside
 from curate.project.journal import Decision
-from curate.project.workspace import inside
 from curate.schema.settings import FILE_NAME, SplitSettings, origins
 from curate.sessions.splitting.preview import Preview, preview
 
@@ -47,7 +47,7 @@ def write(holder: Applies, seen: Preview, *, is_saved: bool) -> Written:
     Raises:
         CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
     """
-    root = seen.basis.workspace.root
+    root = seen.basis.data.root
     if seen.compared is None:
         seen = preview(seen.basis, seen.settings, seen.fixes, is_compared=True)
     keys = save_settings(root, seen.settings) if is_saved else []

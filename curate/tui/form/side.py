@@ -18,7 +18,7 @@ from curate.tui.fields import update_if_other
 from curate.tui.form.preview import VIEWS, View, difference, neighbour_lines, preview, view_line
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.tui.context import HostApp
 
 
@@ -50,9 +50,9 @@ class EditSide(VerticalScroll):
         for name in ("view", "preview", "nearest", "diff"):
             yield Static(id=name)
 
-    def ready(self, workshop: Workshop) -> None:
+    def ready(self, project: Project) -> None:
         """Begin to look for neighbours in ``workshop``."""
-        self._nearest = Nearest(workshop)
+        self._nearest = Nearest(project)
 
     @property
     def repeated(self) -> str:
@@ -88,7 +88,7 @@ class EditSide(VerticalScroll):
             part.display = edit is not None
         if edit is None:
             return
-        line, shape = edit.form.to_line(), edit.workshop.workspace.shape
+        line, shape = edit.form.to_line(), edit.project.shape
         update_if_other(parts["view"], view_line(self._view))
         update_if_other(parts["preview"], preview(self._view, line, shape))
         if self._nearest is not None:

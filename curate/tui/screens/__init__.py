@@ -10,7 +10,7 @@ from textual.dom import DOMNode
 
 from curate.tui.context import Tab
 from curate.tui.keymap import bindings_of, own_subclasses
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 
 ALL = (
     Tab("home", "Home", "h"),
@@ -30,7 +30,7 @@ def tabs() -> list[Tab]:
     return [tab for tab in ALL if importlib.util.find_spec(f"{__name__}.{tab.name}")]
 
 
-def screen_class(name: str) -> type[WorkshopScreen]:
+def screen_class(name: str) -> type[ProjectScreen]:
     """Import the file of the screen called ``name`` and return the screen that it defines.
 
     Raises:
@@ -38,7 +38,7 @@ def screen_class(name: str) -> type[WorkshopScreen]:
     """
     module = importlib.import_module(f"{__name__}.{name}")
     for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, WorkshopScreen) and value.__dict__.get("NAME") == name:
+        if isinstance(value, type) and issubclass(value, ProjectScreen) and value.__dict__.get("NAME") == name:
             return value
     raise LookupError(f"{module.__name__} defines no screen with NAME = {name!r}")
 

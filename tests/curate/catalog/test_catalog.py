@@ -23,8 +23,8 @@ from curate.checks.runner.pool import shared_out
 from curate.project.catalog import Catalog, kept, open_catalog, pieces
 from curate.project.catalog.columns import estimated_tokens
 from curate.project.catalog.written import named_apart
+from curate.project.data import ProjectData, load_data, told_apart
 from curate.project.filters import parse_filter
-from curate.project.workspace import Workspace, open_workspace, told_apart
 
 
 def told(catalog: Catalog) -> list[Any]:
@@ -34,7 +34,7 @@ def told(catalog: Catalog) -> list[Any]:
     return [rows, found, catalog.findings, catalog.counts, catalog.num_unread, [catalog.read(row.id) for row in rows]]
 
 
-def kept_folders(workspace: Workspace) -> list[Path]:
+def kept_folders(workspace: ProjectData) -> list[Path]:
     return sorted((workspace.root / ".curate" / "cache" / "catalog").glob("*"))
 
 
@@ -154,7 +154,7 @@ def test_the_second_opening_reads_no_record_file(workspace, monkeypatch):
     assert (workspace.root / ".curate" / ".gitignore").read_text(encoding="utf-8").endswith("*\n")
     with monkeypatch.context() as patch:
         patch.setattr(pieces, "piece_of", no_reading)
-        again = open_catalog(open_workspace(workspace.root), kept_from=0)
+        again = open_catalog(load_data(workspace.root), kept_from=0)
         assert told(again) == first
     assert kept_folders(workspace) == [folder]
 
@@ -224,14 +224,14 @@ def test_changed_files_are_read_anew_and_old_catalogues_go(workspace):
     for number in range(3):
         path.write_text(path.read_text(encoding="utf-8") + json.dumps(line(50 + number)) + "\n", encoding="utf-8")
         age(workspace.root)
-        workspace = open_workspace(workspace.root)
+        workspace = load_data(workspace.root)
         seen.append(open_catalog(workspace, kept_from=0))
         check(seen[-1], workspace)
     # Those that are open stay, however old they are.
     assert len(kept_folders(workspace)) == 4 - 1
     del seen[:-1]
     path.write_text(path.read_text(encoding="utf-8") + json.dumps(line(60)) + "\n", encoding="utf-8")
-    open_catalog(open_workspace(workspace.root), kept_from=0)
+    open_catalog(load_data(workspace.root), kept_from=0)
     assert len(kept_folders(workspace)) == 2
 
 
@@ -243,7 +243,7 @@ def test_another_schema_gives_another_catalogue(make_workspace):
     for prompt, completion in (("question", "answer"), ("answer", "question")):
         schema = {"x-record": {"prompt": f"/{prompt}", "completion": f"/{completion}"}}
         (made.root / "own.json").write_text(json.dumps(schema), encoding="utf-8")
-        prompts.append(open_catalog(open_workspace(made.root), kept_from=0).row(0).prompt)
+        prompts.append(open_catalog(load_data(made.root), kept_from=0).row(0).prompt)
     assert prompts == ["why", "so"]
 
 

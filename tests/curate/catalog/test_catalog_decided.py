@@ -8,22 +8,24 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from catalogs import LINES, QUESTIONS, check, finding, line
+from deciding import decide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
 from curate.project.catalog.judged import judged
+from curate.project.data import ProjectData, State, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
 from curate.project.journal import Decision
-from curate.project.workspace import State, Workspace, open_workspace
+from curate.project.validation import validate_data
 
 # What decisions make of it.
 
 
-def decided(workspace: Workspace, *decisions: Decision) -> Workspace:
-    return workspace.apply(decisions, by="ana")
+def decided(workspace: ProjectData, *decisions: Decision) -> ProjectData:
+    return decide(workspace, decisions, by="ana")
 
 
 def test_it_follows_decisions(workspace):
@@ -106,13 +108,13 @@ def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
 
 
 @pytest.fixture(scope="module")
-def shared_workspace(tmp_path_factory) -> Workspace:
+def shared_workspace(tmp_path_factory) -> ProjectData:
     """A workspace that no test changes."""
     root = tmp_path_factory.mktemp("shared")
     (root / "data").mkdir()
     (root / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
     (root / "data" / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in LINES), encoding="utf-8")
-    return open_workspace(root)
+    return load_data(root)
 
 
 def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
@@ -166,7 +168,7 @@ def test_findings_give_the_status(workspace):
 
 
 def test_a_real_validation_gives_the_status(workspace):
-    verdict = workspace.verdict()
+    verdict = validate_data(workspace)
     statuses = judged(verdict.findings, workspace)
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
     for record in workspace.records():

@@ -11,8 +11,8 @@ from typing import Any
 
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
+from curate.project.data import ProjectData, State
 from curate.project.journal import Decision, Sitting
-from curate.project.workspace import State, Workspace
 from curate.schema import Shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -37,8 +37,8 @@ class Opener:
         self.settings = read_settings(root)
         self.shape: Shape = load_shape(self.settings.schema_, root)
 
-    def __call__(self, root: Path) -> Workspace:
-        return Workspace(root, self.settings, self.shape)
+    def __call__(self, root: Path) -> ProjectData:
+        return ProjectData(root, self.settings, self.shape)
 
 
 def summary(states: Sequence[State]) -> Summary:

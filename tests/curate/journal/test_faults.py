@@ -12,15 +12,15 @@ import zlib
 from pathlib import Path
 
 import pytest
-from deciding import Opener, make, summary
+from deciding import Opener, decide, make, summary
 
 from curate.base.record import CurateError
 from curate.base.storage import Segment
 from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
 from curate.project.journal import EVENTS, Decision, Sitting, frame, pieces, read_journal, segments
-from curate.project.workspace import open_workspace
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 
@@ -47,7 +47,7 @@ class Journal:
             self.path = segments(root)[0]
         self.whole = self.path.read_bytes()
         self.ends = [place + 1 for place, byte in enumerate(self.whole) if byte == ord("\n")]
-        open_workspace(root).apply([Decision("drop", "r4", fields={"reason": "x"})], by="bo")
+        decide(load_data(root), [Decision("drop", "r4", fields={"reason": "x"})], by="bo")
         (other,) = [path for path in segments(root) if path != self.path]
         self.others = [EVENTS.validate_json(piece.payload) for piece in pieces(other.read_bytes())]
 
@@ -192,7 +192,7 @@ def test_line_ends_that_were_converted(journal):
 
 
 def test_an_empty_and_a_deleted_segment(journal):
-    journal.opened(journal.root).apply([Decision("assign", "r3", fields={"split": "test"})], by="cem")
+    decide(journal.opened(journal.root), [Decision("assign", "r3", fields={"split": "test"})], by="cem")
     journal.path.write_bytes(b"")
     journal.others = read_journal(journal.root)[0]
     assert journal.found() == journal.wanted(journal.others)
@@ -347,7 +347,7 @@ def test_every_flipped_bit_is_found(tmp_path):
 
     journal = Journal(tmp_path / "ws")
     fold_journal(journal.opened(journal.root))
-    journal.opened(journal.root).apply([Decision("label", "r2", fields={"question": "q", "value": 7})], by="dan")
+    decide(journal.opened(journal.root), [Decision("label", "r2", fields={"question": "q", "value": 7})], by="dan")
     export_dataset(journal.opened(journal.root))
     manifest = journal.root / "dataset/v1/manifest.json"
     odd = {"curate.toml", "manifest.json"}

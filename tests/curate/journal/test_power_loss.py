@@ -12,7 +12,7 @@ from itertools import combinations, count
 from pathlib import Path
 
 import pytest
-from deciding import Opener, Person, Summary, make, summary
+from deciding import Opener, Person, Summary, decide, make, summary
 from mistakes import MISTAKES, plant
 from power import Disk, Recorder
 
@@ -128,7 +128,7 @@ def resume(story: Story, root: Path) -> None:
     assert summary(story.opened(root).states()) == before
     fold_journal(story.opened(root))
     assert summary(story.opened(root).states()) == before
-    workspace = story.opened(root).apply([Decision("assign", "r0", fields={"split": "test"})])
+    workspace = decide(story.opened(root), [Decision("assign", "r0", fields={"split": "test"})])
     assert workspace.states()[0].record.split == "test"
     fold_journal(workspace)
     assert fold_journal(story.opened(root)).is_empty

@@ -14,9 +14,9 @@ from deciding import make
 
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
+from curate.project.data import load_data
 from curate.project.fsck import check
 from curate.project.journal import FOLDER, pieces, read_journal, segments
-from curate.project.workspace import open_workspace
 
 WRITERS = 8
 RECORDS = 500
@@ -27,7 +27,7 @@ def folding(root: Path, is_done: threading.Event, folds: list[int], errors: list
     """Fold again and again; two of these run, so that each finds the other one at work."""
     while not is_done.wait(0.2):
         try:
-            folds.append(fold_journal(open_workspace(root)).num_folded)
+            folds.append(fold_journal(load_data(root)).num_folded)
         except CurateError as error:
             errors.append(error.code)
 
@@ -36,7 +36,7 @@ def answers(root: Path) -> dict[tuple[str, str], int]:
     """Return what each person answered last, by record."""
     return {
         (state.record.id, by): value
-        for state in open_workspace(root).states()
+        for state in load_data(root).states()
         for one in state.answers.values()
         for by, value in one.items()
     }
@@ -66,7 +66,7 @@ def test_forty_thousand_decisions_of_eight_people(tmp_path):
     for folder in folders:
         folder.join()
     assert [writer.returncode for writer in writers] == [0] * WRITERS
-    fold_journal(open_workspace(tmp_path))
+    fold_journal(load_data(tmp_path))
     assert segments(tmp_path) == []
     last = {f"r{value % RECORDS}": value for value in range(EACH)}
     assert answers(tmp_path) == {(record, name): value for record, value in last.items() for name in names}

@@ -7,15 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+from curate.project.data import load_data
 from curate.project.fold import line_digest
 from curate.project.journal import Decision, Sitting
-from curate.project.workspace import open_workspace
 
 SITTING = 500
 
 
 def main(root: Path, by: str, number: int) -> None:
-    records = open_workspace(root).records()
+    records = load_data(root).records()
     parents = {record.id: (line_digest(record),) for record in records}
     times = []
     for start in range(0, number, SITTING):

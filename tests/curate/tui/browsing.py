@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData, load_data
 from curate.tui.frame_table import FrameTable
 
 SETTINGS = """[split]
@@ -60,5 +60,5 @@ async def type_filter(pilot: Any, settled: Any, text: str) -> None:
     await pilot.press("enter")
 
 
-def reopened(workspace: Workspace) -> Workspace:
-    return open_workspace(workspace.root)
+def reopened(workspace: ProjectData) -> ProjectData:
+    return load_data(workspace.root)

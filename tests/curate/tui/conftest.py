@@ -23,7 +23,7 @@ from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.worker import WorkerCancelled
 
 from curate.base.record import missing_extra
-from curate.project.workspace import Workspace
+from curate.project.data import ProjectData
 from curate.tui.app import CurateApp
 from curate.tui.screens import ALL
 
@@ -113,11 +113,11 @@ def settled() -> Callable[[Pilot[Any]], Awaitable[None]]:
 def make_app() -> Callable[..., CurateApp]:
     """Return a function that makes the app on a workspace; it never looks for others' decisions by itself."""
 
-    def make(workspace: Workspace, by: str = "ana", **options: Any) -> CurateApp:
-        from curate.project.workshop import open_workshop
+    def make(workspace: ProjectData, by: str = "ana", **options: Any) -> CurateApp:
+        from curate.project.project import open_project
 
-        workshop = open_workshop(workspace.root, by)
-        return CurateApp(workspace.root, workshop=workshop, **{"poll": None, **options})
+        project = open_project(workspace.root, by)
+        return CurateApp(workspace.root, project=project, **{"poll": None, **options})
 
     return make
 
@@ -253,10 +253,10 @@ def pty_session() -> Iterator[Callable[..., PtySession]]:
 
 
 @pytest.fixture
-def label_workspace(make_workspace: Callable[..., Workspace]) -> Callable[..., Workspace]:
+def label_workspace(make_workspace: Callable[..., ProjectData]) -> Callable[..., ProjectData]:
     """Return a function that makes a workspace with two questions; ``changes`` are made in its settings."""
 
-    def make(*changes: tuple[str, str], settings: str = TWO_QUESTIONS, records: Any = None) -> Workspace:
+    def make(*changes: tuple[str, str], settings: str = TWO_QUESTIONS, records: Any = None) -> ProjectData:
         for old, new in changes:
             assert old in settings
             settings = settings.replace(old, new)
@@ -284,11 +284,11 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def label_story(
-    label_workspace: Callable[..., Workspace],
+    label_workspace: Callable[..., ProjectData],
     make_app: Callable[..., CurateApp],
     drive: Callable[..., None],
     settled: Callable[[Pilot[Any]], Awaitable[None]],
-) -> Callable[..., Workspace]:
+) -> Callable[..., ProjectData]:
     """Return a function that tells a story at the Label screen of one workspace and returns that."""
 
     def tell(
@@ -296,9 +296,9 @@ def label_story(
         *,
         by: str = "ana",
         size: tuple[int, int] = (100, 30),
-        workspace: Workspace | None = None,
+        workspace: ProjectData | None = None,
         **made: Any,
-    ) -> Workspace:
+    ) -> ProjectData:
         workspace = workspace or label_workspace(**made)
         app = make_app(workspace, by=by)
 

@@ -8,7 +8,7 @@ from typing import Any
 from textual.pilot import Pilot
 from textual.widgets import Select
 
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData, load_data
 from curate.tui.form import FormSheet
 from curate.tui.form.inputs import AreaField, LineField, MarkField, SelectField
 from curate.tui.form.nodes import Leaf
@@ -29,13 +29,13 @@ LINE = {
 }
 
 
-def record_in(workspace: Workspace, name: str) -> dict[str, Any]:
+def record_in(workspace: ProjectData, name: str) -> dict[str, Any]:
     """Return a record as the next one to open the workspace finds it."""
-    return dict(next(one.record.data for one in open_workspace(workspace.root).states() if one.record.id == name))
+    return dict(next(one.record.data for one in load_data(workspace.root).states() if one.record.id == name))
 
 
-def names_in(workspace: Workspace) -> list[str]:
-    return [one.record.id for one in open_workspace(workspace.root).states()]
+def names_in(workspace: ProjectData) -> list[str]:
+    return [one.record.id for one in load_data(workspace.root).states()]
 
 
 async def type_in(pilot: Pilot[Any], text: str) -> None:

@@ -10,10 +10,10 @@ from curate.project.journal import Decision
 from curate.tui.border import shown
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 
 
-class ProbeScreen(WorkshopScreen):
+class ProbeScreen(ProjectScreen):
     """A screen that writes down what it is told."""
 
     NAME, TITLE, KEY = "probe", "Probe", "p"
@@ -55,7 +55,7 @@ class ProbeScreen(WorkshopScreen):
 
     def action_drop(self):
         names = self.query_one("#rows", FrameTable).chosen()
-        self.workshop.apply([Decision("drop", name, fields={"reason": "[/b] asked"}) for name in names])
+        self.project.apply([Decision("drop", name, fields={"reason": "[/b] asked"}) for name in names])
 
     def action_fail(self):
         raise CurateError("E906 write-failed", "the disk [/b] is full\x1b[2J", "Make room.")

@@ -9,7 +9,7 @@ from browsing import SETTINGS, browse, lines, reopened, type_filter
 from textual.widgets import Input, TextArea
 
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
+from curate.project.project import open_project
 from curate.tui.dialogs import Prompt
 from curate.tui.form import FormView
 from curate.tui.frame_table import FrameTable
@@ -71,10 +71,10 @@ def test_a_range_is_what_t_and_a_reason_are_for_also_when_others_decide_meanwhil
         await pilot.press("j", "v", "j", "j", "D")
         await settled(pilot)
         assert isinstance(app.screen, Prompt)
-        with open_workshop(desk.root, "bo") as other:
+        with open_project(desk.root, "bo") as other:
             other.load()
             other.apply([Decision("edit", "ex-020", fields={"changes": {"output": "Else."}})])
-        app.workshop.refresh()
+        app.project.refresh()
         await settled(pilot)
         await pilot.press("enter")
         await settled(pilot)
@@ -95,10 +95,10 @@ def test_what_others_decide_does_not_end_a_range(desk, make_app, drive, settled)
     async def story(pilot):
         await browse(pilot, settled)
         await pilot.press("j", "v", "j", "j")
-        with open_workshop(desk.root, "bo") as other:
+        with open_project(desk.root, "bo") as other:
             other.load()
             other.apply([Decision("edit", "ex-020", fields={"changes": {"output": "Else."}})])
-        app.workshop.refresh()
+        app.project.refresh()
         await settled(pilot)
         await pilot.press("d")
         await settled(pilot)

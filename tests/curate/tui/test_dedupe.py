@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from deciding import decide
 
+from curate.project.data import load_data
 from curate.project.journal import Decision, read_journal
-from curate.project.workspace import open_workspace
 
 
 def line(name, prompt, answer, **more):
@@ -39,7 +40,7 @@ def workspace(make_workspace):
 
 
 def dropped(workspace):
-    return open_workspace(workspace.root).dropped()
+    return load_data(workspace.root).dropped()
 
 
 async def arrive(pilot, settled):
@@ -89,7 +90,7 @@ def test_all_choices_are_one_act_that_one_undo_takes_back(workspace, make_app, d
         await settled(pilot)
         await pilot.press("W")
         await settled(pilot)
-        after = open_workspace(workspace.root)
+        after = load_data(workspace.root)
         kept = {record.id: record for record in after.records()}["ex-871"]
         assert kept.meta == {"lang": "en", "source": "mail"}
         assert len(after.dropped()) == 2
@@ -97,7 +98,7 @@ def test_all_choices_are_one_act_that_one_undo_takes_back(workspace, make_app, d
         assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
         await pilot.press("u")
         await settled(pilot)
-        again = open_workspace(workspace.root)
+        again = load_data(workspace.root)
         assert (again.dropped(), again.wanted()) == ({}, set())
         assert {record.id: record for record in again.records()}["ex-871"].meta == {"lang": "en"}
         assert "/3  " in screen_text(pilot.app)
@@ -110,14 +111,14 @@ def test_what_is_staged_during_a_write_stays_staged(workspace, make_app, drive, 
 
     async def story(pilot):
         await arrive(pilot, settled)
-        shop, may_write = pilot.app.workshop, threading.Event()
-        apply = shop.apply
+        project, may_write = pilot.app.project, threading.Event()
+        apply = project.apply
 
         def slow(decisions):
             may_write.wait(30)
             return apply(decisions)
 
-        monkeypatch.setattr(shop, "apply", slow)
+        monkeypatch.setattr(project, "apply", slow)
         await pilot.press("b", "W")
         await pilot.pause()
         await pilot.press("a")
@@ -204,7 +205,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
         await arrive(pilot, settled)
         await pilot.press("a")
         await settled(pilot)
-        workspace.apply([Decision("drop", "ex-871", fields={"reason": "bad"})], by="bo")
+        decide(workspace, [Decision("drop", "ex-871", fields={"reason": "bad"})], by="bo")
         pilot.app.following.look()
         await settled(pilot)
         assert "1 staged choice no longer fits" in screen_text(pilot.app)

@@ -9,9 +9,9 @@ import pytest
 from textual.widgets import Static
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.init import make_workspace as make_new
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.tui.app import CurateApp
 from curate.tui.frame_table import FrameTable
 from curate.tui.glyphs import PRETTY, use_glyphs
@@ -23,7 +23,7 @@ from curate.tui.screens.home.text import percent
 def _same_machine(monkeypatch):
     """Let the machine be the same for all who look at a snapshot."""
     monkeypatch.setattr("curate.sessions.overview.disk_free", lambda _root: 41_000_000_000)
-    monkeypatch.setattr("curate.sessions.overview._num_changed", lambda _workshop: 3)
+    monkeypatch.setattr("curate.sessions.overview._num_changed", lambda _project: 3)
     yield
     use_glyphs(PRETTY)
 
@@ -52,7 +52,7 @@ def test_home_of_the_samples(tmp_path, make_app, drive, snapshot, size) -> None:
     async def story(pilot):
         snapshot(pilot.app, "home")
 
-    drive(make_app(open_workspace(made.root)), story, size=size)
+    drive(make_app(load_data(made.root)), story, size=size)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
@@ -62,7 +62,7 @@ def test_home_of_a_messy_set(tmp_path, root, make_app, drive, snapshot, size) ->
     async def story(pilot):
         snapshot(pilot.app, "home-messy")
 
-    drive(make_app(open_workspace(made.root), is_ascii=True), story, size=size)
+    drive(make_app(load_data(made.root), is_ascii=True), story, size=size)
 
 
 def test_what_is_not_counted_is_said_to_be_so(
@@ -92,7 +92,7 @@ def test_what_is_counted_is_counted_again_of_records_read_anew(make_workspace, m
         lines[1] |= {"instruction": "May I pay later?", "output": "You may, within a month."}
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (workspace.root / "data" / "a.jsonl").write_text(text, encoding="utf-8")
-        pilot.app.workshop.reload()
+        pilot.app.project.reload()
         pilot.app.present().ready()
         await settled(pilot)
         assert not [step for step in steps_of(pilot) if "repeats" in step]
@@ -130,7 +130,7 @@ def test_steps_are_what_is_wrong(make_workspace, make_app, drive, settled, went)
 
 def test_home_keeps_up_with_decisions(make_workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
-        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "[/b]\x1b"})])
+        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "[/b]\x1b"})])
         await settled(pilot)
         seen = screen_text(pilot.app)
         assert "x dropped          1" in seen
@@ -141,13 +141,13 @@ def test_home_keeps_up_with_decisions(make_workspace, make_app, drive, settled, 
 
 
 def test_disagreement_is_a_step(make_workspace, make_app, drive, settled) -> None:
-    from curate.project.workshop import open_workshop
+    from curate.project.project import open_project
 
     workspace = make_workspace()
     for by, value in (("ana", "good"), ("bo", "bad")):
-        with open_workshop(workspace.root, by) as workshop:
-            workshop.load()
-            workshop.apply([Decision("label", "r001", fields={"question": "quality", "value": value})])
+        with open_project(workspace.root, by) as project:
+            project.load()
+            project.apply([Decision("label", "r001", fields={"question": "quality", "value": value})])
 
     async def story(pilot):
         assert "1 record with different labels" in steps_of(pilot)
@@ -191,10 +191,10 @@ def test_a_folder_offers_its_files_and_makes_a_workspace_of_one(tmp_path, drive,
         seen = screen_text(pilot.app)
         assert "5 records; 1 row left out" in seen
         assert "CATEGORY" in seen
-        assert pilot.app.workshop.by == "ana"
+        assert pilot.app.project.by == "ana"
 
     drive(CurateApp(tmp_path, opener=opening(tmp_path), by="ana", poll=None), story, size=(160, 30))
-    assert len(open_workspace(tmp_path / "answers [b]").records()) == 5
+    assert len(load_data(tmp_path / "answers [b]").records()) == 5
 
 
 def test_an_empty_folder_becomes_the_tour(tmp_path, drive, settled) -> None:
@@ -208,7 +208,7 @@ def test_an_empty_folder_becomes_the_tour(tmp_path, drive, settled) -> None:
         assert pilot.app.root == tmp_path
 
     drive(CurateApp(tmp_path, opener=opening(tmp_path), poll=None), story)
-    assert len(open_workspace(tmp_path).records()) == 1140
+    assert len(load_data(tmp_path).records()) == 1140
 
 
 def test_a_workspace_below_is_offered_and_a_path_may_be_typed(
@@ -238,7 +238,7 @@ def test_who_types_ahead_gets_there(make_workspace, drive, settled, monkeypatch)
     went = []
 
     async def story(pilot):
-        assert pilot.app.has_workshop
+        assert pilot.app.has_project
 
     app = CurateApp(workspace.root, opener=opening(workspace.root), poll=None)
     assert app.is_opening

@@ -4,9 +4,9 @@ import pytest
 from asking import FREE, MANY
 from textual.widgets import Input
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
 
@@ -14,16 +14,16 @@ from curate.tui.screens.label.paper import Paper
 def answers(workspace, question="topic", by="ana"):
     return {
         state.record.id: state.answers[question][by]
-        for state in open_workspace(workspace.root).states()
+        for state in load_data(workspace.root).states()
         if by in state.answers.get(question, {})
     }
 
 
 def answer_as(workspace, by, given, question="topic"):
-    with open_workshop(workspace.root, by) as workshop:
-        workshop.load()
+    with open_project(workspace.root, by) as project:
+        project.load()
         for name, value in given.items():
-            workshop.apply([Decision("label", name, fields={"question": question, "value": value})])
+            project.apply([Decision("label", name, fields={"question": question, "value": value})])
 
 
 def text_of(app, name):
@@ -209,7 +209,7 @@ def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_works
         assert app.current_mode == "label"
 
     workspace = label_story(script, workspace=workspace)
-    resolved = {state.record.id: dict(state.resolved) for state in open_workspace(workspace.root).states()}
+    resolved = {state.record.id: dict(state.resolved) for state in load_data(workspace.root).states()}
     assert resolved["r003"] == {"topic": "billing"}
     assert resolved["r005"] == {}
 
@@ -217,7 +217,7 @@ def test_the_review_settles_by_a_key_and_is_left_by_esc(label_story, label_works
 @pytest.mark.usefixtures("no_model")
 def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label_workspace, settled):
     workspace = label_workspace()
-    with open_workshop(workspace.root, "bo") as one, open_workshop(workspace.root, "cem") as other:
+    with open_project(workspace.root, "bo") as one, open_project(workspace.root, "cem") as other:
         one.load()
         other.load()
         one.apply([Decision("edit", "r001", fields={"changes": {"output": "left [/red]"}})])
@@ -233,7 +233,7 @@ def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label
         assert "nothing to settle" in text_of(app, "head")
 
     workspace = label_story(script, workspace=workspace)
-    found = open_workspace(workspace.root)
+    found = load_data(workspace.root)
     assert found.states()[1].record.completion == "right"
     assert not [finding for finding in found.findings() if finding.code == "L403"]
 

@@ -11,13 +11,13 @@ from textual.widgets import Input
 from curate.base.record import CurateError
 from curate.project.journal import Decision
 from curate.project.labels import Suggestions
-from curate.project.workshop import Workshop, open_workshop
+from curate.project.project import Project, open_project
 from curate.sessions.labelling import prepared
 
 
 def asides(app, question, by="ana"):
     """Return what was answered to a question, by record."""
-    states = app.workshop.decided()
+    states = app.project.decided()
     return {one.record.id: one.answers[question][by] for one in states if by in one.answers.get(question, {})}
 
 
@@ -31,9 +31,9 @@ def at_hand(app):
 
 def answer_elsewhere(app, name, value="other"):
     """Answer in another sitting of the same annotator, and have the app see it."""
-    with open_workshop(app.root, app.by) as workshop:
-        workshop.load()
-        workshop.apply([Decision("label", name, fields={"question": "topic", "value": value})])
+    with open_project(app.root, app.by) as project:
+        project.load()
+        project.apply([Decision("label", name, fields={"question": "topic", "value": value})])
     app.following.look()
 
 
@@ -62,7 +62,7 @@ def gate(monkeypatch):
 @pytest.fixture
 def full_disk(monkeypatch):
     """Return a function that makes the disk full, or gives it room again."""
-    apply = Workshop.apply
+    apply = Project.apply
     state = {"full": False}
 
     def refuse(self, decisions):
@@ -70,7 +70,7 @@ def full_disk(monkeypatch):
             raise CurateError("E906 not-saved", "no space left on device", "Make room.")
         return apply(self, decisions)
 
-    monkeypatch.setattr(Workshop, "apply", refuse)
+    monkeypatch.setattr(Project, "apply", refuse)
     return lambda is_full: state.update(full=is_full)
 
 
@@ -224,7 +224,7 @@ def test_a_note_is_saved_on_the_record_that_it_was_begun_at_or_not_at_all(label_
 def test_the_addition_of_the_record_at_hand_is_taken_back(label_story, settled):
     async def script(app, pilot):
         added = {"id": "new", "instruction": "Say.", "output": "x"}
-        app.workshop.apply([Decision("add", "new", fields={"record": added})])
+        app.project.apply([Decision("add", "new", fields={"record": added})])
         app.go("label", record="new")
         await settled(pilot)
         assert at_hand(app) == "new"
@@ -270,9 +270,9 @@ def test_records_that_were_read_again_are_asked_about_at_one_new_desk(label_stor
 def test_the_review_is_shown_again_after_the_records_were_read_again(label_story, settled):
     async def script(app, pilot):
         for by, value in (("bo", "returns"), ("cem", "billing")):
-            with open_workshop(app.root, by) as workshop:
-                workshop.load()
-                workshop.apply([Decision("label", "r003", fields={"question": "topic", "value": value})])
+            with open_project(app.root, by) as project:
+                project.load()
+                project.apply([Decision("label", "r003", fields={"question": "topic", "value": value})])
         app.following.look()
         await settled(pilot)
         await pilot.press("v")

@@ -148,7 +148,7 @@ def test_only_validation_records_are_named_and_lead_to_the_record(two_runs, make
         assert [row[0] for row in cells(app, "worse")] == ["r003", "r007"]
         assert "it said 0.0" in seen(app, "record")
         assert "it said 1.0" in seen(app, "record")
-        assert app.workshop.state("r003").record.completion in seen(app, "record").replace("\n", "")
+        assert app.project.state("r003").record.completion in seen(app, "record").replace("\n", "")
         await pilot.press("n")
         await settled(pilot)
         assert "it said 0.5" in seen(app, "record")

@@ -5,8 +5,8 @@ import time
 import pytest
 from textual.widgets import Static
 
+from curate.project.data import load_data
 from curate.project.publish import export_dataset
-from curate.project.workspace import open_workspace
 from curate.sessions.runs import Errand, begin, look, runs_of
 from curate.tui.dialogs import Ask, Pages
 from curate.tui.screens.train.chart import chart
@@ -92,7 +92,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
     (run,) = runs_of(workspace)
     assert run.standing == "running"
     steps = int(run.folder.joinpath("metrics.jsonl").read_text().count('"step"'))
-    second = make_app(open_workspace(workspace.root))
+    second = make_app(load_data(workspace.root))
 
     async def stop_it(pilot):
         await opened(pilot, settled)
@@ -111,7 +111,7 @@ def test_a_run_is_begun_left_found_again_stopped_and_resumed(
     assert (stopped.standing, stopped.process.pid) == ("stopped", run.process.pid)
     assert run.folder.joinpath("metrics.jsonl").read_text().count('"step"') > steps
     monkeypatch.setenv("FAKE_STEPS", str(stopped.about["step"] + 5))
-    third = make_app(open_workspace(workspace.root))
+    third = make_app(load_data(workspace.root))
 
     async def resume_it(pilot):
         await opened(pilot, settled)
@@ -287,7 +287,7 @@ def test_a_real_run_is_begun_stopped_and_resumed(root, tmp_path, make_app, drive
         .replace("max_new_tokens = 64", "max_new_tokens = 8")
     )
     recipe.write_text("".join(line for line in short.splitlines(keepends=True) if not line.startswith("general")))
-    workspace = open_workspace(demo)
+    workspace = load_data(demo)
     app = make_app(workspace)
 
     async def story(pilot):

@@ -2,11 +2,13 @@ import json
 import time
 
 import pytest
+from deciding import decide
 from textual.widgets import Static
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
+from curate.project.validation import validate_data
 from curate.sessions.problems import book_of
 from curate.tui.dialogs import Ask
 
@@ -23,7 +25,7 @@ async def until(pilot, condition, seconds=60):
 async def opened(pilot, settled):
     await pilot.press("g", "v")
     await settled(pilot)
-    await until(pilot, lambda: book_of(pilot.app.workshop).found is not None)
+    await until(pilot, lambda: book_of(pilot.app.project).found is not None)
     await settled(pilot)
     return pilot.app.present()
 
@@ -43,9 +45,9 @@ async def to_finding(pilot, screen, settled, code, record):
 
 
 def state(workspace, name):
-    with open_workshop(workspace.root, "eve") as shop:
-        shop.load()
-        return shop.state(name)
+    with open_project(workspace.root, "eve") as project:
+        project.load()
+        return project.state(name)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30)])
@@ -113,11 +115,11 @@ def test_a_line_that_is_no_record_is_mended_in_its_file(make_workspace, make_app
         edit.form.replace_line({"id": "b", "instruction": "Ask.", "output": "Tell more."})
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "read again" in app.message.plain)
-        assert app.workshop.state("b").record.completion == "Tell more."
+        assert app.project.state("b").record.completion == "Tell more."
         app.go("validate")
         await settled(pilot)
-        await until(pilot, lambda: book_of(app.workshop).found is not None)
-        assert "S102" not in {group.code for group in book_of(app.workshop).found.groups}
+        await until(pilot, lambda: book_of(app.project).found is not None)
+        assert "S102" not in {group.code for group in book_of(app.project).found.groups}
 
     drive(app, story)
     assert state(workspace, "a").record.completion == "Tell."
@@ -131,7 +133,7 @@ def test_the_finding_is_looked_up_once_the_cursor_rests(messy, make_app, drive, 
     async def story(pilot):
         screen = await opened(pilot, settled)
         await pilot.pause(0.2)
-        book = book_of(app.workshop)
+        book = book_of(app.project)
         excerpt = book.excerpt
         monkeypatch.setattr(book, "excerpt", lambda finding: asked.append(finding) or excerpt(finding))
         monkeypatch.setattr("curate.tui.screens.validate._REST", 1000)
@@ -157,11 +159,11 @@ def test_a_fix_is_asked_for_made_and_taken_back(messy, make_app, drive, settled)
         await pilot.press("f")
         assert isinstance(app.screen, Ask)
         await pilot.press("n")
-        assert app.workshop.state("messy-08").heads == ()
+        assert app.project.state("messy-08").heads == ()
         await pilot.press("f", "y")
         await settled(pilot)
         assert ("Q205", "messy-08") not in {
-            (f.code, f.record) for g in book_of(app.workshop).found.groups for f in g.shown
+            (f.code, f.record) for g in book_of(app.project).found.groups for f in g.shown
         }
         assert "1 record changed since" in str(screen.query_one("#summary", Static).render())
 
@@ -190,10 +192,10 @@ def test_all_safe_fixes_are_one_act(messy, make_app, drive, settled):
         await pilot.press("u")
 
     drive(app, story)
-    with open_workshop(messy.root, "eve") as shop:
-        shop.load()
-        assert {event.op for event in shop.recent(100)} == {"edit", "undo"}
-        assert book_of(shop).mendings().num_found > 0
+    with open_project(messy.root, "eve") as project:
+        project.load()
+        assert {event.op for event in project.recent(100)} == {"edit", "undo"}
+        assert book_of(project).mendings().num_found > 0
 
 
 def test_a_record_ignores_a_check(messy, make_app, drive, settled):
@@ -205,7 +207,7 @@ def test_a_record_ignores_a_check(messy, make_app, drive, settled):
         await pilot.press("i")
         await settled(pilot)
         assert "messy-01" not in {
-            f.record for g in book_of(app.workshop).found.groups for f in g.shown if f.code == "Q201"
+            f.record for g in book_of(app.project).found.groups for f in g.shown if f.code == "Q201"
         }
         await to_finding(pilot, screen, settled, "S101", "")
         await pilot.press("i")
@@ -226,18 +228,18 @@ def test_a_baseline_is_written_when_asked_for(messy, make_app, drive, settled):
 
     drive(app, none)
     settings.write_text(f'{settings.read_text()}[checks]\nbaseline = "base.json"\n')
-    with_one = make_app(open_workspace(messy.root))
+    with_one = make_app(load_data(messy.root))
 
     async def story(pilot):
         await pilot.press("g", "v")
         await until(pilot, lambda: "E904" in with_one.message.plain)
         await pilot.press("B", "y")
-        await until(pilot, lambda: book_of(with_one.workshop).found is not None)
-        assert book_of(with_one.workshop).found.num_forgiven > 30
+        await until(pilot, lambda: book_of(with_one.project).found is not None)
+        assert book_of(with_one.project).found.num_forgiven > 30
 
     drive(with_one, story)
     assert json.loads((messy.root / "base.json").read_text())["version"] == 1
-    assert all(f.severity == "error" for f in open_workspace(messy.root).verdict().findings if f.code != "S118")
+    assert all(f.severity == "error" for f in validate_data(load_data(messy.root)).findings if f.code != "S118")
 
 
 def test_groups_filter_and_fold(messy, make_app, drive, settled, screen_text):
@@ -270,10 +272,10 @@ def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
 
     async def story(pilot):
         screen = await opened(pilot, settled)
-        number = book_of(app.workshop).found.count("error")
-        open_workspace(messy.root).apply([Decision("drop", "messy-01", fields={"reason": "so"})], by="bo")
+        number = book_of(app.project).found.count("error")
+        decide(load_data(messy.root), [Decision("drop", "messy-01", fields={"reason": "so"})], by="bo")
         app.following.look()
-        await until(pilot, lambda: book_of(app.workshop).found.count("error") == number - 1)
+        await until(pilot, lambda: book_of(app.project).found.count("error") == number - 1)
         await settled(pilot)
         assert "messy-01" not in {line.finding.record for line in screen._listed if hasattr(line, "finding")}
 

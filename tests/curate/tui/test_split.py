@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from deciding import decide
 
+from curate.project.data import load_data
 from curate.project.golden import FILE_NAME, read_golden
 from curate.project.journal import Decision, read_journal
-from curate.project.publish import export_dataset, plan
-from curate.project.workspace import open_workspace
+from curate.project.plan import plan
+from curate.project.publish import export_dataset
 
 EASY = '# Ours.\n[split]\nseed = 1  # drawn by lot\n[checks]\nignore = ["P5", "D3", "B8"]\n'
 LONG = "Kindly explain to the patient customer which of the seven green forms must be sent to the office in Bern first."
@@ -19,7 +21,7 @@ LEAKING = [
 
 
 def splits(workspace):
-    return {record.id: record.split for record in open_workspace(workspace.root).records()}
+    return {record.id: record.split for record in load_data(workspace.root).records()}
 
 
 def toml(workspace):
@@ -100,7 +102,7 @@ def test_w_writes_settings_and_splits_as_one_act(make_workspace, make_app, drive
         assert "assigned 60 records; wrote ratios to curate.toml" in screen_text(pilot.app)
         assert screen.equal_command() == f"curate split {workspace.root}"
         held = splits(workspace)
-        assert held == plan(open_workspace(workspace.root)).assignment.splits
+        assert held == plan(load_data(workspace.root)).assignment.splits
         assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
         await press(pilot, settled, "u")
         assert set(splits(workspace).values()) == {None}
@@ -131,7 +133,7 @@ def test_values_are_typed(make_workspace, make_app, drive, settled, screen_text)
         await press(pilot, settled, "W")
 
     drive(make_app(workspace), story)
-    split = open_workspace(workspace.root).settings.split
+    split = load_data(workspace.root).settings.split
     assert (split.seed, split.ratios, split.group) == (13, (0.6, 0.2, 0.2), "/category")
     # Two categories are two groups, which nothing parts.
     assert len({*splits(workspace).values()}) <= 2
@@ -168,7 +170,7 @@ def test_a_leak_of_a_dataset_can_only_be_dropped(make_workspace, make_app, drive
         command = pilot.app.present().equal_command()
         assert command.endswith("--fix exam drop --apply --save")
         await press(pilot, settled, "W")
-        assert open_workspace(workspace.root).dropped() == {"exam": "P501: other splits give it away"}
+        assert load_data(workspace.root).dropped() == {"exam": "P501: other splits give it away"}
 
     drive(make_app(workspace), story)
 
@@ -249,7 +251,7 @@ def test_what_others_decide_is_seen(make_workspace, make_app, drive, settled, sc
         await arrive(pilot, settled)
         await press(pilot, settled, "plus")
         assert "free 60" in screen_text(pilot.app)
-        workspace.apply([Decision("assign", "r001", fields={"split": "test"})], by="bo")
+        decide(workspace, [Decision("assign", "r001", fields={"split": "test"})], by="bo")
         pilot.app.following.look()
         await settled(pilot)
         assert "fixed 1  free 59" in screen_text(pilot.app)

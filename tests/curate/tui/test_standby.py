@@ -10,7 +10,7 @@ import pytest
 from edited import go_to, names_in, type_in
 
 from curate.project.init import make_workspace as make_new
-from curate.project.workshop import Workshop, open_workshop
+from curate.project.project import Project, open_project
 from curate.tui.app import CurateApp
 from curate.tui.screens import ALL
 
@@ -30,14 +30,14 @@ async def until(pilot, is_so, seconds=60.0):
 def held_reading(monkeypatch):
     """Have the records read only once the event is set."""
     may_read = threading.Event()
-    load = Workshop.load
+    load = Project.load
     monkeypatch.setattr(CurateApp, "on_unmount", lambda self: (may_read.set(), self.following.release()))
 
     def held(self, *args):
         may_read.wait(60)
         return load(self, *args)
 
-    monkeypatch.setattr(Workshop, "load", held)
+    monkeypatch.setattr(Project, "load", held)
     yield may_read
     may_read.set()
 
@@ -105,7 +105,7 @@ def test_a_key_of_a_screen_that_waits_is_answered(make_workspace, make_app, scre
 def test_every_screen_says_that_there_are_no_records_and_what_to_press(
     tab, size, empty_root, drive, settled, screen_text
 ):
-    app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
+    app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
 
     async def story(pilot):
         await pilot.press("g", tab.key)
@@ -129,7 +129,7 @@ def test_every_screen_says_that_there_are_no_records_and_what_to_press(
 
 
 def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, drive, settled, screen_text):
-    app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
+    app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
     seen = {}
 
     async def story(pilot):
@@ -151,7 +151,7 @@ def test_the_first_record_is_written_and_every_other_screen_has_it(empty_root, d
 
     drive(app, story)
     assert not app.crash
-    assert names_in(open_workshop(empty_root, "ana").workspace) == ["first"]
+    assert names_in(open_project(empty_root, "ana").workspace) == ["first"]
     assert not [name for name, text in seen.items() if "o records yet" in text]
     assert "first" in seen["browse"]
     assert "1 record" in seen["home"] or "records              1" in seen["home"]
@@ -162,7 +162,7 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
 
     from curate.cli import cli
 
-    app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
+    app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
 
     async def story(pilot):
         await pilot.press("n")
@@ -190,22 +190,22 @@ def test_a_first_record_that_no_record_file_would_take_is_refused_with_what_to_w
     from curate.base.record import CurateError
     from curate.project.journal import Decision
 
-    with open_workshop(empty_root, "ana") as workshop:
-        workshop.load()
+    with open_project(empty_root, "ana") as project:
+        project.load()
         with pytest.raises(CurateError) as caught:
-            workshop.apply([Decision("add", "a", fields={"record": {"id": "a", "instruction": "x", "output": "y"}})])
+            project.apply([Decision("add", "a", fields={"record": {"id": "a", "instruction": "x", "output": "y"}})])
     assert caught.value.code == "E904 no-such-file"
     assert "data/added.jsonl" in caught.value.hint
     assert not (empty_root / "data" / "added.jsonl").exists()
 
 
 def test_taking_the_first_record_back_leaves_an_empty_workspace(empty_root, drive, settled, screen_text):
-    app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
+    app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
     line = {"id": "a", "instruction": "Name a colour.", "output": "Blue."}
     from curate.project.journal import Decision
 
     async def story(pilot):
-        app.workshop.apply([Decision("add", "a", fields={"record": line})])
+        app.project.apply([Decision("add", "a", fields={"record": line})])
         await settled(pilot)
         assert "o records yet" not in screen_text(app)
         await pilot.press("g", "b")
@@ -222,7 +222,7 @@ def test_taking_the_first_record_back_leaves_an_empty_workspace(empty_root, driv
 
 
 def test_records_that_another_program_brings_are_read_by_r(empty_root, drive, settled, screen_text):
-    app = CurateApp(empty_root, workshop=open_workshop(empty_root, "ana"), poll=None)
+    app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
 
     async def story(pilot):
         line = {"id": "a", "instruction": "Name a colour.", "output": "Blue."}
@@ -230,7 +230,7 @@ def test_records_that_another_program_brings_are_read_by_r(empty_root, drive, se
         await pilot.press("r")
         await settled(pilot)
         assert "o records yet" not in screen_text(app)
-        assert app.workshop.is_current()
+        assert app.project.is_current()
 
     drive(app, story)
 

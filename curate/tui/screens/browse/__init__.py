@@ -21,7 +21,7 @@ from curate.sessions.labelling import hides_event, seen_finding
 from curate.sessions.problems import ProblemBook, book_of
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.browse.deciding import Deciding
 from curate.tui.screens.browse.detail import VIEWS, Side, Subject, told
 from curate.tui.screens.browse.rows import SETS, SORTS, CatalogRows, columns_of
@@ -38,7 +38,7 @@ _FEW = 1000
 """Changed records that are looked at one by one; with more, all are filtered again."""
 
 
-class BrowseScreen(Deciding, WorkshopScreen):
+class BrowseScreen(Deciding, ProjectScreen):
     """Look for records, look at them, and decide on one or on many at once."""
 
     NAME, TITLE, KEY = "browse", "Browse", "b"
@@ -114,7 +114,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     @property
     def _book(self) -> ProblemBook:
-        return book_of(self.workshop)
+        return book_of(self.project)
 
     def on_mount(self) -> None:
         """Give the table more room than the record; a style sheet of the screen would yield to that of the app."""
@@ -130,7 +130,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     @property
     def _found(self) -> Rows | None:
         """The rows that the filter lets through; None as long as nobody knows, also since records were read anew."""
-        return None if self._rows is None or self._rows_of is not self.workshop.catalog else self._rows
+        return None if self._rows is None or self._rows_of is not self.project.catalog else self._rows
 
     # What is asked.
 
@@ -179,11 +179,11 @@ The status is `?` until the records were validated; a filter that asks for it ha
         if rows is None or len(ids) > _FEW:
             self._ask()
         else:
-            self._show(self.workshop.catalog.renew(rows, self._where, ids))
+            self._show(self.project.catalog.renew(rows, self._where, ids))
 
     def _caught_up(self, has_changed: bool) -> None:
         if has_changed and (rows := self._found) is not None:
-            self._show(self.workshop.catalog.renew(rows, self._where, self._since))
+            self._show(self.project.catalog.renew(rows, self._where, self._since))
 
     def _ask(self) -> None:
         """Filter and sort in a thread; what is typed meanwhile takes the place of it."""
@@ -196,7 +196,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             self._stand()
             return
         self._fault = None
-        catalog = self.workshop.catalog
+        catalog = self.project.catalog
         number = catalog.num_judgements
         by, is_descending = list(SORTS)[self._sort], self._is_descending
         if where.needs_findings and not catalog.is_judged:
@@ -208,7 +208,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
             return catalog.order(catalog.select(where), by, is_descending=is_descending)
 
         def show(rows: Rows) -> None:
-            if catalog is not self.workshop.catalog:
+            if catalog is not self.project.catalog:
                 # The records were read anew meanwhile, and are asked for again.
                 return
             self._where, self._rows_of, self._judgement = where, catalog, number
@@ -218,7 +218,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def _see_statuses(self) -> None:
         """Show what a validation has found, whoever had begun it."""
-        if self._found is None or (number := self.workshop.catalog.num_judgements) == self._judgement:
+        if self._found is None or (number := self.project.catalog.num_judgements) == self._judgement:
             return
         self._judgement = number
         if self._where.needs_findings:
@@ -244,7 +244,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a validation."""
-        if self._is_validating and self.app.has_workshop:
+        if self._is_validating and self.app.has_project:
             self._book.stop()
 
     # What is shown.
@@ -252,9 +252,9 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def _show(self, rows: Rows) -> None:
         self._rows, names = rows, SETS[self._set]
         at, self._at = self._at or self.table.current, ""
-        source = CatalogRows(self.workshop.catalog, rows, names)
+        source = CatalogRows(self.project.catalog, rows, names)
         self.table.show(source, at=at, columns=columns_of(names, self.size.width))
-        self.query_one("#count", Count).count(len(rows), len(self.workshop.catalog))
+        self.query_one("#count", Count).count(len(rows), len(self.project.catalog))
         self._stand()
 
     def _stand(self) -> None:
@@ -298,17 +298,17 @@ The status is `?` until the records were validated; a filter that asks for it ha
         self._drawn = name
 
     def _subject(self, name: str) -> Subject:
-        workshop, found = self.workshop, self._book.found
-        row = workshop.catalog.find(name)
-        state, seen = workshop.state(name), partial(seen_finding, workshop)
+        project, found = self.project, self._book.found
+        row = project.catalog.find(name)
+        state, seen = project.state(name), partial(seen_finding, project)
         assert row is not None, "what has a state has a row"
         return Subject(
             state,
-            workshop.catalog.row(row),
-            workshop.blind.hidden(state),
-            workshop.catalog.read(name),
+            project.catalog.row(row),
+            project.blind.hidden(state),
+            project.catalog.read(name),
             None if found is None else [one for one in map(seen, found.of_record(name)) if one],
-            [(event, hides_event(workshop, event)) for event in workshop.history(name)] if state.heads else (),
+            [(event, hides_event(project, event)) for event in project.history(name)] if state.heads else (),
         )
 
     def on_resize(self) -> None:
@@ -339,7 +339,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
     def record_json(self) -> str:
         """Return the record under the cursor, as decisions have left it, as one line."""
         name = self.table.current
-        return json.dumps(dict(self.workshop.state(name).record.data)) if name else ""
+        return json.dumps(dict(self.project.state(name).record.data)) if name else ""
 
     # What the keys do.
 

@@ -19,9 +19,9 @@ from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse.choosing import Choose
 
 if TYPE_CHECKING:
-    from curate.tui.screen import WorkshopScreen
+    from curate.tui.screen import ProjectScreen
 
-    _Screen = WorkshopScreen
+    _Screen = ProjectScreen
 else:
     _Screen = object
 
@@ -62,7 +62,7 @@ class Deciding(_Screen):
 
     def action_restore(self) -> None:
         """Take records in again."""
-        names = [name for name in self.table.chosen() if self.workshop.state(name).dropped is not None]
+        names = [name for name in self.table.chosen() if self.project.state(name).dropped is not None]
         self._decide("restore", names, {}, "restored", "is dropped")
 
     def action_label(self) -> None:
@@ -71,10 +71,10 @@ class Deciding(_Screen):
         if not names:
             self.tell_no_use("There is no record in the table.")
             return
-        settings = self.workshop.workspace.settings
+        settings = self.project.settings
         unsettled = {question.name for question in questions_of(settings) if not question.values}
         # Only a category that nothing settles is looked for in all records.
-        found = values_known(self.workshop) if CATEGORY in unsettled else ()
+        found = values_known(self.project) if CATEGORY in unsettled else ()
         by_name = {question.name: question for question in questions_of(settings, found)}
         if len(by_name) == 1:
             self._ask_value(names, *by_name.values(), is_open=bool(unsettled))
@@ -90,7 +90,7 @@ class Deciding(_Screen):
     def _drop(self, names: Sequence[str], reason: str | None) -> None:
         """Leave out those of ``names`` that are in; None where whoever was asked for a reason gave none."""
         if reason is not None:
-            present = [name for name in names if self.workshop.state(name).dropped is None]
+            present = [name for name in names if self.project.state(name).dropped is None]
             self._decide("drop", present, {"reason": reason.strip() or REASON}, "dropped", "is in")
 
     def _ask_value(self, names: Sequence[str], question: Question, *, is_open: bool) -> None:
@@ -116,7 +116,7 @@ class Deciding(_Screen):
         decisions = [Decision(op, name, fields=dict(fields)) for name in names]
         what = names[0] if len(names) == 1 else counted(len(names), "record")
         message = f"{done} {what} (u undoes)"
-        save: Callable[[], object] = partial(self.workshop.apply, decisions)
+        save: Callable[[], object] = partial(self.project.apply, decisions)
 
         def saved(_events: object) -> None:
             self.table.clear_chosen()

@@ -25,8 +25,8 @@ from curate.tui.screens.browse.rows import UNKNOWN, WORDS
 
 if TYPE_CHECKING:
     from curate.project.catalog import Row
+    from curate.project.data import State
     from curate.project.journal import AnyEvent
-    from curate.project.workspace import State
 
 MOST_TEXT = 20_000
 """Characters of one text that are drawn; how many more there are is said."""

@@ -18,7 +18,7 @@ from curate.sessions.runs import Beside, Regression, Run, beside, gate_command, 
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.compare.told import (
     Metric,
     Order,
@@ -80,7 +80,7 @@ class PickRuns(ModalScreen[list[str]]):
         self.dismiss([])
 
 
-class CompareScreen(WorkshopScreen):
+class CompareScreen(ProjectScreen):
     """Scores with intervals, what changed, and the validation records that got worse."""
 
     NAME, TITLE, KEY = "compare", "Compare", "c"
@@ -155,16 +155,16 @@ Only validation records are ever named. The test split is seen as numbers alone.
         self._compare()
 
     def _compare(self) -> None:
-        workspace, chosen = self.workshop.workspace, list(self._chosen_runs)
+        data, chosen = self.project.data, list(self._chosen_runs)
         self._is_comparing = True
 
         def compared() -> Seen | CurateError:
             try:
-                runs = [run for run in runs_of(workspace) if run.has_report]
+                runs = [run for run in runs_of(data) if run.has_report]
                 picked = [run for run in reversed(runs) if run.id in chosen] or list(reversed(runs[:2]))
                 if not picked:
                     return runs, None
-                return runs, beside(workspace, picked[0] if len(picked) > 1 else None, picked[-1])
+                return runs, beside(data, picked[0] if len(picked) > 1 else None, picked[-1])
             except CurateError as error:
                 return error
 
@@ -216,7 +216,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
             return
         if self.is_narrow and not self.is_side_open:
             self.is_side_open = True
-        elif self.workshop.catalog.find(one.id) is None:
+        elif self.project.catalog.find(one.id) is None:
             self.tell(f"{one.id} is not in the data any more", "warn")
         else:
             self.app.go("edit", record=one.id)
@@ -226,10 +226,10 @@ Only validation records are ever named. The test split is seen as numbers alone.
         return found[row] if 0 <= row < len(found) else None
 
     def _expected(self, one: Regression) -> str:
-        if self.workshop.catalog.find(one.id) is None:
+        if self.project.catalog.find(one.id) is None:
             return "(the record is gone)"
         try:
-            return self.workshop.state(one.id).record.completion
+            return self.project.state(one.id).record.completion
         except CurateError as error:
             return f"({error.message})"
 
@@ -297,7 +297,7 @@ Only validation records are ever named. The test split is seen as numbers alone.
         if found is None:
             return ""
         if found.first is None:
-            return f"curate report {found.second.folder} --workspace {self.workshop.root}"
+            return f"curate report {found.second.folder} --workspace {self.project.root}"
         return f"train compare {found.first.folder} {found.second.folder}"
 
     def record_json(self) -> str:
@@ -305,9 +305,9 @@ Only validation records are ever named. The test split is seen as numbers alone.
         import json
 
         one = self._regression(self.query_one("#worse", FrameTable).cursor)
-        if one is None or self.workshop.catalog.find(one.id) is None:
+        if one is None or self.project.catalog.find(one.id) is None:
             return ""
-        return json.dumps(dict(self.workshop.state(one.id).record.data), ensure_ascii=False)
+        return json.dumps(dict(self.project.state(one.id).record.data), ensure_ascii=False)
 
     def on_resize(self) -> None:
         """Give the columns the room there is."""

@@ -14,7 +14,6 @@ from textual.widgets import Static
 
 from curate.base.tables import counted
 from curate.project.golden import read_golden
-from curate.project.workspace import open_workspace
 from curate.sessions.clusters import (
     Act,
     Choice,
@@ -30,7 +29,7 @@ from curate.sessions.clusters import (
 from curate.sessions.todo import noted
 from curate.tui.chrome import Rule
 from curate.tui.comparing import Comparing, Watch
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.dedupe.drawing import (
     Pair,
     advice_line,
@@ -49,7 +48,7 @@ _AT_ONCE = 50_000
 """Records that are compared again by themselves after each change; more wait for `r`."""
 
 
-class DedupeScreen(WorkshopScreen):
+class DedupeScreen(ProjectScreen):
     """One cluster at a time, two of its records beside one another."""
 
     NAME, TITLE, KEY = "dedupe", "Dedupe", "d"
@@ -162,24 +161,22 @@ unless it grows. Conflicts, the same question with another answer, go only when 
     # Comparing.
 
     def _find(self) -> None:
-        root = self.workshop.root
+        data = self.project.data
 
         def job(watch: Watch) -> tuple[Clusters, frozenset[str]]:
-            golden = read_golden(root)
-            return find_clusters(open_workspace(root), watch), frozenset(
-                golden.ids if golden and golden.is_frozen else ()
-            )
+            golden = read_golden(data.root)
+            return find_clusters(data, watch), frozenset(golden.ids if golden and golden.is_frozen else ())
 
         self._show_progress("comparing records  (esc stops)")
         self._comparing.start(job, lambda found: self._found(*found), self._stopped)
 
     def _found(self, clusters: Clusters, frozen: frozenset[str]) -> None:
         # On the app's thread: until now more may have been staged.
-        staged, lost = read_staged(self.workshop.root, self.workshop.by, clusters)
+        staged, lost = read_staged(self.project.root, self.project.by, clusters)
         review = Review(clusters, staged, frozen)
         self._review, self._is_stale = review.resumed(self._review), False
         # Home tells of what was counted here.
-        note = noted(self.workshop)
+        note = noted(self.project)
         note.num_clusters, note.num_leaks = len(review.clusters.open), review.clusters.num_leaks
         if lost:
             self.tell(f"{counted(lost, 'staged choice')} no longer fits: the records changed.", "warn")
@@ -201,7 +198,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         if review.go_to(name, other):
             return
         if other:
-            records = [self.workshop.state(one).record for one in (name, other)]
+            records = [self.project.state(one).record for one in (name, other)]
             left, right = (Member(one, one.split, "alike", one.id) for one in records)
             self._look = left, right
         else:
@@ -220,7 +217,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             self._draw(Text(self._nothing(), end=""), Text(""), Text(""), Text(""))
             self.query_one("#texts", Static).update(Text(""))
             return
-        shape = self.workshop.workspace.shape
+        shape = self.project.shape
         left, right = members
         frozen = self._review.frozen if self._review else frozenset()
         self.app.background(
@@ -250,7 +247,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
             head = head_line(review.cluster, review.at, len(review.open), threshold, choice)
             others = members_line(review.cluster, pair.left.id, pair.right.id)
         self._draw(head, field_lines(pair.beside), others, advice_line(pair))
-        texts = pair_table(pair, choice, self.workshop, is_narrow=self.is_narrow)
+        texts = pair_table(pair, choice, self.project, is_narrow=self.is_narrow)
         self.query_one("#texts", Static).update(texts)
         self.query_one("#pair").scroll_home(animate=False)
 
@@ -339,7 +336,7 @@ unless it grows. Conflicts, the same question with another answer, go only when 
 
     def action_write(self) -> None:
         """Write everything that is staged as one act."""
-        review, workshop = self._review, self.workshop
+        review, project = self._review, self.project
         if review is None or not review.staged.choices:
             self.tell_no_use("Nothing is staged.")
             return
@@ -351,9 +348,9 @@ unless it grows. Conflicts, the same question with another answer, go only when 
         choices = list(review.staged.choices.values())
 
         def job() -> Act:
-            act = act_of(review.clusters, choices, workshop.state, workshop.workspace.shape)
+            act = act_of(review.clusters, choices, project.state, project.shape)
             if act.decisions:
-                workshop.apply(act.decisions)
+                project.apply(act.decisions)
             return act
 
         self.app.background(job, lambda act: self._written(act, choices), group=_WRITING)

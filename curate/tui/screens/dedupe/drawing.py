@@ -21,7 +21,7 @@ from curate.tui.border import safe, shown
 from curate.tui.glyphs import glyphs
 
 if TYPE_CHECKING:
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
 
 MOST_FIELDS = 3
 _MOST_NAMED = 2
@@ -53,7 +53,7 @@ def head_line(cluster: Cluster, place: int, count: int, threshold: float, choice
     return text
 
 
-def pair_table(pair: Pair, choice: Choice | None, workshop: Workshop, *, is_narrow: bool) -> Table:
+def pair_table(pair: Pair, choice: Choice | None, project: Project, *, is_narrow: bool) -> Table:
     """Return both records, part by part, so that what belongs together stands at one height.
 
     Of category and labels it has what the annotator of ``workshop`` may see.
@@ -77,7 +77,7 @@ def pair_table(pair: Pair, choice: Choice | None, workshop: Workshop, *, is_narr
     if pair.beside.num_unseen:
         table.add_row(Text(f"not shown: {counted(pair.beside.num_unseen, 'more message')}", "warn"))
     table.add_row("")
-    _add(table, [_facts(pair.left.record, workshop), _facts(pair.right.record, workshop)], is_narrow=is_narrow)
+    _add(table, [_facts(pair.left.record, project), _facts(pair.right.record, project)], is_narrow=is_narrow)
     return table
 
 
@@ -102,8 +102,8 @@ def _title(letter: str, member: Member, choice: Choice | None, frozen: Collectio
     return text
 
 
-def _facts(record: Record, workshop: Workshop) -> Text:
-    told, hidden = seen_record(workshop, record)
+def _facts(record: Record, project: Project) -> Text:
+    told, hidden = seen_record(project, record)
     values = {question: text_of(value) for question, value in told.labels.items()}
     labels = ", ".join(f"{question}={value}" for question, value in (values | dict.fromkeys(hidden, HIDDEN)).items())
     category = told.category or (HIDDEN if CATEGORY in hidden else "-")

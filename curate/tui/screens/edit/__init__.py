@@ -21,7 +21,7 @@ from curate.tui.border import safe_line
 from curate.tui.fields import update_if_other
 from curate.tui.form import EditSide, FormView
 from curate.tui.form.preview import VIEWS
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.edit.texts import HELP, finding_text, fixed_text, nothing_open, title, without_form
 from curate.tui.standby import empty
 
@@ -29,7 +29,7 @@ KEEP = 1.0
 """Seconds after the last key until what is typed is written to the draft."""
 
 
-class EditScreen(WorkshopScreen):
+class EditScreen(ProjectScreen):
     """One record, its form, and what it looks like."""
 
     NAME, TITLE, KEY = "edit", "Edit", "e"
@@ -72,7 +72,7 @@ class EditScreen(WorkshopScreen):
 
     def ready(self) -> None:
         """Begin with what was asked for while the records were read."""
-        self._side.ready(self.workshop)
+        self._side.ready(self.project)
         self._say_nothing_open()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
@@ -84,7 +84,7 @@ class EditScreen(WorkshopScreen):
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         """
         if finding is not None:
-            pointer = field_of(finding, self.workshop.workspace.shape)
+            pointer = field_of(finding, self.project.shape)
         record, copy, file = (str(what.get(name, "")) for name in ("record", "copy", "file"))
         name = f"{file}:{what.get('line', 0)}" if file else record
         with self.app.attempt():
@@ -92,13 +92,13 @@ class EditScreen(WorkshopScreen):
                 self._show_finding(finding)
                 self._focus(pointer)
             elif record:
-                self._begin(open_edit(self.workshop, record), pointer, finding)
+                self._begin(open_edit(self.project, record), pointer, finding)
             elif file:
-                self._begin(open_line(self.workshop, file, int(what.get("line", 0))), pointer, finding)
+                self._begin(open_line(self.project, file, int(what.get("line", 0))), pointer, finding)
             elif copy:
-                self._begin(copied_edit(self.workshop, copy))
+                self._begin(copied_edit(self.project, copy))
             elif what.get("new"):
-                self._begin(new_edit(self.workshop))
+                self._begin(new_edit(self.project))
 
     def lacks_records(self) -> bool:
         """Return False: the first record is written here."""
@@ -156,32 +156,32 @@ class EditScreen(WorkshopScreen):
     async def action_save_and_new(self) -> None:
         """Save, and begin the next record."""
         if await self._save():
-            self._begin(new_edit(self.workshop))
+            self._begin(new_edit(self.project))
 
     def action_new(self) -> None:
         """Begin a new record; what is typed in this one stays as its draft."""
-        self._begin(new_edit(self.workshop))
+        self._begin(new_edit(self.project))
 
     def action_copy(self) -> None:
         """Begin a new record as a copy of this one."""
         if self.edit is None or self.edit.is_new:
             self.tell("Only a saved record can be duplicated.", "warn")
             return
-        self._begin(copied_edit(self.workshop, self.edit.name))
+        self._begin(copied_edit(self.project, self.edit.name))
 
     def action_resume(self) -> None:
         """Go on with the newest draft."""
-        names = Drafts(self.workshop.root, self.workshop.by).names()
+        names = Drafts(self.project.root, self.project.by).names()
         name = next((name for name in names if self.edit is None or name != self.edit.name), None)
         if name is None:
             self.tell("There is no other draft.", "warn")
             return
         try:
-            self.workshop.state(name)
+            self.project.state(name)
         except CurateError:
-            self._begin(new_edit(self.workshop, name))
+            self._begin(new_edit(self.project, name))
         else:
-            self._begin(open_edit(self.workshop, name))
+            self._begin(open_edit(self.project, name))
 
     def action_discard(self) -> None:
         """Let go of what is typed, after asking."""
@@ -327,12 +327,12 @@ class EditScreen(WorkshopScreen):
                 self._show_finding(None)
                 self._put_finding(fixed_text(finding))
 
-        self.app.background(partial(is_standing, self.workshop, finding), examined, group="edit.finding")
+        self.app.background(partial(is_standing, self.project, finding), examined, group="edit.finding")
 
     def _show_finding(self, finding: Finding | None) -> None:
         """Say above the form what the record was opened for."""
         self._finding = finding
-        shape = self.workshop.workspace.shape
+        shape = self.project.shape
         self._put_finding(Text("") if finding is None else finding_text(finding, field_of(finding, shape)))
         if (view := self._form_view()) is not None:
             view.show_finding(has_finding=finding is not None)
@@ -393,13 +393,13 @@ class EditScreen(WorkshopScreen):
         if self.edit is not None:
             text = without_form(self.edit)
         elif super().lacks_records():
-            text = empty(self.workshop).text
+            text = empty(self.project).text
         else:
-            text = nothing_open(Drafts(self.workshop.root, self.workshop.by).names())
+            text = nothing_open(Drafts(self.project.root, self.project.by).names())
         update_if_other(self.query_one("#nothing", Static), text)
 
     def _show_title(self) -> None:
-        update_if_other(self.query_one("#title", Static), title(self.edit, self.workshop.workspace.shape.name))
+        update_if_other(self.query_one("#title", Static), title(self.edit, self.project.shape.name))
 
     def _keep(self) -> None:
         """Write the draft now."""

@@ -15,7 +15,7 @@ from textual.widgets import Static
 from curate.base.tables import counted
 from curate.tui.frame_table import FrameTable, ListRows
 from curate.tui.pane import Pane
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import text as told
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Seen:
     remarks: Sequence[str]
 
 
-class HomeScreen(WorkshopScreen):
+class HomeScreen(ProjectScreen):
     """What there is and what to do next; in a folder that is no workspace, how to make one."""
 
     NAME, TITLE, KEY = "home", "Home", "h"
@@ -88,7 +88,7 @@ records in Browse.
 
     def compose_body(self) -> ComposeResult:
         """Lay out four blocks, or the ways to begin where there is no workspace."""
-        if not self.app.has_workshop and not self.app.is_opening:
+        if not self.app.has_project and not self.app.is_opening:
             yield Static(told.welcome(self.app.root), id="begin")
             yield FrameTable(told.STEP_COLUMNS, can_mark=False, key=4, id="steps")
             return
@@ -100,7 +100,7 @@ records in Browse.
 
     def opened(self) -> None:
         """Say how to begin where there is no workspace."""
-        if not self.app.has_workshop:
+        if not self.app.has_project:
             self.refresh(recompose=True)
             self.call_after_refresh(self._offer)
 
@@ -112,7 +112,7 @@ records in Browse.
     def _offer(self) -> None:
         from curate.tui.screens.home.offers import offers
 
-        if not self.app.has_workshop:
+        if not self.app.has_project:
             self._offers = offers(self.app.root)
             rows = [(str(number), "", one.text, "", str(number)) for number, one in enumerate(self._offers, 1)]
             self.query_one("#steps", FrameTable).show(ListRows(rows))
@@ -126,7 +126,7 @@ records in Browse.
 
     def busy(self) -> str:
         """Return that the steps are counted, while none are known."""
-        return "" if self._seen or not self.app.has_workshop else "counting the steps"
+        return "" if self._seen or not self.app.has_project else "counting the steps"
 
     def changed(self, ids: set[str]) -> None:
         """Look again."""
@@ -159,13 +159,13 @@ records in Browse.
         from curate.sessions.runs.look import runs_of
         from curate.sessions.todo import next_steps
 
-        workshop = self.workshop
+        project = self.project
         try:
-            seen = overview(workshop, is_judged=book_of(workshop).found is not None)
-            runs = runs_of(workshop.workspace)
-            steps = next_steps(workshop, seen, runs)[:_MOST_STEPS]
-            recent = [(event, hides_event(workshop, event)) for event in workshop.recent(_MOST_EVENTS)]
-            remarks = [*workshop.remarks(), *workshop.catalog.remarks]
+            seen = overview(project, is_judged=book_of(project).found is not None)
+            runs = runs_of(project.data)
+            steps = next_steps(project, seen, runs)[:_MOST_STEPS]
+            recent = [(event, hides_event(project, event)) for event in project.recent(_MOST_EVENTS)]
+            remarks = [*project.remarks(), *project.catalog.remarks]
             return _Seen(seen, steps, runs, recent, scores(runs[:_MOST_RUNS]), remarks)
         finally:
             self._is_looking = False
@@ -174,7 +174,7 @@ records in Browse.
         self._seen = seen
         self._draw_steps()
         self.query_one("#categories", FrameTable).show(ListRows(told.category_rows(seen.overview)))
-        self.query_one("#dataset", Static).update(told.dataset(self.workshop, seen.overview))
+        self.query_one("#dataset", Static).update(told.dataset(self.project, seen.overview))
         self.query_one("#aside", Static).update(
             told.aside(seen.overview, seen.runs[:_MOST_RUNS], seen.scores, seen.recent, seen.remarks)
         )
@@ -201,19 +201,17 @@ records in Browse.
     def _searched(self) -> None:
         from curate.sessions.problems import book_of
 
-        book = book_of(self.workshop)
+        book = book_of(self.project)
         if not book.is_searching:
             book.search()
 
     def _compared(self) -> None:
-        from curate.project.workspace import open_workspace
         from curate.sessions.clusters import find_clusters
         from curate.sessions.todo import noted
 
         # Where the records are read anew meanwhile, it is a note that nobody reads.
-        note = noted(self.workshop)
-        # A workspace stays as it was when it was opened.
-        found = find_clusters(open_workspace(self.workshop.root))
+        note = noted(self.project)
+        found = find_clusters(self.project.data)
         note.num_clusters, note.num_leaks = len(found.open), found.num_leaks
 
     def _counted(self, _nothing: None) -> None:
@@ -230,7 +228,7 @@ records in Browse.
 
     def action_step(self, number: int) -> None:
         """Go where the step with this number is done."""
-        if self._offers and not self.app.has_workshop:
+        if self._offers and not self.app.has_project:
             if number <= len(self._offers):
                 self._begin(self._offers[number - 1])
         elif self._seen and number <= len(self._seen.steps):

@@ -17,7 +17,7 @@ from curate.tui.help import event_line
 
 if TYPE_CHECKING:
     from curate.project.journal import AnyEvent
-    from curate.project.workshop import Workshop
+    from curate.project.project import Project
     from curate.sessions.overview import Overview
     from curate.sessions.runs.look import Run
     from curate.sessions.todo import Step
@@ -83,11 +83,11 @@ def _short(number: int) -> str:
     return str(number) if number < _THOUSANDS else f"{number / 1000:.0f}k"
 
 
-def dataset(workshop: Workshop, seen: Overview) -> Text:
+def dataset(project: Project, seen: Overview) -> Text:
     """Return how many records there are, in which state, and how long they are."""
-    settings = workshop.workspace.settings
+    settings = project.settings
     text = Text.assemble(
-        ("DATASET  ", "strong"), shown(settings.about.title or workshop.root.resolve().name, 40), "  schema ",
+        ("DATASET  ", "strong"), shown(settings.about.title or project.root.resolve().name, 40), "  schema ",
         shown(settings.schema_, 30), "\n", f"  {'records':11}{seen.num_records:>9,}\n",
     )  # fmt: skip
     for name, word, style in _STATUSES:

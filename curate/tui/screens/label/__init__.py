@@ -20,7 +20,7 @@ from curate.tui.border import shown
 from curate.tui.chrome import Rule
 from curate.tui.dialogs import Pages
 from curate.tui.fields import SafeInput
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.label import drawn, keys, told
 from curate.tui.screens.label.begun import Begun
 from curate.tui.screens.label.learning import Learning
@@ -28,7 +28,7 @@ from curate.tui.screens.label.paper import Panel, Paper
 from curate.tui.screens.label.reviewing import Reviewing
 
 
-class LabelScreen(WorkshopScreen):
+class LabelScreen(ProjectScreen):
     """The desk of one annotator, and the review of what was answered differently."""
 
     NAME, TITLE, KEY = "label", "Label", "l"
@@ -143,7 +143,7 @@ class LabelScreen(WorkshopScreen):
     def record_json(self) -> str:
         """Return the line of the record at hand."""
         name = self._at_hand()
-        return json.dumps(dict(self.workshop.state(name).record.data)) if name else ""
+        return json.dumps(dict(self.project.state(name).record.data)) if name else ""
 
     # Sitting down, and asking for something else.
 
@@ -160,7 +160,7 @@ class LabelScreen(WorkshopScreen):
         return desk.wish, desk.current
 
     def _sit_down(self, wish: Wish | None) -> tuple[Desk, Prepared, str]:
-        desk = Desk(self.workshop)
+        desk = Desk(self.project)
         # The settings were read anew as well, and may ask something else.
         if wish is not None and wish.question.name in {one.name for one in desk.questions}:
             wish = desk.wish_for(wish.question.name, wish.order, is_all=wish.is_all)
@@ -185,7 +185,7 @@ class LabelScreen(WorkshopScreen):
 
     def _take_wanted(self, desk: Desk, what: Mapping[str, Any]) -> None:
         if what.get("queue") == "review":
-            self._reviewing = Reviewing(self.workshop, desk)
+            self._reviewing = Reviewing(self.project, desk)
             self._draw()
         elif what:
             self._reviewing = None
@@ -232,7 +232,7 @@ class LabelScreen(WorkshopScreen):
 
     def _is_mine(self, desk: Desk) -> bool:
         """Whether ``desk`` is the one that is sat at, and its rows are still those of the workshop."""
-        is_open = self.app.has_workshop and desk.workshop is self.workshop
+        is_open = self.app.has_project and desk.project is self.project
         return is_open and desk is self._desk and desk.is_current
 
     def _act(self, act: Callable[[], object], *, ends: bool = False) -> None:
@@ -437,7 +437,7 @@ class LabelScreen(WorkshopScreen):
         """Show what was answered differently, or go back to the desk."""
         if self._desk is None:
             return
-        self._reviewing = None if self._reviewing else Reviewing(self.workshop, self._desk)
+        self._reviewing = None if self._reviewing else Reviewing(self.project, self._desk)
         if self._reviewing and self._reviewing.hidden:
             self.tell(self._reviewing.hidden)
         self._draw()
@@ -487,7 +487,7 @@ class LabelScreen(WorkshopScreen):
             texts = drawn.desk_texts(desk, self._begun, room, is_several=self._is_several)
         else:
             item = reviewing.item
-            texts = drawn.review_texts(reviewing, self.workshop.state(item.record).record if item else None)
+            texts = drawn.review_texts(reviewing, self.project.state(item.record).record if item else None)
         lacks = self._learning.lacks if self._learning else ""
         texts["side"] = drawn.side_text(desk, self._guideline, lacks)
         for place, text in texts.items():

@@ -53,7 +53,7 @@ def review_texts(reviewing: Reviewing, record: Record | None) -> dict[str, Text]
 def side_text(desk: Desk, guideline: str, lacks: str) -> Text:
     """Return what is known of the sitting; ``lacks`` says why there are no suggestions, if there are none."""
     counts = desk.count("answered"), desk.count("skipped"), desk.count(FLAG)
-    overlap = desk.workshop.workspace.settings.label.overlap
+    overlap = desk.project.settings.label.overlap
     found = desk.suggester.found
     parts = [
         told.session_text(desk.by, counts, desk.pace(), desk.progress()[0]),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from curate.base.tables import counted
-from curate.project.workshop import Workshop
+from curate.project.project import Project
 from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
 
 
 class Reviewing:
     """What waits to be settled, from the desk of one annotator."""
 
-    def __init__(self, workshop: Workshop, desk: Desk) -> None:
+    def __init__(self, project: Project, desk: Desk) -> None:
         """Look for what waits."""
-        self._workshop = workshop
+        self._project = project
         self._desk = desk
         self._place = 0
-        self.found: Waiting = waiting(workshop, desk)
+        self.found: Waiting = waiting(project, desk)
 
     @property
     def item(self) -> Item | None:
@@ -25,7 +25,7 @@ class Reviewing:
     def look(self) -> None:
         """Look again for what waits, and stay with the item that was looked at if it still does."""
         key = self.item.key if self.item else None
-        self.found = waiting(self._workshop, self._desk)
+        self.found = waiting(self._project, self._desk)
         keys = [one.key for one in self.found.items]
         self._place = keys.index(key) if key in keys else min(self._place, max(0, len(keys) - 1))
 
@@ -45,7 +45,7 @@ class Reviewing:
         item = self.item
         if item is None or place >= len(item.sides):
             return None
-        settle(self._workshop, item, item.sides[place])
+        settle(self._project, item, item.sides[place])
         return item
 
     @property

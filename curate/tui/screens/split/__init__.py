@@ -15,7 +15,6 @@ from textual.widgets import Static
 
 from curate.base.tables import counted
 from curate.project.golden import freeze, unfreeze
-from curate.project.workspace import open_workspace
 from curate.sessions.splitting import (
     Basis,
     Division,
@@ -29,7 +28,7 @@ from curate.tui.chrome import Rule
 from curate.tui.comparing import Comparing, Watch
 from curate.tui.dialogs import Pages
 from curate.tui.frame_table import Column, FrameTable, ListRows
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.split.drawing import (
     change_pages,
     figures_text,
@@ -51,7 +50,7 @@ _NOTHING_YET = "Nothing is divided yet; r compares the records."
 _LEAKS = (Column("exam", 10), Column("in", 5), Column("known by"), Column("fix", 4))
 
 
-class SplitScreen(WorkshopScreen):
+class SplitScreen(ProjectScreen):
     """The division that the settings would make."""
 
     NAME, TITLE, KEY = "split", "Split", "s"
@@ -156,10 +155,10 @@ an estimate.
     # Reading and previewing.
 
     def _read(self) -> None:
-        root = self.workshop.root
+        data = self.project.data
 
         def job(watch: Watch) -> Basis:
-            return read_basis(open_workspace(root), watch)
+            return read_basis(data, watch)
 
         self._show_progress("comparing records  (esc stops)")
         self._comparing.start(job, self._found, lambda: self.tell("Stopped; r compares anew.", "warn"))
@@ -213,7 +212,7 @@ an estimate.
         seen, report = division.seen, division.leaks
         if seen is None or division is not self._division:
             return
-        folder = seen.basis.workspace.latest_dataset()
+        folder = seen.basis.data.latest_dataset()
         name = folder.name if folder else ""
         self.query_one("#progress", Static).update(fixed_text(seen.basis))
         self.query_one("#result", FrameTable).show(ListRows(result_rows(seen)))
@@ -312,12 +311,12 @@ an estimate.
     def _freeze(self, seen: Preview) -> None:
         names = [record.id for record in seen.by_split["test"]]
         with self.app.attempt():
-            freeze(self.workshop.root, names, seen.basis.repeats.pins, self.workshop.by)
+            freeze(self.project.root, names, seen.basis.repeats.pins, self.project.by)
             self._turned("--freeze", f"froze {counted(len(names), 'test record')} in golden.json; add it to git")
 
     def _unfreeze(self, reason: str) -> None:
         with self.app.attempt():
-            golden = unfreeze(self.workshop.root, reason, self.workshop.by)
+            golden = unfreeze(self.project.root, reason, self.project.by)
             self._turned(f"--unfreeze {shlex.quote(reason)}", f"unfroze {counted(len(golden.ids), 'test record')}")
 
     def _turned(self, option: str, told: str) -> None:
@@ -329,7 +328,7 @@ an estimate.
 
     def action_write(self) -> None:
         """Write the settings and the splits."""
-        division, workshop = self._division, self.workshop
+        division, project = self._division, self.project
         if division is None or division.seen is None or not division.is_current:
             self.tell_no_use("There is no preview of this to write yet.")
             return
@@ -338,7 +337,7 @@ an estimate.
             return
         seen, command = division.seen, self.equal_command()
         self.app.background(
-            lambda: write(workshop, seen, is_saved=True), lambda done: self._written(done, command), group="write.split"
+            lambda: write(project, seen, is_saved=True), lambda done: self._written(done, command), group="write.split"
         )
 
     def _written(self, done: Written, command: str) -> None:

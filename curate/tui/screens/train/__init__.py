@@ -18,7 +18,7 @@ from curate.sessions.problems import book_of
 from curate.sessions.runs import Errand, Metrics, Run, Said, begin, gate, log_tail, plan, resume, runs_of
 from curate.tui.border import shown_lines
 from curate.tui.dialogs import Pages
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.train.told import Gate, Glance, told_categories, told_plan, told_run
 
 _EVERY = 1.0
@@ -26,7 +26,7 @@ _LOG_LINES = 3
 _CURVE = 6
 
 
-class TrainScreen(WorkshopScreen):
+class TrainScreen(ProjectScreen):
     """Plan, gate and runs. Training runs in a process of its own, which this screen only looks at."""
 
     NAME, TITLE, KEY = "train", "Train", "t"
@@ -112,7 +112,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             self._look()
 
     def _look(self) -> None:
-        if self._is_looking or not self.app.has_workshop:
+        if self._is_looking or not self.app.has_project:
             return
         self._is_looking = True
         self.app.background(self._seen, self._show, group="train.look")
@@ -120,9 +120,9 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
     def _seen(self) -> Glance | CurateError | None:
         """Return what there is to see of the chosen run; called in a thread."""
         try:
-            workspace = self.workshop.workspace
-            self._manifest = workspace.latest_manifest()
-            runs = runs_of(workspace)
+            data = self.project.data
+            self._manifest = data.latest_manifest()
+            runs = runs_of(data)
             if not runs:
                 return None
             place = next((index for index, run in enumerate(runs) if run.id == self._run_id), 0)
@@ -160,7 +160,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self._draw()
 
     def _draw(self) -> None:
-        recipe = self.workshop.workspace.settings.recipe
+        recipe = self.project.settings.recipe
         self.query_one("#plan", Static).update(told_plan(self._manifest, recipe, self._planned, self._shown_gate()))
         width = max(30, self.query_one("#left").size.width - 1)
         live = told_run(self._glance, width, _CURVE) if self._glance else Text("No run yet.", style="muted")
@@ -170,7 +170,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def _shown_gate(self) -> Gate:
         """Return what the gate said, else what the last search for problems lets expect."""
-        found = book_of(self.workshop).found
+        found = book_of(self.project).found
         if self._gate == Gate() and found is not None and found.num_failing:
             return Gate(f"{found.num_failing:,} findings in the way: see Validate", "error")
         return self._gate
@@ -186,7 +186,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         self.app.ask(f"Validate, export and train?{busy}\n{self.equal_command()}", self._begin)
 
     def _begin(self) -> None:
-        self._do(lambda: begin(Errand(), self.workshop.workspace), self.equal_command(), "validating and exporting ...")
+        self._do(lambda: begin(Errand(), self.project.data), self.equal_command(), "validating and exporting ...")
 
     def action_resume(self) -> None:
         """Go on with a run that was stopped."""
@@ -199,7 +199,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
             )
             return
         command = f"{self.equal_command()} -- --resume --out {run.folder}"
-        self._do(lambda: resume(Errand(), self.workshop.workspace, run.folder), command, f"resuming {run.id} ...")
+        self._do(lambda: resume(Errand(), self.project.data, run.folder), command, f"resuming {run.id} ...")
 
     def _may_start(self) -> bool:
         if self.app.is_web and not self.app.may_train:
@@ -245,7 +245,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         with self.app.attempt():
             process = ask_to_stop(run.folder)
             told = f"process {process.pid} was asked to stop" if process else "it has ended already"
-            self.app.ran(f"curate runs {self.workshop.root} --run {run.id} --stop", told)
+            self.app.ran(f"curate runs {self.project.root} --run {run.id} --stop", told)
             self.tell(told)
         self._look()
 
@@ -253,14 +253,14 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         """Ask what would keep a dataset from being exported, and what a run would do."""
         self._gate = Gate("asking ...")
         self._draw()
-        workspace, errand = self.workshop.workspace, self._errand
+        data, errand = self.project.data, self._errand
 
         def asked() -> tuple[Said, Any]:
-            said = gate(errand, workspace)
-            if workspace.latest_dataset() is None:
+            said = gate(errand, data)
+            if data.latest_dataset() is None:
                 return said, None
             try:
-                return said, plan(errand, workspace, is_measured=True)
+                return said, plan(errand, data, is_measured=True)
             except CurateError as error:
                 return said, error
 
@@ -297,7 +297,7 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
         if glance is None or not 0 <= glance.place + step < glance.num_runs:
             self.tell_no_use("There is no other run that way.")
             return
-        ids = [run.id for run in runs_of(self.workshop.workspace)]
+        ids = [run.id for run in runs_of(self.project.data)]
         self._run_id = ids[min(glance.place + step, len(ids) - 1)]
         self._look()
 
@@ -307,9 +307,9 @@ finish its step, save a checkpoint and stop; `c` goes on from there.
 
     def on_resize(self) -> None:
         """Draw for the new width."""
-        if self.app.has_workshop:
+        if self.app.has_project:
             self.call_after_refresh(self._draw)
 
     def equal_command(self) -> str:
         """Return the command that begins the same run."""
-        return f"curate train {self.workshop.root} --detach"
+        return f"curate train {self.project.root} --detach"

@@ -21,7 +21,7 @@ from curate.sessions.problems.found import ORDER
 from curate.tui.chrome import Rule
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
-from curate.tui.screen import WorkshopScreen
+from curate.tui.screen import ProjectScreen
 from curate.tui.screens.validate.detail import told_finding, told_heading
 from curate.tui.screens.validate.mending import Mending
 from curate.tui.screens.validate.rows import KEY, Line, More, columns, lines_of, source_of
@@ -34,7 +34,7 @@ _REST = 0.08
 _SOME = (ORDER, ORDER[:1], ORDER[:2])
 
 
-class ValidateScreen(Mending, WorkshopScreen):
+class ValidateScreen(Mending, ProjectScreen):
     """The problem list: grouped, filtered, live; from each finding to its field."""
 
     NAME, TITLE, KEY = "validate", "Validate", "v"
@@ -106,7 +106,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def on_unmount(self) -> None:
         """Do not keep the app waiting for a search."""
-        if self.app.has_workshop:
+        if self.app.has_project:
             self.book.stop()
 
     def changed(self, ids: set[str]) -> None:
@@ -160,7 +160,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     @property
     def book(self) -> ProblemBook:
         """What is wrong in the workshop."""
-        return book_of(self.workshop)
+        return book_of(self.project)
 
     @property
     def _problems(self) -> FrameTable:
@@ -171,7 +171,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if found is not None:
             rows = listed(
                 found, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
-                seen=partial(seen_finding, self.workshop),
+                seen=partial(seen_finding, self.project),
             )  # fmt: skip
             at = table.current
             self._listed = lines_of(rows)
@@ -252,7 +252,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
                 self.app.go("edit", record=finding.record, finding=finding)
             elif finding.line:
                 # What cannot be opened is told here, with what to do instead.
-                open_line(self.workshop, finding.file, finding.line)
+                open_line(self.project, finding.file, finding.line)
                 self.app.go("edit", file=finding.file, line=finding.line, finding=finding)
             else:
                 what = f"the whole file {finding.file}" if finding.file else "all records together"
@@ -289,7 +289,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def action_fold(self, is_closed: bool) -> None:
         """Close all groups, or open them."""
         found = self.book.found
-        seen = partial(seen_finding, self.workshop)
+        seen = partial(seen_finding, self.project)
         headings = listed(found, by=self._grouping, seen=seen) if found and is_closed else []
         self._folded = {one.key for one in headings if isinstance(one, Heading)}
         self._draw()
@@ -331,6 +331,6 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
         line = self._at(self._problems.cursor)
         name = line.finding.record if isinstance(line, Item) else ""
-        if not name or self.workshop.catalog.find(name) is None:
+        if not name or self.project.catalog.find(name) is None:
             return ""
-        return json.dumps(dict(self.workshop.state(name).record.data), ensure_ascii=False)
+        return json.dumps(dict(self.project.state(name).record.data), ensure_ascii=False)

@@ -13,9 +13,9 @@ from curate.sessions.problems import Mendings, ProblemBook
 from curate.tui.screens.validate.detail import told_change
 
 if TYPE_CHECKING:
-    from curate.tui.screen import WorkshopScreen
+    from curate.tui.screen import ProjectScreen
 
-    _Screen = WorkshopScreen
+    _Screen = ProjectScreen
 else:
     _Screen = object
 
@@ -97,7 +97,7 @@ class Mending(_Screen):
 
     def action_baseline(self) -> None:
         """Write what is found now to the baseline, when asked to."""
-        name = self.workshop.workspace.settings.checks.baseline
+        name = self.project.settings.checks.baseline
         if not name:
             self.tell('curate.toml names no baseline: baseline = "baseline.json" under [checks]', "warn")
             return
@@ -109,7 +109,7 @@ class Mending(_Screen):
     def _write_baseline(self) -> None:
         def written(changed: Any) -> None:
             told = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
-            self.app.ran(f"curate validate {self.workshop.root} --update-baseline", told)
+            self.app.ran(f"curate validate {self.project.root} --update-baseline", told)
             self.tell(told)
             self.action_search()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from browsing import SETTINGS, lines
 
-from curate.project.workspace import Workspace
+from curate.project.data import ProjectData
 
 
 @pytest.fixture
-def workspace(make_workspace) -> Workspace:
+def workspace(make_workspace) -> ProjectData:
     """A support desk with questions to answer."""
     return make_workspace(lines(), settings=SETTINGS)

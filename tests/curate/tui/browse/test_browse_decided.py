@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from browsing import SETTINGS, browse, lines, reopened, shown, type_filter
+from deciding import decide
 
 from curate.base.record import Finding
+from curate.project.data import ProjectData
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
-from curate.project.workspace import Workspace
+from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
 from curate.tui.screens.browse.detail import MOST_TEXT, Subject, seen_labels, told
@@ -154,7 +155,7 @@ def test_a_status_is_unknown_until_it_was_looked_for(make_workspace, make_app, d
 
     async def story(pilot):
         await browse(pilot, settled)
-        catalog = app.workshop.catalog
+        catalog = app.project.catalog
         if not catalog.is_judged:
             assert app.screen.query_one("#rows", FrameTable).row(0)[2] == "?"
         await type_filter(pilot, settled, "status:error")
@@ -174,13 +175,13 @@ def test_what_a_later_validation_finds_is_shown(workspace, make_app, drive, sett
     async def story(pilot):
         await browse(pilot, settled)
         for severity, word in (("warning", "~ warn"), ("error", "! error")):
-            app.workshop.catalog.judge({"ex-000": severity})
+            app.project.catalog.judge({"ex-000": severity})
             await pilot.pause(1.2)
             await settled(pilot)
             assert app.screen.query_one("#rows", FrameTable).row(0)[2] == word
         await type_filter(pilot, settled, "status:error")
         assert shown(app) == ["ex-000"]
-        app.workshop.catalog.judge({"ex-001": "error"})
+        app.project.catalog.judge({"ex-001": "error"})
         await pilot.pause(1.2)
         await settled(pilot)
         assert shown(app) == ["ex-001"]
@@ -195,7 +196,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled):
         await browse(pilot, settled)
         await type_filter(pilot, settled, "status:dropped")
         assert shown(app) == []
-        with open_workshop(workspace.root, "bo") as other:
+        with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Decision("drop", "ex-009", fields={"reason": "x"})])
         app.following.look()
@@ -241,12 +242,12 @@ def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app
         late = asked()
         path = workspace.root / "data" / "a.jsonl"
         path.write_text(json.dumps(lines()[0] | {"id": "first"}) + "\n" + path.read_text(encoding="utf-8"), "utf-8")
-        app.workshop.reload()
+        app.project.reload()
         source = table.source
         await pilot.press("c")
         await pilot.resize_terminal(90, 28)
         take(late)
-        app.workshop.catalog.judge({"ex-000": "error"})
+        app.project.catalog.judge({"ex-000": "error"})
         screen._see_statuses()
         assert table.source is source, "the numbers of the old rows were asked of the new catalogue"
         screen.ready()
@@ -263,19 +264,19 @@ def test_rows_of_records_that_were_read_anew_are_never_mixed(workspace, make_app
 
 
 def subject(
-    workspace: Workspace, name: str, findings: list[Finding] | None = None, *, hidden: frozenset[str] = frozenset()
+    workspace: ProjectData, name: str, findings: list[Finding] | None = None, *, hidden: frozenset[str] = frozenset()
 ) -> Subject:
-    with open_workshop(workspace.root, "ana") as workshop:
-        workshop.load()
-        row = workshop.catalog.find(name)
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        row = project.catalog.find(name)
         assert row is not None
-        line, history = workshop.catalog.read(name), [(event, bool(hidden)) for event in workshop.history(name)]
-        return Subject(workshop.state(name), workshop.catalog.row(row), hidden, line, findings, history)
+        line, history = project.catalog.read(name), [(event, bool(hidden)) for event in project.history(name)]
+        return Subject(project.state(name), project.catalog.row(row), hidden, line, findings, history)
 
 
 def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
     label = Decision("label", "ex-000", fields={"question": "quality", "value": "good"})
-    workspace.apply([label], by="bo")
+    decide(workspace, [label], by="bo")
     state = subject(workspace, "ex-000").state
     assert list(seen_labels(state, {"quality"})) == [("quality", [], 1)]
     assert list(seen_labels(state, ())) == [("quality", [("agreed", "good"), ("bo", "good")], 0)]
@@ -286,11 +287,11 @@ def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
 
 def test_a_change_shows_the_words_that_went_and_came(workspace):
     changes = {"output": "Thank you, we look into ticket 0 and call you today.", "meta": None, "lang": "en"}
-    workspace.apply([Decision("edit", "ex-000", fields={"changes": {"output": changes["output"]}})], by="ana")
+    decide(workspace, [Decision("edit", "ex-000", fields={"changes": {"output": changes["output"]}})], by="ana")
     text = told(subject(workspace, "ex-000"), "diff").plain
     assert "output" in text
     assert "[-write to-] [+call+]" in text or "[-write to-][+call+]" in text
-    workspace.apply([Decision("add", "new", fields={"record": lines()[0] | {"id": "new"}})], by="ana")
+    decide(workspace, [Decision("add", "new", fields={"record": lines()[0] | {"id": "new"}})], by="ana")
     assert "added by a decision" in told(subject(workspace, "new"), "diff").plain
 
 

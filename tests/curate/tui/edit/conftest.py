@@ -10,7 +10,7 @@ import pytest
 from edited import LINE, Settled, assert_what_is_seen_is_what_is_there
 from textual.pilot import Pilot
 
-from curate.project.workspace import Workspace, open_workspace
+from curate.project.data import ProjectData, load_data
 from curate.tui.app import CurateApp
 
 SCHEMA = {
@@ -54,10 +54,10 @@ SCHEMA = {
 
 
 @pytest.fixture
-def make_own(make_workspace: Any) -> Callable[..., Workspace]:
+def make_own(make_workspace: Any) -> Callable[..., ProjectData]:
     """Return a function that makes a workspace of the schema above."""
 
-    def make(lines: list[dict[str, Any]] | None = None, settings: str = "") -> Workspace:
+    def make(lines: list[dict[str, Any]] | None = None, settings: str = "") -> ProjectData:
         plain = make_workspace(lines=[])
         (plain.root / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
         (plain.root / "curate.toml").write_text(
@@ -65,7 +65,7 @@ def make_own(make_workspace: Any) -> Callable[..., Workspace]:
         )
         text = "".join(json.dumps(line) + "\n" for line in (lines or [LINE]))
         (plain.root / "data" / "a.jsonl").write_text(text, encoding="utf-8")
-        return open_workspace(plain.root)
+        return load_data(plain.root)
 
     return make
 
@@ -75,7 +75,7 @@ def edit_story(make_app: Any, drive: Any, settled: Settled) -> Callable[..., Cur
     """Return a function that opens the Edit screen and tells a story there; `arrive` is what it is shown with."""
 
     def tell(
-        workspace: Workspace, story: Any, size: tuple[int, int] = (100, 30), by: str = "ana", **arrive: Any
+        workspace: ProjectData, story: Any, size: tuple[int, int] = (100, 30), by: str = "ana", **arrive: Any
     ) -> CurateApp:
         app = make_app(workspace, by=by)
 

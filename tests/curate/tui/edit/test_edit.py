@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from curate.project.drafts import Drafts
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
+from curate.project.project import open_project
 
 # -- saving -----------------------------------------------------------------------------------------------------------
 
@@ -167,10 +167,10 @@ def test_what_somebody_else_changes_meanwhile_is_taken_in(
 
     async def story(pilot: Pilot[Any]) -> None:
         await type_in(pilot, "Mine ")
-        with open_workshop(workspace.root, "bo") as other:
+        with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Decision("edit", "m1", fields={"changes": {"level": "hard"}})])
-        pilot.app.workshop.refresh()
+        pilot.app.project.refresh()
         await settled(pilot)
         assert "(x) hard" in screen_text(pilot.app)
         assert "changed meanwhile" in screen_text(pilot.app)

@@ -14,7 +14,7 @@ import pytest
 from edited import LINE, TURNS, Settled, record_in, type_in
 from textual.pilot import Pilot
 
-from curate.project.workspace import open_workspace
+from curate.project.data import load_data
 from curate.tui.app import CurateApp
 from curate.tui.form.inputs import AreaField
 
@@ -167,7 +167,7 @@ def test_an_answer_with_a_schema_is_a_form_too(
         await pilot.press("backspace", "3", "ctrl+s")
         await settled(pilot)
 
-    edit_story(open_workspace(workspace.root), story, size=(100, 60), record="m1")
+    edit_story(load_data(workspace.root), story, size=(100, 60), record="m1")
     content = record_in(workspace, "m1")["messages"][1]["content"]
     assert content == '{"answer": "Very Soon.", "sources": [23]}'
 

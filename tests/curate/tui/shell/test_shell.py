@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from deciding import decide
 from probing import probe
 
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workshop import open_workshop
-from curate.project.workspace import open_workspace
+from curate.project.project import open_project
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
 from curate.tui.help import marked_up
@@ -75,28 +76,28 @@ def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, se
         await settled(pilot)
         assert probe(pilot).told[-1] == ("changed", {"r000", "r001"})
         assert "journal ok  #2" in screen_text(pilot.app)
-        assert len(open_workspace(workspace.root).dropped()) == 2
+        assert len(load_data(workspace.root).dropped()) == 2
         await pilot.press("u")
         await settled(pilot)
         assert "taken back: 2 x drop of r000, r001" in screen_text(pilot.app)
-        assert not open_workspace(workspace.root).dropped()
+        assert not load_data(workspace.root).dropped()
         await pilot.press("U")
         await settled(pilot)
 
     drive(make_app(workspace), story)
-    assert open_workspace(workspace.root).dropped() == {"r000": "[/b] asked", "r001": "[/b] asked"}
+    assert load_data(workspace.root).dropped() == {"r000": "[/b] asked", "r001": "[/b] asked"}
 
 
 def test_undo_takes_back_what_an_earlier_sitting_did(workspace, make_app, drive) -> None:
-    with open_workshop(workspace.root, "ana") as before:
+    with open_project(workspace.root, "ana") as before:
         before.load()
-        before.apply([Decision("drop", "r005", fields={"reason": "old"})])
+        decide(before, [Decision("drop", "r005", fields={"reason": "old"})])
 
     async def story(pilot):
         await pilot.press("u")
 
     drive(make_app(workspace, by="ana"), story)
-    assert not open_workspace(workspace.root).dropped()
+    assert not load_data(workspace.root).dropped()
 
 
 def test_nothing_to_undo_is_said(workspace, make_app, drive, screen_text) -> None:
@@ -113,7 +114,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
     async def story(pilot):
         await pilot.press("g", "p")
         await settled(pilot)
-        with open_workshop(workspace.root, "bo") as other:
+        with open_project(workspace.root, "bo") as other:
             other.load()
             other.apply([Decision("drop", "r007", fields={"reason": "bo"})])
         for _ in range(40):
@@ -136,7 +137,7 @@ def test_what_is_saved_in_a_thread_is_ones_own(workspace, make_app, drive, settl
         assert "journal ! not saved" in screen_text(pilot.app)
         pilot.app.tell("before")
         drop = [Decision("drop", "r003", fields={"reason": "x"})]
-        pilot.app.background(lambda: pilot.app.workshop.apply(drop), lambda _: None, group="write.many")
+        pilot.app.background(lambda: pilot.app.project.apply(drop), lambda _: None, group="write.many")
         await settled(pilot)
         assert probe(pilot).told[-1] == ("changed", {"r003"})
         assert "before" in screen_text(pilot.app)
@@ -152,8 +153,8 @@ def test_a_hidden_screen_hears_of_changes_when_it_is_shown(workspace, make_app, 
         screen = probe(pilot)
         await pilot.press("g", "h")
         await settled(pilot)
-        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "x"})])
-        pilot.app.workshop.apply([Decision("drop", "r004", fields={"reason": "x"})])
+        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.project.apply([Decision("drop", "r004", fields={"reason": "x"})])
         assert ("changed", {"r003"}) not in screen.told
         await pilot.press("g", "p")
         await settled(pilot)
@@ -204,7 +205,7 @@ def test_help_text_flows_and_keeps_its_lists() -> None:
 
 def test_the_command_log_shows_what_was_decided_and_run(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
-        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "[/foo]\x1b"})])
+        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "[/foo]\x1b"})])
         pilot.app.ran("curate split ws --apply", "60 records")
         await pilot.press("@")
         await pilot.pause()
@@ -229,7 +230,7 @@ def test_the_palette_runs_every_action_of_the_screen(workspace, make_app, drive,
         await pilot.pause(0.2)
 
     drive(make_app(workspace), story)
-    assert open_workspace(workspace.root).dropped() == {"r000": "[/b] asked"}
+    assert load_data(workspace.root).dropped() == {"r000": "[/b] asked"}
 
 
 def test_copying_goes_through_the_terminal(workspace, make_app, drive, settled, screen_text) -> None:

@@ -7,8 +7,8 @@ from probing import probe
 from textual.binding import Binding
 
 from curate.base.record import CurateError
+from curate.project.data import load_data
 from curate.project.journal import Decision
-from curate.project.workspace import open_workspace
 from curate.tui.app import CurateApp
 from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
 from curate.tui.keymap import own_subclasses
@@ -112,7 +112,7 @@ def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, 
         drawn.clear()
         pilot.app.tell("said")
         assert drawn == ["StatusLine"]
-        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
         assert drawn == ["StatusLine", "Header"]
         probe(pilot).query_one("#field").focus()
         await settled(pilot)
@@ -151,7 +151,7 @@ def test_files_changed_by_others_are_told_and_read_again(workspace, make_app, dr
         await settled(pilot)
         assert probe(pilot).told.count("ready") == 2
         assert "reread" in probe(pilot).told
-        assert pilot.app.workshop.state("r900").record.id == "r900"
+        assert pilot.app.project.state("r900").record.id == "r900"
 
     drive(make_app(workspace), story)
 
@@ -202,11 +202,11 @@ def test_keys_of_the_settings_hold(make_workspace, make_app, drive, settled) -> 
     workspace = make_workspace(settings='[split]\nseed = 1\n[keys]\n"app.undo" = "f6"\n')
 
     async def story(pilot):
-        pilot.app.workshop.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
         await pilot.press("u")
-        assert open_workspace(workspace.root).dropped()
+        assert load_data(workspace.root).dropped()
         await pilot.press("f6")
-        assert not open_workspace(workspace.root).dropped()
+        assert not load_data(workspace.root).dropped()
 
     drive(make_app(workspace), story)
 

@@ -1,6 +1,7 @@
-"""A folder of records under curation: its settings, its records as people's decisions have left them, its datasets.
+"""What a project holds at one moment: settings, schema, datasets, and the records as decisions have left them.
 
-State is the fold of the record files and the journal. Nothing here changes a record file; what is decided is appended.
+State is the fold of the record files and the journal. Nothing is written here, and what was read stays as it was: a
+thread may go through it while `Project` takes the next decision.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ from pathlib import Path
 
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record, Split
-from curate.checks.runner import UNREADABLE, ExaminerSpec, Verdict, baseline_path, read_baseline, read_records
+from curate.checks.runner import read_records
 from curate.checks.runner.naming import UniqueNames
 from curate.formats.dataset import latest, read_manifest, read_pins
 from curate.formats.dataset.manifest import Manifest
 from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import CATEGORY, Decisions, Fold, State
 from curate.project.history import frontier_of
-from curate.project.journal import AnyEvent, Damage, Decision, Sitting, annotator, read_journal
+from curate.project.journal import AnyEvent, Damage, read_journal
 from curate.project.paths import GOLDEN, data_files
-from curate.project.rules import require_valid
 from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape
 from curate.schema.settings import FILE_NAME, Settings, read_settings
 
 DATASETS = "dataset"
 RUNS = "runs"
+FILES_CHANGED = "E974 files-changed"
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """An opened workspace. What it has read stays as it was; `apply` returns a workspace that has the decisions."""
+class ProjectData:
+    """A workspace as it was when this was made. Nothing is read before it is asked for, and then once."""
 
     root: Path
     settings: Settings
@@ -87,7 +88,7 @@ class Workspace:
         return {name for name, state in self._fold.states.items() if state.is_wanted}
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with lines that are not records, and with decisions that could not be applied."""
+        """Return what is wrong with lines that are not records, and with decisions."""
         return [*self._reading[1], *self._fold.findings]
 
     def num_unread(self) -> int:
@@ -104,24 +105,9 @@ class Workspace:
             remarks.append(f"decisions on records that are no longer in the data: {len(orphans)} ({shown})")
         return remarks
 
-    def verdict(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
-        """Validate the records as decisions have left them, and add what could not be applied from the journal.
-
-        With ``has_leaks`` leaks are looked for as well; who exports asks the division that it has made.
-
-        The baseline forgives old findings, but none of a line that cannot be read: it would be left out unseen.
-
-        Raises:
-            CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
-        """
-        # It stands above this, and brings much with it.
-        from curate.project.validation import Validation
-
-        known = baseline_path(self.settings, self.root)
-        baseline = read_baseline(known, without=UNREADABLE) if known else None
-        spec = ExaminerSpec(shape=self.shape, settings=self.settings, limit=limit, root=self.root, baseline=baseline)
-        verdict = Validation(self.files(), spec, self, has_leaks=has_leaks, has_records=not self.is_held).run()
-        return verdict.with_findings(self._fold.findings)
+    def decision_findings(self) -> list[Finding]:
+        """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
+        return self._fold.findings
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
@@ -142,23 +128,16 @@ class Workspace:
         folder = self.latest_dataset()
         return read_pins(folder) if folder else {}
 
-    def apply(self, decisions: Sequence[Decision], *, by: str = "") -> Workspace:
-        """Save ``decisions`` in a new journal segment, as one act, and return the workspace as they leave it.
+    def renewed(self) -> ProjectData:
+        """Return the project as it is now: with the same settings and schema, its journal and files to be read anew."""
+        return replace(self)
 
-        Each names the state it was made on, which is filled in here.
+    def state(self, name: str) -> State | None:
+        """Return one record with what was decided on it, None where there is none."""
+        return self._fold.states.get(name)
 
-        Raises:
-            CurateError: E906 when they cannot be saved; E902 for a name that is no text; E916 and E972 as
-                `require_valid`: nothing is saved then.
-        """
-        inside(self.root, self.root / "journal")
-        valid = require_valid(decisions, self._fold.states.get, self._heads, self.shape)
-        with Sitting(self.root, annotator(by)) as sitting:
-            sitting.append(valid)
-        return open_workspace(self.root)
-
-    def _heads(self, name: str) -> Sequence[str]:
-        """Return the last events on a record that is not there."""
+    def frontier(self, name: str) -> Sequence[str]:
+        """Return the last events on a record that is not there, which a decision to add it comes after."""
         own = (event for event in self._journal[0] if event.id == name)
         return frontier_of(own, self.snapshot.records.get(name))
 
@@ -225,7 +204,7 @@ class Workspace:
         return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
 
 
-def open_workspace(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> Workspace:
+def load_data(root: Path, settings: Settings | None = None, shape: Shape | None = None) -> ProjectData:
     """Open the workspace in ``root``; ``settings`` and ``shape`` stand in for its own.
 
     Raises:
@@ -239,7 +218,7 @@ def open_workspace(root: Path, settings: Settings | None = None, shape: Shape | 
         )
     inside(root, root / FILE_NAME)
     settings = settings or read_settings(root)
-    return Workspace(root, settings, shape or load_shape(settings.schema_, root))
+    return ProjectData(root, settings, shape or load_shape(settings.schema_, root))
 
 
 def told_apart(records: Iterable[Record]) -> Iterator[Record]:
@@ -256,4 +235,14 @@ def _renamed(record: Record, names: UniqueNames) -> Record:
     return record if name == record.id else replace(record, id=name)
 
 
-__all__ = ["CATEGORY", "DATASETS", "RUNS", "State", "Workspace", "inside", "open_workspace", "told_apart"]
+__all__ = [
+    "CATEGORY",
+    "DATASETS",
+    "FILES_CHANGED",
+    "RUNS",
+    "ProjectData",
+    "State",
+    "inside",
+    "load_data",
+    "told_apart",
+]

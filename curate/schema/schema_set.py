@@ -28,7 +28,7 @@ Steps = tuple[str | int, ...]
 
 
 @dataclass
-class Project:
+class SchemaSet:
     """The documents of one schema by URI, and what is odd about them."""
 
     root: Path
@@ -47,46 +47,46 @@ def bad_schema(path: Path, reason: str, message: str, hint: str = "") -> CurateE
     return CurateError("E903 bad-schema", f"{one_line(str(path))}: {reason}: {message}", hint)
 
 
-def read_project(path: Path, root: Path) -> tuple[Json, str, Project]:
+def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     """Read a schema file and every file that it refers to; return the schema, its URI, and the project.
 
     Raises:
         CurateError: E903 when a document is not strict JSON, not a schema of a known draft, refers to something outside
             ``root``, or loops without looking deeper into the value. E904 when the file is missing.
     """
-    project = Project(root.resolve())
-    uri = _uri_of(project, path)
+    schema_set = SchemaSet(root.resolve())
+    uri = _uri_of(schema_set, path)
     if uri is None:
         raise bad_schema(
-            path, "path-traversal", "the schema lies outside the project", f"The project is {project.root}."
+            path, "path-traversal", "the schema lies outside the project", f"The project is {schema_set.root}."
         )
-    schema = _read(project, path, uri)
+    schema = _read(schema_set, path, uri)
     done = 0
-    while done < len(project.references):
-        owner, place, base, reference = project.references[done]
+    while done < len(schema_set.references):
+        owner, place, base, reference = schema_set.references[done]
         done += 1
-        _follow(project, owner, place, base, reference)
-    _refuse_loops(project, path)
-    project.depth = affordable_depth(schema, partial(_same_value, project), _parts)
-    if project.depth < LEAST_DEPTH:
+        _follow(schema_set, owner, place, base, reference)
+    _refuse_loops(schema_set, path)
+    schema_set.depth = affordable_depth(schema, partial(_same_value, schema_set), _parts)
+    if schema_set.depth < LEAST_DEPTH:
         raise bad_schema(
             path,
             "schema-cost",
             "its references and choices multiply to too much work for one value",
             "Name each definition once where it is needed.",
         )
-    return schema, uri, project
+    return schema, uri, schema_set
 
 
 _REASONS = {"S107": "schema-number", "S110": "schema-depth"}
 """What is wrong with a schema that is JSON for everybody else."""
 
 
-def _read(project: Project, path: Path, uri: str) -> Json:
+def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise bad_schema(path, "schema-size", f"larger than {_MAX_BYTES // 1024 // 1024} MiB")
-        raw = read_file(path, project.root, most=_MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
+        raw = read_file(path, schema_set.root, most=_MAX_BYTES).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise CurateError(
             "E904 no-such-file", f"the schema {one_line(str(path))} cannot be read: {error.strerror}"
@@ -101,13 +101,13 @@ def _read(project: Project, path: Path, uri: str) -> Json:
         raise bad_schema(path, reason, f"line {line}, column {column}: {fault.message}", fix) from fault
     if not isinstance(schema, dict | bool):
         raise bad_schema(path, "schema-invalid", "a schema is an object, true or false")
-    project.documents[uri] = schema
-    project.places[uri] = schema
-    _walk(project, path, raw, schema, uri)
+    schema_set.documents[uri] = schema
+    schema_set.places[uri] = schema
+    _walk(schema_set, path, raw, schema, uri)
     return schema
 
 
-def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str, start: Steps = ()) -> None:
+def _walk(schema_set: SchemaSet, path: Path, raw: bytes, schema: Json, base: str, start: Steps = ()) -> None:
     """Note every reference, anchor and (where ``raw`` is given) unknown keyword below ``schema``."""
     stack: list[tuple[Steps, Json, str]] = [(start, schema, base)]
     while stack:
@@ -116,20 +116,20 @@ def _walk(project: Project, path: Path, raw: bytes, schema: Json, base: str, sta
             continue
         if isinstance(own := node.get("$id"), str) and not own.startswith("#"):
             base = _joined(path, base, urldefrag(own).url)
-            project.places.setdefault(base, node)
-        project.bases[id(node)] = base
+            schema_set.places.setdefault(base, node)
+        schema_set.bases[id(node)] = base
         for keyword in ("$anchor", "$dynamicAnchor"):
             if isinstance(name := node.get(keyword), str):
-                project.places.setdefault(f"{base}#{name}", node)
+                schema_set.places.setdefault(f"{base}#{name}", node)
         dialect = node.get("$schema")
         if isinstance(dialect, str) and dialect.rstrip("#").split("://")[-1] not in DIALECTS:
             message = f"{one_line(pointer_of([*place, '$schema']))} names the dialect {one_line(dialect, 80)!r}"
             raise bad_schema(path, "unknown-dialect", message, "Use https://json-schema.org/draft/2020-12/schema.")
         for keyword in node.keys() & REFERENCES:
             if isinstance(node[keyword], str):
-                project.references.append((path, (*place, keyword), base, node[keyword]))
+                schema_set.references.append((path, (*place, keyword), base, node[keyword]))
         if raw:
-            project.warnings.extend(_unknown_keywords(path, raw, place, node))
+            schema_set.warnings.extend(_unknown_keywords(path, raw, place, node))
         stack.extend(((*place, *step), part, base) for step, part, _ in subschemas(node))
 
 
@@ -145,15 +145,15 @@ def _unknown_keywords(path: Path, raw: bytes, place: Steps, node: dict[str, Json
         yield door_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
 
 
-def _follow(project: Project, owner: Path, place: Steps, base: str, reference: str) -> None:
+def _follow(schema_set: SchemaSet, owner: Path, place: Steps, base: str, reference: str) -> None:
     """Make sure that a reference stays in the project, and read the file it names if it is a new one."""
     where, shown = one_line(pointer_of(list(place))), one_line(reference, 120)
     target = urldefrag(_joined(owner, base, reference)).url
-    if target in project.places or _is_dialect(target):
+    if target in schema_set.places or _is_dialect(target):
         # A pointer can lead to a place that is no schema by its keyword, such as "#/x-parts/name".
-        found = resolve(project, base, reference)
-        if isinstance(found, dict) and id(found) not in project.bases:
-            _walk(project, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
+        found = resolve(schema_set, base, reference)
+        if isinstance(found, dict) and id(found) not in schema_set.bases:
+            _walk(schema_set, owner, b"", found, target, tuple(parts_of(unquote(urldefrag(reference).fragment))))
         return
     if urlsplit(reference).scheme or reference.startswith("//") or not base.startswith(BASE):
         raise bad_schema(
@@ -165,20 +165,20 @@ def _follow(project: Project, owner: Path, place: Steps, base: str, reference: s
     path = owner.parent / unquote(urldefrag(reference).url)
     if "\0" in str(path) or len(str(path)) > _MAX_PATH:
         raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which is no path")
-    uri = _uri_of(project, path)
+    uri = _uri_of(schema_set, path)
     if uri is None or urldefrag(uri).url != target:
         raise bad_schema(owner, "path-traversal", f"{where} refers to {shown!r}, which lies outside the project")
     if not path.is_file():
         raise bad_schema(owner, "missing-ref", f"{where} refers to {shown!r}, which does not exist")
-    _read(project, path, uri)
+    _read(schema_set, path, uri)
 
 
-def _refuse_loops(project: Project, path: Path) -> None:
+def _refuse_loops(schema_set: SchemaSet, path: Path) -> None:
     """Refuse references that come back to where they began while looking at the same value: they decide nothing."""
     done: set[int] = set()
-    for document in project.documents.values():
+    for document in schema_set.documents.values():
         for start in _all_schemas(document):
-            if id(start) not in done and _has_loop(project, start, done):
+            if id(start) not in done and _has_loop(schema_set, start, done):
                 raise bad_schema(
                     path, "schema-recursion", "a $ref comes back to itself without looking deeper into the value"
                 )
@@ -193,7 +193,7 @@ def _all_schemas(document: Json) -> Iterator[dict[str, Json]]:
             stack.extend(part for _, part, _ in subschemas(node))
 
 
-def _has_loop(project: Project, start: dict[str, Json], done: set[int]) -> bool:
+def _has_loop(schema_set: SchemaSet, start: dict[str, Json], done: set[int]) -> bool:
     """Depth-first search over the steps that stay at the same value; ``done`` holds nodes known to lead nowhere."""
     on_path: set[int] = set()
     stack: list[tuple[dict[str, Json], bool]] = [(start, False)]
@@ -209,17 +209,17 @@ def _has_loop(project: Project, start: dict[str, Json], done: set[int]) -> bool:
             continue
         on_path.add(id(node))
         stack.append((node, True))
-        stack.extend((part, False) for part in _same_value(project, node))
+        stack.extend((part, False) for part in _same_value(schema_set, node))
     return False
 
 
-def _same_value(project: Project, node: dict[str, Json]) -> Iterator[dict[str, Json]]:
+def _same_value(schema_set: SchemaSet, node: dict[str, Json]) -> Iterator[dict[str, Json]]:
     for _, part, is_same in subschemas(node):
         if is_same and isinstance(part, dict):
             yield part
     for keyword in sorted(REFERENCES):
         if isinstance(reference := node.get(keyword), str):
-            target = resolve(project, project.bases.get(id(node), BASE), reference)
+            target = resolve(schema_set, schema_set.bases.get(id(node), BASE), reference)
             if isinstance(target, dict):
                 yield target
 
@@ -240,13 +240,13 @@ def _joined(owner: Path, base: str, reference: str) -> str:
         raise bad_schema(owner, "schema-invalid", f"{shown!r} is not a URI reference") from error
 
 
-def resolve(project: Project, base: str, reference: str) -> Json:
+def resolve(schema_set: SchemaSet, base: str, reference: str) -> Json:
     """Return what ``reference`` leads to from the URI ``base``, None where it leads to nothing in the project."""
     uri = urljoin(base, reference)
     document, fragment = urldefrag(uri)
     if fragment and not fragment.startswith("/"):
-        return project.places.get(uri)
-    node = project.places.get(document)
+        return schema_set.places.get(uri)
+    node = schema_set.places.get(document)
     for part in parts_of(unquote(fragment)):
         if isinstance(node, dict):
             node = node.get(part)
@@ -257,15 +257,15 @@ def resolve(project: Project, base: str, reference: str) -> Json:
     return node
 
 
-def _uri_of(project: Project, path: Path) -> str | None:
+def _uri_of(schema_set: SchemaSet, path: Path) -> str | None:
     """Return the URI of a file inside the project, None for one outside. It names no folder of the machine."""
     try:
         resolved = path.resolve()
     except RuntimeError as error:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} is a link that leads to itself") from error
-    if not resolved.is_relative_to(project.root):
+    if not resolved.is_relative_to(schema_set.root):
         return None
-    return BASE + quote(resolved.relative_to(project.root).as_posix())
+    return BASE + quote(resolved.relative_to(schema_set.root).as_posix())
 
 
 def _is_dialect(uri: str) -> bool:

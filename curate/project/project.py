@@ -1,57 +1,155 @@
-"""A workspace that one annotator holds open: decide, take back, look for records, see what others decide meanwhile.
+"""The project: one open workspace, which every verb, screen and notebook asks, and the one way to write in it.
 
 Nothing here knows of a screen. What is decided is saved when the call returns, and is one line of the journal each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock, RLock
+from typing import TYPE_CHECKING
 
-from curate.base.record import CurateError, Finding
+from curate.base.record import CurateError, Finding, Record
 from curate.project.acts import Acts, Undone
-from curate.project.catalog import Catalog
 from curate.project.claim import shared
-from curate.project.history import Conflict
+from curate.project.data import FILES_CHANGED, ProjectData, State, inside, load_data
 from curate.project.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
-from curate.project.labels import Blind
 from curate.project.rules import require_valid
-from curate.project.tail import FILES_CHANGED, Ledger
-from curate.project.workspace import State, Workspace, inside, open_workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from curate.checks.runner import Verdict
+    from curate.formats.dataset import Export
+    from curate.project.catalog import Catalog
+    from curate.project.history import Conflict
+    from curate.project.labels import Blind
+    from curate.project.tail import Ledger
+    from curate.schema import Shape
+    from curate.schema.settings import Settings
 
 Listener = Callable[[set[str], bool], None]
-"""Hears which records changed, and whether it is by what this workshop itself has decided or taken back."""
+"""Hears which records changed, and whether it is by what this project itself has decided or taken back."""
 OnProgress = Callable[[int, int], None]
 Within = Callable[[Callable[[], set[str]]], set[str]]
 
 
-class Workshop:
-    """An open workspace with its journal, followed as it grows. Made by `open_workshop`; close it, or use it in `with`.
+class Project:
+    """A workspace that is open: its records as decided, its journal, and the one way to write in it.
+
+    Made by `open_project`; close it, or use it in ``with``. Nothing is read before it is asked for. `data` has all
+    records in memory; after `load` there is a `catalog` of them as well, which follows the journal as it grows.
 
     Several threads may call it; a listener is called in the thread whose call has changed something.
     """
 
-    def __init__(self, workspace: Workspace, by: str) -> None:
-        self.workspace = workspace
-        self.root = workspace.root
-        self.by = by
+    def __init__(self, data: ProjectData, by: str | None) -> None:
+        self.root = data.root
+        self._by = by
+        self._data = data
         self._lock = RLock()
         self._reading = Lock()
-        self._sitting = Sitting(self.root, by)
         self._listeners: list[Listener] = []
         self._held: Ledger | None = None
         self._acts: Acts | None = None
         """Made when it is first asked for: it takes reading what is folded."""
+        self._sitting: Sitting | None = None
+        self._is_shared = False
         self._open = ExitStack()
-        self._open.enter_context(shared(self.root))
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> Project:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def by(self) -> str:
+        """Who decides.
+
+        Raises:
+            CurateError: E902 when nobody is named and the user has no name.
+        """
+        if self._by is None:
+            self._by = annotator()
+        return self._by
+
+    @property
+    def settings(self) -> Settings:
+        """What curate.toml says."""
+        return self._data.settings
+
+    @property
+    def shape(self) -> Shape:
+        """The schema of the records."""
+        return self._data.shape
+
+    @property
+    def data(self) -> ProjectData:
+        """All records as decisions have left them by now, for whoever goes through them while others decide."""
+        return self._data
+
+    def files(self) -> list[Path]:
+        """Return the record files, sorted.
+
+        Raises:
+            CurateError: E914 when a glob or link leads outside; E904 when no file matches.
+        """
+        return self._data.files()
+
+    def records(self, where: str = "") -> Iterator[Record]:
+        """Yield the records that are in, as decided; with ``where`` those that the filter lets through.
+
+        Raises:
+            CurateError: E902 for a filter that cannot be read; as `load`.
+        """
+        if not where:
+            yield from self._data.records()
+            return
+        from curate.project.catalog.judged import severities
+        from curate.project.filters import parse_filter
+
+        wanted = parse_filter(where)
+        catalog = self.catalog if self.is_loaded else self.load()
+        if wanted.needs_findings and not catalog.is_judged:
+            catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
+        for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
+            state = self.state(name)
+            if state.dropped is None or wanted.asks_about("status"):
+                yield state.record
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The catalog as a polars frame, a row each record as decided: see `Catalog.frame` for the columns."""
+        from curate.project.catalog import COLUMNS
+
+        catalog = self.catalog if self.is_loaded else self.load()
+        return catalog.frame(COLUMNS).drop("row")
+
+    def validate(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
+        """Validate the records as decided; at most ``limit`` findings of each code are returned, and all are counted.
+
+        An export looks for leaks anyway; ``has_leaks`` has them looked for here too.
+
+        Raises:
+            CurateError: as `validate_data`.
+        """
+        from curate.project.validation import validate_data
+
+        return validate_data(self._data, limit=limit, has_leaks=has_leaks)
+
+    def export(self, into: Path | None = None) -> Export:
+        """Write the next dataset, or return the last one where nothing has changed.
+
+        Raises:
+            CurateError: as `export_dataset`.
+        """
+        from curate.project.publish import export_dataset
+
+        return export_dataset(self._data, into)[0]
 
     @property
     def catalog(self) -> Catalog:
@@ -103,7 +201,7 @@ class Workshop:
         Raises:
             CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
         """
-        self._read(self.workspace, on_progress, _at_once)
+        self._read(self._data, on_progress, _at_once)
         return self.catalog
 
     def reload(self, on_progress: OnProgress | None = None, within: Within | None = None) -> set[str]:
@@ -114,13 +212,13 @@ class Workshop:
         the listeners, to do it in the thread that shows rows.
 
         Raises:
-            CurateError: as `open_workshop` and `load` do; everything is then as it was.
+            CurateError: as `open_project` and `load` do; everything is then as it was.
         """
-        workspace = open_workspace(self.root)
+        data = load_data(self.root)
         if self._held is not None and len(self._held.catalog):
             # Whoever has records is told that their files are gone, and keeps what was read.
-            workspace.files()
-        return self._read(workspace, on_progress, within or _at_once)
+            data.files()
+        return self._read(data, on_progress, within or _at_once)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
@@ -138,7 +236,7 @@ class Workshop:
             CurateError: E916 when there is none; E974 when another program has changed its file, see `reload`.
         """
         with self._lock:
-            state = self._ledger.state(name)
+            state = self._held.state(name) if self._held else self._data.state(name)
         if state is None:
             raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
         return state
@@ -156,9 +254,9 @@ class Workshop:
                 E972 as `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
-            ledger = self._ledger
-            valid = require_valid(decisions, ledger.hold, ledger.parents, self.workspace.shape)
-            events, changed = self._save(valid)
+            known = self._held
+            state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
+            events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
         self._tell(changed, is_ours=True)
         return events
 
@@ -240,9 +338,9 @@ class Workshop:
             return self._held.order[number:] if self._held else []
 
     def close(self) -> None:
-        """End the sitting; everything that was decided is saved already."""
+        """Close the journal; everything that was decided is saved already."""
         with self._lock:
-            self._sitting.__exit__(None, None, None)
+            self._sitting = None
             self._open.close()
 
     @property
@@ -251,11 +349,15 @@ class Workshop:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._held
 
-    def _read(self, workspace: Workspace, on_progress: OnProgress | None, within: Within) -> set[str]:
+    def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
+        # The catalog brings polars with it.
+        from curate.project.tail import Ledger
+
+        self._share()
         with self._reading:
-            ledger = Ledger(workspace, self.by, on_progress)
+            ledger = Ledger(data, self.by, on_progress)
             try:
-                ledger.catalog.pin(workspace.pins())
+                ledger.catalog.pin(data.pins())
             except CurateError as error:
                 # Records can be looked after all the same; an export tells of it again, and refuses.
                 ledger.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
@@ -265,7 +367,7 @@ class Workshop:
             def exchange() -> set[str]:
                 with self._lock:
                     # What was decided while the records were read.
-                    self.workspace, self._held, self._acts = workspace, ledger, None
+                    self._data, self._held, self._acts = data, ledger, None
                     found = changed | self._follow(ledger)
                 self._tell(found, is_ours=False)
                 return found
@@ -273,7 +375,9 @@ class Workshop:
             return within(exchange)
 
     def _follow(self, ledger: Ledger) -> set[str]:
-        return self._take(ledger, ledger.tail.read())
+        if changed := self._take(ledger, ledger.tail.read()):
+            self._data = self._data.renewed()
+        return changed
 
     def _take(self, ledger: Ledger, events: Sequence[AnyEvent]) -> set[str]:
         if self._acts is not None:
@@ -286,9 +390,19 @@ class Workshop:
             # It brings what folds a journal with it.
             from curate.project.compact import make_added_file
 
-            make_added_file(self.workspace)
+            make_added_file(self._data)
+        if self._sitting is None:
+            self._share()
+            self._sitting = self._open.enter_context(Sitting(self.root, self.by))
         events = self._sitting.append(decisions)
-        return events, self._take(self._ledger, events)
+        self._data = self._data.renewed()
+        return events, self._take(self._held, events) if self._held else {event.id for event in events}
+
+    def _share(self) -> None:
+        """Keep `curate fold` off from now on, which nobody else may have the workspace open for."""
+        if not self._is_shared:
+            self._open.enter_context(shared(self.root))
+            self._is_shared = True
 
     def _all_acts(self) -> Acts:
         if self._acts is None:
@@ -328,14 +442,17 @@ def _at_once(exchange: Callable[[], set[str]]) -> set[str]:
     return exchange()
 
 
-def open_workshop(root: Path, by: str = "") -> Workshop:
-    """Open the workspace in ``root`` for the annotator ``by``; call `Workshop.load` before anything else of it.
+def open_project(
+    root: Path, by: str | None = None, *, settings: Settings | None = None, shape: Shape | None = None
+) -> Project:
+    """Open the workspace in ``root``; nothing of its records or journal is read yet.
+
+    ``by`` is who decides, "" for what CURATE_ANNOTATOR or the system says; None puts the question off to the first
+    decision. ``settings`` and ``shape`` stand in for the workspace's own.
 
     Raises:
-        CurateError: as `open_workspace`; E902 for a name that is no text.
+        CurateError: E901 when the folder is not a workspace; E902 and E903 for its settings and schema; E902 for a
+            name that is no text.
     """
-    by = annotator(by)
-    return Workshop(open_workspace(root), by)
-
-
-__all__ = ["Listener", "Undone", "Workshop", "open_workshop"]
+    name = None if by is None else annotator(by)
+    return Project(load_data(root, settings, shape), name)

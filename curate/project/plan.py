@@ -1,0 +1,81 @@
+"""What the next dataset holds: no repeats, no leaks that a division can avoid, every unit in one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curate.base.record import Finding, Record, Split
+from curate.formats.dataset import Dropped
+from curate.project.data import ProjectData
+from curate.project.exclusion import Exclusion
+from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
+from curate.project.repeats import excluded_by, find_repeats
+from curate.schema.settings import LeakSettings
+from curate.similarity.dedupe import Duplicates
+from curate.similarity.split import Assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an export would write: the records that are in, where each goes, and why others are out."""
+
+    records: list[Record]
+    duplicates: Duplicates
+    assignment: Assignment
+    dropped: list[Dropped]
+    compared: Sequence[Compared]
+    """What its splits share, and what is trained on with the workspace's benchmarks."""
+
+    @property
+    def by_split(self) -> dict[Split, list[Record]]:
+        """The records of each split, in order."""
+        return parts_of(self.records, self.assignment)
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """What there is to be said of ``compared``."""
+        return [finding for one in self.compared for finding in one.findings]
+
+
+def plan(data: ProjectData, leaks: LeakSettings | None = None) -> Plan:
+    """Decide what the next dataset holds: no repeats but those that someone restored, and every unit in one split.
+
+    ``leaks`` stand in for the workspace's own settings.
+
+    Raises:
+        CurateError: E909 without a seed; E910 when two records have the same id; E911 when the last dataset was
+            changed; E975 when the frozen test set was; E908 and E964 when a benchmark cannot be read or is not there.
+    """
+    # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
+    repeats = find_repeats(data)
+    everyone = {state.record.id: state.record for state in data.states()}
+    dropped = [_excluded(everyone[name], exclusion) for name, exclusion in data.exclusions().items()]
+    staying = repeats.staying()
+    chosen = leaks or data.settings.leaks
+    clusters, settings = repeats.found.clusters, data.settings.split
+    assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, chosen)
+    compared = [*compare_benchmarks(data, parts_of(staying, assignment)["train"], chosen), *compared]
+    for name, pair in repeats.outside(assignment.splits).items():
+        record = everyone[name]
+        if pair is None:
+            dropped.append(_dropped(record, "P503", "held back: it would leak between splits"))
+        else:
+            dropped.append(_excluded(record, excluded_by(pair)))
+    order = {name: number for number, name in enumerate(everyone)}
+    kept = [record for record in staying if record.id in assignment.splits]
+    return Plan(
+        sorted(kept, key=lambda record: order[record.id]),
+        repeats.found,
+        assignment,
+        sorted(dropped, key=lambda one: order[one.id]),
+        compared,
+    )
+
+
+def _excluded(record: Record, excluded: Exclusion) -> Dropped:
+    return _dropped(record, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
+
+
+def _dropped(record: Record, code: str, reason: str, kept: str = "", score: float = 0.0) -> Dropped:
+    return Dropped(record.id, code, reason, kept, score, record.source.file, record.source.line)
