@@ -46,7 +46,7 @@ docs: $(VENV)/installed-docs ## Build the documentation into site/; a broken lin
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 pythons: ## The border tests on the base install of each Python that we promise beside the oldest
-	@benchmarks/../tests/house/pythons.sh
+	@tests/house/pythons.sh
 
 clean: ## Remove the environments, the demo workspace and the built documentation
 	rm -rf $(VENV) .venv-python* $(DEMO) site
