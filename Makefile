@@ -43,7 +43,8 @@ format: $(VENV)/installed-dev ## Put the code into its one layout
 	@$(BIN)/ruff format --quiet .
 
 docs: $(VENV)/installed-docs ## Build the documentation into site/; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@# Not --quiet: it counts no warning, and so finds no broken link.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
 
 pythons: ## The border tests on the base install of each Python that we promise beside the oldest
 	@tests/house/pythons.sh

@@ -125,7 +125,8 @@ def _schema_page(title: str, name: str, opening: str) -> str:
                 lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
             else:
                 anchor = f"{path}.{key}".lstrip(".")
-                cells = [f"`{key}`", f"table `[{anchor}]`", "", inner.get("description", "")]
+                meaning = value.get("description") or inner.get("description", "")
+                cells = [f"`{key}`", f"table `[{anchor}]`", "", meaning]
                 lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

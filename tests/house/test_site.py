@@ -115,15 +115,21 @@ def test_a_link_out_of_docs_leads_to_its_copy_on_the_site(reference: ModuleType)
     assert reference.site_links("![e](../pictures/home.svg)", "docs/screens/home.md") == "![e](../pictures/home.svg)"
 
 
+def build(folder: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of ``folder`` as `make docs` does; --quiet would count no warning, and so find no broken link."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(site)],
+        cwd=folder, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra [docs]")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=root, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = build(root, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     html = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").rglob("*.html")]
     assert len(html) > 30
     loaded = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?(?:https?:)?//|<link[^>]*href=\"?(?:https?:)?//")
@@ -138,11 +144,7 @@ def test_a_broken_link_stops_the_build(root: Path, tmp_path: Path) -> None:
     settings = (root / "mkdocs.yml").read_text(encoding="utf-8")
     settings = re.sub(r"^(hooks|nav):\n(?:[ -].*\n)+", "", settings, flags=re.MULTILINE)
     (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet"],
-        cwd=tmp_path, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+    done = build(tmp_path, tmp_path / "site")
     assert done.returncode == 1
     assert "nothing.md" in done.stderr
     assert "nowhere" in done.stderr
