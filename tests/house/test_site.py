@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,6 +106,28 @@ def test_every_verb_has_its_options_and_a_place_in_the_guide(
     for verb in group.list_commands(click.Context(group)):
         assert f"\n## {program} {verb}\n" in options
         assert re.search(rf"`(?:{program} )?{verb}`|^\$ {program} {verb}\b", guide, re.MULTILINE), verb
+
+
+def test_the_page_of_the_architecture_names_every_room_in_the_order_of_its_arrows(root: Path) -> None:
+    page = (root / "docs/architecture.md").read_text(encoding="utf-8")
+    contracts = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    for package in ("curate", "train"):
+        (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == [package]]
+        rooms = [room for layer in layers for room in layer.split(" | ") if (root / package / room).is_dir()]
+        assert len(rooms) > 5
+        table = page[page.index(f"| `{package}/` | what it holds |") :].split("\n\n")[0]
+        assert re.findall(r"^\| `(\w+)/` ", table, re.MULTILINE)[1:] == rooms
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_a_path_that_a_page_about_the_code_names_is_there(name: str, root: Path) -> None:
+    text = re.sub(r"<!-- file.*?^```$", "", (root / name).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    paths = set(re.findall(r"`((?:curate|train|tests|docs|schemas|samples|benchmarks)/[\w./]*)`", text))
+    example = {"curate/checks/shouting.py"}
+    assert len(paths) > 5
+    assert not {path for path in paths - example if not (root / path).exists()}
 
 
 def test_a_link_out_of_docs_leads_to_its_copy_on_the_site(reference: ModuleType) -> None:
