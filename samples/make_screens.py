@@ -1,4 +1,4 @@
-"""Draw the pictures of the screens in `pictures/`: the app itself, headless, on workspaces made from the samples.
+"""Draw the pictures of the screens in docs/pictures/: the app itself, headless, on workspaces made from the samples.
 
 Call it as `python samples/make_screens.py DEMO`. DEMO is the workspace that `make run` has made; it is not changed.
 """
@@ -22,7 +22,7 @@ from curate.project.project import open_workshop
 from curate.tui.app import CurateApp
 
 SAMPLES = Path(__file__).resolve().parent
-PICTURES = SAMPLES / "pictures"
+PICTURES = SAMPLES.parent / "docs" / "pictures"
 SIZE = (100, 30)
 
 Story = Callable[[Pilot[Any]], Awaitable[None]]

@@ -54,7 +54,7 @@ def _packages() -> Iterator[Sign]:
         yield Sign("packages", "problem", f"missing: {', '.join(lacking)}", "Reinstall pairsmith.")
     yield Sign("packages", "ok", ", ".join(f"{name} {_version(name)}" for name in base if _version(name)))
     for extra, names in sorted(extras.items()):
-        if extra not in ("all", "dev"):
+        if extra not in ("all", "dev", "docs"):
             missing = [name for name in names if name != "pairsmith" and not _version(name)]
             found = f"[{extra}] " + (f"lacks {', '.join(missing)}" if missing else "installed")
             advice = f"If you need it: pip install 'pairsmith[{extra}]'" if missing else ""

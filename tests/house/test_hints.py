@@ -16,6 +16,8 @@ from train.cli import cli as train_cli
 
 _QUOTED = re.compile(r"`((?:curate|train) [^`]*)`")
 _GROUPS = {"curate": curate_cli, "train": train_cli}
+_PAST = ("CHANGELOG.md", "upgrade.md")
+"""Documents that also name what is no longer there."""
 _PLACEHOLDER = "X"
 """Stands where a message puts a value."""
 
@@ -35,7 +37,10 @@ def quoted(root: Path) -> Iterator[tuple[str, str]]:
                 continue
             for command in _QUOTED.findall(text):
                 yield f"{path.relative_to(root)}:{node.lineno}", command
-    for path in [root / "README.md", root / "samples/README.md", *(root / "benchmarks").glob("*.md")]:
+    documents = [*root.glob("*.md"), root / "samples/README.md", *(root / "benchmarks").glob("*.md")]
+    for path in [*documents, *(root / "docs").rglob("*.md")]:
+        if path.name in _PAST:
+            continue
         for command in _QUOTED.findall(path.read_text(encoding="utf-8")):
             yield str(path.relative_to(root)), command
 

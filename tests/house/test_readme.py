@@ -1,24 +1,37 @@
-"""The README's commands are run as they stand there, in one folder and in order, and must end as the README says.
+"""The commands of the README, of the documentation and of CONTRIBUTING.md are run, and must end as the page says.
 
 A block is run when the line above its fence is ``<!-- run -->`` (exit 0) or ``<!-- run: exits N -->``; of such a block,
-the lines that begin with "$ " are the commands, and every other line must be found in what the command printed.
+the lines that begin with "$ " are the commands, and every other line must be found in what the command printed. A block
+below ``<!-- file: PATH -->`` is written to that path. The blocks of a page are taken in order, in one folder.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-_BLOCK = re.compile(r"<!-- run(?:: exits (\d+))? -->\n```console\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"<!-- (run|file)(?:: (?:exits )?(\S+))? -->\n```\w+\n(.*?)```", re.DOTALL)
+_MAKES_A_TOUR = "$ curate init tour --sample"
+_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def _blocks(readme: str) -> list[tuple[int, str]]:
-    return [(int(code or 0), block) for code, block in _BLOCK.findall(readme)]
+class Block(NamedTuple):
+    """A block of a page: commands with the exit code that they end with, or a file with its path."""
+
+    kind: str
+    argument: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in _BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
 def _commands(block: str) -> list[tuple[str, list[str]]]:
@@ -31,32 +44,78 @@ def _commands(block: str) -> list[tuple[str, list[str]]]:
     return commands
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_readme_do_what_it_says(root: Path, tmp_path: Path) -> None:
-    blocks = _blocks((root / "README.md").read_text(encoding="utf-8"))
-    assert blocks, "the README has no block marked <!-- run -->"
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
-    (tmp_path / "samples").symlink_to(root / "samples")
-    for code, block in blocks:
-        for command, expected in _commands(block):
-            done = subprocess.run(
-                ["bash", "-c", command],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
+def _run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    more = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def run_page(page: Path, folder: Path) -> None:
+    """Write the files of a page and run its commands in ``folder``, each of which must end and print as is said."""
+    for kind, argument, text in blocks(page):
+        if kind == "file":
+            (folder / argument).write_text(text, encoding="utf-8")
+            continue
+        for command, expected in _commands(text):
+            done = _run(command, folder)
             printed = done.stdout + done.stderr
-            assert done.returncode == code, f"$ {command}\n{printed}"
+            assert done.returncode == int(argument or 0), f"$ {command}\n{printed}"
             missing = [line for line in expected if line.rstrip() not in printed]
             assert not missing, f"$ {command}\ndid not print {missing}, but\n{printed}"
 
 
-def test_the_tree_of_the_readme_names_every_file(root: Path) -> None:
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    files = {path.name for room in ("curate", "train") for path in (root / room).glob("[!_]*.py")}
-    folders = {f"{path.name}/" for room in ("curate", "train") for path in (root / room).iterdir() if path.is_dir()}
-    folders.discard("__pycache__/")
-    assert not [name for name in sorted(files | folders) if name not in readme]
+PAGES = [
+    page
+    for page in [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
+    if any(kind == "run" for kind, _, _ in blocks(page))
+]
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the workspace that a page finds, unless it makes one: the samples, divided and exported."""
+    folder = tmp_path_factory.mktemp("pages")
+    done = _run("curate init tour --sample && curate split tour && curate export tour", folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "tour"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
+def test_the_commands_of_a_page_do_what_it_says(page: Path, root: Path, tour: Path, tmp_path: Path) -> None:
+    if _MAKES_A_TOUR not in page.read_text(encoding="utf-8"):
+        shutil.copytree(tour, tmp_path / "tour")
+    (tmp_path / "samples").symlink_to(root / "samples")
+    run_page(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_check_of_contributing_works_in_a_checkout(root: Path, tmp_path: Path) -> None:
+    page = root / "CONTRIBUTING.md"
+    assert {kind for kind, _, _ in blocks(page)} == {"file", "run"}
+    for name in ("curate", "schemas", "samples", "tests/curate"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "tests/conftest.py"):
+        shutil.copy(root / name, tmp_path / name)
+    run_page(page, tmp_path)
+
+
+def test_a_line_that_was_not_printed_is_found_missing(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- run -->\n```console\n$ echo red\nred\n$ echo blue\ngreen\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="did not print"):
+        run_page(page, tmp_path)
+
+
+def test_another_exit_code_is_an_error(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- run: exits 1 -->\n```console\n$ exit 3\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="exit 3"):
+        run_page(page, tmp_path)
