@@ -19,7 +19,6 @@ from curate.cli.dedupe.review import Review, review_options
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
     from curate.cli.dedupe.progress import Progress
-    from curate.project.data import ProjectData
     from curate.project.project import Project
     from curate.schema.settings import DedupeSettings
     from curate.similarity.dedupe import Duplicates, Keep
@@ -102,14 +101,13 @@ def command(
     if ray_address:
         raise click.UsageError("--ray-address needs --engine daft")
     project, settings = _opened(paths, given)
-    data = project.data if project else None
     if keep and project is None:
         raise click.UsageError("--apply writes decisions, which needs a workspace; make one with `curate init`.")
     order: Keep = "longest" if keep == "keep-longest" else "first"
-    reader = _encoder(data, settings, encoder)
+    reader = _encoder(project, settings, encoder)
     if reader is None and semantic_threshold is not None:
         raise click.UsageError("--semantic-threshold is for an --encoder")
-    compared = _compared(data, paths, settings, order, told, cache)
+    compared = _compared(project, paths, settings, order, told, cache)
     meanings = None
     if reader is not None:
         from curate.cli.dedupe.meaning import compare_meanings
@@ -205,11 +203,11 @@ def _opened(paths: tuple[Path, ...], asked: dict[str, Any]) -> tuple[Project | N
     return None, DedupeSettings.model_validate(asked)
 
 
-def _encoder(data: ProjectData | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
+def _encoder(project: Project | None, settings: DedupeSettings, asked: Path | None) -> Encoder | None:
     """Load the encoder that is asked for or set, before the work that it comes after; a set one may be relative."""
     folder = asked
     if folder is None and settings.encoder:
-        folder = (data.root if data is not None else Path()) / settings.encoder
+        folder = (project.root if project is not None else Path()) / settings.encoder
     if folder is None:
         return None
     # numpy, and an extra.
@@ -219,7 +217,7 @@ def _encoder(data: ProjectData | None, settings: DedupeSettings, asked: Path | N
 
 
 def _compared(
-    data: ProjectData | None,
+    project: Project | None,
     paths: tuple[Path, ...],
     settings: DedupeSettings,
     order: Keep,
@@ -231,8 +229,8 @@ def _compared(
     compared: Compared
     stages: Stages
     try:
-        if data is not None:
-            compared, stages = compare_workspace(data, settings, order, told, is_staged=is_staged)
+        if project is not None:
+            compared, stages = compare_workspace(project.data, settings, order, told, is_staged=is_staged)
         else:
             compared, stages = compare_files(list(paths), settings, told, is_staged=is_staged)
     finally:
