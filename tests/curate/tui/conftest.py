@@ -47,7 +47,7 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
     """Wait until each widget of the screen has handled the messages that it has; return False after an error.
 
     Pilot's own waits for every widget that was there at the start. One that the app removes meanwhile never
-    answers, and Pilot gives up after 30 seconds; this one waits for those that still run.
+    answers, and Pilot gives up after 30 seconds; this one waits for those that are not closed, or not started yet.
     """
     waiting: set[MessagePump] = set()
 
@@ -58,11 +58,11 @@ async def _wait_for_living_widgets(pilot: Pilot[Any], timeout: float = 60.0) -> 
         if widget.call_later(done, widget):
             waiting.add(widget)
     deadline = time.monotonic() + timeout
-    while any(widget.is_running for widget in waiting):
+    while not all(widget._closed or (widget._closing and not widget.is_running) for widget in waiting):
         if pilot.app._exception is not None:
             return False
         if time.monotonic() > deadline:
-            raise WaitForScreenTimeout(f"still busy: {[widget for widget in waiting if widget.is_running]}")
+            raise WaitForScreenTimeout(f"still busy: {[widget for widget in waiting if not widget._closed]}")
         await asyncio.sleep(0.001)
     return True
 
