@@ -349,7 +349,7 @@ def test_list_asks_for_a_status_among_all_records(listed, monkeypatch):
     # Minor remarks do not count, and a record is found by its line, however often its id is used.
     assert listed("--where", "status:error")[0] == ["odd", "late"]
     assert listed("--where", "status:!ok", "--status", "in")[0] == ["odd", "late"]
-    monkeypatch.setattr("curate.project.data.Workspace.verdict", None)
+    monkeypatch.setattr("curate.project.validation.validate_data", None)
     assert listed("--where", "status:dropped")[0] == ["r0"]
     assert listed("--where", "status:dropped", "--status", "in")[0] == []
 
