@@ -91,7 +91,7 @@ def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, se
 def test_undo_takes_back_what_an_earlier_sitting_did(workspace, make_app, drive) -> None:
     with open_project(workspace.root, "ana") as before:
         before.load()
-        decide(before, [Decision("drop", "r005", fields={"reason": "old"})])
+        before.apply([Decision("drop", "r005", fields={"reason": "old"})])
 
     async def story(pilot):
         await pilot.press("u")
