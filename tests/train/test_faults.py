@@ -257,7 +257,7 @@ def test_a_nan_adapter_is_never_marked_successful(
 
     monkeypatch.setattr(act, "_restore_best", spoil)
     if not is_noticed:
-        monkeypatch.setattr(act, "_measured", lambda *_: [])
+        monkeypatch.setattr(act, "_measure", lambda *_: [])
         monkeypatch.setattr(act, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)

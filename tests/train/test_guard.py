@@ -16,7 +16,7 @@ from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, t
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.pipeline.export import export_run, open_source
 from train.pipeline.run import act, run_dataset
-from train.recipe import GuardRecipe, Recipe, effective
+from train.recipe import GuardRecipe, Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
@@ -31,7 +31,7 @@ def _fit(
 ) -> tuple[Any, FitResult]:
     run.mkdir(exist_ok=True)
     looks = _looks(*scores)
-    recipe = effective({
+    recipe = build_recipe({
         "batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3, "guard": guard,
         "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
     })  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     dataset = write_dataset(tmp_path / "v1", splits)
     looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
     monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: next(looks)))
-    recipe = effective({
+    recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},
         "eval": {"every_steps": 1, "max_new_tokens": 4},
@@ -143,14 +143,14 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
     dataset = write_dataset(tmp_path / "v1", splits)
     values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
     for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
-        assert run_dataset(dataset, effective({**values, "guard": guard}), tmp_path / name) is Exit.OK
+        assert run_dataset(dataset, build_recipe({**values, "guard": guard}), tmp_path / name) is Exit.OK
         said = capsys.readouterr().err
         assert ("the guard needs 4 looks at validation and the run has 3" in said) == is_late
 
 
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
     with pytest.raises(TrainError, match=r"eval.during_training is 0"):
-        effective({"guard": {"plateau": True}, "eval": {"during_training": 0}})
+        build_recipe({"guard": {"plateau": True}, "eval": {"during_training": 0}})
     dataset = write_dataset(tmp_path / "v1", {"train": some_rows(4), "test": some_rows(2, prefix="x")})
     recipe = Recipe.model_validate({"base": str(bases()), "max_steps": 1, "device": "cpu", "guard": {"regress": 0.1}})
     with pytest.raises(TrainError, match="no validation record with a score"):

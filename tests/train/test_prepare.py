@@ -25,7 +25,7 @@ from train.data.rendering.encode import Encoder, Passage
 from train.data.rendering.words import PATTERNS, has_separable_words
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
-from train.recipe import effective
+from train.recipe import build_recipe
 
 ODD = [
     chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),
@@ -249,7 +249,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
     longest = max(len(one.ids) for one in examples)
     for size in ({"batch_size": 4}, {"batch_tokens": longest + 3}):
-        steps = BatchSampler(examples, effective({"epochs": 1000, **size}))
+        steps = BatchSampler(examples, build_recipe({"epochs": 1000, **size}))
         made: list[int] = []
         make = steps._make_epoch
         monkeypatch.setattr(steps, "_epoch", lambda epoch, make=make, made=made: (made.append(epoch), make(epoch))[1])
@@ -262,7 +262,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
 
 def test_examples_over_a_step_are_counted_by_walking() -> None:
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(20)).examples
-    steps = BatchSampler(examples, effective({"batch_tokens": 16, "epochs": 3}))
+    steps = BatchSampler(examples, build_recipe({"batch_tokens": 16, "epochs": 3}))
     places = [place for number in range(len(steps)) for group in steps[number].micro_batches for place in group]
     assert sorted(places) == sorted(list(range(20)) * 3)
     assert steps.num_tokens() == 3 * int(steps.lengths.sum())

@@ -36,7 +36,7 @@ from train.model.parallel import (
     shard_by_cost,
     token_costs,
 )
-from train.recipe import effective
+from train.recipe import build_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +147,7 @@ def test_shards_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) 
 
 
 def test_a_step_is_dealt_whole_and_fairly() -> None:
-    steps = BatchSampler(EXAMPLES, effective({"batch_size": 16, "micro_batch_tokens": 64}))
+    steps = BatchSampler(EXAMPLES, build_recipe({"batch_size": 16, "micro_batch_tokens": 64}))
     for number, world in product(range(2), (1, 2, 3, 20)):
         planned = steps[number]
         shares = steps.shard(planned, world, attention=0.01)

@@ -24,8 +24,8 @@ from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import Scored
 from train.pipeline.run import noise as noise_module
 from train.pipeline.run.noise import noise_floor
-from train.recipe import effective
-from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
+from train.recipe import build_recipe
+from train.report import JudgeSummary, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
 from train.report.confusion import confusions
 from train.report.evaluation import category_specs, evaluate_model
 from train.report.results import bits_per_byte
@@ -127,7 +127,7 @@ def prepared(tmp_path: Path) -> Any:
     dataset = open_dataset(write_dataset(tmp_path / "v1", rows))
     model = make_model("llama")
     return SimpleNamespace(
-        dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}),
+        dataset=dataset, recipe=build_recipe({"eval": {"max_new_tokens": 6}}),
         renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model,
         categories=category_specs(dataset.manifest["categories"]),
     )  # fmt: skip
@@ -231,11 +231,11 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     answers = [(label, label, "\u202eother") for label in hostile] * 5
     parts = _labelled("validation", answers, category="<b>x</b>")
     learnt = [Dynamic(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
-    judged = Judged(
+    judged = JudgeSummary(
         model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
     )  # fmt: skip
-    report = build_report(*parts, run=Run(id="r"), judged=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
+    report = build_report(*parts, run=Run(id="r"), judge_summary=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
     assert report.confusion
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)

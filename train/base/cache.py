@@ -50,16 +50,16 @@ class Cache:
 
     def get(self, key: str) -> Entry | None:
         """Return the entry of ``key`` after each of its bytes proved right, or None."""
-        place = self.folder / key
-        if not place.is_dir():
+        folder = self.folder / key
+        if not folder.is_dir():
             return None
         try:
-            entry = _read(place, key)
+            entry = _read(folder, key)
             # The time of the last use decides what goes first.
-            os.utime(place)
+            os.utime(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            console.talk(f"warning: the cache entry {place} is damaged ({error}); it is made anew")
-            shutil.rmtree(place, ignore_errors=True)
+            console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is made anew")
+            shutil.rmtree(folder, ignore_errors=True)
             return None
         return entry
 
@@ -81,19 +81,19 @@ class Cache:
 
     def _prune(self, newest: str) -> None:
         entries = []
-        for place in self.folder.iterdir():
-            if place.name.startswith("."):
+        for folder in self.folder.iterdir():
+            if folder.name.startswith("."):
                 # Of a process that was killed, unless one is writing it right now.
-                if time.time() - place.stat().st_mtime > _DAY:
-                    shutil.rmtree(place, ignore_errors=True)
-            elif (place / _MANIFEST).is_file():
-                size = sum(file.stat().st_size for file in place.iterdir())
-                entries.append((place.name != newest, -place.stat().st_mtime_ns, size, place))
+                if time.time() - folder.stat().st_mtime > _DAY:
+                    shutil.rmtree(folder, ignore_errors=True)
+            elif (folder / _MANIFEST).is_file():
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                entries.append((folder.name != newest, -folder.stat().st_mtime_ns, size, folder))
         total, removed, freed = 0, 0, 0
-        for is_old, _, size, place in sorted(entries):
+        for is_old, _, size, folder in sorted(entries):
             total += size
             if is_old and total > self.most_bytes:
-                shutil.rmtree(place)
+                shutil.rmtree(folder)
                 removed, freed = removed + 1, freed + size
         if removed:
             entries_of = "entry" if removed == 1 else "entries"
@@ -105,11 +105,11 @@ class Cache:
 
 def open_cache() -> Cache | None:
     """Return the cache that the environment asks for; None where it is turned off or there is no home for it."""
-    told = os.environ.get(VARIABLE, "")
-    if told.lower() in _OFF:
+    setting = os.environ.get(VARIABLE, "")
+    if setting.lower() in _OFF:
         return None
-    if told:
-        return Cache(Path(told))
+    if setting:
+        return Cache(Path(setting))
     home = cache_home()
     return Cache(home / "train") if home else None
 
@@ -117,9 +117,9 @@ def open_cache() -> Cache | None:
 def cache_home() -> Path | None:
     """Return the folder of all that is kept for the next time; None where the user has no home."""
     # The specification of XDG: a relative path in it is to be ignored.
-    told = os.environ.get("XDG_CACHE_HOME", "")
+    setting = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        return (Path(told) if told.startswith("/") else Path.home() / ".cache") / "pairsmith"
+        return (Path(setting) if setting.startswith("/") else Path.home() / ".cache") / "pairsmith"
     except RuntimeError:
         return None
 
@@ -131,17 +131,17 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
         assert flat.dtype.str in _TYPES, flat.dtype
         parts[name] = {"type": flat.dtype.str, "shape": list(flat.shape), "sha256": _sha256(flat)}
         (work / f"{name}.bin").write_bytes(flat.reshape(-1).view(np.uint8).data)
-    told = json.dumps(values).encode()
-    (work / _VALUES).write_bytes(told)
-    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(told)}
+    encoded = json.dumps(values).encode()
+    (work / _VALUES).write_bytes(encoded)
+    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
     manifest["sha256"] = _digest(manifest)
     (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
 
 
-def _read(place: Path, key: str) -> Entry:
-    manifest = json.loads(read_file(place / _MANIFEST, most=MOST_STATE))
-    told = manifest.pop("sha256")
-    if told != _digest(manifest):
+def _read(folder: Path, key: str) -> Entry:
+    manifest = json.loads(read_file(folder / _MANIFEST, most=MOST_STATE))
+    digest = manifest.pop("sha256")
+    if digest != _digest(manifest):
         raise ValueError("the manifest's own SHA-256 is another")
     if (manifest["version"], manifest["key"]) != (_VERSION, key):
         raise ValueError("it is another entry's")
@@ -150,7 +150,7 @@ def _read(place: Path, key: str) -> Entry:
         dtype, shape = np.dtype(part["type"]), tuple(part["shape"])
         if part["type"] not in _TYPES or Path(name).name != name:
             raise ValueError(f"a part {name!r} of type {dtype}")
-        file = place / f"{name}.bin"
+        file = folder / f"{name}.bin"
         size = file.stat().st_size
         if size != dtype.itemsize * int(np.prod(shape)):
             raise ValueError(f"{file.name} has {size} bytes")
@@ -160,10 +160,10 @@ def _read(place: Path, key: str) -> Entry:
         if _sha256(array) != part["sha256"]:
             raise ValueError(f"the SHA-256 of {file.name} is another")
         arrays[name] = np.asarray(array)
-    told = read_file(place / _VALUES, most=MOST_DOCUMENT)
-    if _sha256(told) != manifest["values"]:
+    encoded = read_file(folder / _VALUES, most=MOST_DOCUMENT)
+    if _sha256(encoded) != manifest["values"]:
         raise ValueError(f"the SHA-256 of {_VALUES} is another")
-    return Entry(arrays, json.loads(told))
+    return Entry(arrays, json.loads(encoded))
 
 
 def _sha256(data: Any) -> str:

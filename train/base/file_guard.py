@@ -66,9 +66,9 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
     # A pipe in its place by now does not make us wait, and a link is not followed.
     handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        _require_regular(path, found)
-        _require_size(path, found.st_size, most)
+        status = os.fstat(handle)
+        _require_regular(path, status)
+        _require_size(path, status.st_size, most)
     except FileGuardError:
         os.close(handle)
         raise
@@ -89,10 +89,10 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
     return content
 
 
-def _require_regular(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         hint = "Put a regular file in its place, or remove it."
-        raise FileGuardError(path, f"{_kind_of(found.st_mode)}, not a regular file", hint)
+        raise FileGuardError(path, f"{_kind_of(status.st_mode)}, not a regular file", hint)
 
 
 def _require_size(path: Path, size: int, most: int | None) -> None:

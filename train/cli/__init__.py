@@ -77,24 +77,24 @@ def takes_a_recipe(command: Verb) -> Verb:
     return command
 
 
-def rendered(line: bytes, place: str, renderer: Renderer) -> Example | tuple[str, str]:
+def render_line(line: bytes, location: str, renderer: Renderer) -> Example | tuple[str, str]:
     """Return the uncut example of one row of an export, or the row's id and what is wrong with it.
 
-    A line without an id goes by its ``place``.
+    A line without an id goes by its ``location``.
     """
     import json
 
     from train.data.dataset import read_row
 
     try:
-        return renderer.whole(read_row(line, place))
+        return renderer.whole(read_row(line, location))
     except TrainError as fault:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
             value = None
         name = value.get("id") if isinstance(value, dict) else None
-        return name if isinstance(name, str) and name else place, fault.message
+        return name if isinstance(name, str) and name else location, fault.message
 
 
 def main() -> NoReturn:

@@ -39,7 +39,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         resamples=old.resamples,
         remarks=old.remarks,
         noise=old.noise,
-        judged=old.judged,
+        judge_summary=old.judged,
         data_map=read_data_map(run / FEEDBACK),
     )
     console.data(table(report, columns=console.columns()))

@@ -144,7 +144,7 @@ def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
     over.
     """
     faults: list[str] = []
-    for step, path in sorted(_found(run), reverse=True):
+    for step, path in sorted(_list_checkpoints(run), reverse=True):
         try:
             return open_checkpoint(path, step), faults
         except TrainError as error:
@@ -218,13 +218,13 @@ def _short(value: Any) -> str:
     return text[:12] + "..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
 
 
-def _found(run: Path) -> list[tuple[int, Path]]:
+def _list_checkpoints(run: Path) -> list[tuple[int, Path]]:
     matches = ((path, _NAME.fullmatch(path.name)) for path in run.iterdir()) if run.is_dir() else ()
     return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
 
 
 def _prune(run: Path, keep: int, always: Collection[int]) -> None:
-    for step, path in sorted(_found(run), reverse=True)[keep:]:
+    for step, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
         if step not in always:
             _remove(path)
 

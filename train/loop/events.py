@@ -185,10 +185,10 @@ class StepLog:
             )  # fmt: skip
 
     def _diverged(self, taken: TakenStep, loss: float, norm: float) -> TrainError:
-        ids = [self.sampler.examples[index].id for index in taken.step.indices]
+        ids = console.join_names([self.sampler.examples[index].id for index in taken.step.indices], 20)
         return TrainError(
             "E930 diverged",
-            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {console.named(ids, 20)}",
+            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-_LOOK_SECONDS = 0.25
+_SAMPLE_SECONDS = 0.25
 _STAT = Path("/proc/stat")
 _QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 """Of the second version of control groups, and of the first."""
@@ -33,7 +33,7 @@ def free_cores() -> int:
     before = _idle_and_all()
     if usable == 1 or before is None:
         return usable
-    time.sleep(_LOOK_SECONDS)
+    time.sleep(_SAMPLE_SECONDS)
     after = _idle_and_all()
     if after is None or len(after) != len(before):
         # Cores were switched off or on meanwhile.
@@ -53,9 +53,9 @@ def _idle_and_all() -> list[tuple[int, int]] | None:
     except OSError:
         return None
     ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-    times = [[int(one) for one in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
+    times = [[int(field) for field in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
     # user, nice, system, idle, waiting for a disk, interrupts twice, stolen by the host
-    return [(one[3] + one[4], sum(one)) for one in times] or None
+    return [(ticks[3] + ticks[4], sum(ticks)) for ticks in times] or None
 
 
 def _quota() -> float | None:

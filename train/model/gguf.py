@@ -118,9 +118,9 @@ class _Header:
         return self.data[start : self.offset]
 
     def _number(self, form: str) -> int:
-        found: int = struct.unpack_from(f"<{form}", self.data, self.offset)[0]
+        number: int = struct.unpack_from(f"<{form}", self.data, self.offset)[0]
         self.offset += struct.calcsize(form)
-        return found
+        return number
 
     def _pass(self, num_bytes: int) -> None:
         if num_bytes > len(self.data) - self.offset:

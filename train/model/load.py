@@ -142,7 +142,7 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
-                         + console.named(missing, 3), "copy the model again")  # fmt: skip
+                         + console.join_names(missing, 3), "copy the model again")  # fmt: skip
     return model, tokenizer
 
 

@@ -23,7 +23,7 @@ Objective = Literal["sft", "chat", "domain"]
 DEFAULT_BASE = "tiny-base"
 
 
-def _apart(tokens: list[str]) -> list[str]:
+def _check_new_tokens(tokens: list[str]) -> list[str]:
     """New tokens are words of their own: visible, without white space, each once."""
     for token in tokens:
         if not token.isprintable() or any(c.isspace() for c in token):
@@ -36,7 +36,7 @@ def _apart(tokens: list[str]) -> list[str]:
 NewTokens = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=64)]],
     Field(max_length=4096, json_schema_extra={"uniqueItems": True}),
-    AfterValidator(_apart),
+    AfterValidator(_check_new_tokens),
 ]
 
 
@@ -187,13 +187,13 @@ class Recipe(Section):
     guard: GuardRecipe = Field(default_factory=GuardRecipe)
 
     @model_validator(mode="after")
-    def _one_size_of_a_step(self) -> Recipe:
+    def _check_step_size(self) -> Recipe:
         if self.batch_tokens is not None and self.batch_size != "auto":
             raise ValueError("batch_size and batch_tokens are two ways to say one thing: give one of them")
         return self
 
     @model_validator(mode="after")
-    def _asks_for_what_it_uses(self) -> Recipe:
+    def _check_combination(self) -> Recipe:
         if self.method == "full" and self.lora.quantize:
             raise ValueError('lora.quantize freezes the weights that method "full" trains: use method "lora"')
         if self.guard.is_on and not self.eval.during_training:

@@ -14,15 +14,15 @@ SHIPPED_TEXT = "general"
 """The value of mixing.replay that means the general text that ships with us."""
 
 
-def _printable(text: str) -> str:
+def _check_printable(text: str) -> str:
     """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
-    found = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
-    if found is not None:
-        raise ValueError(f"must have no control character, but has U+{ord(found):04X}")
+    control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if control is not None:
+        raise ValueError(f"must have no control character, but has U+{ord(control):04X}")
     return text
 
 
-Name = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[str, AfterValidator(_check_printable)]
 
 
 class Section(BaseModel):
@@ -57,7 +57,7 @@ class LoraRecipe(Section):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> LoraRecipe:
+    def _check_combination(self) -> LoraRecipe:
         takes_over = self.init in ("pissa", "olora")
         if takes_over and self.dora:
             raise ValueError(

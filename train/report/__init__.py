@@ -3,7 +3,7 @@
 from train.report.build import build_report, noise_of
 from train.report.card import CardFacts, card_facts, model_card
 from train.report.data_map import data_map, read_data_map
-from train.report.model import Curve, EvalPoint, Judged, Noise, Report, Run, SplitResult, StepPoint
+from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, SplitResult, StepPoint
 from train.report.table import flip_lines, table
 from train.report.write import json_schema, read_curve, read_report, write_report
 
@@ -11,7 +11,7 @@ __all__ = [
     "CardFacts",
     "Curve",
     "EvalPoint",
-    "Judged",
+    "JudgeSummary",
     "Noise",
     "Report",
     "Run",

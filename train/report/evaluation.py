@@ -21,7 +21,7 @@ from train.evaluate.predictions import Scored, ValidationScore, write_feedback, 
 from train.model import computing, pick_dtype
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
-from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
+from train.report import JudgeSummary, Noise, Report, Run, build_report, data_map, read_curve, write_report
 
 BY_LIKELIHOOD = "choice_logprob"
 """The scorer for which nothing is generated."""
@@ -67,12 +67,12 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     Raises:
         TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
     """
-    found = {}
+    specs = {}
     for name, entry in categories.items():
-        told = entry if isinstance(entry, dict) else {}
-        chosen, options, contract = told.get("scorer") or "", told.get("options") or {}, told.get("contract") or {}
+        table = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
         if (
-            told is not entry
+            table is not entry
             or not isinstance(chosen, str)
             or not all(isinstance(o, dict) for o in (options, contract))
         ):
@@ -83,14 +83,14 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
             )
         try:
             metrics.discover()["contract"].check(contract)
-            found[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
-            if chosen == BY_LIKELIHOOD and not found[name].choices:
+            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if chosen == BY_LIKELIHOOD and not specs[name].choices:
                 raise TrainError(
                     "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
                 )
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
-    return found
+    return specs
 
 
 def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
@@ -115,30 +115,31 @@ def predict(
         batch_tokens=batch_tokens,
     )
     return [
-        Prediction(prompt.id, renderer.decode(one.ids), one.stopped) for prompt, one in zip(prompts, done, strict=True)
+        Prediction(prompt.id, renderer.decode(generated.ids), generated.stopped)
+        for prompt, generated in zip(prompts, done, strict=True)
     ]
 
 
-def asked_by_choice(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
     """Return the rows of which choices are compared, with their choices."""
     each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
     return [(row, choices) for row, choices in each if choices]
 
 
 def choose(
-    model: Any, renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
+    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
 ) -> list[Prediction]:
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
     Raises:
         TrainError: a row cannot be rendered with one of its choices.
     """
-    nlls = option_nlls(model, questions(renderer, asked), batch_tokens=batch_tokens)
-    found = []
-    for (row, choices), each in zip(asked, nlls, strict=True):
+    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens)
+    predictions = []
+    for (row, choices), each in zip(choice_rows, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        found.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
-    return found
+        predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+    return predictions
 
 
 def score(
@@ -157,7 +158,7 @@ def score(
     said = {prediction.id: prediction for prediction in predictions}
     likely = {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
-    found = []
+    scored = []
     for row in rows:
         if row.id not in likely:
             continue
@@ -165,12 +166,14 @@ def score(
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
-            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **_given(spec, row, prediction)})
+            scores = spec.metric.scores(
+                prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
+            )
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
-            if spec.contract and (asked := _asked(row)) is not None:
-                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": asked})
-        found.append(
+            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
+        scored.append(
             Scored(
                 row.id,
                 split,
@@ -186,7 +189,7 @@ def score(
                 scores=scores,
             )
         )
-    return found
+    return scored
 
 
 def evaluate_model(
@@ -210,8 +213,8 @@ def evaluate_model(
         TrainError: rows cannot be rendered; each reason with its record ids.
     """
     examples = renderer.examples(rows).examples
-    kept = {example.id for example in examples}
-    rows = [row for row in rows if row.id in kept]
+    ids = {example.id for example in examples}
+    rows = [row for row in rows if row.id in ids]
     references: dict[str, str] = {}
     predictions: list[Prediction] = []
     device = next(model.parameters()).device
@@ -219,9 +222,9 @@ def evaluate_model(
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
-            asked, most = asked_by_choice(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(model, renderer, asked, batch_tokens=most)
-            chosen = {row.id for row, _ in asked}
+            choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
+            predictions = choose(model, renderer, choice_rows, batch_tokens=most)
+            chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
             predictions += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
@@ -246,12 +249,12 @@ def evaluate_splits(
     Raises:
         TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
-    found = []
+    scored = []
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
-        found += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+        scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
     rows = readable_general(renderer, general)
-    return found + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+    return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
 
 
 def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
@@ -274,20 +277,20 @@ def publish(
     folder: Path,
     dynamics: Sequence[Dynamic] = (),
     noise: Noise | None = None,
-    judged: Judged | None = None,
+    judge_summary: JudgeSummary | None = None,
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss
-    curve is read from the folder's metrics.jsonl.
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judge_summary`` what else was measured. The
+    loss curve is read from the folder's metrics.jsonl.
 
     Raises:
         TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
     """
-    shown = [[one for one in side if one.split != "train"] for side in (base, tuned)]
+    sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     report = build_report(
-        shown[0],
-        shown[1],
+        sides[0],
+        sides[1],
         run=run,
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=_default_metric(dataset, categories),
@@ -295,10 +298,10 @@ def publish(
         resamples=recipe.eval.resamples,
         remarks=_skipped(base, dataset),
         noise=noise,
-        judged=judged,
+        judge_summary=judge_summary,
         data_map=data_map(dynamics),
     )
-    write_predictions(shown[0], shown[1], folder)
+    write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
@@ -306,20 +309,20 @@ def publish(
 
 def summary(scored: Sequence[Scored]) -> ValidationScore:
     """Return the means that a run watches while it trains; each category weighs the same in the score."""
-    tokens = sum(one.num_tokens for one in scored)
+    tokens = sum(record.num_tokens for record in scored)
     groups: dict[str, list[float]] = {}
-    for one in scored:
-        if one.score is not None:
-            groups.setdefault(one.category, []).append(one.score)
+    for record in scored:
+        if record.score is not None:
+            groups.setdefault(record.category, []).append(record.score)
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
     return ValidationScore(
-        loss=math.fsum(one.nll for one in scored) / tokens if tokens else math.nan,
+        loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
     )
 
 
-def _given(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
     """The options of a metric that are not its category's but the record's and the prediction's own."""
     if prediction.logprobs:
         return {"logprobs": prediction.logprobs}
@@ -345,18 +348,18 @@ def _default_metric(dataset: Dataset, categories: Mapping[str, CategorySpec]) ->
 
 
 def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
-    found = []
+    remarks = []
     for split in ("validation", "test"):
-        missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
+        missing = len(dataset.splits[split]) - sum(record.split == split for record in scored)
         if missing:
-            found.append(
+            remarks.append(
                 f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
                 "or have no answer that may be trained, and were not evaluated."
             )
-    return found
+    return remarks
 
 
-def _asked(row: Row) -> str | None:
+def _prompt_text(row: Row) -> str | None:
     """Return the texts of all messages before the last answer, in which what it cites is looked for.
 
     None where no contract applies: the answer is to call tools.

@@ -211,7 +211,7 @@ class Confusion(_Part):
     """Records whose reference is none of the labels."""
 
 
-class Judged(_Part):
+class JudgeSummary(_Part):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
     model: str
@@ -288,7 +288,7 @@ class Report(_Part):
     """What to keep in mind, as only the run could tell it."""
     noise: Noise | None = None
     confusion: list[Confusion] = Field(default_factory=list)
-    judged: Judged | None = None
+    judged: JudgeSummary | None = None
     data_map: DataMap | None = None
 
     def main(self) -> SplitResult:
@@ -297,4 +297,4 @@ class Report(_Part):
 
     def regressed(self) -> list[str]:
         """Return the categories that got worse in the split whose verdicts count."""
-        return [one.category for one in self.main().categories if one.verdict == "regressed"]
+        return [result.category for result in self.main().categories if result.verdict == "regressed"]

@@ -78,15 +78,15 @@ def read_curve(path: Path) -> Curve:
     # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
     ordered = [steps[step] for step in sorted(steps)]
     stride = max(1, -(-len(ordered) // _MOST_POINTS))
-    kept = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
-    return Curve(steps=kept, evals=[evals[step] for step in sorted(evals)])
+    points = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
+    return Curve(steps=points, evals=[evals[step] for step in sorted(evals)])
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of `report.json`, as `schemas/report.schema.json` holds it."""
-    made = Report.model_json_schema(mode="validation")
+    schema = Report.model_json_schema(mode="validation")
     title = "The report of a training run: runs/ID/report.json."
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": title}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def html(report: Report) -> str:
@@ -152,6 +152,6 @@ def _escaped(text: object) -> str:
 
 def _fenced(text: str) -> str:
     """Return ``text`` as a fenced block that no run of backticks inside can end."""
-    shown = visible(text)
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{fence}text\n{shown}\n{fence}"
+    clean = visible(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
+    return f"{fence}text\n{clean}\n{fence}"

@@ -221,7 +221,7 @@ def says(text: str, content: str) -> bool:
     """
     if not (_TAG.search(text) or _TAG.search(content)):
         return content.strip() in text.strip()
-    return _beside_tags(content) in _beside_tags(text)
+    return _without_space_at_tags(content) in _without_space_at_tags(text)
 
 
 def sentinel(text: str) -> str:
@@ -235,7 +235,7 @@ def sentinel(text: str) -> str:
 _TAG = re.compile(r"</?\w+>")
 
 
-def _beside_tags(text: str) -> str:
+def _without_space_at_tags(text: str) -> str:
     return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 

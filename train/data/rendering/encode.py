@@ -81,10 +81,10 @@ class Encoder:
         encoded: list[Encoded | None] = [None] * len(passages)
         if self._words is not None:
             short = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
-            for number, one in zip(short, self._by_words(self._words, [passages[n] for n in short]), strict=True):
-                encoded[number] = one
-        rest = iter(self._in_parts([one for one, own in zip(passages, encoded, strict=True) if own is None]))
-        return [next(rest) if one is None else one for one in encoded]
+            for number, encoding in zip(short, self._by_words(self._words, [passages[n] for n in short]), strict=True):
+                encoded[number] = encoding
+        rest = iter(self._in_parts([passage for passage, own in zip(passages, encoded, strict=True) if own is None]))
+        return [next(rest) if encoding is None else encoding for encoding in encoded]
 
     def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
@@ -104,9 +104,9 @@ class Encoder:
 
     def _by_words(self, words: Words, passages: Sequence[Passage]) -> list[Encoded | None]:
         """The passages that can be read word by word, which is quicker and gives the same."""
-        edges = [sorted({one.num_opening, *_edges(one)}) for one in passages]
+        edges = [sorted({passage.num_opening, *_edges(passage)}) for passage in passages]
         encoded: list[Encoded | None] = []
-        readings = words.read([one.text for one in passages], edges)
+        readings = words.read([passage.text for passage in passages], edges)
         for passage, own, reading in zip(passages, edges, readings, strict=True):
             if reading is None:
                 encoded.append(None)

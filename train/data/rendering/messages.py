@@ -75,7 +75,7 @@ def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list
     return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
 
 
-def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
     """Return the messages up to the last answer, with what templates take for granted.
 
     Content null is empty text, a developer is the system where the template knows no developer, and the arguments of a

@@ -22,7 +22,7 @@ from train.data.rendering.messages import (
     answer_weights,
     answers_of,
     last_answer,
-    prepared,
+    prepare_messages,
     refuse_marks,
     weight_of,
 )
@@ -103,13 +103,13 @@ class Pipeline:
         located = [item for item in items if item.fault is None]
         passages = [self._passage(item, has_offsets=has_offsets) for item in located]
         for item, encoded in zip(located, self.encoder.encode(passages), strict=True):
-            item.attempt(self._encoded, encoded)
+            item.attempt(self._check_encoding, encoded)
         return items
 
     def _prepare(self, item: Item, is_trained: bool) -> None:
         self._refuse_control(item.row)
         if item.row.messages is not None or not is_trained:
-            item.messages = prepared(item.row.messages or (), self.conversations.template.source)
+            item.messages = prepare_messages(item.row.messages or (), self.conversations.template.source)
             item.answers = answers_of(item.messages, self.objective) if is_trained else [last_answer(item.messages)]
 
     def _locate(self, item: Item, rendering: Rendering, is_trained: bool) -> None:
@@ -129,7 +129,7 @@ class Pipeline:
             return range(len(item.messages))
         return [answer for answer in item.answers if weight_of((item.row.messages or ())[answer]) > 0]
 
-    def _encoded(self, item: Item, encoded: Encoded) -> None:
+    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
         promises.prove_prefix(encoded)
         item.encoded = encoded
 
@@ -165,7 +165,7 @@ class Pipeline:
             encoded = encoded._replace(ids=np.append(encoded.ids, np.int32(eos)), offsets=offsets)
         if len(encoded.ids) < 2 or not text.strip():
             raise RowFault("no token of the record is trained")
-        promises.prove_one_bos(self.encoder, encoded, text)
+        promises.prove_single_bos(self.encoder, encoded, text)
         assert encoded.offsets is not None
         num_bytes = len(text[int(encoded.offsets[1, 0]) :].encode())
         weights = None if row.weight == 1 else [row.weight]
@@ -176,13 +176,13 @@ class Pipeline:
         row, encoder, encoded, text = item.row, self.encoder, item.encoded, talk.layout.text
         assert encoded is not None
         weights = answer_weights(row.messages or (), item.answers)
-        every = [one for one in zip(talk.turns, item.answers, encoded.runs, weights, strict=True) if one[3] > 0]
+        every = [part for part in zip(talk.turns, item.answers, encoded.runs, weights, strict=True) if part[3] > 0]
         # A first token has nothing before it to be predicted from.
         runs = [(max(start, 1), stop) for _, _, (start, stop), _ in every]
         if all(start >= stop for start, stop in runs):
             raise RowFault("no token of the record is trained")
         own = talk.layout.template_text
-        promises.prove_one_bos(encoder, encoded, own)
+        promises.prove_single_bos(encoder, encoded, own)
         promises.prove_control_tokens(encoder, encoded, own)
         turns = [turn for turn, *_ in every]
         promises.prove_answers_are_apart(talk, turns)

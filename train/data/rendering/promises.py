@@ -9,7 +9,7 @@ Of the text, as the template rendered it (that every content stands in it, in or
 Of the tokens:
 
 - those of the prompt alone begin those of the row, so what is trained is what is served: `prove_prefix`;
-- one beginning-of-text token stands at the beginning, where the tokenizer adds one: `prove_one_bos`;
+- one beginning-of-text token stands at the beginning, where the tokenizer adds one: `prove_single_bos`;
 - all control tokens are the template's: `prove_control_tokens`;
 - no token of the system, the user or a tool is trained: `prove_answers_are_apart`;
 - what is trained decodes to the answer: `prove_answer`;
@@ -67,8 +67,8 @@ def prove_parts(
     for part in markers.parts:
         if part.turn not in written:
             written[part.turn] = _written_at(layout, part.turn)
-        has_place = text is None or part.marker in text
-        if not has_place or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
+        is_present = text is None or part.marker in text
+        if not is_present or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(markers.parts, needed))
@@ -101,7 +101,7 @@ def prove_prefix(encoded: Encoded) -> None:
         raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
 
 
-def prove_one_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
+def prove_single_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
     """Prove exactly one BOS, at the beginning, where the tokenizer adds one, and never two there.
 
     ``text`` is what the template wrote.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
-from train.base.versions import installed, sources
+from train.base.versions import installed_version, sources_digest
 from train.data.rendering.examples import Examples, Rendered
 from train.data.rendering.renderer import Renderer
 
@@ -38,7 +38,7 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
     key = _key(renderer, digest)
     entry = cache.get(key)
     if entry is not None:
-        rendered = _opened(entry)
+        rendered = _open_entry(entry)
         renderer.learn(rows, rendered)
         return rendered
     deaths = renderer.conversations.template.num_deaths
@@ -54,12 +54,12 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
         cache.put(key, examples.arrays, {"names": [list(name) for name in examples.names], **counts})
         # The written arrays replace those in memory: mapped, they cost none.
         if (entry := cache.get(key)) is not None:
-            rendered = _opened(entry)
+            rendered = _open_entry(entry)
             renderer.learn(rows, rendered)
     return rendered
 
 
-def _opened(entry: Entry) -> Rendered:
+def _open_entry(entry: Entry) -> Rendered:
     values: dict[str, Any] = entry.values
     if "refusal" in values:
         code, message, hint, exit_code = values["refusal"]
@@ -77,7 +77,7 @@ def _key(renderer: Renderer, digest: str) -> str:
         "on_too_long": renderer.on_too_long,
         "on_unrenderable": renderer.on_unrenderable,
         "allow_special_tokens": renderer.allow_special_tokens,
-        "code": sources(Path(__file__).resolve().parent),
-        "libraries": [installed(name) for name in _LIBRARIES],
+        "code": sources_digest(Path(__file__).resolve().parent),
+        "libraries": [installed_version(name) for name in _LIBRARIES],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
 from train.data.rendering.messages import UNRENDERABLE, RowFault, Silent, last_answer, notes_of
 from train.data.rendering.pipeline import Item, Pipeline, passage_of
-from train.data.rendering.promises import prove_marks, prove_one_bos, prove_prefix
+from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
 from train.data.rendering.sandbox import safe_template
 from train.recipe import Objective
 
@@ -95,7 +95,7 @@ class Renderer:
         prove_marks(marks, talk)
         encoded = self.encoder.encode([passage_of(talk)])[0]
         prove_prefix(encoded)
-        prove_one_bos(self.encoder, encoded, talk.layout.text)
+        prove_single_bos(self.encoder, encoded, talk.layout.text)
 
     def _question(self) -> tuple[Conversation, list[Span]]:
         """A plain question with its answer, and the generation blocks in it."""
@@ -126,8 +126,8 @@ class Renderer:
                 self.learn(new, self._rendered(new))
         outcomes = [self._outcomes[id(row)] for row in rows]
         sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
-        is_one = bool(sources) and all(source is sources[0][0] for source, _ in sources)
-        if is_one and [index for _, index in sources] == list(range(len(sources[0][0]))):
+        is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
+        if is_single_source and [index for _, index in sources] == list(range(len(sources[0][0]))):
             examples = sources[0][0]
         else:
             examples = [source[index] for source, index in sources]
@@ -167,7 +167,7 @@ class Renderer:
                 if notes := [*item.notes, *notes_of(item.row)]:
                     rendered.notes[item.row.id] = notes
                 if lost:
-                    record = self._shortened(record)
+                    record = self._shorten(record)
                     rendered.cut[item.row.id] = lost
                 records.append(record)
             except Silent:
@@ -178,13 +178,13 @@ class Renderer:
                 else:
                     faults[fault.code, fault.reason].append(item.row.id)
         if faults:
-            raise _listed(faults, len(rows))
+            raise _faults_error(faults, len(rows))
         return replace(rendered, examples=Examples.of(records))
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
         record = self._record_of(row)
-        return (self._shortened(record) if self._num_lost(record) else record).example()
+        return (self._shorten(record) if self._num_lost(record) else record).example()
 
     def whole(self, row: Row) -> Example:
         """Return one row's example uncut, and remember nothing of it; raises RowFault (a TrainError)."""
@@ -194,7 +194,7 @@ class Renderer:
         """Return one row for a person to look at; raises RowFault (a TrainError)."""
         item = next(self._pipeline.records([row], has_offsets=True))
         record = _record(item)
-        example = (self._shortened(record) if self._num_lost(record) else record).example()
+        example = (self._shorten(record) if self._num_lost(record) else record).example()
         return Preview(example, record.example(), _roles(item, len(record.ids)), [*item.notes, *notes_of(row)])
 
     def prompt(self, row: Row) -> Prompt | None:
@@ -212,7 +212,7 @@ class Renderer:
             known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
         return known[1]
 
-    def located(self, row: Row) -> Conversation:
+    def locate(self, row: Row) -> Conversation:
         """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
         item = self._pipeline.locate([row], is_trained=False)[0]
         if item.fault is not None:
@@ -296,13 +296,13 @@ class Renderer:
         """How many tokens are over max_length."""
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
-    def _shortened(self, record: Record) -> Record:
+    def _shorten(self, record: Record) -> Record:
         assert self.max_length, "only what is too long is cut"
         if self.on_too_long != "cut":
             raise RowFault(f"longer than max_length {self.max_length}", "E925 too-long")
         if record.runs[0][0] >= self.max_length:
             raise RowFault(f"the prompt alone is longer than max_length {self.max_length}", "E925 too-long")
-        return record.shortened(self.max_length)
+        return record.shorten(self.max_length)
 
 
 def _record(item: Item) -> Record:
@@ -331,10 +331,10 @@ def _bad_template(fault: RowFault) -> TrainError:
     )  # fmt: skip
 
 
-def _listed(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
+def _faults_error(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
     """One error for ``num_rows`` rows: each reason with its count and the first ids."""
     lines = [
-        f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.named(ids)}"
+        f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.join_names(ids)}"
         for (_, reason), ids in faults.items()
     ]
     code = next(iter(faults))[0]

@@ -34,18 +34,18 @@ def generate(
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
     limits = [min(max_new_tokens, _room(model) - len(prompt)) for prompt in prompts]
-    found = [Generated([], False) for _ in prompts]
-    able = [place for place, limit in enumerate(limits) if limit > 0]
+    completions = [Generated([], False) for _ in prompts]
+    answerable = [index for index, limit in enumerate(limits) if limit > 0]
     with evaluating(model):
         is_packed = packed.can_decode(model)
         decode = packed.decode if is_packed else padded.decode
-        lengths = [len(prompts[place]) + limits[place] for place in able]
+        lengths = [len(prompts[index]) + limits[index] for index in answerable]
         for group in by_length(lengths, batch_tokens, is_packed=is_packed):
-            batch = [able[number] for number in group]
-            done = decode(model, [prompts[place] for place in batch], [limits[place] for place in batch], set(stop_ids))
-            for place, (ids, is_stopped) in zip(batch, done, strict=True):
-                found[place] = Generated(ids, is_stopped)
-    return found
+            batch = [answerable[number] for number in group]
+            done = decode(model, [prompts[index] for index in batch], [limits[index] for index in batch], set(stop_ids))
+            for index, (ids, is_stopped) in zip(batch, done, strict=True):
+                completions[index] = Generated(ids, is_stopped)
+    return completions
 
 
 def _room(model: Any) -> int:

@@ -16,16 +16,16 @@ class Answers:
 
     def take(self, tokens: Sequence[int]) -> list[int]:
         """Add a token to the answer of each row and return the rows that go on."""
-        kept = []
+        open_rows = []
         for row, token in enumerate(tokens):
-            place = self._live[row]
+            index = self._live[row]
             if token in self._stop_ids:
-                self._stopped[place] = True
+                self._stopped[index] = True
                 continue
-            self._new[place].append(token)
-            if len(self._new[place]) < self._limits[place]:
-                kept.append(row)
-        return kept
+            self._new[index].append(token)
+            if len(self._new[index]) < self._limits[index]:
+                open_rows.append(row)
+        return open_rows
 
     def keep(self, order: Sequence[int]) -> None:
         """From now on the rows are these of the rows so far."""

@@ -42,10 +42,10 @@ def decode(
     hidden = hidden[last]
     while True:
         tokens = head.likeliest(hidden)
-        kept = answers.take(tokens.tolist())
-        if not kept:
+        open_rows = answers.take(tokens.tolist())
+        if not open_rows:
             return answers.done()
-        order = kv_cache.select(kept)
+        order = kv_cache.select(open_rows)
         answers.keep(order)
         ids = tokens[torch.tensor(order, device=device)] if len(order) < len(tokens) else tokens
         with packing(None, kv_cache):

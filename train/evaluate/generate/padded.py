@@ -31,15 +31,15 @@ def decode(
     while True:
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **extra)
         tokens = out.logits[:, -1].argmax(dim=-1)
-        kept = answers.take(tokens.tolist())
-        if not kept:
+        open_rows = answers.take(tokens.tolist())
+        if not open_rows:
             return answers.done()
         positions = positions[:, -1:] + 1
-        if len(kept) < len(tokens):
-            chosen = torch.tensor(kept, device=device)
+        if len(open_rows) < len(tokens):
+            chosen = torch.tensor(open_rows, device=device)
             cache.batch_select_indices(chosen)
             tokens, mask, positions = tokens[chosen], mask[chosen], positions[chosen]
-            answers.keep(kept)
+            answers.keep(open_rows)
         ids = tokens[:, None]
         mask = torch.cat([mask, mask.new_ones(len(tokens), 1)], dim=1)
 

@@ -81,7 +81,7 @@ class Metric:
             raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
 
 
-_shelf: dict[str, Metric] = {}
+_registry: dict[str, Metric] = {}
 
 
 def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> Callable[[Function], Function]:
@@ -95,7 +95,7 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
 
     def put(function: Function) -> Function:
         text = inspect.getdoc(function)
-        if name in _shelf or not text:
+        if name in _registry or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
         parameters = inspect.signature(function).parameters.values()
         # A manifest has lists, so its author is told of lists.
@@ -105,7 +105,7 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
             if p.kind is p.KEYWORD_ONLY
         }
         full = name if primary is None else f"{name}.{primary}" if primary else ""
-        _shelf[name] = Metric(name, full, text, cases, options, function)
+        _registry[name] = Metric(name, full, text, cases, options, function)
         return function
 
     return put
@@ -116,7 +116,7 @@ def discover() -> dict[str, Metric]:
     """Import every file of this folder and return the metrics by name, in order."""
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
         importlib.import_module(module.name)
-    return dict(sorted(_shelf.items()))
+    return dict(sorted(_registry.items()))
 
 
 def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
@@ -125,20 +125,20 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     Raises:
         TrainError: E931 unknown-metric, E932 bad-metric-option.
     """
-    shelf = {n: m for n, m in discover().items() if m.primary}
-    found = shelf.get(name or DEFAULT)
-    if found is None:
-        near = get_close_matches(name, shelf, n=1)
+    scorers = {n: m for n, m in discover().items() if m.primary}
+    chosen = scorers.get(name or DEFAULT)
+    if chosen is None:
+        near = get_close_matches(name, scorers, n=1)
         raise TrainError(
             "E931 unknown-metric",
             f"there is no scorer {name!r}",
-            (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(shelf)}.",
+            (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(scorers)}.",
         )
-    found.check(options or {})
-    return found
+    chosen.check(options or {})
+    return chosen
 
 
-def normalised(text: str, *, casefold: bool = False) -> str:
+def normalise(text: str, *, casefold: bool = False) -> str:
     """Return ``text`` as comparisons see it: NFKC, trimmed, runs of white space as one blank, case folded if asked."""
     text = unicodedata.normalize("NFKC", text)
     return " ".join((text.casefold() if casefold else text).split())
@@ -156,8 +156,8 @@ _WORD = re.compile(
 def words(text: str) -> list[str]:
     """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
-    return _WORD.findall(kept)
+    unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    return _WORD.findall(unpunctuated)
 
 
 def _is_like(value: object, default: object) -> bool:

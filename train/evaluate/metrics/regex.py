@@ -16,8 +16,8 @@ _PROGRAM = """
 import json, re, sys
 for line in sys.stdin:
     pattern, flags, text, whole = json.loads(line)
-    found = (re.fullmatch if whole else re.search)(pattern, text, flags)
-    sys.stdout.write("true\\n" if found else "false\\n")
+    match = (re.fullmatch if whole else re.search)(pattern, text, flags)
+    sys.stdout.write("true\\n" if match else "false\\n")
     sys.stdout.flush()
 """
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", 0, "", True], seconds=SECONDS)

@@ -80,11 +80,11 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
         expected = own if _is_same(expected, own) else []
     if not expected:
         return {}
-    made = _read(completion)
+    actual = _read(completion)
     return {
-        "match": float(_is_same(made, expected)),
-        "names": float(Counter(call.name for call in made) == Counter(call.name for call in expected)),
-        "parsed": float(bool(made)),
+        "match": float(_is_same(actual, expected)),
+        "names": float(Counter(call.name for call in actual) == Counter(call.name for call in expected)),
+        "parsed": float(bool(actual)),
     }
 
 
@@ -116,7 +116,7 @@ def _json_calls(text: str) -> list[_Call]:
             text = text[name.end() :]
         value, text = _first_value(text)
         values = value if isinstance(value, list) else [value]
-        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(one) for one in values]
+        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(item) for item in values]
         calls += [call for call in some if call is not None]
         if not some or None in some:
             return []

@@ -113,8 +113,8 @@ def join_group() -> Iterator[DistributedContext]:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield SINGLE_PROCESS
         return
-    told = {name: os.environ.get(name, "") for name in _NUMBERS}
-    unclear = [name for name, value in told.items() if not value.isdecimal()]
+    variables = {name: os.environ.get(name, "") for name in _NUMBERS}
+    unclear = [name for name, value in variables.items() if not value.isdecimal()]
     if unclear or not os.environ.get("MASTER_ADDR"):
         missing = ", ".join(unclear) or "MASTER_ADDR"
         raise TrainError("E949 bad-launch", f"WORLD_SIZE tells of ranks, but there is no {missing}",
@@ -125,9 +125,9 @@ def join_group() -> Iterator[DistributedContext]:
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    local_rank = int(told["LOCAL_RANK"])
+    local_rank = int(variables["LOCAL_RANK"])
     store, rank, world = next(rendezvous("env://"))
-    context = DistributedContext(rank, world, int(told["LOCAL_WORLD_SIZE"]))
+    context = DistributedContext(rank, world, int(variables["LOCAL_WORLD_SIZE"]))
     console.hush(is_hushed=not context.is_first)
     try:
         if torch.cuda.is_available():

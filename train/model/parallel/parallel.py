@@ -211,13 +211,13 @@ def _call(self: Any, function: Callable[[Any], Any]) -> Any:
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
     """Group parameters of one number format into a few large messages."""
     bucket: list[torch.nn.Parameter] = []
-    held = 0
+    num_bytes = 0
     for parameter in parameters:
         size = parameter.numel() * parameter.element_size()
-        if bucket and (held + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
+        if bucket and (num_bytes + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
             yield bucket
-            bucket, held = [], 0
+            bucket, num_bytes = [], 0
         bucket.append(parameter)
-        held += size
+        num_bytes += size
     if bucket:
         yield bucket

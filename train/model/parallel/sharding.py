@@ -41,10 +41,10 @@ def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[l
     """
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0.0] * num_ranks
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
         rank = loads.index(min(loads))
-        shares[rank].append(place)
-        loads[rank] += float(costs[place])
+        shares[rank].append(index)
+        loads[rank] += float(costs[index])
     return shares
 
 

@@ -34,11 +34,11 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
-    write_words(source, work, "peft")
+    write_tokenizer_files(source, work, "peft")
     return Written(work)
 
 
-def write_words(source: Source, work: Path, library: str) -> None:
+def write_tokenizer_files(source: Source, work: Path, library: str) -> None:
     """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
 
     ``library`` is what loads the folder: "peft" or "transformers".
@@ -53,13 +53,13 @@ def write_words(source: Source, work: Path, library: str) -> None:
 def _generation(source: Source) -> dict[str, Any]:
     tokenizer = source.renderer.tokenizer
     # No max_new_tokens: a server takes it for a limit on every answer.
-    found = {
+    settings = {
         "bos_token_id": tokenizer.bos_token_id,
         "do_sample": False,
         "eos_token_id": source.renderer.stop_ids,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def stop_texts(source: Source) -> list[str]:

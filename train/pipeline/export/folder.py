@@ -51,7 +51,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def shown_size(num_bytes: int) -> str:
+def format_size(num_bytes: int) -> str:
     """Return a size as people say it: "4.2 MB"."""
     size = float(num_bytes)
     for unit in ("B", "kB", "MB", "GB"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from train.pipeline.export.adapter import write_words
+from train.pipeline.export.adapter import write_tokenizer_files
 from train.pipeline.export.source import Source, Written
 from train.pipeline.export.weights import tuned_model
 
@@ -16,5 +16,5 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     # The loader's own generation config would name fewer stops than training had; ours is written last.
     model = tuned_model(source).to(getattr(torch, dtype))
     model.save_pretrained(work)
-    write_words(source, work, "transformers")
+    write_tokenizer_files(source, work, "transformers")
     return Written(work)

@@ -18,9 +18,9 @@ def write(source: Source, work: Path, dtype: str) -> Written:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", source.name)
     limit = f" --max-model-len {source.reads}" if source.reads else ""
 
-    def command(place: str) -> str:
-        template = f"{place}/model/chat_template.jinja"
-        return f"vllm serve {place}/model --chat-template {template} --served-model-name {name} --dtype {dtype}{limit}"
+    def command(folder: str) -> str:
+        template = f"{folder}/model/chat_template.jinja"
+        return f"vllm serve {folder}/model --chat-template {template} --served-model-name {name} --dtype {dtype}{limit}"
 
     script = work / "serve.sh"
     script.write_text(

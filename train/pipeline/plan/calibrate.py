@@ -14,7 +14,7 @@ from train.model.compute import Meter
 from train.model.loss import supervised_loss
 from train.pipeline.plan.plan import CALIBRATION_STEPS
 
-_LOOKED_AT = 200
+_MOST_SAMPLED = 200
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Calibration:
 
 def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
     """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
-    chosen = sorted({round(n * (len(steps) - 1) / max(1, _LOOKED_AT - 1)) for n in range(_LOOKED_AT)})
-    looked = [steps[number] for number in chosen if number < len(steps)]
-    pairs = [(step, group) for step in looked for group in step.micro_batches]
+    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
+    sample_rows = [steps[number] for number in chosen if number < len(steps)]
+    pairs = [(step, group) for step in sample_rows for group in step.micro_batches]
     return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
 
 
@@ -68,7 +68,7 @@ def _step(
 ) -> None:
     for group in step.micro_batches:
         batch = collate(
-            [steps.examples[place] for place in group], device, is_packed=steps.is_packed, round_to=few_lengths(device)
+            [steps.examples[index] for index in group], device, is_packed=steps.is_packed, round_to=few_lengths(device)
         )
         with computing(device, dtype):
             loss, _ = supervised_loss(model, batch, scale=1 / step.weight)

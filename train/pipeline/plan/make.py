@@ -14,7 +14,7 @@ from train.model.compute import is_checkpointing, memory_limit
 from train.model.parallel import SINGLE_PROCESS, pick_strategy
 from train.pipeline.plan.calibrate import Calibration, calibrate, largest
 from train.pipeline.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
-from train.pipeline.plan.oom import explained
+from train.pipeline.plan.oom import explain_oom
 from train.pipeline.plan.plan import Choices, Plan
 from train.recipe.forgetting import risks, tuning_of
 from train.recipe.schedule import warmup_steps
@@ -53,17 +53,17 @@ def make_plan(
         micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
         warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choices(shape, steps, device, limit), checkpointing=shape.checkpointing,
+        choices=choose_settings(shape, steps, device, limit), checkpointing=shape.checkpointing,
         risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
-    with explained(plan, "calibration"):
-        found = calibrate(model, steps, heaviest, device, dtype)
-    memory = replace(memory, overhead=_overhead(memory, found, device, dtype))
+    with explain_oom(plan, "calibration"):
+        calibration = calibrate(model, steps, heaviest, device, dtype)
+    memory = replace(memory, overhead=_overhead(memory, calibration, device, dtype))
     return replace(
-        plan, memory=memory, peak_bytes=memory.total, seconds=found.seconds_per_token * run_tokens,
-        choices=choices(shape, steps, device, limit, memory.overhead),
+        plan, memory=memory, peak_bytes=memory.total, seconds=calibration.seconds_per_token * run_tokens,
+        choices=choose_settings(shape, steps, device, limit, memory.overhead),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.
     )  # fmt: skip
 
 
-def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
+def choose_settings(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
     """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
 
     def most(*, checkpointing: bool) -> int:
@@ -89,10 +89,10 @@ def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int,
     tokens = most(checkpointing=shape.checkpointing)
     needs_it = not tokens and not shape.checkpointing
     tokens = most(checkpointing=True) if needs_it else tokens
-    way = pick_strategy(
+    strategy = pick_strategy(
         "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
     )
-    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
+    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), strategy)
 
 
 def needs_checkpointing(
@@ -123,9 +123,9 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
     return {"planned": planned, "real": real, "error": errors}
 
 
-def _overhead(memory: Memory, found: Calibration, device: torch.device, dtype: torch.dtype) -> int:
+def _overhead(memory: Memory, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> int:
     """What was measured beyond what was computed; the growth has no weights in it."""
-    grown = found.grown_bytes
+    grown = calibration.grown_bytes
     if device.type == "cpu" and dtype == torch.bfloat16:
         grown = int(grown * _SCATTERED) + _LATER_KERNELS
     return grown - (memory.total - memory.weights)

@@ -15,7 +15,7 @@ _ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 
 
 @contextmanager
-def explained(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
+def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
     """Within, a lack of memory is raised as TrainError "E947 out-of-memory" (exit 3) that names what would fit.
 
     ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size
@@ -24,14 +24,14 @@ def explained(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _told(plan, stage, str(error), hint) from error
+        raise _oom_error(plan, stage, str(error), hint) from error
     except RuntimeError as error:
         if not any(words in str(error) for words in _ALLOCATOR):
             raise
-        raise _told(plan, stage, str(error), hint) from error
+        raise _oom_error(plan, stage, str(error), hint) from error
 
 
-def _told(plan: Plan | None, stage: str, reason: str, hint: str) -> TrainError:
+def _oom_error(plan: Plan | None, stage: str, reason: str, hint: str) -> TrainError:
     first = next((line.strip() for line in reason.splitlines() if line.strip()), "no more memory")
     message = f"{stage}: {first[:200]}"
     if plan is not None:

@@ -18,12 +18,12 @@ from train.loop.checkpoint import Checkpoint, check_facts, clear_leftovers, newe
 from train.model import load_base
 from train.model.compute import Meter
 from train.model.parallel import SINGLE_PROCESS, DistributedContext
-from train.pipeline.plan import explained
+from train.pipeline.plan import explain_oom
 from train.pipeline.run.base_results import forget, key_of, recall, remember
 from train.pipeline.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
 from train.pipeline.run.keep import save_tuned
 from train.pipeline.run.noise import noise_floor
-from train.pipeline.run.planned import FEWEST_STEPS, kept, planned
+from train.pipeline.run.planned import FEWEST_STEPS, plan_run, report_accuracy
 from train.pipeline.run.prepare import Prepared, add_adapters, prepare
 from train.pipeline.run.sharded import gather_scores, shard_dataset
 from train.pipeline.trackers import Trackers
@@ -32,7 +32,7 @@ from train.recipe.schedule import validation_steps
 from train.report import Noise, Run, card_facts, table
 from train.report.evaluation import evaluate_model, evaluate_splits, publish, summary
 from train.report.judge import judge_answers
-from train.report.model import Judged
+from train.report.model import JudgeSummary
 
 
 def run_dataset(
@@ -63,9 +63,9 @@ def run_dataset(
     # Before the minutes that a base takes to load; only the first tells them anything.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, recipe, folder=folder, context=context)
-    checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
+    checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        console.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
+        console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
         console.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
     # Whoever still looks at what is there must not see what is being written.
@@ -73,22 +73,22 @@ def run_dataset(
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     context.barrier()
     try:
-        return _acted(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
+        return _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
 
 
-def _acted(
+def _run_prepared(
     prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
     is_cached: bool,
 ) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
     context = prepared.context
-    base = _measured_base(prepared, run, is_cached=is_cached)
+    base = _measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
-    plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
     console.talk(
         "plan: "
         + plan.sentence()
@@ -99,9 +99,9 @@ def _acted(
         write_run(run, record)
     meter = Meter(prepared.device)
     base_scores = _base_scores(prepared, base)
-    with explained(plan, "training"):
-        result = _fitted(model, prepared, run, checkpoint, record, trackers, base_scores)
-    record["plan_accuracy"] = kept(plan, result, meter, model)
+    with explain_oom(plan, "training"):
+        result = _fit(model, prepared, run, checkpoint, record, trackers, base_scores)
+    record["plan_accuracy"] = report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -109,23 +109,23 @@ def _acted(
         console.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
         context.barrier()
         return result.stopped
-    model, taken = _tuned(model, prepared, run, result)
+    model, taken = _take_weights(model, prepared, run, result)
     console.talk("measuring the tuned model")
-    tuned = _measured(model, prepared)
+    tuned = _measure(model, prepared)
     if context.is_first:
-        judged = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     context.barrier()
-    return _judge_exit(judged) if context.is_first else Exit.OK
+    return _exit_of(judge_summary) if context.is_first else Exit.OK
 
 
-def _judge_exit(judged: Judged | None) -> Exit:
+def _exit_of(summary: JudgeSummary | None) -> Exit:
     """Return the exit code of a finished run: a judge that was asked and scored nothing is told, and is no success."""
-    if judged is None or judged.n or not judged.num_unscored:
+    if summary is None or summary.n or not summary.num_unscored:
         return Exit.OK
-    reasons = ", ".join(f"{num} {reason}" for reason, num in judged.reasons.items())
+    reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
     console.trouble(
         "E983 bad-judge",
-        f"the judge {judged.model} at {judged.host} left all {judged.num_unscored} pairs unscored ({reasons})",
+        f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
         "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
     )
     return Exit.FAILED
@@ -142,30 +142,30 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
     tuned: list[Scored], taken: int, noise: Noise | None,
-) -> Judged | None:  # fmt: skip
+) -> JudgeSummary | None:  # fmt: skip
     """Write the report, the model and the record of a run that ended well, and return how its judge did."""
-    base, tuned, judged = judge_answers(
+    base, tuned, judge_summary = judge_answers(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
     )
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
-        run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
-        judged=judged,
+        run=_run_facts(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
+        judge_summary=judge_summary,
     )  # fmt: skip
     forget(run)
     facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
     saved = save_tuned(model, prepared, report, run, facts)
-    verdicts = {one.category: one.verdict for one in report.main().categories}
+    verdicts = {row.category: row.verdict for row in report.main().categories}
     write_run(
         run,
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
     )
     console.data(table(report, columns=console.columns()))
     console.talk(f"report: {run / 'report.html'}")
-    return judged
+    return judge_summary
 
 
-def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
+def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, and what changed since it was written."""
     read_run(run)
     checkpoint, faults = newest_verified(run)
@@ -214,7 +214,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
     return record
 
 
-def _fitted(
+def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
     trackers: Trackers, base: dict[str, float],
 ) -> FitResult:  # fmt: skip
@@ -243,7 +243,7 @@ def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Valid
     return Validation(evaluate, base)
 
 
-def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
+def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
     context, taken = prepared.context, result.step
     if prepared.is_sharded:
@@ -270,7 +270,7 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     """
     recipe = prepared.recipe
     ids = {row.id for row in prepared.evaluated_rows}
-    scores = summary([one for one in base if one.split == "validation" and one.id in ids]).by_category
+    scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
@@ -299,10 +299,10 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     return result.best_step
 
 
-def _measured(model: Any, prepared: Prepared) -> list[Scored]:
+def _measure(model: Any, prepared: Prepared) -> list[Scored]:
     """Everything that the report needs of one model."""
     recipe, dataset = prepared.recipe, prepared.dataset
-    with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
         scored = evaluate_splits(
             model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
             general=prepared.general,
@@ -311,7 +311,7 @@ def _measured(model: Any, prepared: Prepared) -> list[Scored]:
     return gather_scores(prepared.context, scored, order)
 
 
-def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
+def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
     """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
     key = key_of(prepared)
     context = prepared.context
@@ -321,7 +321,7 @@ def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Sc
     )
     if base is None:
         console.talk(f"run {run.name}: measuring the base")
-        base = _measured(prepared.model, prepared)
+        base = _measure(prepared.model, prepared)
         if context.is_first:
             remember(run, key, base, is_cached=is_cached)
     return base
@@ -341,7 +341,7 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
     }
 
 
-def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
     settings: dict[str, Any] = {
         "steps": result.num_steps,
         "best step": result.best_step,

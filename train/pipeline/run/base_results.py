@@ -19,7 +19,7 @@ from typing import Any
 from train.base import console
 from train.base.cache import Cache, cache_home
 from train.base.storage import sha256_of
-from train.base.versions import installed, sources
+from train.base.versions import installed_version, sources_digest
 from train.evaluate.general import SHIPPED
 from train.evaluate.predictions import Scored
 from train.pipeline.run.folder import versions
@@ -64,9 +64,9 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "threads": prepared.recipe.threads,
         # They deal the rows into other batches.
         "ranks": prepared.context.world_size,
-        "code": sources(Path(__file__).resolve().parent.parent),
+        "code": sources_digest(Path(__file__).resolve().parent.parent),
         "versions": versions(),
-        "validator": installed("jsonschema"),
+        "validator": installed_version("jsonschema"),
     }
 
 
@@ -91,16 +91,16 @@ def name_of(key: Mapping[str, Any]) -> str:
 def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
     """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
     own, *shared = _caches(run, is_cached=is_cached)
-    for one in (own, *shared):
-        entry = one.get(name_of(key))
+    for cache in (own, *shared):
+        entry = cache.get(name_of(key))
         if entry is not None:
-            found = [Scored(**values) for values in entry.values["scored"]]
+            results = [Scored(**values) for values in entry.values["scored"]]
             console.talk(
-                f"the base was measured before: {len(found)} results are taken from {one.folder / name_of(key)}"
+                f"the base was measured before: {len(results)} results are taken from {cache.folder / name_of(key)}"
             )
-            if one is not own:
+            if cache is not own:
                 own.put(name_of(key), {}, entry.values)
-            return found
+            return results
     return None
 
 
@@ -109,10 +109,10 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
 
     Results that are not finite are not kept: the run will say what is broken.
     """
-    if not all(math.isfinite(value) for one in scored for value in (one.nll, *(one.scores or {}).values())):
+    if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
         return
-    for one in _caches(run, is_cached=is_cached):
-        one.put(name_of(key), {}, {"scored": [asdict(result) for result in scored]})
+    for cache in _caches(run, is_cached=is_cached):
+        cache.put(name_of(key), {}, {"scored": [asdict(result) for result in scored]})
 
 
 def forget(run: Path) -> None:

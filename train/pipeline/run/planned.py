@@ -14,7 +14,7 @@ FEWEST_STEPS = 20
 """Runs of fewer steps are not calibrated: three more would be much of them."""
 
 
-def planned(
+def plan_run(
     model: Any, prepared: Prepared, *, is_measured: bool, memory_bytes: int | None = None,
     cost_per_hour: float | None = None,
 ) -> Plan:  # fmt: skip
@@ -29,17 +29,17 @@ def planned(
     )  # fmt: skip
 
 
-def kept(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
+def report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
     """Return planned against real and say it; the planned time is that of the tokens that were read here."""
     values = plan.values()
     if plan.seconds is not None:
         values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
     # The meter began beside the whole model.
     began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    found = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
-    real, error = found["real"], found["error"]
-    told = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
+    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
+    real, error = comparison["real"], comparison["error"]
+    text = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
     if error["seconds"] is not None:
-        told += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
-    console.talk(told)
-    return found
+        text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
+    console.talk(text)
+    return comparison

@@ -24,9 +24,9 @@ def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequ
     """
     if context.world_size == 1:
         return scored
-    found: dict[tuple[str, str], Scored] = {}
+    results: dict[tuple[str, str], Scored] = {}
     for part in context.gather(scored):
-        for one in part:
-            found.setdefault((one.split, one.id), one)
-    places = {record: place for place, record in enumerate(order)}
-    return sorted(found.values(), key=lambda one: places.get(one.id, len(places)))
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))

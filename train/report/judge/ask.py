@@ -33,7 +33,7 @@ INSTRUCTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgeQuestion:
     """What the judge is shown: the prompt, the reference, and two answers."""
 
     prompt: str
@@ -98,7 +98,7 @@ class Judge:
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self.opener = urllib.request.build_opener(proxies, _NoRedirects)
 
-    def ask(self, question: Question) -> Reply:
+    def ask(self, question: JudgeQuestion) -> Reply:
         """Return the judge's word on ``question``; every failure is a reply without one, after all tries."""
         body = json.dumps(self._body(question)).encode()
         reply = Reply(None)
@@ -110,17 +110,17 @@ class Judge:
                 return replace(reply, num_retries=attempt)
         return replace(reply, num_retries=self.recipe.retries)
 
-    def _body(self, question: Question) -> dict[str, Any]:
+    def _body(self, question: JudgeQuestion) -> dict[str, Any]:
         mark = secrets.token_hex(16)
         parts = {
             "PROMPT": question.prompt, "REFERENCE": question.reference, "ANSWER A": question.a, "ANSWER B": question.b,
         }  # fmt: skip
-        shown = "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in parts.items())
+        material = "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in parts.items())
         body: dict[str, Any] = {
             "model": self.recipe.model,
             "messages": [
                 {"role": "system", "content": INSTRUCTIONS.format(rubric=self.recipe.rubric, mark=mark)},
-                {"role": "user", "content": shown},
+                {"role": "user", "content": material},
             ],
         }
         return body if self.recipe.temperature == "auto" else body | {"temperature": self.recipe.temperature}
@@ -145,14 +145,14 @@ class Judge:
 
     def _whole(self, response: Any) -> bytes:
         """Read the answer within the time and size that it may take; a socket's timeout is one for each packet."""
-        ends, found = time.monotonic() + self.recipe.timeout, b""
+        ends, body = time.monotonic() + self.recipe.timeout, b""
         while part := response.read1(1 << 16):
-            found += part
-            if len(found) > MOST_BYTES:
+            body += part
+            if len(body) > MOST_BYTES:
                 return b""
             if time.monotonic() > ends:
                 raise TimeoutError
-        return found
+        return body
 
 
 def read_reply(raw: bytes) -> Reply:
@@ -162,7 +162,7 @@ def read_reply(raw: bytes) -> Reply:
     except (ValueError, LookupError, TypeError, RecursionError):
         return Reply(None, "not an answer of chat/completions")
     try:
-        word = json.loads(content, object_pairs_hook=_once)
+        word = json.loads(content, object_pairs_hook=_require_unique)
     except (ValueError, TypeError, RecursionError):
         return Reply(None, "not JSON")
     if not isinstance(word, dict) or word.keys() != {"winner"} or word["winner"] not in ("A", "B", "tie"):
@@ -170,11 +170,11 @@ def read_reply(raw: bytes) -> Reply:
     return Reply(word["winner"])
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _require_unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError("a key stands twice")
-    return found
+    return members
 
 
 def _is_loopback(host: str) -> bool:

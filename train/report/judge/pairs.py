@@ -20,9 +20,9 @@ from train.data.dataset import Dataset, Row
 from train.data.rendering.messages import last_answer
 from train.evaluate.predictions import Scored, pair
 from train.recipe import Recipe
-from train.report import Judged
+from train.report import JudgeSummary
 from train.report.evaluation import CategorySpec
-from train.report.judge.ask import INSTRUCTIONS, Judge, Question, Reply, Winner
+from train.report.judge.ask import INSTRUCTIONS, Judge, JudgeQuestion, Reply, Winner
 
 CACHE = "judge.jsonl"
 METRIC = "judge"
@@ -32,7 +32,7 @@ _Pair = tuple[Scored, Scored]
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
+class _Preference:
     """What both orders of a pair say: the tuned answer's score, None where it has none."""
 
     tuned: float | None
@@ -70,7 +70,7 @@ def judge_answers(
     categories: Mapping[str, CategorySpec],
     recipe: Recipe,
     folder: Path,
-) -> tuple[list[Scored], list[Scored], Judged | None]:
+) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:
     """Return both sides with the score "judge" where the judge has one, and how it went; None without a url.
 
     Each pair is shown in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one
@@ -89,58 +89,58 @@ def judge_answers(
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
-    asked = _Asked(judge, _read_cache(folder / CACHE))
+    cached_judge = _CachedJudge(judge, _read_cache(folder / CACHE))
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
-    _announce(judge, open_pairs, asked, rows)
+    _announce(judge, open_pairs, cached_judge, rows)
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
     pool = ThreadPoolExecutor(
         options.max_concurrency, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE})
     )
     try:
-        found = list(pool.map(lambda p: asked.pair(p, rows[p[0].id]), open_pairs))
+        replies = list(pool.map(lambda p: cached_judge.pair(p, rows[p[0].id]), open_pairs))
     finally:
         # Whoever interrupts does not wait for all that was still to be asked, and loses no word that was given.
         pool.shutdown(cancel_futures=True)
-        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(asked.known.items()))
+        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(cached_judge.known.items()))
         write_whole(folder / CACHE, lines)
-    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, found, strict=True)}
+    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, replies, strict=True)}
     # The same text twice needs no judge.
-    words |= {(p[0].split, p[0].id): _Word(0.5) for p in chosen if p[0].text == p[1].text}
-    words |= {(p[0].split, p[0].id): _Word(None, reason="over max_records") for p in left}
-    judged = _judged(judge, list(words.values()))
+    words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
+    words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
+    summary = _summarise(judge, list(words.values()))
     return (
-        [_with(one, words, is_tuned=False) for one in base],
-        [_with(one, words, is_tuned=True) for one in tuned],
-        judged,
+        [_with(record, words, is_tuned=False) for record in base],
+        [_with(record, words, is_tuned=True) for record in tuned],
+        summary,
     )
 
 
-class _Asked:
+class _CachedJudge:
     """Asks each question once, ever; several threads share it."""
 
     def __init__(self, judge: Judge, known: dict[str, Winner]) -> None:
         self.judge, self.known = judge, known
         self.lock, self.failures = threading.Lock(), 0
 
-    def key(self, question: Question) -> str:
+    def key(self, question: JudgeQuestion) -> str:
         options = self.judge.recipe
         return _digest(
             self.judge.url, options.model, options.rubric, str(options.temperature), INSTRUCTIONS,
             question.prompt, question.reference, question.a, question.b,
         )  # fmt: skip
 
-    def pair(self, pair: _Pair, row: Row) -> _Word:
+    def pair(self, pair: _Pair, row: Row) -> _Preference:
         """Ask in both orders."""
-        first, second = (self.one(question) for question in _questions(pair, row))
+        first, second = (self.ask(question) for question in _questions(pair, row))
         num_retries = first.num_retries + second.num_retries
         if first.winner is None or second.winner is None:
-            return _Word(None, reason=first.reason or second.reason, num_retries=num_retries)
+            return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
         # The tuned answer is B in the first order and A in the second.
         if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Word(float(first.winner == "B"), num_retries=num_retries)
-        return _Word(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
+            return _Preference(float(first.winner == "B"), num_retries=num_retries)
+        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
 
-    def one(self, question: Question) -> Reply:
+    def ask(self, question: JudgeQuestion) -> Reply:
         """Return the word on one question, from the cache or from the endpoint."""
         key = self.key(question)
         with self.lock:
@@ -156,29 +156,29 @@ class _Asked:
         return reply
 
 
-def _questions(pair: _Pair, row: Row) -> Iterator[Question]:
-    prompt, (base, tuned) = _shown(row), (one.text or "" for one in pair)
-    yield Question(prompt, pair[0].reference, base, tuned)
-    yield Question(prompt, pair[0].reference, tuned, base)
+def _questions(pair: _Pair, row: Row) -> Iterator[JudgeQuestion]:
+    prompt, (base, tuned) = _prompt_text(row), (record.text or "" for record in pair)
+    yield JudgeQuestion(prompt, pair[0].reference, base, tuned)
+    yield JudgeQuestion(prompt, pair[0].reference, tuned, base)
 
 
-def _shown(row: Row) -> str:
+def _prompt_text(row: Row) -> str:
     """Return all messages before the last answer, as the judge reads them."""
     messages = row.messages or []
-    shown = messages[: last_answer(messages)]
-    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in shown)
+    context = messages[: last_answer(messages)]
+    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
 
 
-def _announce(judge: Judge, pairs: Sequence[_Pair], asked: _Asked, rows: Mapping[str, Row]) -> None:
+def _announce(judge: Judge, pairs: Sequence[_Pair], cached_judge: _CachedJudge, rows: Mapping[str, Row]) -> None:
     """Say what goes where before any of it does."""
-    new = [p for p in pairs if any(asked.key(q) not in asked.known for q in _questions(p, rows[p[0].id]))]
+    new = [p for p in pairs if any(cached_judge.key(q) not in cached_judge.known for q in _questions(p, rows[p[0].id]))]
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
     splits = Counter(before.split for before, _ in new)
-    told = " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
+    amount = " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
     console.talk(
-        f"judge: sending {told} records (prompt, reference and both answers, in both orders) to {judge.host}, "
+        f"judge: sending {amount} records (prompt, reference and both answers, in both orders) to {judge.host}, "
         f"model {judge.recipe.model}"
     )
 
@@ -190,8 +190,8 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
     if not before.reference.strip():
         # As with every scorer: without a reference nothing says what is right.
         return False
-    is_asked_for = also == "all" or (also == "validation" and before.split == "validation")
-    return is_asked_for or _is_scored_by_it(pair, categories)
+    is_included = also == "all" or (also == "validation" and before.split == "validation")
+    return is_included or _is_scored_by_it(pair, categories)
 
 
 def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> bool:
@@ -199,14 +199,14 @@ def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> boo
     return spec is not None and spec.metric.name == METRIC
 
 
-def _with(one: Scored, words: Mapping[tuple[str, str], _Word], *, is_tuned: bool) -> Scored:
-    word = words.get((one.split, one.id))
+def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tuned: bool) -> Scored:
+    word = words.get((record.split, record.id))
     if word is None or word.tuned is None:
-        return one
-    return replace(one, scores={**(one.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
+        return record
+    return replace(record, scores={**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
 
 
-def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
+def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
     counts = Counter(word.tuned for word in words)
     reasons = Counter(word.reason for word in words if word.tuned is None)
     n = len(words) - counts[None]
@@ -215,7 +215,7 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
     again = (
         f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again." if num_retries else ""
     )
-    return Judged(
+    return JudgeSummary(
         model=judge.recipe.model,
         host=judge.host,
         n=n,
@@ -236,17 +236,17 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
 
 def _read_cache(path: Path) -> dict[str, Winner]:
     """Return the words that are kept; a line that is none is asked again."""
-    found: dict[str, Winner] = {}
+    words: dict[str, Winner] = {}
     if not path.exists():
-        return found
+        return words
     for line in read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
         try:
             row = json.loads(line)
             if row["winner"] in ("A", "B", "tie") and isinstance(row["key"], str):
-                found[row["key"]] = row["winner"]
+                words[row["key"]] = row["winner"]
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
-    return found
+    return words
 
 
 def _digest(*parts: str) -> str:
