@@ -104,10 +104,11 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
     before = key_of(prepared)
-    for name in ("sources", "_device", "installed", "versions"):
+    room = "train.pipeline.run.base_results"
+    for target in (f"{room}.sources_digest", f"{room}.installed_version", f"{room}.versions", "platform.machine"):
         with monkeypatch.context() as changed:
-            changed.setattr(base_results, name, lambda *_: "another")
-            assert name_of(key_of(prepared)) != name_of(before), name
+            changed.setattr(target, lambda *_: "another")
+            assert name_of(key_of(prepared)) != name_of(before), target
     assert name_of(key_of(replace(prepared, context=DistributedContext(0, 2, 2)))) != name_of(before)
     prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
     assert name_of(key_of(prepared)) != name_of(before)
@@ -233,7 +234,7 @@ def test_a_cache_that_cannot_be_written_stops_no_run(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     remember(tmp_path / "run", {}, SCORED, is_cached=True)
-    assert "warning: nothing is kept in the cache" in capsys.readouterr().err
+    assert "warning: nothing is cached" in capsys.readouterr().err
     assert recall(tmp_path / "run", {}, is_cached=True) == SCORED
     capsys.readouterr()
     # A user without a home has no cache, which is nothing to warn of.

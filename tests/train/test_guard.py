@@ -66,7 +66,7 @@ def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
     guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), BASE)
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
-    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 looks"
+    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 evaluations"
     slow = [ValidationScore(None, loss) for loss in (1.0, 0.9, 0.8, 0.7)]
     assert guard.reason(slow) is None, "without scores the loss tells"
 
@@ -131,7 +131,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert "\n- 3 steps, " in kept
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
-    assert record["guarded"] == "validation did not improve in 2 looks"
+    assert record["guarded"] == "validation did not improve in 2 evaluations"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
 
@@ -145,7 +145,7 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
     for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
         assert run_dataset(dataset, build_recipe({**values, "guard": guard}), tmp_path / name) is Exit.OK
         said = capsys.readouterr().err
-        assert ("the guard needs 4 looks at validation and the run has 3" in said) == is_late
+        assert ("the guard needs 4 evaluations and the run has 3" in said) == is_late
 
 
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:

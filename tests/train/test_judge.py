@@ -340,7 +340,7 @@ def test_what_is_missing_is_found_before_anything_is_computed(monkeypatch: pytes
     monkeypatch.delenv("PAIRSMITH_NO_KEY", raising=False)
     monkeypatch.setenv("PAIRSMITH_JUDGE_KEY", "k")
     for recipe, said in (
-        (_recipe(None), "recipe names none"),
+        (_recipe(None), "recipe names no judge"),
         (_recipe("http://127.0.0.1:9/v1", model=""), "without eval.judge.model"),
         (_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_NO_KEY"), "PAIRSMITH_NO_KEY"),
         (_recipe("http://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), "unencrypted"),

@@ -235,7 +235,9 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
         model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
     )  # fmt: skip
-    report = build_report(*parts, run=Run(id="r"), judge_summary=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
+    report = build_report(
+        *parts, run=Run(id="r"), judge_summary=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1)
+    )
     assert report.confusion
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)

@@ -1,8 +1,8 @@
-"""A content-addressed cache of arrays and values: what was made from the same things is not made again.
+"""A content-addressed cache of arrays and values: the same inputs are computed once.
 
 An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
-SHA-256 of every part comes last, and one rename makes it the entry: it is whole or not there. An entry whose parts are
-not what its manifest says is said to be damaged, removed and made anew. Nothing in it is ever executed or unpickled.
+SHA-256 of every part comes last, and one rename makes it the entry: it is whole or absent. A damaged entry is reported,
+removed and computed again. Nothing in it is ever executed or unpickled.
 
 ``TRAIN_CACHE`` names the folder, or is "off"; else it is ``$XDG_CACHE_HOME/pairsmith/train`` (``~/.cache/...``).
 """
@@ -49,41 +49,41 @@ class Cache:
         self.folder, self.most_bytes = folder, most_bytes
 
     def get(self, key: str) -> Entry | None:
-        """Return the entry of ``key`` after each of its bytes proved right, or None."""
+        """Return the entry of ``key`` after its digests were checked; None where it is absent or damaged."""
         folder = self.folder / key
         if not folder.is_dir():
             return None
         try:
             entry = _read(folder, key)
-            # The time of the last use decides what goes first.
+            # Entries that were used longest ago are removed first.
             os.utime(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is made anew")
+            console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is computed again")
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return entry
 
     def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Write an entry; a disk that refuses it is said and stops nothing."""
+        """Write an entry; where the disk refuses, warn and go on."""
         if (self.folder / key).exists():
-            # Another process was quicker; the key says that it made the same.
+            # Another process has written the same entry.
             return
         try:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 with whole_folder(self.folder / key) as work:
-                    # Of private records, also where the folder is one that others may look into.
+                    # The entry holds private records, and other users may be able to read the folder around it.
                     work.chmod(0o700)
                     _write(work, key, arrays, values)
                 self._prune(key)
         except TrainError as error:
-            console.talk(f"warning: nothing is kept in the cache: {error.message}")
+            console.talk(f"warning: nothing is cached: {error.message}")
 
     def _prune(self, newest: str) -> None:
         entries = []
         for folder in self.folder.iterdir():
             if folder.name.startswith("."):
-                # Of a process that was killed, unless one is writing it right now.
+                # Left behind by a killed process, or being written by another one now.
                 if time.time() - folder.stat().st_mtime > _DAY:
                     shutil.rmtree(folder, ignore_errors=True)
             elif (folder / _MANIFEST).is_file():
@@ -104,7 +104,7 @@ class Cache:
 
 
 def open_cache() -> Cache | None:
-    """Return the cache that the environment asks for; None where it is turned off or there is no home for it."""
+    """Return the cache that TRAIN_CACHE names; None where it is turned off or the user has no home folder."""
     setting = os.environ.get(VARIABLE, "")
     if setting.lower() in _OFF:
         return None
@@ -115,8 +115,8 @@ def open_cache() -> Cache | None:
 
 
 def cache_home() -> Path | None:
-    """Return the folder of all that is kept for the next time; None where the user has no home."""
-    # The specification of XDG: a relative path in it is to be ignored.
+    """Return the folder that holds all caches of this user; None where the user has no home folder."""
+    # The XDG specification says that a relative path is to be ignored.
     setting = os.environ.get("XDG_CACHE_HOME", "")
     try:
         return (Path(setting) if setting.startswith("/") else Path.home() / ".cache") / "pairsmith"
@@ -142,14 +142,14 @@ def _read(folder: Path, key: str) -> Entry:
     manifest = json.loads(read_file(folder / _MANIFEST, most=MOST_STATE))
     digest = manifest.pop("sha256")
     if digest != _digest(manifest):
-        raise ValueError("the manifest's own SHA-256 is another")
+        raise ValueError("the SHA-256 of the manifest itself differs")
     if (manifest["version"], manifest["key"]) != (_VERSION, key):
-        raise ValueError("it is another entry's")
+        raise ValueError("the manifest belongs to another entry")
     arrays = {}
     for name, part in manifest["parts"].items():
         dtype, shape = np.dtype(part["type"]), tuple(part["shape"])
         if part["type"] not in _TYPES or Path(name).name != name:
-            raise ValueError(f"a part {name!r} of type {dtype}")
+            raise ValueError(f"the part {name!r} has the unknown type {dtype}")
         file = folder / f"{name}.bin"
         size = file.stat().st_size
         if size != dtype.itemsize * int(np.prod(shape)):
@@ -158,11 +158,11 @@ def _read(folder: Path, key: str) -> Entry:
         with open_file(file) as opened:
             array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
         if _sha256(array) != part["sha256"]:
-            raise ValueError(f"the SHA-256 of {file.name} is another")
+            raise ValueError(f"the SHA-256 of {file.name} differs")
         arrays[name] = np.asarray(array)
     encoded = read_file(folder / _VALUES, most=MOST_DOCUMENT)
     if _sha256(encoded) != manifest["values"]:
-        raise ValueError(f"the SHA-256 of {_VALUES} is another")
+        raise ValueError(f"the SHA-256 of {_VALUES} differs")
     return Entry(arrays, json.loads(encoded))
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: made under another name, synced, then renamed; and their digests."""
+"""Files and folders that are whole or absent: written under another name, synced, then renamed; and their digests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from train.base.file_guard import open_file
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:
-    """Within, what a disk refuses is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
+    """Within, an error of the disk is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
     try:
         yield
     except TrainError:
         raise
     except Exception as error:
-        # What the disk says through safetensors and tokenizers is no OSError, and the latter raises Exception itself;
-        # both name the system's number in the way of Rust.
+        # safetensors and tokenizers report errors of the disk as exceptions of their own, whose text ends in Rust's
+        # "(os error N)".
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
@@ -67,7 +67,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
     work, old = (final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
         with writing(final):
-            # Of a process of this number that was killed.
+            # Left behind by a killed process that had the same number.
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             yield work

@@ -1,4 +1,4 @@
-"""What computes: the versions of installed packages, and our own sources, which change while a version stays."""
+"""What decides a result besides its inputs: versions of packages, and our sources, which change within a version."""
 
 from __future__ import annotations
 

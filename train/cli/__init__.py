@@ -1,4 +1,4 @@
-"""The command line: one file a verb, found by its name, imported only when it is called."""
+"""The command line: one file a verb, named like it, imported only when it is called."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def takes_a_recipe(command: Verb) -> Verb:
 
 
 def render_line(line: bytes, location: str, renderer: Renderer) -> Example | tuple[str, str]:
-    """Return the uncut example of one row of an export, or the row's id and what is wrong with it.
+    """Return the uncut example of one row of an export, or the row's id and its fault.
 
-    A line without an id goes by its ``location``.
+    ``location`` stands in for the id of a line without one.
     """
     import json
 

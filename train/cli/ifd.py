@@ -51,5 +51,5 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
         for item in block:
             difficulty = Difficulty(item[0], fault=item[1]) if isinstance(item, tuple) else next(scored)
             console.data(json.dumps(asdict(difficulty), ensure_ascii=False))
-        # Whoever shows progress reads along.
+        # A caller that shows progress reads along.
         sys.stdout.flush()

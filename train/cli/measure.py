@@ -52,7 +52,7 @@ def command(
         if line.strip():
             lengths = _lengths(render_line(line, f"{name}:{number}", renderer), max_length)
             console.data(json.dumps(lengths, ensure_ascii=False))
-            # Whoever sends the rows one by one waits for the answer to each.
+            # A caller that sends rows one by one waits for each answer.
             sys.stdout.flush()
 
 

@@ -49,7 +49,7 @@ def command(
     from train.recipe import load_recipe
 
     context = click.get_current_context().obj or SINGLE_PROCESS
-    # The first chooses, since what is free or newest changes while the others look.
+    # Rank 0 chooses for all, since the free or newest folder may change between two ranks' looks at the disk.
     run = context.broadcast_object(out or (newest_run(dataset) if resume else next_run(dataset)))
     if not str(run).isprintable():
         raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")

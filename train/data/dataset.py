@@ -14,7 +14,7 @@ from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 
 MANIFEST = "manifest.json"
 VERSION = 1
-"""Of the manifests that are read here."""
+"""The version of manifests that is read here."""
 MOST_LEVELS = 64
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
@@ -58,7 +58,7 @@ def open_dataset(folder: Path) -> Dataset:
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
             "E912 bad-dataset",
-            f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}, and {VERSION} is read here",
+            f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
             "upgrade pairsmith, or export again with the one that is installed here",
         )
     files = manifest.get("files")
@@ -86,7 +86,7 @@ _EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest 
 
 
 def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
-    """Return the bytes of a file; ``refused`` is the code where it is not what it should be."""
+    """Return the bytes of a file; ``refused`` is the error code where the file guard refuses it."""
     try:
         return read_file(path, most=most)
     except FileGuardError as error:
@@ -99,7 +99,7 @@ def _read_rows(path: Path, entry: Any) -> list[Row]:
     size = entry.get("bytes") if isinstance(entry, dict) else None
     if type(size) is not int:
         raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
-    # Before a byte is read: what is larger than it was is not what the manifest vouches for.
+    # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
     raw = _read(path, size, _EXPORT_AGAIN, "E911 dataset-changed")
     if entry.get("sha256") != hashlib.sha256(raw).hexdigest():
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
@@ -143,7 +143,7 @@ def _check_messages(messages: Any, location: str) -> None:
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             _refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        # Others leave it out beside tool calls; from here on it is there.
+        # Other exporters leave content out where there are tool calls; from here on every message has one.
         if not isinstance(message.setdefault("content", None), str | None):
             _refuse(location, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")

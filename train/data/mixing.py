@@ -6,7 +6,7 @@ what it may not take goes to the others.
 
 Choice: the records of a category stand in a ring, shuffled by (seed, category), and epoch e reads its e-th stretch.
 So an epoch repeats a record only where it needs more than there are, over the epochs each record comes equally often,
-and an epoch is found without the ones before it. In which order an epoch trains them is shuffled anew each time.
+and an epoch is computed without the ones before it. The order within an epoch is shuffled anew each time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Mixture:
         self.sizes: dict[str, int] = {}
         self.num_replayed = 0
         if self.is_plain:
-            # The examples of a mapped file are not made for it.
+            # Examples of a mapped file are not built only to be counted.
             return
         groups: dict[str, list[int]] = {}
         replay: list[int] = []
@@ -51,7 +51,7 @@ class Mixture:
         return self.number if self.is_plain else sum(self.sizes.values()) + self.num_replayed
 
     def epoch(self, number: int) -> np.ndarray:
-        """Return the places of the examples that epoch ``number`` (from 0) has, by category, not yet shuffled."""
+        """Return the indices of the examples of epoch ``number`` (from 0), by category, not yet shuffled."""
         if self.is_plain:
             return np.arange(self.number)
         return np.concatenate(
@@ -70,7 +70,7 @@ class Mixture:
 
 
 def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
-    """Shuffle the places of a category; None is the replayed text, which no category's name can be."""
+    """Shuffle the indices of a category; the name None stands for replayed text, as no category has that name."""
     key = [0] if name is None else [1, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
     return np.random.default_rng([seed, *key]).permutation(indices)
 

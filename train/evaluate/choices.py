@@ -1,4 +1,4 @@
-"""How likely each of the answers is that a question offers: what they share, the question, is read once.
+"""How likely a model finds each answer that a question offers; the question, which they share, is read once.
 
 B questions, N tokens of all of them and of their options.
 """
@@ -82,7 +82,7 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
         ids += question.prompt
         last = len(ids) - 1
         for option in question.options:
-            # The first token of each is predicted by the same place, the last of the prompt.
+            # The first token of each option is predicted at the same position, the last of the prompt.
             rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
             ids += option[:-1]
     options = [option for question in questions for option in question.options]

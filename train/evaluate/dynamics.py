@@ -46,7 +46,7 @@ class Dynamics:
     """Running means by record, on the device that trains; nothing is read back before the run asks for it."""
 
     def __init__(self, sizes: Sequence[int], device: torch.device | str) -> None:
-        """Begin with nothing seen; ``sizes`` are the supervised tokens of each record."""
+        """Begin without data; ``sizes`` are the supervised tokens of each record."""
         # torch is slow to import, and reports are rebuilt without it.
         import torch
 
@@ -58,11 +58,11 @@ class Dynamics:
         }
 
     def of_step(self, indices: Sequence[int]) -> StepDynamics:
-        """Return what gathers the micro-batches of a step with the records in ``indices``."""
+        """Return the sums of a step of the records ``indices``, to which its micro-batches are added."""
         return StepDynamics(indices, self.sizes)
 
     def take(self, indices: Sequence[int], values: torch.Tensor) -> None:
-        """Take in a step: ``indices`` of its records, and their ``values`` [3, records] as `StepDynamics` has them.
+        """Add a step: ``indices`` of its records, and their ``values`` [3, records] as `StepDynamics` has them.
 
         Where several processes computed the step, each its part, the values are the sum of theirs.
         """
@@ -105,21 +105,21 @@ class Dynamics:
 
 
 class StepDynamics:
-    """What the micro-batches of one step tell of its records; of those that were not seen here, zero."""
+    """Sums over the micro-batches of one step, by record; zero for records that another rank computes."""
 
     def __init__(self, indices: Sequence[int], sizes: torch.Tensor) -> None:
-        """Begin with nothing; ``sizes`` are the supervised tokens of all records of the run."""
+        """Begin with zeros; ``sizes`` are the supervised tokens of all records of the run."""
         import torch
 
         # A mixture may hold a record twice in a step: then their mean counts.
         self.indices = list(dict.fromkeys(indices))
         self.values = torch.zeros((3, len(self.indices)), dtype=torch.float32, device=sizes.device)
-        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was seen."""
+        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was computed."""
         self._sizes = sizes
         self._columns = {index: column for column, index in enumerate(self.indices)}
 
     def add(self, indices: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
-        """Take in a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
+        """Add a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
 
         A record stands in a micro-batch whole.
         """

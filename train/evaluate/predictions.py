@@ -1,4 +1,4 @@
-"""What both models said and thought of every scored record, and the two files that carry it on.
+"""Answers and likelihoods of both models for every scored record, and the two files that they are written to.
 
 `predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model.
 `feedback.jsonl` goes back to curation and therefore never names a test record.
@@ -177,7 +177,7 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
 
 
 def _checked(record: Scored) -> Scored:
-    """Return what was read if each part is what it is called; raises TypeError or ValueError that names the part."""
+    """Return ``record`` if its fields are sound; raises TypeError or ValueError that names the fields."""
     texts = (record.id, record.split, record.category, record.cluster, record.reference, record.metric)
     if not all(isinstance(text, str) for text in texts) or not isinstance(record.text, str | None):
         raise TypeError("id, split, category, cluster, reference, metric and text are texts")

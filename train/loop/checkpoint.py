@@ -251,7 +251,7 @@ def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
         try:
             save_file({name: tensor.contiguous() for name, tensor in named.items()}, work / f"{part}.safetensors")
         except SafetensorError as error:
-            # What a full disk says through it is no OSError.
+            # safetensors reports a full disk as an error of its own.
             raise OSError(None, str(error)) from error
 
 

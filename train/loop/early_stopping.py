@@ -71,5 +71,5 @@ class EarlyStopping:
             for evaluation in evaluations[1:-patience]:
                 best = evaluation if evaluation.is_better_than(best) else best
             if not any(evaluation.is_better_than(best) for evaluation in evaluations[-patience:]):
-                return f"validation did not improve in {patience} looks"
+                return f"validation did not improve in {patience} evaluations"
         return None

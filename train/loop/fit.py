@@ -89,7 +89,7 @@ def fit(
         log.flush()
         code = context.max(stop.exit_code)
         if code and saved_step != state.step:
-            # The signal came during an evaluation, after which nothing asked for a checkpoint.
+            # The signal came during an evaluation, after which no checkpoint was due.
             save()
         return _end(state, sampler, dynamics, log, context, stopped=Exit(code) if code else None, started=started)
 
@@ -97,12 +97,12 @@ def fit(
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
     """Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it."""
     attention = attention_share(model)
-    # Known from here on: tried while the model is whole, and without the noise of training.
+    # Probed and cached now, while the model is whole and without the noise of training.
     capabilities_of(model)
     parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
     is_wanted = sampler.recipe.compile is True or (sampler.recipe.compile == "auto" and placement.device.type == "cuda")
     is_compiled = is_wanted and compile_layers(model) > 0
-    # Compiled layers want few shapes, and rows little to fill up.
+    # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible.
     round_to = max(1, sampler.micro_batch_tokens // 4) if is_compiled else few_lengths(placement.device)
     return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to)
 
@@ -137,7 +137,7 @@ def _end(
     stopped: Exit | None, started: float,
 ) -> FitResult:  # fmt: skip
     """Wait for all ranks, write the last event and return the result."""
-    # Whoever ends first makes torchrun stop the others, who may still be writing.
+    # The first rank to end makes torchrun stop the others, which may still be writing.
     context.barrier()
     seconds = time.monotonic() - started
     log.events.write(

@@ -1,6 +1,6 @@
 """Which examples make which step, and how a step is laid out in memory.
 
-The order is a pure function of (seed, epoch, step): step n is found without the steps and epochs before it, and a
+The order is a pure function of (seed, epoch, step): step n is computed without the steps and epochs before it, and a
 resumed run sees the same batches. A step's examples are sorted by length into micro-batches; how many there are never
 changes the gradient.
 
@@ -47,7 +47,7 @@ class Step:
 
     @property
     def indices(self) -> list[int]:
-        """Those of all its examples."""
+        """The indices of all its examples."""
         return [index for indices in self.micro_batches for index in indices]
 
 

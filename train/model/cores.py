@@ -1,7 +1,7 @@
 """How many CPU cores a run may count on: those it may use, less those that others are using now.
 
 Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
-machine of two cores torch was seen to be fifty times slower than with one.
+machine of two cores torch was fifty times slower than with one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def usable_cores() -> int:
 
 
 def free_cores() -> int:
-    """Return how many usable cores are idle, 1 at the least; it looks for a quarter of a second.
+    """Return how many usable cores are idle, 1 at the least; it samples for a quarter of a second.
 
-    Not by the load average: that remembers what this very command did a minute ago. Where the system does not tell,
+    Not by the load average: that remembers what this very command did a minute ago. Where the system has no /proc/stat,
     all usable cores count as free.
     """
     usable = usable_cores()
@@ -47,7 +47,7 @@ def free_cores() -> int:
 
 
 def _idle_and_all() -> list[tuple[int, int]] | None:
-    """Return of each core that we may run on its idle and its whole time, in ticks; None where nobody tells."""
+    """Return (idle, total) ticks of each core that we may run on; None where the system does not report them."""
     try:
         lines = _STAT.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -52,6 +52,6 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise TrainError(
-            "E926 no-such-base", f"{name} is no folder here and could not be had from the hub: {first}",
+            "E926 no-such-base", f"{name} is not a folder here and could not be downloaded from the hub: {first}",
             "give a local folder with --base, or go online (HF_HUB_OFFLINE=0)", exit_code=Exit.MISSING,
         ) from None  # fmt: skip

@@ -106,7 +106,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _few_rows(logits: torch.Tensor) -> Iterator[slice]:
-    """Yield places of ``logits``: all at once, or on a CPU as many as stay in the cache of a core meanwhile."""
+    """Yield slices of ``logits``: all rows at once, or on a CPU as many as fit into the cache of a core."""
     num = len(logits) if logits.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * logits.shape[1]))
     for start in range(0, len(logits), num):
         yield slice(start, min(start + num, len(logits)))

@@ -1,4 +1,4 @@
-"""Look at a model's folder before any library opens it: no pickles, no code, no damaged weights."""
+"""Check a model's folder before any library opens it: no pickles, no code, no damaged weights."""
 
 from __future__ import annotations
 

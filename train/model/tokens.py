@@ -21,7 +21,7 @@ def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
 
 
 def name_tokens(tokenizer: Any, words: Sequence[str]) -> None:
-    """Make each of ``words`` one token of ``tokenizer``, for a look that needs no model.
+    """Make each of ``words`` one token of ``tokenizer``, without a model.
 
     They are plain tokens and no control tokens: data may hold them, and generated text keeps them. Raises TrainError
     "E920 bad-recipe" where the base has a word as a token already, "E921 bad-model" where ids are not in a row.

@@ -1,7 +1,7 @@
-"""Trackers by pass-through: each event of metrics.jsonl is handed on to the libraries that a run names.
+"""Trackers: each event of metrics.jsonl is also sent to the libraries that a run names.
 
-None of them is a dependency: one is imported when it is named, and only then. metrics.jsonl stays the record; a tracker
-that fails is told once and let go.
+None of them is a dependency: a library is imported only when it is named. metrics.jsonl stays the record; a tracker
+that fails is reported once and dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PROJECT = "pairsmith"
 
 
 class Tracker(Protocol):
-    """One library, told of a run that has begun."""
+    """One library, to which a run is reported."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Take the numbers of a step."""
@@ -151,7 +151,7 @@ def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
-    """Say what a tracker raised and let it go; a run does not end because others cannot listen."""
+    """Report what a tracker raises and drop the tracker; a run never ends because of one."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first

@@ -1,4 +1,4 @@
-"""Files and command-line settings -> a Recipe, with every fault listed at its place in the file."""
+"""Files and command-line settings -> a Recipe, with every fault listed by its line in the file."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def load_recipe(
     """Return the recipe: defaults, then the file, then ``key=value`` settings, then ``base``; later wins.
 
     ``settings`` are texts such as "lora.rank=8"; ``base`` is what --base gives.
-    ``is_own`` says that ``path`` is what a run wrote of itself, whose paths were judged when it began.
+    ``is_own`` says that ``path`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
     values = read_values(path) if path else {}
@@ -134,7 +134,7 @@ def build_recipe(
         for problem in error.errors(include_url=False):
             # "float or auto" reports one problem for each side; the first says more.
             problems.setdefault(_dotted(problem["loc"]), dict(problem))
-        # Only those that are shown are looked for: a hostile file has a hundred thousand unknown keys.
+        # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
         faults = [
             f"{_locate(key, text, path, origin or {})}: {_sentence(key, problem)}"
             for key, problem in islice(problems.items(), MOST_FAULTS)

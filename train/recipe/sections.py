@@ -15,7 +15,7 @@ SHIPPED_TEXT = "general"
 
 
 def _check_printable(text: str) -> str:
-    """No path or name has control characters, and a lone surrogate or NUL breaks whatever takes it for one."""
+    """Refuse control characters, NUL and lone surrogates: no path or name has them, and they break other programs."""
     control = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
     if control is not None:
         raise ValueError(f"must have no control character, but has U+{ord(control):04X}")

@@ -93,7 +93,7 @@ def curve_chart(curve: Curve) -> CurveChart | None:
 
 
 def map_chart(data_map: DataMap | None) -> MapChart | None:
-    """Return the data map as a picture, or None where no record was seen in two epochs."""
+    """Return the data map as a picture, or None where no record was trained in two epochs."""
     varied = (
         [(record, record.variability) for record in data_map.points if record.variability is not None]
         if data_map

@@ -21,7 +21,7 @@ _DYNAMIC = TypeAdapter(Dynamic)
 
 
 def data_map(dynamics: Iterable[Dynamic]) -> DataMap | None:
-    """Return the map of the records that were trained on, None where there is none."""
+    """Return the map of the records that were trained on, None where no record was."""
     ordered = sorted(dynamics, key=lambda dynamic: dynamic.id)
     if not ordered:
         return None

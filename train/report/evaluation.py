@@ -1,4 +1,4 @@
-"""Measure a model on records: what it says, what it thinks of the reference, and how each category scores it."""
+"""Evaluate a model on records: its answers, how likely it finds the references, and the score of each category."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from train.report import JudgeSummary, Noise, Report, Run, build_report, data_ma
 BY_LIKELIHOOD = "choice_logprob"
 """The scorer for which nothing is generated."""
 CALLS = "tool_calls"
-"""The scorer that is told the calls of the record itself."""
+"""The scorer that gets the calls of the record itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class CategorySpec:
-    """How a category is scored: the metric, its options, and whether nobody chose it.
+    """How a category is scored: the metric, its options, and whether it is only the default.
 
     ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
     """
@@ -78,7 +78,7 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
         ):
             raise TrainError(
                 "E912 bad-dataset",
-                f"the manifest's category {name!r} is no table of a scorer's name, its options and a contract",
+                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
                 "export the dataset again",
             )
         try:
@@ -202,7 +202,7 @@ def evaluate_model(
     split: str,
     is_generating: bool = True,
 ) -> list[Scored]:
-    """Return what the model makes of ``rows``: likelihoods of all, and scored answers where those are asked for.
+    """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
@@ -360,7 +360,7 @@ def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
 
 
 def _prompt_text(row: Row) -> str | None:
-    """Return the texts of all messages before the last answer, in which what it cites is looked for.
+    """Return the texts of all messages before the last answer, which its citations must stand in.
 
     None where no contract applies: the answer is to call tools.
     """

@@ -12,7 +12,7 @@ from train.report.model import CategoryResult, Flips, Report
 _LONGEST_NAME = 32
 _HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
 _GIVEN_UP = ("metric", "p")
-"""What a narrow terminal goes without, in this order; the files of the report hold everything."""
+"""Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
 _ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
 
 
@@ -75,7 +75,7 @@ def flip_lines(flips: Flips) -> list[str]:
 
 
 def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    """Return the places of the columns that are shown."""
+    """Return the indices of the columns that fit."""
     chosen = list(range(len(widths)))
     for name in _GIVEN_UP:
         if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:

@@ -38,7 +38,7 @@ class Layout:
 
     @cached_property
     def spans(self) -> list[Span]:
-        """The contents that there are."""
+        """The spans of the messages that have a content."""
         return [span for span in self.contents if span is not None]
 
     @property
@@ -112,7 +112,7 @@ class Conversations:
         return self.template.render([request(messages, tools)])[0].text
 
     def request(self, messages: Sequence[Message], tools: Any, answers: Sequence[int]) -> dict[str, Any]:
-        """Return what to ask the template for, that these answers can be found."""
+        """Return the request to the template that lets these answers be located."""
         openings = answers if self.has_opening else []
         endings = [n for n in answers if not messages[n]["content"] or messages[n].get("tool_calls")]
         return request(messages, tools, openings, endings, has_marks=self.template.has_generation)
@@ -214,7 +214,7 @@ class Conversations:
 
 
 def says(text: str, content: str) -> bool:
-    """True where ``text`` has ``content`` in it, white space at its ends and beside a tag such as <think> aside.
+    """True where ``text`` contains ``content``, but for white space at its ends and next to tags such as <think>.
 
     Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     template that squeezes or indents it would teach code without its lines.

@@ -27,7 +27,7 @@ class Passage(NamedTuple):
     plain: Sequence[tuple[int, int]] = ()
     """Spans in which control tokens are mere text."""
     has_offsets: bool = False
-    """Whether the characters of each token are asked for."""
+    """Whether `Encoded.offsets` is wanted."""
 
 
 class Encoded(NamedTuple):
@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
     has_added_bos: bool
     """True where the beginning-of-text token is the tokenizer's and not in the text."""
     offsets: Ints | None = None
-    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; there where they were asked for."""
+    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; None where they are not wanted."""
 
 
 class Encoder:
@@ -103,7 +103,7 @@ class Encoder:
         return table
 
     def _by_words(self, words: Words, passages: Sequence[Passage]) -> list[Encoded | None]:
-        """The passages that can be read word by word, which is quicker and gives the same."""
+        """Encode word by word, which is quicker and gives the same ids; None for passages that cannot be read so."""
         edges = [sorted({passage.num_opening, *_edges(passage)}) for passage in passages]
         encoded: list[Encoded | None] = []
         readings = words.read([passage.text for passage in passages], edges)
@@ -171,7 +171,7 @@ class Encoder:
         return joined
 
     def _tokenize(self, texts: Sequence[str], *, has_offsets: bool, is_plain: bool = False) -> list[Any]:
-        # Turns truncation, padding and the reading of control tokens in the backend to what is wanted.
+        # This call sets truncation, padding and the reading of control tokens in the backend.
         self.tokenizer("a", add_special_tokens=False, split_special_tokens=is_plain, verbose=False)
         backend = self.tokenizer.backend_tokenizer
         # The quick one leaves out the offsets: they are all (0, 0).

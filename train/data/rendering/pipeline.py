@@ -38,14 +38,14 @@ _MOST_ROWS, _MOST_CHARACTERS = 256, 1 << 20
 
 @dataclass
 class Item:
-    """A row on its way. Each step fills in what it knows, or ``fault``, and then no later step looks at it."""
+    """A row in the pipeline. Each step fills in its fields or ``fault``; later steps skip a row with a fault."""
 
     row: Row
     fault: RowFault | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     """As the template gets them, none for raw text."""
     answers: list[int] = field(default_factory=list)
-    """Indices of the messages whose place in the text is needed; the last is the last of all."""
+    """Indices of the messages to locate in the text; the last one is the conversation's last answer."""
     notes: list[str] = field(default_factory=list)
     """What the template leaves out and may, in words."""
     talk: Conversation | None = None
@@ -84,7 +84,7 @@ class Pipeline:
             yield from items
 
     def locate(self, rows: Sequence[Row], *, is_trained: bool = True) -> list[Item]:
-        """Return each row rendered, with the place of each answer that its objective trains.
+        """Return each row rendered, with the span of each answer that its objective trains.
 
         What is not ``is_trained`` is only generated from: then the last answer alone is located, and nothing is proved
         of what stands before it.

@@ -59,7 +59,7 @@ def prove_parts(
     marked_tools = [markers.tool(tool) for tool in tools] if tools else tools
     marked = [markers.message(message, turn, is_trained=turn in trained) for turn, message in enumerate(messages)]
     text: str | None = None
-    # A template may look into names and values and refuse these; then only the spellings can tell.
+    # A template may check names and values and refuse the markers; then only the spellings are checked.
     with suppress(RowFault):
         text = conversations.render(marked, marked_tools)
     written: dict[int | None, str] = {}
@@ -171,7 +171,7 @@ class _Part:
 
 
 class _Markers:
-    """Puts a marker in the place of each part; none of them occurs in ``text``."""
+    """Replaces each part by a marker that does not occur in ``text``."""
 
     def __init__(self, text: str) -> None:
         self._stem = sentinel(text)

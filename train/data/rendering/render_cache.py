@@ -1,8 +1,7 @@
-"""Rows rendered once per machine: what they became, or why they are refused, is kept in the cache of
-`train.base.cache`.
+"""Rows are rendered once per machine: their examples, or the refusal, are stored by `train.base.cache`.
 
-The key is everything that decides it: the rows, the tokenizer, the template, the settings of the `Renderer`, the
-versions of the libraries and this room's own source. From the cache come the same ids, masks, cuts, skips and refusals.
+The key is everything that decides the result: the rows, the tokenizer, the template, the settings of the `Renderer`,
+the versions of the libraries and this folder's source. The cache returns the same ids, masks, cuts, skips and refusals.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ _LIBRARIES = ("tokenizers", "transformers", "jinja2", "numpy")
 def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: Cache | None) -> Rendered:
     """Return what ``renderer.examples`` returns, from the cache where it has it, and let the renderer know it.
 
-    ``digest`` is a SHA-256 of all that the rows say. Raises the TrainError that ``renderer.examples`` raises; a refusal
-    is kept too, unless the child of the template died, which it may not do again.
+    ``digest`` is a SHA-256 of the rows. Raises the TrainError that ``renderer.examples`` raises; a refusal is cached
+    too, unless the template's child process died, which it may not do again.
     """
     if cache is None or not rows:
         return renderer.examples(rows)

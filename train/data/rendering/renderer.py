@@ -37,7 +37,7 @@ DEFAULT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Preview:
-    """One row for a person to look at: as it is trained, uncut, whose text each token is, and what is in no token."""
+    """One row for display: as it is trained, uncut, whose text each token is, and what of the row is in no token."""
 
     example: Example
     whole: Example
@@ -62,8 +62,8 @@ class Renderer:
         self.allow_special_tokens = allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
-        # Base and tuned are measured on the same rows, so each is rendered once. The row is there for its identity, the
-        # number is that of its example; where it has none, a word says which list of `Rendered` it is in.
+        # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
+        # held so that the id stays its own, its rendering, and the index of its example or its list in `Rendered`.
         self._outcomes: dict[int, tuple[Row, Rendered, int | str]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
@@ -90,7 +90,7 @@ class Renderer:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
     def _try(self) -> None:
-        """Take a question and an answer through what depends on the template: what fails here is no row's fault."""
+        """Render and encode a plain question with its answer: a failure here is the template's, not a row's."""
         talk, marks = self._question()
         prove_marks(marks, talk)
         encoded = self.encoder.encode([passage_of(talk)])[0]
@@ -141,7 +141,7 @@ class Renderer:
         )
 
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
-        """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""
+        """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
         examples, index, silent = rendered.examples, 0, set(rendered.silent)
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
         for row in rows:
@@ -191,7 +191,7 @@ class Renderer:
         return self._record_of(row).example()
 
     def preview(self, row: Row) -> Preview:
-        """Return one row for a person to look at; raises RowFault (a TrainError)."""
+        """Return one row for display; raises RowFault (a TrainError)."""
         item = next(self._pipeline.records([row], has_offsets=True))
         record = _record(item)
         example = (self._shorten(record) if self._num_lost(record) else record).example()
@@ -213,7 +213,7 @@ class Renderer:
         return known[1]
 
     def locate(self, row: Row) -> Conversation:
-        """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
+        """Return a conversation's text and the span of its last answer; raises RowFault (a TrainError)."""
         item = self._pipeline.locate([row], is_trained=False)[0]
         if item.fault is not None:
             raise item.fault
@@ -357,7 +357,7 @@ def _without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            # Puts them among the old objects at once; else the next new one has all of them looked through after all.
+            # Moves the new objects to the oldest generation at once; else the next collection walks through them all.
             gc.freeze()
             gc.unfreeze()
             gc.enable()

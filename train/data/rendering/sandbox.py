@@ -84,7 +84,7 @@ class SafeTemplate:
         self._worker = Worker([template_module.__file__], greeting=greeting, seconds=_MOST_SECONDS)
 
     def render(self, requests: Sequence[Mapping[str, Any]]) -> list[Rendering]:
-        """Return what each `request` asks for. Where the child dies of many, each is asked alone."""
+        """Return the rendering of each `request`. Where the child dies of a batch, each request is tried alone."""
         if not requests:
             return []
         answer = self._worker.ask({"conversations": requests})

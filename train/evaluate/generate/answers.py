@@ -1,4 +1,4 @@
-"""The answers of a batch while they are written: which rows go on, and whose they are."""
+"""The answers of a batch in progress: which rows are unfinished, and which answer each row belongs to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Answers:
         return open_rows
 
     def keep(self, order: Sequence[int]) -> None:
-        """From now on the rows are these of the rows so far."""
+        """Let the rows be those at the positions ``order`` from now on."""
         self._live = [self._live[row] for row in order]
 
     def done(self) -> list[tuple[list[int], bool]]:

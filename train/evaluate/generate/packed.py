@@ -17,7 +17,7 @@ from train.model.compute import KVCache, capabilities_of, decoder_of, head_weigh
 
 
 def can_decode(model: Any) -> bool:
-    """True where `decode` gives what the model itself gives; seen by trying, once for each model."""
+    """True where `decode` gives what the model itself gives; tried once for each model."""
     capabilities = capabilities_of(model)
     return capabilities.has_kv_cache and capabilities.has_plain_head
 

@@ -1,4 +1,4 @@
-"""The shelf of metrics: one file each, found by looking at the files of this folder, each carrying its own proof.
+"""The registry of metrics: each file of this folder is one metric, with good and bad examples that prove it.
 
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
@@ -85,7 +85,7 @@ _registry: dict[str, Metric] = {}
 
 
 def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> Callable[[Function], Function]:
-    """Put a function on the shelf; its docstring is its help text.
+    """Register a function as a metric; its docstring is its help text.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
 
@@ -98,7 +98,7 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
         if name in _registry or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
         parameters = inspect.signature(function).parameters.values()
-        # A manifest has lists, so its author is told of lists.
+        # A manifest has lists and no tuples, so messages show lists.
         options = {
             p.name: list(p.default) if isinstance(p.default, tuple) else p.default
             for p in parameters

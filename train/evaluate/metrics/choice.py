@@ -51,7 +51,7 @@ def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> S
 
 
 def index_of_choice(reference: str, choices: Sequence[str], *, marks: str = "") -> int | None:
-    """Return the place of the choice that a reference is, also with ``marks`` around it; None where it is none."""
+    """Return the index of the choice that a reference is, also with ``marks`` around it; None where it is no choice."""
     known, wanted = [normalise(text, casefold=True) for text in choices], normalise(reference, casefold=True)
     # The marks may be the choice's own, as in "U.S.".
     return next((known.index(text) for text in (wanted, wanted.strip(marks)) if text in known), None)

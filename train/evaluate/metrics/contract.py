@@ -95,7 +95,7 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         # Curation refuses what other programs would read in another way.
         json.dumps(value, ensure_ascii=False).encode()
     except (NotJsonError, UnicodeEncodeError):
-        # The schema is asked all the same, so that one that cannot be used is known before any training.
+        # The schema is compiled all the same, so that an unusable one is reported before any training.
         fits(None, schema)
         return False
     return fits(value, schema) if _is_plain(value) else False

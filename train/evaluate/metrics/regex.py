@@ -61,9 +61,9 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
 
 
 def fault_of(pattern: str, bits: int = 0) -> str:
-    """Return why ``pattern`` is none with the flags ``bits``, "" where it is one."""
+    """Return why ``pattern`` does not compile with the flags ``bits``, "" where it does."""
     try:
-        # A warning about what a pattern may mean one day belongs to its author, and the report is not the place.
+        # Warnings about what a pattern may mean in a later Python would only clutter the report.
         with warnings.catch_warnings(action="ignore"):
             re.compile(pattern, bits)
     except (re.error, RecursionError, OverflowError) as error:

@@ -59,7 +59,7 @@ class _Call(NamedTuple):
         (f"<tool_call>{_FIND[:-3]}</tool_call>", _FIND, _NONE),
         (_FIND, "It is in Paris.", {}),
         ("", "", {}),
-        # What the record itself calls decides, where the evaluation tells it.
+        # The record's own calls decide, where the evaluation passes them.
         (_FIND, f"Well. {_FIND}", {}, {"calls": [{"name": "find", "arguments": {"city": "Paris", "n": 2}}]}),
         ("", f"<tool_call>{_HELP}</tool_call>", _NONE, {"calls": [{"name": "help", "arguments": "{}"}]}),
     ],
@@ -76,7 +76,7 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
     expected = _read(reference)
     if calls:
         own = [call for call in map(_call_of, calls) if call is not None]
-        # Of a form that cannot be read nobody could get a point.
+        # Calls in a form that cannot be read would score 0 for every model.
         expected = own if _is_same(expected, own) else []
     if not expected:
         return {}

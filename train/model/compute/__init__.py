@@ -1,4 +1,4 @@
-"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, memory that is kept."""
+"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, reuse of memory."""
 
 from __future__ import annotations
 

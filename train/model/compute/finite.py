@@ -1,4 +1,4 @@
-"""Numbers that are none: NaN and infinity in weights."""
+"""NaN and infinity in weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 def first_not_finite(named: Iterable[tuple[str, torch.Tensor]]) -> str | None:
     """Return the name of the first tensor with a NaN or an infinity in it, None where there is none.
 
-    Of a tensor in shards this rank's part is looked at: whoever holds the other parts tells of them.
+    Of a sharded tensor each rank checks its own part.
     """
     for name, weight in named:
         tensor = weight.to_local() if hasattr(weight, "to_local") else weight
-        # A sum of finite numbers may overflow, so it only says where to look closely.
+        # The sum is a cheap first test; as finite numbers may overflow in it, the elements decide.
         if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             return name
     return None

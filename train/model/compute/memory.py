@@ -1,4 +1,4 @@
-"""Memory: what a process keeps of what is freed, the peak of a piece of work, and how much there is."""
+"""Memory: reuse of freed memory, the peak of a piece of work, and how much memory there is."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def memory_limit(device: torch.device) -> int:
 
 
 def _resident(name: str) -> int:
-    """A line of /proc/self/status in bytes; elsewhere the highest peak ever, which is all that other systems tell."""
+    """A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

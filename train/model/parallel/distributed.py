@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started, as one group: their numbers, and the few things that they tell one another."""
+"""The processes that `torchrun` started, as one group: their ranks, and the collectives that a run needs."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def join_group() -> Iterator[DistributedContext]:
     in 30 seconds; TORCH_ELASTIC_SHUTDOWN_TIMEOUT gives a long step and its checkpoint more.
 
     Raises TrainError "E941 no-device" where a node has more ranks than GPUs, "E949 bad-launch" where the environment
-    tells of ranks but not all about them.
+    has some of torchrun's variables and lacks others.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield SINGLE_PROCESS
@@ -117,7 +117,7 @@ def join_group() -> Iterator[DistributedContext]:
     unclear = [name for name, value in variables.items() if not value.isdecimal()]
     if unclear or not os.environ.get("MASTER_ADDR"):
         missing = ", ".join(unclear) or "MASTER_ADDR"
-        raise TrainError("E949 bad-launch", f"WORLD_SIZE tells of ranks, but there is no {missing}",
+        raise TrainError("E949 bad-launch", f"WORLD_SIZE is set, but {missing} is not",
                          "start it with torchrun, or unset WORLD_SIZE")  # fmt: skip
     # torch takes a second to import; `train run --help` does without.
     import torch
@@ -160,7 +160,7 @@ def _is_first_to_fail(store: Any) -> bool:
     try:
         return bool(store.add("failed", 1) == 1)
     except dist.DistError:
-        # Whoever kept the store has ended, and not without a word.
+        # The process that held the store has ended, and has reported its own error.
         return False
 
 

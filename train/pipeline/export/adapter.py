@@ -28,7 +28,7 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
     if find_base(source.recipe.base, source.folder).is_file():
         raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
-    # What is loaded again is looked at there, but that can be switched off.
+    # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))

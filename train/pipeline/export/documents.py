@@ -20,7 +20,7 @@ Document = dict[str, Any]
 def answer_document(renderer: Renderer, row: Row, spec: CategorySpec) -> Document:
     """Return what a record's answer is generated from and scored by, and its choices where the category has some.
 
-    The place of the right choice is "gold", None where the reference is no choice.
+    "gold" is the index of the right choice, None where the reference is no choice.
     """
     prompt, _ = render_texts(renderer, row)
     rendered = renderer.prompt(row)

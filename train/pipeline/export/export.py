@@ -1,4 +1,4 @@
-"""One export: the run opened, a folder made, its answers compared, its place and size told."""
+"""One export: open the run, write the folder, compare its answers with those of the run, and print where it is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def export_run(
 
     ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
     again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
-    is told, as rounding may turn a greedy answer.
+    is only reported, as rounding may change a greedy answer.
 
     Raises:
         TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.

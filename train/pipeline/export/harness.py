@@ -112,7 +112,10 @@ def _rows(source: Source) -> list[Row]:
     token_ids = {example.id: example.ids for example in rendered.examples}
     rows = [row for row in rows if row.id in token_ids]
     if not rows:
-        raise TrainError("E905 cannot-express", "no test record can be asked", "export a data set with a test split")
+        raise TrainError(
+            "E905 cannot-express", "no test record has a prompt that can be rendered",
+            "export a data set with a test split",
+        )  # fmt: skip
     odd = ids_served_differently(source.renderer, rows)
     if source.renderer.objective != "domain":
         odd += [
@@ -172,7 +175,7 @@ def _choice_task(name: str, alias: str) -> dict[str, Any]:
 
 
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
-    """The documents whose reference is a choice; the others have no right answer and are told."""
+    """The documents whose reference is a choice; the others have no right answer, and a warning names them."""
     if lost := [document["id"] for document in documents if document["gold"] is None]:
         console.talk(
             f"warning: the reference of {len(lost)} records is none of the choices: {console.join_names(lost)}"

@@ -98,7 +98,9 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
 
 def _read_finished(run: Path) -> dict[str, Any]:
     if not (run / RUN).is_file():
-        raise TrainError("E942 unfinished-run", f"{run} holds no run.json, so it is no run", "runs/ID is the folder")
+        raise TrainError(
+            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "name a folder such as runs/ID"
+        )
     record = read_run(run)
     if record.get("status") != "finished":
         message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"

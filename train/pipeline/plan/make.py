@@ -35,9 +35,9 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
-    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time. ``shards`` are those
-    that the run will cut a model into, which is whole here. Raises TrainError "E947 out-of-memory" where the three
-    steps do not fit.
+    ``memory_bytes`` replaces the memory of this device; ``cost_per_hour`` turns the time into a cost. ``shards`` is the
+    number of parts that the run will cut the model into, which is whole here. Raises TrainError "E947 out-of-memory"
+    where the three steps do not fit.
     """
     recipe = steps.recipe
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
@@ -68,7 +68,7 @@ def make_plan(
 
 
 def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
-    """Return the memory of a micro-batch, the places ``group``."""
+    """Return the memory of the micro-batch of the examples ``group`` (indices)."""
     lengths = steps.lengths[group]
     tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
     return estimate(
@@ -124,7 +124,7 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
 
 
 def _overhead(memory: Memory, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> int:
-    """What was measured beyond what was computed; the growth has no weights in it."""
+    """Measured minus computed bytes; what was measured does not include the weights."""
     grown = calibration.grown_bytes
     if device.type == "cpu" and dtype == torch.bfloat16:
         grown = int(grown * _SCATTERED) + _LATER_KERNELS

@@ -1,4 +1,4 @@
-"""Running out of memory, told with the setting that would fit."""
+"""Out of memory, as an error that names the setting that would fit."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Plan:
 
     def _time(self) -> list[str]:
         if self.seconds is None:
-            return ["time        not measured; a calibration of a few steps tells it"]
+            return ["time        not measured; without --no-measure three steps tell it"]
         text = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
         lines = [f"time        {text}"]
         if self.cost is not None:

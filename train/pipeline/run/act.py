@@ -60,7 +60,7 @@ def run_dataset(
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
-    # Before the minutes that a base takes to load; only the first tells them anything.
+    # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, recipe, folder=folder, context=context)
     checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
@@ -68,7 +68,7 @@ def run_dataset(
         console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
         console.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
-    # Whoever still looks at what is there must not see what is being written.
+    # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     context.barrier()
@@ -119,7 +119,7 @@ def _run_prepared(
 
 
 def _exit_of(summary: JudgeSummary | None) -> Exit:
-    """Return the exit code of a finished run: a judge that was asked and scored nothing is told, and is no success."""
+    """Return the exit code of a finished run; a judge that scored no pair is reported as an error."""
     if summary is None or summary.n or not summary.num_unscored:
         return Exit.OK
     reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
@@ -135,7 +135,7 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
     try:
         write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
     except TrainError as other:
-        # A full disk takes this too; what it did to the run is told after this.
+        # A full disk refuses this file too; the error of the run itself is reported after this.
         console.talk(f"warning: {other.message}")
 
 
@@ -247,7 +247,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
     context, taken = prepared.context, result.step
     if prepared.is_sharded:
-        # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
+        # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
         recipe = prepared.recipe
         fresh, _ = load_base(
             recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
@@ -257,7 +257,7 @@ def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) 
             restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
     if context.is_first:
         taken = _restore_best(model, run, result)
-    # From the first, and not each from the disk, where one might find what another does not.
+    # From rank 0 and not from the disk of each node, which may lack the checkpoint.
     for weight in trained_tensors(model).values():
         context.broadcast(weight)
     return model, taken
@@ -272,15 +272,15 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     ids = {row.id for row in prepared.evaluated_rows}
     scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
-        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
     num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
     # The evaluation of the last step ends nothing any more.
     num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
     if recipe.guard.is_on and num_evaluations < needed:
         console.talk(
-            f"warning: the guard needs {needed} looks at validation and the run has {num_evaluations} before its last "
-            "step, so it stops nothing; lower eval.every_steps or guard.patience"
+            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
+            "it stops nothing; lower eval.every_steps or guard.patience"
         )
     return scores
 
@@ -315,7 +315,7 @@ def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Sco
     """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
     key = key_of(prepared)
     context = prepared.context
-    # The first decides for all: what is kept on one machine may be missing on another.
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
     base: list[Scored] | None = context.broadcast_object(
         recall(run, key, is_cached=is_cached) if context.is_first else None
     )

@@ -1,7 +1,6 @@
-"""What was measured of a base is kept and found again by everything that it depends on, so a base is measured once.
+"""Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
 
-The entries lie in two caches as `train.base.cache` makes them: one of all runs, and one of each run until it is
-finished.
+There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from train.pipeline.run.prepare import Prepared
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
-"""The copy that a run keeps until it is finished, so that going on with it never measures the base again."""
+"""The folder of the run's own copy, so that resuming a run never measures the base again."""
 
 # What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
 _OF_TRAINING: dict[str, Any] = {
@@ -62,7 +61,7 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "device": _device(prepared),
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,
-        # They deal the rows into other batches.
+        # Other ranks shard the rows into other batches.
         "ranks": prepared.context.world_size,
         "code": sources_digest(Path(__file__).resolve().parent.parent),
         "versions": versions(),
@@ -84,7 +83,7 @@ def _digest(text: str) -> str:
 
 
 def name_of(key: Mapping[str, Any]) -> str:
-    """Return what results of ``key`` are kept under."""
+    """Return the name of the cache entry of ``key``."""
     return _digest(json.dumps(key, sort_keys=True))
 
 
@@ -105,9 +104,9 @@ def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored
 
 
 def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
-    """Keep the base's results in the run's folder, and with ``is_cached`` for other runs too.
+    """Cache the base's results in the run's folder, and with ``is_cached`` for other runs too.
 
-    Results that are not finite are not kept: the run will say what is broken.
+    Results that are not finite are not cached: the run reports what is broken.
     """
     if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
         return
@@ -116,7 +115,7 @@ def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_
 
 
 def forget(run: Path) -> None:
-    """Remove the run's own copy; its predictions say the same from now on."""
+    """Remove the run's own copy; from now on its predictions.jsonl holds the same."""
     shutil.rmtree(run / IN_RUN, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts:
     with whole_folder(final) as work:
         if is_lora(model):
             for config in model.peft_config.values():
-                # A hub id is the same everywhere; a folder is found again by its whole path.
+                # A hub id is the same everywhere; a folder needs its whole path.
                 path = prepared.base_path.resolve()
                 is_local = Path(prepared.recipe.base).name == path.name
                 config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]

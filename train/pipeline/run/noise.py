@@ -23,8 +23,8 @@ _BATCHES = 4
 def noise_floor(model: Any, prepared: Prepared, base: Sequence[Scored]) -> Noise | None:
     """Generate up to 50 of the answers in ``base`` again and return what differs; None where nothing was generated.
 
-    ``model`` is the base as it was measured. The rows are the same ones whatever their order, and fill about four
-    batches, in which other rows stand beside one another than before.
+    ``model`` is the base as it was measured. The rows are chosen by the hash of their ids and fill about four batches,
+    so that they are decoded in other batches than before.
     """
     recorded = {record.id: record for record in base if record.is_generated}
     rows = [row for split in ("validation", "test") for row in prepared.dataset.splits[split] if row.id in recorded]

@@ -1,4 +1,4 @@
-"""The plan of a run, and how near it came: planned against real, in run.json and on stderr."""
+"""The plan of a run and its accuracy: planned against real, in run.json and on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan_run(
 ) -> Plan:  # fmt: skip
     """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
 
-    Where it will be in shards it is not: here it is whole yet, and may not fit beside its gradients and moments.
+    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
     """
     return make_plan(
         model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
@@ -34,7 +34,7 @@ def report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> 
     values = plan.values()
     if plan.seconds is not None:
         values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
-    # The meter began beside the whole model.
+    # The meter does not count the weights, which were there when it began.
     began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
     real, error = comparison["real"], comparison["error"]

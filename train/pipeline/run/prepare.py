@@ -1,6 +1,4 @@
-"""Everything that can be wrong is found here, before a step is computed: digests, recipe, model, template, every
-row.
-"""
+"""Check everything that can be wrong before a step is computed: digests, recipe, model, template, every row."""
 
 from __future__ import annotations
 
@@ -164,7 +162,7 @@ def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]
 def open_renderer(
     dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
 ) -> tuple[Renderer, int | None]:  # fmt: skip
-    """Return the renderer of a recipe's base, for a look at tokens, and how many positions the base has, if limited.
+    """Return the renderer of a recipe's base, and how many positions the base has, None without a limit.
 
     No weight is read.
     """
@@ -217,7 +215,9 @@ def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
         return recipe.objective
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
-        raise TrainError("E912 bad-dataset", f"the manifest's objective_hint {hint!r} is none", "--set objective=sft")
+        raise TrainError(
+            "E912 bad-dataset", f"the manifest's objective_hint {hint!r} is not an objective", "--set objective=sft"
+        )
     chosen: Objective = hint
     return chosen
 
@@ -264,7 +264,7 @@ def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
         console.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
                  + console.join_names(rendered.silent))  # fmt: skip
     examples = rendered.examples
-    # Flat arrays know their weights; a list is asked one by one.
+    # Flat arrays have all weights at hand; of a list each example is asked.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
         console.talk(

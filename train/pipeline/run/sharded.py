@@ -1,4 +1,4 @@
-"""Records dealt to ranks for measuring, and what they found put together again."""
+"""Records sharded over ranks for evaluation, and their scores gathered again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
 def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
     """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
 
-    Every rank scores general text, which nobody deals; the first one's result counts.
+    Every rank scores all general text; the first rank's result counts.
     """
     if context.world_size == 1:
         return scored

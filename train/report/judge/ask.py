@@ -34,7 +34,7 @@ INSTRUCTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class JudgeQuestion:
-    """What the judge is shown: the prompt, the reference, and two answers."""
+    """What the judge compares: two answers to a prompt, beside the reference."""
 
     prompt: str
     reference: str
@@ -44,7 +44,7 @@ class JudgeQuestion:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The judge's word, or why there is none; ``is_down`` where the endpoint gave no answer at all.
+    """The judge's verdict, or why there is none; ``is_down`` where the endpoint gave no answer at all.
 
     ``num_retries`` counts the further tries that it took.
     """
@@ -99,7 +99,7 @@ class Judge:
         self.opener = urllib.request.build_opener(proxies, _NoRedirects)
 
     def ask(self, question: JudgeQuestion) -> Reply:
-        """Return the judge's word on ``question``; every failure is a reply without one, after all tries."""
+        """Return the judge's verdict on ``question``; a failure, after all tries, is a reply without a winner."""
         body = json.dumps(self._body(question)).encode()
         reply = Reply(None)
         for attempt in range(self.recipe.retries + 1):
@@ -156,7 +156,7 @@ class Judge:
 
 
 def read_reply(raw: bytes) -> Reply:
-    """Return the word in the body of an answer: strict JSON, or none at all."""
+    """Return the verdict in the body of an answer; anything but strict JSON is no verdict."""
     try:
         content = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Base against tuned before the judge: which records are sent, both orders of each pair, and what their words make."""
+"""Base against tuned before the judge: which records are sent, both orders of each pair, and the scores that follow."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from train.report.judge.ask import INSTRUCTIONS, Judge, JudgeQuestion, Reply, Wi
 CACHE = "judge.jsonl"
 METRIC = "judge"
 _MOST_FAILURES = 5
-"""Requests in a row without any answer after which the endpoint is asked no more."""
+"""After so many requests in a row without an answer the endpoint gets no more."""
 _Pair = tuple[Scored, Scored]
 
 
 @dataclass(frozen=True, slots=True)
 class _Preference:
-    """What both orders of a pair say: the tuned answer's score, None where it has none."""
+    """The outcome of both orders of a pair: the tuned answer's score, None where it has none."""
 
     tuned: float | None
     is_swayed: bool = False
@@ -57,7 +57,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
         if spec.metric.name == METRIC:
             raise TrainError(
                 "E983 bad-judge",
-                f"category {name!r} has the scorer 'judge', but the recipe names none",
+                f"category {name!r} has the scorer 'judge', but the recipe names no judge",
                 "set eval.judge.url and eval.judge.model, or choose another scorer",
             )
 
@@ -73,8 +73,8 @@ def judge_answers(
 ) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:
     """Return both sides with the score "judge" where the judge has one, and how it went; None without a url.
 
-    Each pair is shown in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one
-    says so, both get 0.5. Words are kept in ``folder``/judge.jsonl by the digest of what was shown, without its text.
+    Each pair is sent in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one is
+    a tie, both get 0.5. Verdicts are cached in ``folder``/judge.jsonl by the digest of the request, without its text.
 
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
@@ -99,7 +99,7 @@ def judge_answers(
     try:
         replies = list(pool.map(lambda p: cached_judge.pair(p, rows[p[0].id]), open_pairs))
     finally:
-        # Whoever interrupts does not wait for all that was still to be asked, and loses no word that was given.
+        # An interrupt does not wait for the requests still queued, and loses no verdict that was given.
         pool.shutdown(cancel_futures=True)
         lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(cached_judge.known.items()))
         write_whole(folder / CACHE, lines)
@@ -116,7 +116,7 @@ def judge_answers(
 
 
 class _CachedJudge:
-    """Asks each question once, ever; several threads share it."""
+    """Asks each question once and remembers the verdict; several threads share it."""
 
     def __init__(self, judge: Judge, known: dict[str, Winner]) -> None:
         self.judge, self.known = judge, known
@@ -141,7 +141,7 @@ class _CachedJudge:
         return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
 
     def ask(self, question: JudgeQuestion) -> Reply:
-        """Return the word on one question, from the cache or from the endpoint."""
+        """Return the verdict on one question, from the cache or from the endpoint."""
         key = self.key(question)
         with self.lock:
             if key in self.known:
@@ -235,7 +235,7 @@ def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
 
 
 def _read_cache(path: Path) -> dict[str, Winner]:
-    """Return the words that are kept; a line that is none is asked again."""
+    """Return the cached verdicts; a damaged line is ignored, so its question is asked again."""
     words: dict[str, Winner] = {}
     if not path.exists():
         return words
