@@ -17,7 +17,7 @@ from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import build_recipe
 from train.recipe.forgetting import Remedy, Tuning, remedies, risks, tuning_of
-from train.report import Report, Run, build_report, read_report, table, write_report
+from train.report import Report, Run, build_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
 CAREFUL = Tuning(method="lora", lr=1e-3, auto_lr=1e-3, replay="replay.jsonl", replay_share=0.05)
@@ -75,7 +75,7 @@ def test_a_report_of_a_model_that_forgot_says_what_to_do_next(tmp_path: Path) ->
         assert "lr 0.003 is 2.0 times the automatic 0.0015" in text
         for remedy in remedies(STEEP):
             assert all(line in text for line in remedy.lines)
-    assert read_report(tmp_path) == report
+    assert Report.load(tmp_path) == report
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.9])

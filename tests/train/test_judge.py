@@ -24,7 +24,7 @@ from train.cli import cli
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored, read_predictions
 from train.recipe import Recipe, build_recipe, load_recipe, recipe_toml
-from train.report import build_report, read_report
+from train.report import Report, build_report
 from train.report.evaluation import category_specs
 from train.report.judge import ask, judge_answers, require_judge
 from train.report.judge.ask import Judge, JudgeQuestion, Reply, read_reply
@@ -401,7 +401,7 @@ def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Pat
         cli, ["run", str(dataset), "--base", str(bases("llama")), *arguments, "--out", str(run)], standalone_mode=False
     )
     assert done.exception is None, done.exception
-    judged = read_report(run).judged
+    judged = Report.load(run).judged
     assert judged is not None
     assert judged.n == 6
     assert f"The judge {judged.model}" in done.stdout
@@ -433,7 +433,7 @@ def test_a_judge_that_scores_nothing_is_no_success(bases: Callable[..., Path], t
     )
     assert done.exception is None, done.exception
     assert done.return_value == 1
-    judged = read_report(run).judged
+    judged = Report.load(run).judged
     assert judged is not None
     assert (judged.n, judged.num_unscored) == (0, 4)
     assert "4 unscored (4 not JSON)" in judged.sentence

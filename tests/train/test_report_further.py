@@ -25,7 +25,7 @@ from train.evaluate.predictions import Scored
 from train.pipeline.run import noise as noise_module
 from train.pipeline.run.noise import noise_floor
 from train.recipe import build_recipe
-from train.report import JudgeSummary, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
+from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, read_data_map, write_report
 from train.report.confusion import confusions
 from train.report.evaluation import category_specs, evaluate_model
 from train.report.results import bits_per_byte
@@ -203,7 +203,7 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     trained = [row for row in feedback if row["split"] == "train"]
     assert len(trained) == 24
     assert all(row["epochs"] == 2 and row["confidence"] < 0 and row["variability"] >= 0 for row in trained)
-    report = read_report(run)
+    report = Report.load(run)
     assert report.forgetting is not None
     assert report.forgetting.text == "the built-in general.txt"
     assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
@@ -222,8 +222,8 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     for name in ("noise", "confusion", "judged", "data_map"):
         del old[name]
     (run / "report.json").write_text(json.dumps(old))
-    assert read_report(run).noise is None
-    write_report(read_report(run), run)
+    assert Report.load(run).noise is None
+    write_report(Report.load(run), run)
 
 
 def test_hostile_texts_stay_texts_in_the_further_parts() -> None:

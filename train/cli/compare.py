@@ -34,9 +34,9 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     from train.base import console
     from train.cli.eval import report_exit
     from train.evaluate.predictions import PREDICTIONS, read_predictions
-    from train.report import Run, build_report, flip_lines, read_report, table
+    from train.report import Report, Run, build_report, flip_lines, table
 
-    reports = [read_report(run) for run in (first, second)]
+    reports = [Report.load(run) for run in (first, second)]
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
     before, after, counts = match_records(sides[0], sides[1])
     report = build_report(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import train
 from train.base.errors import Exit, TrainError
 from train.recipe.model import DEFAULT_BASE
 
@@ -34,8 +33,8 @@ def find_base(name: str, folder: Path | None = None) -> Path:
 
 def _shipped() -> Path:
     """The embedded base: beside the package in an editable install, with curate's files in the wheel."""
-    room = Path(train.__file__).resolve().parent.parent
-    for path in (room / "samples" / DEFAULT_BASE, room / "curate" / "samples" / DEFAULT_BASE):
+    root = Path(__file__).resolve().parents[2]
+    for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
         if path.is_dir():
             return path
     raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "--base FOLDER")

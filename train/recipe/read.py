@@ -62,24 +62,34 @@ _ARGUMENTS = {
 
 
 def load_recipe(
-    path: Path | None, settings: Sequence[str] = (), base: str | None = None, *, is_own: bool = False
+    source: Path | Recipe | None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    base: str | None = None,
+    *,
+    is_own: bool = False,
 ) -> Recipe:
-    """Return the recipe: defaults, then the file, then ``key=value`` settings, then ``base``; later wins.
+    """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
 
-    ``settings`` are texts such as "lora.rank=8"; ``base`` is what --base gives.
-    ``is_own`` says that ``path`` is the recipe in a run's own folder, whose paths were checked when the run began.
+    ``settings`` are texts such as "lora.rank=8", or values by dotted key; ``base`` is what --base gives.
+    ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
-    values = read_values(path) if path else {}
+    path = source if isinstance(source, Path) else None
+    values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
     origin = {"": path.name if path else "the settings"}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise TrainError(
-                "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
-            )
-        _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
-        origin[key.strip()] = f"--set {setting}"
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _put(values, key, value)
+            origin[key] = f"settings[{key!r}]"
+    else:
+        for setting in settings:
+            key, separator, text = setting.partition("=")
+            if not separator:
+                raise TrainError(
+                    "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+                )
+            _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
+            origin[key.strip()] = f"--set {setting}"
     if base is not None:
         values["base"], origin["base"] = base, "--base"
     return build_recipe(values, path, origin, is_own=is_own)
@@ -154,7 +164,7 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise TrainError("E920 bad-recipe", f"--set {key}: {section} is not a section")
+            raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
         values = inner
     values[last] = value
 

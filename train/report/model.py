@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from train.base.errors import TrainError
+from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
 from train.report.stats import Reason, Word
+
+REPORT = "report.json"
 
 
 class _Part(BaseModel):
@@ -290,6 +296,21 @@ class Report(_Part):
     confusion: list[Confusion] = Field(default_factory=list)
     judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Return the report of a run: ``path`` is the run's folder or its report.json.
+
+        Raises:
+            TrainError: E938 bad-report when it is missing or not what this version writes.
+        """
+        file = Path(path) if Path(path).is_file() else Path(path) / REPORT
+        try:
+            # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
+            return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
+        except (OSError, ValueError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainError("E938 bad-report", f"{file}: {reason}", "Is this the folder of a finished run?") from error
 
     def main(self) -> SplitResult:
         """Return the split whose verdicts count."""

@@ -1,4 +1,4 @@
-"""The report on disk: `report.json`, `report.md` and `report.html`, and back from disk."""
+"""The report on disk: `report.json`, `report.md` and `report.html`; and the curve that metrics.jsonl holds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
 from train.report import charts, wording
-from train.report.model import Curve, EvalPoint, Report, StepPoint
+from train.report.model import REPORT, Curve, EvalPoint, Report, StepPoint
 
-JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
+MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
 
 
@@ -26,25 +26,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         TrainError: E936 write-failed.
     """
     return [
-        write_whole(folder / JSON, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
+        write_whole(folder / REPORT, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
         write_whole(folder / MARKDOWN, [markdown(report)]),
         write_whole(folder / HTML, [html(report)]),
     ]
-
-
-def read_report(folder: Path) -> Report:
-    """Return the report of a run.
-
-    Raises:
-        TrainError: E938 bad-report when it is missing or not what this version writes.
-    """
-    path = folder / JSON
-    try:
-        # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
-        return Report.model_validate(json.loads(read_file(path, most=MOST_DOCUMENT)))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
 
 
 def read_curve(path: Path) -> Curve:

@@ -14,7 +14,7 @@ from train.model import check_folder, find_base
 from train.pipeline.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
 from train.pipeline.run.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
-from train.report import CardFacts, Report, card_facts, read_report
+from train.report import CardFacts, Report, card_facts
 from train.report.evaluation import CategorySpec, category_specs
 
 
@@ -77,7 +77,7 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     import torch
 
     record = _read_finished(run)
-    report = read_report(run)
+    report = Report.load(run)
     sides = read_predictions(run / PREDICTIONS)
     # Raises where one of them is not finite.
     pair(*sides)
