@@ -220,7 +220,7 @@ def test_a_disk_that_refuses_stops_nothing(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / "c")
     assert render_cached(Renderer(make_tokenizer(), "sft", None), some_rows(2), "d", cache).examples
-    assert "nothing is kept" in capsys.readouterr().err
+    assert "nothing is cached" in capsys.readouterr().err
 
 
 def test_the_environment_says_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import click
 
@@ -77,8 +77,15 @@ def takes_a_recipe(command: Verb) -> Verb:
     return command
 
 
-def render_line(line: bytes, location: str, renderer: Renderer) -> Example | tuple[str, str]:
-    """Return the uncut example of one row of an export, or the row's id and its fault.
+class Unrendered(NamedTuple):
+    """A line that has no example: the id of its row, or where the line is, and why."""
+
+    id: str
+    fault: str
+
+
+def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unrendered:
+    """Return the uncut example of one row of an export, or why there is none.
 
     ``location`` stands in for the id of a line without one.
     """
@@ -94,7 +101,7 @@ def render_line(line: bytes, location: str, renderer: Renderer) -> Example | tup
         except (ValueError, RecursionError):
             value = None
         name = value.get("id") if isinstance(value, dict) else None
-        return name if isinstance(name, str) and name else location, fault.message
+        return Unrendered(name if isinstance(name, str) and name else location, fault.message)
 
 
 def main() -> NoReturn:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 
 from train.base import console
-from train.cli import render_line
+from train.cli import Unrendered, render_line
 
 _BLOCK = 256
 """Rows that are scored together; answers come out block by block."""
@@ -46,10 +46,10 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
     lines = ((number, line) for number, line in enumerate(rows, 1) if line.strip())
     while block := [render_line(line, f"row {number}", renderer) for number, line in islice(lines, _BLOCK)]:
         scored = iter(
-            difficulties(model, [item for item in block if not isinstance(item, tuple)], most_tokens=max_length)
+            difficulties(model, [item for item in block if not isinstance(item, Unrendered)], most_tokens=max_length)
         )
         for item in block:
-            difficulty = Difficulty(item[0], fault=item[1]) if isinstance(item, tuple) else next(scored)
+            difficulty = Difficulty(item.id, fault=item.fault) if isinstance(item, Unrendered) else next(scored)
             console.data(json.dumps(asdict(difficulty), ensure_ascii=False))
         # A caller that shows progress reads along.
         sys.stdout.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from train.base import console
-from train.cli import render_line
+from train.cli import Unrendered, render_line
 
 if TYPE_CHECKING:
     from train.data.rendering import Example
@@ -56,9 +56,9 @@ def command(
             sys.stdout.flush()
 
 
-def _lengths(item: Example | tuple[str, str], max_length: int | None) -> dict[str, object]:
+def _lengths(item: Example | Unrendered, max_length: int | None) -> dict[str, object]:
     """A line of output; ``schemas/lengths.schema.json`` says what each number counts."""
-    name, fault, mask = (*item, []) if isinstance(item, tuple) else (item.id, "", item.mask)
+    name, fault, mask = (*item, []) if isinstance(item, Unrendered) else (item.id, "", item.mask)
     runs = _runs(mask)
     return {
         "id": name, "tokens": len(mask), "supervised": sum(mask), "supervised_left": sum(mask[:max_length]),

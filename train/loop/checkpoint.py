@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
@@ -31,7 +31,8 @@ _CUT, _WHOLE = ("weights", "optimizer"), "dynamics"
 """Parts that may be in shards, and the one that never is."""
 PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
-_ROUNDING = ("ranks ", "threads ")
+_ROUNDING = frozenset({"ranks", "threads"})
+"""Facts that may change with the number of ranks: they decide only in which order numbers are added up."""
 _SPARE = 1.2
 
 
@@ -188,9 +189,10 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
     Another number of ranks, and the threads that it leaves to each, is returned but not refused: it changes the order
     in which numbers are added up, and nothing else.
     """
-    changed = sorted(_differences(checkpoint.facts, facts))
+    differences = sorted(_differences(checkpoint.facts, facts), key=str)
     rounding = _ROUNDING if checkpoint.facts.get("ranks") != facts.get("ranks") else ()
-    if any(not sentence.startswith(rounding) for sentence in changed) and not is_forced:
+    changed = [str(difference) for difference in differences]
+    if any(difference.path[0] not in rounding for difference in differences) and not is_forced:
         raise TrainError(
             "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
             'begin a new run, or go on with --force, which records the run as "not exact"',
@@ -204,13 +206,24 @@ def clear_leftovers(run: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+class _Difference(NamedTuple):
+    """A fact that changed; ``path`` are its keys from the outermost on."""
+
+    path: tuple[str, ...]
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.path)} was {_short(self.before)}, is {_short(self.after)}"
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[_Difference]:
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key} ")
+            yield from _differences(before, after, (*path, key))
         elif before != after:
-            yield f"{prefix}{key} was {_short(before)}, is {_short(after)}"
+            yield _Difference((*path, key), before, after)
 
 
 def _short(value: Any) -> str:

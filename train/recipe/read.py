@@ -207,10 +207,12 @@ def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     kind, given = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         return f"unknown key {key!r}{_near(key)}"
-    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    # An error that a validator of ours raised is in the context; pydantic words the others.
+    is_ours = kind == "value_error"
+    message = str(problem["ctx"]["error"] if is_ours else problem["msg"]).replace("Input should be", "must be")
     if not key:
         return message
-    if kind == "value_error" and isinstance(given, Mapping):
+    if is_ours and isinstance(given, Mapping):
         # A rule of a whole section says by itself what does not fit.
         return f"{key}: {message}"
     text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"

@@ -11,7 +11,7 @@ from typing import Any
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row
 from train.data.rendering import Renderer, RowFault
-from train.data.rendering.messages import last_answer
+from train.data.rendering.messages import TooLongFault, last_answer
 from train.evaluate import metrics
 from train.evaluate.choices import option_nlls, questions
 from train.evaluate.dynamics import Dynamic
@@ -22,11 +22,6 @@ from train.model import computing, pick_dtype
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
 from train.report import JudgeSummary, Noise, Report, Run, build_report, data_map, read_curve, write_report
-
-BY_LIKELIHOOD = "choice_logprob"
-"""The scorer for which nothing is generated."""
-CALLS = "tool_calls"
-"""The scorer that gets the calls of the record itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class CategorySpec:
     @property
     def choices(self) -> Sequence[str]:
         """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
-        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.name == BY_LIKELIHOOD else ()
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
         return choices
 
 
@@ -84,7 +79,7 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
         try:
             metrics.discover()["contract"].check(contract)
             specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
-            if chosen == BY_LIKELIHOOD and not specs[name].choices:
+            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
                 raise TrainError(
                     "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
                 )
@@ -326,7 +321,7 @@ def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dic
     """The options of a metric that are not its category's but the record's and the prediction's own."""
     if prediction.logprobs:
         return {"logprobs": prediction.logprobs}
-    if spec.metric.name == CALLS and row.messages:
+    if spec.metric.kind == "calls" and row.messages:
         calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
         return {"calls": [call.get("function", call) for call in calls]}
     return {}
@@ -335,10 +330,10 @@ def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dic
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:
     try:
         renderer.example(row)
-    except RowFault as fault:
-        if fault.code != "E925 too-long":
-            raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
+    except TooLongFault:
         return False
+    except RowFault as fault:
+        raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
     return True
 
 

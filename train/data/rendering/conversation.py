@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from train.data.rendering.messages import RowFault
+from train.data.rendering.messages import RowFault, TemplateFault
 from train.data.rendering.sandbox import Rendering, SafeTemplate, request
 
 Message = Mapping[str, Any]
@@ -186,10 +186,7 @@ class Conversations:
                 if not separator and message["role"] == "tool":
                     raise RowFault("the chat template has no place for what a tool answers")
                 if not separator or message["content"] in rest:
-                    raise RowFault(
-                        f"the chat template loses, repeats or reorders what a {message['role']} says",
-                        "E922 bad-template",
-                    )
+                    raise TemplateFault(f"the chat template loses, repeats or reorders what a {message['role']} says")
                 pieces.append(before)
         pieces.append(rest)
         if is_plain:

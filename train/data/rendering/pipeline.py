@@ -17,6 +17,7 @@ from train.data.rendering.conversation import Conversation, Conversations, Span
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import Record
 from train.data.rendering.messages import (
+    ControlTokenFault,
     RowFault,
     all_texts,
     answer_weights,
@@ -202,9 +203,7 @@ class Pipeline:
         for where, text in all_texts(row):
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):
-                raise RowFault(
-                    f"the control token {token.group()!r} stands in the data ({where})", "E924 control-token-in-data"
-                )
+                raise ControlTokenFault(f"the control token {token.group()!r} stands in the data ({where})")
 
 
 def passage_of(talk: Conversation, plain: Sequence[Span] = (), *, has_offsets: bool = False) -> Passage:

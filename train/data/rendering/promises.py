@@ -31,7 +31,7 @@ from markupsafe import escape
 
 from train.data.rendering.conversation import Conversation, Conversations, Layout, Message, Span, Turn, says, sentinel
 from train.data.rendering.encode import Encoded, Encoder
-from train.data.rendering.messages import RowFault
+from train.data.rendering.messages import RowFault, TemplateFault
 
 REASONING = frozenset({"reasoning_content", "reasoning", "thinking"})
 """What messages call the thoughts that stand before an answer."""
@@ -90,9 +90,7 @@ def prove_marks(marks: Sequence[Span], talk: Conversation) -> None:
     for answer, turn in zip(talk.answers, talk.turns, strict=True):
         first, last = talk.layout.contents[answer] or (turn.start, turn.stop)
         if marks and not any(start <= first and last <= end for start, end in marks):
-            raise RowFault(
-                "the template's generation block and the place of the answer do not agree", "E922 bad-template"
-            )
+            raise TemplateFault("the template's generation block and the place of the answer do not agree")
 
 
 def prove_prefix(encoded: Encoded) -> None:
@@ -108,7 +106,7 @@ def prove_single_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
     """
     ids, bos = encoded.ids, encoder.bos
     if bos is not None and list(ids[:2]) == [bos, bos]:
-        raise RowFault("the chat template begins with two beginning-of-text tokens", "E922 bad-template")
+        raise TemplateFault("the chat template begins with two beginning-of-text tokens")
     if not encoder.is_adding_bos:
         return
     # A model may use its BOS as a turn marker too; then the text itself has it more than once.

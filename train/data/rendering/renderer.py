@@ -5,19 +5,18 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
 from train.base.errors import TrainError
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
-from train.data.rendering.messages import UNRENDERABLE, RowFault, Silent, last_answer, notes_of
+from train.data.rendering.messages import RowFault, Silent, TooLongFault, last_answer, notes_of
 from train.data.rendering.pipeline import Item, Pipeline, passage_of
 from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
 from train.data.rendering.sandbox import safe_template
@@ -33,6 +32,9 @@ DEFAULT_TEMPLATE = (
     "{% endgeneration %}{% else %}{{ message.content }}{% endif %}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
+
+_Outcome = int | Literal["skipped", "silent", "refused"]
+"""The index of a row's example, or the list of `Rendered` that names the row."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Renderer:
         self.warnings: list[str] = []
         # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
         # held so that the id stays its own, its rendering, and the index of its example or its list in `Rendered`.
-        self._outcomes: dict[int, tuple[Row, Rendered, int | str]] = {}
+        self._outcomes: dict[int, tuple[Row, Rendered, _Outcome]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -145,9 +147,7 @@ class Renderer:
         examples, index, silent = rendered.examples, 0, set(rendered.silent)
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
         for row in rows:
-            outcome: int | str = (
-                "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
-            )
+            outcome: _Outcome = "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
             if index < len(examples) and examples.names[index][0] == row.id:
                 outcome = index
                 index += 1
@@ -156,7 +156,7 @@ class Renderer:
     def _rendered(self, rows: Sequence[Row]) -> Rendered:
         records: list[Record] = []
         rendered = Rendered([], [], {})
-        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._pipeline.records(rows):
             try:
                 record = _record(item)
@@ -173,10 +173,10 @@ class Renderer:
             except Silent:
                 rendered.silent.append(item.row.id)
             except RowFault as fault:
-                if fault.code == UNRENDERABLE and self.on_unrenderable == "skip":
+                if fault.is_unrenderable and self.on_unrenderable == "skip":
                     rendered.refused[item.row.id] = fault.reason
                 else:
-                    faults[fault.code, fault.reason].append(item.row.id)
+                    faults.setdefault(fault.reason, (fault, []))[1].append(item.row.id)
         if faults:
             raise _faults_error(faults, len(rows))
         return replace(rendered, examples=Examples.of(records))
@@ -233,7 +233,7 @@ class Renderer:
             if not answer:
                 raise RowFault(f"the choice {text!r} has no token of its own")
             if self.max_length and len(prompt) + len(answer) > self.max_length:
-                raise RowFault(f"with the choice {text!r} longer than max_length {self.max_length}", "E925 too-long")
+                raise TooLongFault(f"with the choice {text!r} longer than max_length {self.max_length}")
             known = self._options[id(row), text] = row, (prompt, answer)
         return known[1]
 
@@ -299,9 +299,9 @@ class Renderer:
     def _shorten(self, record: Record) -> Record:
         assert self.max_length, "only what is too long is cut"
         if self.on_too_long != "cut":
-            raise RowFault(f"longer than max_length {self.max_length}", "E925 too-long")
+            raise TooLongFault(f"longer than max_length {self.max_length}")
         if record.runs[0][0] >= self.max_length:
-            raise RowFault(f"the prompt alone is longer than max_length {self.max_length}", "E925 too-long")
+            raise TooLongFault(f"the prompt alone is longer than max_length {self.max_length}")
         return record.shorten(self.max_length)
 
 
@@ -331,21 +331,14 @@ def _bad_template(fault: RowFault) -> TrainError:
     )  # fmt: skip
 
 
-def _faults_error(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
-    """One error for ``num_rows`` rows: each reason with its count and the first ids."""
+def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: int) -> TrainError:
+    """One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first."""
     lines = [
         f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.join_names(ids)}"
-        for (_, reason), ids in faults.items()
+        for reason, (_, ids) in faults.items()
     ]
-    code = next(iter(faults))[0]
-    hints = {
-        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
-        "E925 too-long": "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
-        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --",
-        UNRENDERABLE: "mend the records, take a base whose template has what they need, or leave them out, counted, "
-        "with --set on_unrenderable=skip; train preview shows a record",
-    }
-    return TrainError(code, "\n  ".join(lines), hints.get(code, "train preview shows a record token by token"))
+    first, _ = next(iter(faults.values()))
+    return TrainError(first.code, "\n  ".join(lines), first.advice)
 
 
 @contextmanager

@@ -19,13 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from train.base.errors import TrainError
 
 Scores = Mapping[str, float]
 Function = Callable[..., float | Scores]
 Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
+
+Kind = Literal["answer", "choice", "likelihood", "calls", "judge"]
+"""What a metric looks at: a generated answer; one that names a choice; the likelihoods of choices, where nothing is
+generated; an answer beside the record's own tool calls; or the answers of both models, which a judge compares.
+"""
 
 DEFAULT = "token_f1"
 """The metric of a category for which none is set: graded, free of options, at home in short and long text."""
@@ -45,6 +50,7 @@ class Metric:
     cases: Sequence[Case]
     options: Mapping[str, Any]
     function: Function
+    kind: Kind = "answer"
 
     def scores(self, completion: str, reference: str, options: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Return the scores of one completion by their full names; empty when the record cannot be scored."""
@@ -84,7 +90,9 @@ class Metric:
 _registry: dict[str, Metric] = {}
 
 
-def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> Callable[[Function], Function]:
+def metric(
+    name: str, *, cases: Sequence[Case], primary: str | None = None, kind: Kind = "answer"
+) -> Callable[[Function], Function]:
     """Register a function as a metric; its docstring is its help text.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
@@ -105,7 +113,7 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
             if p.kind is p.KEYWORD_ONLY
         }
         full = name if primary is None else f"{name}.{primary}" if primary else ""
-        _registry[name] = Metric(name, full, text, cases, options, function)
+        _registry[name] = Metric(name, full, text, cases, options, function, kind)
         return function
 
     return put

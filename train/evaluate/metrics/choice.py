@@ -15,6 +15,7 @@ MARKS = "(). "
 @metric(
     "choice",
     primary="accuracy",
+    kind="choice",
     cases=[
         ("B", "B", {"accuracy": 1.0, "parsed": 1.0}),
         ("(b) because it is late", "B", {"accuracy": 1.0, "parsed": 1.0}),

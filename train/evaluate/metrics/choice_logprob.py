@@ -14,6 +14,7 @@ _WRONG = {"accuracy": 0.0, "above_chance": -1.0}
 @metric(
     "choice_logprob",
     primary="accuracy",
+    kind="likelihood",
     cases=[
         (
             "", "no", {**_RIGHT, "logprob": -1.0, "accuracy_per_byte": 1.0, "above_chance_per_byte": 1.0,

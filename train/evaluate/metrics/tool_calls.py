@@ -36,6 +36,7 @@ class _Call(NamedTuple):
 @metric(
     "tool_calls",
     primary="match",
+    kind="calls",
     cases=[
         (_FIND, _FIND, _RIGHT),
         (f"<tool_call>\n{_FIND}\n</tool_call>", _FIND, _RIGHT),

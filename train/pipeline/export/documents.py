@@ -12,7 +12,7 @@ from train.data.rendering import Conversation, Renderer, RowFault
 from train.data.rendering.messages import answer_weights, answers_of, last_answer
 from train.evaluate.metrics.choice import MARKS, index_of_choice
 from train.pipeline.export.serve import plain_ids, render_texts
-from train.report.evaluation import BY_LIKELIHOOD, CategorySpec
+from train.report.evaluation import CategorySpec
 
 Document = dict[str, Any]
 
@@ -69,7 +69,7 @@ def is_same_choice(renderer: Renderer, row: Row, spec: CategorySpec) -> bool:
 
 def choices_of(spec: CategorySpec) -> list[str]:
     """Return the choices of a category that is scored by one, be it written or the likeliest."""
-    return list(spec.options.get("choices") or ()) if spec.metric.name in ("choice", BY_LIKELIHOOD) else []
+    return list(spec.options.get("choices") or ()) if spec.metric.kind in ("choice", "likelihood") else []
 
 
 def _trained_parts(renderer: Renderer, row: Row) -> list[Row]:

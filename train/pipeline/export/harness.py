@@ -30,7 +30,6 @@ from train.pipeline.export.serve import ids_served_differently
 from train.pipeline.export.source import Source, Written
 from train.report import wording
 from train.report.evaluation import CategorySpec, spec_of
-from train.report.judge.pairs import METRIC
 
 CODE = "scores.py"
 
@@ -73,7 +72,7 @@ def _tasks_of(
     """The tasks of a category with their records."""
     alias = wording.category(" ".join(console.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
-    if spec.metric.name == METRIC:
+    if spec.metric.kind == "judge":
         console.talk(f"{alias}: no task of answers, as a judge compares those of two models")
     elif not spec.choices:
         yield _answer_task(name, alias, spec.metric.primary, stops, limit), documents

@@ -54,7 +54,7 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
         Judge(judge)
         return
     for name, spec in categories.items():
-        if spec.metric.name == METRIC:
+        if spec.metric.kind == "judge":
             raise TrainError(
                 "E983 bad-judge",
                 f"category {name!r} has the scorer 'judge', but the recipe names no judge",
@@ -196,7 +196,7 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
 
 def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> bool:
     spec = categories.get(pair[0].category)
-    return spec is not None and spec.metric.name == METRIC
+    return spec is not None and spec.metric.kind == "judge"
 
 
 def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tuned: bool) -> Scored:
