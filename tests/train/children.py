@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
@@ -156,7 +156,7 @@ def write_shards_nowhere(folder: Path) -> None:
 
 def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     """Start ``function`` in a child process that knows of no ranks."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
         # The server looks for what it shall import where any new program would.
         patch.setenv("PYTHONPATH", path)

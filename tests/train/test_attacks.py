@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
+from tests.train.tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer, RowFault

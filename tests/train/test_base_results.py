@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.cache import cache_home
 from train.base.errors import TrainError
 from train.cli import cli

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.dynamics import Dynamics

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers, rows
 from safetensors.torch import load_file, save_file
-from tiny import KINDS, chat_row, make_tokenizer, text_row, write_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from tests.train.finished import HOSTILE, Bases, call, export, make_dataset, make_run, plain_answers, rows
+from tests.train.tiny import KINDS, chat_row, make_tokenizer, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.cli.export import command as export_command

@@ -10,19 +10,20 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from children import train
 from click.testing import CliRunner
 from safetensors import SafetensorError
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.children import train
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.base.storage import whole_folder
 from train.cli import cli
-from train.loop import restore_weights
+from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.model.compute import first_not_finite
 from train.pipeline.run import act, keep
@@ -152,7 +153,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
 ) -> None:
     if not is_foreseen:
         # As where another program fills the disk after the look at it.
-        monkeypatch.setattr("train.loop.checkpoint._check_space", lambda *_: None)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 40))
     with pytest.raises(TrainError) as caught:
         train(small_disk, {"checkpoint": {"every_steps": 1}})
     assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
@@ -249,15 +250,15 @@ def test_a_nan_adapter_is_never_marked_successful(
 ) -> None:
     """Neither where it is measured, nor, had that been overlooked, where it is saved."""
 
-    def spoil(model: Any, *_: Any) -> int:
-        weight = next(p for p in model.parameters() if p.requires_grad)
-        with torch.no_grad():
-            weight.fill_(float("nan"))
-        return 4
+    def spoiled(model: Any) -> dict[str, torch.Tensor]:
+        tensors = trained_tensors(model)
+        next(iter(tensors.values())).fill_(float("nan"))
+        return tensors
 
-    monkeypatch.setattr(act, "_restore_best", spoil)
+    # The last that a run does to its weights before it measures them.
+    monkeypatch.setattr(act, "trained_tensors", spoiled)
     if not is_noticed:
-        monkeypatch.setattr(act, "_measure", lambda *_: [])
+        monkeypatch.setattr(act, "evaluate_splits", lambda *_, **__: [])
         monkeypatch.setattr(act, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)

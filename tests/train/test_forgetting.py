@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sides import sides_of
 
+from tests.train.sides import sides_of
 from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
 from train.recipe import build_recipe

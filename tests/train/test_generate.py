@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHAPE, louder, make_model, one_by_one
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -19,6 +18,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from tests.train.tiny import SHAPE, louder, make_model, one_by_one
 from train.evaluate.generate import generate, packed, padded
 from train.model import add_lora
 from train.model.compute import KVCache, capabilities_of, kv_cache, optimize_for_device

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
@@ -114,8 +114,9 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
 ) -> None:
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: next(looks)))
+    # The first is the base's.
+    evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
+    monkeypatch.setattr(act, "summary", lambda _scored: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

@@ -12,8 +12,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny import some_rows, write_dataset
 
+from tests.train.tiny import some_rows, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored, write_feedback, write_predictions

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from stub import Answer, Stub
-from tiny import chat_row, write_dataset
 
+from tests.train.stub import Answer, Stub
+from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset

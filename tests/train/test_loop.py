@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.loop import Checkpoints, fit, trained_tensors

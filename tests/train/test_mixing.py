@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import some_rows, write_dataset
 
+from tests.train.tiny import some_rows, write_dataset
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.data.mixing import Mixture, epoch_sizes

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import make_tokenizer
 
+from tests.train.tiny import make_tokenizer
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, eos_ids, find_base, load_base, pick_device, pick_dtype, pick_threads
 from train.model.safety import check_safetensors

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.rendering import Renderer

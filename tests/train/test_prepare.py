@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
+from tests.train.tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from train.base.cache import Cache, open_cache
 from train.base.errors import TrainError
 from train.cli import cli
@@ -251,8 +251,10 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
     for size in ({"batch_size": 4}, {"batch_tokens": longest + 3}):
         steps = BatchSampler(examples, build_recipe({"epochs": 1000, **size}))
         made: list[int] = []
-        make = steps._make_epoch
-        monkeypatch.setattr(steps, "_epoch", lambda epoch, make=make, made=made: (made.append(epoch), make(epoch))[1])
+        mix = steps.mixture.epoch
+        monkeypatch.setattr(
+            steps.mixture, "epoch", lambda epoch, mix=mix, made=made: (made.append(epoch), mix(epoch))[1]
+        )
         last = steps[len(steps) - 1]
         assert (last.epoch, made) == (999, [999])
         walked = [steps[number] for number in range(3 * len(steps) // 1000)]

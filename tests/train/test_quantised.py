@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, load_base, num_parameters, pick_four_bits
 from train.model.quantised import check_quantised, four_bit_arguments

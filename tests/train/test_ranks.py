@@ -13,15 +13,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import children
 import numpy as np
 import pytest
 import torch
-from children import EXAMPLES, on_ranks
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from tiny import make_model, make_tokenizer
 
+from tests.train import children
+from tests.train.children import EXAMPLES, on_ranks
+from tests.train.tiny import make_model, make_tokenizer
 from train.base.errors import TrainError
 from train.cli import cli
 from train.loop.checkpoint import check_facts, newest_verified
@@ -288,6 +288,6 @@ def test_half_an_environment_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(TrainError, match="there is no RANK") as caught, join_group():
+    with pytest.raises(TrainError, match="WORLD_SIZE is set, but not RANK, LOCAL_RANK") as caught, join_group():
         pass
     assert caught.value.code == "E949 bad-launch"

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sides import joined
-from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.sides import joined
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset

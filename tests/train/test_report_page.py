@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.base.console import visible
 from train.report import Curve, EvalPoint, Report, Run, StepPoint, build_report, table, write_report
 from train.report.write import html, markdown

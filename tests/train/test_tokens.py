@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
-from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, write_dataset
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.cli import cli
 from train.evaluate.predictions import write_predictions
 from train.report import CardFacts, Report, model_card, table, write_report

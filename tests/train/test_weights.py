@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from torch.nn import functional
 
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset, read_row

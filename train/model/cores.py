@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 _SAMPLE_SECONDS = 0.25
-_STAT = Path("/proc/stat")
-_QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+STAT = Path("/proc/stat")
+QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 """Of the second version of control groups, and of the first."""
 
 
@@ -49,7 +49,7 @@ def free_cores() -> int:
 def _idle_and_all() -> list[tuple[int, int]] | None:
     """Return (idle, total) ticks of each core that we may run on; None where the system does not report them."""
     try:
-        lines = _STAT.read_text(encoding="ascii").splitlines()
+        lines = STAT.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
@@ -60,7 +60,7 @@ def _idle_and_all() -> list[tuple[int, int]] | None:
 
 def _quota() -> float | None:
     """Return the cores that a container's quota amounts to, None without one."""
-    second, first = _QUOTAS
+    second, first = QUOTAS
     try:
         if second.is_file():
             limit, period = second.read_text(encoding="ascii").split()[:2]

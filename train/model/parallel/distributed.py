@@ -117,7 +117,7 @@ def join_group() -> Iterator[DistributedContext]:
     unclear = [name for name, value in variables.items() if not value.isdecimal()]
     if unclear or not os.environ.get("MASTER_ADDR"):
         missing = ", ".join(unclear) or "MASTER_ADDR"
-        raise TrainError("E949 bad-launch", f"WORLD_SIZE is set, but {missing} is not",
+        raise TrainError("E949 bad-launch", f"WORLD_SIZE is set, but not {missing}",
                          "start it with torchrun, or unset WORLD_SIZE")  # fmt: skip
     # torch takes a second to import; `train run --help` does without.
     import torch
