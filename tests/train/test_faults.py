@@ -26,7 +26,7 @@ from train.cli import cli
 from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.model.compute import first_not_finite
-from train.pipeline.run import act, keep
+from train.pipeline.run import act
 
 SETTINGS = [
     "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
@@ -207,7 +207,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.pipeline.run.keep.save_adapter", full)
+    monkeypatch.setattr("train.pipeline.run.act.save_adapter", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 
@@ -238,8 +238,9 @@ def test_a_nan_checkpoint_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    monkeypatch.setattr("train.loop.checkpoint.check_finite", lambda *_: None)
-    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
+    with monkeypatch.context() as careless:
+        careless.setattr("train.loop.checkpoint.check_finite", lambda *_: None)
+        save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
     with pytest.raises(TrainError, match=r"checkpoint-2: model.norm.weight holds numbers that are not finite"):
         restore_weights(model, open_checkpoint(tmp_path / "checkpoint-2", 2))
 
@@ -267,4 +268,3 @@ def test_a_nan_adapter_is_never_marked_successful(
     record = json.loads((home / "run" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E934 not-finite")
     assert not {"adapter", "report.json", "feedback.jsonl"} & {path.name for path in (home / "run").iterdir()}
-    assert keep.save_tuned is act.save_tuned

@@ -25,8 +25,7 @@ from train.model.parallel import DistributedContext
 from train.pipeline import plan as planning
 from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
 from train.pipeline.plan.memory import estimate, fitting_tokens, shape_of
-from train.pipeline.run.planned import plan_run
-from train.pipeline.run.prepare import add_adapters, prepare
+from train.pipeline.run.prepare import add_adapters, plan_run, prepare
 from train.recipe import Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples

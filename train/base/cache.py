@@ -24,7 +24,7 @@ import numpy as np
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
-from train.base.storage import whole_folder, writing
+from train.base.storage import digest_of, whole_folder, writing
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
@@ -134,14 +134,14 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
     encoded = json.dumps(values).encode()
     (work / _VALUES).write_bytes(encoded)
     manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
-    manifest["sha256"] = _digest(manifest)
+    manifest["sha256"] = digest_of(manifest)
     (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
 
 
 def _read(folder: Path, key: str) -> Entry:
     manifest = json.loads(read_file(folder / _MANIFEST, most=MOST_STATE))
     digest = manifest.pop("sha256")
-    if digest != _digest(manifest):
+    if digest != digest_of(manifest):
         raise ValueError("the SHA-256 of the manifest itself differs")
     if (manifest["version"], manifest["key"]) != (_VERSION, key):
         raise ValueError("the manifest belongs to another entry")
@@ -168,7 +168,3 @@ def _read(folder: Path, key: str) -> Entry:
 
 def _sha256(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(manifest, sort_keys=True).encode())

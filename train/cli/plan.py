@@ -34,8 +34,7 @@ def command(
     import json
 
     from train.pipeline.run import prepare
-    from train.pipeline.run.planned import plan_run
-    from train.pipeline.run.prepare import add_adapters
+    from train.pipeline.run.prepare import add_adapters, plan_run
     from train.recipe import load_recipe
 
     size = _bytes(gpu, memory)

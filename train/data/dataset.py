@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.strict_json import MOST_LEVELS, depth, unique_members
 
 MANIFEST = "manifest.json"
 VERSION = 1
 """The version of manifests that is read here."""
-MOST_LEVELS = 64
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -179,33 +179,19 @@ def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
 def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
     """JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save."""
 
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return members
-
     def no_constants(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_members, parse_constant=no_constants)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-        if _depth(value) > MOST_LEVELS:
+        if depth(value) > MOST_LEVELS:
             raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
     except (ValueError, RecursionError) as error:
         _refuse(location, str(error) or "nested too deeply")
     if not isinstance(value, dict):
         _refuse(location, "not an object")
     return dict(value)
-
-
-def _depth(value: Any) -> int:
-    levels, layer = 0, [value]
-    while layer := [node for node in layer if isinstance(node, dict | list)]:
-        levels += 1
-        layer = [inner for node in layer for inner in (node.values() if isinstance(node, dict) else node)]
-    return levels
 
 
 def _refuse(location: str, what: str) -> NoReturn:

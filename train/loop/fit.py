@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import FrameType, TracebackType
 from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import ValidationScore
-from train.loop.checkpoints import Checkpoints
+from train.loop.checkpoint import Checkpoints
 from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Placement
 from train.loop.optimizer import Optimizer
-from train.loop.signals import GracefulStop
 from train.loop.state import FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
 from train.model.compute import capabilities_of, compile_layers
@@ -149,3 +151,37 @@ def _end(
         step_tokens=log.tokens,
         dynamics=dynamics.by_record([(example.id, example.category) for example in sampler.examples]),
     )  # fmt: skip
+
+
+_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HUNG_UP}
+
+
+class GracefulStop:
+    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that; it is
+    `Exit.OK` until then.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = Exit.OK
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> GracefulStop:
+        # Python lets only the main thread set handlers; a caller in another thread has its own way to stop.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in _EXITS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.exit_code = _EXITS[signal.Signals(number)]
+        self._restore()
+        console.talk("\nfinishing this step, then a checkpoint; the same signal again ends at once")
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}

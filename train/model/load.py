@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, first_line
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
 from train.model.gguf import check_gguf
@@ -114,8 +114,7 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
 
 def _not_loaded(path: Path, arguments: Mapping[str, Any], error: Exception, hint: str) -> TrainError:
     path = path / arguments.get("gguf_file", "")
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", hint)
+    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint)
 
 
 def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, first_line
 
 PROJECT = "pairsmith"
 
@@ -156,9 +156,8 @@ def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
         live.pop(name, None)
-        first = next(iter(str(error).splitlines()), "") or type(error).__name__
         console.talk(
-            f"warning: {name} failed and gets no more of this run ({first[:200]}); metrics.jsonl has everything"
+            f"warning: {name} failed and gets no more of this run ({first_line(error)}); metrics.jsonl has everything"
         )
 
 

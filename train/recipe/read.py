@@ -14,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
-from train.recipe.model import Recipe
-from train.recipe.sections import SHIPPED_TEXT
+from train.recipe.model import SHIPPED_TEXT, Recipe
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from pydantic import TypeAdapter
 
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 from train.base.file_guard import open_file
 from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import DYNAMICS_FIELDS
@@ -54,10 +54,9 @@ def read_data_map(path: Path) -> DataMap | None:
                     )
         return data_map(dynamics)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
         raise TrainError(
             "E935 bad-predictions",
-            f"{path}:{number}: {type(error).__name__}: {reason}",
+            f"{path}:{number}: {type(error).__name__}: {first_line(error)}",
             "Is this the folder of a finished run?",
         ) from error
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
@@ -309,8 +309,9 @@ class Report(_Part):
             # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
             return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
         except (OSError, ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainError("E938 bad-report", f"{file}: {reason}", "Is this the folder of a finished run?") from error
+            raise TrainError(
+                "E938 bad-report", f"{file}: {first_line(error)}", "Is this the folder of a finished run?"
+            ) from error
 
     def main(self) -> SplitResult:
         """Return the split whose verdicts count."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from train.base.console import visible
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
 from train.report import charts, wording
@@ -58,8 +58,9 @@ def read_curve(path: Path) -> Curve:
             elif kind == "eval":
                 evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainError("E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {reason}") from error
+            raise TrainError(
+                "E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
+            ) from error
     # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
     ordered = [steps[step] for step in sorted(steps)]
     stride = max(1, -(-len(ordered) // _MOST_POINTS))

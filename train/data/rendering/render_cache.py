@@ -6,14 +6,13 @@ the versions of the libraries and this folder's source. The cache returns the sa
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.base.cache import Cache, Entry
 from train.base.errors import TrainError
+from train.base.storage import digest_of
 from train.base.versions import installed_version, sources_digest
 from train.data.rendering.examples import Examples, Rendered
 from train.data.rendering.renderer import Renderer
@@ -68,7 +67,7 @@ def _open_entry(entry: Entry) -> Rendered:
 
 
 def _key(renderer: Renderer, digest: str) -> str:
-    parts = {
+    return digest_of({
         "rows": digest,
         "tokenizer and template": renderer.digest,
         "objective": renderer.objective,
@@ -78,5 +77,4 @@ def _key(renderer: Renderer, digest: str) -> str:
         "allow_special_tokens": renderer.allow_special_tokens,
         "code": sources_digest(Path(__file__).resolve().parent),
         "libraries": [installed_version(name) for name in _LIBRARIES],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    })  # fmt: skip

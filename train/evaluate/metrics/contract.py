@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from train.base.strict_json import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
@@ -27,7 +28,6 @@ for line in sys.stdin:
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", ""], seconds=SECONDS)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _READ, _MIN_LETTERS, _FOREIGN_SHARE = 2000, 20, 0.8
-_MOST_LEVELS = 64
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 
 
@@ -103,16 +103,8 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
 
 def _is_plain(value: Any) -> bool:
     """Return whether a value is at most 64 levels deep, with integers of 64 bits."""
-    levels, layer = 0, [value]
-    while layer:
-        if any(type(node) is int and not -(2**63) <= node < 2**63 for node in layer):
-            return False
-        holders = [node for node in layer if isinstance(node, dict | list)]
-        levels += bool(holders)
-        if levels > _MOST_LEVELS:
-            return False
-        layer = [inner for node in holders for inner in (node.values() if isinstance(node, dict) else node)]
-    return True
+    has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
+    return not has_large and depth(value) <= MOST_LEVELS
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from train.base.strict_json import unique_members
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric, normalise
 
@@ -117,7 +118,7 @@ def strict_loads(text: str) -> Any:
         NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=unique_members, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise NotJsonError(str(error)) from error
 
@@ -129,13 +130,6 @@ def _refuse(constant: str) -> NoReturn:
 def _finite(digits: str) -> float:
     value = float(digits)
     return value if abs(value) != float("inf") else _refuse(digits)
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise NotJsonError("a key is repeated")
-    return members
 
 
 def _fields(value: Any, *, ordered: bool) -> Counter[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from train.base import console
 from train.base.errors import Exit
-from train.pipeline.export import adapter, harness, merged, ollama, vllm
+from train.pipeline.export import adapter, harness, merged, ollama
 from train.pipeline.export.folder import format_size, fresh_folder, size_of
 from train.pipeline.export.serve import ids_served_differently
 from train.pipeline.export.source import Source, Written
@@ -21,7 +21,7 @@ TARGETS: dict[str, Writer] = {
     "adapter": adapter.write,
     "merged": merged.write,
     "ollama": ollama.write,
-    "vllm": vllm.write,
+    "vllm": merged.write_vllm,
     "lm-eval": harness.write,
 }
 

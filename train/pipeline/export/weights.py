@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 from train.data.dataset import sample_rows
 from train.loop.checkpoint import check_finite
 from train.model import computing, load_base, pick_dtype
@@ -32,8 +32,9 @@ def load_adapter(base: Any, folder: Path) -> Any:
         with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
             saved = set(file.keys())
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise TrainError("E921 bad-model", f"{folder} cannot be loaded: {first}", "train it again") from error
+        raise TrainError(
+            "E921 bad-model", f"{folder} cannot be loaded: {first_line(error)}", "train it again"
+        ) from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     # The rows of new tokens stand there twice where head and embedding are one.
     placed = {loaded[name].data_ptr() for name in saved & loaded.keys()}

@@ -10,29 +10,37 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.storage import write_whole, writing
+from train.base.storage import whole_folder, write_whole, writing
+from train.data.dataset import Dataset
 from train.evaluate.general import general_name
 from train.evaluate.predictions import Scored, ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
-from train.model import load_base
+from train.loop.checkpoint import (
+    Checkpoint,
+    check_facts,
+    check_finite,
+    clear_leftovers,
+    newest_verified,
+    open_checkpoint,
+)
+from train.model import is_lora, load_base, save_adapter
 from train.model.compute import Meter
 from train.model.parallel import SINGLE_PROCESS, DistributedContext
-from train.pipeline.plan import explain_oom
+from train.pipeline.plan import Plan, accuracy, explain_oom
 from train.pipeline.run.base_results import forget, key_of, recall, remember
 from train.pipeline.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
-from train.pipeline.run.keep import save_tuned
 from train.pipeline.run.noise import noise_floor
-from train.pipeline.run.planned import FEWEST_STEPS, plan_run, report_accuracy
-from train.pipeline.run.prepare import Prepared, add_adapters, prepare
-from train.pipeline.run.sharded import gather_scores, shard_dataset
+from train.pipeline.run.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, recipe_toml
 from train.recipe.schedule import validation_steps
-from train.report import Noise, Run, card_facts, table
+from train.report import CardFacts, Noise, Report, Run, card_facts, model_card, table
 from train.report.evaluation import evaluate_model, evaluate_splits, publish, summary
 from train.report.judge import judge_answers
 from train.report.model import JudgeSummary
+
+_FEWEST_STEPS = 20
+"""Runs of fewer steps are not calibrated: three more would be much of them."""
 
 
 def run_dataset(
@@ -88,7 +96,7 @@ def _run_prepared(
     base = _measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
-    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
     console.talk(
         "plan: "
         + plan.sentence()
@@ -101,7 +109,7 @@ def _run_prepared(
     base_scores = _base_scores(prepared, base)
     with explain_oom(plan, "training"):
         result = _fit(model, prepared, run, checkpoint, record, trackers, base_scores)
-    record["plan_accuracy"] = report_accuracy(plan, result, meter, model)
+    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -327,6 +335,22 @@ def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Sco
     return base
 
 
+def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
+    """Return planned against real and say it; the planned time is that of the tokens that were read here."""
+    values = plan.values()
+    if plan.seconds is not None:
+        values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
+    # The meter does not count the weights, which were there when it began.
+    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
+    real, error = comparison["real"], comparison["error"]
+    text = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
+    if error["seconds"] is not None:
+        text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
+    console.talk(text)
+    return comparison
+
+
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
     return {
         "status": status,
@@ -371,3 +395,53 @@ def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[st
         versions=record["versions"],
         digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
     )
+
+
+def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
+    """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
+
+    Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
+    them; nothing is written then.
+    """
+    final = run / ("adapter" if is_lora(model) else "model")
+    check_finite(trained_tensors(model).items(), "the tuned model")
+    with whole_folder(final) as work:
+        if is_lora(model):
+            for config in model.peft_config.values():
+                # A hub id is the same everywhere; a folder needs its whole path.
+                path = prepared.base_path.resolve()
+                is_local = Path(prepared.recipe.base).name == path.name
+                config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+            save_adapter(model, work)
+        else:
+            # Training may have had more stops than the base names: the end token of the template.
+            model.generation_config.eos_token_id = prepared.renderer.stop_ids
+            model.save_pretrained(work)
+        # What was trained is what must be served, also where the base came without a template.
+        prepared.tokenizer.chat_template = prepared.renderer.served_template
+        prepared.tokenizer.save_pretrained(work)
+        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
+        (work / "README.md").write_text(card, encoding="utf-8")
+    return final
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores all general text; the first rank's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    results: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))

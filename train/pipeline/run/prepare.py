@@ -30,7 +30,7 @@ from train.model import num_parameters as count_parameters
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
 from train.model.compute import capabilities_of, checkpoint_activations, memory_limit
 from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy, num_shards, pick_strategy
-from train.pipeline.plan import needs_checkpointing
+from train.pipeline.plan import Plan, make_plan, needs_checkpointing
 from train.pipeline.run.folder import versions, weights_digest
 from train.pipeline.run.replay import load_replay
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
@@ -208,6 +208,21 @@ def add_adapters(prepared: Prepared) -> Any:
             )
         checkpoint_activations(model)
     return model
+
+
+def plan_run(
+    model: Any, prepared: Prepared, *, is_measured: bool, memory_bytes: int | None = None,
+    cost_per_hour: float | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
+
+    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    """
+    return make_plan(
+        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
+        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
+    )  # fmt: skip
 
 
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:

@@ -10,13 +10,13 @@ import secrets
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from train.base.errors import Exit, TrainError
+from train.base.strict_json import unique_members
 from train.recipe import JudgeRecipe
 
 Winner = Literal["A", "B", "tie"]
@@ -162,19 +162,12 @@ def read_reply(raw: bytes) -> Reply:
     except (ValueError, LookupError, TypeError, RecursionError):
         return Reply(None, "not an answer of chat/completions")
     try:
-        word = json.loads(content, object_pairs_hook=_require_unique)
+        word = json.loads(content, object_pairs_hook=unique_members)
     except (ValueError, TypeError, RecursionError):
         return Reply(None, "not JSON")
     if not isinstance(word, dict) or word.keys() != {"winner"} or word["winner"] not in ("A", "B", "tie"):
         return Reply(None, "not a verdict")
     return Reply(word["winner"])
-
-
-def _require_unique(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key stands twice")
-    return members
 
 
 def _is_loopback(host: str) -> bool:
