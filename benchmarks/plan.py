@@ -52,12 +52,14 @@ def real(name: str, num_steps: int) -> dict[str, Any]:
     from train.model.batch import BatchSampler
     from train.model.compute import Meter, capabilities_of, checkpoint_activations, optimize_for_device
     from train.pipeline.plan import accuracy, make_plan
-    from train.recipe import effective
+    from train.recipe import build_recipe
 
     shape, method, settings = RUNS[name]
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    recipe = effective({"method": method, "batch_size": 16, "epochs": 1, "threads": 1, "dtype": "bfloat16", **settings})
+    recipe = build_recipe(
+        {"method": method, "batch_size": 16, "epochs": 1, "threads": 1, "dtype": "bfloat16", **settings}
+    )
     model = optimize_for_device(Qwen3ForCausalLM(Qwen3Config(
         **SHAPES[shape], head_dim=64, tie_word_embeddings=True, max_position_embeddings=2048, pad_token_id=0,
         eos_token_id=2, bos_token_id=None, attn_implementation="sdpa",

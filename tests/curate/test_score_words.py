@@ -11,7 +11,7 @@ from score_reports import write_run
 from curate.cli import cli
 from curate.project import feedback
 from curate.sessions.runs import compare
-from train.report import read_report, table, wording
+from train.report import Report, table, wording
 from train.report.stats import Reason
 
 REASONS: list[Reason] = ["better", "worse", "within-noise", "within-margin", "too-few"]
@@ -67,7 +67,7 @@ def test_both_packages_call_a_verdict_the_same(tmp_path, reason):
     (result,) = value["splits"][0]["categories"]
     result["reason"] = reason
     path.write_text(json.dumps(value), encoding="utf-8")
-    theirs, ours = read_report(folder), feedback.read_results(folder)
+    theirs, ours = Report.load(folder), feedback.read_results(folder)
     (one,) = ours.categories
     verdict = ours.verdict(one)
     (category,) = theirs.main().categories

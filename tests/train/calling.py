@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiny import CHATML_WITHOUT_MARKS, make_model, make_tokenizer
-
+from tests.train.tiny import CHATML_WITHOUT_MARKS, make_model, make_tokenizer
 from train.data.dataset import Row
 
 WEATHER = {

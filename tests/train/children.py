@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.rendering import Example, Renderer
@@ -31,7 +31,7 @@ from train.loop.checkpoint import Checkpoint, clear_leftovers, newest_verified
 from train.model import add_lora
 from train.model.loss import nll_per_example
 from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy, join_group, write_shards
-from train.recipe import effective
+from train.recipe import build_recipe
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What every child would else import for itself.
@@ -53,7 +53,7 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], FitResult]:  # fmt: skip
     """Train the tiny model on EXAMPLES and return its weights, whole, and how it ended."""
     torch.set_num_threads(1)
-    recipe = effective({"batch_size": 8, "max_steps": 6, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe({"batch_size": 8, "max_steps": 6, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     if recipe.method == "lora":
@@ -107,7 +107,7 @@ def train_while_one_measures(run: Path) -> int:
                 nll_per_example(model, EXAMPLES[:2])
             return ValidationScore(None, 1.0)
 
-        recipe = effective({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
+        recipe = build_recipe({"batch_size": 8, "max_steps": 4, "method": "full", "eval": {"every_steps": 1}})
         sampler, placement = steps_of(model, EXAMPLES, recipe), Placement(context=ranks, strategy="fsdp")
         return fit(model, sampler, Checkpoints(run), placement=placement, validation=Validation(validate)).step
 
@@ -156,7 +156,7 @@ def write_shards_nowhere(folder: Path) -> None:
 
 def start(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     """Start ``function`` in a child process that knows of no ranks."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
         # The server looks for what it shall import where any new program would.
         patch.setenv("PYTHONPATH", path)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 from transformers.utils import logging
+
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 
 
 @pytest.fixture(autouse=True)

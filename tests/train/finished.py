@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
-from tiny import chat_row, write_dataset
 
+from tests.train.tiny import chat_row, write_dataset
 from train.cli import cli
 from train.data.dataset import Row
 

@@ -13,12 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
+from tests.train.tiny import CHATML_WITHOUT_MARKS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer, RowFault
@@ -350,6 +349,7 @@ def test_ids_never_drive_the_terminal(
 def test_a_run_gets_no_name_that_its_files_cannot_be_written_under(name: str, dataset: Path, tmp_path: Path) -> None:
     from train.cli import cli
 
-    with pytest.raises(click.UsageError, match="cannot be written under"):
+    with pytest.raises(TrainError, match="cannot be written under") as caught:
         cli.main(["run", str(dataset), "--out", str(tmp_path / name)], standalone_mode=False)
+    assert caught.value.exit_code is Exit.USAGE
     assert not (tmp_path / name).exists()

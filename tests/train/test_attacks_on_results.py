@@ -13,7 +13,7 @@ from train.base.errors import TrainError
 from train.base.worker import Worker
 from train.evaluate.metrics import discover
 from train.evaluate.predictions import Scored, pair, read_predictions, write_predictions
-from train.report import read_curve, read_report
+from train.report import Report, read_curve
 from train.report.evaluation import category_specs
 
 
@@ -118,7 +118,7 @@ def test_damaged_files_of_a_run_have_a_reason(raw: bytes, tmp_path: Path) -> Non
     for name in ("report.json", "metrics.jsonl", "predictions.jsonl"):
         (tmp_path / name).write_bytes(raw)
     for read in (
-        lambda: read_report(tmp_path),
+        lambda: Report.load(tmp_path),
         lambda: read_curve(tmp_path / "metrics.jsonl"),
         lambda: read_predictions(tmp_path / "predictions.jsonl"),
     ):

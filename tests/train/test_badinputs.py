@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import KINDS, chat_row, make_model, make_tokenizer
 
+from tests.train.tiny import KINDS, chat_row, make_model, make_tokenizer
 from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Renderer

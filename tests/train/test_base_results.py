@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+import train
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.cache import cache_home
 from train.base.errors import TrainError
+from train.base.storage import digest_of
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored
 from train.model.parallel import DistributedContext
 from train.pipeline.run import act, base_results
-from train.pipeline.run.base_results import key_of, name_of, recall, remember
+from train.pipeline.run.base_results import key_of, recall, remember
 from train.pipeline.run.prepare import prepare
 from train.recipe import Recipe
 
@@ -98,19 +100,23 @@ def test_each_part_of_what_was_measured_makes_another_key(part: str, change: Cha
     assert key({}) == before
     after = key(change(base, dataset))
     assert after[part] != before[part]
-    assert name_of(after) != name_of(before)
+    assert digest_of(after) != digest_of(before)
 
 
 def test_the_machine_and_the_code_are_parts_too(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = prepare(dataset, Recipe(base=str(base)))
     before = key_of(prepared)
-    for name in ("sources", "_device", "installed", "versions"):
+    room = "train.pipeline.run.base_results"
+    with monkeypatch.context() as changed:
+        changed.setattr(f"{room}.sources_digest", lambda folder: str(folder))
+        assert key_of(prepared)["code"] == str(Path(train.__file__).parent), "all code that measures"
+    for target in (f"{room}.sources_digest", f"{room}.installed_version", f"{room}.versions", "platform.machine"):
         with monkeypatch.context() as changed:
-            changed.setattr(base_results, name, lambda *_: "another")
-            assert name_of(key_of(prepared)) != name_of(before), name
-    assert name_of(key_of(replace(prepared, context=DistributedContext(0, 2, 2)))) != name_of(before)
+            changed.setattr(target, lambda *_: "another")
+            assert digest_of(key_of(prepared)) != digest_of(before), target
+    assert digest_of(key_of(replace(prepared, context=DistributedContext(0, 2, 2)))) != digest_of(before)
     prepared.tokenizer.add_special_tokens({"cls_token": "<|sep|>"})
-    assert name_of(key_of(prepared)) != name_of(before)
+    assert digest_of(key_of(prepared)) != digest_of(before)
 
 
 def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
@@ -159,7 +165,7 @@ def test_an_entry_that_is_not_what_it_says_is_passed_over_and_said(
     key, other = {"weights": "1"}, {"weights": "2"}
     for one in (key, other):
         remember(tmp_path, one, SCORED, is_cached=False)
-    entry = tmp_path / base_results.IN_RUN / name_of(key)
+    entry = tmp_path / base_results.IN_RUN / digest_of(key)
     values = entry / "values.json"
     if damage == "byte":
         values.write_bytes(values.read_bytes().replace(b"1.5", b"1.6"))
@@ -167,7 +173,7 @@ def test_an_entry_that_is_not_what_it_says_is_passed_over_and_said(
         values.write_bytes(values.read_bytes()[:-20])
     elif damage == "other":
         shutil.rmtree(entry)
-        shutil.copytree(entry.with_name(name_of(other)), entry)
+        shutil.copytree(entry.with_name(digest_of(other)), entry)
     else:
         (entry / "manifest.json").unlink()
     assert recall(tmp_path, key, is_cached=False) is None
@@ -233,7 +239,7 @@ def test_a_cache_that_cannot_be_written_stops_no_run(
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     remember(tmp_path / "run", {}, SCORED, is_cached=True)
-    assert "warning: nothing is kept in the cache" in capsys.readouterr().err
+    assert "warning: nothing is cached" in capsys.readouterr().err
     assert recall(tmp_path / "run", {}, is_cached=True) == SCORED
     capsys.readouterr()
     # A user without a home has no cache, which is nothing to warn of.

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
+from tests.train.tiny import KINDS, SHAPE, chat_row, louder, make_model, make_tokenizer, text_row
 from train.base.errors import TrainError
 from train.data.rendering import Renderer
 from train.evaluate.choices import Question, option_nlls, questions

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
+from tests.train.tiny import SHAPE, make_model, make_tokenizer, some_rows, steps_of
 from train.data.rendering import Example, Renderer
 from train.loop import Checkpoints, fit
 from train.model import add_lora

@@ -17,8 +17,8 @@ STAT = "cpu  1 1 1 1 0 0 0 0 0 0\n{}intr 1\n"
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Four cores, and files of the system that a test writes."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 5})
-    monkeypatch.setattr(cores, "_STAT", tmp_path / "stat")
-    monkeypatch.setattr(cores, "_QUOTAS", (tmp_path / "cpu.max", tmp_path / "cpu.cfs_quota_us"))
+    monkeypatch.setattr(cores, "STAT", tmp_path / "stat")
+    monkeypatch.setattr(cores, "QUOTAS", (tmp_path / "cpu.max", tmp_path / "cpu.cfs_quota_us"))
     return tmp_path
 
 

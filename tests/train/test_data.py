@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import some_rows, text_row, write_dataset
 
+from tests.train.tiny import some_rows, text_row, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import open_dataset
 

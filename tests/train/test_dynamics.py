@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.dynamics import Dynamics
 from train.loop import Checkpoints, FitResult, fit
 from train.loop.checkpoint import open_checkpoint
 from train.model.loss import nll_per_example
-from train.recipe import effective
+from train.recipe import build_recipe
 
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(20)).examples
 
 
 def _fit(run: Path, **changes: Any) -> tuple[Any, FitResult]:
     resume = changes.pop("resume", None)
-    recipe = effective({"batch_size": 8, "epochs": 3, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe({"batch_size": 8, "epochs": 3, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     return model, fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(run, resume=resume))
@@ -51,10 +51,10 @@ def test_the_running_moments_are_numpys() -> None:
         for places in ([2, 0], [1]):
             drawn = [rng.exponential(1.0, sizes[place]) for place in places]
             owners = np.repeat(np.arange(len(places)), [sizes[place] for place in places])
-            step.see(places, torch.tensor(owners), torch.tensor(np.concatenate(drawn), dtype=torch.float32))
+            step.add(places, torch.tensor(owners), torch.tensor(np.concatenate(drawn), dtype=torch.float32))
             for place, nlls in zip(places, drawn, strict=True):
                 seen[place].append(nlls)
-        dynamics.take(step.places, step.values)
+        dynamics.take(step.indices, step.values)
     for place, one in enumerate(dynamics.by_record([("a", "x"), ("b", "x"), ("c", "y")])):
         means = [-nlls.mean() for nlls in seen[place]]
         assert one.confidence == pytest.approx(np.mean(means), rel=1e-5)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import louder, one_by_one
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tests.train.tiny import louder, one_by_one
 from train.base.errors import TrainError
 from train.data.dataset import Row, open_dataset
 from train.data.rendering import Renderer

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from finished import HOSTILE, Bases, export, make_dataset, make_run
-from stub import Stub
-from tiny import chat_row, write_dataset
 
+from tests.train.finished import HOSTILE, Bases, export, make_dataset, make_run
+from tests.train.stub import Stub
+from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import Row

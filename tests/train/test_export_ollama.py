@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from finished import Bases, export, make_dataset, make_run, rows
-from tiny import CHATML, CHATML_WITHOUT_MARKS, LLAMA_LIKE, chat_row, make_tokenizer, write_dataset
 from transformers import AutoTokenizer
 
+from tests.train.finished import Bases, export, make_dataset, make_run, rows
+from tests.train.tiny import CHATML, CHATML_WITHOUT_MARKS, LLAMA_LIKE, chat_row, make_tokenizer, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Dataset, Row

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from finished import Bases, export, make_dataset, make_run
+
+from tests.train.finished import Bases, export, make_dataset, make_run
 
 
 # peft reads a property that transformers renamed.

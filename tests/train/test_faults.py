@@ -10,22 +10,23 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from children import train
 from click.testing import CliRunner
 from safetensors import SafetensorError
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.children import train
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.base.storage import whole_folder
 from train.cli import cli
-from train.loop import restore_weights
+from train.loop import restore_weights, trained_tensors
 from train.loop.checkpoint import newest_verified, open_checkpoint, save_checkpoint
 from train.model.compute import first_not_finite
-from train.pipeline.run import act, keep
+from train.pipeline.run import act
 
 SETTINGS = [
     "eval.max_new_tokens=2", "eval.resamples=100", "eval.during_training=0", "batch_size=8", "max_steps=4",
@@ -152,7 +153,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
 ) -> None:
     if not is_foreseen:
         # As where another program fills the disk after the look at it.
-        monkeypatch.setattr("train.loop.checkpoint._check_space", lambda *_: None)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 40))
     with pytest.raises(TrainError) as caught:
         train(small_disk, {"checkpoint": {"every_steps": 1}})
     assert (caught.value.code, caught.value.exit_code) == ("E954 disk-full", Exit.MISSING)
@@ -206,7 +207,7 @@ def test_what_a_run_cannot_write_is_said_with_the_exit_code_of_disks(
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("train.pipeline.run.keep.save_adapter", full)
+    monkeypatch.setattr("train.pipeline.run.act.save_adapter", full)
     assert "No space left" in error(tmp_path / "run").message
     assert not [path.name for path in (tmp_path / "run").iterdir() if "adapter" in path.name]
 
@@ -237,8 +238,9 @@ def test_a_nan_checkpoint_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     weights = {name: p.detach() for name, p in model.named_parameters()}
-    monkeypatch.setattr("train.loop.checkpoint.check_finite", lambda *_: None)
-    save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
+    with monkeypatch.context() as careless:
+        careless.setattr("train.loop.checkpoint.check_finite", lambda *_: None)
+        save_checkpoint(tmp_path, 2, {"weights": weights, "optimizer": {}, "dynamics": {}}, {}, {}, keep=2)
     with pytest.raises(TrainError, match=r"checkpoint-2: model.norm.weight holds numbers that are not finite"):
         restore_weights(model, open_checkpoint(tmp_path / "checkpoint-2", 2))
 
@@ -249,15 +251,15 @@ def test_a_nan_adapter_is_never_marked_successful(
 ) -> None:
     """Neither where it is measured, nor, had that been overlooked, where it is saved."""
 
-    def spoil(model: Any, *_: Any) -> int:
-        weight = next(p for p in model.parameters() if p.requires_grad)
-        with torch.no_grad():
-            weight.fill_(float("nan"))
-        return 4
+    def spoiled(model: Any) -> dict[str, torch.Tensor]:
+        tensors = trained_tensors(model)
+        next(iter(tensors.values())).fill_(float("nan"))
+        return tensors
 
-    monkeypatch.setattr(act, "_restore_best", spoil)
+    # The last that a run does to its weights before it measures them.
+    monkeypatch.setattr(act, "trained_tensors", spoiled)
     if not is_noticed:
-        monkeypatch.setattr(act, "_measured", lambda *_: [])
+        monkeypatch.setattr(act, "evaluate_splits", lambda *_, **__: [])
         monkeypatch.setattr(act, "publish", lambda *_, **__: None)
     shutil.rmtree(home / "run")
     done = _run(home)
@@ -266,4 +268,3 @@ def test_a_nan_adapter_is_never_marked_successful(
     record = json.loads((home / "run" / "run.json").read_text())
     assert (record["status"], record["error"]) == ("failed", "E934 not-finite")
     assert not {"adapter", "report.json", "feedback.jsonl"} & {path.name for path in (home / "run").iterdir()}
-    assert keep.save_tuned is act.save_tuned

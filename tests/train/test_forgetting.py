@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sides import sides_of
 
+from tests.train.sides import sides_of
 from train.cli import cli
 from train.evaluate.predictions import Scored, write_predictions
-from train.recipe import effective
+from train.recipe import build_recipe
 from train.recipe.forgetting import Remedy, Tuning, remedies, risks, tuning_of
-from train.report import Report, Run, build_report, read_report, table, write_report
+from train.report import Report, Run, build_report, table, write_report
 
 STEEP = Tuning(method="full", lr=3e-3, auto_lr=1.5e-3, replay=None, replay_share=0.05)
 CAREFUL = Tuning(method="lora", lr=1e-3, auto_lr=1e-3, replay="replay.jsonl", replay_share=0.05)
@@ -47,13 +47,13 @@ def test_what_to_do_next_follows_from_what_was_done() -> None:
 @pytest.mark.parametrize("tuning", [STEEP, CAREFUL, replace(CAREFUL, method="full", lr=1e-4)])
 def test_every_line_to_type_is_a_recipe(tuning: Tuning) -> None:
     for remedy in remedies(tuning):
-        assert effective(tomllib.loads("\n".join(remedy.lines)))
+        assert build_recipe(tomllib.loads("\n".join(remedy.lines)))
 
 
 def test_what_a_recipe_does_is_read_from_it() -> None:
-    found = tuning_of(effective({"method": "full", "lr": 3e-3, "mixing": {"replay": "a.txt"}}), 160, "qwen3")
+    found = tuning_of(build_recipe({"method": "full", "lr": 3e-3, "mixing": {"replay": "a.txt"}}), 160, "qwen3")
     assert (found.method, found.lr, found.replay, found.replay_share) == ("full", 3e-3, "a.txt", 0.05)
-    assert found.auto_lr == tuning_of(effective({"method": "full"}), 160, "qwen3").lr
+    assert found.auto_lr == tuning_of(build_recipe({"method": "full"}), 160, "qwen3").lr
 
 
 def _report(factor: float, tuning: Tuning | None = STEEP, text: str = "general.jsonl") -> Report:
@@ -75,7 +75,7 @@ def test_a_report_of_a_model_that_forgot_says_what_to_do_next(tmp_path: Path) ->
         assert "lr 0.003 is 2.0 times the automatic 0.0015" in text
         for remedy in remedies(STEEP):
             assert all(line in text for line in remedy.lines)
-    assert read_report(tmp_path) == report
+    assert Report.load(tmp_path) == report
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.9])

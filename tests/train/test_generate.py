@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SHAPE, louder, make_model, one_by_one
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -19,7 +18,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from train.evaluate.generate import generate, packed, padded
+from tests.train.tiny import SHAPE, louder, make_model, one_by_one
+from train.evaluate.generate import can_decode_packed, decode_packed, decode_padded, generate
 from train.model import add_lora
 from train.model.compute import KVCache, capabilities_of, kv_cache, optimize_for_device
 from train.recipe import LoraRecipe
@@ -55,7 +55,7 @@ def test_each_continuation_is_that_of_its_prompt_alone(
 ) -> None:
     monkeypatch.setattr(kv_cache, "SPAN_TOKENS", tokens_of_a_span)
     model = optimize_for_device(made(kind))
-    assert packed.can_decode(model)
+    assert can_decode_packed(model)
     got = generate(model, prompts(), max_new_tokens=14, stop_ids=STOP, batch_tokens=100_000)
     expected = [one_by_one(model, prompt, 14, STOP) for prompt in prompts()]
     assert [(one.ids, one.stopped) for one in got] == expected
@@ -69,7 +69,7 @@ def test_both_ways_of_decoding_agree() -> None:
     order = sorted(range(16), key=lambda place: -len(chosen[place]) - limits[place])
     chosen, limits = [chosen[place] for place in order], [limits[place] for place in order]
     with torch.inference_mode():
-        assert packed.decode(model, chosen, limits, set(STOP)) == padded.decode(model, chosen, limits, set(STOP))
+        assert decode_packed(model, chosen, limits, set(STOP)) == decode_padded(model, chosen, limits, set(STOP))
 
 
 @pytest.mark.parametrize("kind", ["capped", "dropping"])
@@ -80,7 +80,7 @@ def test_a_model_that_cannot_be_packed_is_padded(kind: str, monkeypatch: pytest.
     else:
         model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=1, n_head=4, attention_dropout=0.1))
     model = louder(model)
-    monkeypatch.setattr(packed, "decode", lambda *_: pytest.fail("it cannot"))
+    monkeypatch.setattr("train.evaluate.generate.decode_packed", lambda *_: pytest.fail("it cannot"))
     got = generate(model, prompts(5), max_new_tokens=6, stop_ids=STOP, batch_tokens=300)
     assert [(one.ids, one.stopped) for one in got] == [one_by_one(model, prompt, 6, STOP) for prompt in prompts(5)]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
@@ -16,7 +16,7 @@ from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, t
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.pipeline.export import export_run, open_source
 from train.pipeline.run import act, run_dataset
-from train.recipe import GuardRecipe, Recipe, effective
+from train.recipe import GuardRecipe, Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(16)).examples
 BASE = {"cats": 0.5, "dogs": 0.2}
@@ -31,7 +31,7 @@ def _fit(
 ) -> tuple[Any, FitResult]:
     run.mkdir(exist_ok=True)
     looks = _looks(*scores)
-    recipe = effective({
+    recipe = build_recipe({
         "batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3, "guard": guard,
         "eval": {"every_steps": 2}, "checkpoint": {"every_steps": 2, "keep": 9},
     })  # fmt: skip
@@ -66,7 +66,7 @@ def test_a_plateau_is_as_many_looks_without_a_better_one() -> None:
     guard = EarlyStopping(GuardRecipe(plateau=True, patience=2), BASE)
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4))) is None
     assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.6, 0.5))) is None
-    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 looks"
+    assert guard.reason(_looks((0.5, 0.5), (0.4, 0.4), (0.5, 0.5))) == "validation did not improve in 2 evaluations"
     slow = [ValidationScore(None, loss) for loss in (1.0, 0.9, 0.8, 0.7)]
     assert guard.reason(slow) is None, "without scores the loss tells"
 
@@ -114,9 +114,10 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
 ) -> None:
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    looks = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: next(looks)))
-    recipe = effective({
+    # The first is the base's.
+    evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
+    monkeypatch.setattr(act, "summary", lambda _scored: next(evaluations))
+    recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},
         "eval": {"every_steps": 1, "max_new_tokens": 4},
@@ -131,7 +132,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     assert "\n- 3 steps, " in kept
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["status"], record["step"], record["steps"], record["taken_step"]) == ("finished", 3, 8, 1)
-    assert record["guarded"] == "validation did not improve in 2 looks"
+    assert record["guarded"] == "validation did not improve in 2 evaluations"
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert "validation did not improve" in report["run"]["settings"]["stopped by the guard"]
 
@@ -143,14 +144,14 @@ def test_a_guard_that_comes_too_late_is_said_before_the_training(
     dataset = write_dataset(tmp_path / "v1", splits)
     values = {"base": str(bases()), "max_steps": 4, "batch_size": 2, "device": "cpu", "eval": {"max_new_tokens": 2}}
     for name, guard, is_late in (("a", {"plateau": True}, True), ("b", {"regress": 0.9, "patience": 3}, False)):
-        assert run_dataset(dataset, effective({**values, "guard": guard}), tmp_path / name) is Exit.OK
+        assert run_dataset(dataset, build_recipe({**values, "guard": guard}), tmp_path / name) is Exit.OK
         said = capsys.readouterr().err
-        assert ("the guard needs 4 looks at validation and the run has 3" in said) == is_late
+        assert ("the guard needs 4 evaluations and the run has 3" in said) == is_late
 
 
 def test_a_guard_with_nothing_to_look_at_is_refused(tmp_path: Path, bases: Any) -> None:
     with pytest.raises(TrainError, match=r"eval.during_training is 0"):
-        effective({"guard": {"plateau": True}, "eval": {"during_training": 0}})
+        build_recipe({"guard": {"plateau": True}, "eval": {"during_training": 0}})
     dataset = write_dataset(tmp_path / "v1", {"train": some_rows(4), "test": some_rows(2, prefix="x")})
     recipe = Recipe.model_validate({"base": str(bases()), "max_steps": 1, "device": "cpu", "guard": {"regress": 0.1}})
     with pytest.raises(TrainError, match="no validation record with a score"):

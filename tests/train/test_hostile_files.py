@@ -12,8 +12,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from tiny import some_rows, write_dataset
 
+from tests.train.tiny import some_rows, write_dataset
 from train.base.errors import TrainError
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored, write_feedback, write_predictions
@@ -119,7 +119,7 @@ def test_every_verb_refuses_a_manifest_of_a_future_version(tmp_path: Path, words
     write_dataset(tmp_path / "v1", {"train": some_rows(3)}, version=2)
     done = train(tmp_path, *words)
     assert done.returncode == 2
-    assert "error[E912 bad-dataset]: v1/manifest.json: its version is 2, and 1 is read here" in done.stderr
+    assert "error[E912 bad-dataset]: v1/manifest.json: its version is 2; this program reads 1" in done.stderr
     assert "  help: upgrade pairsmith, or export again" in done.stderr
 
 

@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from stub import Answer, Stub
-from tiny import chat_row, write_dataset
 
+from tests.train.stub import Answer, Stub
+from tests.train.tiny import chat_row, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset
 from train.evaluate.predictions import Scored, read_predictions
-from train.recipe import Recipe, effective, load_recipe, recipe_toml
-from train.report import build_report, read_report
+from train.recipe import Recipe, build_recipe, load_recipe, recipe_toml
+from train.report import Report, build_report
 from train.report.evaluation import category_specs
 from train.report.judge import ask, judge_answers, require_judge
-from train.report.judge.ask import Judge, Question, Reply, read_reply
-from train.report.model import Judged, Run
+from train.report.judge.ask import Judge, JudgeQuestion, Reply, read_reply
+from train.report.model import JudgeSummary, Run
 
 pytestmark = pytest.mark.server
 
@@ -70,7 +70,7 @@ def _honest(body: dict[str, Any]) -> tuple[int, bytes]:
 
 
 def _recipe(url: str | None, **more: Any) -> Recipe:
-    return effective({"eval": {"judge": {"url": url, "model": "stub", "retries": 1, "timeout": 5.0, **more}}})
+    return build_recipe({"eval": {"judge": {"url": url, "model": "stub", "retries": 1, "timeout": 5.0, **more}}})
 
 
 def _dataset(folder: Path, scorer: str = "") -> Any:
@@ -95,7 +95,7 @@ def _sides(num_right: tuple[int, int], scorer: str = "") -> tuple[list[Scored], 
 
 def _judged(
     folder: Path, url: str | None, num_right: tuple[int, int] = (1, 4), scorer: str = "", **more: Any
-) -> tuple[list[Scored], list[Scored], Judged | None]:
+) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:
     dataset = _dataset(folder, scorer)
     base, tuned = _sides(num_right, scorer)
     specs = category_specs(dataset.manifest["categories"])
@@ -186,7 +186,7 @@ def test_a_judge_that_goes_by_the_place_ties_everything(tmp_path: Path, stub: An
 )
 def test_what_is_no_verdict_is_unscored(stub: Any, answer: tuple[int, bytes], reason: str) -> None:
     server = stub(lambda _: answer)
-    reply = Judge(_recipe(server.url).eval.judge).ask(Question("p", "r", "a", "b"))
+    reply = Judge(_recipe(server.url).eval.judge).ask(JudgeQuestion("p", "r", "a", "b"))
     assert (reply.winner, reply.reason) == (None, reason)
     is_tried_again = reason != "HTTP 401"
     assert len(server.seen) == 1 + is_tried_again
@@ -196,7 +196,7 @@ def test_what_is_no_verdict_is_unscored(stub: Any, answer: tuple[int, bytes], re
 
 def test_a_second_try_may_succeed(stub: Any) -> None:
     server = stub(lambda _: (500, b"") if len(server.seen) < 2 else _said('{"winner": "B"}'))
-    assert Judge(_recipe(server.url).eval.judge).ask(Question("p", "r", "a", "b")).winner == "B"
+    assert Judge(_recipe(server.url).eval.judge).ask(JudgeQuestion("p", "r", "a", "b")).winner == "B"
 
 
 def test_an_answer_in_prose_is_asked_again_and_counted(tmp_path: Path, stub: Any) -> None:
@@ -235,7 +235,7 @@ def test_a_slow_endpoint_is_given_up(is_dripping: bool) -> None:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        reply = Judge(_recipe(url, timeout=0.2, retries=0).eval.judge).ask(Question("p", "r", "a", "b"))
+        reply = Judge(_recipe(url, timeout=0.2, retries=0).eval.judge).ask(JudgeQuestion("p", "r", "a", "b"))
         assert (reply.winner, reply.reason, reply.is_down) == (None, "no answer in time", True)
     finally:
         server.shutdown()
@@ -246,7 +246,9 @@ def test_a_redirect_is_not_followed_and_no_key_travels_on(stub: Any, monkeypatch
     monkeypatch.setenv("PAIRSMITH_JUDGE_KEY", "secret-key")
     other = stub(_honest)
     server = stub(lambda _: (302, f"{other.url}/chat/completions".encode()))
-    reply = Judge(_recipe(server.url, api_key_env="PAIRSMITH_JUDGE_KEY").eval.judge).ask(Question("p", "r", "a", "b"))
+    reply = Judge(_recipe(server.url, api_key_env="PAIRSMITH_JUDGE_KEY").eval.judge).ask(
+        JudgeQuestion("p", "r", "a", "b")
+    )
     assert reply.reason == "HTTP 302"
     assert other.seen == []
     assert server.headers[0]["Authorization"] == "Bearer secret-key"
@@ -269,7 +271,7 @@ def test_what_stands_in_an_answer_cannot_close_its_fence(stub: Any) -> None:
     server = stub(lambda _: _said('{"winner": "B"}'))
     judge = Judge(_recipe(server.url).eval.judge)
     for _ in range(2):
-        judge.ask(Question("p", "r", hostile, "b"))
+        judge.ask(JudgeQuestion("p", "r", hostile, "b"))
     marks = set()
     for body in server.seen:
         system, user = (message["content"] for message in body["messages"])
@@ -321,7 +323,7 @@ def test_a_category_with_the_scorer_judge_is_judged_by_it_and_others_are_not(tmp
     base, tuned, judged = _judged(tmp_path / "own", server.url, (0, 6), "judge", also="nothing")
     assert judged is not None
     assert (judged.n, judged.num_tuned) == (12, 12)
-    report = build_report(base, tuned, run=Run(id="r"), judged=judged, fewest=6)
+    report = build_report(base, tuned, run=Run(id="r"), judge_summary=judged, fewest=6)
     (one,) = report.main().categories
     assert (one.metric, one.verdict, one.base.value, one.tuned.value) == ("judge", "improved", 0.0, 1.0)
     base, tuned, _ = _judged(tmp_path / "other", server.url, (0, 6), also="all")
@@ -338,7 +340,7 @@ def test_what_is_missing_is_found_before_anything_is_computed(monkeypatch: pytes
     monkeypatch.delenv("PAIRSMITH_NO_KEY", raising=False)
     monkeypatch.setenv("PAIRSMITH_JUDGE_KEY", "k")
     for recipe, said in (
-        (_recipe(None), "recipe names none"),
+        (_recipe(None), "recipe names no judge"),
         (_recipe("http://127.0.0.1:9/v1", model=""), "without eval.judge.model"),
         (_recipe("https://judge.invalid/v1", api_key_env="PAIRSMITH_NO_KEY"), "PAIRSMITH_NO_KEY"),
         (_recipe("http://judge.invalid/v1", api_key_env="PAIRSMITH_JUDGE_KEY"), "unencrypted"),
@@ -399,7 +401,7 @@ def test_a_run_with_a_judge_reports_it(bases: Callable[..., Path], tmp_path: Pat
         cli, ["run", str(dataset), "--base", str(bases("llama")), *arguments, "--out", str(run)], standalone_mode=False
     )
     assert done.exception is None, done.exception
-    judged = read_report(run).judged
+    judged = Report.load(run).judged
     assert judged is not None
     assert judged.n == 6
     assert f"The judge {judged.model}" in done.stdout
@@ -431,7 +433,7 @@ def test_a_judge_that_scores_nothing_is_no_success(bases: Callable[..., Path], t
     )
     assert done.exception is None, done.exception
     assert done.return_value == 1
-    judged = read_report(run).judged
+    judged = Report.load(run).judged
     assert judged is not None
     assert (judged.n, judged.num_unscored) == (0, 4)
     assert "4 unscored (4 not JSON)" in judged.sentence

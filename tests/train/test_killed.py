@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import children
 import pytest
 
+from tests.train import children
 from train.loop.checkpoint import MANIFEST, newest_verified
 
 KILLS = int(os.environ.get("PAIRSMITH_KILLS", "20"))

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Example, Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, FitResult, Placement, Validation, fit, restore_weights, trained_tensors
 from train.loop.checkpoint import Checkpoint, newest_verified, open_checkpoint
 from train.model import add_lora
-from train.recipe import LoraRecipe, Recipe, effective
+from train.recipe import LoraRecipe, Recipe, build_recipe
 from train.recipe.schedule import lr_factor, peak_lr, warmup_steps
 
 EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(32)).examples
@@ -28,7 +28,7 @@ EXAMPLES: list[Example] = Renderer(make_tokenizer(), "chat", 256).examples(some_
 def _fit(
     run: Path, changes: dict[str, Any], *, validate: Any = None, resume: Checkpoint | None = None, **options: Any
 ) -> tuple[Any, FitResult]:
-    recipe = effective({"batch_size": 8, "max_steps": 12, "lr": 5e-3, "method": "full", **changes})
+    recipe = build_recipe({"batch_size": 8, "max_steps": 12, "lr": 5e-3, "method": "full", **changes})
     run.mkdir(exist_ok=True)
     model = make_model()
     if recipe.method == "lora":
@@ -68,7 +68,7 @@ def test_splitting_a_step_does_not_change_it(tmp_path: Path, changes: dict[str, 
             parameter.register_hook(lambda g, key=key, seen=seen: seen.__setitem__(key, seen.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        fit(model, steps_of(model, EXAMPLES, effective({**sizes, "method": "full", **more})), Checkpoints(run))
+        fit(model, steps_of(model, EXAMPLES, build_recipe({**sizes, "method": "full", **more})), Checkpoints(run))
         gradients.append((seen, _losses(run)[1]))
     (whole, loss), (split, other) = gradients
     assert other == pytest.approx(loss, abs=1e-6)
@@ -110,7 +110,7 @@ def test_the_best_step_is_kept_and_can_be_restored(tmp_path: Path) -> None:
         return ValidationScore(scores[step], {6: 1.0, 9: 2.0}.get(step, 3.0), {"cats": scores[step]})
 
     model = make_model()
-    recipe = effective({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
+    recipe = build_recipe({"batch_size": 8, "max_steps": 12, "method": "full", "lr": 5e-3})
     result = fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path), validation=Validation(validate))
     assert (result.best_step, result.best and result.best.score) == (6, 0.9), "a tie goes to the lower loss"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
@@ -153,7 +153,11 @@ def test_a_loss_that_is_no_number_is_never_hidden(tmp_path: Path) -> None:
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     with pytest.raises(TrainError, match="loss nan") as caught:
-        fit(model, steps_of(model, EXAMPLES[:4], effective({"max_steps": 2, "method": "full"})), Checkpoints(tmp_path))
+        fit(
+            model,
+            steps_of(model, EXAMPLES[:4], build_recipe({"max_steps": 2, "method": "full"})),
+            Checkpoints(tmp_path),
+        )
     assert all(example.id in caught.value.message for example in EXAMPLES[:4])
     assert not list(tmp_path.glob("checkpoint-*"))
 
@@ -191,7 +195,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(placement: Placement, tmp_p
         return hidden * float("nan") if len(before) == 3 else hidden
 
     model.model.norm.register_forward_hook(spoil)
-    recipe = effective({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
+    recipe = build_recipe({"max_steps": 6, "method": "full", "batch_size": 8, "eval": {"every_steps": 6}})
     with pytest.raises(TrainError, match="step 3: loss nan"):
         fit(model, steps_of(model, EXAMPLES[:8], recipe), Checkpoints(tmp_path), placement=placement)
     assert len(before) == 3 + placement.steps_in_flight
@@ -240,7 +244,7 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
     assert 0 < factors[-1] < 0.002
     assert warmup_steps(recipe, 100) == 10
     assert warmup_steps(recipe, 6) == 3
-    assert lr_factor(effective({"schedule": "constant", "warmup": 0}), 999, 1000) == 1.0
+    assert lr_factor(build_recipe({"schedule": "constant", "warmup": 0}), 999, 1000) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -261,8 +265,8 @@ def test_the_rate_warms_up_and_ends_above_zero() -> None:
     ],
 )
 def test_the_automatic_rate(method: str, width: int, kind: str, rate: float) -> None:
-    assert peak_lr(effective({"method": method}), width, kind) == pytest.approx(rate, rel=0.01)
-    assert peak_lr(effective({"method": method, "lr": 0.5}), width, kind) == 0.5
+    assert peak_lr(build_recipe({"method": method}), width, kind) == pytest.approx(rate, rel=0.01)
+    assert peak_lr(build_recipe({"method": method, "lr": 0.5}), width, kind) == 0.5
 
 
 def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
@@ -271,7 +275,7 @@ def test_adapters_are_float32_and_the_base_stays(tmp_path: Path) -> None:
     tuned = add_lora(model, LoraRecipe(), dtype=torch.bfloat16, seed=0)
     kinds = {p.dtype for p in tuned.parameters() if p.requires_grad}
     assert kinds == {torch.float32}
-    sampler = steps_of(tuned, EXAMPLES, effective({"max_steps": 2, "batch_size": 4}))
+    sampler = steps_of(tuned, EXAMPLES, build_recipe({"max_steps": 2, "batch_size": 4}))
     fit(tuned, sampler, Checkpoints(tmp_path), placement=Placement(dtype=torch.bfloat16))
     after = {
         name.removeprefix("base_model.model.").replace(".base_layer", ""): p for name, p in tuned.named_parameters()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, some_rows
 from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows
 from train.data.rendering import Example, Renderer
 from train.model import add_lora
 from train.model.batch import collate

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.rendering import Renderer
 from train.loop import Checkpoints, fit, trained_tensors
@@ -23,7 +23,7 @@ from train.model.batch import collate
 from train.model.compute import capabilities_of, fuse_norms
 from train.model.loss import supervised_loss
 from train.pipeline.run import run_dataset
-from train.recipe import LoraRecipe, effective
+from train.recipe import LoraRecipe, build_recipe
 
 # peft reads a property that transformers 5 renamed; that is between the two of them.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -85,7 +85,7 @@ def test_every_kind_learns_and_is_an_adapter_of_the_base_on_the_disk(
 ) -> None:
     base = bases("llama")
     tuned = add_lora(AutoModelForCausalLM.from_pretrained(base), _recipe(kind), dtype=torch.float32, seed=0)
-    recipe = effective({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
+    recipe = build_recipe({"batch_size": 12, "max_steps": 12, "lr": 5e-3, "warmup": 0})
     start = supervised_loss(tuned, collate(EXAMPLES))[0].item()
     fit(tuned, steps_of(tuned, EXAMPLES, recipe), Checkpoints(tmp_path))
     assert supervised_loss(tuned, collate(EXAMPLES))[0].item() < start - 1
@@ -121,7 +121,7 @@ def test_in_bfloat16_the_frozen_matrices_are_stored_in_it_and_the_loss_is_near(k
 
 @pytest.mark.parametrize("kind", ["dora", "pissa", "olora"])
 def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: Path, kind: str) -> None:
-    recipe = effective({"batch_size": 4, "max_steps": 4, "lr": 5e-3, "checkpoint": {"every_steps": 2}})
+    recipe = build_recipe({"batch_size": 4, "max_steps": 4, "lr": 5e-3, "checkpoint": {"every_steps": 2}})
     found = []
     for name, resume in (("whole", None), ("again", tmp_path / "whole" / "checkpoint-2")):
         (tmp_path / name).mkdir()
@@ -150,7 +150,7 @@ def test_a_resume_is_bit_exact_for_adapters_that_look_at_the_weights(tmp_path: P
 )
 def test_what_does_not_fit_together_is_refused_in_words(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError, match=message) as caught:
-        effective(settings)
+        build_recipe(settings)
     assert caught.value.code == "E920 bad-recipe"
     assert "a dict" not in caught.value.message
 
@@ -158,7 +158,7 @@ def test_what_does_not_fit_together_is_refused_in_words(settings: dict[str, Any]
 def test_a_run_with_everything_on_ends_in_an_adapter_that_loads(tmp_path: Path, bases: Callable[..., Path]) -> None:
     splits = {name: some_rows(4, prefix=name) for name in ("validation", "test")} | {"train": some_rows(16)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    recipe = effective({
+    recipe = build_recipe({
         "base": str(bases()), "device": "cpu", "max_steps": 4, "batch_size": 4, "neftune": 5.0, "lr": 5e-3,
         "lora": {"rank": 4, "alpha": 8, "init": "pissa", "rslora": True}, "mixing": {"temperature": 2.0},
         "eval": {"max_new_tokens": 4},

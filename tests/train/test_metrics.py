@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.base.errors import TrainError
-from train.evaluate.metrics import Metric, discover, normalised, scorer, words
+from train.evaluate.metrics import Metric, discover, normalise, scorer, words
 from train.evaluate.metrics.rouge_l import lcs_length
 
 CASES = [(metric, case) for metric in discover().values() for case in metric.cases]
@@ -172,6 +172,6 @@ def test_without_a_name_the_default_scores() -> None:
 
 
 def test_texts_are_normalised_as_the_definitions_say() -> None:
-    assert normalised(" Ａ\u00a0b\n") == "A b"
-    assert normalised("STRASSE", casefold=True) == normalised("straße", casefold=True)
+    assert normalise(" Ａ\u00a0b\n") == "A b"
+    assert normalise("STRASSE", casefold=True) == normalise("straße", casefold=True)
     assert words("It's 東京, ok?") == ["its", "東", "京", "ok"]

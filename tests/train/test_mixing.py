@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import some_rows, write_dataset
 
+from tests.train.tiny import some_rows, write_dataset
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.data.mixing import Mixture, epoch_sizes
@@ -21,7 +21,7 @@ from train.model.batch import BatchSampler
 from train.pipeline.plan import make_plan
 from train.pipeline.run import prepare, run_dataset
 from train.pipeline.run.prepare import add_adapters
-from train.recipe import MixingRecipe, effective, recipe_toml
+from train.recipe import MixingRecipe, build_recipe, recipe_toml
 
 
 def _examples(replay: int = 0, **counts: int) -> list[Example]:
@@ -33,7 +33,7 @@ def _examples(replay: int = 0, **counts: int) -> list[Example]:
 
 
 def _recipe(**mixing: Any) -> Any:
-    return effective({"batch_size": 4, "epochs": 3, "mixing": mixing})
+    return build_recipe({"batch_size": 4, "epochs": 3, "mixing": mixing})
 
 
 def test_temperature_flattens_and_keeps_the_size_of_an_epoch() -> None:
@@ -64,7 +64,7 @@ def test_sizes_keep_their_promises(counts: dict[str, int], temperature: float, c
 
 def test_without_mixing_the_order_is_what_it_was() -> None:
     examples = _examples(a=7, b=3)
-    steps = BatchSampler(examples, effective({"batch_size": 4, "epochs": 2}))
+    steps = BatchSampler(examples, build_recipe({"batch_size": 4, "epochs": 2}))
     assert sorted(p for n in range(3) for g in steps[n].micro_batches for p in g) == list(range(10))
     assert steps.mixture.sentence() == ""
     assert steps.tokens == 30
@@ -125,8 +125,8 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
         "eval": {"general": "eval.txt", "max_new_tokens": 4, "every_steps": 2},
     }  # fmt: skip
     file = tmp_path / "recipe.toml"
-    file.write_text(recipe_toml(effective(values)), encoding="utf-8")
-    prepared = prepare(dataset, effective(values), folder=tmp_path)
+    file.write_text(recipe_toml(build_recipe(values)), encoding="utf-8")
+    prepared = prepare(dataset, build_recipe(values), folder=tmp_path)
     said = capsys.readouterr().err
     assert "1 of 3 replayed texts are what eval.general measures" in said
     assert "1 of 3 replayed texts are over max_length" in said
@@ -137,9 +137,9 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
     assert "an epoch mixes dogs 10 of 10" in plan.sentence()
     assert any(line.startswith("mixture     dogs 10") for line in plan.lines())
     (tmp_path / "text.txt").write_text("The sea is wide.\n", encoding="utf-8")
-    changed = prepare(dataset, effective(values), folder=tmp_path).facts
+    changed = prepare(dataset, build_recipe(values), folder=tmp_path).facts
     assert changed["replayed text"] != prepared.facts["replayed text"]
-    assert run_dataset(dataset, effective(values), tmp_path / "run", folder=tmp_path) is Exit.OK
+    assert run_dataset(dataset, build_recipe(values), tmp_path / "run", folder=tmp_path) is Exit.OK
     ids = {json.loads(line)["id"] for line in (tmp_path / "run" / "feedback.jsonl").read_text().splitlines()}
     assert not any("replay" in name for name in ids), "replayed text is nobody's record"
 
@@ -147,11 +147,11 @@ def test_the_mixture_is_in_plan_toml_facts_and_run(
 def test_what_is_measured_is_never_replayed(tmp_path: Path, bases: Any) -> None:
     splits = {"test": some_rows(4, prefix="x"), "train": some_rows(8)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    recipe = effective({"base": str(bases()), "device": "cpu", "max_steps": 1, "mixing": {"replay": "general"}})
+    recipe = build_recipe({"base": str(bases()), "device": "cpu", "max_steps": 1, "mixing": {"replay": "general"}})
     with pytest.raises(TrainError, match="none is left to replay") as caught:
         prepare(dataset, recipe)
     assert caught.value.code == "E944 bad-general-text"
-    absent = effective({"base": str(bases()), "device": "cpu", "max_steps": 1, "mixing": {"replay": "absent.txt"}})
+    absent = build_recipe({"base": str(bases()), "device": "cpu", "max_steps": 1, "mixing": {"replay": "absent.txt"}})
     with pytest.raises(TrainError, match=r"mixing\.replay: .*absent\.txt") as caught:
         prepare(dataset, absent, folder=tmp_path)
     assert "mixing.replay" in caught.value.hint
@@ -173,5 +173,5 @@ def test_a_replayed_file_stays_in_its_project(tmp_path: Path) -> None:
 
 
 def test_many_names_are_the_first_and_a_number() -> None:
-    assert [console.named("abcd", most) for most in (3, 4)] == ["a, b, c and 1 more", "a, b, c, d"]
-    assert console.named(n for n in ()) == ""
+    assert [console.join_names("abcd", most) for most in (3, 4)] == ["a, b, c and 1 more", "a, b, c, d"]
+    assert console.join_names(n for n in ()) == ""

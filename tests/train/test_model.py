@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import make_tokenizer
 
+from tests.train.tiny import make_tokenizer
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, eos_ids, find_base, load_base, pick_device, pick_dtype, pick_threads
 from train.model.safety import check_safetensors
-from train.recipe import LoraRecipe, Recipe, effective
+from train.recipe import LoraRecipe, Recipe, build_recipe
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def test_the_real_model_of_the_public_material_loads(shared: Path) -> None:
 def test_machine_choices() -> None:
     cpu = torch.device("cpu")
     assert pick_dtype(Recipe(), cpu, 1000) == torch.float32
-    assert pick_dtype(effective({"dtype": "bfloat16"}), cpu, 1000) == torch.bfloat16
+    assert pick_dtype(build_recipe({"dtype": "bfloat16"}), cpu, 1000) == torch.bfloat16
     assert pick_threads(Recipe(), 1000) == 1
-    assert pick_threads(effective({"threads": 7}), 1000) == 7
+    assert pick_threads(build_recipe({"threads": 7}), 1000) == 7
     with pytest.raises(TrainError) as caught:
         pick_device("cuda:99")
     assert caught.value.exit_code == Exit.MISSING

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, sha256_of_tensors, some_rows, steps_of
 from train.data.rendering import Renderer
 from train.evaluate.predictions import ValidationScore
 from train.loop import Checkpoints, Validation, fit, trained_tensors
@@ -19,7 +19,7 @@ from train.model import add_lora
 from train.model.batch import collate
 from train.model.compute import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
-from train.recipe import effective
+from train.recipe import build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "chat", 256).examples(some_rows(24)).examples
 LENGTHS = [len(example.ids) for example in EXAMPLES[:5]]
@@ -61,7 +61,7 @@ def test_without_alpha_nothing_is_drawn() -> None:
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_path: Path, method: str) -> None:
-    recipe = effective({
+    recipe = build_recipe({
         "batch_size": 8, "max_steps": 6, "method": method, "lr": 5e-3, "neftune": 5.0,
         "checkpoint": {"every_steps": 3, "keep": 9},
         "eval": {"every_steps": 2},
@@ -97,7 +97,7 @@ def test_training_is_noisy_evaluation_is_not_and_a_resume_draws_the_same(tmp_pat
 def test_noise_reaches_a_row_that_compiled_layers_fill_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As if compiled: what counts is that rows are rounded up, by an example more than the step has.
     monkeypatch.setattr(sys.modules[fit.__module__], "compile_layers", lambda _model: 2)
-    recipe = effective({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
+    recipe = build_recipe({"batch_size": 5, "max_steps": 2, "method": "full", "neftune": 5.0, "compile": True})
     model = make_model()
     assert fit(model, steps_of(model, EXAMPLES, recipe), Checkpoints(tmp_path)).step == 2
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from tiny import make_model, make_tokenizer, some_rows, steps_of
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, steps_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.rendering import Renderer
@@ -23,18 +23,17 @@ from train.model.compute import capabilities_of, checkpoint_activations, optimiz
 from train.model.loss import supervised_loss
 from train.model.parallel import DistributedContext
 from train.pipeline import plan as planning
-from train.pipeline.plan import Plan, accuracy, explained, make_plan, needs_checkpointing
+from train.pipeline.plan import Plan, accuracy, explain_oom, make_plan, needs_checkpointing
 from train.pipeline.plan.memory import estimate, fitting_tokens, shape_of
-from train.pipeline.run.planned import planned
-from train.pipeline.run.prepare import add_adapters, prepare
-from train.recipe import Recipe, effective
+from train.pipeline.run.prepare import add_adapters, plan_run, prepare
+from train.recipe import Recipe, build_recipe
 
 EXAMPLES = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
 CPU = torch.device("cpu")
 
 
 def _planned(recipe: Recipe | None = None, **more: Any) -> Plan:
-    recipe = recipe or effective({"method": "full", "batch_size": 8, "epochs": 2})
+    recipe = recipe or build_recipe({"method": "full", "batch_size": 8, "epochs": 2})
     model = optimize_for_device(make_model("llama")).requires_grad_(True)
     steps = steps_of(model, EXAMPLES, recipe)
     return make_plan(model, steps, device=CPU, dtype=torch.float32, threads=1, **more)
@@ -55,7 +54,7 @@ def test_counts_and_state_are_exact() -> None:
 def test_activations_are_what_the_graph_keeps() -> None:
     """The arithmetic against the bytes that autograd saves, on two sizes and both methods."""
     for layers, method in ((2, "full"), (6, "full"), (4, "lora")):
-        recipe = effective({"method": method})
+        recipe = build_recipe({"method": method})
         model = make_model("llama")
         config = type(model.config)(**model.config.to_dict() | {"num_hidden_layers": layers, "hidden_size": 64})
         model = optimize_for_device(type(model)(config))
@@ -81,7 +80,7 @@ def test_activations_are_what_the_graph_keeps() -> None:
 
 
 def test_what_fits_grows_with_memory_and_with_checkpointing() -> None:
-    model, recipe = make_model("llama").requires_grad_(True), effective({"method": "full"})
+    model, recipe = make_model("llama").requires_grad_(True), build_recipe({"method": "full"})
     shape = shape_of(model, recipe, 4, checkpointing=False)
     given: dict[str, Any] = {"longest": 40, "share": 0.3, "is_blocked": True}
     small, large = (fitting_tokens(shape, limit, **given) for limit in (4_000_000, 16_000_000))
@@ -98,7 +97,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -
         for is_on in (False, True):
             model = optimize_for_device(make_model())
             if method == "lora":
-                model = add_lora(model, effective({}).lora, dtype=torch.float32, seed=0)
+                model = add_lora(model, build_recipe({}).lora, dtype=torch.float32, seed=0)
             if is_on:
                 checkpoint_activations(model)
             model.train()
@@ -111,7 +110,7 @@ def test_checkpointing_gives_the_same_gradients_of_packed_and_adapted_models() -
 
 
 def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = effective({"method": "full", "batch_size": 8})
+    recipe = build_recipe({"method": "full", "batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     steps = BatchSampler(EXAMPLES, recipe)
     asked = (model, steps, CPU, torch.float32)
@@ -125,12 +124,12 @@ def test_checkpointing_is_chosen_only_where_nothing_else_fits(monkeypatch: pytes
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: with_it / 2)
     assert not needs_checkpointing(*asked), "it would not help"
     for told in (True, False):
-        fixed = effective({"method": "full", "checkpointing": told})
+        fixed = build_recipe({"method": "full", "checkpointing": told})
         assert needs_checkpointing(model, BatchSampler(EXAMPLES, fixed), CPU, torch.float32) is told
 
 
 def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
-    recipe = effective({"method": "full", "batch_size": 8})
+    recipe = build_recipe({"method": "full", "batch_size": 8})
     model = make_model("llama").requires_grad_(True)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     state = torch.get_rng_state()
@@ -146,22 +145,22 @@ def test_a_calibration_changes_no_weight_and_no_random_number() -> None:
 def test_a_run_in_shards_is_planned_by_what_a_device_holds_and_not_calibrated_whole(
     dataset: Path, bases: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = prepare(dataset, effective({"base": str(bases()), "method": "full", "batch_size": 8}))
+    alone = prepare(dataset, build_recipe({"base": str(bases()), "method": "full", "batch_size": 8}))
     model = add_adapters(alone)
-    whole = planned(model, alone, is_measured=True)
+    whole = plan_run(model, alone, is_measured=True)
     assert whole.seconds is not None
     for way, ranks, shards in (
         ("fsdp", DistributedContext(0, 8, 4), 8),
         ("hsdp", DistributedContext(0, 8, 4), 4),
         ("ddp", DistributedContext(0, 8, 4), 1),
     ):
-        plan = planned(model, replace(alone, context=ranks, strategy=way), is_measured=True)
+        plan = plan_run(model, replace(alone, context=ranks, strategy=way), is_measured=True)
         assert (plan.seconds is None) == (way != "ddp")
         assert plan.memory.optimizer == whole.memory.optimizer // shards
         assert plan.memory.weights <= whole.memory.weights
     # Beside a shard there is room for activations that there is not beside the whole.
     asked = (model, alone.steps, CPU, torch.float32)
-    plan = planned(model, replace(alone, context=DistributedContext(0, 8, 8), strategy="fsdp"), is_measured=False)
+    plan = plan_run(model, replace(alone, context=DistributedContext(0, 8, 8), strategy="fsdp"), is_measured=False)
     monkeypatch.setattr(planning.make, "memory_limit", lambda _: plan.peak_bytes / 0.9)
     assert not needs_checkpointing(*asked, shards=8)
     assert plan.peak_bytes < make_plan(model, alone.steps, device=CPU, dtype=torch.float32, threads=1).peak_bytes
@@ -183,14 +182,14 @@ def test_sharing_follows_the_method_and_the_size() -> None:
 )  # fmt: skip
 def test_lack_of_memory_is_told_with_what_would_fit(error: Exception) -> None:
     plan = _planned()
-    with pytest.raises(TrainError) as caught, explained(plan, "training"):
+    with pytest.raises(TrainError) as caught, explain_oom(plan, "training"):
         raise error
     told = caught.value
     assert (told.code, told.exit_code) == ("E947 out-of-memory", Exit.MISSING)
     assert "micro_batch_tokens = 2,048" in told.message
     assert "--set micro_batch_tokens=1024" in told.hint
     assert "checkpointing=true" in told.hint
-    with pytest.raises(RuntimeError, match="shape"), explained(plan, "training"):
+    with pytest.raises(RuntimeError, match="shape"), explain_oom(plan, "training"):
         raise RuntimeError("a shape is wrong")
 
 

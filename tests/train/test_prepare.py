@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
+from tests.train.tiny import CHATML_WITHOUT_MARKS, KINDS, chat_row, make_tokenizer, some_rows, text_row
 from train.base.cache import Cache, open_cache
 from train.base.errors import TrainError
 from train.cli import cli
@@ -25,7 +25,7 @@ from train.data.rendering.encode import Encoder, Passage
 from train.data.rendering.words import PATTERNS, has_separable_words
 from train.model import load_tokenizer
 from train.model.batch import BatchSampler
-from train.recipe import effective
+from train.recipe import build_recipe
 
 ODD = [
     chat_row("spaces", "  two  spaces \n\n", "\n leading"), chat_row("accents", "é ñ 漢字", "naïve ﷺ 🙂"),
@@ -220,7 +220,7 @@ def test_a_disk_that_refuses_stops_nothing(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "file").write_text("")
     cache = Cache(tmp_path / "file" / "c")
     assert render_cached(Renderer(make_tokenizer(), "sft", None), some_rows(2), "d", cache).examples
-    assert "nothing is kept" in capsys.readouterr().err
+    assert "nothing is cached" in capsys.readouterr().err
 
 
 def test_the_environment_says_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,10 +249,12 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(40)).examples
     longest = max(len(one.ids) for one in examples)
     for size in ({"batch_size": 4}, {"batch_tokens": longest + 3}):
-        steps = BatchSampler(examples, effective({"epochs": 1000, **size}))
+        steps = BatchSampler(examples, build_recipe({"epochs": 1000, **size}))
         made: list[int] = []
-        make = steps._make_epoch
-        monkeypatch.setattr(steps, "_epoch", lambda epoch, make=make, made=made: (made.append(epoch), make(epoch))[1])
+        mix = steps.mixture.epoch
+        monkeypatch.setattr(
+            steps.mixture, "epoch", lambda epoch, mix=mix, made=made: (made.append(epoch), mix(epoch))[1]
+        )
         last = steps[len(steps) - 1]
         assert (last.epoch, made) == (999, [999])
         walked = [steps[number] for number in range(3 * len(steps) // 1000)]
@@ -262,7 +264,7 @@ def test_a_step_is_found_without_the_epochs_before_it(monkeypatch: pytest.Monkey
 
 def test_examples_over_a_step_are_counted_by_walking() -> None:
     examples = Renderer(make_tokenizer(), "sft", None).examples(some_rows(20)).examples
-    steps = BatchSampler(examples, effective({"batch_tokens": 16, "epochs": 3}))
+    steps = BatchSampler(examples, build_recipe({"batch_tokens": 16, "epochs": 3}))
     places = [place for number in range(len(steps)) for group in steps[number].micro_batches for place in group]
     assert sorted(places) == sorted(list(range(20)) * 3)
     assert steps.num_tokens() == 3 * int(steps.lengths.sum())

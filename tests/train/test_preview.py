@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tiny import KINDS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 
+from tests.train.tiny import KINDS, chat_row, make_tokenizer, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import ARGUMENTS, DROPPING, FALSY, NO_RESULTS, TEMPLATES, THINKING, call, calling_row, save_base
 from click.testing import CliRunner
-from tiny import chat_row, make_tokenizer, some_rows, write_dataset
 
+from tests.train.calling import (
+    ARGUMENTS,
+    DROPPING,
+    FALSY,
+    NO_RESULTS,
+    TEMPLATES,
+    THINKING,
+    call,
+    calling_row,
+    save_base,
+)
+from tests.train.tiny import chat_row, make_tokenizer, some_rows, write_dataset
 from train.base.cache import Cache
 from train.base.errors import Exit, TrainError
 from train.cli import cli

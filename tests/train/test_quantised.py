@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny import make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.tiny import make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import Exit, TrainError
 from train.model import add_lora, load_base, num_parameters, pick_four_bits
 from train.model.quantised import check_quantised, four_bit_arguments
 from train.pipeline.run import prepare
-from train.recipe import LoraRecipe, effective
+from train.recipe import LoraRecipe, build_recipe
 
 
 class _Packed(torch.nn.Parameter):
@@ -57,7 +57,7 @@ def test_without_cuda_it_is_refused_before_anything_is_loaded(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(TrainError) as caught:
-        prepare(dataset, effective({"lora": {"quantize": "nf4"}, "device": device}))
+        prepare(dataset, build_recipe({"lora": {"quantize": "nf4"}, "device": device}))
     assert (caught.value.code, caught.value.exit_code) == ("E941 no-device", Exit.MISSING)
     assert "needs a CUDA device, and this run would be on cpu" in caught.value.message
     assert "lora.quantize=null" in caught.value.hint
@@ -67,16 +67,16 @@ def test_without_cuda_it_is_refused_before_anything_is_loaded(
 def test_without_bitsandbytes_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     with pytest.raises(TrainError) as caught:
-        pick_four_bits(effective({"lora": {"quantize": "nf4"}}))
+        pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}}))
     assert (caught.value.code, caught.value.exit_code) == ("E940 missing-extra", Exit.MISSING)
     assert "pip install bitsandbytes" in caught.value.hint
 
 
 @pytest.mark.usefixtures("_cuda")
 def test_whole_weights_ask_for_nothing_and_four_bits_for_nf4() -> None:
-    assert pick_four_bits(effective({})) is None
-    assert pick_four_bits(effective({"lora": {"quantize": "nf4"}})) is torch.bfloat16
-    assert pick_four_bits(effective({"lora": {"quantize": "nf4"}, "dtype": "float32"})) is torch.float32
+    assert pick_four_bits(build_recipe({})) is None
+    assert pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}})) is torch.bfloat16
+    assert pick_four_bits(build_recipe({"lora": {"quantize": "nf4"}, "dtype": "float32"})) is torch.float32
     arguments = four_bit_arguments(torch.device("cuda:1"), torch.bfloat16)
     config = arguments["quantization_config"].to_dict()
     assert config["load_in_4bit"] is True

@@ -13,15 +13,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import children
 import numpy as np
 import pytest
 import torch
-from children import EXAMPLES, on_ranks
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from tiny import make_model, make_tokenizer
 
+from tests.train import children
+from tests.train.children import EXAMPLES, on_ranks
+from tests.train.tiny import make_model, make_tokenizer
 from train.base.errors import TrainError
 from train.cli import cli
 from train.loop.checkpoint import check_facts, newest_verified
@@ -36,7 +36,7 @@ from train.model.parallel import (
     shard_by_cost,
     token_costs,
 )
-from train.recipe import effective
+from train.recipe import build_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,7 +147,7 @@ def test_shards_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) 
 
 
 def test_a_step_is_dealt_whole_and_fairly() -> None:
-    steps = BatchSampler(EXAMPLES, effective({"batch_size": 16, "micro_batch_tokens": 64}))
+    steps = BatchSampler(EXAMPLES, build_recipe({"batch_size": 16, "micro_batch_tokens": 64}))
     for number, world in product(range(2), (1, 2, 3, 20)):
         planned = steps[number]
         shares = steps.shard(planned, world, attention=0.01)
@@ -288,6 +288,6 @@ def test_half_an_environment_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(TrainError, match="there is no RANK") as caught, join_group():
+    with pytest.raises(TrainError, match="WORLD_SIZE is set, but not RANK, LOCAL_RANK") as caught, join_group():
         pass
     assert caught.value.code == "E949 bad-launch"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.base.errors import TrainError
-from train.recipe import Recipe, effective, load_recipe, recipe_digest, recipe_toml
+from train.recipe import Recipe, build_recipe, load_recipe, recipe_digest, recipe_toml
 from train.recipe.strict_yaml import read_yaml, scalar
 
 
@@ -133,7 +133,7 @@ def test_a_path_in_a_recipe_stays_in_its_project(tmp_path: Path, name: str) -> N
 
 def test_a_rubric_that_no_request_can_hold_is_refused() -> None:
     with pytest.raises(TrainError, match=r"eval.judge.rubric must be a valid string"):
-        effective({"eval": {"judge": {"rubric": "better \ud800"}}})
+        build_recipe({"eval": {"judge": {"rubric": "better \ud800"}}})
 
 
 def test_two_sizes_of_a_step_contradict() -> None:

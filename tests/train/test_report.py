@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import Scored, outcome, read_predictions, write_feedback, write_predictions
-from train.report import EvalPoint, Report, read_curve, read_report, table, write_report
+from train.report import EvalPoint, Report, read_curve, table, write_report
 
 
 def test_the_numbers_are_those_of_the_records() -> None:
@@ -202,7 +202,7 @@ def test_eval_prints_the_table_and_closes_the_gate(tmp_path: Path, capsys: pytes
     assert cli.main(["eval", str(tmp_path)], standalone_mode=False) == Exit.OK
     printed = capsys.readouterr()
     assert printed.out == table(report) + "\n"
-    assert [path.read_bytes() for path in write_report(read_report(tmp_path), tmp_path)] == before
+    assert [path.read_bytes() for path in write_report(Report.load(tmp_path), tmp_path)] == before
     assert (
         cli.main(["eval", str(tmp_path), "--fail-on", "regressed", "--dry-run"], standalone_mode=False) == Exit.FAILED
     )

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sides import joined
-from tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 
+from tests.train.sides import joined
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 from train.data.dataset import open_dataset
@@ -24,8 +24,8 @@ from train.evaluate.dynamics import Dynamic
 from train.evaluate.predictions import Scored
 from train.pipeline.run import noise as noise_module
 from train.pipeline.run.noise import noise_floor
-from train.recipe import effective
-from train.report import Judged, Run, build_report, data_map, noise_of, read_data_map, read_report, write_report
+from train.recipe import build_recipe
+from train.report import JudgeSummary, Report, Run, build_report, data_map, noise_of, read_data_map, write_report
 from train.report.confusion import confusions
 from train.report.evaluation import category_specs, evaluate_model
 from train.report.results import bits_per_byte
@@ -127,7 +127,7 @@ def prepared(tmp_path: Path) -> Any:
     dataset = open_dataset(write_dataset(tmp_path / "v1", rows))
     model = make_model("llama")
     return SimpleNamespace(
-        dataset=dataset, recipe=effective({"eval": {"max_new_tokens": 6}}),
+        dataset=dataset, recipe=build_recipe({"eval": {"max_new_tokens": 6}}),
         renderer=Renderer(make_tokenizer(), "sft", 256), device=model.device, dtype=model.dtype, model=model,
         categories=category_specs(dataset.manifest["categories"]),
     )  # fmt: skip
@@ -203,7 +203,7 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     trained = [row for row in feedback if row["split"] == "train"]
     assert len(trained) == 24
     assert all(row["epochs"] == 2 and row["confidence"] < 0 and row["variability"] >= 0 for row in trained)
-    report = read_report(run)
+    report = Report.load(run)
     assert report.forgetting is not None
     assert report.forgetting.text == "the built-in general.txt"
     assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
@@ -222,8 +222,8 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     for name in ("noise", "confusion", "judged", "data_map"):
         del old[name]
     (run / "report.json").write_text(json.dumps(old))
-    assert read_report(run).noise is None
-    write_report(read_report(run), run)
+    assert Report.load(run).noise is None
+    write_report(Report.load(run), run)
 
 
 def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
@@ -231,11 +231,13 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     answers = [(label, label, "\u202eother") for label in hostile] * 5
     parts = _labelled("validation", answers, category="<b>x</b>")
     learnt = [Dynamic(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
-    judged = Judged(
+    judged = JudgeSummary(
         model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
     )  # fmt: skip
-    report = build_report(*parts, run=Run(id="r"), judged=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1))
+    report = build_report(
+        *parts, run=Run(id="r"), judge_summary=judged, data_map=data_map(learnt), noise=noise_of(4, 1, 1)
+    )
     assert report.confusion
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.base.console import visible
-from train.report import Curve, EvalPoint, Run, StepPoint, build_report, read_report, table, write_report
+from train.report import Curve, EvalPoint, Report, Run, StepPoint, build_report, table, write_report
 from train.report.write import html, markdown
 
 HOSTILE = [
@@ -119,7 +119,7 @@ def test_no_form_of_the_report_names_a_test_record(tmp_path: Path) -> None:
         assert "secret of test" not in text
         assert "a-validation-0" in text
     assert "-test-" not in table(report)
-    assert read_report(tmp_path) == report
+    assert Report.load(tmp_path) == report
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
@@ -129,7 +129,7 @@ def test_hostile_texts_stay_texts_in_every_form(number: int, tmp_path: Path) -> 
     run = Run(id=text, base_model=text, dataset=text, settings={text: text}, versions={text: text}, digests={"d": text})
     report = build_report(*parts, run=run, default_metric=[text], remarks=[text])
     write_report(report, tmp_path)
-    assert read_report(tmp_path).main().categories[0].category == text
+    assert Report.load(tmp_path).main().categories[0].category == text
     dom = _assert_harmless((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert dom.text.count(visible(text)) >= 8
     written = (tmp_path / "report.md").read_text(encoding="utf-8")

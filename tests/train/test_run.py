@@ -15,12 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from tiny import chat_row, some_rows, text_row, write_dataset
 
+from tests.train.tiny import chat_row, some_rows, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import ValidationScore
-from train.loop import Validation
 from train.pipeline.run import newest_run, next_run
 from train.recipe import Recipe, load_recipe
 
@@ -268,9 +267,10 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     def damaged(path: Path, step: int) -> None:
         raise TrainError("E951 checkpoint-damaged", f"{path.name}/weights.safetensors was cut or changed")
 
-    scores = iter([0.9, 0.1])
+    # The first is the base's.
+    scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(act, "open_checkpoint", damaged)
-    monkeypatch.setattr(act, "_validation", lambda *_: Validation(lambda _step: ValidationScore(next(scores), 1.0)))
+    monkeypatch.setattr(act, "summary", lambda _scored: ValidationScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval.every_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr

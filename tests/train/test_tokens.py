@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
-from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, write_dataset
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, write_dataset
 from train.base.errors import Exit, TrainError
 from train.data.dataset import open_dataset
 from train.data.rendering import Renderer
@@ -24,7 +24,7 @@ from train.model.batch import collate
 from train.model.compute import capabilities_of
 from train.model.loss import nll_per_example, supervised_loss
 from train.pipeline.run import open_renderer, run_dataset
-from train.recipe import LoraRecipe, effective
+from train.recipe import LoraRecipe, build_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 # The tiny bases have rows to spare, as padded ones do; with the fillers they must grow.
@@ -91,7 +91,7 @@ def test_only_new_rows_are_trained_and_the_fast_head_sees_them(tmp_path: Path, k
     assert len(names) == (1 if kind == "qwen3" else 2), "tied rows are one parameter"
     base = nll_per_example(tuned, examples)
     assert capabilities_of(tuned).has_plain_head
-    recipe = effective({"batch_size": 12, "max_steps": 8, "lr": 1e-2, "warmup": 0})
+    recipe = build_recipe({"batch_size": 12, "max_steps": 8, "lr": 1e-2, "warmup": 0})
     fit(tuned, steps_of(tuned, examples, recipe), Checkpoints(tmp_path))
     after = nll_per_example(tuned, examples)
     assert sum(one.nll for one in after) < sum(one.nll for one in base)
@@ -139,7 +139,7 @@ def test_a_run_with_new_tokens_answers_the_same_when_loaded_again(
     words = WORDS + FILLERS
     splits = {"train": [*_rows(), *some_rows(4)], "test": _rows("x", 3), "validation": _rows("v", 3)}
     dataset = write_dataset(tmp_path / "v1", splits)
-    recipe = effective({
+    recipe = build_recipe({
         "base": str(bases(kind)), "device": "cpu", "max_steps": 40, "batch_size": 8, "lr": 1e-2, "warmup": 0,
         "method": method, "new_tokens": words, "lora": {"rank": 4, "alpha": 8}, "eval": {"max_new_tokens": 6},
     })  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tiny import chat_row, some_rows, write_dataset
 
+from tests.train.tiny import chat_row, some_rows, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sides import joined, report_of, sides_of
 
+from tests.train.sides import joined, report_of, sides_of
 from train.cli import cli
 from train.evaluate.predictions import write_predictions
-from train.report import CardFacts, Report, model_card, read_report, table, write_report
+from train.report import CardFacts, Report, model_card, table, write_report
 
 TOO_FEW = "? too few (24 of 30)"
 LEGEND = (
@@ -58,7 +58,7 @@ def test_a_withheld_verdict_says_so_in_table_and_pages(tmp_path: Path, capsys: p
     texts = {"table": capsys.readouterr().out, "page": re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)}
     texts["markdown"] = (tmp_path / "report.md").read_text(encoding="utf-8")
     facts = CardFacts("base", "full", "v1", [], "0", "0", 1, "sft", 1, 0, "float32")
-    texts["card"] = model_card(read_report(tmp_path), facts, "name", library="transformers")
+    texts["card"] = model_card(Report.load(tmp_path), facts, "name", library="transformers")
     for name, text in texts.items():
         assert TOO_FEW in text, name
         assert "p < .001" in text or "< .001" in text, name
@@ -99,7 +99,7 @@ def test_a_report_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:
     for name in ("verdict", "reason", "num_clusters"):
         del value["splits"][0]["macro"][name]
     path.write_text(json.dumps(value), encoding="utf-8")
-    text = table(read_report(tmp_path))
+    text = table(Report.load(tmp_path))
     assert len(re.findall(r"\+ improved$|! regressed$|~ inconclusive$", text, flags=re.MULTILINE)) == 5
 
 

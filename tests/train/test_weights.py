@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from torch.nn import functional
 
+from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.data.dataset import Row, open_dataset, read_row
@@ -22,7 +22,7 @@ from train.model.batch import BatchSampler, collate
 from train.model.compute import capabilities_of
 from train.model.loss import linear_cross_entropy, nll_per_example, supervised_loss
 from train.pipeline.run.prepare import prepare
-from train.recipe import effective
+from train.recipe import build_recipe
 
 RENDERER = Renderer(make_tokenizer(), "chat", 256)
 WEIGHTS = [0.5, 1.0, 2.0, 3.0]
@@ -109,7 +109,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
             parameter.register_hook(lambda g, key=key, sums=sums: sums.__setitem__(key, sums.get(key, 0) + g))
         run = tmp_path / name
         run.mkdir()
-        recipe = effective({"batch_size": 32, "max_steps": 1, "clip": 0.0, "method": "full", **more})
+        recipe = build_recipe({"batch_size": 32, "max_steps": 1, "clip": 0.0, "method": "full", **more})
         losses.append(fit(model, steps_of(model, examples, recipe), Checkpoints(run)).loss)
         seen.append(sums)
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
@@ -118,7 +118,7 @@ def test_splitting_a_weighted_step_does_not_change_it(tmp_path: Path, changes: d
 
 def test_the_normaliser_is_the_sum_of_weights_of_the_step() -> None:
     examples = RENDERER.examples(_weighed(some_rows(12))).examples
-    steps = BatchSampler(examples, effective({"batch_size": 5, "epochs": 1}))
+    steps = BatchSampler(examples, build_recipe({"batch_size": 5, "epochs": 1}))
     for step in (steps[number] for number in range(len(steps))):
         places = [place for group in step.micro_batches for place in group]
         wanted = sum(WEIGHTS[place % 4] * examples[place].num_supervised for place in places)
@@ -201,14 +201,14 @@ def test_weights_come_through_the_files_of_a_dataset(
     rows = [*_weighed(some_rows(6)), replace(chat_row("zero", "a", "b"), weight=0.0), _marked({"train": False})]
     folder = write_dataset(tmp_path / "v1", {"train": rows, "validation": some_rows(2, prefix="v")})
     assert [row.weight for row in open_dataset(folder).splits["train"]] == [row.weight for row in rows]
-    prepared = prepare(folder, effective({"base": str(bases()), "objective": "chat", "device": "cpu"}))
+    prepared = prepare(folder, build_recipe({"base": str(bases()), "objective": "chat", "device": "cpu"}))
     assert [example.id for example in prepared.steps.examples] == [f"r{n}" for n in range(6)]
     said = capsys.readouterr().err
     assert "1 records have no answer to train (train false or weight 0): m" in said
     assert "1 records of weight 0 are not trained: zero" in said
     nothing = write_dataset(tmp_path / "v2", {"train": rows[6:], "validation": some_rows(2, prefix="v")})
     with pytest.raises(TrainError, match="no training record has a weight"):
-        prepare(nothing, effective({"base": str(bases()), "objective": "chat", "device": "cpu"}))
+        prepare(nothing, build_recipe({"base": str(bases()), "objective": "chat", "device": "cpu"}))
 
 
 def test_the_preview_shows_what_a_token_counts(tmp_path: Path, bases: Any, capsys: pytest.CaptureFixture[str]) -> None:

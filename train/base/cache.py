@@ -1,8 +1,8 @@
-"""A content-addressed cache of arrays and values: what was made from the same things is not made again.
+"""A content-addressed cache of arrays and values: the same inputs are computed once.
 
 An entry is a folder named by its key. It is written under a temporary name, each file is fsynced, a manifest with the
-SHA-256 of every part comes last, and one rename makes it the entry: it is whole or not there. An entry whose parts are
-not what its manifest says is said to be damaged, removed and made anew. Nothing in it is ever executed or unpickled.
+SHA-256 of every part comes last, and one rename makes it the entry: it is whole or absent. A damaged entry is reported,
+removed and computed again. Nothing in it is ever executed or unpickled.
 
 ``TRAIN_CACHE`` names the folder, or is "off"; else it is ``$XDG_CACHE_HOME/pairsmith/train`` (``~/.cache/...``).
 """
@@ -24,7 +24,7 @@ import numpy as np
 from train.base import console
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, open_file, read_file
-from train.base.storage import whole_folder, writing
+from train.base.storage import digest_of, whole_folder, writing
 
 VARIABLE = "TRAIN_CACHE"
 MOST_BYTES = 4 << 30
@@ -49,51 +49,51 @@ class Cache:
         self.folder, self.most_bytes = folder, most_bytes
 
     def get(self, key: str) -> Entry | None:
-        """Return the entry of ``key`` after each of its bytes proved right, or None."""
-        place = self.folder / key
-        if not place.is_dir():
+        """Return the entry of ``key`` after its digests were checked; None where it is absent or damaged."""
+        folder = self.folder / key
+        if not folder.is_dir():
             return None
         try:
-            entry = _read(place, key)
-            # The time of the last use decides what goes first.
-            os.utime(place)
+            entry = _read(folder, key)
+            # Entries that were used longest ago are removed first.
+            os.utime(folder)
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            console.talk(f"warning: the cache entry {place} is damaged ({error}); it is made anew")
-            shutil.rmtree(place, ignore_errors=True)
+            console.talk(f"warning: the cache entry {folder} is damaged ({error}); it is computed again")
+            shutil.rmtree(folder, ignore_errors=True)
             return None
         return entry
 
     def put(self, key: str, arrays: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Write an entry; a disk that refuses it is said and stops nothing."""
+        """Write an entry; where the disk refuses, warn and go on."""
         if (self.folder / key).exists():
-            # Another process was quicker; the key says that it made the same.
+            # Another process has written the same entry.
             return
         try:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 with whole_folder(self.folder / key) as work:
-                    # Of private records, also where the folder is one that others may look into.
+                    # The entry holds private records, and other users may be able to read the folder around it.
                     work.chmod(0o700)
                     _write(work, key, arrays, values)
                 self._prune(key)
         except TrainError as error:
-            console.talk(f"warning: nothing is kept in the cache: {error.message}")
+            console.talk(f"warning: nothing is cached: {error.message}")
 
     def _prune(self, newest: str) -> None:
         entries = []
-        for place in self.folder.iterdir():
-            if place.name.startswith("."):
-                # Of a process that was killed, unless one is writing it right now.
-                if time.time() - place.stat().st_mtime > _DAY:
-                    shutil.rmtree(place, ignore_errors=True)
-            elif (place / _MANIFEST).is_file():
-                size = sum(file.stat().st_size for file in place.iterdir())
-                entries.append((place.name != newest, -place.stat().st_mtime_ns, size, place))
+        for folder in self.folder.iterdir():
+            if folder.name.startswith("."):
+                # Left behind by a killed process, or being written by another one now.
+                if time.time() - folder.stat().st_mtime > _DAY:
+                    shutil.rmtree(folder, ignore_errors=True)
+            elif (folder / _MANIFEST).is_file():
+                size = sum(file.stat().st_size for file in folder.iterdir())
+                entries.append((folder.name != newest, -folder.stat().st_mtime_ns, size, folder))
         total, removed, freed = 0, 0, 0
-        for is_old, _, size, place in sorted(entries):
+        for is_old, _, size, folder in sorted(entries):
             total += size
             if is_old and total > self.most_bytes:
-                shutil.rmtree(place)
+                shutil.rmtree(folder)
                 removed, freed = removed + 1, freed + size
         if removed:
             entries_of = "entry" if removed == 1 else "entries"
@@ -104,22 +104,22 @@ class Cache:
 
 
 def open_cache() -> Cache | None:
-    """Return the cache that the environment asks for; None where it is turned off or there is no home for it."""
-    told = os.environ.get(VARIABLE, "")
-    if told.lower() in _OFF:
+    """Return the cache that TRAIN_CACHE names; None where it is turned off or the user has no home folder."""
+    setting = os.environ.get(VARIABLE, "")
+    if setting.lower() in _OFF:
         return None
-    if told:
-        return Cache(Path(told))
+    if setting:
+        return Cache(Path(setting))
     home = cache_home()
     return Cache(home / "train") if home else None
 
 
 def cache_home() -> Path | None:
-    """Return the folder of all that is kept for the next time; None where the user has no home."""
-    # The specification of XDG: a relative path in it is to be ignored.
-    told = os.environ.get("XDG_CACHE_HOME", "")
+    """Return the folder that holds all caches of this user; None where the user has no home folder."""
+    # The XDG specification says that a relative path is to be ignored.
+    setting = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        return (Path(told) if told.startswith("/") else Path.home() / ".cache") / "pairsmith"
+        return (Path(setting) if setting.startswith("/") else Path.home() / ".cache") / "pairsmith"
     except RuntimeError:
         return None
 
@@ -131,26 +131,26 @@ def _write(work: Path, key: str, arrays: Mapping[str, Any], values: Mapping[str,
         assert flat.dtype.str in _TYPES, flat.dtype
         parts[name] = {"type": flat.dtype.str, "shape": list(flat.shape), "sha256": _sha256(flat)}
         (work / f"{name}.bin").write_bytes(flat.reshape(-1).view(np.uint8).data)
-    told = json.dumps(values).encode()
-    (work / _VALUES).write_bytes(told)
-    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(told)}
-    manifest["sha256"] = _digest(manifest)
+    encoded = json.dumps(values).encode()
+    (work / _VALUES).write_bytes(encoded)
+    manifest: dict[str, Any] = {"version": _VERSION, "key": key, "parts": parts, "values": _sha256(encoded)}
+    manifest["sha256"] = digest_of(manifest)
     (work / _MANIFEST).write_bytes(json.dumps(manifest, indent=1).encode())
 
 
-def _read(place: Path, key: str) -> Entry:
-    manifest = json.loads(read_file(place / _MANIFEST, most=MOST_STATE))
-    told = manifest.pop("sha256")
-    if told != _digest(manifest):
-        raise ValueError("the manifest's own SHA-256 is another")
+def _read(folder: Path, key: str) -> Entry:
+    manifest = json.loads(read_file(folder / _MANIFEST, most=MOST_STATE))
+    digest = manifest.pop("sha256")
+    if digest != digest_of(manifest):
+        raise ValueError("the SHA-256 of the manifest itself differs")
     if (manifest["version"], manifest["key"]) != (_VERSION, key):
-        raise ValueError("it is another entry's")
+        raise ValueError("the manifest belongs to another entry")
     arrays = {}
     for name, part in manifest["parts"].items():
         dtype, shape = np.dtype(part["type"]), tuple(part["shape"])
         if part["type"] not in _TYPES or Path(name).name != name:
-            raise ValueError(f"a part {name!r} of type {dtype}")
-        file = place / f"{name}.bin"
+            raise ValueError(f"the part {name!r} has the unknown type {dtype}")
+        file = folder / f"{name}.bin"
         size = file.stat().st_size
         if size != dtype.itemsize * int(np.prod(shape)):
             raise ValueError(f"{file.name} has {size} bytes")
@@ -158,17 +158,13 @@ def _read(place: Path, key: str) -> Entry:
         with open_file(file) as opened:
             array = np.memmap(opened, dtype, "r", shape=shape) if size else np.empty(shape, dtype)
         if _sha256(array) != part["sha256"]:
-            raise ValueError(f"the SHA-256 of {file.name} is another")
+            raise ValueError(f"the SHA-256 of {file.name} differs")
         arrays[name] = np.asarray(array)
-    told = read_file(place / _VALUES, most=MOST_DOCUMENT)
-    if _sha256(told) != manifest["values"]:
-        raise ValueError(f"the SHA-256 of {_VALUES} is another")
-    return Entry(arrays, json.loads(told))
+    encoded = read_file(folder / _VALUES, most=MOST_DOCUMENT)
+    if _sha256(encoded) != manifest["values"]:
+        raise ValueError(f"the SHA-256 of {_VALUES} differs")
+    return Entry(arrays, json.loads(encoded))
 
 
 def _sha256(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(manifest, sort_keys=True).encode())

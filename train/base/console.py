@@ -15,7 +15,7 @@ def visible(text: str) -> str:
     return "".join(f"<U+{ord(c):04X}>" if c not in "\n\t" and unicodedata.category(c)[0] in "C" else c for c in text)
 
 
-def named(names: Iterable[str], most: int = 10) -> str:
+def join_names(names: Iterable[str], most: int = 10) -> str:
     """Return ``names`` in one line: the first ``most``, and how many more there are."""
     known = list(names)
     return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")

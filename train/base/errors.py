@@ -19,6 +19,11 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that is not blank, at most 300 characters, else the error's type."""
+    return next((line.strip()[:300] for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class TrainError(Exception):
     """A run that cannot go on: ``code`` ("E911 dataset-changed"), what happened, and what to do about it."""
 

@@ -1,8 +1,8 @@
-"""The one way to open a file of a workspace, dataset or run for reading: regular, inside, and no larger than is sane.
+"""Open a file of a workspace, dataset or run for reading: a regular file, inside its folder, of a sane size.
 
-Such a file comes from a colleague, from git or from a download. As a pipe it would make us wait for ever, as a device
-give bytes without end, and as a link bring what lies elsewhere. What is refused is an OSError, like what the system
-refuses, so that whoever reads a file has one case for both.
+Such a file comes from a colleague, from git or from a download. A pipe would make us wait for ever, a device gives
+bytes without end, and a link may lead to any file of this machine. A refusal is an OSError, like those of the system,
+so that callers handle one kind of error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_DOCUMENT = 1 << 30
 
 
 class FileGuardError(OSError):
-    """A file that is not opened: ``strerror`` says what it is, ``hint`` what to do about it."""
+    """A file is refused: ``strerror`` says what it is, ``hint`` what to do about it."""
 
     def __init__(self, path: Path, reason: str, hint: str) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
@@ -34,15 +34,15 @@ class FileGuardError(OSError):
 
 
 def hint_of(error: OSError, otherwise: str) -> str:
-    """Return what to do about a file that cannot be read: what the guard says, where it was the guard."""
+    """Return what to do about a file that cannot be read: the guard's own hint, or ``otherwise``."""
     return error.hint if isinstance(error, FileGuardError) else otherwise
 
 
 def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = None) -> int:
     """Open ``path`` for reading and return its descriptor.
 
-    A link is followed only where it stays inside ``root``, by default the file's own folder. The file that is opened is
-    the file that was looked at. ``most`` bounds its size in bytes; None is for what is read as a stream.
+    A link is followed only where it stays inside ``root``, by default the file's own folder. The opened file is checked
+    again, so that it cannot be exchanged meanwhile. ``most`` bounds its size in bytes; None is for streams.
 
     Raises FileGuardError where it is no regular file, lies outside of ``root`` or is too large, and OSError where it is
     missing or the system refuses.
@@ -63,12 +63,12 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
         hint = "Name the file itself, or copy it into the project."
         raise FileGuardError(path, "a link that leads out of the project", hint)
     _require_regular(path, target.lstat())
-    # A pipe in its place by now does not make us wait, and a link is not followed.
+    # Should the path be a pipe or a link by now: do not wait for the one, do not follow the other.
     handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(handle)
-        _require_regular(path, found)
-        _require_size(path, found.st_size, most)
+        status = os.fstat(handle)
+        _require_regular(path, status)
+        _require_size(path, status.st_size, most)
     except FileGuardError:
         os.close(handle)
         raise
@@ -89,10 +89,10 @@ def read_file(path: Path, root: Path | None = None, *, most: int) -> bytes:
     return content
 
 
-def _require_regular(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         hint = "Put a regular file in its place, or remove it."
-        raise FileGuardError(path, f"{_kind_of(found.st_mode)}, not a regular file", hint)
+        raise FileGuardError(path, f"{_kind_of(status.st_mode)}, not a regular file", hint)
 
 
 def _require_size(path: Path, size: int, most: int | None) -> None:

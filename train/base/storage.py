@@ -1,14 +1,16 @@
-"""Files and folders that are whole or not there: made under another name, synced, then renamed; and their digests."""
+"""Files and folders that are whole or absent: written under another name, synced, then renamed; and their digests."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import open_file
@@ -16,14 +18,14 @@ from train.base.file_guard import open_file
 
 @contextmanager
 def writing(what: Path) -> Iterator[None]:
-    """Within, what a disk refuses is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
+    """Within, an error of the disk is raised as TrainError "E936 write-failed" (exit 3), which names ``what``."""
     try:
         yield
     except TrainError:
         raise
     except Exception as error:
-        # What the disk says through safetensors and tokenizers is no OSError, and the latter raises Exception itself;
-        # both name the system's number in the way of Rust.
+        # safetensors and tokenizers report errors of the disk as exceptions of their own, whose text ends in Rust's
+        # "(os error N)".
         if not isinstance(error, OSError) and "(os error " not in str(error):
             raise
         raise TrainError(
@@ -67,7 +69,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
     work, old = (final.with_name(f".{final.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     try:
         with writing(final):
-            # Of a process of this number that was killed.
+            # Left behind by a killed process that had the same number.
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
             yield work
@@ -92,6 +94,16 @@ def sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def canonical_json(value: Any) -> str:
+    """Return a JSON value as the one text that stands for it: keys sorted, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What computes: the versions of installed packages, and our own sources, which change while a version stays."""
+"""What decides a result besides its inputs: versions of packages, and our sources, which change within a version."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from train.base.storage import sha256_of
 
 
-def installed(name: str) -> str:
+def installed_version(name: str) -> str:
     """Return the version of a package, "" where it is not installed as one."""
     try:
         return version(name)
@@ -19,7 +19,7 @@ def installed(name: str) -> str:
 
 
 @cache
-def sources(folder: Path) -> str:
+def sources_digest(folder: Path) -> str:
     """Return a SHA-256 over the names and digests of all Python files under ``folder``."""
     hashed = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""The command line: one file a verb, found by its name, imported only when it is called."""
+"""The command line: one file a verb, named like it, imported only when it is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import click
 
@@ -77,24 +77,31 @@ def takes_a_recipe(command: Verb) -> Verb:
     return command
 
 
-def rendered(line: bytes, place: str, renderer: Renderer) -> Example | tuple[str, str]:
-    """Return the uncut example of one row of an export, or the row's id and what is wrong with it.
+class Unrendered(NamedTuple):
+    """A line that has no example: the id of its row, or where the line is, and why."""
 
-    A line without an id goes by its ``place``.
+    id: str
+    fault: str
+
+
+def render_line(line: bytes, location: str, renderer: Renderer) -> Example | Unrendered:
+    """Return the uncut example of one row of an export, or why there is none.
+
+    ``location`` stands in for the id of a line without one.
     """
     import json
 
     from train.data.dataset import read_row
 
     try:
-        return renderer.whole(read_row(line, place))
+        return renderer.whole(read_row(line, location))
     except TrainError as fault:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
             value = None
         name = value.get("id") if isinstance(value, dict) else None
-        return name if isinstance(name, str) and name else place, fault.message
+        return Unrendered(name if isinstance(name, str) and name else location, fault.message)
 
 
 def main() -> NoReturn:

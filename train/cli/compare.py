@@ -34,11 +34,11 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
     from train.base import console
     from train.cli.eval import report_exit
     from train.evaluate.predictions import PREDICTIONS, read_predictions
-    from train.report import Run, build_report, flip_lines, read_report, table
+    from train.report import Report, Run, build_report, flip_lines, table
 
-    reports = [read_report(run) for run in (first, second)]
+    reports = [Report.load(run) for run in (first, second)]
     sides = [read_predictions(run / PREDICTIONS)[1] for run in (first, second)]
-    before, after, counts = shared(sides[0], sides[1])
+    before, after, counts = match_records(sides[0], sides[1])
     report = build_report(
         before,
         after,
@@ -50,7 +50,7 @@ def command(first: Path, second: Path, fail_on: str | None, is_json: bool) -> in
         remarks=_remarks(counts.values()),
     )
     if is_json:
-        splits = {split: asdict(found) for split, found in sorted(counts.items())}
+        splits = {split: asdict(count) for split, count in sorted(counts.items())}
         console.data(json.dumps({"version": 1, "splits": splits, "report": report.model_dump(mode="json")}))
     else:
         console.data(table(report, sides=(str(first), str(second)), columns=console.columns()))
@@ -68,45 +68,45 @@ class Counts:
     unscored: int = 0
 
 
-def shared(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], list[Scored], dict[str, Counts]]:
+def match_records(first: list[Scored], second: list[Scored]) -> tuple[list[Scored], list[Scored], dict[str, Counts]]:
     """Return the records that both runs scored in the same way, side by side, and how many there are by split."""
-    other = {(one.split, one.id): one for one in second}
+    other = {(record.split, record.id): record for record in second}
     before: list[Scored] = []
     after: list[Scored] = []
     counts: dict[str, Counts] = defaultdict(Counts)
-    for one in first:
-        twin = other.pop((one.split, one.id), None)
-        count = counts[one.split]
+    for record in first:
+        twin = other.pop((record.split, record.id), None)
+        count = counts[record.split]
         if twin is None:
             count.lone += 1
-        elif _key(one) != _key(twin):
+        elif _key(record) != _key(twin):
             count.changed += 1
         else:
             count.shared += 1
-            count.unscored += one.score is None or twin.score is None
-            before.append(one)
+            count.unscored += record.score is None or twin.score is None
+            before.append(record)
             after.append(twin)
     for split, _ in other:
         counts[split].lone += 1
     return before, after, counts
 
 
-def _key(one: Scored) -> tuple[object, ...]:
+def _key(record: Scored) -> tuple[object, ...]:
     """What must be the same for two scores to be comparable."""
-    return one.category, one.reference, one.metric, one.num_bytes
+    return record.category, record.reference, record.metric, record.num_bytes
 
 
 def _general_text(reports: Collection[Report]) -> str:
     """The general text of all of them, "" where they measured others."""
-    names = {one.run.general_text for one in reports}
+    names = {report.run.general_text for report in reports}
     return names.pop() if len(names) == 1 else ""
 
 
 def _remarks(counts: Collection[Counts]) -> list[str]:
     lone, changed = sum(count.lone for count in counts), sum(count.changed for count in counts)
-    found = []
+    remarks = []
     if lone:
-        found.append(f"{lone} records were evaluated by one of the runs only; they are left out.")
+        remarks.append(f"{lone} records were evaluated by one of the runs only; they are left out.")
     if changed:
-        found.append(f"{changed} records changed between the runs, or are scored otherwise; they are left out.")
-    return found
+        remarks.append(f"{changed} records changed between the runs, or are scored otherwise; they are left out.")
+    return remarks

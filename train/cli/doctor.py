@@ -20,10 +20,10 @@ def command(is_json: bool) -> None:
 
     import torch
 
-    from train.base.versions import installed
+    from train.base.versions import installed_version
 
     names = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes", "gguf")
-    versions = {name: installed(name) for name in names}
+    versions = {name: installed_version(name) for name in names}
     devices = [
         {
             "name": torch.cuda.get_device_name(index),
@@ -32,7 +32,7 @@ def command(is_json: bool) -> None:
         }
         for index in range(torch.cuda.device_count())
     ]
-    found = {
+    machine = {
         "versions": versions,
         "threads": torch.get_num_threads(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -41,11 +41,11 @@ def command(is_json: bool) -> None:
         "devices": devices,
     }
     if is_json:
-        console.data(json.dumps(found, indent=2))
+        console.data(json.dumps(machine, indent=2))
         return
     for name, number in versions.items():
         console.data(f"{name:<14}{number or 'not installed'}")
-    console.data(f"{'threads':<14}{found['threads']} of {found['cpus']} CPUs ({found['cpu_capability']})")
+    console.data(f"{'threads':<14}{machine['threads']} of {machine['cpus']} CPUs ({machine['cpu_capability']})")
     for index, device in enumerate(devices):
         bf16 = "bf16" if device["bf16"] else "no bf16"
         console.data(f"{f'cuda:{index}':<14}{console.visible(str(device['name']))}, {device['memory_gib']} GiB, {bf16}")

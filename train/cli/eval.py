@@ -24,9 +24,9 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
     # Loaded late: the report needs numpy and pydantic, which `train --help` must not pay for.
     from train.base import console
     from train.evaluate.predictions import FEEDBACK, PREDICTIONS, read_predictions
-    from train.report import build_report, read_curve, read_data_map, read_report, table, write_report
+    from train.report import Report, build_report, read_curve, read_data_map, table, write_report
 
-    old = read_report(run)
+    old = Report.load(run)
     base, tuned = read_predictions(run / PREDICTIONS)
     report = build_report(
         base,
@@ -39,7 +39,7 @@ def command(run: Path, fail_on: str | None, margin: float | None, dry_run: bool)
         resamples=old.resamples,
         remarks=old.remarks,
         noise=old.noise,
-        judged=old.judged,
+        judge_summary=old.judged,
         data_map=read_data_map(run / FEEDBACK),
     )
     console.data(table(report, columns=console.columns()))

@@ -42,11 +42,13 @@ def command(
     from train.pipeline.export.folder import check_free
 
     # Not resolve(): a link in the place of an export stays one, and is refused.
-    place = Path(os.path.abspath(output or run / "export" / target))  # noqa: PTH100
+    folder = Path(os.path.abspath(output or run / "export" / target))  # noqa: PTH100
     # Before a model is loaded for nothing.
-    check_free(place, is_forced=force)
+    check_free(folder, is_forced=force)
     if target in ("adapter", "lm-eval") and dtype:
         raise click.UsageError(f"--dtype is for whole models; --to {target} writes none")
-    code = export_run(open_source(run, dataset), target, place, dtype=dtype or "", num_compared=number, is_forced=force)
-    console.data(console.visible(str(place)))
+    code = export_run(
+        open_source(run, dataset), target, folder, dtype=dtype or "", num_compared=number, is_forced=force
+    )
+    console.data(console.visible(str(folder)))
     return code

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 
 from train.base import console
-from train.cli import rendered
+from train.cli import Unrendered, render_line
 
 _BLOCK = 256
 """Rows that are scored together; answers come out block by block."""
@@ -44,10 +44,12 @@ def command(rows: BinaryIO, name: str, max_length: int, threads: int | None) -> 
     for warning in renderer.warnings:
         console.talk(f"warning: {warning}")
     lines = ((number, line) for number, line in enumerate(rows, 1) if line.strip())
-    while block := [rendered(line, f"row {number}", renderer) for number, line in islice(lines, _BLOCK)]:
-        scored = iter(difficulties(model, [one for one in block if not isinstance(one, tuple)], most_tokens=max_length))
-        for one in block:
-            found = Difficulty(one[0], fault=one[1]) if isinstance(one, tuple) else next(scored)
-            console.data(json.dumps(asdict(found), ensure_ascii=False))
-        # Whoever shows progress reads along.
+    while block := [render_line(line, f"row {number}", renderer) for number, line in islice(lines, _BLOCK)]:
+        scored = iter(
+            difficulties(model, [item for item in block if not isinstance(item, Unrendered)], most_tokens=max_length)
+        )
+        for item in block:
+            difficulty = Difficulty(item.id, fault=item.fault) if isinstance(item, Unrendered) else next(scored)
+            console.data(json.dumps(asdict(difficulty), ensure_ascii=False))
+        # A caller that shows progress reads along.
         sys.stdout.flush()

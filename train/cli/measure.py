@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from train.base import console
-from train.cli import rendered
+from train.cli import Unrendered, render_line
 
 if TYPE_CHECKING:
     from train.data.rendering import Example
@@ -50,15 +50,15 @@ def command(
     name = Path(rows.name).name
     for number, line in enumerate(rows, 1):
         if line.strip():
-            found = _measured(rendered(line, f"{name}:{number}", renderer), max_length)
-            console.data(json.dumps(found, ensure_ascii=False))
-            # Whoever sends the rows one by one waits for the answer to each.
+            lengths = _lengths(render_line(line, f"{name}:{number}", renderer), max_length)
+            console.data(json.dumps(lengths, ensure_ascii=False))
+            # A caller that sends rows one by one waits for each answer.
             sys.stdout.flush()
 
 
-def _measured(one: Example | tuple[str, str], max_length: int | None) -> dict[str, object]:
+def _lengths(item: Example | Unrendered, max_length: int | None) -> dict[str, object]:
     """A line of output; ``schemas/lengths.schema.json`` says what each number counts."""
-    name, fault, mask = (*one, []) if isinstance(one, tuple) else (one.id, "", one.mask)
+    name, fault, mask = (*item, []) if isinstance(item, Unrendered) else (item.id, "", item.mask)
     runs = _runs(mask)
     return {
         "id": name, "tokens": len(mask), "supervised": sum(mask), "supervised_left": sum(mask[:max_length]),
@@ -69,6 +69,6 @@ def _measured(one: Example | tuple[str, str], max_length: int | None) -> dict[st
 def _runs(mask: Sequence[bool]) -> list[tuple[int, int]]:
     """The [start, stop) of each run of trained tokens."""
     edges = [
-        place for place, (before, here) in enumerate(zip([False, *mask], [*mask, False], strict=True)) if before != here
+        index for index, (before, here) in enumerate(zip([False, *mask], [*mask, False], strict=True)) if before != here
     ]
     return list(zip(edges[::2], edges[1::2], strict=True))

@@ -34,8 +34,7 @@ def command(
     import json
 
     from train.pipeline.run import prepare
-    from train.pipeline.run.planned import planned
-    from train.pipeline.run.prepare import add_adapters
+    from train.pipeline.run.prepare import add_adapters, plan_run
     from train.recipe import load_recipe
 
     size = _bytes(gpu, memory)
@@ -43,7 +42,7 @@ def command(
     prepared = prepare(dataset, recipe, folder=recipe_path.parent if recipe_path else None)
     model = add_adapters(prepared)
 
-    plan = planned(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
+    plan = plan_run(model, prepared, is_measured=is_measured, memory_bytes=size, cost_per_hour=cost_per_hour)
     console.data(json.dumps(plan.values(), indent=1) if is_json else "\n".join(plan.lines()))
 
 

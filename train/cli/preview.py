@@ -74,9 +74,9 @@ def command(
 
 def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     """Print one record and return whether its answer is cut; raises RowFault where a run would refuse it."""
-    shown = renderer.preview(row)
-    example, roles = shown.example, shown.roles
-    lost, untrained = len(roles) - len(example.ids), shown.whole.num_supervised - example.num_supervised
+    preview = renderer.preview(row)
+    example, roles = preview.example, preview.roles
+    lost, untrained = len(roles) - len(example.ids), preview.whole.num_supervised - example.num_supervised
     cut = f", cut by {lost}" if lost else ""
     console.data(
         f"{console.visible(row.id)}: {len(example.ids)} tokens{cut}, {example.num_supervised} trained,"
@@ -94,7 +94,7 @@ def _show(row: Row, renderer: Renderer, *, has_ids: bool) -> bool:
     else:
         for (mark, role), run in groupby(tokens, key=lambda token: token[1:]):
             _line([token for token, *_ in run], mark, role, renderer, "")
-    for note in shown.notes:
+    for note in preview.notes:
         console.talk(f"warning: record {console.visible(row.id)}: {note}")
     if untrained:
         fault = f"record {row.id}: its answer is cut by {untrained} tokens, so it is trained without its end"

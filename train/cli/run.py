@@ -44,23 +44,10 @@ def command(
     """
     # torch and transformers take seconds to import, so only a run pays for them.
     from train.model.parallel import SINGLE_PROCESS
-    from train.pipeline.run import newest_run, next_run, run_dataset
-    from train.pipeline.run.folder import RECIPE, recipe_folder
-    from train.recipe import load_recipe
+    from train.pipeline.api import start_run
 
-    context = click.get_current_context().obj or SINGLE_PROCESS
-    # The first chooses, since what is free or newest changes while the others look.
-    run = context.broadcast_object(out or (newest_run(dataset) if resume else next_run(dataset)))
-    if not str(run).isprintable():
-        raise click.UsageError(f"the run's folder {str(run)!a} has a name that files cannot be written under")
-    folder = recipe_path.parent if recipe_path else None
-    is_own = resume and recipe_path is None
-    if is_own:
-        # The run's own recipe; its relative paths are still those of the file that it came from.
-        recipe_path = run / RECIPE
-        folder = recipe_folder(run)
-    recipe = load_recipe(recipe_path, settings, base, is_own=is_own)
-    return run_dataset(
-        dataset, recipe, run, folder=folder, is_resumed=resume, is_forced=force, is_dry=dry_run, report_to=report_to,
-        is_cached=not no_cache, context=context,
+    _, code = start_run(
+        dataset, recipe_path, settings=settings, base=base, out=out, is_resumed=resume, is_forced=force, is_dry=dry_run,
+        is_cached=not no_cache, report_to=report_to, context=click.get_current_context().obj or SINGLE_PROCESS,
     )  # fmt: skip
+    return code

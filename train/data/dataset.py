@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
+from train.base.strict_json import MOST_LEVELS, depth, unique_members
 
 MANIFEST = "manifest.json"
 VERSION = 1
-"""Of the manifests that are read here."""
-MOST_LEVELS = 64
+"""The version of manifests that is read here."""
 MOST_WEIGHT = 1000
 SPLITS = ("train", "validation", "test")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
@@ -54,11 +54,11 @@ def open_dataset(folder: Path) -> Dataset:
     """
     manifest_path = folder / MANIFEST
     raw = _read(manifest_path, MOST_DOCUMENT, "curate export writes one, with the rows beside it")
-    manifest = _strict(raw, manifest_path.name)
+    manifest = _parse_object(raw, manifest_path.name)
     if type(manifest.get("version")) is not int or manifest["version"] != VERSION:
         raise TrainError(
             "E912 bad-dataset",
-            f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}, and {VERSION} is read here",
+            f"{manifest_path}: its version is {json.dumps(manifest.get('version'))[:40]}; this program reads {VERSION}",
             "upgrade pairsmith, or export again with the one that is installed here",
         )
     files = manifest.get("files")
@@ -68,16 +68,16 @@ def open_dataset(folder: Path) -> Dataset:
     for split in SPLITS:
         name = f"{split}.jsonl"
         if name in files:
-            splits[split] = _rows(folder / name, files[name])
+            splits[split] = _read_rows(folder / name, files[name])
         elif (folder / name).exists():
             raise TrainError("E911 dataset-changed", f"{folder / name} is not in the manifest", _EXPORT_AGAIN)
         else:
             splits[split] = []
-    _unique_ids(splits)
+    _check_unique_ids(splits)
     return Dataset(folder, manifest, splits, hashlib.sha256(raw).hexdigest())
 
 
-def sampled(rows: Sequence[Row], most: int) -> list[Row]:
+def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     return sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())[:most]
 
@@ -86,7 +86,7 @@ _EXPORT_AGAIN = "export the dataset again; runs never use rows that no manifest 
 
 
 def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -> bytes:
-    """Return the bytes of a file; ``refused`` is the code where it is not what it should be."""
+    """Return the bytes of a file; ``refused`` is the error code where the file guard refuses it."""
     try:
         return read_file(path, most=most)
     except FileGuardError as error:
@@ -95,11 +95,11 @@ def _read(path: Path, most: int, hint: str, refused: str = "E912 bad-dataset") -
         raise TrainError("E912 bad-dataset", f"{path}: {error.strerror}", hint) from None
 
 
-def _rows(path: Path, entry: Any) -> list[Row]:
+def _read_rows(path: Path, entry: Any) -> list[Row]:
     size = entry.get("bytes") if isinstance(entry, dict) else None
     if type(size) is not int:
         raise TrainError("E912 bad-dataset", f"{MANIFEST}: {path.name} has no number of bytes", _EXPORT_AGAIN)
-    # Before a byte is read: what is larger than it was is not what the manifest vouches for.
+    # The size is checked before a byte is read: a file that grew is not the one that the manifest describes.
     raw = _read(path, size, _EXPORT_AGAIN, "E911 dataset-changed")
     if entry.get("sha256") != hashlib.sha256(raw).hexdigest():
         raise TrainError("E911 dataset-changed", f"{path}: the SHA-256 is not the manifest's", _EXPORT_AGAIN)
@@ -111,97 +111,88 @@ def _rows(path: Path, entry: Any) -> list[Row]:
     return rows
 
 
-def read_row(line: bytes, place: str) -> Row:
-    """Return the row that a line holds; ``place`` names the line. Raises TrainError "E912 bad-dataset"."""
-    value = _strict(line, place)
+def read_row(line: bytes, location: str) -> Row:
+    """Return the row that a line holds; ``location`` names the line. Raises TrainError "E912 bad-dataset"."""
+    value = _parse_object(line, location)
     for key in ("id", "kind", "category", "cluster"):
         if not isinstance(value.get(key), str):
-            _bad(place, f"{key} must be text")
+            _refuse(location, f"{key} must be text")
     if not value["id"]:
-        _bad(place, "id is empty")
+        _refuse(location, "id is empty")
     messages, text, tools = value.get("messages"), value.get("text"), value.get("tools")
     if (messages is None) == (text is None):
-        _bad(place, f"record {value['id']!r} needs either messages or text")
+        _refuse(location, f"record {value['id']!r} needs either messages or text")
     if text is not None and not isinstance(text, str):
-        _bad(place, "text must be text")
+        _refuse(location, "text must be text")
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        _bad(place, "tools must be a list of objects")
+        _refuse(location, "tools must be a list of objects")
     if messages is not None:
-        _check_messages(messages, place)
+        _check_messages(messages, location)
     source, weight = value.get("source"), value.get("weight")
     if weight is not None and not _is_weight(weight):
-        _bad(place, f"weight must be a number from 0 to {MOST_WEIGHT}")
+        _refuse(location, f"weight must be a number from 0 to {MOST_WEIGHT}")
     return Row(
         value["id"], value["category"], value["cluster"] or value["id"], messages, tools or None, text,
         source if isinstance(source, str) else "", 1.0 if weight is None else float(weight),
     )  # fmt: skip
 
 
-def _check_messages(messages: Any, place: str) -> None:
+def _check_messages(messages: Any, location: str) -> None:
     if not isinstance(messages, list) or not messages:
-        _bad(place, "messages must be a list with at least one message")
+        _refuse(location, "messages must be a list with at least one message")
     for number, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            _bad(place, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
-        # Others leave it out beside tool calls; from here on it is there.
+            _refuse(location, f"messages[{number}].role must be one of {', '.join(sorted(ROLES))}")
+        # Other exporters leave content out where there are tool calls; from here on every message has one.
         if not isinstance(message.setdefault("content", None), str | None):
-            _bad(place, f"messages[{number}].content must be text or null")
+            _refuse(location, f"messages[{number}].content must be text or null")
         calls = message.get("tool_calls")
         if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
-            _bad(place, f"messages[{number}].tool_calls must be a list of objects")
+            _refuse(location, f"messages[{number}].tool_calls must be a list of objects")
         is_trained, weight = message.get("train"), message.get("weight")
         if not isinstance(is_trained, bool | None):
-            _bad(place, f"messages[{number}].train must be true or false")
+            _refuse(location, f"messages[{number}].train must be true or false")
         if weight is not None and not _is_weight(weight):
-            _bad(place, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
+            _refuse(location, f"messages[{number}].weight must be a number from 0 to {MOST_WEIGHT}")
         if message["role"] != "assistant" and (is_trained or weight):
-            _bad(place, f"messages[{number}]: only what the assistant says is trained, so train and weight are its own")
+            _refuse(
+                location,
+                f"messages[{number}]: only what the assistant says is trained, so train and weight are its own",
+            )
 
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_WEIGHT
 
 
-def _unique_ids(splits: Mapping[str, list[Row]]) -> None:
-    seen: dict[str, str] = {}
+def _check_unique_ids(splits: Mapping[str, list[Row]]) -> None:
+    split_of: dict[str, str] = {}
     for split, rows in splits.items():
         for row in rows:
-            if row.id in seen:
-                raise TrainError("E912 bad-dataset", f"record {row.id!r} stands in {seen[row.id]} and again in {split}")
-            seen[row.id] = split
+            if row.id in split_of:
+                raise TrainError(
+                    "E912 bad-dataset", f"record {row.id!r} stands in {split_of[row.id]} and again in {split}"
+                )
+            split_of[row.id] = split
 
 
-def _strict(raw: bytes, place: str) -> dict[str, Any]:
+def _parse_object(raw: bytes, location: str) -> dict[str, Any]:
     """JSON without duplicate keys, NaN or lone surrogates; the last two would be other data after one save."""
-
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key stands twice in one object")
-        return found
 
     def no_constants(name: str) -> NoReturn:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_members, parse_constant=no_constants)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-        if _depth(value) > MOST_LEVELS:
+        if depth(value) > MOST_LEVELS:
             raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
     except (ValueError, RecursionError) as error:
-        _bad(place, str(error) or "nested too deeply")
+        _refuse(location, str(error) or "nested too deeply")
     if not isinstance(value, dict):
-        _bad(place, "not an object")
+        _refuse(location, "not an object")
     return dict(value)
 
 
-def _depth(value: Any) -> int:
-    levels, layer = 0, [value]
-    while layer := [one for one in layer if isinstance(one, dict | list)]:
-        levels += 1
-        layer = [inner for one in layer for inner in (one.values() if isinstance(one, dict) else one)]
-    return levels
-
-
-def _bad(place: str, what: str) -> NoReturn:
-    raise TrainError("E912 bad-dataset", f"{place}: {what}", "curate validate finds such lines; then export again")
+def _refuse(location: str, what: str) -> NoReturn:
+    raise TrainError("E912 bad-dataset", f"{location}: {what}", "curate validate finds such lines; then export again")

@@ -6,7 +6,7 @@ what it may not take goes to the others.
 
 Choice: the records of a category stand in a ring, shuffled by (seed, category), and epoch e reads its e-th stretch.
 So an epoch repeats a record only where it needs more than there are, over the epochs each record comes equally often,
-and an epoch is found without the ones before it. In which order an epoch trains them is shuffled anew each time.
+and an epoch is computed without the ones before it. The order within an epoch is shuffled anew each time.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Mixture:
         self.sizes: dict[str, int] = {}
         self.num_replayed = 0
         if self.is_plain:
-            # The examples of a mapped file are not made for it.
+            # Examples of a mapped file are not built only to be counted.
             return
         groups: dict[str, list[int]] = {}
         replay: list[int] = []
-        for place, example in enumerate(examples):
-            (replay if example.is_replay else groups.setdefault(example.category, [])).append(place)
+        for index, example in enumerate(examples):
+            (replay if example.is_replay else groups.setdefault(example.category, [])).append(index)
         _check_caps(recipe.caps, groups.keys())
         counts = {name: len(groups[name]) for name in sorted(groups)}
         self.sizes = epoch_sizes(counts, recipe.temperature, recipe.caps)
@@ -51,7 +51,7 @@ class Mixture:
         return self.number if self.is_plain else sum(self.sizes.values()) + self.num_replayed
 
     def epoch(self, number: int) -> np.ndarray:
-        """Return the places of the examples that epoch ``number`` (from 0) has, by category, not yet shuffled."""
+        """Return the indices of the examples of epoch ``number`` (from 0), by category, not yet shuffled."""
         if self.is_plain:
             return np.arange(self.number)
         return np.concatenate(
@@ -62,17 +62,17 @@ class Mixture:
         """Return which category has how many of an epoch's records; "" where each record comes once."""
         if self.is_plain:
             return ""
-        had = [len(ring) for ring, _ in self._rings]
+        available = [len(ring) for ring, _ in self._rings]
         names = [*(name or "(no category)" for name in self.sizes), *(["replayed text"] if self.num_replayed else [])]
         wanted = [size for _, size in self._rings]
-        order = sorted(range(len(names)), key=lambda place: (-wanted[place], names[place]))
-        return console.named((f"{names[n]} {wanted[n]:,} of {had[n]:,}" for n in order), 20)
+        order = sorted(range(len(names)), key=lambda index: (-wanted[index], names[index]))
+        return console.join_names((f"{names[n]} {wanted[n]:,} of {available[n]:,}" for n in order), 20)
 
 
-def _ring(places: Sequence[int], seed: int, name: str | None) -> np.ndarray:
-    """Shuffle the places of a category; None is the replayed text, which no category's name can be."""
+def _ring(indices: Sequence[int], seed: int, name: str | None) -> np.ndarray:
+    """Shuffle the indices of a category; the name None stands for replayed text, as no category has that name."""
     key = [0] if name is None else [1, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")]
-    return np.random.default_rng([seed, *key]).permutation(places)
+    return np.random.default_rng([seed, *key]).permutation(indices)
 
 
 def epoch_sizes(counts: Mapping[str, int], temperature: float, caps: Mapping[str, int]) -> dict[str, int]:
@@ -104,6 +104,6 @@ def _check_caps(caps: Mapping[str, int], known: Collection[str]) -> None:
     if unknown := sorted(caps.keys() - set(known)):
         raise TrainError(
             "E920 bad-recipe",
-            f"mixing.caps names {console.named(unknown)}, which no training record has as its category",
-            f"the categories are {console.named(sorted(known), 20)}",
+            f"mixing.caps names {console.join_names(unknown)}, which no training record has as its category",
+            f"the categories are {console.join_names(sorted(known), 20)}",
         )

@@ -1,1 +1,1 @@
-"""What a model answers and how likely it finds what it should: generation, choices, metrics, predictions."""
+"""What a model answers and how likely it finds the references: generation, choices, metrics, predictions."""

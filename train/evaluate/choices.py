@@ -1,4 +1,4 @@
-"""How likely each of the answers is that a question offers: what they share, the question, is read once.
+"""How likely a model finds each answer that a question offers; the question, which they share, is read once.
 
 B questions, N tokens of all of them and of their options.
 """
@@ -28,22 +28,22 @@ class Question:
     options: Sequence[Sequence[int]]
 
 
-def questions(renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
+def questions(renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]]) -> list[Question]:
     """Return each row's question with its choices as options; call it first, so that a bad one costs no training.
 
     Raises:
         TrainError: a row cannot be rendered with one of its choices; the first such row is named.
     """
-    found = []
-    for row, choices in asked:
+    rendered = []
+    for row, choices in choice_rows:
         try:
             pairs = [renderer.option(row, choice) for choice in choices]
             if any(prompt != pairs[0][0] for prompt, _ in pairs):
                 raise RowFault("the chat template writes the prompt otherwise for each choice")
         except RowFault as fault:
             raise TrainError(fault.code, f"record {row.id}: {fault.reason}", fault.hint) from None
-        found.append(Question(pairs[0][0], [option for _, option in pairs]))
-    return found
+        rendered.append(Question(pairs[0][0], [option for _, option in pairs]))
+    return rendered
 
 
 def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int) -> list[list[float]]:
@@ -57,17 +57,17 @@ def option_nlls(model: Any, questions: Sequence[Question], *, batch_tokens: int)
     if not all(question.prompt and all(question.options) for question in questions):
         raise ValueError("a prompt and an option need at least one token")
     if not capabilities_of(model).has_kv_cache:
-        return _one_by_one(model, questions, batch_tokens)
+        return _nlls_without_cache(model, questions, batch_tokens)
     device = next(model.parameters()).device
-    found: dict[int, list[float]] = {}
+    nlls: dict[int, list[float]] = {}
     with evaluating(model):
-        for group in by_length([_num_tokens(one) for one in questions], batch_tokens, is_packed=True):
-            chosen = [questions[place] for place in group]
+        for group in by_length([_num_tokens(question) for question in questions], batch_tokens, is_packed=True):
+            chosen = [questions[index] for index in group]
             num_options = sum(len(question.options) for question in chosen)
             each = iter(batch_nlls(model, _branched(chosen, device), num_options))
-            for place, question in zip(group, chosen, strict=True):
-                found[place] = [next(each) for _ in question.options]
-    return [found[place] for place in range(len(questions))]
+            for index, question in zip(group, chosen, strict=True):
+                nlls[index] = [next(each) for _ in question.options]
+    return [nlls[index] for index in range(len(questions))]
 
 
 def _num_tokens(question: Question) -> int:
@@ -82,7 +82,7 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
         ids += question.prompt
         last = len(ids) - 1
         for option in question.options:
-            # The first token of each is predicted by the same place, the last of the prompt.
+            # The first token of each option is predicted at the same position, the last of the prompt.
             rows += [last, *range(len(ids), len(ids) + len(option) - 1)]
             ids += option[:-1]
     options = [option for question in questions for option in question.options]
@@ -103,7 +103,7 @@ def _branched(questions: Sequence[Question], device: torch.device) -> Batch:
     )
 
 
-def _one_by_one(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
+def _nlls_without_cache(model: Any, questions: Sequence[Question], batch_tokens: int) -> list[list[float]]:
     """For models whose attention is their own: every option with a copy of its prompt."""
     examples = [
         Example("", "", "", [*question.prompt, *option], [False] * len(question.prompt) + [True] * len(option), 0)

@@ -46,7 +46,7 @@ class Dynamics:
     """Running means by record, on the device that trains; nothing is read back before the run asks for it."""
 
     def __init__(self, sizes: Sequence[int], device: torch.device | str) -> None:
-        """Begin with nothing seen; ``sizes`` are the supervised tokens of each record."""
+        """Begin without data; ``sizes`` are the supervised tokens of each record."""
         # torch is slow to import, and reports are rebuilt without it.
         import torch
 
@@ -57,18 +57,18 @@ class Dynamics:
             for name in ("epochs", "mean", "squares", "likely")
         }
 
-    def of_step(self, places: Sequence[int]) -> Seen:
-        """Return what gathers the micro-batches of a step with the records in ``places``."""
-        return Seen(places, self.sizes)
+    def of_step(self, indices: Sequence[int]) -> StepDynamics:
+        """Return the sums of a step of the records ``indices``, to which its micro-batches are added."""
+        return StepDynamics(indices, self.sizes)
 
-    def take(self, places: Sequence[int], values: torch.Tensor) -> None:
-        """Take in a step: ``places`` of its records, and their ``values`` [3, records] as `Seen` has them.
+    def take(self, indices: Sequence[int], values: torch.Tensor) -> None:
+        """Add a step: ``indices`` of its records, and their ``values`` [3, records] as `StepDynamics` has them.
 
         Where several processes computed the step, each its part, the values are the sum of theirs.
         """
         import torch
 
-        state, where = self.state, torch.tensor(places).to(values.device, non_blocking=True)
+        state, where = self.state, torch.tensor(indices).to(values.device, non_blocking=True)
         now, likely = values[:2] / values[2]
         state["epochs"][where] += 1
         state["likely"][where] += likely
@@ -104,29 +104,29 @@ class Dynamics:
         ]
 
 
-class Seen:
-    """What the micro-batches of one step tell of its records; of those that were not seen here, zero."""
+class StepDynamics:
+    """Sums over the micro-batches of one step, by record; zero for records that another rank computes."""
 
-    def __init__(self, places: Sequence[int], sizes: torch.Tensor) -> None:
-        """Begin with nothing; ``sizes`` are the supervised tokens of all records of the run."""
+    def __init__(self, indices: Sequence[int], sizes: torch.Tensor) -> None:
+        """Begin with zeros; ``sizes`` are the supervised tokens of all records of the run."""
         import torch
 
         # A mixture may hold a record twice in a step: then their mean counts.
-        self.places = list(dict.fromkeys(places))
-        self.values = torch.zeros((3, len(self.places)), dtype=torch.float32, device=sizes.device)
-        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was seen."""
+        self.indices = list(dict.fromkeys(indices))
+        self.values = torch.zeros((3, len(self.indices)), dtype=torch.float32, device=sizes.device)
+        """[3, records]: mean log-probability a token, share of likely tokens, and how often it was computed."""
         self._sizes = sizes
-        self._columns = {place: column for column, place in enumerate(self.places)}
+        self._columns = {index: column for column, index in enumerate(self.indices)}
 
-    def see(self, places: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
-        """Take in a micro-batch: ``places`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
+    def add(self, indices: Sequence[int], owners: torch.Tensor, nll: torch.Tensor) -> None:
+        """Add a micro-batch: ``indices`` [B] of its records, and of each token its ``owners`` [S] and ``nll`` [S].
 
         A record stands in a micro-batch whole.
         """
         import torch
 
-        where = torch.tensor([list(places), [self._columns[place] for place in places]])
+        where = torch.tensor([list(indices), [self._columns[index] for index in indices]])
         records, columns = where.to(nll.device, non_blocking=True)
-        sums = torch.zeros((2, len(places)), dtype=torch.float32, device=nll.device)
+        sums = torch.zeros((2, len(indices)), dtype=torch.float32, device=nll.device)
         sums.index_add_(1, owners, torch.stack([-nll.float(), (nll < _LIKELY).float()]))
         self.values.index_add_(1, columns, torch.cat([sums / self._sizes[records], torch.ones_like(sums[:1])]))

@@ -48,7 +48,7 @@ def general_rows(path: Path | None = None) -> list[Row]:
 
 
 def _lines(text: str, source: Path) -> list[str]:
-    found = []
+    documents = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -61,8 +61,8 @@ def _lines(text: str, source: Path) -> list[str]:
                 f'{source}:{number}: not an object with a "text": {error}',
                 "Each line is a JSON object whose text is a string.",
             ) from error
-        found.append(document)
-    return found
+        documents.append(document)
+    return documents
 
 
 def _pieces(document: str) -> list[str]:

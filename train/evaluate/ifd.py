@@ -32,17 +32,17 @@ def difficulties(model: Any, examples: Sequence[Example], *, most_tokens: int) -
 
     An example longer than ``most_tokens`` has a fault instead: cut, its answer would be another one.
     """
-    faults = {place: _fault(example, most_tokens) for place, example in enumerate(examples)}
-    judged = [place for place, fault in faults.items() if not fault]
-    pairs = [_pair(examples[place]) for place in judged]
+    faults = {index: _fault(example, most_tokens) for index, example in enumerate(examples)}
+    scorable = [index for index, fault in faults.items() if not fault]
+    pairs = [_pair(examples[index]) for index in scorable]
     after = nll_per_example(model, [pair[0] for pair in pairs])
     alone = nll_per_example(model, [pair[1] for pair in pairs])
-    found = {place: Difficulty(examples[place].id, fault=fault) for place, fault in faults.items() if fault}
-    for place, one, other in zip(judged, after, alone, strict=True):
-        loss, loss_alone = one.nll / one.num_tokens, other.nll / other.num_tokens
+    by_index = {index: Difficulty(examples[index].id, fault=fault) for index, fault in faults.items() if fault}
+    for index, conditional, unconditional in zip(scorable, after, alone, strict=True):
+        loss, loss_alone = conditional.nll / conditional.num_tokens, unconditional.nll / unconditional.num_tokens
         ifd = loss / loss_alone if loss_alone > 0 else None
-        found[place] = Difficulty(one.id, ifd, loss, loss_alone, one.num_tokens)
-    return [found[place] for place in range(len(examples))]
+        by_index[index] = Difficulty(conditional.id, ifd, loss, loss_alone, conditional.num_tokens)
+    return [by_index[index] for index in range(len(examples))]
 
 
 def _fault(example: Example, most_tokens: int) -> str:

@@ -1,4 +1,4 @@
-"""What both models said and thought of every scored record, and the two files that carry it on.
+"""Answers and likelihoods of both models for every scored record, and the two files that they are written to.
 
 `predictions.jsonl` holds all that a report is computed from, so a report can be rebuilt without a model.
 `feedback.jsonl` goes back to curation and therefore never names a test record.
@@ -20,7 +20,7 @@ from train.evaluate.dynamics import Dynamic
 
 PREDICTIONS = "predictions.jsonl"
 FEEDBACK = "feedback.jsonl"
-LEARNT = ("epochs", "confidence", "variability", "correctness")
+DYNAMICS_FIELDS = ("epochs", "confidence", "variability", "correctness")
 """What a line of feedback on a training record says of how it was learnt."""
 _MOST_NATS = 1e30
 RIGHT_FROM = 0.5
@@ -99,14 +99,22 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
         TrainError: E933 unpaired-results when the two do not hold the same records; E934 not-finite when a likelihood
             is no number, which no report may hide.
     """
-    other = {(one.split, one.id): one for one in tuned}
-    if len(other) != len(tuned) or {(one.split, one.id) for one in base} != other.keys() or len(base) != len(tuned):
+    other = {(record.split, record.id): record for record in tuned}
+    if (
+        len(other) != len(tuned)
+        or {(record.split, record.id) for record in base} != other.keys()
+        or len(base) != len(tuned)
+    ):
         raise TrainError(
             "E933 unpaired-results",
             f"base has {len(base)} records and tuned {len(tuned)}, and they are not the same",
             "Evaluate both models on the same records.",
         )
-    broken = [one.id for one in (*base, *tuned) if not all(map(math.isfinite, (one.nll, *(one.scores or {}).values())))]
+    broken = [
+        record.id
+        for record in (*base, *tuned)
+        if not all(map(math.isfinite, (record.nll, *(record.scores or {}).values())))
+    ]
     if broken:
         raise TrainError(
             "E934 not-finite",
@@ -114,7 +122,7 @@ def pair(base: Sequence[Scored], tuned: Sequence[Scored]) -> list[tuple[Scored, 
             "The model is broken; lower the learning rate and train again.",
             exit_code=Exit.FAILED,
         )
-    return [(one, other[one.split, one.id]) for one in base]
+    return [(record, other[record.split, record.id]) for record in base]
 
 
 def write_predictions(base: Sequence[Scored], tuned: Sequence[Scored], folder: Path) -> Path:
@@ -168,21 +176,25 @@ def read_predictions(path: Path) -> tuple[list[Scored], list[Scored]]:
     return base, tuned
 
 
-def _checked(one: Scored) -> Scored:
-    """Return what was read if each part is what it is called; raises TypeError or ValueError that names the part."""
-    texts = (one.id, one.split, one.category, one.cluster, one.reference, one.metric)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(one.text, str | None):
+def _checked(record: Scored) -> Scored:
+    """Return ``record`` if its fields are sound; raises TypeError or ValueError that names the fields."""
+    texts = (record.id, record.split, record.category, record.cluster, record.reference, record.metric)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.text, str | None):
         raise TypeError("id, split, category, cluster, reference, metric and text are texts")
-    if type(one.nll) not in (int, float) or abs(one.nll) > _MOST_NATS or not isinstance(one.stopped, bool | None):
+    if (
+        type(record.nll) not in (int, float)
+        or abs(record.nll) > _MOST_NATS
+        or not isinstance(record.stopped, bool | None)
+    ):
         raise TypeError("nll is a number, stopped true or false")
-    if any(type(size) is not int or size < 0 for size in (one.num_tokens, one.num_bytes)):
+    if any(type(size) is not int or size < 0 for size in (record.num_tokens, record.num_bytes)):
         raise TypeError("num_tokens and num_bytes are numbers from 0")
-    scores = one.scores or {}
+    scores = record.scores or {}
     if not isinstance(scores, Mapping) or any(type(score) not in (int, float) for score in scores.values()):
         raise TypeError("scores are numbers by name")
-    if not all(map(math.isfinite, scores.values())) or not 0 <= (one.score or 0) <= 1:
+    if not all(map(math.isfinite, scores.values())) or not 0 <= (record.score or 0) <= 1:
         raise ValueError("scores are finite, and the one that counts lies in 0 to 1")
-    return one
+    return record
 
 
 def write_feedback(
@@ -199,13 +211,13 @@ def write_feedback(
         TrainError: E933 unpaired-results, E934 not-finite.
     """
     pairs = [p for p in pair(base, tuned) if p[0].split in ("train", "validation")]
-    learnt = {one.id: one for one in dynamics}
+    by_id = {dynamic.id: dynamic for dynamic in dynamics}
     return write_whole(
-        folder / FEEDBACK, (_line(_feedback(before, after, learnt.get(before.id))) for before, after in pairs)
+        folder / FEEDBACK, (_line(_feedback(before, after, by_id.get(before.id))) for before, after in pairs)
     )
 
 
-def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str, Any]:
+def _feedback(before: Scored, after: Scored, dynamic: Dynamic | None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": before.id,
         "split": before.split,
@@ -218,19 +230,19 @@ def _feedback(before: Scored, after: Scored, learnt: Dynamic | None) -> dict[str
     }
     if before.split == "validation":
         row["completion_tuned"] = after.text
-    elif learnt is not None:
-        row |= {name: getattr(learnt, name) for name in LEARNT}
+    elif dynamic is not None:
+        row |= {name: getattr(dynamic, name) for name in DYNAMICS_FIELDS}
     return row
 
 
-def _side(one: Scored) -> dict[str, Any]:
+def _side(record: Scored) -> dict[str, Any]:
     return {
-        "text": one.text,
-        "nll": one.nll,
-        "num_bytes": one.num_bytes,
-        "num_tokens": one.num_tokens,
-        "stopped": one.stopped,
-        "scores": dict(one.scores or {}),
+        "text": record.text,
+        "nll": record.nll,
+        "num_bytes": record.num_bytes,
+        "num_tokens": record.num_tokens,
+        "stopped": record.stopped,
+        "scores": dict(record.scores or {}),
     }
 
 

@@ -1,6 +1,6 @@
 """The training loop."""
 
-from train.loop.checkpoints import Checkpoints, restore_weights, trained_tensors
+from train.loop.checkpoint import Checkpoints, restore_weights, trained_tensors
 from train.loop.early_stopping import EarlyStopping
 from train.loop.events import OnEvent
 from train.loop.fit import Validation, fit

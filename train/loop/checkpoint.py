@@ -9,29 +9,36 @@ number of ranks. The state of no random stream is in it, since each step begins 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
+from train.base import console
 from train.base.errors import Exit, TrainError
 from train.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
-from train.base.storage import sha256_of, sync
+from train.base.storage import canonical_json, digest_of, sha256_of, sync
+from train.evaluate.dynamics import Dynamics
+from train.loop.optimizer import Optimizer
+from train.loop.state import TrainingState
 from train.model.parallel import PREFIX, SINGLE_PROCESS, DistributedContext, is_sharded, read_shards, write_shards
 
 if TYPE_CHECKING:
     import torch
+
 
 MANIFEST = "MANIFEST.json"
 _CUT, _WHOLE = ("weights", "optimizer"), "dynamics"
 """Parts that may be in shards, and the one that never is."""
 PARTS = (*_CUT, _WHOLE)
 _NAME = re.compile(r"checkpoint-([0-9]+)")
-_ROUNDING = ("ranks ", "threads ")
+_ROUNDING = frozenset({"ranks", "threads"})
+"""Facts that may change with the number of ranks: they decide only in which order numbers are added up."""
 _SPARE = 1.2
 
 
@@ -104,10 +111,10 @@ def save_checkpoint(
         if not context.is_first:
             return final
         _write_parts(work, {part: tensors[part] for part in ((_WHOLE,) if are_shards else PARTS)})
-        (work / "progress.json").write_text(_canonical(progress), encoding="utf-8")
+        (work / "progress.json").write_text(canonical_json(progress), encoding="utf-8")
         files = {path.name: _synced_entry(path) for path in sorted(work.iterdir())}
         manifest: dict[str, Any] = {"version": 1, "step": step, "files": files, "facts": dict(facts)}
-        manifest["sha256"] = _digest(manifest)
+        manifest["sha256"] = digest_of(manifest)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         _synced_entry(work / MANIFEST)
         sync(work)
@@ -144,7 +151,7 @@ def newest_verified(run: Path) -> tuple[Checkpoint | None, list[str]]:
     over.
     """
     faults: list[str] = []
-    for step, path in sorted(_found(run), reverse=True):
+    for step, path in sorted(_list_checkpoints(run), reverse=True):
         try:
             return open_checkpoint(path, step), faults
         except TrainError as error:
@@ -160,7 +167,7 @@ def open_checkpoint(path: Path, step: int) -> Checkpoint:
     try:
         manifest = json.loads(read_file(path / MANIFEST, most=MOST_STATE))
         expected = manifest.pop("sha256")
-        is_sound = expected == _digest(manifest) and manifest["step"] == step
+        is_sound = expected == digest_of(manifest) and manifest["step"] == step
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         is_sound = False
     if not is_sound:
@@ -188,9 +195,10 @@ def check_facts(checkpoint: Checkpoint, facts: Mapping[str, Any], *, is_forced: 
     Another number of ranks, and the threads that it leaves to each, is returned but not refused: it changes the order
     in which numbers are added up, and nothing else.
     """
-    changed = sorted(_differences(checkpoint.facts, facts))
+    differences = sorted(_differences(checkpoint.facts, facts), key=str)
     rounding = _ROUNDING if checkpoint.facts.get("ranks") != facts.get("ranks") else ()
-    if any(not sentence.startswith(rounding) for sentence in changed) and not is_forced:
+    changed = [str(difference) for difference in differences]
+    if any(difference.path[0] not in rounding for difference in differences) and not is_forced:
         raise TrainError(
             "E952 run-changed", "this is no longer the run that the checkpoint belongs to: " + "; ".join(changed),
             'begin a new run, or go on with --force, which records the run as "not exact"',
@@ -204,13 +212,24 @@ def clear_leftovers(run: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+class _Difference(NamedTuple):
+    """A fact that changed; ``path`` are its keys from the outermost on."""
+
+    path: tuple[str, ...]
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.path)} was {_short(self.before)}, is {_short(self.after)}"
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[_Difference]:
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, f"{prefix}{key} ")
+            yield from _differences(before, after, (*path, key))
         elif before != after:
-            yield f"{prefix}{key} was {_short(before)}, is {_short(after)}"
+            yield _Difference((*path, key), before, after)
 
 
 def _short(value: Any) -> str:
@@ -218,13 +237,13 @@ def _short(value: Any) -> str:
     return text[:12] + "..." if re.fullmatch(r"[0-9a-f]{32,}", text) else text
 
 
-def _found(run: Path) -> list[tuple[int, Path]]:
+def _list_checkpoints(run: Path) -> list[tuple[int, Path]]:
     matches = ((path, _NAME.fullmatch(path.name)) for path in run.iterdir()) if run.is_dir() else ()
     return [(int(match.group(1)), path) for path, match in matches if match and path.is_dir()]
 
 
 def _prune(run: Path, keep: int, always: Collection[int]) -> None:
-    for step, path in sorted(_found(run), reverse=True)[keep:]:
+    for step, path in sorted(_list_checkpoints(run), reverse=True)[keep:]:
         if step not in always:
             _remove(path)
 
@@ -251,7 +270,7 @@ def _write_parts(work: Path, tensors: Mapping[str, Mapping[str, Any]]) -> None:
         try:
             save_file({name: tensor.contiguous() for name, tensor in named.items()}, work / f"{part}.safetensors")
         except SafetensorError as error:
-            # What a full disk says through it is no OSError.
+            # safetensors reports a full disk as an error of its own.
             raise OSError(None, str(error)) from error
 
 
@@ -272,15 +291,61 @@ def _synced_entry(path: Path) -> dict[str, Any]:
     return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(_canonical(value).encode()).hexdigest()
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 def _damaged(path: Path, what: str) -> TrainError:
     return TrainError(
         "E951 checkpoint-damaged", f"{path.parent.name}/{path.name} {what}", "an older checkpoint may be whole"
     )
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where the checkpoints of a run lie, the ``facts`` that each carries, and a verified one to ``resume`` from."""
+
+    run_dir: Path
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    resume: Checkpoint | None = None
+
+    def load(self, model: Any, optimizer: Optimizer, dynamics: Dynamics) -> TrainingState:
+        """Return the state to go on from, and put the tensors of ``resume`` into what is given.
+
+        Raises TrainError "E952 run-changed" where they do not fit, "E934 not-finite" for NaN.
+        """
+        if self.resume is None:
+            return TrainingState()
+        restore_weights(model, self.resume)
+        self.resume.fill("optimizer", optimizer.allocate())
+        if not dynamics.restore(self.resume.tensors("dynamics")):
+            name = self.resume.path.name
+            console.talk(f"{name} holds no learning dynamics of these records: they begin with this step")
+        return TrainingState.from_progress(self.resume.progress)
+
+    def save(
+        self, state: TrainingState, model: Any, optimizer: Optimizer, dynamics: Dynamics, *, keep: int,
+        context: DistributedContext,
+    ) -> Path:  # fmt: skip
+        """Write a checkpoint and return its folder; ``keep`` of the newest stay, and the best.
+
+        Raises TrainError as `save_checkpoint` does.
+        """
+        tensors = {
+            "weights": trained_tensors(model), "optimizer": optimizer.tensors(), "dynamics": dynamics.tensors(),
+        }  # fmt: skip
+        best = [] if state.best_step is None else [state.best_step]
+        return save_checkpoint(
+            self.run_dir, state.step, tensors, state.progress(), self.facts, keep=keep, always=best, context=context
+        )
+
+
+def trained_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Return the trainable parameters by name, where they are."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def restore_weights(model: Any, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights into the model's trainable parameters.
+
+    Raises TrainError "E952 run-changed" where names or shapes are not the model's, "E934 not-finite" for NaN.
+    """
+    weights = trained_tensors(model)
+    checkpoint.fill("weights", weights)
+    check_finite(weights.items(), checkpoint.path.name)

@@ -1,4 +1,4 @@
-"""What a run says of its steps: metrics.jsonl for programs, a line of progress for people."""
+"""How a run reports its steps: metrics.jsonl for programs, a line of progress for people."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Events:
         try:
             os.fsync(self.file.fileno())
         except OSError as fault:
-            # What ended the run is told already.
+            # Where the run ended with an error, that error is the one to report.
             if error is None:
                 raise self._not_written(fault) from fault
         finally:
@@ -161,7 +161,7 @@ class StepLog:
         self._read_at = -math.inf
 
     def add(self, taken: TakenStep, *, num_pending: int) -> None:
-        """Take note of a step, and read the numbers of all but the last ``num_pending``."""
+        """Queue a step, and read the numbers of all but the last ``num_pending``."""
         self._pending.append(taken)
         self.flush(num_pending=num_pending)
 
@@ -185,10 +185,10 @@ class StepLog:
             )  # fmt: skip
 
     def _diverged(self, taken: TakenStep, loss: float, norm: float) -> TrainError:
-        ids = [self.sampler.examples[index].id for index in taken.step.indices]
+        ids = console.join_names([self.sampler.examples[index].id for index in taken.step.indices], 20)
         return TrainError(
             "E930 diverged",
-            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {console.named(ids, 20)}",
+            f"step {taken.number}: loss {loss}, gradient norm {norm}; the batch's records: {ids}",
             "lower lr, or look at these records; the weights were not updated by this step", exit_code=Exit.FAILED,
         )  # fmt: skip
 

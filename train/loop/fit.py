@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from types import FrameType, TracebackType
 from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
 from train.evaluate.dynamics import Dynamics
 from train.evaluate.predictions import ValidationScore
-from train.loop.checkpoints import Checkpoints
+from train.loop.checkpoint import Checkpoints
 from train.loop.early_stopping import EarlyStopping
 from train.loop.events import Events, OnEvent, StepLog, TakenStep
 from train.loop.gradients import CPU, Gradients, Placement
 from train.loop.optimizer import Optimizer
-from train.loop.signals import GracefulStop
 from train.loop.state import FitResult, TrainingState
 from train.model.batch import BatchSampler, few_lengths
 from train.model.compute import capabilities_of, compile_layers
@@ -89,7 +91,7 @@ def fit(
         log.flush()
         code = context.max(stop.exit_code)
         if code and saved_step != state.step:
-            # The signal came during an evaluation, after which nothing asked for a checkpoint.
+            # The signal came during an evaluation, after which no checkpoint was due.
             save()
         return _end(state, sampler, dynamics, log, context, stopped=Exit(code) if code else None, started=started)
 
@@ -97,12 +99,12 @@ def fit(
 def _gradients(model: Any, sampler: BatchSampler, placement: Placement, dynamics: Dynamics) -> Gradients:
     """Spread the model over the ranks, compile its layers where the recipe says so, and return what trains it."""
     attention = attention_share(model)
-    # Known from here on: tried while the model is whole, and without the noise of training.
+    # Probed and cached now, while the model is whole and without the noise of training.
     capabilities_of(model)
     parallel = parallelize(model, placement.strategy, placement.context, dtype=placement.dtype)
     is_wanted = sampler.recipe.compile is True or (sampler.recipe.compile == "auto" and placement.device.type == "cuda")
     is_compiled = is_wanted and compile_layers(model) > 0
-    # Compiled layers want few shapes, and rows little to fill up.
+    # Each shape is compiled anew, so compiled layers get few; else rows are filled up as little as possible.
     round_to = max(1, sampler.micro_batch_tokens // 4) if is_compiled else few_lengths(placement.device)
     return Gradients(model, sampler, placement, parallel, dynamics, attention, is_compiled, round_to)
 
@@ -137,7 +139,7 @@ def _end(
     stopped: Exit | None, started: float,
 ) -> FitResult:  # fmt: skip
     """Wait for all ranks, write the last event and return the result."""
-    # Whoever ends first makes torchrun stop the others, who may still be writing.
+    # The first rank to end makes torchrun stop the others, which may still be writing.
     context.barrier()
     seconds = time.monotonic() - started
     log.events.write(
@@ -149,3 +151,37 @@ def _end(
         step_tokens=log.tokens,
         dynamics=dynamics.by_record([(example.id, example.category) for example in sampler.examples]),
     )  # fmt: skip
+
+
+_EXITS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.HUNG_UP}
+
+
+class GracefulStop:
+    """A context in which Ctrl-C, SIGTERM and SIGHUP set ``exit_code`` once, and are themselves again after that; it is
+    `Exit.OK` until then.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code = Exit.OK
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> GracefulStop:
+        # Python lets only the main thread set handlers; a caller in another thread has its own way to stop.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in _EXITS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.exit_code = _EXITS[signal.Signals(number)]
+        self._restore()
+        console.talk("\nfinishing this step, then a checkpoint; the same signal again ends at once")
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}

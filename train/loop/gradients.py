@@ -78,10 +78,10 @@ class Gradients:
             ):
                 loss, nll = self.parallel.run(partial(supervised_loss, batch=batch, scale=weight * scale))
             if weight:
-                observed.see(indices, batch.owners, nll)
+                observed.add(indices, batch.owners, nll)
             loss.backward()
             total += loss.detach()
-        self.dynamics.take(observed.places, context.sum(observed.values))
+        self.dynamics.take(observed.indices, context.sum(observed.values))
         return context.sum(total) / self.parallel.weight
 
     def _micro_batches(self, step: Step) -> Iterator[tuple[list[int], float]]:

@@ -15,8 +15,8 @@ from train.recipe.schedule import betas, peak_lr, weight_decay
 class Optimizer:
     """Updates the trainable parameters of ``model``, which is spread over the ranks as ``parallel`` says.
 
-    Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: that is
-    decided where the numbers are, and whoever reads them later finds it out.
+    Nothing here waits for the device. A step that is not finite changes no weight, nor does one after it: the device
+    decides that itself, and `StepLog` reports it once it reads the numbers.
     """
 
     def __init__(self, model: Any, parallel: Replicated | Sharded, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""The base model: found, looked at before it is trusted, loaded, and given adapters that can be switched off."""
+"""The base model: located, checked before it is trusted, loaded, and given adapters that can be switched off."""
 
 from train.model.adapter import add_lora, is_lora, save_adapter
 from train.model.find import find_base

@@ -44,7 +44,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
         use_rslora=recipe.rslora, use_dora=recipe.dora, trainable_token_indices=trained_rows(model, new_ids) or None,
     )  # fmt: skip
     # As they are now: rows of new tokens get a wrapper, which is another module.
-    kept = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
+    tables = [module for module in (model.get_input_embeddings(), model.get_output_embeddings()) if module is not None]
     try:
         with warnings.catch_warnings():
             # peft 0.21 reads a property that transformers 5 renamed; that is between the two of them.
@@ -57,7 +57,7 @@ def add_lora(model: Any, recipe: LoraRecipe, *, dtype: torch.dtype, seed: int, n
             parameter.data = parameter.data.float()
     if dtype == torch.bfloat16:
         for module in tuned.modules():
-            is_plain = type(module) is torch.nn.Linear and not any(module is one for one in kept)
+            is_plain = type(module) is torch.nn.Linear and not any(module is table for table in tables)
             if is_plain and not module.weight.requires_grad:
                 module.to(dtype)
     _switch_off_casts(tuned)

@@ -1,6 +1,6 @@
 """Which examples make which step, and how a step is laid out in memory.
 
-The order is a pure function of (seed, epoch, step): step n is found without the steps and epochs before it, and a
+The order is a pure function of (seed, epoch, step): step n is computed without the steps and epochs before it, and a
 resumed run sees the same batches. A step's examples are sorted by length into micro-batches; how many there are never
 changes the gradient.
 
@@ -47,7 +47,7 @@ class Step:
 
     @property
     def indices(self) -> list[int]:
-        """Those of all its examples."""
+        """The indices of all its examples."""
         return [index for indices in self.micro_batches for index in indices]
 
 
@@ -183,8 +183,8 @@ def _batch_size(lengths: np.ndarray, recipe: Recipe) -> int:
     if recipe.batch_size != "auto":
         return recipe.batch_size
     enough = max(1, round(TOKENS_OF_A_STEP / float(lengths.mean())))
-    seen = len(lengths) * recipe.epochs
-    return max(SMALLEST_STEP, min(enough, seen // FEWEST_STEPS))
+    num_records = len(lengths) * recipe.epochs
+    return max(SMALLEST_STEP, min(enough, num_records // FEWEST_STEPS))
 
 
 def by_length(
@@ -260,8 +260,8 @@ def collate(
 
 def _weights(examples: Sequence[Example], trained: Sequence[np.ndarray]) -> np.ndarray:
     """The weight of each supervised token, in the order of the targets."""
-    found = [
+    per_example = [
         np.ones(len(indices)) if example.weights is None else np.asarray(example.weights)[indices]
         for example, indices in zip(examples, trained, strict=True)
     ]
-    return np.concatenate(found).astype(np.float32)
+    return np.concatenate(per_example).astype(np.float32)

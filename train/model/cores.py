@@ -1,7 +1,7 @@
 """How many CPU cores a run may count on: those it may use, less those that others are using now.
 
 Threads that wait for a core that another program holds cost far more than they bring: with two of them on a busy
-machine of two cores torch was seen to be fifty times slower than with one.
+machine of two cores torch was fifty times slower than with one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 import time
 from pathlib import Path
 
-_LOOK_SECONDS = 0.25
-_STAT = Path("/proc/stat")
-_QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
+_SAMPLE_SECONDS = 0.25
+STAT = Path("/proc/stat")
+QUOTAS = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"))
 """Of the second version of control groups, and of the first."""
 
 
@@ -24,16 +24,16 @@ def usable_cores() -> int:
 
 
 def free_cores() -> int:
-    """Return how many usable cores are idle, 1 at the least; it looks for a quarter of a second.
+    """Return how many usable cores are idle, 1 at the least; it samples for a quarter of a second.
 
-    Not by the load average: that remembers what this very command did a minute ago. Where the system does not tell,
+    Not by the load average: that remembers what this very command did a minute ago. Where the system has no /proc/stat,
     all usable cores count as free.
     """
     usable = usable_cores()
     before = _idle_and_all()
     if usable == 1 or before is None:
         return usable
-    time.sleep(_LOOK_SECONDS)
+    time.sleep(_SAMPLE_SECONDS)
     after = _idle_and_all()
     if after is None or len(after) != len(before):
         # Cores were switched off or on meanwhile.
@@ -47,20 +47,20 @@ def free_cores() -> int:
 
 
 def _idle_and_all() -> list[tuple[int, int]] | None:
-    """Return of each core that we may run on its idle and its whole time, in ticks; None where nobody tells."""
+    """Return (idle, total) ticks of each core that we may run on; None where the system does not report them."""
     try:
-        lines = _STAT.read_text(encoding="ascii").splitlines()
+        lines = STAT.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-    times = [[int(one) for one in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
+    times = [[int(field) for field in line.split()[1:9]] for line in lines if line.split(" ", 1)[0] in ours]
     # user, nice, system, idle, waiting for a disk, interrupts twice, stolen by the host
-    return [(one[3] + one[4], sum(one)) for one in times] or None
+    return [(ticks[3] + ticks[4], sum(ticks)) for ticks in times] or None
 
 
 def _quota() -> float | None:
     """Return the cores that a container's quota amounts to, None without one."""
-    second, first = _QUOTAS
+    second, first = QUOTAS
     try:
         if second.is_file():
             limit, period = second.read_text(encoding="ascii").split()[:2]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import train
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, first_line
 from train.recipe.model import DEFAULT_BASE
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -34,8 +33,8 @@ def find_base(name: str, folder: Path | None = None) -> Path:
 
 def _shipped() -> Path:
     """The embedded base: beside the package in an editable install, with curate's files in the wheel."""
-    room = Path(train.__file__).resolve().parent.parent
-    for path in (room / "samples" / DEFAULT_BASE, room / "curate" / "samples" / DEFAULT_BASE):
+    root = Path(__file__).resolve().parents[2]
+    for path in (root / "samples" / DEFAULT_BASE, root / "curate" / "samples" / DEFAULT_BASE):
         if path.is_dir():
             return path
     raise TrainError("E926 no-such-base", f"the embedded {DEFAULT_BASE} is not installed", "--base FOLDER")
@@ -50,8 +49,8 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=_WANTED))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0][:200]
+        message = f"{name} is not a folder here and could not be downloaded from the hub: {first_line(error)}"
         raise TrainError(
-            "E926 no-such-base", f"{name} is no folder here and could not be had from the hub: {first}",
+            "E926 no-such-base", message,
             "give a local folder with --base, or go online (HF_HUB_OFFLINE=0)", exit_code=Exit.MISSING,
         ) from None  # fmt: skip

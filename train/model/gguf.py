@@ -1,6 +1,6 @@
-"""Look at a .gguf file before any library opens it: its header is whole, and its tensors lie in the file.
+"""Check a .gguf file before any library opens it: its header is whole, and its tensors lie in the file.
 
-Source of the format: docs/gguf.md of ggml. Libraries read a cut file to its end and then tell of a buffer of theirs.
+Source of the format: docs/gguf.md of ggml. Libraries read a cut file to its end and then report a buffer of theirs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class _Header:
         return begin + max(ends, default=0)
 
     def _tensor(self, formats: Mapping[int, tuple[int, int]]) -> int:
-        """Pass over what tells of a tensor, and return where it ends, counted from the first."""
+        """Pass over the description of a tensor, and return where its data ends, counted from the first tensor's."""
         name, num_dims = self._text(), self._number("I")
         if num_dims > _MOST_DIMS:
             raise ValueError(f"the tensor {_printable(name)} has {num_dims:,} dimensions")
@@ -118,9 +118,9 @@ class _Header:
         return self.data[start : self.offset]
 
     def _number(self, form: str) -> int:
-        found: int = struct.unpack_from(f"<{form}", self.data, self.offset)[0]
+        number: int = struct.unpack_from(f"<{form}", self.data, self.offset)[0]
         self.offset += struct.calcsize(form)
-        return found
+        return number
 
     def _pass(self, num_bytes: int) -> None:
         if num_bytes > len(self.data) - self.offset:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, first_line
 from train.model.cores import free_cores, usable_cores
 from train.model.find import find_base
 from train.model.gguf import check_gguf
@@ -69,7 +69,7 @@ def load_tokenizer(name: str, *, folder: Path | None = None, new_tokens: Sequenc
         raise _not_loaded(path, arguments, error, "is it the folder of a model, with its tokenizer.json?") from error
     _give_padding(tokenizer)
     name_tokens(tokenizer, new_tokens)
-    # As transformers does for a loaded model: what the config says holds where there is no generation config.
+    # As transformers does for a loaded model: without a generation config the config decides.
     files = [file for name in ("generation_config.json", "config.json") if (file := path / name).is_file()]
     ends = json.loads(files[0].read_bytes()).get("eos_token_id") if files else None
     return tokenizer, [end for end in _as_list(ends) if type(end) is int]
@@ -93,7 +93,7 @@ def read_length(name: str, *, folder: Path | None = None) -> int | None:
 
 
 def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) -> tuple[Path, dict[str, Any]]:
-    """Return the folder to load a found base from, looked at, and what transformers must be told for a .gguf file."""
+    """Return the folder to load a base from, after checking it, and the arguments that a .gguf file needs."""
     if path.is_file():
         check_gguf(path)
         return path.parent, {"gguf_file": path.name}
@@ -114,8 +114,7 @@ def _checked(path: Path, *, needs: Literal["weights", "config", "tokenizer"]) ->
 
 def _not_loaded(path: Path, arguments: Mapping[str, Any], error: Exception, hint: str) -> TrainError:
     path = path / arguments.get("gguf_file", "")
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first[:300]}", hint)
+    return TrainError("E921 bad-model", f"{path} cannot be loaded: {first_line(error)}", hint)
 
 
 def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -> tuple[Any, Any]:
@@ -142,7 +141,7 @@ def _load(path: Path, arguments: dict[str, Any], quantisation: dict[str, Any]) -
     missing = sorted(report.get("missing_keys", ())) + sorted(str(key) for key in report.get("mismatched_keys", ()))
     if missing:
         raise TrainError("E921 bad-model", f"{path}: weights that the config asks for are not there: "
-                         + console.named(missing, 3), "copy the model again")  # fmt: skip
+                         + console.join_names(missing, 3), "copy the model again")  # fmt: skip
     return model, tokenizer
 
 
@@ -159,14 +158,16 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
             "tokenizer and weights are not of one model",
         )  # fmt: skip
     if not isinstance(tokenizer.model_max_length, int | float):
-        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is no number",
+        raise TrainError("E921 bad-model", f"{path}: tokenizer_config.json: model_max_length is not a number",
                          "copy the model again")  # fmt: skip
     _give_padding(tokenizer)
     ends = getattr(model.generation_config, "eos_token_id", None) if model.generation_config else None
     if not all(type(end) is int and 0 <= end < rows for end in _as_list(ends)):
-        raise TrainError("E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is no token",
-                         "copy the model again")  # fmt: skip
-    # Weights in 4 bits are packed bytes; their scales come from numbers that were looked at as they were made.
+        raise TrainError(
+            "E921 bad-model", f"{path}: generation_config.json: eos_token_id {str(ends)[:80]} is not a token of it",
+            "copy the model again",
+        )  # fmt: skip
+    # Weights in 4 bits are packed bytes, which cannot be NaN.
     if (name := first_not_finite(model.named_parameters())) is not None:
         raise TrainError("E921 bad-model", f"{path}: {name} holds numbers that are not finite (NaN or infinity)",
                          "copy the model again")  # fmt: skip
@@ -180,7 +181,7 @@ def _prepare(model: Any, tokenizer: Any, path: Path) -> None:
 
 def _give_padding(tokenizer: Any) -> None:
     if tokenizer.pad_token_id is None:
-        # Never trained and never seen: padding is on the side that attention does not reach, or masked.
+        # Padding is never trained and never attended to: it is on the right of causal attention, or masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
 
 

@@ -106,7 +106,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _few_rows(logits: torch.Tensor) -> Iterator[slice]:
-    """Yield places of ``logits``: all at once, or on a CPU as many as stay in the cache of a core meanwhile."""
+    """Yield slices of ``logits``: all rows at once, or on a CPU as many as fit into the cache of a core."""
     num = len(logits) if logits.device.type != "cpu" else max(1, _CACHED_BYTES // (4 * logits.shape[1]))
     for start in range(0, len(logits), num):
         yield slice(start, min(start + num, len(logits)))
@@ -183,8 +183,8 @@ def batch_nlls(model: Any, batch: Batch, num_owners: int) -> list[float]:
     """Return the NLL in nats of each owner of a batch's supervised tokens, 0 to ``num_owners`` - 1, in sum."""
     _, nll = supervised_loss(model, batch)
     sums = torch.zeros(num_owners, dtype=torch.float64, device=nll.device)
-    found: list[float] = sums.index_add_(0, batch.owners, nll.double()).tolist()
-    return found
+    by_owner: list[float] = sums.index_add_(0, batch.owners, nll.double()).tolist()
+    return by_owner
 
 
 def nll_per_example(
@@ -192,12 +192,12 @@ def nll_per_example(
 ) -> list[Nll]:
     """Return each example's NLL under the model as it is now (adapter on or off), in the order of ``examples``."""
     where = device or next(model.parameters()).device
-    found: dict[int, Nll] = {}
+    by_index: dict[int, Nll] = {}
     with evaluating(model):
         is_packed = capabilities_of(model).has_packing
         for group in by_length([len(example.ids) for example in examples], batch_tokens, is_packed=is_packed):
-            chosen = [examples[place] for place in group]
+            chosen = [examples[index] for index in group]
             batch = collate(chosen, where, is_packed=is_packed, round_to=few_lengths(torch.device(where)))
-            for place, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
-                found[place] = Nll(example.id, total, example.num_supervised, example.num_bytes)
-    return [found[place] for place in range(len(examples))]
+            for index, example, total in zip(group, chosen, batch_nlls(model, batch, len(chosen)), strict=True):
+                by_index[index] = Nll(example.id, total, example.num_supervised, example.num_bytes)
+    return [by_index[index] for index in range(len(examples))]

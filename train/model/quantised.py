@@ -44,8 +44,8 @@ def four_bit_arguments(device: torch.device, dtype: torch.dtype) -> dict[str, An
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     # On its device from the start: 4-bit weights are made there, and moving them afterwards is refused.
-    place = torch.cuda.current_device() if device.index is None else device.index
-    return {"quantization_config": config, "device_map": {"": place}}
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return {"quantization_config": config, "device_map": {"": index}}
 
 
 def check_quantised(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""Look at a model's folder before any library opens it: no pickles, no code, no damaged weights."""
+"""Check a model's folder before any library opens it: no pickles, no code, no damaged weights."""
 
 from __future__ import annotations
 
@@ -168,12 +168,12 @@ def _check_index(value: Any, path: Path) -> None:
 def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
     waiting = [value]
     while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            yield from found.items()
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield from node.items()
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def _json(path: Path) -> Any:

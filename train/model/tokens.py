@@ -21,7 +21,7 @@ def add_tokens(model: Any, tokenizer: Any, words: Sequence[str]) -> None:
 
 
 def name_tokens(tokenizer: Any, words: Sequence[str]) -> None:
-    """Make each of ``words`` one token of ``tokenizer``, for a look that needs no model.
+    """Make each of ``words`` one token of ``tokenizer``, without a model.
 
     They are plain tokens and no control tokens: data may hold them, and generated text keeps them. Raises TrainError
     "E920 bad-recipe" where the base has a word as a token already, "E921 bad-model" where ids are not in a row.
@@ -77,7 +77,7 @@ def trained_rows(model: Any, ids: Sequence[int]) -> dict[str, list[int]]:
         raise TrainError("E920 bad-recipe", "new_tokens: the head of this base has a bias, which an adapter with new "
                          "tokens cannot keep", 'method = "full" trains new tokens of such a base')  # fmt: skip
     names = {id(module): name for name, module in model.named_modules()}
-    found = {names[id(embedding)]: list(ids)}
+    rows = {names[id(embedding)]: list(ids)}
     if head is not None and head.weight is not embedding.weight:
-        found[names[id(head)]] = list(ids)
-    return found
+        rows[names[id(head)]] = list(ids)
+    return rows

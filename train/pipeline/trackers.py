@@ -1,7 +1,7 @@
-"""Trackers by pass-through: each event of metrics.jsonl is handed on to the libraries that a run names.
+"""Trackers: each event of metrics.jsonl is also sent to the libraries that a run names.
 
-None of them is a dependency: one is imported when it is named, and only then. metrics.jsonl stays the record; a tracker
-that fails is told once and let go.
+None of them is a dependency: a library is imported only when it is named. metrics.jsonl stays the record; a tracker
+that fails is reported once and dropped.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from train.base import console
-from train.base.errors import Exit, TrainError
+from train.base.errors import Exit, TrainError, first_line
 
 PROJECT = "pairsmith"
 
 
 class Tracker(Protocol):
-    """One library, told of a run that has begun."""
+    """One library, to which a run is reported."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Take the numbers of a step."""
@@ -105,14 +105,14 @@ class Trackers:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._libraries = {name: _imported(name) for name in dict.fromkeys(names)}
+        self._libraries = {name: _import_tracker(name) for name in dict.fromkeys(names)}
         self._live: dict[str, Tracker] = {}
         self._is_finished = False
 
     def begin(self, run: Path, settings: Mapping[str, Any]) -> None:
         """Tell each library of a run, by the name of its folder and its ``settings``."""
         for name, library in self._libraries.items():
-            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
                 self._live[name] = _KINDS[name][1](library, run, settings)
 
     def on_event(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -122,7 +122,7 @@ class Trackers:
         if not numbers:
             return
         for name, tracker in list(self._live.items()):
-            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
                 tracker.log(int(fields["step"]), numbers)
 
     def __enter__(self) -> Trackers:
@@ -132,33 +132,32 @@ class Trackers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name, tracker in list(self._live.items()):
-            with _told(self._live, name), contextlib.redirect_stdout(sys.stderr):
+            with _dropping_failed(self._live, name), contextlib.redirect_stdout(sys.stderr):
                 tracker.close(is_finished=kind is None and self._is_finished)
 
 
 def numbers_of(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of an event under flat names: "step/loss", "eval/by_category/billing"."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     waiting = [(event, name, value) for name, value in fields.items() if name not in ("step", "of")]
     while waiting:
         prefix, name, value = waiting.pop(0)
         if isinstance(value, Mapping):
-            waiting += [(f"{prefix}/{name}", str(inner), one) for inner, one in value.items()]
+            waiting += [(f"{prefix}/{name}", str(inner), nested) for inner, nested in value.items()]
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{prefix}/{name}"] = float(value)
-    return found if event in ("step", "eval") else {}
+            numbers[f"{prefix}/{name}"] = float(value)
+    return numbers if event in ("step", "eval") else {}
 
 
 @contextlib.contextmanager
-def _told(live: dict[str, Tracker], name: str) -> Iterator[None]:
-    """Say what a tracker raised and let it go; a run does not end because others cannot listen."""
+def _dropping_failed(live: dict[str, Tracker], name: str) -> Iterator[None]:
+    """Report what a tracker raises and drop the tracker; a run never ends because of one."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the border to libraries that may raise anything, network errors first
         live.pop(name, None)
-        first = next(iter(str(error).splitlines()), "") or type(error).__name__
         console.talk(
-            f"warning: {name} failed and gets no more of this run ({first[:200]}); metrics.jsonl has everything"
+            f"warning: {name} failed and gets no more of this run ({first_line(error)}); metrics.jsonl has everything"
         )
 
 
@@ -167,7 +166,7 @@ def _unique(run: Path) -> str:
     return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
-def _imported(name: str) -> Any:
+def _import_tracker(name: str) -> Any:
     try:
         return importlib.import_module(_KINDS[name][0])
     except ImportError as error:

@@ -1,8 +1,17 @@
 """The recipe of a run: every choice that changes the result, with its default in view."""
 
-from train.recipe.model import CheckpointRecipe, EvalRecipe, Objective, Recipe
-from train.recipe.read import effective, load_recipe, read_values
-from train.recipe.sections import SHIPPED_TEXT, GuardRecipe, JudgeRecipe, LoraRecipe, MixingRecipe
+from train.recipe.model import (
+    SHIPPED_TEXT,
+    CheckpointRecipe,
+    EvalRecipe,
+    GuardRecipe,
+    JudgeRecipe,
+    LoraRecipe,
+    MixingRecipe,
+    Objective,
+    Recipe,
+)
+from train.recipe.read import build_recipe, load_recipe, read_values
 from train.recipe.write import recipe_digest, recipe_schema, recipe_toml
 
 __all__ = [
@@ -15,7 +24,7 @@ __all__ = [
     "Objective",
     "Recipe",
     "SHIPPED_TEXT",
-    "effective",
+    "build_recipe",
     "load_recipe",
     "read_values",
     "recipe_digest",

@@ -1,4 +1,4 @@
-"""Files and command-line settings -> a Recipe, with every fault listed at its place in the file."""
+"""Files and command-line settings -> a Recipe, with every fault listed by its line in the file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from train.base.errors import TrainError
 from train.base.file_guard import hint_of, read_file
-from train.recipe.model import Recipe
-from train.recipe.sections import SHIPPED_TEXT
+from train.recipe.model import SHIPPED_TEXT, Recipe
 from train.recipe.strict_yaml import read_yaml
 
 MOST_BYTES = 1_048_576
-MOST_SHOWN = 20
+MOST_FAULTS = 20
 # tomllib takes time in the square of a dotted key's parts; nobody has that many.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 # What other trainers call our settings, for "did you mean".
@@ -41,11 +40,11 @@ _ELSEWHERE = {
 
 def _sections(kind: type[BaseModel], within: str = "") -> dict[str, type[BaseModel]]:
     """Every section by its dotted name, those within others too."""
-    found: dict[str, type[BaseModel]] = {}
+    sections: dict[str, type[BaseModel]] = {}
     for name, field in kind.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= {f"{within}{name}": field.annotation, **_sections(field.annotation, f"{within}{name}.")}
-    return found
+            sections |= {f"{within}{name}": field.annotation, **_sections(field.annotation, f"{within}{name}.")}
+    return sections
 
 
 _SECTIONS = _sections(Recipe)
@@ -62,27 +61,37 @@ _ARGUMENTS = {
 
 
 def load_recipe(
-    path: Path | None, settings: Sequence[str] = (), base: str | None = None, *, is_own: bool = False
+    source: Path | Recipe | None,
+    settings: Sequence[str] | Mapping[str, Any] = (),
+    base: str | None = None,
+    *,
+    is_own: bool = False,
 ) -> Recipe:
-    """Return the recipe: defaults, then the file, then ``key=value`` settings, then ``base``; later wins.
+    """Return the recipe: defaults, then a file or another recipe, then settings, then ``base``; later wins.
 
-    ``settings`` are texts such as "lora.rank=8"; ``base`` is what --base gives.
-    ``is_own`` says that ``path`` is what a run wrote of itself, whose paths were judged when it began.
+    ``settings`` are texts such as "lora.rank=8", or values by dotted key; ``base`` is what --base gives.
+    ``is_own`` says that ``source`` is the recipe in a run's own folder, whose paths were checked when the run began.
     Raises TrainError "E920 bad-recipe" that lists every fault with its line.
     """
-    values = read_values(path) if path else {}
+    path = source if isinstance(source, Path) else None
+    values = read_values(path) if path else source.model_dump() if isinstance(source, Recipe) else {}
     origin = {"": path.name if path else "the settings"}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator:
-            raise TrainError(
-                "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
-            )
-        _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
-        origin[key.strip()] = f"--set {setting}"
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _put(values, key, value)
+            origin[key] = f"settings[{key!r}]"
+    else:
+        for setting in settings:
+            key, separator, text = setting.partition("=")
+            if not separator:
+                raise TrainError(
+                    "E920 bad-recipe", f"--set {setting}: a setting has the form key=value", "--set lora.rank=8"
+                )
+            _put(values, key.strip(), read_yaml(text, f"--set {key.strip()}"))
+            origin[key.strip()] = f"--set {setting}"
     if base is not None:
         values["base"], origin["base"] = base, "--base"
-    return effective(values, path, origin, is_own=is_own)
+    return build_recipe(values, path, origin, is_own=is_own)
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def read_values(path: Path) -> dict[str, Any]:
     if path.suffix.lower() in (".yaml", ".yml"):
         values = read_yaml(text, path.name)
     else:
-        if found := _LONG_KEY.search(text):
-            line = text.count("\n", 0, found.start()) + 1
+        if match := _LONG_KEY.search(text):
+            line = text.count("\n", 0, match.start()) + 1
             raise TrainError("E920 bad-recipe", f"{path.name}:{line}: a key of more than 64 parts")
         try:
             values = tomllib.loads(text)
@@ -116,7 +125,7 @@ def read_values(path: Path) -> dict[str, Any]:
     return values
 
 
-def effective(
+def build_recipe(
     values: Mapping[str, Any],
     path: Path | None = None,
     origin: Mapping[str, str] | None = None,
@@ -130,19 +139,19 @@ def effective(
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         text = read_file(path.resolve(), most=MOST_BYTES).decode("utf-8") if path else ""
-        seen: dict[str, Mapping[str, Any]] = {}
+        problems: dict[str, Mapping[str, Any]] = {}
         for problem in error.errors(include_url=False):
             # "float or auto" reports one problem for each side; the first says more.
-            seen.setdefault(_dotted(problem["loc"]), dict(problem))
-        # Only those that are shown are looked for: a hostile file has a hundred thousand unknown keys.
+            problems.setdefault(_dotted(problem["loc"]), dict(problem))
+        # Only reported problems are located: a hostile file has a hundred thousand unknown keys.
         faults = [
-            f"{_place(key, text, path, origin or {})}: {_sentence(key, problem)}"
-            for key, problem in islice(seen.items(), MOST_SHOWN)
+            f"{_locate(key, text, path, origin or {})}: {_sentence(key, problem)}"
+            for key, problem in islice(problems.items(), MOST_FAULTS)
         ]
-        if len(seen) > MOST_SHOWN:
-            faults.append(f"and {len(seen) - MOST_SHOWN:,} more")
+        if len(problems) > MOST_FAULTS:
+            faults.append(f"and {len(problems) - MOST_FAULTS:,} more")
     if recipe is not None and path is not None and not is_own:
-        faults = _outside(recipe, path)
+        faults = _paths_outside(recipe, path)
     if faults:
         raise TrainError("E920 bad-recipe", "\n  ".join(faults), "train new prints every key with its default")
     assert recipe is not None
@@ -154,28 +163,28 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise TrainError("E920 bad-recipe", f"--set {key}: {section} is not a section")
+            raise TrainError("E920 bad-recipe", f"{key}: {section} is not a section")
         values = inner
     values[last] = value
 
 
-def _dotted(place: Sequence[int | str]) -> str:
+def _dotted(location: Sequence[int | str]) -> str:
     """The key's dotted name without pydantic's names for the sides of a union."""
-    names = [str(part) for part in place]
+    names = [str(part) for part in location]
     fields: Any = Recipe.model_fields
-    kept: list[str] = []
+    path: list[str] = []
     for name in names:
-        if kept and (fields is None or name not in fields):
+        if path and (fields is None or name not in fields):
             if fields is not None:
-                kept.append(name)
+                path.append(name)
             break
-        kept.append(name)
-        section = _SECTIONS.get(".".join(kept))
+        path.append(name)
+        section = _SECTIONS.get(".".join(path))
         fields = section.model_fields if section else None
-    return ".".join(kept)
+    return ".".join(path)
 
 
-def _place(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
+def _locate(key: str, text: str, path: Path | None, origin: Mapping[str, str]) -> str:
     if key in origin:
         return origin[key]
     name, end = path.name if path else origin.get("", "the recipe"), _end_of(key, text)
@@ -188,29 +197,31 @@ def _end_of(key: str, text: str) -> int:
         return 0
     section, _, last = key.rpartition(".")
     start = _end_of(section, text)
-    found = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
-    found = found or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
-    return found.end() if found else start
+    match = re.search(rf"(?m)^[ \t]*\[[ \t]*{re.escape(key)}[ \t]*\]", text)
+    match = match or re.compile(rf"(?m)(?:^|[{{,.])[ \t]*[\"']?{re.escape(last)}[\"']?[ \t]*[:=.]").search(text, start)
+    return match.end() if match else start
 
 
 def _sentence(key: str, problem: Mapping[str, Any]) -> str:
     kind, given = problem["type"], problem.get("input")
     if kind == "extra_forbidden":
         return f"unknown key {key!r}{_near(key)}"
-    message = str(problem["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    # An error that a validator of ours raised is in the context; pydantic words the others.
+    is_ours = kind == "value_error"
+    message = str(problem["ctx"]["error"] if is_ours else problem["msg"]).replace("Input should be", "must be")
     if not key:
         return message
-    if kind == "value_error" and isinstance(given, Mapping):
+    if is_ours and isinstance(given, Mapping):
         # A rule of a whole section says by itself what does not fit.
         return f"{key}: {message}"
-    shown = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
+    text = repr(given) if isinstance(given, str | float | bool | None) else f"a {type(given).__name__}"
     if type(given) is int:
         # Beyond 4,300 digits Python refuses to print it, and TOML's hexadecimal numbers have no such bound.
-        shown = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
+        text = str(given) if given.bit_length() <= 64 else "a number beyond 64 bits"
     if isinstance(given, str) and kind in ("float_type", "int_type", "bool_type"):
-        shown = f"the text {given[:80]!r}"
+        text = f"the text {given[:80]!r}"
         message += " (only plain decimal numbers, true and false are more than text)"
-    return f"{key} {message}, not {shown[:120]}"
+    return f"{key} {message}, not {text[:120]}"
 
 
 def _near(key: str) -> str:
@@ -229,7 +240,7 @@ def _near(key: str) -> str:
     return f": did you mean {names[near[0]]!r}?" if near else ""
 
 
-def _outside(recipe: Recipe, path: Path) -> list[str]:
+def _paths_outside(recipe: Recipe, path: Path) -> list[str]:
     """Paths that a recipe file names lead inside its project: the folder of the file, or above it the one with .git."""
     replay = None if recipe.mixing.replay == SHIPPED_TEXT else recipe.mixing.replay
     named = {"eval.general": recipe.eval.general, "mixing.replay": replay}

@@ -104,15 +104,15 @@ class _Reader:
     def mapping(self, depth: int) -> dict[str, Any]:
         import yaml
 
-        found: dict[str, Any] = {}
+        table: dict[str, Any] = {}
         for event in self.until(yaml.MappingEndEvent):
             key = self.value(event, depth + 1)
             if not isinstance(key, str):
                 raise self.fault(event, "a key must be text")
-            if key in found:
+            if key in table:
                 raise self.fault(event, f"the key {key!r} stands here a second time")
-            found[key] = self.value(next(self.events), depth + 1)
-        return found
+            table[key] = self.value(next(self.events), depth + 1)
+        return table
 
     def until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
         for event in self.events:

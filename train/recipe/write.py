@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import textwrap
 from typing import Any
 
 from pydantic import BaseModel
 
+from train.base.storage import digest_of
 from train.recipe.model import Recipe
 
 
@@ -31,8 +31,7 @@ def recipe_schema() -> dict[str, Any]:
 
 def recipe_digest(recipe: Recipe) -> str:
     """Return the SHA-256 of the recipe's canonical JSON."""
-    text = json.dumps(recipe.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of(recipe.model_dump(mode="json"))
 
 
 def _sections(section: BaseModel, prefix: str = "") -> list[str]:

@@ -3,15 +3,15 @@
 from train.report.build import build_report, noise_of
 from train.report.card import CardFacts, card_facts, model_card
 from train.report.data_map import data_map, read_data_map
-from train.report.model import Curve, EvalPoint, Judged, Noise, Report, Run, SplitResult, StepPoint
+from train.report.model import Curve, EvalPoint, JudgeSummary, Noise, Report, Run, SplitResult, StepPoint
 from train.report.table import flip_lines, table
-from train.report.write import json_schema, read_curve, read_report, write_report
+from train.report.write import json_schema, read_curve, write_report
 
 __all__ = [
     "CardFacts",
     "Curve",
     "EvalPoint",
-    "Judged",
+    "JudgeSummary",
     "Noise",
     "Report",
     "Run",
@@ -26,7 +26,6 @@ __all__ = [
     "model_card",
     "read_curve",
     "read_data_map",
-    "read_report",
     "table",
     "write_report",
 ]

@@ -16,7 +16,7 @@ from train.report.model import (
     Flip,
     Flips,
     Forgetting,
-    Judged,
+    JudgeSummary,
     Noise,
     Report,
     Run,
@@ -25,7 +25,7 @@ from train.report.model import (
 )
 from train.report.results import BITS_MARGIN, Pairs, Rules, bits, bits_per_byte, estimate, known, split_results
 
-SHOWN = 20
+MOST_LISTED = 20
 FEWEST_DOCUMENTS = 10
 
 
@@ -41,14 +41,14 @@ def build_report(
     resamples: int = stats.REPLICATES,
     remarks: Sequence[str] = (),
     noise: Noise | None = None,
-    judged: Judged | None = None,
+    judge_summary: JudgeSummary | None = None,
     data_map: DataMap | None = None,
 ) -> Report:
     """Return the report on two models scored on the same records of the splits validation, test and general.
 
     ``default_metric`` names the categories for which no scorer was set; ``remarks`` are notes of the run that its
-    predictions cannot tell, and so are ``noise``, ``judged`` and ``data_map``. Training records, which only feedback
-    wants, are passed over.
+    predictions cannot tell, and so are ``noise``, ``judge_summary`` and ``data_map``. Training records, which only
+    feedback wants, are passed over.
 
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite, E937 nothing-to-report when no record can be compared.
@@ -78,7 +78,7 @@ def build_report(
         notes=_notes(splits, pairs),
         noise=noise,
         confusion=confusions(pairs, splits[-1].split),
-        judged=judged,
+        judged=judge_summary,
         data_map=data_map,
     )
 
@@ -145,11 +145,11 @@ def noise_of(n: int, num_changed: int, num_flipped: int) -> Noise:
 
 
 def _flips(validation: Pairs) -> Flips:
-    found: dict[str, list[Flip]] = {"fixed": [], "broken": []}
+    by_kind: dict[str, list[Flip]] = {"fixed": [], "broken": []}
     for before, after in validation:
         kind = outcome(before.score, after.score)
-        if kind in found:
-            found[kind].append(
+        if kind in by_kind:
+            by_kind[kind].append(
                 Flip(
                     id=before.id,
                     category=before.category,
@@ -160,14 +160,14 @@ def _flips(validation: Pairs) -> Flips:
                     score_tuned=known(after.score),
                 )
             )
-    for flips in found.values():
+    for flips in by_kind.values():
         flips.sort(key=lambda flip: (-abs(flip.score_tuned - flip.score_base), flip.category, flip.id))
     return Flips(
-        num_fixed=len(found["fixed"]),
-        num_broken=len(found["broken"]),
-        shown=SHOWN,
-        fixed=found["fixed"][:SHOWN],
-        broken=found["broken"][:SHOWN],
+        num_fixed=len(by_kind["fixed"]),
+        num_broken=len(by_kind["broken"]),
+        shown=MOST_LISTED,
+        fixed=by_kind["fixed"][:MOST_LISTED],
+        broken=by_kind["broken"][:MOST_LISTED],
     )
 
 
@@ -183,7 +183,7 @@ def _worst(validation: Pairs) -> list[Worst]:
         if after.score is None or after.score < 1
     ]
     rows.sort(key=lambda row: (1.0 if row.score is None else row.score, -(row.bits_per_byte or 0.0), row.id))
-    return rows[:SHOWN]
+    return rows[:MOST_LISTED]
 
 
 def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
@@ -198,28 +198,30 @@ def _notes(splits: Sequence[SplitResult], pairs: Pairs) -> list[str]:
             f"The data set has no test records: verdicts are on the validation split (n = {main.n}), which also chose "
             "the checkpoint, so they flatter."
         ]
-    defaults = [one for one in main.categories if one.is_default_metric]
+    defaults = [result for result in main.categories if result.is_default_metric]
     if defaults:
-        used = _list(sorted({one.metric for one in defaults}))
-        notes.append(f"No scorer is set for {_list(one.category for one in defaults)}; the default, {used}, was used.")
-    thin = [one.category for one in main.categories if one.reason == "too-few"]
+        used = _list(sorted({result.metric for result in defaults}))
+        notes.append(
+            f"No scorer is set for {_list(result.category for result in defaults)}; the default, {used}, was used."
+        )
+    thin = [result.category for result in main.categories if result.reason == "too-few"]
     if thin:
         notes.append(f"Too few records to judge {_list(thin)}; their numbers are shown, their verdicts withheld.")
-    unscored = sum(one.num_unscored for one in main.categories if one.higher_is_better)
+    unscored = sum(result.num_unscored for result in main.categories if result.higher_is_better)
     if unscored:
-        each = [one for one in main.categories if one.higher_is_better and one.num_unscored]
-        counts = ", ".join(f"{wording.category(one.category)} {one.num_unscored}" for one in each)
+        each = [result for result in main.categories if result.higher_is_better and result.num_unscored]
+        counts = ", ".join(f"{wording.category(result.category)} {result.num_unscored}" for result in each)
         notes.append(
             f"{unscored} {'record' if unscored == 1 else 'records'} could not be scored, as the reference is empty or "
             f"does not suit the scorer ({counts}); no score counts them."
         )
-    by_loss = [one.category for one in main.categories if not one.higher_is_better]
+    by_loss = [result.category for result in main.categories if not result.higher_is_better]
     if by_loss:
         notes.append(f"{_list(by_loss)}: compared by bits per byte, as no completion could be scored.")
-    if any(one.num_clusters < one.n for one in main.categories):
+    if any(result.num_clusters < result.n for result in main.categories):
         notes.append("Some records repeat one another; intervals and tests count such a cluster once.")
     rest = {before.category for before, _ in pairs if before.split == main.split}
-    rest -= {one.category for one in main.categories}
+    rest -= {result.category for result in main.categories}
     if rest:
         notes.append(f"Nothing could be compared in {_list(sorted(rest))}.")
     if not any(before.split == "general" for before, _ in pairs):

@@ -43,7 +43,7 @@ def model_card(report: Report, facts: CardFacts, name: str, *, library: str) -> 
         "pipeline_tag": "text-generation",
         "tags": ["pairsmith", _line(facts.method)],
     }
-    if named := [one for one in facts.licenses if one]:
+    if named := [text for text in facts.licenses if text]:
         # As on the card of the data set: the Hub spells SPDX identifiers in lower case, and several are "other".
         front["license"] = _line(named[0]).lower() if len(facts.licenses) == 1 else "other"
     # The dumper folds long lines, and a folded line could look like the end of the front matter to a careless reader.
@@ -79,8 +79,8 @@ def _title(manifest: Mapping[str, Any], otherwise: str) -> str:
 def _licenses(manifest: Mapping[str, Any]) -> list[str]:
     """The different licences that a manifest's records are under, sorted; "" stands for records with none."""
     origins = manifest.get("provenance")
-    found = [one for one in origins if isinstance(one, Mapping)] if isinstance(origins, list) else []
-    return sorted({str(one.get("license") or "") for one in found})
+    records = [origin for origin in origins if isinstance(origin, Mapping)] if isinstance(origins, list) else []
+    return sorted({str(record.get("license") or "") for record in records})
 
 
 def _line(text: str) -> str:

@@ -43,7 +43,7 @@ class CurveChart:
     dots: Sequence[tuple[float, float]]
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
-    told: str
+    summary: str
     """What the picture shows, in words."""
 
 
@@ -54,7 +54,7 @@ class MapChart:
     shades: Sequence[Sequence[tuple[float, float]]]
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
-    told: str
+    summary: str
 
 
 def dots(result: CategoryResult, scale: float) -> tuple[Dot, Dot]:
@@ -64,7 +64,7 @@ def dots(result: CategoryResult, scale: float) -> tuple[Dot, Dot]:
 
 def scale_of(results: Sequence[CategoryResult]) -> float:
     """Return the value at the right edge: 1 for scores, the largest bound for bits per byte."""
-    return max([1.0, *(max(one.base.high, one.tuned.high) for one in results if not one.higher_is_better)])
+    return max([1.0, *(max(result.base.high, result.tuned.high) for result in results if not result.higher_is_better)])
 
 
 def curve_chart(curve: Curve) -> CurveChart | None:
@@ -77,38 +77,44 @@ def curve_chart(curve: Curve) -> CurveChart | None:
     losses = [loss for _, loss in trained + checked]
     x_marks = _marks(0, max(1, *steps))
     y_marks = _marks(min(0.0, *losses), max(1e-6, *losses))
-    place = _placing(x_marks, y_marks, CURVE_WIDTH, CURVE_HEIGHT)
+    project = _projection(x_marks, y_marks, CURVE_WIDTH, CURVE_HEIGHT)
     return CurveChart(
-        told="; ".join(
+        summary="; ".join(
             f"{name} from {points[0][1]:.2f} at step {points[0][0]} to {points[-1][1]:.2f} at step {points[-1][0]}"
             for name, points in (("training", trained), ("validation", checked))
             if points
         ),
-        train=_path([place(*point) for point in trained]),
-        validation=_path([place(*point) for point in checked]),
-        dots=[place(*point) for point in checked],
-        x_ticks=[Tick(place(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
-        y_ticks=[Tick(place(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],
+        train=_path([project(*point) for point in trained]),
+        validation=_path([project(*point) for point in checked]),
+        dots=[project(*point) for point in checked],
+        x_ticks=[Tick(project(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
+        y_ticks=[Tick(project(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],
     )
 
 
-def map_chart(found: DataMap | None) -> MapChart | None:
-    """Return the data map as a picture, or None where no record was seen in two epochs."""
-    seen = [(one, one.variability) for one in found.points if one.variability is not None] if found else []
-    if not found or not seen:
+def map_chart(data_map: DataMap | None) -> MapChart | None:
+    """Return the data map as a picture, or None where no record was trained in two epochs."""
+    varied = (
+        [(record, record.variability) for record in data_map.points if record.variability is not None]
+        if data_map
+        else []
+    )
+    if not data_map or not varied:
         return None
-    x_marks = _marks(0.0, max(1e-6, *(spread for _, spread in seen)))
-    y_marks = _marks(min(-1e-6, *(one.confidence for one, _ in seen)), 0.0)
-    place = _placing(x_marks, y_marks, MAP_WIDTH, MAP_HEIGHT)
+    x_marks = _marks(0.0, max(1e-6, *(spread for _, spread in varied)))
+    y_marks = _marks(min(-1e-6, *(record.confidence for record, _ in varied)), 0.0)
+    project = _projection(x_marks, y_marks, MAP_WIDTH, MAP_HEIGHT)
     shades: list[list[tuple[float, float]]] = [[] for _ in range(SHADES)]
-    for one, spread in seen:
-        shades[shade(one.correctness)].append(place(spread, one.confidence))
-    means = [math.fsum(values) / len(seen) for values in zip(*(_numbers(one) for one, _ in seen), strict=True)]
+    for record, spread in varied:
+        shades[shade(record.correctness)].append(project(spread, record.confidence))
+    means = [
+        math.fsum(values) / len(varied) for values in zip(*(_numbers(record) for record, _ in varied), strict=True)
+    ]
     return MapChart(
         shades=shades,
-        x_ticks=[Tick(place(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
-        y_ticks=[Tick(place(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],
-        told=f"{len(seen)} of {found.n} training records; mean confidence {means[0]:.2f}, "
+        x_ticks=[Tick(project(mark, y_marks[0])[0], f"{mark:g}") for mark in x_marks],
+        y_ticks=[Tick(project(x_marks[0], mark)[1], f"{mark:g}") for mark in y_marks],
+        summary=f"{len(varied)} of {data_map.n} training records; mean confidence {means[0]:.2f}, "
         f"mean variability {means[1]:.2f}, mean correctness {means[2]:.2f}",
     )
 
@@ -118,9 +124,9 @@ def confusion_rows(counts: Sequence[Sequence[int]]) -> list[list[tuple[int, int]
     return [[(count, shade(count / (sum(row) or 1))) for count in row] for row in counts]
 
 
-def right(found: Confusion, counts: Sequence[Sequence[int]]) -> float:
+def accuracy(confusion: Confusion, counts: Sequence[Sequence[int]]) -> float:
     """Return the share of records on the diagonal."""
-    return sum(counts[place][place] for place in range(len(found.labels))) / max(1, sum(map(sum, counts)))
+    return sum(counts[index][index] for index in range(len(confusion.labels))) / max(1, sum(map(sum, counts)))
 
 
 def shade(share: float) -> int:
@@ -128,21 +134,21 @@ def shade(share: float) -> int:
     return min(SHADES - 1, int(share * SHADES))
 
 
-def _numbers(one: Dynamic) -> tuple[float, float, float]:
-    return one.confidence, one.variability or 0.0, one.correctness
+def _numbers(record: Dynamic) -> tuple[float, float, float]:
+    return record.confidence, record.variability or 0.0, record.correctness
 
 
-def _placing(
+def _projection(
     x_marks: Sequence[float], y_marks: Sequence[float], width: float, height: float
 ) -> Callable[[float, float], tuple[float, float]]:
-    """Return what gives the place of a point in a picture whose axes end at the outer marks."""
+    """Return the function from a point to its coordinates in a picture whose axes end at the outer marks."""
 
-    def place(across: float, up: float) -> tuple[float, float]:
+    def project(across: float, up: float) -> tuple[float, float]:
         x = _LEFT + (across - x_marks[0]) / (x_marks[-1] - x_marks[0]) * (width - _LEFT - _RIGHT)
         y = _TOP + (y_marks[-1] - up) / (y_marks[-1] - y_marks[0]) * (height - _TOP - _BOTTOM)
         return round(x, 1), round(y, 1)
 
-    return place
+    return project
 
 
 def _dot(estimate: Estimate, scale: float) -> Dot:

@@ -1,4 +1,4 @@
-"""Measure a model on records: what it says, what it thinks of the reference, and how each category scores it."""
+"""Evaluate a model on records: its answers, how likely it finds the references, and the score of each category."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from train.base.errors import TrainError
 from train.data.dataset import Dataset, Row
 from train.data.rendering import Renderer, RowFault
-from train.data.rendering.messages import last_answer
+from train.data.rendering.messages import TooLongFault, last_answer
 from train.evaluate import metrics
 from train.evaluate.choices import option_nlls, questions
 from train.evaluate.dynamics import Dynamic
@@ -21,17 +21,12 @@ from train.evaluate.predictions import Scored, ValidationScore, write_feedback, 
 from train.model import computing, pick_dtype
 from train.model.loss import Nll, nll_per_example
 from train.recipe import Recipe
-from train.report import Judged, Noise, Report, Run, build_report, data_map, read_curve, write_report
-
-BY_LIKELIHOOD = "choice_logprob"
-"""The scorer for which nothing is generated."""
-CALLS = "tool_calls"
-"""The scorer that is told the calls of the record itself."""
+from train.report import JudgeSummary, Noise, Report, Run, build_report, data_map, read_curve, write_report
 
 
 @dataclass(frozen=True, slots=True)
 class CategorySpec:
-    """How a category is scored: the metric, its options, and whether nobody chose it.
+    """How a category is scored: the metric, its options, and whether it is only the default.
 
     ``contract`` holds options of the metric of that name, which is measured beside the one that scores.
     """
@@ -44,7 +39,7 @@ class CategorySpec:
     @property
     def choices(self) -> Sequence[str]:
         """The answers that are compared by likelihood instead of generating one; empty where one is generated."""
-        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.name == BY_LIKELIHOOD else ()
+        choices: Sequence[str] = self.options.get("choices", ()) if self.metric.kind == "likelihood" else ()
         return choices
 
 
@@ -67,30 +62,30 @@ def category_specs(categories: Mapping[str, Any]) -> dict[str, CategorySpec]:
     Raises:
         TrainError: E912 bad-dataset, E931 unknown-metric, E932 bad-metric-option, each naming the category.
     """
-    found = {}
+    specs = {}
     for name, entry in categories.items():
-        told = entry if isinstance(entry, dict) else {}
-        chosen, options, contract = told.get("scorer") or "", told.get("options") or {}, told.get("contract") or {}
+        table = entry if isinstance(entry, dict) else {}
+        chosen, options, contract = table.get("scorer") or "", table.get("options") or {}, table.get("contract") or {}
         if (
-            told is not entry
+            table is not entry
             or not isinstance(chosen, str)
             or not all(isinstance(o, dict) for o in (options, contract))
         ):
             raise TrainError(
                 "E912 bad-dataset",
-                f"the manifest's category {name!r} is no table of a scorer's name, its options and a contract",
+                f"the manifest's category {name!r} is not a table with a scorer's name, its options and a contract",
                 "export the dataset again",
             )
         try:
             metrics.discover()["contract"].check(contract)
-            found[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
-            if chosen == BY_LIKELIHOOD and not found[name].choices:
+            specs[name] = CategorySpec(metrics.scorer(chosen, options), options, not chosen, contract)
+            if specs[name].metric.kind == "likelihood" and not specs[name].choices:
                 raise TrainError(
                     "E932 bad-metric-option", f"the metric {chosen!r} needs choices", 'choices = ["yes", "no"]'
                 )
         except TrainError as error:
             raise TrainError(error.code, f"category {name!r}: {error.message}", error.hint) from error
-    return found
+    return specs
 
 
 def spec_of(categories: Mapping[str, CategorySpec], name: str) -> CategorySpec:
@@ -115,30 +110,31 @@ def predict(
         batch_tokens=batch_tokens,
     )
     return [
-        Prediction(prompt.id, renderer.decode(one.ids), one.stopped) for prompt, one in zip(prompts, done, strict=True)
+        Prediction(prompt.id, renderer.decode(generated.ids), generated.stopped)
+        for prompt, generated in zip(prompts, done, strict=True)
     ]
 
 
-def asked_by_choice(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
+def rows_with_choices(rows: Sequence[Row], categories: Mapping[str, CategorySpec]) -> list[tuple[Row, Sequence[str]]]:
     """Return the rows of which choices are compared, with their choices."""
     each = ((row, categories[row.category].choices) for row in rows if row.messages and row.category in categories)
     return [(row, choices) for row, choices in each if choices]
 
 
 def choose(
-    model: Any, renderer: Renderer, asked: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
+    model: Any, renderer: Renderer, choice_rows: Sequence[tuple[Row, Sequence[str]]], *, batch_tokens: int
 ) -> list[Prediction]:
     """Return for each row the likeliest of its choices, and the log-probabilities of all.
 
     Raises:
         TrainError: a row cannot be rendered with one of its choices.
     """
-    nlls = option_nlls(model, questions(renderer, asked), batch_tokens=batch_tokens)
-    found = []
-    for (row, choices), each in zip(asked, nlls, strict=True):
+    nlls = option_nlls(model, questions(renderer, choice_rows), batch_tokens=batch_tokens)
+    predictions = []
+    for (row, choices), each in zip(choice_rows, nlls, strict=True):
         likeliest = choices[min(range(len(each)), key=each.__getitem__)]
-        found.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
-    return found
+        predictions.append(Prediction(row.id, likeliest, None, tuple(-nll for nll in each)))
+    return predictions
 
 
 def score(
@@ -157,7 +153,7 @@ def score(
     said = {prediction.id: prediction for prediction in predictions}
     likely = {nll.id: nll for nll in nlls}
     behaviour, contract = (metrics.discover()[name] for name in ("behaviour", "contract"))
-    found = []
+    scored = []
     for row in rows:
         if row.id not in likely:
             continue
@@ -165,12 +161,14 @@ def score(
         spec = spec_of(categories, row.category)
         scores: dict[str, float] = {}
         if prediction is not None:
-            scores = spec.metric.scores(prediction.text, reference, {**spec.options, **_given(spec, row, prediction)})
+            scores = spec.metric.scores(
+                prediction.text, reference, {**spec.options, **_record_options(spec, row, prediction)}
+            )
             if prediction.stopped is not None:
                 scores |= behaviour.scores(prediction.text, reference)
-            if spec.contract and (asked := _asked(row)) is not None:
-                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": asked})
-        found.append(
+            if spec.contract and (prompt_text := _prompt_text(row)) is not None:
+                scores |= contract.scores(prediction.text, reference, {**spec.contract, "prompt": prompt_text})
+        scored.append(
             Scored(
                 row.id,
                 split,
@@ -186,7 +184,7 @@ def score(
                 scores=scores,
             )
         )
-    return found
+    return scored
 
 
 def evaluate_model(
@@ -199,7 +197,7 @@ def evaluate_model(
     split: str,
     is_generating: bool = True,
 ) -> list[Scored]:
-    """Return what the model makes of ``rows``: likelihoods of all, and scored answers where those are asked for.
+    """Return the model's results on ``rows``: likelihoods of all, and with ``is_generating`` scored answers.
 
     An answer is generated greedily, or is the likeliest choice of a category that is scored by choices.
 
@@ -210,8 +208,8 @@ def evaluate_model(
         TrainError: rows cannot be rendered; each reason with its record ids.
     """
     examples = renderer.examples(rows).examples
-    kept = {example.id for example in examples}
-    rows = [row for row in rows if row.id in kept]
+    ids = {example.id for example in examples}
+    rows = [row for row in rows if row.id in ids]
     references: dict[str, str] = {}
     predictions: list[Prediction] = []
     device = next(model.parameters()).device
@@ -219,9 +217,9 @@ def evaluate_model(
         nlls = nll_per_example(model, examples, batch_tokens=recipe.eval.batch_tokens)
         if is_generating:
             references = {row.id: prompt.reference for row in rows if (prompt := renderer.prompt(row)) is not None}
-            asked, most = asked_by_choice(rows, categories), recipe.eval.batch_tokens
-            predictions = choose(model, renderer, asked, batch_tokens=most)
-            chosen = {row.id for row, _ in asked}
+            choice_rows, most = rows_with_choices(rows, categories), recipe.eval.batch_tokens
+            predictions = choose(model, renderer, choice_rows, batch_tokens=most)
+            chosen = {row.id for row, _ in choice_rows}
             written = [row for row in rows if row.id not in chosen]
             predictions += predict(
                 model, renderer, written, max_new_tokens=recipe.eval.max_new_tokens, batch_tokens=most
@@ -246,12 +244,12 @@ def evaluate_splits(
     Raises:
         TrainError: rows cannot be rendered, or E944 bad-general-text.
     """
-    found = []
+    scored = []
     for split in ("validation", "test", "train"):
         rows = dataset.splits[split]
-        found += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
+        scored += evaluate_model(model, renderer, rows, categories, recipe, split=split, is_generating=split != "train")
     rows = readable_general(renderer, general)
-    return found + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
+    return scored + evaluate_model(model, renderer, rows, {}, recipe, split=SPLIT, is_generating=False)
 
 
 def readable_general(renderer: Renderer, general: Path | None) -> list[Row]:
@@ -274,20 +272,20 @@ def publish(
     folder: Path,
     dynamics: Sequence[Dynamic] = (),
     noise: Noise | None = None,
-    judged: Judged | None = None,
+    judge_summary: JudgeSummary | None = None,
 ) -> Report:
     """Write predictions.jsonl, feedback.jsonl and the report of a run into ``folder``, and return the report.
 
-    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judged`` what else was measured. The loss
-    curve is read from the folder's metrics.jsonl.
+    ``dynamics`` tells how the training records were learnt, ``noise`` and ``judge_summary`` what else was measured. The
+    loss curve is read from the folder's metrics.jsonl.
 
     Raises:
         TrainError: E934 not-finite when a model is broken; E937 nothing-to-report; E936 write-failed.
     """
-    shown = [[one for one in side if one.split != "train"] for side in (base, tuned)]
+    sides = [[record for record in side if record.split != "train"] for side in (base, tuned)]
     report = build_report(
-        shown[0],
-        shown[1],
+        sides[0],
+        sides[1],
         run=run,
         curve=read_curve(folder / "metrics.jsonl"),
         default_metric=_default_metric(dataset, categories),
@@ -295,10 +293,10 @@ def publish(
         resamples=recipe.eval.resamples,
         remarks=_skipped(base, dataset),
         noise=noise,
-        judged=judged,
+        judge_summary=judge_summary,
         data_map=data_map(dynamics),
     )
-    write_predictions(shown[0], shown[1], folder)
+    write_predictions(sides[0], sides[1], folder)
     write_feedback(base, tuned, folder, dynamics)
     write_report(report, folder)
     return report
@@ -306,24 +304,24 @@ def publish(
 
 def summary(scored: Sequence[Scored]) -> ValidationScore:
     """Return the means that a run watches while it trains; each category weighs the same in the score."""
-    tokens = sum(one.num_tokens for one in scored)
+    tokens = sum(record.num_tokens for record in scored)
     groups: dict[str, list[float]] = {}
-    for one in scored:
-        if one.score is not None:
-            groups.setdefault(one.category, []).append(one.score)
+    for record in scored:
+        if record.score is not None:
+            groups.setdefault(record.category, []).append(record.score)
     means = {name: math.fsum(values) / len(values) for name, values in sorted(groups.items())}
     return ValidationScore(
-        loss=math.fsum(one.nll for one in scored) / tokens if tokens else math.nan,
+        loss=math.fsum(record.nll for record in scored) / tokens if tokens else math.nan,
         score=math.fsum(means.values()) / len(means) if means else None,
         by_category=means,
     )
 
 
-def _given(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
+def _record_options(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, Any]:
     """The options of a metric that are not its category's but the record's and the prediction's own."""
     if prediction.logprobs:
         return {"logprobs": prediction.logprobs}
-    if spec.metric.name == CALLS and row.messages:
+    if spec.metric.kind == "calls" and row.messages:
         calls = row.messages[last_answer(row.messages)].get("tool_calls") or ()
         return {"calls": [call.get("function", call) for call in calls]}
     return {}
@@ -332,10 +330,10 @@ def _given(spec: CategorySpec, row: Row, prediction: Prediction) -> dict[str, An
 def _is_short_enough(renderer: Renderer, row: Row) -> bool:
     try:
         renderer.example(row)
-    except RowFault as fault:
-        if fault.code != "E925 too-long":
-            raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
+    except TooLongFault:
         return False
+    except RowFault as fault:
+        raise TrainError(fault.code, f"general text {row.id} of {row.source}: {fault.reason}", fault.hint) from None
     return True
 
 
@@ -345,19 +343,19 @@ def _default_metric(dataset: Dataset, categories: Mapping[str, CategorySpec]) ->
 
 
 def _skipped(scored: Sequence[Scored], dataset: Dataset) -> list[str]:
-    found = []
+    remarks = []
     for split in ("validation", "test"):
-        missing = len(dataset.splits[split]) - sum(one.split == split for one in scored)
+        missing = len(dataset.splits[split]) - sum(record.split == split for record in scored)
         if missing:
-            found.append(
+            remarks.append(
                 f"{missing} {split} records are longer than the recipe's max_length, cannot be rendered for the base, "
                 "or have no answer that may be trained, and were not evaluated."
             )
-    return found
+    return remarks
 
 
-def _asked(row: Row) -> str | None:
-    """Return the texts of all messages before the last answer, in which what it cites is looked for.
+def _prompt_text(row: Row) -> str | None:
+    """Return the texts of all messages before the last answer, which its citations must stand in.
 
     None where no contract applies: the answer is to call tools.
     """

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from train.base.errors import TrainError, first_line
+from train.base.file_guard import MOST_DOCUMENT, read_file
 from train.evaluate.dynamics import Dynamic
 from train.recipe.forgetting import Remedy, Tuning
 from train.report.stats import Reason, Word
+
+REPORT = "report.json"
 
 
 class _Part(BaseModel):
@@ -211,7 +217,7 @@ class Confusion(_Part):
     """Records whose reference is none of the labels."""
 
 
-class Judged(_Part):
+class JudgeSummary(_Part):
     """What a model that was asked for it made of the answers of base and tuned, each pair in both orders."""
 
     model: str
@@ -288,8 +294,24 @@ class Report(_Part):
     """What to keep in mind, as only the run could tell it."""
     noise: Noise | None = None
     confusion: list[Confusion] = Field(default_factory=list)
-    judged: Judged | None = None
+    judged: JudgeSummary | None = None
     data_map: DataMap | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Return the report of a run: ``path`` is the run's folder or its report.json.
+
+        Raises:
+            TrainError: E938 bad-report when it is missing or not what this version writes.
+        """
+        file = Path(path) if Path(path).is_file() else Path(path) / REPORT
+        try:
+            # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
+            return cls.model_validate(json.loads(read_file(file, most=MOST_DOCUMENT)))
+        except (OSError, ValueError, RecursionError) as error:
+            raise TrainError(
+                "E938 bad-report", f"{file}: {first_line(error)}", "Is this the folder of a finished run?"
+            ) from error
 
     def main(self) -> SplitResult:
         """Return the split whose verdicts count."""
@@ -297,4 +319,4 @@ class Report(_Part):
 
     def regressed(self) -> list[str]:
         """Return the categories that got worse in the split whose verdicts count."""
-        return [one.category for one in self.main().categories if one.verdict == "regressed"]
+        return [result.category for result in self.main().categories if result.verdict == "regressed"]

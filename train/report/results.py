@@ -35,31 +35,34 @@ def split_results(pairs: Pairs, default_metric: Collection[str], rules: Rules) -
 
     Draws are seeded by the names of split and category, so the same records always give the same numbers.
     """
-    found = []
+    results = []
     names: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     for name in names:
         mine = [p for p in pairs if p[0].split == name]
         groups: dict[str, list[tuple[Scored, Scored]]] = {}
-        for one in mine:
-            groups.setdefault(one[0].category, []).append(one)
-        drafts = [_draft(name, category, of, rules) for category, of in sorted(groups.items())]
-        kept = [draft for draft in drafts if draft is not None]
-        if not kept:
+        for record_pair in mine:
+            groups.setdefault(record_pair[0].category, []).append(record_pair)
+        comparisons = [_compare(name, category, of, rules) for category, of in sorted(groups.items())]
+        complete = [comparison for comparison in comparisons if comparison is not None]
+        if not complete:
             continue
-        adjusted = stats.holm([draft.p for draft in kept])
+        adjusted = stats.holm([comparison.p for comparison in complete])
         outcomes = [outcome(before.score, after.score) for before, after in mine]
-        found.append(
+        results.append(
             SplitResult(
                 split=name,
                 n=len(mine),
-                macro=_macro(name, kept, rules),
+                macro=_macro(name, complete, rules),
                 behaviour=_behaviour(mine),
-                categories=[d.judged(p, d.category in default_metric) for d, p in zip(kept, adjusted, strict=True)],
+                categories=[
+                    comparison.result(p, comparison.category in default_metric)
+                    for comparison, p in zip(complete, adjusted, strict=True)
+                ],
                 num_fixed=outcomes.count("fixed"),
                 num_broken=outcomes.count("broken"),
             )
         )
-    return found
+    return results
 
 
 def bits(pairs: Pairs, rules: Rules, *names: str) -> tuple[Estimate, Estimate, Estimate]:
@@ -104,7 +107,7 @@ def estimate(value: float, interval: stats.Interval) -> Estimate:
     return Estimate(value=value, low=interval.low, high=interval.high)
 
 
-class _Draft:
+class _Comparison:
     """A category's numbers before the p values of all categories are adjusted together."""
 
     def __init__(self, split: str, category: str, pairs: Pairs, compared: Pairs, metric: str, rules: Rules) -> None:
@@ -133,7 +136,7 @@ class _Draft:
         up, down = stats.discordant(self.before, self.after)
         self.better, self.worse = (up, down) if self.is_score else (down, up)
 
-    def judged(self, p_adjusted: float, is_default: bool) -> CategoryResult:
+    def result(self, p_adjusted: float, is_default: bool) -> CategoryResult:
         """Return the category's result with its verdict."""
         n, num_clusters = len(self.compared), len(set(self.clusters))
         verdict = self._verdict(p_adjusted, num_clusters)
@@ -153,13 +156,13 @@ class _Draft:
             p_adjusted=p_adjusted,
             better=self.better,
             worse=self.worse,
-            minimum_detectable_effect=self._detectable(num_clusters),
+            minimum_detectable_effect=self._detectable_effect(num_clusters),
             verdict=verdict.word,
             reason=verdict.reason,
             note=verdict.note,
             is_no_worse=verdict.is_no_worse,
             bits_per_byte=_bits_change(self.pairs),
-            other=self._other(),
+            other=self._other_scores(),
             behaviour=_behaviour(self.pairs),
             sentence="",
         )
@@ -191,48 +194,51 @@ class _Draft:
             margin_text=text,
         )
 
-    def _detectable(self, num_clusters: int) -> float | None:
+    def _detectable_effect(self, num_clusters: int) -> float | None:
         if not self.is_score:
             return None
         # In units of one category: a cluster's mean difference, weighted by its size.
         parts = [part * num_clusters for part in self.weighted(1).values()]
         return stats.minimum_detectable_effect(sum(part**2 for part in parts) / num_clusters, num_clusters)
 
-    def _other(self) -> dict[str, Change]:
+    def _other_scores(self) -> dict[str, Change]:
         both = [(before.scores or {}, after.scores or {}) for before, after in self.compared]
         names = {name for before, _ in both for name in before if name != self.metric and not name.startswith(_OWN)}
-        found = {}
+        changes = {}
         for name in sorted(names):
             values = [(before[name], after[name]) for before, after in both if name in before and name in after]
             if values:
-                found[name] = Change(base=_mean([b for b, _ in values]), tuned=_mean([a for _, a in values]))
-        return found
+                changes[name] = Change(base=_mean([b for b, _ in values]), tuned=_mean([a for _, a in values]))
+        return changes
 
 
 _OWN = "behaviour."
 
 
-def _draft(split: str, category: str, pairs: Pairs, rules: Rules) -> _Draft | None:
+def _compare(split: str, category: str, pairs: Pairs, rules: Rules) -> _Comparison | None:
     scored = [p for p in pairs if p[0].score is not None and p[1].score is not None]
     if scored:
-        return _Draft(split, category, pairs, scored, scored[0][0].metric, rules)
+        return _Comparison(split, category, pairs, scored, scored[0][0].metric, rules)
     spelled = [p for p in pairs if p[0].num_bytes]
-    return _Draft(split, category, pairs, spelled, BITS, rules) if spelled else None
+    return _Comparison(split, category, pairs, spelled, BITS, rules) if spelled else None
 
 
-def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
+def _macro(split: str, comparisons: Sequence[_Comparison], rules: Rules) -> Macro | None:
     """The mean over the scored categories, None without any.
 
     Its test flips a cluster's parts in all categories together. Its interval draws each category's clusters by
     themselves, so it is that of categories that share none.
     """
-    scored = [draft for draft in drafts if draft.is_score]
+    scored = [comparison for comparison in comparisons if comparison.is_score]
     if not scored:
         return None
     sides = [
-        [draft.before for draft in scored],
-        [draft.after for draft in scored],
-        [[after - before for before, after in zip(d.before, d.after, strict=True)] for d in scored],
+        [comparison.before for comparison in scored],
+        [comparison.after for comparison in scored],
+        [
+            [after - before for before, after in zip(comparison.before, comparison.after, strict=True)]
+            for comparison in scored
+        ],
     ]
     estimates = []
     for side in sides:
@@ -240,23 +246,24 @@ def _macro(split: str, drafts: Sequence[_Draft], rules: Rules) -> Macro | None:
             stats.bootstrap_ratios(
                 values,
                 [1.0] * len(values),
-                draft.clusters,
-                seed=_seed(split, draft.category, "macro"),
+                comparison.clusters,
+                seed=_seed(split, comparison.category, "macro"),
                 replicates=rules.resamples,
             )
-            for values, draft in zip(side, scored, strict=True)
+            for values, comparison in zip(side, scored, strict=True)
         ]
         low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
         estimates.append(estimate(_mean([_mean(values) for values in side]), stats.Interval(float(low), float(high))))
     parts: dict[str, float] = {}
-    for draft in scored:
-        for cluster, part in draft.weighted(len(scored)).items():
+    for comparison in scored:
+        for cluster, part in comparison.weighted(len(scored)).items():
             parts[cluster] = parts.get(cluster, 0.0) + part
     base, tuned, difference = estimates
     p = stats.sign_flip(list(parts.values()), seed=_seed(split, "macro"))
     verdict = stats.judge(
-        sum(len(draft.compared) for draft in scored), difference.value, stats.Interval(difference.low, difference.high),
-        p, num_clusters=len(parts), margin=rules.margin, fewest=rules.fewest,
+        sum(len(comparison.compared) for comparison in scored), difference.value,
+        stats.Interval(difference.low, difference.high), p, num_clusters=len(parts), margin=rules.margin,
+        fewest=rules.fewest,
     )  # fmt: skip
     return Macro(
         num_categories=len(scored),
@@ -284,10 +291,10 @@ def _behaviour(pairs: Pairs) -> Behaviour | None:
         return None
 
     def change(name: str) -> Change:
-        base, tuned = (_mean([(one.scores or {}).get(_OWN + name, 0.0) for one in side]) for side in sides)
+        base, tuned = (_mean([(record.scores or {}).get(_OWN + name, 0.0) for record in side]) for side in sides)
         return Change(base=base, tuned=tuned)
 
-    base, tuned = (_mean([float(bool(one.stopped)) for one in side]) for side in sides)
+    base, tuned = (_mean([float(bool(record.stopped)) for record in side]) for side in sides)
     return Behaviour(
         n=len(sides[0]),
         stopped=Change(base=base, tuned=tuned),

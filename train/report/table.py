@@ -12,7 +12,7 @@ from train.report.model import CategoryResult, Flips, Report
 _LONGEST_NAME = 32
 _HEADS = ("category", "n", "metric", "base", "tuned", "change", "95 %", "p", "verdict")
 _GIVEN_UP = ("metric", "p")
-"""What a narrow terminal goes without, in this order; the files of the report hold everything."""
+"""Columns that a narrow terminal leaves out, in this order; the files of the report have them all."""
 _ALIGNED_RIGHT = {"n", "base", "tuned", "change", "p"}
 
 
@@ -23,7 +23,7 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
     ``columns`` the metric and then the p value are left out where they do not fit, and prose is wrapped.
     """
     main = report.main()
-    rows = [_row(one, report.fewest) for one in main.categories]
+    rows = [_row(result, report.fewest) for result in main.categories]
     if main.macro is not None:
         macro = main.macro
         rows.append(
@@ -40,13 +40,13 @@ def table(report: Report, *, sides: tuple[str, str] = ("base", "tuned"), columns
             )
         )
     everything = [_HEADS, *rows]
-    widths = [max(_width(row[place]) for row in everything) for place in range(len(_HEADS))]
-    kept = _fitting(widths, columns)
-    rule = "  ".join("-" * widths[place] for place in kept)
-    lines = [_title(report, sides), "", _line(_HEADS, widths, kept), rule]
-    lines += [_line(row, widths, kept) for row in rows[: len(main.categories)]]
+    widths = [max(_width(row[column]) for row in everything) for column in range(len(_HEADS))]
+    chosen = _fitting(widths, columns)
+    rule = "  ".join("-" * widths[column] for column in chosen)
+    lines = [_title(report, sides), "", _line(_HEADS, widths, chosen), rule]
+    lines += [_line(row, widths, chosen) for row in rows[: len(main.categories)]]
     if main.macro is not None:
-        lines += [rule, _line(rows[-1], widths, kept)]
+        lines += [rule, _line(rows[-1], widths, chosen)]
     lines += ["", *_prose(wording.legend(main.results()), columns)]
     if report.forgetting is not None:
         lines += ["", *_prose(report.forgetting.sentence, columns)]
@@ -66,21 +66,21 @@ def flip_lines(flips: Flips) -> list[str]:
     """Return the validation records that went from wrong to right and back, one a line, those that moved most first."""
     lines = [f"On validation {flips.num_fixed} records went from wrong to right and {flips.num_broken} back."]
     for word, some in (("fixed", flips.fixed), ("broken", flips.broken)):
-        for one in some:
-            name, category = (visible(text).replace("\n", " ") for text in (one.id, one.category))
-            scores = f"{wording.number(one.score_base)} to {wording.number(one.score_tuned)}"
+        for flip in some:
+            name, category = (visible(text).replace("\n", " ") for text in (flip.id, flip.category))
+            scores = f"{wording.number(flip.score_base)} to {wording.number(flip.score_tuned)}"
             lines.append(f"  {word:6}  {name}  {wording.category(category)}  {scores}")
     hidden = flips.num_fixed + flips.num_broken - len(flips.fixed) - len(flips.broken)
     return [*lines, f"  and {hidden} more"] if hidden else lines
 
 
 def _fitting(widths: list[int], columns: int | None) -> list[int]:
-    """Return the places of the columns that are shown."""
-    kept = list(range(len(widths)))
+    """Return the indices of the columns that fit."""
+    chosen = list(range(len(widths)))
     for name in _GIVEN_UP:
-        if columns is not None and sum(widths[place] for place in kept) + 2 * (len(kept) - 1) > columns:
-            kept.remove(_HEADS.index(name))
-    return kept
+        if columns is not None and sum(widths[column] for column in chosen) + 2 * (len(chosen) - 1) > columns:
+            chosen.remove(_HEADS.index(name))
+    return chosen
 
 
 def _prose(text: str, columns: int | None) -> list[str]:
@@ -94,19 +94,19 @@ def _title(report: Report, sides: tuple[str, str]) -> str:
     return f"base = {visible(sides[0])}, tuned = {visible(sides[1])}, on the {split} split"
 
 
-def _row(one: CategoryResult, fewest: int) -> tuple[str, ...]:
-    is_share = one.higher_is_better
-    name = visible(wording.category(one.category)).replace("\n", " ").replace("\t", " ")
+def _row(result: CategoryResult, fewest: int) -> tuple[str, ...]:
+    is_share = result.higher_is_better
+    name = visible(wording.category(result.category)).replace("\n", " ").replace("\t", " ")
     return (
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026",
-        str(one.n),
-        wording.label(one),
-        wording.number(one.base.value, is_share=is_share),
-        wording.number(one.tuned.value, is_share=is_share),
-        wording.number(one.difference.value, is_share=is_share, sign=True),
-        wording.spread(one.difference, is_share=is_share, sign=True),
-        _bare(one.p_adjusted),
-        wording.verdict(one, fewest),
+        str(result.n),
+        wording.label(result),
+        wording.number(result.base.value, is_share=is_share),
+        wording.number(result.tuned.value, is_share=is_share),
+        wording.number(result.difference.value, is_share=is_share, sign=True),
+        wording.spread(result.difference, is_share=is_share, sign=True),
+        _bare(result.p_adjusted),
+        wording.verdict(result, fewest),
     )
 
 
@@ -114,12 +114,12 @@ def _bare(p: float) -> str:
     return wording.p_value(p).removeprefix("p ").removeprefix("= ")
 
 
-def _line(cells: tuple[str, ...], widths: list[int], kept: list[int]) -> str:
+def _line(cells: tuple[str, ...], widths: list[int], chosen: list[int]) -> str:
     padded = []
-    for place in kept:
-        cell = cells[place]
-        blank = " " * (widths[place] - _width(cell))
-        padded.append(blank + cell if _HEADS[place] in _ALIGNED_RIGHT else cell + blank)
+    for column in chosen:
+        cell = cells[column]
+        blank = " " * (widths[column] - _width(cell))
+        padded.append(blank + cell if _HEADS[column] in _ALIGNED_RIGHT else cell + blank)
     return "  ".join(padded)
 
 

@@ -90,7 +90,7 @@ def category(name: str) -> str:
 def sentence(result: CategoryResult) -> str:
     """Return one category's result as a sentence that a reader without statistics can take as it stands."""
     is_share, change = result.higher_is_better, result.difference
-    before, after = (number(one.value, is_share=is_share) for one in (result.base, result.tuned))
+    before, after = (number(side.value, is_share=is_share) for side in (result.base, result.tuned))
     if before == after:
         verb, route = "stayed at", after
     else:

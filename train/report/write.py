@@ -1,4 +1,4 @@
-"""The report on disk: `report.json`, `report.md` and `report.html`, and back from disk."""
+"""The report on disk: `report.json`, `report.md` and `report.html`; and the curve that metrics.jsonl holds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from train.base.console import visible
-from train.base.errors import TrainError
+from train.base.errors import TrainError, first_line
 from train.base.file_guard import MOST_DOCUMENT, FileGuardError, read_file
 from train.base.storage import write_whole
 from train.report import charts, wording
-from train.report.model import Curve, EvalPoint, Report, StepPoint
+from train.report.model import REPORT, Curve, EvalPoint, Report, StepPoint
 
-JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
+MARKDOWN, HTML = "report.md", "report.html"
 _MOST_POINTS = 400
 
 
@@ -26,25 +26,10 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         TrainError: E936 write-failed.
     """
     return [
-        write_whole(folder / JSON, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
+        write_whole(folder / REPORT, [json.dumps(report.model_dump(mode="json"), indent=2) + "\n"]),
         write_whole(folder / MARKDOWN, [markdown(report)]),
         write_whole(folder / HTML, [html(report)]),
     ]
-
-
-def read_report(folder: Path) -> Report:
-    """Return the report of a run.
-
-    Raises:
-        TrainError: E938 bad-report when it is missing or not what this version writes.
-    """
-    path = folder / JSON
-    try:
-        # Not pydantic's own JSON reader: it refuses the lone surrogate that a hostile text may hold.
-        return Report.model_validate(json.loads(read_file(path, most=MOST_DOCUMENT)))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainError("E938 bad-report", f"{path}: {reason}", "Is this the folder of a finished run?") from error
 
 
 def read_curve(path: Path) -> Curve:
@@ -73,20 +58,21 @@ def read_curve(path: Path) -> Curve:
             elif kind == "eval":
                 evals[event["step"]] = EvalPoint(step=event["step"], loss=event.get("loss"), score=event.get("score"))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrainError("E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {reason}") from error
+            raise TrainError(
+                "E939 bad-metrics", f"{path}:{number}: {type(error).__name__}: {first_line(error)}"
+            ) from error
     # A resumed run logs some steps again: the later line stands, and the curve is in order of steps.
     ordered = [steps[step] for step in sorted(steps)]
     stride = max(1, -(-len(ordered) // _MOST_POINTS))
-    kept = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
-    return Curve(steps=kept, evals=[evals[step] for step in sorted(evals)])
+    points = ordered[::stride] + ([ordered[-1]] if ordered and (len(ordered) - 1) % stride else [])
+    return Curve(steps=points, evals=[evals[step] for step in sorted(evals)])
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of `report.json`, as `schemas/report.schema.json` holds it."""
-    made = Report.model_json_schema(mode="validation")
+    schema = Report.model_json_schema(mode="validation")
     title = "The report of a training run: runs/ID/report.json."
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": title}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def html(report: Report) -> str:
@@ -152,6 +138,6 @@ def _escaped(text: object) -> str:
 
 def _fenced(text: str) -> str:
     """Return ``text`` as a fenced block that no run of backticks inside can end."""
-    shown = visible(text)
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{fence}text\n{shown}\n{fence}"
+    clean = visible(text)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", clean)), default=0))
+    return f"{fence}text\n{clean}\n{fence}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from train.data.rendering.messages import RowFault
+from train.data.rendering.messages import RowFault, TemplateFault
 from train.data.rendering.sandbox import Rendering, SafeTemplate, request
 
 Message = Mapping[str, Any]
@@ -38,7 +38,7 @@ class Layout:
 
     @cached_property
     def spans(self) -> list[Span]:
-        """The contents that there are."""
+        """The spans of the messages that have a content."""
         return [span for span in self.contents if span is not None]
 
     @property
@@ -112,7 +112,7 @@ class Conversations:
         return self.template.render([request(messages, tools)])[0].text
 
     def request(self, messages: Sequence[Message], tools: Any, answers: Sequence[int]) -> dict[str, Any]:
-        """Return what to ask the template for, that these answers can be found."""
+        """Return the request to the template that lets these answers be located."""
         openings = answers if self.has_opening else []
         endings = [n for n in answers if not messages[n]["content"] or messages[n].get("tool_calls")]
         return request(messages, tools, openings, endings, has_marks=self.template.has_generation)
@@ -186,10 +186,7 @@ class Conversations:
                 if not separator and message["role"] == "tool":
                     raise RowFault("the chat template has no place for what a tool answers")
                 if not separator or message["content"] in rest:
-                    raise RowFault(
-                        f"the chat template loses, repeats or reorders what a {message['role']} says",
-                        "E922 bad-template",
-                    )
+                    raise TemplateFault(f"the chat template loses, repeats or reorders what a {message['role']} says")
                 pieces.append(before)
         pieces.append(rest)
         if is_plain:
@@ -214,14 +211,14 @@ class Conversations:
 
 
 def says(text: str, content: str) -> bool:
-    """True where ``text`` has ``content`` in it, white space at its ends and beside a tag such as <think> aside.
+    """True where ``text`` contains ``content``, but for white space at its ends and next to tags such as <think>.
 
     Templates strip contents, and put reasoning on lines of its own. White space anywhere else is the content's: a
     template that squeezes or indents it would teach code without its lines.
     """
     if not (_TAG.search(text) or _TAG.search(content)):
         return content.strip() in text.strip()
-    return _beside_tags(content) in _beside_tags(text)
+    return _without_space_at_tags(content) in _without_space_at_tags(text)
 
 
 def sentinel(text: str) -> str:
@@ -235,7 +232,7 @@ def sentinel(text: str) -> str:
 _TAG = re.compile(r"</?\w+>")
 
 
-def _beside_tags(text: str) -> str:
+def _without_space_at_tags(text: str) -> str:
     return re.sub(r"\s*(</?\w+>)\s*", r"\1", text).strip()
 
 

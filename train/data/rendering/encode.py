@@ -27,7 +27,7 @@ class Passage(NamedTuple):
     plain: Sequence[tuple[int, int]] = ()
     """Spans in which control tokens are mere text."""
     has_offsets: bool = False
-    """Whether the characters of each token are asked for."""
+    """Whether `Encoded.offsets` is wanted."""
 
 
 class Encoded(NamedTuple):
@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
     has_added_bos: bool
     """True where the beginning-of-text token is the tokenizer's and not in the text."""
     offsets: Ints | None = None
-    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; there where they were asked for."""
+    """[n, 2]: the [start, end) characters of each token, (0, 0) for an added one; None where they are not wanted."""
 
 
 class Encoder:
@@ -81,10 +81,10 @@ class Encoder:
         encoded: list[Encoded | None] = [None] * len(passages)
         if self._words is not None:
             short = [n for n, passage in enumerate(passages) if not passage.plain and not passage.has_offsets]
-            for number, one in zip(short, self._by_words(self._words, [passages[n] for n in short]), strict=True):
-                encoded[number] = one
-        rest = iter(self._in_parts([one for one, own in zip(passages, encoded, strict=True) if own is None]))
-        return [next(rest) if one is None else one for one in encoded]
+            for number, encoding in zip(short, self._by_words(self._words, [passages[n] for n in short]), strict=True):
+                encoded[number] = encoding
+        rest = iter(self._in_parts([passage for passage, own in zip(passages, encoded, strict=True) if own is None]))
+        return [next(rest) if encoding is None else encoding for encoding in encoded]
 
     def decode(self, ids: Sequence[int] | Ints, *, has_control: bool) -> str:
         """Return the text of ``ids``, with or without the control tokens."""
@@ -103,10 +103,10 @@ class Encoder:
         return table
 
     def _by_words(self, words: Words, passages: Sequence[Passage]) -> list[Encoded | None]:
-        """The passages that can be read word by word, which is quicker and gives the same."""
-        edges = [sorted({one.num_opening, *_edges(one)}) for one in passages]
+        """Encode word by word, which is quicker and gives the same ids; None for passages that cannot be read so."""
+        edges = [sorted({passage.num_opening, *_edges(passage)}) for passage in passages]
         encoded: list[Encoded | None] = []
-        readings = words.read([one.text for one in passages], edges)
+        readings = words.read([passage.text for passage in passages], edges)
         for passage, own, reading in zip(passages, edges, readings, strict=True):
             if reading is None:
                 encoded.append(None)
@@ -171,7 +171,7 @@ class Encoder:
         return joined
 
     def _tokenize(self, texts: Sequence[str], *, has_offsets: bool, is_plain: bool = False) -> list[Any]:
-        # Turns truncation, padding and the reading of control tokens in the backend to what is wanted.
+        # This call sets truncation, padding and the reading of control tokens in the backend.
         self.tokenizer("a", add_special_tokens=False, split_special_tokens=is_plain, verbose=False)
         backend = self.tokenizer.backend_tokenizer
         # The quick one leaves out the offsets: they are all (0, 0).

@@ -107,7 +107,7 @@ class Record:
                 weights[start:stop] = [weight] * (stop - start)
         return Example(*self.name, self.ids.tolist(), mask, self.num_bytes, weights)
 
-    def shortened(self, length: int) -> Record:
+    def shorten(self, length: int) -> Record:
         """Return the record cut to ``length`` tokens; it may have no trained one."""
         runs = [(start, min(stop, length)) for start, stop in self.runs if start < length]
         num_supervised = sum(stop - start for start, stop in runs)

@@ -13,17 +13,52 @@ if TYPE_CHECKING:
     from train.recipe import Objective
 
 
-UNRENDERABLE = "E923 bad-rows"
 # What a message says about its training; no template and no model sees it.
 _TRAINING = {"train": True, "weight": 1}
 
 
 class RowFault(TrainError):  # noqa: N818 - a fault of a row, as a finding is of a line
-    """One row cannot be trained or asked; ``reason`` is the same for all rows with this fault."""
+    """One row cannot be rendered; ``reason`` is the same for all rows with this fault."""
 
-    def __init__(self, reason: str, code: str = UNRENDERABLE) -> None:
-        super().__init__(code, reason)
+    error_code = "E923 bad-rows"
+    advice = (
+        "mend the records, take a base whose template has what they need, or leave them out, counted, "
+        "with --set on_unrenderable=skip; train preview shows a record"
+    )
+    """What to do about rows with this fault."""
+    is_unrenderable = True
+    """Whether on_unrenderable = skip leaves the row out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(self.error_code, reason)
         self.reason = reason
+
+
+class TemplateFault(RowFault):
+    """The chat template does something that no row can mend."""
+
+    error_code = "E922 bad-template"
+    advice = "train preview shows a record token by token"
+    is_unrenderable = False
+
+
+class ControlTokenFault(RowFault):
+    """A text of the row holds a control token."""
+
+    error_code = "E924 control-token-in-data"
+    advice = "mend the records, or train them as plain text with allow_special_tokens = true"
+    is_unrenderable = False
+
+
+class TooLongFault(RowFault):
+    """The row has more than max_length tokens."""
+
+    error_code = "E925 too-long"
+    advice = (
+        "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
+        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --"
+    )
+    is_unrenderable = False
 
 
 class Silent(RowFault):
@@ -75,7 +110,7 @@ def answers_of(messages: Sequence[dict[str, Any]], objective: Objective) -> list
     return [n for n in range(last) if objective == "chat" and messages[n]["role"] == "assistant"] + [last]
 
 
-def prepared(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
+def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[dict[str, Any]]:
     """Return the messages up to the last answer, with what templates take for granted.
 
     Content null is empty text, a developer is the system where the template knows no developer, and the arguments of a

@@ -17,12 +17,13 @@ from train.data.rendering.conversation import Conversation, Conversations, Span
 from train.data.rendering.encode import Encoded, Encoder, Passage
 from train.data.rendering.examples import Record
 from train.data.rendering.messages import (
+    ControlTokenFault,
     RowFault,
     all_texts,
     answer_weights,
     answers_of,
     last_answer,
-    prepared,
+    prepare_messages,
     refuse_marks,
     weight_of,
 )
@@ -38,14 +39,14 @@ _MOST_ROWS, _MOST_CHARACTERS = 256, 1 << 20
 
 @dataclass
 class Item:
-    """A row on its way. Each step fills in what it knows, or ``fault``, and then no later step looks at it."""
+    """A row in the pipeline. Each step fills in its fields or ``fault``; later steps skip a row with a fault."""
 
     row: Row
     fault: RowFault | None = None
     messages: list[dict[str, Any]] = field(default_factory=list)
     """As the template gets them, none for raw text."""
     answers: list[int] = field(default_factory=list)
-    """Indices of the messages whose place in the text is needed; the last is the last of all."""
+    """Indices of the messages to locate in the text; the last one is the conversation's last answer."""
     notes: list[str] = field(default_factory=list)
     """What the template leaves out and may, in words."""
     talk: Conversation | None = None
@@ -84,7 +85,7 @@ class Pipeline:
             yield from items
 
     def locate(self, rows: Sequence[Row], *, is_trained: bool = True) -> list[Item]:
-        """Return each row rendered, with the place of each answer that its objective trains.
+        """Return each row rendered, with the span of each answer that its objective trains.
 
         What is not ``is_trained`` is only generated from: then the last answer alone is located, and nothing is proved
         of what stands before it.
@@ -103,13 +104,13 @@ class Pipeline:
         located = [item for item in items if item.fault is None]
         passages = [self._passage(item, has_offsets=has_offsets) for item in located]
         for item, encoded in zip(located, self.encoder.encode(passages), strict=True):
-            item.attempt(self._encoded, encoded)
+            item.attempt(self._check_encoding, encoded)
         return items
 
     def _prepare(self, item: Item, is_trained: bool) -> None:
         self._refuse_control(item.row)
         if item.row.messages is not None or not is_trained:
-            item.messages = prepared(item.row.messages or (), self.conversations.template.source)
+            item.messages = prepare_messages(item.row.messages or (), self.conversations.template.source)
             item.answers = answers_of(item.messages, self.objective) if is_trained else [last_answer(item.messages)]
 
     def _locate(self, item: Item, rendering: Rendering, is_trained: bool) -> None:
@@ -129,7 +130,7 @@ class Pipeline:
             return range(len(item.messages))
         return [answer for answer in item.answers if weight_of((item.row.messages or ())[answer]) > 0]
 
-    def _encoded(self, item: Item, encoded: Encoded) -> None:
+    def _check_encoding(self, item: Item, encoded: Encoded) -> None:
         promises.prove_prefix(encoded)
         item.encoded = encoded
 
@@ -165,7 +166,7 @@ class Pipeline:
             encoded = encoded._replace(ids=np.append(encoded.ids, np.int32(eos)), offsets=offsets)
         if len(encoded.ids) < 2 or not text.strip():
             raise RowFault("no token of the record is trained")
-        promises.prove_one_bos(self.encoder, encoded, text)
+        promises.prove_single_bos(self.encoder, encoded, text)
         assert encoded.offsets is not None
         num_bytes = len(text[int(encoded.offsets[1, 0]) :].encode())
         weights = None if row.weight == 1 else [row.weight]
@@ -176,13 +177,13 @@ class Pipeline:
         row, encoder, encoded, text = item.row, self.encoder, item.encoded, talk.layout.text
         assert encoded is not None
         weights = answer_weights(row.messages or (), item.answers)
-        every = [one for one in zip(talk.turns, item.answers, encoded.runs, weights, strict=True) if one[3] > 0]
+        every = [part for part in zip(talk.turns, item.answers, encoded.runs, weights, strict=True) if part[3] > 0]
         # A first token has nothing before it to be predicted from.
         runs = [(max(start, 1), stop) for _, _, (start, stop), _ in every]
         if all(start >= stop for start, stop in runs):
             raise RowFault("no token of the record is trained")
         own = talk.layout.template_text
-        promises.prove_one_bos(encoder, encoded, own)
+        promises.prove_single_bos(encoder, encoded, own)
         promises.prove_control_tokens(encoder, encoded, own)
         turns = [turn for turn, *_ in every]
         promises.prove_answers_are_apart(talk, turns)
@@ -202,9 +203,7 @@ class Pipeline:
         for where, text in all_texts(row):
             token = self.encoder.special_pattern.search(text)
             if token and not (self.allow_special_tokens and where in ("content", "text")):
-                raise RowFault(
-                    f"the control token {token.group()!r} stands in the data ({where})", "E924 control-token-in-data"
-                )
+                raise ControlTokenFault(f"the control token {token.group()!r} stands in the data ({where})")
 
 
 def passage_of(talk: Conversation, plain: Sequence[Span] = (), *, has_offsets: bool = False) -> Passage:

@@ -9,7 +9,7 @@ Of the text, as the template rendered it (that every content stands in it, in or
 Of the tokens:
 
 - those of the prompt alone begin those of the row, so what is trained is what is served: `prove_prefix`;
-- one beginning-of-text token stands at the beginning, where the tokenizer adds one: `prove_one_bos`;
+- one beginning-of-text token stands at the beginning, where the tokenizer adds one: `prove_single_bos`;
 - all control tokens are the template's: `prove_control_tokens`;
 - no token of the system, the user or a tool is trained: `prove_answers_are_apart`;
 - what is trained decodes to the answer: `prove_answer`;
@@ -31,7 +31,7 @@ from markupsafe import escape
 
 from train.data.rendering.conversation import Conversation, Conversations, Layout, Message, Span, Turn, says, sentinel
 from train.data.rendering.encode import Encoded, Encoder
-from train.data.rendering.messages import RowFault
+from train.data.rendering.messages import RowFault, TemplateFault
 
 REASONING = frozenset({"reasoning_content", "reasoning", "thinking"})
 """What messages call the thoughts that stand before an answer."""
@@ -59,7 +59,7 @@ def prove_parts(
     marked_tools = [markers.tool(tool) for tool in tools] if tools else tools
     marked = [markers.message(message, turn, is_trained=turn in trained) for turn, message in enumerate(messages)]
     text: str | None = None
-    # A template may look into names and values and refuse these; then only the spellings can tell.
+    # A template may check names and values and refuse the markers; then only the spellings are checked.
     with suppress(RowFault):
         text = conversations.render(marked, marked_tools)
     written: dict[int | None, str] = {}
@@ -67,8 +67,8 @@ def prove_parts(
     for part in markers.parts:
         if part.turn not in written:
             written[part.turn] = _written_at(layout, part.turn)
-        has_place = text is None or part.marker in text
-        if not has_place or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
+        is_present = text is None or part.marker in text
+        if not is_present or (part.is_needed and not _is_spelt(part.value, written[part.turn])):
             missing.append(part)
     if needed := [part for part in missing if part.is_needed]:
         raise RowFault(_refusal(markers.parts, needed))
@@ -90,9 +90,7 @@ def prove_marks(marks: Sequence[Span], talk: Conversation) -> None:
     for answer, turn in zip(talk.answers, talk.turns, strict=True):
         first, last = talk.layout.contents[answer] or (turn.start, turn.stop)
         if marks and not any(start <= first and last <= end for start, end in marks):
-            raise RowFault(
-                "the template's generation block and the place of the answer do not agree", "E922 bad-template"
-            )
+            raise TemplateFault("the template's generation block and the place of the answer do not agree")
 
 
 def prove_prefix(encoded: Encoded) -> None:
@@ -101,14 +99,14 @@ def prove_prefix(encoded: Encoded) -> None:
         raise RowFault("the prompt's tokens are no prefix of the trained ones (train and serve differ)")
 
 
-def prove_one_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
+def prove_single_bos(encoder: Encoder, encoded: Encoded, text: str) -> None:
     """Prove exactly one BOS, at the beginning, where the tokenizer adds one, and never two there.
 
     ``text`` is what the template wrote.
     """
     ids, bos = encoded.ids, encoder.bos
     if bos is not None and list(ids[:2]) == [bos, bos]:
-        raise RowFault("the chat template begins with two beginning-of-text tokens", "E922 bad-template")
+        raise TemplateFault("the chat template begins with two beginning-of-text tokens")
     if not encoder.is_adding_bos:
         return
     # A model may use its BOS as a turn marker too; then the text itself has it more than once.
@@ -171,7 +169,7 @@ class _Part:
 
 
 class _Markers:
-    """Puts a marker in the place of each part; none of them occurs in ``text``."""
+    """Replaces each part by a marker that does not occur in ``text``."""
 
     def __init__(self, text: str) -> None:
         self._stem = sentinel(text)

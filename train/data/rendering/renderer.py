@@ -5,21 +5,20 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from train.base import console
 from train.base.errors import TrainError
 from train.data.rendering.conversation import QUESTION, Conversation, Conversations, Span
 from train.data.rendering.encode import Encoder
 from train.data.rendering.examples import Example, Examples, Prompt, Record, Rendered
-from train.data.rendering.messages import UNRENDERABLE, RowFault, Silent, last_answer, notes_of
+from train.data.rendering.messages import RowFault, Silent, TooLongFault, last_answer, notes_of
 from train.data.rendering.pipeline import Item, Pipeline, passage_of
-from train.data.rendering.promises import prove_marks, prove_one_bos, prove_prefix
+from train.data.rendering.promises import prove_marks, prove_prefix, prove_single_bos
 from train.data.rendering.sandbox import safe_template
 from train.recipe import Objective
 
@@ -34,10 +33,13 @@ DEFAULT_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant:\n{% endif %}"
 )
 
+_Outcome = int | Literal["skipped", "silent", "refused"]
+"""The index of a row's example, or the list of `Rendered` that names the row."""
+
 
 @dataclass(frozen=True)
 class Preview:
-    """One row for a person to look at: as it is trained, uncut, whose text each token is, and what is in no token."""
+    """One row for display: as it is trained, uncut, whose text each token is, and what of the row is in no token."""
 
     example: Example
     whole: Example
@@ -62,9 +64,9 @@ class Renderer:
         self.allow_special_tokens = allow_special_tokens
         self.encoder = Encoder(tokenizer)
         self.warnings: list[str] = []
-        # Base and tuned are measured on the same rows, so each is rendered once. The row is there for its identity, the
-        # number is that of its example; where it has none, a word says which list of `Rendered` it is in.
-        self._outcomes: dict[int, tuple[Row, Rendered, int | str]] = {}
+        # Base and tuned are measured on the same rows, so each is rendered once. By id() of the row: the row, which is
+        # held so that the id stays its own, its rendering, and the index of its example or its list in `Rendered`.
+        self._outcomes: dict[int, tuple[Row, Rendered, _Outcome]] = {}
         self._prompts: dict[int, tuple[Row, Prompt]] = {}
         self._options: dict[tuple[int, str], tuple[Row, tuple[list[int], list[int]]]] = {}
         self.template = self._template()
@@ -90,12 +92,12 @@ class Renderer:
             self.warnings.append("the chat template ignores add_generation_prompt; prompts end where the answer begins")
 
     def _try(self) -> None:
-        """Take a question and an answer through what depends on the template: what fails here is no row's fault."""
+        """Render and encode a plain question with its answer: a failure here is the template's, not a row's."""
         talk, marks = self._question()
         prove_marks(marks, talk)
         encoded = self.encoder.encode([passage_of(talk)])[0]
         prove_prefix(encoded)
-        prove_one_bos(self.encoder, encoded, talk.layout.text)
+        prove_single_bos(self.encoder, encoded, talk.layout.text)
 
     def _question(self) -> tuple[Conversation, list[Span]]:
         """A plain question with its answer, and the generation blocks in it."""
@@ -126,8 +128,8 @@ class Renderer:
                 self.learn(new, self._rendered(new))
         outcomes = [self._outcomes[id(row)] for row in rows]
         sources = [(source.examples, index) for _, source, index in outcomes if isinstance(index, int)]
-        is_one = bool(sources) and all(source is sources[0][0] for source, _ in sources)
-        if is_one and [index for _, index in sources] == list(range(len(sources[0][0]))):
+        is_single_source = bool(sources) and all(source is sources[0][0] for source, _ in sources)
+        if is_single_source and [index for _, index in sources] == list(range(len(sources[0][0]))):
             examples = sources[0][0]
         else:
             examples = [source[index] for source, index in sources]
@@ -141,13 +143,11 @@ class Renderer:
         )
 
     def learn(self, rows: Sequence[Row], rendered: Rendered) -> None:
-        """Take ``rendered`` for what these rows become under this renderer's settings, in their order."""
+        """Store ``rendered`` as the outcome of these rows, in their order, under this renderer's settings."""
         examples, index, silent = rendered.examples, 0, set(rendered.silent)
         assert isinstance(examples, Examples), "only what was rendered in one go is learnt"
         for row in rows:
-            outcome: int | str = (
-                "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
-            )
+            outcome: _Outcome = "silent" if row.id in silent else "refused" if row.id in rendered.refused else "skipped"
             if index < len(examples) and examples.names[index][0] == row.id:
                 outcome = index
                 index += 1
@@ -156,7 +156,7 @@ class Renderer:
     def _rendered(self, rows: Sequence[Row]) -> Rendered:
         records: list[Record] = []
         rendered = Rendered([], [], {})
-        faults: dict[tuple[str, str], list[str]] = defaultdict(list)
+        faults: dict[str, tuple[RowFault, list[str]]] = {}
         for item in self._pipeline.records(rows):
             try:
                 record = _record(item)
@@ -167,34 +167,34 @@ class Renderer:
                 if notes := [*item.notes, *notes_of(item.row)]:
                     rendered.notes[item.row.id] = notes
                 if lost:
-                    record = self._shortened(record)
+                    record = self._shorten(record)
                     rendered.cut[item.row.id] = lost
                 records.append(record)
             except Silent:
                 rendered.silent.append(item.row.id)
             except RowFault as fault:
-                if fault.code == UNRENDERABLE and self.on_unrenderable == "skip":
+                if fault.is_unrenderable and self.on_unrenderable == "skip":
                     rendered.refused[item.row.id] = fault.reason
                 else:
-                    faults[fault.code, fault.reason].append(item.row.id)
+                    faults.setdefault(fault.reason, (fault, []))[1].append(item.row.id)
         if faults:
-            raise _listed(faults, len(rows))
+            raise _faults_error(faults, len(rows))
         return replace(rendered, examples=Examples.of(records))
 
     def example(self, row: Row) -> Example:
         """Return one row's example, cut to max_length where the recipe says so; raises RowFault (a TrainError)."""
         record = self._record_of(row)
-        return (self._shortened(record) if self._num_lost(record) else record).example()
+        return (self._shorten(record) if self._num_lost(record) else record).example()
 
     def whole(self, row: Row) -> Example:
         """Return one row's example uncut, and remember nothing of it; raises RowFault (a TrainError)."""
         return self._record_of(row).example()
 
     def preview(self, row: Row) -> Preview:
-        """Return one row for a person to look at; raises RowFault (a TrainError)."""
+        """Return one row for display; raises RowFault (a TrainError)."""
         item = next(self._pipeline.records([row], has_offsets=True))
         record = _record(item)
-        example = (self._shortened(record) if self._num_lost(record) else record).example()
+        example = (self._shorten(record) if self._num_lost(record) else record).example()
         return Preview(example, record.example(), _roles(item, len(record.ids)), [*item.notes, *notes_of(row)])
 
     def prompt(self, row: Row) -> Prompt | None:
@@ -212,8 +212,8 @@ class Renderer:
             known = self._prompts[id(row)] = row, Prompt(row.id, prompt, reference)
         return known[1]
 
-    def located(self, row: Row) -> Conversation:
-        """Return a conversation's text and the place of its last answer; raises RowFault (a TrainError)."""
+    def locate(self, row: Row) -> Conversation:
+        """Return a conversation's text and the span of its last answer; raises RowFault (a TrainError)."""
         item = self._pipeline.locate([row], is_trained=False)[0]
         if item.fault is not None:
             raise item.fault
@@ -233,7 +233,7 @@ class Renderer:
             if not answer:
                 raise RowFault(f"the choice {text!r} has no token of its own")
             if self.max_length and len(prompt) + len(answer) > self.max_length:
-                raise RowFault(f"with the choice {text!r} longer than max_length {self.max_length}", "E925 too-long")
+                raise TooLongFault(f"with the choice {text!r} longer than max_length {self.max_length}")
             known = self._options[id(row), text] = row, (prompt, answer)
         return known[1]
 
@@ -296,13 +296,13 @@ class Renderer:
         """How many tokens are over max_length."""
         return max(0, len(record.ids) - self.max_length) if self.max_length else 0
 
-    def _shortened(self, record: Record) -> Record:
+    def _shorten(self, record: Record) -> Record:
         assert self.max_length, "only what is too long is cut"
         if self.on_too_long != "cut":
-            raise RowFault(f"longer than max_length {self.max_length}", "E925 too-long")
+            raise TooLongFault(f"longer than max_length {self.max_length}")
         if record.runs[0][0] >= self.max_length:
-            raise RowFault(f"the prompt alone is longer than max_length {self.max_length}", "E925 too-long")
-        return record.shortened(self.max_length)
+            raise TooLongFault(f"the prompt alone is longer than max_length {self.max_length}")
+        return record.shorten(self.max_length)
 
 
 def _record(item: Item) -> Record:
@@ -331,21 +331,14 @@ def _bad_template(fault: RowFault) -> TrainError:
     )  # fmt: skip
 
 
-def _listed(faults: Mapping[tuple[str, str], list[str]], num_rows: int) -> TrainError:
-    """One error for ``num_rows`` rows: each reason with its count and the first ids."""
+def _faults_error(faults: Mapping[str, tuple[RowFault, list[str]]], num_rows: int) -> TrainError:
+    """One error for ``num_rows`` rows: each reason with its count and the first ids, and the advice of the first."""
     lines = [
-        f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.named(ids)}"
-        for (_, reason), ids in faults.items()
+        f"{len(ids):,} of {num_rows:,} record{'s' if num_rows > 1 else ''}: {reason}: {console.join_names(ids)}"
+        for reason, (_, ids) in faults.items()
     ]
-    code = next(iter(faults))[0]
-    hints = {
-        "E924 control-token-in-data": "mend the records, or train them as plain text with allow_special_tokens = true",
-        "E925 too-long": "add --set on_too_long=skip to leave them out, --set on_too_long=cut to cut them (both are "
-        "counted), or --set max_length=N to allow more tokens; `curate train` takes these after --",
-        UNRENDERABLE: "mend the records, take a base whose template has what they need, or leave them out, counted, "
-        "with --set on_unrenderable=skip; train preview shows a record",
-    }
-    return TrainError(code, "\n  ".join(lines), hints.get(code, "train preview shows a record token by token"))
+    first, _ = next(iter(faults.values()))
+    return TrainError(first.code, "\n  ".join(lines), first.advice)
 
 
 @contextmanager
@@ -357,7 +350,7 @@ def _without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            # Puts them among the old objects at once; else the next new one has all of them looked through after all.
+            # Moves the new objects to the oldest generation at once; else the next collection walks through them all.
             gc.freeze()
             gc.unfreeze()
             gc.enable()

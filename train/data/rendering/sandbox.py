@@ -84,14 +84,14 @@ class SafeTemplate:
         self._worker = Worker([template_module.__file__], greeting=greeting, seconds=_MOST_SECONDS)
 
     def render(self, requests: Sequence[Mapping[str, Any]]) -> list[Rendering]:
-        """Return what each `request` asks for. Where the child dies of many, each is asked alone."""
+        """Return the rendering of each `request`. Where the child dies of a batch, each request is tried alone."""
         if not requests:
             return []
         answer = self._worker.ask({"conversations": requests})
         if answer is not None and "conversations" in answer:
             return [Rendering(*pair) for pair in zip(requests, answer["conversations"], strict=True)]
         if len(requests) > 1:
-            return [self.render([one])[0] for one in requests]
+            return [self.render([query])[0] for query in requests]
         self.num_deaths += answer is None
         fault = _DIED if answer is None else answer
         num_openings, num_endings = len(requests[0]["openings"]), len(requests[0]["endings"])
@@ -105,11 +105,11 @@ def safe_template(source: str, tokens: Mapping[str, str]) -> SafeTemplate:
     Raises TrainError "E922 bad-template" where it breaks out, fails, takes over 5 s or too much memory, or leaves out
     what a user or the assistant said.
     """
-    return _tried(source, tuple(sorted(tokens.items())))
+    return _try_template(source, tuple(sorted(tokens.items())))
 
 
 @lru_cache(maxsize=8)
-def _tried(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTemplate:
+def _try_template(source: str, tokens: tuple[tuple[str, str], ...]) -> SafeTemplate:
     template = SafeTemplate(source, dict(tokens))
     try:
         text = template.render([request([_USER, _ASSISTANT])])[0].text

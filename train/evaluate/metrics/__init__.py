@@ -1,4 +1,4 @@
-"""The shelf of metrics: one file each, found by looking at the files of this folder, each carrying its own proof.
+"""The registry of metrics: each file of this folder is one metric, with good and bad examples that prove it.
 
 A metric is a function ``(completion, reference, *, options...)`` that returns one score in [0, 1], or several named
 ones when one number would hide something. Its keyword-only parameters are its options and their defaults. A metric
@@ -19,13 +19,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from train.base.errors import TrainError
 
 Scores = Mapping[str, float]
 Function = Callable[..., float | Scores]
 Case = tuple[str, str, float | Scores] | tuple[str, str, float | Scores, Mapping[str, Any]]
+
+Kind = Literal["answer", "choice", "likelihood", "calls", "judge"]
+"""What a metric looks at: a generated answer; one that names a choice; the likelihoods of choices, where nothing is
+generated; an answer beside the record's own tool calls; or the answers of both models, which a judge compares.
+"""
 
 DEFAULT = "token_f1"
 """The metric of a category for which none is set: graded, free of options, at home in short and long text."""
@@ -45,6 +50,7 @@ class Metric:
     cases: Sequence[Case]
     options: Mapping[str, Any]
     function: Function
+    kind: Kind = "answer"
 
     def scores(self, completion: str, reference: str, options: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Return the scores of one completion by their full names; empty when the record cannot be scored."""
@@ -81,11 +87,13 @@ class Metric:
             raise TrainError("E932 bad-metric-option", f"the metric {self.name!r}: {error}") from error
 
 
-_shelf: dict[str, Metric] = {}
+_registry: dict[str, Metric] = {}
 
 
-def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> Callable[[Function], Function]:
-    """Put a function on the shelf; its docstring is its help text.
+def metric(
+    name: str, *, cases: Sequence[Case], primary: str | None = None, kind: Kind = "answer"
+) -> Callable[[Function], Function]:
+    """Register a function as a metric; its docstring is its help text.
 
     ``primary`` names the part that stands for a metric of several scores; None means that there is one score only.
 
@@ -95,17 +103,17 @@ def metric(name: str, *, cases: Sequence[Case], primary: str | None = None) -> C
 
     def put(function: Function) -> Function:
         text = inspect.getdoc(function)
-        if name in _shelf or not text:
+        if name in _registry or not text:
             raise ValueError(f"the metric {name!r} is taken or does not explain itself")
         parameters = inspect.signature(function).parameters.values()
-        # A manifest has lists, so its author is told of lists.
+        # A manifest has lists and no tuples, so messages show lists.
         options = {
             p.name: list(p.default) if isinstance(p.default, tuple) else p.default
             for p in parameters
             if p.kind is p.KEYWORD_ONLY
         }
         full = name if primary is None else f"{name}.{primary}" if primary else ""
-        _shelf[name] = Metric(name, full, text, cases, options, function)
+        _registry[name] = Metric(name, full, text, cases, options, function, kind)
         return function
 
     return put
@@ -116,7 +124,7 @@ def discover() -> dict[str, Metric]:
     """Import every file of this folder and return the metrics by name, in order."""
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
         importlib.import_module(module.name)
-    return dict(sorted(_shelf.items()))
+    return dict(sorted(_registry.items()))
 
 
 def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
@@ -125,20 +133,20 @@ def scorer(name: str, options: Mapping[str, Any] | None = None) -> Metric:
     Raises:
         TrainError: E931 unknown-metric, E932 bad-metric-option.
     """
-    shelf = {n: m for n, m in discover().items() if m.primary}
-    found = shelf.get(name or DEFAULT)
-    if found is None:
-        near = get_close_matches(name, shelf, n=1)
+    scorers = {n: m for n, m in discover().items() if m.primary}
+    chosen = scorers.get(name or DEFAULT)
+    if chosen is None:
+        near = get_close_matches(name, scorers, n=1)
         raise TrainError(
             "E931 unknown-metric",
             f"there is no scorer {name!r}",
-            (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(shelf)}.",
+            (f"Did you mean {near[0]!r}? " if near else "") + f"Scorers: {', '.join(scorers)}.",
         )
-    found.check(options or {})
-    return found
+    chosen.check(options or {})
+    return chosen
 
 
-def normalised(text: str, *, casefold: bool = False) -> str:
+def normalise(text: str, *, casefold: bool = False) -> str:
     """Return ``text`` as comparisons see it: NFKC, trimmed, runs of white space as one blank, case folded if asked."""
     text = unicodedata.normalize("NFKC", text)
     return " ".join((text.casefold() if casefold else text).split())
@@ -156,8 +164,8 @@ _WORD = re.compile(
 def words(text: str) -> list[str]:
     """Return the words of ``text`` for overlap metrics: NFKC, case folded, punctuation removed, CJK by character."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
-    return _WORD.findall(kept)
+    unpunctuated = "".join(c for c in folded if c not in string.punctuation and unicodedata.category(c)[0] != "P")
+    return _WORD.findall(unpunctuated)
 
 
 def _is_like(value: object, default: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric, normalised
+from train.evaluate.metrics import Scores, metric, normalise
 
 _LETTERS = "ABCDEFGHIJ"
 MARKS = "(). "
@@ -15,6 +15,7 @@ MARKS = "(). "
 @metric(
     "choice",
     primary="accuracy",
+    kind="choice",
     cases=[
         ("B", "B", {"accuracy": 1.0, "parsed": 1.0}),
         ("(b) because it is late", "B", {"accuracy": 1.0, "parsed": 1.0}),
@@ -39,20 +40,20 @@ def choice(completion: str, reference: str, *, choices: Sequence[str] = ()) -> S
     choice; exactly one is mentioned. Letters inside a sentence count only in upper case. A reference that is no choice
     leaves the record unscored.
     """
-    if any(not isinstance(one, str) or not one.strip() for one in choices):
+    if any(not isinstance(text, str) or not text.strip() for text in choices):
         raise ValueError("choices must be a list of texts that are not empty")
     names = choices or _LETTERS
-    right = place_of(reference, names, marks=MARKS)
+    right = index_of_choice(reference, names, marks=MARKS)
     if right is None:
         return {}
-    known = [normalised(one, casefold=True) for one in names]
-    got = _named(normalised(completion), known, is_letters=not choices)
+    known = [normalise(name, casefold=True) for name in names]
+    got = _named(normalise(completion), known, is_letters=not choices)
     return {"accuracy": float(got == known[right]), "parsed": float(got is not None)}
 
 
-def place_of(reference: str, choices: Sequence[str], *, marks: str = "") -> int | None:
-    """Return the place of the choice that a reference is, also with ``marks`` around it; None where it is none."""
-    known, wanted = [normalised(one, casefold=True) for one in choices], normalised(reference, casefold=True)
+def index_of_choice(reference: str, choices: Sequence[str], *, marks: str = "") -> int | None:
+    """Return the index of the choice that a reference is, also with ``marks`` around it; None where it is no choice."""
+    known, wanted = [normalise(text, casefold=True) for text in choices], normalise(reference, casefold=True)
     # The marks may be the choice's own, as in "U.S.".
     return next((known.index(text) for text in (wanted, wanted.strip(marks)) if text in known), None)
 
@@ -63,12 +64,12 @@ def _named(text: str, known: Sequence[str], *, is_letters: bool) -> str | None:
         return folded
     if is_letters:
         # A sentence may begin with the word "a", so a leading letter needs a mark of its own behind it.
-        found = re.match(r"\(?([A-Ja-j])[).:,]", text) or re.search(r"(?i:\banswer(?: is|:))\s*\(?([A-J])(?!\w)", text)
+        match = re.match(r"\(?([A-Ja-j])[).:,]", text) or re.search(r"(?i:\banswer(?: is|:))\s*\(?([A-J])(?!\w)", text)
         mentioned = set(re.findall(r"(?<!\w)([A-J])(?!\w)", text))
     else:
         one_of = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
-        found = re.search(rf"\banswer(?: is|:)\s*\(?({one_of})(?!\w)", folded)
+        match = re.search(rf"\banswer(?: is|:)\s*\(?({one_of})(?!\w)", folded)
         mentioned = set(re.findall(rf"(?<!\w)({one_of})(?!\w)", folded))
-    if found:
-        return found[1].casefold()
+    if match:
+        return match[1].casefold()
     return mentioned.pop().casefold() if len(mentioned) == 1 else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric, normalised
-from train.evaluate.metrics.choice import place_of
+from train.evaluate.metrics import Scores, metric, normalise
+from train.evaluate.metrics.choice import index_of_choice
 
 _RIGHT = {"accuracy": 1.0, "above_chance": 1.0}
 _WRONG = {"accuracy": 0.0, "above_chance": -1.0}
@@ -14,6 +14,7 @@ _WRONG = {"accuracy": 0.0, "above_chance": -1.0}
 @metric(
     "choice_logprob",
     primary="accuracy",
+    kind="likelihood",
     cases=[
         (
             "", "no", {**_RIGHT, "logprob": -1.0, "accuracy_per_byte": 1.0, "above_chance_per_byte": 1.0,
@@ -46,25 +47,25 @@ def choice_logprob(
     0 for guessing, 1 for all right. ``logprob`` is the reference's own, in nats. The evaluation gives ``logprobs``;
     without it, or where the reference is no choice, the record is unscored.
     """
-    if any(not isinstance(one, str) or not one.strip() for one in choices):
+    if any(not isinstance(text, str) or not text.strip() for text in choices):
         raise ValueError("choices must be a list of texts that are not empty")
-    known = [normalised(one, casefold=True) for one in choices]
+    known = [normalise(text, casefold=True) for text in choices]
     if choices and (len(known) < 2 or len(set(known)) < len(known)):
         raise ValueError("choices must be two texts or more, none of them twice")
-    right = place_of(reference, choices)
+    right = index_of_choice(reference, choices)
     if not logprobs or right is None:
         return {}
     chance = 1 / len(known)
-    sizes = [len(one.encode("utf-8", "surrogatepass")) for one in choices]
-    found: dict[str, float] = {}
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in choices]
+    scores: dict[str, float] = {}
     for suffix, values in (
         ("", list(logprobs)),
         ("_per_byte", [value / size for value, size in zip(logprobs, sizes, strict=True)]),
     ):
         accuracy = float(max(range(len(values)), key=values.__getitem__) == right)
-        found |= {
+        scores |= {
             f"accuracy{suffix}": accuracy,
             f"above_chance{suffix}": (accuracy - chance) / (1 - chance),
             f"logprob{suffix}": values[right],
         }
-    return found
+    return scores

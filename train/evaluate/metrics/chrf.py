@@ -60,12 +60,12 @@ def _precision_recall(ours: Sequence[str], theirs: Sequence[str], n: int) -> tup
 
 def _split(text: str) -> list[str]:
     """Return the words with one punctuation mark split off the end, or else the start, of each."""
-    found: list[str] = []
+    parts: list[str] = []
     for word in text.split():
         if len(word) > 1 and word[-1] in string.punctuation:
-            found += [word[:-1], word[-1]]
+            parts += [word[:-1], word[-1]]
         elif len(word) > 1 and word[0] in string.punctuation:
-            found += [word[0], word[1:]]
+            parts += [word[0], word[1:]]
         else:
-            found.append(word)
-    return found
+            parts.append(word)
+    return parts

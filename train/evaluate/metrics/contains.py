@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.evaluate.metrics import Scores, metric, normalised
+from train.evaluate.metrics import Scores, metric, normalise
 
 
 @metric(
@@ -32,9 +32,9 @@ def contains(
         raise ValueError(f"mode must be 'all' or 'any', not {mode!r}")
     if any(not isinstance(text, str) for text in texts):
         raise ValueError("texts must be a list of strings")
-    wanted = [normalised(text, casefold=casefold) for text in (texts or reference.splitlines())]
+    wanted = [normalise(text, casefold=casefold) for text in (texts or reference.splitlines())]
     wanted = [text for text in wanted if text]
     if not wanted:
         return {}
-    found = normalised(completion, casefold=casefold)
-    return float((all if mode == "all" else any)(text in found for text in wanted))
+    answer = normalise(completion, casefold=casefold)
+    return float((all if mode == "all" else any)(text in answer for text in wanted))

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from train.base.strict_json import MOST_LEVELS, depth, levels
 from train.base.worker import Worker
 from train.evaluate.metrics import Scores, metric
 from train.evaluate.metrics.json_schema import NotJsonError, fits, strict_loads
@@ -21,13 +22,12 @@ _PROGRAM = """
 import json, re, sys
 for line in sys.stdin:
     pattern, text = json.loads(line)
-    sys.stdout.write(json.dumps([found[0] for found in re.finditer(pattern, text) if found[0]]) + "\\n")
+    sys.stdout.write(json.dumps([match[0] for match in re.finditer(pattern, text) if match[0]]) + "\\n")
     sys.stdout.flush()
 """
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", ""], seconds=SECONDS)
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.S)
 _READ, _MIN_LETTERS, _FOREIGN_SHARE = 2000, 20, 0.8
-_MOST_LEVELS = 64
 _ORDER = {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}}
 
 
@@ -72,20 +72,20 @@ def contract(
     with it. Without a rule there is no score.
     """
     text = completion.strip()
-    found: dict[str, bool | None] = {}
+    verdicts: dict[str, bool | None] = {}
     if schema is not None:
         if not isinstance(schema, Mapping):
             raise ValueError("schema must be a JSON Schema written as a table")
-        found["schema"] = _is_structured(text, schema)
+        verdicts["schema"] = _is_structured(text, schema)
     if min_chars or max_chars:
-        found["length"] = min_chars <= len(text) <= (max_chars or len(text))
+        verdicts["length"] = min_chars <= len(text) <= (max_chars or len(text))
     if scripts:
-        found["language"] = _is_written_in(text, scripts)
+        verdicts["language"] = _is_written_in(text, scripts)
     if citations:
-        found["citations"] = _is_cited(text, citations, at_least, prompt if in_prompt else None)
-    scores = {name: float(one) for name, one in found.items() if one is not None}
-    if found and len(scores) == len(found):
-        scores["kept"] = float(all(found.values()))
+        verdicts["citations"] = _is_cited(text, citations, at_least, prompt if in_prompt else None)
+    scores = {name: float(is_met) for name, is_met in verdicts.items() if is_met is not None}
+    if verdicts and len(scores) == len(verdicts):
+        scores["kept"] = float(all(verdicts.values()))
     return scores
 
 
@@ -95,7 +95,7 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
         # Curation refuses what other programs would read in another way.
         json.dumps(value, ensure_ascii=False).encode()
     except (NotJsonError, UnicodeEncodeError):
-        # The schema is asked all the same, so that one that cannot be used is known before any training.
+        # The schema is compiled all the same, so that an unusable one is reported before any training.
         fits(None, schema)
         return False
     return fits(value, schema) if _is_plain(value) else False
@@ -103,16 +103,8 @@ def _is_structured(text: str, schema: Mapping[str, Any]) -> bool | None:
 
 def _is_plain(value: Any) -> bool:
     """Return whether a value is at most 64 levels deep, with integers of 64 bits."""
-    levels, layer = 0, [value]
-    while layer:
-        if any(type(one) is int and not -(2**63) <= one < 2**63 for one in layer):
-            return False
-        holders = [one for one in layer if isinstance(one, dict | list)]
-        levels += bool(holders)
-        if levels > _MOST_LEVELS:
-            return False
-        layer = [inner for one in holders for inner in (one.values() if isinstance(one, dict) else one)]
-    return True
+    has_large = any(type(node) is int and not -(2**63) <= node < 2**63 for level in levels(value) for node in level)
+    return not has_large and depth(value) <= MOST_LEVELS
 
 
 def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
@@ -127,7 +119,7 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
 def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
     if fault := fault_of(pattern):
         raise ValueError(f"{pattern!r} is not a pattern: {fault}")
-    found = _CHILD.ask([pattern, text])
-    if not isinstance(found, list):
+    matches = _CHILD.ask([pattern, text])
+    if not isinstance(matches, list):
         return None
-    return len(found) >= at_least and (given is None or all(one in given for one in found))
+    return len(matches) >= at_least and (given is None or all(match in given for match in matches))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from train.evaluate.metrics import Scores, metric, normalised
+from train.evaluate.metrics import Scores, metric, normalise
 
 
 @metric(
@@ -26,5 +26,5 @@ def exact(completion: str, reference: str, *, casefold: bool = False) -> float |
 
     ``casefold`` makes upper and lower case equal. An empty reference leaves the record unscored.
     """
-    expected = normalised(reference, casefold=casefold)
-    return float(normalised(completion, casefold=casefold) == expected) if expected else {}
+    expected = normalise(reference, casefold=casefold)
+    return float(normalise(completion, casefold=casefold) == expected) if expected else {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from train.base.strict_json import unique_members
 from train.base.worker import Worker
-from train.evaluate.metrics import Scores, metric, normalised
+from train.evaluate.metrics import Scores, metric, normalise
 
 SECONDS = 2.0
 """The longest that one validation may take."""
@@ -117,7 +118,7 @@ def strict_loads(text: str) -> Any:
         NotJsonError: it is not; numbers beyond the range of a float, repeated keys and NaN included.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=unique_members, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise NotJsonError(str(error)) from error
 
@@ -131,30 +132,23 @@ def _finite(digits: str) -> float:
     return value if abs(value) != float("inf") else _refuse(digits)
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise NotJsonError("a key is repeated")
-    return found
-
-
 def _fields(value: Any, *, ordered: bool) -> Counter[Any]:
     """Return how often each (path, leaf) occurs; an empty object or list is a leaf of its own."""
-    found: Counter[Any] = Counter()
+    counts: Counter[Any] = Counter()
     waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
     while waiting:
-        path, here = waiting.pop()
-        if isinstance(here, dict) and here:
-            waiting += [((*path, key), inner) for key, inner in here.items()]
-        elif isinstance(here, list) and here:
-            waiting += [((*path, position if ordered else -1), inner) for position, inner in enumerate(here)]
-        elif isinstance(here, str):
-            found[path, "text", normalised(here)] += 1
-        elif isinstance(here, bool) or not isinstance(here, int | float):
-            found[path, "other", repr(here)] += 1
+        path, node = waiting.pop()
+        if isinstance(node, dict) and node:
+            waiting += [((*path, key), inner) for key, inner in node.items()]
+        elif isinstance(node, list) and node:
+            waiting += [((*path, position if ordered else -1), inner) for position, inner in enumerate(node)]
+        elif isinstance(node, str):
+            counts[path, "text", normalise(node)] += 1
+        elif isinstance(node, bool) or not isinstance(node, int | float):
+            counts[path, "other", repr(node)] += 1
         else:
-            found[path, "number", here] += 1
-    return found
+            counts[path, "number", node] += 1
+    return counts
 
 
 def fits(value: Any, schema: Mapping[str, Any]) -> bool | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from train.evaluate.metrics import Scores, metric
 
 
-@metric("judge", cases=[("an answer", "a reference", {}), ("a reference", "a reference", {}), ("", "", {})])
+@metric(
+    "judge", kind="judge", cases=[("an answer", "a reference", {}), ("a reference", "a reference", {}), ("", "", {})]
+)
 def judge(completion: str, reference: str) -> Scores:
     """Which of the answers of base and tuned a judge prefers: 1 and 0, or 0.5 for both on a tie.
 

@@ -57,12 +57,12 @@ def _last_number(text: str, units: Sequence[str]) -> float | None:
     names = [unicodedata.normalize("NFKC", unit).casefold() for unit in units]
     for match in reversed(list(_NUMBER.finditer(text))):
         value = float(match.group().replace(",", ""))
-        if math.isfinite(value) and (not names or _stands_beside(text, match, names)):
+        if math.isfinite(value) and (not names or _is_next_to(text, match, names)):
             return value
     return None
 
 
-def _stands_beside(text: str, match: re.Match[str], names: Sequence[str]) -> bool:
+def _is_next_to(text: str, match: re.Match[str], names: Sequence[str]) -> bool:
     before = text[: match.start()].rstrip(" -+").casefold()
     after = text[match.end() :].lstrip(" ").casefold()
     return any(

@@ -16,8 +16,8 @@ _PROGRAM = """
 import json, re, sys
 for line in sys.stdin:
     pattern, flags, text, whole = json.loads(line)
-    found = (re.fullmatch if whole else re.search)(pattern, text, flags)
-    sys.stdout.write("true\\n" if found else "false\\n")
+    match = (re.fullmatch if whole else re.search)(pattern, text, flags)
+    sys.stdout.write("true\\n" if match else "false\\n")
     sys.stdout.flush()
 """
 _CHILD = Worker(["-S", "-c", _PROGRAM], greeting=["", 0, "", True], seconds=SECONDS)
@@ -61,9 +61,9 @@ def regex(completion: str, reference: str, *, pattern: str = "", flags: str = ""
 
 
 def fault_of(pattern: str, bits: int = 0) -> str:
-    """Return why ``pattern`` is none with the flags ``bits``, "" where it is one."""
+    """Return why ``pattern`` does not compile with the flags ``bits``, "" where it does."""
     try:
-        # A warning about what a pattern may mean one day belongs to its author, and the report is not the place.
+        # Warnings about what a pattern may mean in a later Python would only clutter the report.
         with warnings.catch_warnings(action="ignore"):
             re.compile(pattern, bits)
     except (re.error, RecursionError, OverflowError) as error:

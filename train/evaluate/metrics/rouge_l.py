@@ -46,12 +46,12 @@ def lcs_length(first: Sequence[str], second: Sequence[str]) -> int:
     Bit-parallel: bit i of ``row`` is 0 where the table grows at position i. Hyyro 2004, "Bit-parallel LCS-length
     computation revisited".
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for position, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << position
+        positions[word] = positions.get(word, 0) | 1 << position
     full = (1 << len(first)) - 1
     row = full
     for word in second:
-        matches = row & places.get(word, 0)
+        matches = row & positions.get(word, 0)
         row = ((row + matches) | (row - matches)) & full
     return len(first) - row.bit_count()

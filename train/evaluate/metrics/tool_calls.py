@@ -36,6 +36,7 @@ class _Call(NamedTuple):
 @metric(
     "tool_calls",
     primary="match",
+    kind="calls",
     cases=[
         (_FIND, _FIND, _RIGHT),
         (f"<tool_call>\n{_FIND}\n</tool_call>", _FIND, _RIGHT),
@@ -59,7 +60,7 @@ class _Call(NamedTuple):
         (f"<tool_call>{_FIND[:-3]}</tool_call>", _FIND, _NONE),
         (_FIND, "It is in Paris.", {}),
         ("", "", {}),
-        # What the record itself calls decides, where the evaluation tells it.
+        # The record's own calls decide, where the evaluation passes them.
         (_FIND, f"Well. {_FIND}", {}, {"calls": [{"name": "find", "arguments": {"city": "Paris", "n": 2}}]}),
         ("", f"<tool_call>{_HELP}</tool_call>", _NONE, {"calls": [{"name": "help", "arguments": "{}"}]}),
     ],
@@ -76,15 +77,15 @@ def tool_calls(completion: str, reference: str, *, calls: Sequence[Mapping[str, 
     expected = _read(reference)
     if calls:
         own = [call for call in map(_call_of, calls) if call is not None]
-        # Of a form that cannot be read nobody could get a point.
+        # Calls in a form that cannot be read would score 0 for every model.
         expected = own if _is_same(expected, own) else []
     if not expected:
         return {}
-    made = _read(completion)
+    actual = _read(completion)
     return {
-        "match": float(_is_same(made, expected)),
-        "names": float(Counter(call.name for call in made) == Counter(call.name for call in expected)),
-        "parsed": float(bool(made)),
+        "match": float(_is_same(actual, expected)),
+        "names": float(Counter(call.name for call in actual) == Counter(call.name for call in expected)),
+        "parsed": float(bool(actual)),
     }
 
 
@@ -116,7 +117,7 @@ def _json_calls(text: str) -> list[_Call]:
             text = text[name.end() :]
         value, text = _first_value(text)
         values = value if isinstance(value, list) else [value]
-        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(one) for one in values]
+        some = [_Call(name[1], value)] if name and isinstance(value, dict) else [_call_of(item) for item in values]
         calls += [call for call in some if call is not None]
         if not some or None in some:
             return []

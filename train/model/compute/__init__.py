@@ -1,4 +1,4 @@
-"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, memory that is kept."""
+"""How a model computes fast: packed attention, a cache of keys, fused norms, compiled layers, reuse of memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from train.model.compute.attention import Packed, pack, packing
 from train.model.compute.capabilities import Capabilities, capabilities_of
 from train.model.compute.checkpointing import checkpoint_activations, is_checkpointing
 from train.model.compute.compiled import compile_layers, compiling
-from train.model.compute.finite import first_not_finite
 from train.model.compute.kv_cache import KVCache
 from train.model.compute.memory import Meter, keep_freed_memory, memory_limit
 from train.model.compute.norms import fuse_norms
 from train.model.compute.parts import decoder_of, evaluating, head_weight, inner_of
-from train.model.compute.tensors import are_close, to_device, working_dtype
+from train.model.compute.tensors import are_close, first_not_finite, to_device, working_dtype
 
 __all__ = [
     "Capabilities",

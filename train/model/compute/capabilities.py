@@ -1,4 +1,4 @@
-"""What a model can do with our attention and our head, found by trying: where numbers differ, it keeps its own code."""
+"""Which of our kernels a model can use, found out by trying: where numbers differ, the model keeps its own code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.model.compute.tensors import are_close
 
 _LENGTHS = (12, 3, 18)
 _OTHER_WAYS = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError, KeyError)
-"""What models raise that take no positions, attend in a way of their own, or whose layers have no number."""
+"""Errors of models that take no positions, have an attention of their own, or layers without a number."""
 
 
 @dataclass(frozen=True)

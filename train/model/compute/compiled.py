@@ -36,7 +36,7 @@ def compile_layers(model: Any, *, backend: str = "inductor") -> int:
 
 @contextmanager
 def compiling(is_on: bool) -> Iterator[None]:
-    """Within, layers that `compile_layers` has seen run compiled; elsewhere, and with False, they run as written.
+    """Within, the layers of `compile_layers` run compiled; elsewhere, and with False, they run as written.
 
     Evaluation has a new shape with each batch, and would compile for most of its time.
     """

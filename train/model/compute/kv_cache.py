@@ -124,7 +124,7 @@ class KVCache:
         return order
 
     def _move(self, source: int, target: int) -> None:
-        """Copy a row to a place before it, where there is room for at least as many tokens."""
+        """Copy a row to an earlier one, which has room for at least as many tokens."""
         length = self.lengths[source]
         (from_span, from_row), (to_span, to_row) = self._find(source), self._find(target)
         for spans in self._layers.values():

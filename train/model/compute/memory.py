@@ -1,4 +1,4 @@
-"""Memory: what a process keeps of what is freed, the peak of a piece of work, and how much there is."""
+"""Memory: reuse of freed memory, the peak of a piece of work, and how much memory there is."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def memory_limit(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    limits += [one for one in (resource.getrlimit(resource.RLIMIT_AS)[0],) if one != resource.RLIM_INFINITY]
+    limits += [limit for limit in (resource.getrlimit(resource.RLIMIT_AS)[0],) if limit != resource.RLIM_INFINITY]
     # No control group, or one without a limit ("max").
     with suppress(OSError, ValueError):
         limits.append(int(_LIMIT.read_text()))
@@ -68,7 +68,7 @@ def memory_limit(device: torch.device) -> int:
 
 
 def _resident(name: str) -> int:
-    """A line of /proc/self/status in bytes; elsewhere the highest peak ever, which is all that other systems tell."""
+    """A line of /proc/self/status in bytes; on other systems the highest peak ever, as they report nothing else."""
     try:
         lines = _STATUS.read_text().splitlines()
     except OSError:

@@ -30,7 +30,7 @@ class FusedRMSNorm(nn.Module):
 
 
 def fuse_norms(model: Any) -> int:
-    """Put `FusedRMSNorm` in the place of each norm that gives the same as it, and return how many those are.
+    """Replace each norm that gives the same numbers by `FusedRMSNorm`, and return how many were replaced.
 
     Names and parameters of the model stay. A norm that computes otherwise, such as one that scales by 1 + weight, stays
     too: one of each kind is tried.

@@ -1,6 +1,8 @@
-"""Tensors: the format that they are computed in, how they come to a device, and whether two are close."""
+"""Tensors: the format that they are computed in, how they come to a device, whether two are close, or all finite."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 
@@ -27,3 +29,16 @@ def are_close(first: torch.Tensor, second: torch.Tensor) -> bool:
     # A broken model gives NaN on both sides; the loss finds that, and names it.
     largest = float(first.float().nan_to_num(0.0).abs().max())
     return torch.allclose(first.float(), second.float(), rtol=tolerance, atol=tolerance * largest, equal_nan=True)
+
+
+def first_not_finite(named: Iterable[tuple[str, torch.Tensor]]) -> str | None:
+    """Return the name of the first tensor with a NaN or an infinity in it, None where there is none.
+
+    Of a sharded tensor each rank checks its own part.
+    """
+    for name, weight in named:
+        tensor = weight.to_local() if hasattr(weight, "to_local") else weight
+        # The sum is a cheap first test; as finite numbers may overflow in it, the elements decide.
+        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            return name
+    return None

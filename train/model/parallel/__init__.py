@@ -1,7 +1,7 @@
 """Several processes as one run: who they are, what each of them computes, and how their gradients become one.
 
-The only room that speaks to `torch.distributed`. A run of one process takes the same way through the code: its sums
-are what they were, and it waits for nobody.
+The only folder that uses `torch.distributed`. A run of one process takes the same path through the code: its sums are
+its own, and it waits for no other rank.
 """
 
 from train.model.parallel.distributed import SINGLE_PROCESS, DistributedContext, join_group, seed_stream

@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started, as one group: their numbers, and the few things that they tell one another."""
+"""The processes that `torchrun` started, as one group: their ranks, and the collectives that a run needs."""
 
 from __future__ import annotations
 
@@ -108,16 +108,16 @@ def join_group() -> Iterator[DistributedContext]:
     in 30 seconds; TORCH_ELASTIC_SHUTDOWN_TIMEOUT gives a long step and its checkpoint more.
 
     Raises TrainError "E941 no-device" where a node has more ranks than GPUs, "E949 bad-launch" where the environment
-    tells of ranks but not all about them.
+    has some of torchrun's variables and lacks others.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield SINGLE_PROCESS
         return
-    told = {name: os.environ.get(name, "") for name in _NUMBERS}
-    unclear = [name for name, value in told.items() if not value.isdecimal()]
+    variables = {name: os.environ.get(name, "") for name in _NUMBERS}
+    unclear = [name for name, value in variables.items() if not value.isdecimal()]
     if unclear or not os.environ.get("MASTER_ADDR"):
         missing = ", ".join(unclear) or "MASTER_ADDR"
-        raise TrainError("E949 bad-launch", f"WORLD_SIZE tells of ranks, but there is no {missing}",
+        raise TrainError("E949 bad-launch", f"WORLD_SIZE is set, but not {missing}",
                          "start it with torchrun, or unset WORLD_SIZE")  # fmt: skip
     # torch takes a second to import; `train run --help` does without.
     import torch
@@ -125,9 +125,9 @@ def join_group() -> Iterator[DistributedContext]:
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    local_rank = int(told["LOCAL_RANK"])
+    local_rank = int(variables["LOCAL_RANK"])
     store, rank, world = next(rendezvous("env://"))
-    context = DistributedContext(rank, world, int(told["LOCAL_WORLD_SIZE"]))
+    context = DistributedContext(rank, world, int(variables["LOCAL_WORLD_SIZE"]))
     console.hush(is_hushed=not context.is_first)
     try:
         if torch.cuda.is_available():
@@ -160,7 +160,7 @@ def _is_first_to_fail(store: Any) -> bool:
     try:
         return bool(store.add("failed", 1) == 1)
     except dist.DistError:
-        # Whoever kept the store has ended, and not without a word.
+        # The process that held the store has ended, and has reported its own error.
         return False
 
 

@@ -61,14 +61,14 @@ def pick_strategy(
 
 
 def num_shards(strategy: ParallelStrategy, context: DistributedContext) -> int:
-    """Return into how many parts ``way`` cuts a model."""
+    """Return into how many parts ``strategy`` cuts a model."""
     return 1 if strategy == "ddp" else context.world_size if strategy == "fsdp" else context.local_world_size
 
 
 def parallelize(
     model: Any, strategy: ParallelStrategy, context: DistributedContext, *, dtype: torch.dtype
 ) -> Replicated | Sharded:
-    """Spread ``model`` over ``ranks``; call it before an optimizer is made of its parameters."""
+    """Spread ``model`` over the ranks of ``context``; call it before an optimizer is made of its parameters."""
     return (
         Replicated(model, context)
         if strategy == "ddp" or context.world_size == 1
@@ -150,7 +150,7 @@ class Sharded:
             fully_shard(block, mesh=mesh, mp_policy=policy)
         # The root keeps its weights after the forward pass: the backward pass begins with them.
         fully_shard(model, mesh=mesh, reshard_after_forward=False)
-        # Named, not learnt: FSDP2 takes the order of gathering from all forward passes before, also from those with
+        # The order is given: by default FSDP2 takes it from all forward passes before, also from those with
         # which one rank measures and others do not; ranks that gather different blocks would wait for ever.
         for before, block in pairwise([model, *self.blocks]):
             block.set_modules_to_backward_prefetch([before])
@@ -211,13 +211,13 @@ def _call(self: Any, function: Callable[[Any], Any]) -> Any:
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
     """Group parameters of one number format into a few large messages."""
     bucket: list[torch.nn.Parameter] = []
-    held = 0
+    num_bytes = 0
     for parameter in parameters:
         size = parameter.numel() * parameter.element_size()
-        if bucket and (held + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
+        if bucket and (num_bytes + size > _BUCKET_BYTES or parameter.dtype != bucket[0].dtype):
             yield bucket
-            bucket, held = [], 0
+            bucket, num_bytes = [], 0
         bucket.append(parameter)
-        held += size
+        num_bytes += size
     if bucket:
         yield bucket

@@ -1,6 +1,6 @@
-"""Which examples of a step each rank computes: dealt by what they cost, not by how many they are.
+"""Which examples of a step each rank computes: sharded by what they cost, not by how many they are.
 
-Every rank computes the whole deal from the lengths alone, so nothing is sent for it.
+Every rank computes all shards from the lengths alone, so nothing is sent for it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def attention_share(model: Any) -> float:
 
 
 def shard_by_cost(costs: Sequence[float] | np.ndarray, num_ranks: int) -> list[list[int]]:
-    """Return the places 0..n-1 of each rank: the dearest first, each to the rank that has least (Graham 1969, LPT).
+    """Return the indices 0..n-1 of each rank: the dearest first, each to the rank that has least (Graham 1969, LPT).
 
-    Ties go to the lower rank. With fewer places than ranks some get none.
+    Ties go to the lower rank. With fewer indices than ranks some ranks get none.
     """
     shares: list[list[int]] = [[] for _ in range(num_ranks)]
     loads = [0.0] * num_ranks
-    for place in sorted(range(len(costs)), key=lambda place: (-costs[place], place)):
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
         rank = loads.index(min(loads))
-        shares[rank].append(place)
-        loads[rank] += float(costs[place])
+        shares[rank].append(index)
+        loads[rank] += float(costs[index])
     return shares
 
 

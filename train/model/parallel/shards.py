@@ -33,7 +33,7 @@ def write_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         save(dict(tensors), storage_writer=writer)
     except CheckpointException as error:
         # It wraps what each rank raised.
-        cause = next((one[0] for one in error.failures.values() if isinstance(one[0], OSError)), None)
+        cause = next((failure[0] for failure in error.failures.values() if isinstance(failure[0], OSError)), None)
         if cause is None:
             raise
         raise OSError(cause.errno, cause.strerror) from error
@@ -47,10 +47,10 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from torch.distributed.checkpoint.state_dict_loader import load
 
     reader = _storage("HuggingFaceStorageReader")(str(folder))
-    found = reader.read_metadata().state_dict_metadata
+    stored = reader.read_metadata().state_dict_metadata
     for name, tensor in tensors.items():
-        if tuple(found[name].size) != tuple(tensor.shape):
-            raise ValueError(f"{name} has the shape {tuple(found[name].size)}, not {tuple(tensor.shape)}")
+        if tuple(stored[name].size) != tuple(tensor.shape):
+            raise ValueError(f"{name} has the shape {tuple(stored[name].size)}, not {tuple(tensor.shape)}")
     is_alone = not any(hasattr(tensor, "full_tensor") for tensor in tensors.values())
     with warnings.catch_warnings():
         # A rank reads whole tensors for itself, and knows it; for shards all ranks read together.
@@ -61,8 +61,8 @@ def read_shards(folder: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 def _storage(name: str) -> type:
     import torch.distributed.checkpoint as dcp
 
-    found: type | None = getattr(dcp, name, None)
-    if found is None:
+    storage: type | None = getattr(dcp, name, None)
+    if storage is None:
         raise TrainError("E940 missing-extra", "sharded checkpoints need a newer torch, whose DCP writes safetensors",
                          "pip install -U torch", exit_code=Exit.MISSING)  # fmt: skip
-    return found
+    return storage

@@ -1,4 +1,4 @@
-"""What goes out of a run: folders that other programs load and serve, each proved to answer as the run did.
+"""Exports of a run: folders that other programs load and serve, each checked to answer as the run did.
 
 source = open_source(run)
 export_run(source, "merged", Path("my-model"))

@@ -28,17 +28,17 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
         raise TrainError("E905 cannot-express", "the run tuned every weight, so there is no adapter", "--to merged")
     if find_base(source.recipe.base, source.folder).is_file():
         raise TrainError("E905 cannot-express", "peft loads no base that is a .gguf file", "--to merged")
-    # What is loaded again is looked at there, but that can be switched off.
+    # The check that loads an export again would notice it too, but it can be switched off.
     with safe_open(source.tuned / _PARTS[1], framework="pt") as file:
         names = file.keys()
         check_finite(((name, file.get_tensor(name)) for name in names), str(source.tuned))
     for name in _PARTS:
         shutil.copyfile(source.tuned / name, work / name)
-    write_words(source, work, "peft")
+    write_tokenizer_files(source, work, "peft")
     return Written(work)
 
 
-def write_words(source: Source, work: Path, library: str) -> None:
+def write_tokenizer_files(source: Source, work: Path, library: str) -> None:
     """Write the card, and what serves the same tokens as were trained: tokenizer, template, config with the stops.
 
     ``library`` is what loads the folder: "peft" or "transformers".
@@ -53,13 +53,13 @@ def write_words(source: Source, work: Path, library: str) -> None:
 def _generation(source: Source) -> dict[str, Any]:
     tokenizer = source.renderer.tokenizer
     # No max_new_tokens: a server takes it for a limit on every answer.
-    found = {
+    settings = {
         "bos_token_id": tokenizer.bos_token_id,
         "do_sample": False,
         "eos_token_id": source.renderer.stop_ids,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def stop_texts(source: Source) -> list[str]:

@@ -10,9 +10,9 @@ from train.base.errors import TrainError
 from train.data.dataset import Row
 from train.data.rendering import Conversation, Renderer, RowFault
 from train.data.rendering.messages import answer_weights, answers_of, last_answer
-from train.evaluate.metrics.choice import MARKS, place_of
-from train.pipeline.export.serve import plain_ids, served
-from train.report.evaluation import BY_LIKELIHOOD, CategorySpec
+from train.evaluate.metrics.choice import MARKS, index_of_choice
+from train.pipeline.export.serve import plain_ids, render_texts
+from train.report.evaluation import CategorySpec
 
 Document = dict[str, Any]
 
@@ -20,18 +20,18 @@ Document = dict[str, Any]
 def answer_document(renderer: Renderer, row: Row, spec: CategorySpec) -> Document:
     """Return what a record's answer is generated from and scored by, and its choices where the category has some.
 
-    The place of the right choice is "gold", None where the reference is no choice.
+    "gold" is the index of the right choice, None where the reference is no choice.
     """
-    prompt, _ = served(renderer, row)
-    asked = renderer.prompt(row)
-    assert asked is not None, "only rows with messages are here"
-    document: Document = {"id": row.id, "category": row.category, "prompt": prompt, "reference": asked.reference}
+    prompt, _ = render_texts(renderer, row)
+    rendered = renderer.prompt(row)
+    assert rendered is not None, "only rows with messages are here"
+    document: Document = {"id": row.id, "category": row.category, "prompt": prompt, "reference": rendered.reference}
     if choices := choices_of(spec):
         document["context"] = prompt.rstrip()
-        document["gold"] = place_of(asked.reference, choices, marks="" if spec.choices else MARKS)
+        document["gold"] = index_of_choice(rendered.reference, choices, marks="" if spec.choices else MARKS)
         # Evaluation counts no end where it compares choices.
         document["choices"] = [
-            _space(prompt) + _answered(renderer, row, one, has_end=not spec.choices) for one in choices
+            _space(prompt) + _answered(renderer, row, choice, has_end=not spec.choices) for choice in choices
         ]
     return document
 
@@ -43,8 +43,8 @@ def loss_documents(renderer: Renderer, row: Row) -> Iterator[Document]:
     too and taken off: log p(space + answer) - log p(space) = log p(answer | prompt).
     """
     for part in _trained_parts(renderer, row):
-        located = renderer.located(part)
-        prompt, answer = served(renderer, part)
+        located = renderer.locate(part)
+        prompt, answer = render_texts(renderer, part)
         space = _space(prompt)
         yield {
             "id": row.id, "category": row.category, "context": prompt.rstrip(),
@@ -54,22 +54,22 @@ def loss_documents(renderer: Renderer, row: Row) -> Iterator[Document]:
 
 def is_same_loss(renderer: Renderer, row: Row, ids: Sequence[int]) -> bool:
     """Whether a harness that joins prompt, white space and answer as text scores the tokens ``ids`` of evaluation."""
-    return all(_is_same(renderer, *served(renderer, part), ids) for part in _trained_parts(renderer, row))
+    return all(_is_same(renderer, *render_texts(renderer, part), ids) for part in _trained_parts(renderer, row))
 
 
 def is_same_choice(renderer: Renderer, row: Row, spec: CategorySpec) -> bool:
     """Whether a harness compares the tokens of choices that evaluation compared; true where it compared none."""
-    prompt, _ = served(renderer, row)
+    prompt, _ = render_texts(renderer, row)
     return all(
-        _is_same(renderer, prompt, _answered(renderer, row, one, has_end=False), [*asked, *option])
-        for one in spec.choices
-        for asked, option in [renderer.option(row, one)]
+        _is_same(renderer, prompt, _answered(renderer, row, choice, has_end=False), [*prompt_ids, *option])
+        for choice in spec.choices
+        for prompt_ids, option in [renderer.option(row, choice)]
     )
 
 
 def choices_of(spec: CategorySpec) -> list[str]:
     """Return the choices of a category that is scored by one, be it written or the likeliest."""
-    return list(spec.options.get("choices") or ()) if spec.metric.name in ("choice", BY_LIKELIHOOD) else []
+    return list(spec.options.get("choices") or ()) if spec.metric.kind in ("choice", "likelihood") else []
 
 
 def _trained_parts(renderer: Renderer, row: Row) -> list[Row]:
@@ -99,7 +99,7 @@ def _answered(renderer: Renderer, row: Row, text: str, *, has_end: bool) -> str:
     messages = row.messages or []
     answer = {"role": "assistant", "content": text}
     try:
-        located = renderer.located(replace(row, messages=[*messages[: last_answer(messages)], answer]))
+        located = renderer.locate(replace(row, messages=[*messages[: last_answer(messages)], answer]))
     except RowFault as fault:
         raise TrainError(fault.code, f"the choice {text!r} of {row.category!r}: {fault.reason}", fault.hint) from None
     return located.answer if has_end else _spoken(located)

@@ -1,4 +1,4 @@
-"""One export: the run opened, a folder made, its answers compared, its place and size told."""
+"""One export: open the run, write the folder, compare its answers with those of the run, and print where it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from train.base import console
 from train.base.errors import Exit
-from train.pipeline.export import adapter, harness, merged, ollama, vllm
-from train.pipeline.export.folder import fresh_folder, shown_size, size_of
-from train.pipeline.export.serve import served_otherwise
+from train.pipeline.export import adapter, harness, merged, ollama
+from train.pipeline.export.folder import format_size, fresh_folder, size_of
+from train.pipeline.export.serve import ids_served_differently
 from train.pipeline.export.source import Source, Written
-from train.pipeline.export.weights import differing, reload
+from train.pipeline.export.weights import compare_answers, reload
 
 Writer = Callable[[Source, Path, str], Written]
 """Fills a folder with a run in a number format."""
@@ -21,7 +21,7 @@ TARGETS: dict[str, Writer] = {
     "adapter": adapter.write,
     "merged": merged.write,
     "ollama": ollama.write,
-    "vllm": vllm.write,
+    "vllm": merged.write_vllm,
     "lm-eval": harness.write,
 }
 
@@ -33,7 +33,7 @@ def export_run(
 
     ``dtype`` is the number format of whole models; "" keeps the run's. ``num_compared`` recorded answers are asked for
     again from what was written: in the run's own number format of float32 a difference is a failure, in another one it
-    is told, as rounding may turn a greedy answer.
+    is only reported, as rounding may change a greedy answer.
 
     Raises:
         TrainError: E919 would-overwrite, E936 write-failed, E905 cannot-express, and what the target refuses.
@@ -43,13 +43,13 @@ def export_run(
     with fresh_folder(output, mark, is_forced=is_forced) as work:
         written = TARGETS[target](source, work, chosen)
         model = written.model
-        if model and (other := served_otherwise(source.renderer, source.rows())):
+        if model and (other := ids_served_differently(source.renderer, source.rows())):
             console.talk(
                 f"warning: the text of {len(other)} records has control tokens, which a server takes for structure,"
-                f" and training did not: {console.named(other)}"
+                f" and training did not: {console.join_names(other)}"
             )
-        num, odd = differing(source, reload(source, model), num_compared) if model and num_compared else (0, [])
-    console.talk(f"written: {output} ({shown_size(size_of(output))})")
+        num, odd = compare_answers(source, reload(source, model), num_compared) if model and num_compared else (0, [])
+    console.talk(f"written: {output} ({format_size(size_of(output))})")
     if written.command:
         console.data(console.visible(written.command.replace("FOLDER", shlex.quote(str(output)))))
     if num:
@@ -57,6 +57,8 @@ def export_run(
     if odd:
         is_exact = chosen == source.recipe.dtype == "float32"
         reason = "" if is_exact else f"; {chosen} rounds what {source.recipe.dtype} computed"
-        console.trouble("E943 answers-differ", f"other answers than the run recorded for {console.named(odd)}{reason}")
+        console.trouble(
+            "E943 answers-differ", f"other answers than the run recorded for {console.join_names(odd)}{reason}"
+        )
         return Exit.FAILED if is_exact else Exit.OK
     return Exit.OK

@@ -1,4 +1,4 @@
-"""A folder that is whole or not there: made under a temporary name beside its place, renamed at the end."""
+"""A folder that is whole or absent: written under a temporary name next to it, renamed at the end."""
 
 from __future__ import annotations
 
@@ -29,21 +29,19 @@ def fresh_folder(final: Path, mark: dict[str, Any], *, is_forced: bool) -> Itera
     with whole_folder(final) as work:
         yield work
         (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-        # Others may have come meanwhile.
+        # Another process may have written there meanwhile.
         check_free(final, is_forced=is_forced)
 
 
 def check_free(final: Path, *, is_forced: bool) -> None:
-    """Refuse a place that is taken; raises TrainError "E919 would-overwrite"."""
+    """Raise TrainError "E919 would-overwrite" where ``final`` exists and may not be replaced."""
     is_taken = os.path.lexists(final) and not (final.is_dir() and not final.is_symlink() and not any(final.iterdir()))
     if not is_taken:
         return
     if final.is_symlink() or not (final / MARK).is_file():
-        raise TrainError(
-            "E919 would-overwrite", f"{final} is there already and is no export", "choose another --output"
-        )
+        raise TrainError("E919 would-overwrite", f"{final} exists and is not an export", "choose another --output")
     if not is_forced:
-        raise TrainError("E919 would-overwrite", f"{final} is there already", "--force writes over that export")
+        raise TrainError("E919 would-overwrite", f"{final} exists", "--force replaces that export")
 
 
 def size_of(folder: Path) -> int:
@@ -51,7 +49,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def shown_size(num_bytes: int) -> str:
+def format_size(num_bytes: int) -> str:
     """Return a size as people say it: "4.2 MB"."""
     size = float(num_bytes)
     for unit in ("B", "kB", "MB", "GB"):

@@ -26,11 +26,10 @@ from train.pipeline.export.documents import (
     is_same_loss,
     loss_documents,
 )
-from train.pipeline.export.serve import served_otherwise
+from train.pipeline.export.serve import ids_served_differently
 from train.pipeline.export.source import Source, Written
 from train.report import wording
 from train.report.evaluation import CategorySpec, spec_of
-from train.report.judge.pairs import METRIC
 
 CODE = "scores.py"
 
@@ -43,14 +42,14 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     rows = _rows(source)
     limit, stops = _limit(source, rows), stop_texts(source)
     group = f"pairsmith_{_slug(source.dataset.path.resolve().parent.parent.name + '-' + source.name)}"
-    told, tasks = {}, []
+    scorers, tasks = {}, []
     for category in sorted({row.category for row in rows}):
         spec, name = spec_of(source.categories, category), f"{group}_{_slug(category)}"
         chosen = [row for row in rows if row.category == category]
-        told[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
+        scorers[category] = {"metric": spec.metric.name, "primary": spec.metric.primary, "options": dict(spec.options)}
         for task, lines in _tasks_of(source.renderer, chosen, spec, name, stops, limit):
             (work / f"{task['task']}.yaml").write_text(_yaml(task), encoding="utf-8")
-            text = "".join(json.dumps(one) + "\n" for one in lines)
+            text = "".join(json.dumps(document) + "\n" for document in lines)
             (work / f"{task['task']}.jsonl").write_text(text, encoding="utf-8")
             tasks.append(task["task"])
     if not tasks:
@@ -60,7 +59,7 @@ def write(source: Source, work: Path, _dtype: str) -> Written:
     if source.renderer.objective == "domain":
         console.talk("no loss tasks: the run trained whole texts, and a harness scores answers")
     (work / f"{group}.yaml").write_text(_yaml({"group": group, "task": tasks}), encoding="utf-8")
-    (work / "categories.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (work / "categories.json").write_text(json.dumps(scorers, indent=1) + "\n", encoding="utf-8")
     (work / CODE).write_text((Path(__file__).parent / "scores.py.txt").read_text(encoding="utf-8"), encoding="utf-8")
     # The prompts hold their own beginning-of-text token, where there is one.
     model = f"pretrained=MODEL,dtype={source.recipe.dtype},add_bos_token=False"
@@ -73,12 +72,15 @@ def _tasks_of(
     """The tasks of a category with their records."""
     alias = wording.category(" ".join(console.visible(rows[0].category).split()))
     documents = [answer_document(renderer, row, spec) for row in rows]
-    if spec.metric.name == METRIC:
+    if spec.metric.kind == "judge":
         console.talk(f"{alias}: no task of answers, as a judge compares those of two models")
     elif not spec.choices:
         yield _answer_task(name, alias, spec.metric.primary, stops, limit), documents
     if renderer.objective != "domain":
-        yield _loss_task(f"{name}_loss", alias), [one for row in rows for one in loss_documents(renderer, row)]
+        yield (
+            _loss_task(f"{name}_loss", alias),
+            [document for row in rows for document in loss_documents(renderer, row)],
+        )
     if choices_of(spec) and (right := _with_right_choice(documents)):
         yield _choice_task(f"{name}_choices", alias), right
 
@@ -87,37 +89,43 @@ def _rows(source: Source) -> list[Row]:
     """The test records as evaluation takes them; each proved to be the same tokens for a program that gets its text."""
     rows = source.dataset.splits["test"]
     if raw := [row.id for row in rows if not row.messages]:
-        console.talk(f"warning: {len(raw)} records of raw text have no prompt and are left out: {console.named(raw)}")
+        console.talk(
+            f"warning: {len(raw)} records of raw text have no prompt and are left out: {console.join_names(raw)}"
+        )
     rows = [row for row in rows if row.messages]
     rendered = source.renderer.examples(rows)
     if rendered.skipped:
-        console.talk(
-            f"warning: {len(rendered.skipped)} records over max_length are left out: {console.named(rendered.skipped)}"
-        )
+        message = f"{len(rendered.skipped)} records over max_length are left out"
+        console.talk(f"warning: {message}: {console.join_names(rendered.skipped)}")
     if rendered.refused:
-        told = f"{len(rendered.refused)} records cannot be rendered and are left out"
-        console.talk(f"warning: {told}: {console.named(list(rendered.refused))}")
+        message = f"{len(rendered.refused)} records cannot be rendered and are left out"
+        console.talk(f"warning: {message}: {console.join_names(list(rendered.refused))}")
     if rendered.silent:
-        told = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
-        console.talk(f"warning: {told}: {console.named(rendered.silent)}")
+        message = f"{len(rendered.silent)} records have no answer that may be trained and are left out"
+        console.talk(f"warning: {message}: {console.join_names(rendered.silent)}")
     if rendered.cut:
         raise TrainError(
-            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {console.named(rendered.cut)}",
+            "E905 cannot-express", f"evaluation cut {len(rendered.cut)} records: {console.join_names(rendered.cut)}",
             "train with on_too_long = skip, or a larger max_length",
         )  # fmt: skip
-    kept = {example.id: example.ids for example in rendered.examples}
-    rows = [row for row in rows if row.id in kept]
+    token_ids = {example.id: example.ids for example in rendered.examples}
+    rows = [row for row in rows if row.id in token_ids]
     if not rows:
-        raise TrainError("E905 cannot-express", "no test record can be asked", "export a data set with a test split")
-    odd = served_otherwise(source.renderer, rows)
+        raise TrainError(
+            "E905 cannot-express", "no test record has a prompt that can be rendered",
+            "export a data set with a test split",
+        )  # fmt: skip
+    odd = ids_served_differently(source.renderer, rows)
     if source.renderer.objective != "domain":
-        odd += [row.id for row in rows if row.id not in odd and not is_same_loss(source.renderer, row, kept[row.id])]
-    asked = [row for row in rows if row.id not in odd and row.category in source.categories]
-    odd += [row.id for row in asked if not is_same_choice(source.renderer, row, source.categories[row.category])]
+        odd += [
+            row.id for row in rows if row.id not in odd and not is_same_loss(source.renderer, row, token_ids[row.id])
+        ]
+    comparable = [row for row in rows if row.id not in odd and row.category in source.categories]
+    odd += [row.id for row in comparable if not is_same_choice(source.renderer, row, source.categories[row.category])]
     if odd:
         raise TrainError(
             "E905 cannot-express",
-            f"a program that gets text makes other tokens of {len(odd)} records: {console.named(odd)}",
+            f"a program that gets text makes other tokens of {len(odd)} records: {console.join_names(odd)}",
             "control tokens in the data do that; train preview shows them",
         )  # fmt: skip
     return rows
@@ -166,9 +174,11 @@ def _choice_task(name: str, alias: str) -> dict[str, Any]:
 
 
 def _with_right_choice(documents: Sequence[Document]) -> list[Document]:
-    """The documents whose reference is a choice; the others have no right answer and are told."""
+    """The documents whose reference is a choice; the others have no right answer, and a warning names them."""
     if lost := [document["id"] for document in documents if document["gold"] is None]:
-        console.talk(f"warning: the reference of {len(lost)} records is none of the choices: {console.named(lost)}")
+        console.talk(
+            f"warning: the reference of {len(lost)} records is none of the choices: {console.join_names(lost)}"
+        )
     return [document for document in documents if document["gold"] is not None]
 
 
@@ -191,7 +201,7 @@ def _yaml(value: Mapping[str, Any]) -> str:
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
         pass
 
-    Dumper.add_representer(_Function, lambda dumper, one: dumper.represent_scalar("!function", str(one)))
+    Dumper.add_representer(_Function, lambda dumper, function: dumper.represent_scalar("!function", str(function)))
     return str(yaml.dump(dict(value), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=float("inf")))
 
 

@@ -72,7 +72,7 @@ def go_template(source: Source) -> str:
             faults.setdefault(str(fault), []).append(row.id)
     if faults:
         reasons = "; ".join(
-            f"{len(ids)} conversations: {reason}: {console.named(ids)}" for reason, ids in faults.items()
+            f"{len(ids)} conversations: {reason}: {console.join_names(ids)}" for reason, ids in faults.items()
         )
         raise TrainError("E905 cannot-express", reasons, _INSTEAD)
     for messages in UNLIKE_THE_DATA:
@@ -107,14 +107,14 @@ class _Table:
             RowFault: the model's own template refuses the conversation.
             _NoTableError: no table makes this prompt, or another one than makes those before.
         """
-        located = renderer.located(row)
-        asked, text = located.messages[:-1], located.prompt
-        if row.tools or any(message.get("tool_calls") for message in asked):
+        located = renderer.locate(row)
+        prompt_messages, text = located.messages[:-1], located.prompt
+        if row.tools or any(message.get("tool_calls") for message in prompt_messages):
             raise _NoTableError("it has tools, which Ollama writes in its own way")
         bos = renderer.tokenizer.bos_token if renderer.encoder.is_adding_bos else ""
         position = len(bos) if text.startswith(bos) else 0
         last = ""
-        for message, span in zip(asked, located.layout.contents, strict=False):
+        for message, span in zip(prompt_messages, located.layout.contents, strict=False):
             role = message["role"]
             if role == last and role != "tool":
                 raise _NoTableError(f"two messages of the {role} follow one another, which Ollama joins to one")

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from train.data.dataset import Row
 
 
-def served(renderer: Renderer, row: Row) -> tuple[str, str]:
+def render_texts(renderer: Renderer, row: Row) -> tuple[str, str]:
     """Return a record's prompt and its answer with the end token, as text that holds every token."""
-    located = renderer.located(row)
+    located = renderer.locate(row)
     return renderer.served_bos + located.prompt, located.answer
 
 
@@ -22,7 +22,7 @@ def plain_ids(renderer: Renderer, text: str) -> list[int]:
     return list(renderer.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def served_otherwise(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
+def ids_served_differently(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
     """Return the ids of records that a server would ask in other tokens than evaluation did.
 
     Control tokens that stand in data are mere text in training, where the recipe allows them; a server that is sent
@@ -31,5 +31,6 @@ def served_otherwise(renderer: Renderer, rows: Iterable[Row]) -> list[str]:
     return [
         row.id
         for row in rows
-        if (prompt := renderer.prompt(row)) is not None and plain_ids(renderer, served(renderer, row)[0]) != prompt.ids
+        if (prompt := renderer.prompt(row)) is not None
+        and plain_ids(renderer, render_texts(renderer, row)[0]) != prompt.ids
     ]

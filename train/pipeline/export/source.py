@@ -14,7 +14,7 @@ from train.model import check_folder, find_base
 from train.pipeline.run.folder import RECIPE, RUN, read_run, recipe_folder, weights_digest
 from train.pipeline.run.prepare import open_renderer
 from train.recipe import Recipe, load_recipe
-from train.report import CardFacts, Report, card_facts, read_report
+from train.report import CardFacts, Report, card_facts
 from train.report.evaluation import CategorySpec, category_specs
 
 
@@ -76,13 +76,13 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     """
     import torch
 
-    record = _finished(run)
-    report = read_report(run)
+    record = _read_finished(run)
+    report = Report.load(run)
     sides = read_predictions(run / PREDICTIONS)
     # Raises where one of them is not finite.
     pair(*sides)
     recipe, folder = load_recipe(run / RECIPE, is_own=True), recipe_folder(run)
-    opened = _same_dataset(record, dataset)
+    opened = _open_same_dataset(record, dataset)
     tuned = run / record["saved"]
     check_folder(tuned, needs_weights=record["saved"] == "model")
     if weights_digest(find_base(recipe.base, folder)) != record["facts"]["base"]:
@@ -96,18 +96,20 @@ def open_source(run: Path, dataset: Path | None = None) -> Source:
     return Source(record, recipe, folder, report, opened, categories, reads, renderer, tuned, sides[1])
 
 
-def _finished(run: Path) -> dict[str, Any]:
+def _read_finished(run: Path) -> dict[str, Any]:
     if not (run / RUN).is_file():
-        raise TrainError("E942 unfinished-run", f"{run} holds no run.json, so it is no run", "runs/ID is the folder")
+        raise TrainError(
+            "E942 unfinished-run", f"{run} has no run.json, so it is not a run", "name a folder such as runs/ID"
+        )
     record = read_run(run)
     if record.get("status") != "finished":
-        told = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
-        raise TrainError("E942 unfinished-run", told, "train run DATASET --resume --out goes on with a stopped one")
+        message = f"{run}: the run is {str(record.get('status'))[:40]!r}, not finished"
+        raise TrainError("E942 unfinished-run", message, "train run DATASET --resume --out goes on with a stopped one")
     facts = record.get("facts")
-    known = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
+    has_facts = isinstance(facts, dict) and {"base", "tokenizer and template"} <= facts.keys()
     counts = [record.get(name) for name in ("examples", "step")]
     if (
-        not known
+        not has_facts
         or record.get("saved") not in ("adapter", "model")
         or not all(isinstance(count, int) for count in counts)
         or not record.get("id")
@@ -116,15 +118,15 @@ def _finished(run: Path) -> dict[str, Any]:
     return record
 
 
-def _same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
-    told = record.get("dataset")
-    path = moved or Path(str(told.get("path")) if isinstance(told, dict) else "")
+def _open_same_dataset(record: dict[str, Any], moved: Path | None) -> Dataset:
+    recorded = record.get("dataset")
+    path = moved or Path(str(recorded.get("path")) if isinstance(recorded, dict) else "")
     if not (path / "manifest.json").is_file():
         raise TrainError(
             "E912 bad-dataset", f"the run's data set {path} is not there", "--dataset says where it is now"
         )
     opened = open_dataset(path)
-    if not isinstance(told, dict) or opened.digest != told.get("sha256"):
+    if not isinstance(recorded, dict) or opened.digest != recorded.get("sha256"):
         raise TrainError(
             "E911 dataset-changed", f"{path} is not the data set of the run", "--dataset names the one that is"
         )

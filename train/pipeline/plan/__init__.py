@@ -6,8 +6,7 @@ three steps on this machine.
 
 from __future__ import annotations
 
-from train.pipeline.plan.make import GPUS, accuracy, make_plan, needs_checkpointing
-from train.pipeline.plan.oom import explained
+from train.pipeline.plan.make import GPUS, accuracy, explain_oom, make_plan, needs_checkpointing
 from train.pipeline.plan.plan import Plan
 
-__all__ = ["GPUS", "Plan", "accuracy", "explained", "make_plan", "needs_checkpointing"]
+__all__ = ["GPUS", "Plan", "accuracy", "explain_oom", "make_plan", "needs_checkpointing"]

@@ -1,23 +1,138 @@
-"""Make a plan: exact counts, memory by arithmetic, time by calibration, and the choices that follow."""
+"""Make a plan: exact counts, memory by arithmetic, time and memory corrected by three steps, and what would fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from train.base import console
-from train.model.batch import BatchSampler
-from train.model.compute import is_checkpointing, memory_limit
+from train.base.errors import Exit, TrainError, first_line
+from train.model import computing
+from train.model.batch import BatchSampler, Step, collate, few_lengths
+from train.model.compute import Meter, is_checkpointing, memory_limit
+from train.model.loss import supervised_loss
 from train.model.parallel import SINGLE_PROCESS, pick_strategy
-from train.pipeline.plan.calibrate import Calibration, calibrate, largest
 from train.pipeline.plan.memory import USABLE, Memory, Shape, estimate, fitting_tokens, shape_of
-from train.pipeline.plan.oom import explained
-from train.pipeline.plan.plan import Choices, Plan
+from train.pipeline.plan.plan import CALIBRATION_STEPS, Choices, Plan
 from train.recipe.forgetting import risks, tuning_of
 from train.recipe.schedule import warmup_steps
+
+_MOST_SAMPLED = 200
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Seconds of a token of training, optimizer included, and the peak over what was there before, in bytes."""
+
+    seconds_per_token: float
+    grown_bytes: int
+
+
+def largest(steps: BatchSampler) -> tuple[Step, list[int]]:
+    """Return the step, of at most 200 spread over the run, with the largest micro-batch, and that micro-batch."""
+    chosen = sorted({round(n * (len(steps) - 1) / max(1, _MOST_SAMPLED - 1)) for n in range(_MOST_SAMPLED)})
+    sample_rows = [steps[number] for number in chosen if number < len(steps)]
+    pairs = [(step, group) for step in sample_rows for group in step.micro_batches]
+    return max(pairs, key=lambda pair: int(steps.lengths[pair[1]].sum()))
+
+
+def calibrate(model: Any, steps: BatchSampler, heaviest: Step, device: torch.device, dtype: torch.dtype) -> Calibration:
+    """Compute three steps with their updates at a rate of zero; weights and random numbers stay as they were.
+
+    ``heaviest`` comes first: it has the largest micro-batch of the run, which shows the memory, and it pays for what
+    the others find made, so their time counts.
+    """
+    timed = [steps[number * len(steps) // 2] for number in range(CALIBRATION_STEPS - 1)]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    was_training, devices = model.training, [device] if device.type == "cuda" else []
+    model.train()
+    with torch.random.fork_rng(devices):
+        meter = Meter(device)
+        # Steps that move nothing: a rate of zero and no decay leave each weight bit for bit what it is.
+        optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, fused=True)
+        _step(model, steps, heaviest, optimizer, device, dtype)
+        began = time.monotonic()
+        for step in timed:
+            _step(model, steps, step, optimizer, device, dtype)
+        spent = time.monotonic() - began
+        grown = meter.grown()
+    model.train(was_training)
+    tokens = sum(int(steps.lengths[group].sum()) for step in timed for group in step.micro_batches)
+    return Calibration(spent / tokens, grown)
+
+
+def _step(
+    model: Any,
+    steps: BatchSampler,
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    for group in step.micro_batches:
+        batch = collate(
+            [steps.examples[index] for index in group], device, is_packed=steps.is_packed, round_to=few_lengths(device)
+        )
+        with computing(device, dtype):
+            loss, _ = supervised_loss(model, batch, scale=1 / step.weight)
+        loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+# torch's CPU allocator raises a plain RuntimeError; its words are all there is to know it by.
+_ALLOCATOR = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+
+
+@contextmanager
+def explain_oom(plan: Plan | None, stage: str, hint: str = "") -> Iterator[None]:
+    """Within, a lack of memory is raised as TrainError "E947 out-of-memory" (exit 3) that names what would fit.
+
+    ``hint`` stands in for the plan's advice where it is not about steps. Nothing is changed for the run: another size
+    of batch is for its owner to choose.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _oom_error(plan, stage, error, hint) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _ALLOCATOR):
+            raise
+        raise _oom_error(plan, stage, error, hint) from error
+
+
+def _oom_error(plan: Plan | None, stage: str, error: BaseException, hint: str) -> TrainError:
+    message = f"{stage}: {first_line(error)}"
+    if plan is not None:
+        message += (
+            f"; planned were {plan.peak_bytes / 1e6:,.0f} MB of {plan.device_bytes / 1e6:,.0f} MB of {plan.device}, "
+            f"with micro_batch_tokens = {plan.micro_batch_tokens:,}"
+        )
+        hint = hint or _advice(plan)
+    return TrainError("E947 out-of-memory", message, hint, exit_code=Exit.MISSING)
+
+
+def _advice(plan: Plan) -> str:
+    tokens, current = plan.choices.micro_batch_tokens, plan.micro_batch_tokens
+    # By the plan the present size should have fitted, so something else takes memory: half of it is the next to try.
+    smaller = min(tokens, max(16, 1 << ((current - 1).bit_length() - 1)))
+    settings = []
+    if tokens and smaller < current and smaller >= min(plan.longest, current):
+        settings.append(f"--set micro_batch_tokens={smaller}")
+    if not plan.checkpointing:
+        settings.append("--set checkpointing=true")
+    if not settings:
+        settings.append(f"--set max_length={max(8, plan.longest // 2)} (with on_too_long = cut or skip)")
+    return f"{' or '.join(settings)}; no step has another batch or gradient for it"
+
 
 # Memory of GPUs by name, in GB as their makers count it.
 GPUS = {
@@ -35,9 +150,9 @@ def make_plan(
 ) -> Plan:  # fmt: skip
     """Return the plan of a run; with ``is_measured`` three steps are computed and thrown away to correct it.
 
-    ``memory_bytes`` is held against instead of this device's own; a price makes money of the time. ``shards`` are those
-    that the run will cut a model into, which is whole here. Raises TrainError "E947 out-of-memory" where the three
-    steps do not fit.
+    ``memory_bytes`` replaces the memory of this device; ``cost_per_hour`` turns the time into a cost. ``shards`` is the
+    number of parts that the run will cut the model into, which is whole here. Raises TrainError "E947 out-of-memory"
+    where the three steps do not fit.
     """
     recipe = steps.recipe
     shape = shape_of(model, recipe, dtype.itemsize, checkpointing=is_checkpointing(model), shards=shards)
@@ -53,22 +168,22 @@ def make_plan(
         micro_batch_tokens=steps.micro_batch_tokens, lr=tuning.lr,
         warmup=warmup_steps(recipe, len(steps)), memory=memory, peak_bytes=memory.total, device_bytes=limit,
         device=str(device), dtype=str(dtype).removeprefix("torch."), threads=threads,
-        choices=choices(shape, steps, device, limit), checkpointing=shape.checkpointing,
+        choices=choose_settings(shape, steps, device, limit), checkpointing=shape.checkpointing,
         risks=tuple(risks(tuning)), cost_per_hour=cost_per_hour, mixture=console.visible(steps.mixture.sentence()),
     )  # fmt: skip
     if not is_measured:
         return plan
-    with explained(plan, "calibration"):
-        found = calibrate(model, steps, heaviest, device, dtype)
-    memory = replace(memory, overhead=_overhead(memory, found, device, dtype))
+    with explain_oom(plan, "calibration"):
+        calibration = calibrate(model, steps, heaviest, device, dtype)
+    memory = replace(memory, overhead=_overhead(memory, calibration, device, dtype))
     return replace(
-        plan, memory=memory, peak_bytes=memory.total, seconds=found.seconds_per_token * run_tokens,
-        choices=choices(shape, steps, device, limit, memory.overhead),
+        plan, memory=memory, peak_bytes=memory.total, seconds=calibration.seconds_per_token * run_tokens,
+        choices=choose_settings(shape, steps, device, limit, memory.overhead),
     )  # fmt: skip
 
 
 def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.device) -> Memory:
-    """Return the memory of a micro-batch, the places ``group``."""
+    """Return the memory of the micro-batch of the examples ``group`` (indices)."""
     lengths = steps.lengths[group]
     tokens = int(lengths.sum()) if steps.is_packed else int(lengths.max()) * len(lengths)
     return estimate(
@@ -77,7 +192,7 @@ def peak(shape: Shape, steps: BatchSampler, group: Sequence[int], device: torch.
     )  # fmt: skip
 
 
-def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
+def choose_settings(shape: Shape, steps: BatchSampler, device: torch.device, limit: int, overhead: int = 0) -> Choices:
     """Return what fits into ``limit`` bytes; with checkpointing only where nothing else does."""
 
     def most(*, checkpointing: bool) -> int:
@@ -89,10 +204,10 @@ def choices(shape: Shape, steps: BatchSampler, device: torch.device, limit: int,
     tokens = most(checkpointing=shape.checkpointing)
     needs_it = not tokens and not shape.checkpointing
     tokens = most(checkpointing=True) if needs_it else tokens
-    way = pick_strategy(
+    strategy = pick_strategy(
         "auto", is_lora=steps.recipe.method == "lora", trained=shape.parameters, memory=limit, context=SINGLE_PROCESS
     )
-    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), way)
+    return Choices(tokens, shape.checkpointing or (needs_it and tokens > 0), strategy)
 
 
 def needs_checkpointing(
@@ -123,9 +238,9 @@ def accuracy(plan: Mapping[str, Any], *, seconds: float, peak_bytes: int) -> dic
     return {"planned": planned, "real": real, "error": errors}
 
 
-def _overhead(memory: Memory, found: Calibration, device: torch.device, dtype: torch.dtype) -> int:
-    """What was measured beyond what was computed; the growth has no weights in it."""
-    grown = found.grown_bytes
+def _overhead(memory: Memory, calibration: Calibration, device: torch.device, dtype: torch.dtype) -> int:
+    """Measured minus computed bytes; what was measured does not include the weights."""
+    grown = calibration.grown_bytes
     if device.type == "cpu" and dtype == torch.bfloat16:
         grown = int(grown * _SCATTERED) + _LATER_KERNELS
     return grown - (memory.total - memory.weights)

@@ -148,11 +148,11 @@ def fitting_tokens(
     ``share`` of the tokens are supervised; ``overhead`` comes on top. A micro-batch holds at least the
     longest example.
     """
-    tokens, found = 16, 0
+    tokens, fitting = 16, 0
     while tokens <= most:
         real = max(tokens, longest)
         needed = estimate(shape, tokens=real, longest=longest, supervised=int(real * share) + 1, is_blocked=is_blocked)
         if needed.total + overhead > USABLE * limit:
             break
-        found, tokens = tokens, tokens * 2
-    return found
+        fitting, tokens = tokens, tokens * 2
+    return fitting

@@ -111,12 +111,12 @@ class Plan:
 
     def _time(self) -> list[str]:
         if self.seconds is None:
-            return ["time        not measured; a calibration of a few steps tells it"]
-        told = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
-        found = [f"time        {told}"]
+            return ["time        not measured; without --no-measure three steps tell it"]
+        text = f"{_duration(self.seconds)} of training, without evaluation, by {CALIBRATION_STEPS} steps here"
+        lines = [f"time        {text}"]
         if self.cost is not None:
-            found.append(f"cost        {self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour")
-        return found
+            lines.append(f"cost        {self.cost:,.2f} at {self.cost_per_hour:,.2f} an hour")
+        return lines
 
     def _advice(self) -> list[str]:
         choices = self.choices

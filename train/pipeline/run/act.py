@@ -10,29 +10,37 @@ from typing import Any
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.storage import write_whole, writing
+from train.base.storage import whole_folder, write_whole, writing
+from train.data.dataset import Dataset
 from train.evaluate.general import general_name
 from train.evaluate.predictions import Scored, ValidationScore
 from train.loop import Checkpoints, EarlyStopping, FitResult, Validation, fit, restore_weights, trained_tensors
-from train.loop.checkpoint import Checkpoint, check_facts, clear_leftovers, newest_verified, open_checkpoint
-from train.model import load_base
+from train.loop.checkpoint import (
+    Checkpoint,
+    check_facts,
+    check_finite,
+    clear_leftovers,
+    newest_verified,
+    open_checkpoint,
+)
+from train.model import is_lora, load_base, save_adapter
 from train.model.compute import Meter
 from train.model.parallel import SINGLE_PROCESS, DistributedContext
-from train.pipeline.plan import explained
+from train.pipeline.plan import Plan, accuracy, explain_oom
 from train.pipeline.run.base_results import forget, key_of, recall, remember
 from train.pipeline.run.folder import RECIPE, git_commit, now, read_run, versions, write_run
-from train.pipeline.run.keep import save_tuned
 from train.pipeline.run.noise import noise_floor
-from train.pipeline.run.planned import FEWEST_STEPS, kept, planned
-from train.pipeline.run.prepare import Prepared, add_adapters, prepare
-from train.pipeline.run.sharded import gather_scores, shard_dataset
+from train.pipeline.run.prepare import Prepared, add_adapters, plan_run, prepare
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, recipe_toml
 from train.recipe.schedule import validation_steps
-from train.report import Noise, Run, card_facts, table
+from train.report import CardFacts, Noise, Report, Run, card_facts, model_card, table
 from train.report.evaluation import evaluate_model, evaluate_splits, publish, summary
 from train.report.judge import judge_answers
-from train.report.model import Judged
+from train.report.model import JudgeSummary
+
+_FEWEST_STEPS = 20
+"""Runs of fewer steps are not calibrated: three more would be much of them."""
 
 
 def run_dataset(
@@ -60,35 +68,35 @@ def run_dataset(
         raise TrainError(
             "E950 run-exists", f"{run} is not empty", "--resume goes on with it; --out names another folder"
         )
-    # Before the minutes that a base takes to load; only the first tells them anything.
+    # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, recipe, folder=folder, context=context)
-    checkpoint, changed = _resumed(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
+    checkpoint, changed = _find_checkpoint(run, prepared, is_forced=is_forced) if is_resumed else (None, [])
     if is_dry:
-        console.talk("plan: " + planned(add_adapters(prepared), prepared, is_measured=False).sentence())
+        console.talk("plan: " + plan_run(add_adapters(prepared), prepared, is_measured=False).sentence())
         console.talk(f"dry run: nothing was written; the run would be {run}")
         return Exit.OK
-    # Whoever still looks at what is there must not see what is being written.
+    # No rank may still read the run's folder while rank 0 writes to it.
     context.barrier()
     record = _begin(run, prepared, changed, is_resumed=is_resumed)
     context.barrier()
     try:
-        return _acted(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
+        return _run_prepared(prepared, run, checkpoint, record, trackers, is_cached=is_cached)
     except TrainError as error:
         _record_failure(run, record, error)
         raise
 
 
-def _acted(
+def _run_prepared(
     prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any], trackers: Trackers, *,
     is_cached: bool,
 ) -> Exit:  # fmt: skip
     """Measure, train, measure, report; a run that fails on the way has no report and no saved model."""
     context = prepared.context
-    base = _measured_base(prepared, run, is_cached=is_cached)
+    base = _measure_base(prepared, run, is_cached=is_cached)
     noise = noise_floor(prepared.model, prepared, base)
     model = add_adapters(prepared)
-    plan = planned(model, prepared, is_measured=len(prepared.steps) >= FEWEST_STEPS)
+    plan = plan_run(model, prepared, is_measured=len(prepared.steps) >= _FEWEST_STEPS)
     console.talk(
         "plan: "
         + plan.sentence()
@@ -99,9 +107,9 @@ def _acted(
         write_run(run, record)
     meter = Meter(prepared.device)
     base_scores = _base_scores(prepared, base)
-    with explained(plan, "training"):
-        result = _fitted(model, prepared, run, checkpoint, record, trackers, base_scores)
-    record["plan_accuracy"] = kept(plan, result, meter, model)
+    with explain_oom(plan, "training"):
+        result = _fit(model, prepared, run, checkpoint, record, trackers, base_scores)
+    record["plan_accuracy"] = _report_accuracy(plan, result, meter, model)
     if result.stopped is not None:
         if context.is_first:
             write_run(run, record | _ending(result, "stopped"))
@@ -109,23 +117,23 @@ def _acted(
         console.talk(f"stopped after step {result.step} of {result.num_steps}; go on with {on}")
         context.barrier()
         return result.stopped
-    model, taken = _tuned(model, prepared, run, result)
+    model, taken = _take_weights(model, prepared, run, result)
     console.talk("measuring the tuned model")
-    tuned = _measured(model, prepared)
+    tuned = _measure(model, prepared)
     if context.is_first:
-        judged = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
+        judge_summary = _finish(model, prepared, run, result, record, base, tuned, taken, noise)
     context.barrier()
-    return _judge_exit(judged) if context.is_first else Exit.OK
+    return _exit_of(judge_summary) if context.is_first else Exit.OK
 
 
-def _judge_exit(judged: Judged | None) -> Exit:
-    """Return the exit code of a finished run: a judge that was asked and scored nothing is told, and is no success."""
-    if judged is None or judged.n or not judged.num_unscored:
+def _exit_of(summary: JudgeSummary | None) -> Exit:
+    """Return the exit code of a finished run; a judge that scored no pair is reported as an error."""
+    if summary is None or summary.n or not summary.num_unscored:
         return Exit.OK
-    reasons = ", ".join(f"{num} {reason}" for reason, num in judged.reasons.items())
+    reasons = ", ".join(f"{num} {reason}" for reason, num in summary.reasons.items())
     console.trouble(
         "E983 bad-judge",
-        f"the judge {judged.model} at {judged.host} left all {judged.num_unscored} pairs unscored ({reasons})",
+        f"the judge {summary.model} at {summary.host} left all {summary.num_unscored} pairs unscored ({reasons})",
         "the model is trained and the report is written, without a score of the judge; see what the endpoint answers",
     )
     return Exit.FAILED
@@ -135,37 +143,37 @@ def _record_failure(run: Path, record: dict[str, Any], error: TrainError) -> Non
     try:
         write_run(run, record | {"status": "failed", "ended": now(), "error": error.code, "message": error.message})
     except TrainError as other:
-        # A full disk takes this too; what it did to the run is told after this.
+        # A full disk refuses this file too; the error of the run itself is reported after this.
         console.talk(f"warning: {other.message}")
 
 
 def _finish(
     model: Any, prepared: Prepared, run: Path, result: FitResult, record: dict[str, Any], base: list[Scored],
     tuned: list[Scored], taken: int, noise: Noise | None,
-) -> Judged | None:  # fmt: skip
+) -> JudgeSummary | None:  # fmt: skip
     """Write the report, the model and the record of a run that ended well, and return how its judge did."""
-    base, tuned, judged = judge_answers(
+    base, tuned, judge_summary = judge_answers(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe, folder=run
     )
     report = publish(
         base, tuned, dataset=prepared.dataset, categories=prepared.categories, recipe=prepared.recipe,
-        run=_for_report(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
-        judged=judged,
+        run=_run_facts(run, prepared, result, record), folder=run, dynamics=result.dynamics, noise=noise,
+        judge_summary=judge_summary,
     )  # fmt: skip
     forget(run)
     facts = card_facts(record | {"step": result.step}, prepared.dataset.manifest)
     saved = save_tuned(model, prepared, report, run, facts)
-    verdicts = {one.category: one.verdict for one in report.main().categories}
+    verdicts = {row.category: row.verdict for row in report.main().categories}
     write_run(
         run,
         record | _ending(result, "finished") | {"taken_step": taken, "saved": saved.name, "results": verdicts},
     )
     console.data(table(report, columns=console.columns()))
     console.talk(f"report: {run / 'report.html'}")
-    return judged
+    return judge_summary
 
 
-def _resumed(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
+def _find_checkpoint(run: Path, prepared: Prepared, *, is_forced: bool) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, and what changed since it was written."""
     read_run(run)
     checkpoint, faults = newest_verified(run)
@@ -214,7 +222,7 @@ def _begin(run: Path, prepared: Prepared, changed: list[str], *, is_resumed: boo
     return record
 
 
-def _fitted(
+def _fit(
     model: Any, prepared: Prepared, run: Path, checkpoint: Checkpoint | None, record: dict[str, Any],
     trackers: Trackers, base: dict[str, float],
 ) -> FitResult:  # fmt: skip
@@ -243,11 +251,11 @@ def _validation(model: Any, prepared: Prepared, base: dict[str, float]) -> Valid
     return Validation(evaluate, base)
 
 
-def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
+def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tuple[Any, int]:
     """Return the model with the weights to keep, whole on every rank, and the step that they are of."""
     context, taken = prepared.context, result.step
     if prepared.is_sharded:
-        # What was sharded stays so; a fresh one takes the weights from the checkpoint, of which the last step has one.
+        # A sharded model stays sharded, so a new one takes the weights from the last step's checkpoint.
         recipe = prepared.recipe
         fresh, _ = load_base(
             recipe.base, device=recipe.device, folder=prepared.folder, new_tokens=recipe.new_tokens
@@ -257,7 +265,7 @@ def _tuned(model: Any, prepared: Prepared, run: Path, result: FitResult) -> tupl
             restore_weights(model, open_checkpoint(run / f"checkpoint-{result.step}", result.step))
     if context.is_first:
         taken = _restore_best(model, run, result)
-    # From the first, and not each from the disk, where one might find what another does not.
+    # From rank 0 and not from the disk of each node, which may lack the checkpoint.
     for weight in trained_tensors(model).values():
         context.broadcast(weight)
     return model, taken
@@ -270,17 +278,17 @@ def _base_scores(prepared: Prepared, base: list[Scored]) -> dict[str, float]:
     """
     recipe = prepared.recipe
     ids = {row.id for row in prepared.evaluated_rows}
-    scores = summary([one for one in base if one.split == "validation" and one.id in ids]).by_category
+    scores = summary([record for record in base if record.split == "validation" and record.id in ids]).by_category
     if recipe.guard.is_on and (not ids or (recipe.guard.regress is not None and not scores)):
-        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to look at",
+        raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
                          "export a validation split, or switch guard.regress and guard.plateau off")  # fmt: skip
     num_steps, needed = len(prepared.steps), EarlyStopping(recipe.guard, scores).num_needed()
     # The evaluation of the last step ends nothing any more.
     num_evaluations = (num_steps - 1) // validation_steps(recipe, num_steps)
     if recipe.guard.is_on and num_evaluations < needed:
         console.talk(
-            f"warning: the guard needs {needed} looks at validation and the run has {num_evaluations} before its last "
-            "step, so it stops nothing; lower eval.every_steps or guard.patience"
+            f"warning: the guard needs {needed} evaluations and the run has {num_evaluations} before its last step, so "
+            "it stops nothing; lower eval.every_steps or guard.patience"
         )
     return scores
 
@@ -299,10 +307,10 @@ def _restore_best(model: Any, run: Path, result: FitResult) -> int:
     return result.best_step
 
 
-def _measured(model: Any, prepared: Prepared) -> list[Scored]:
+def _measure(model: Any, prepared: Prepared) -> list[Scored]:
     """Everything that the report needs of one model."""
     recipe, dataset = prepared.recipe, prepared.dataset
-    with explained(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
+    with explain_oom(None, "measuring", f"--set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}"):
         scored = evaluate_splits(
             model, prepared.renderer, shard_dataset(prepared.context, dataset), prepared.categories, recipe,
             general=prepared.general,
@@ -311,20 +319,36 @@ def _measured(model: Any, prepared: Prepared) -> list[Scored]:
     return gather_scores(prepared.context, scored, order)
 
 
-def _measured_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
+def _measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> list[Scored]:
     """Everything that the report needs of the base, measured once for all runs in which nothing of it differs."""
     key = key_of(prepared)
     context = prepared.context
-    # The first decides for all: what is kept on one machine may be missing on another.
+    # Rank 0 decides for all: what is cached on one machine may be missing on another.
     base: list[Scored] | None = context.broadcast_object(
         recall(run, key, is_cached=is_cached) if context.is_first else None
     )
     if base is None:
         console.talk(f"run {run.name}: measuring the base")
-        base = _measured(prepared.model, prepared)
+        base = _measure(prepared.model, prepared)
         if context.is_first:
             remember(run, key, base, is_cached=is_cached)
     return base
+
+
+def _report_accuracy(plan: Plan, result: FitResult, meter: Meter, model: Any) -> dict[str, Any]:
+    """Return planned against real and say it; the planned time is that of the tokens that were read here."""
+    values = plan.values()
+    if plan.seconds is not None:
+        values["seconds"] = plan.seconds / plan.run_tokens * result.step_tokens
+    # The meter does not count the weights, which were there when it began.
+    began_with = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    comparison = accuracy(values, seconds=result.step_seconds, peak_bytes=began_with + meter.grown())
+    real, error = comparison["real"], comparison["error"]
+    text = f"plan: memory {real['peak_bytes'] / 1e6:,.0f} MB, planned {error['peak_bytes']:+.0%}"
+    if error["seconds"] is not None:
+        text += f"; steps {real['seconds']:,.1f} seconds, planned {error['seconds']:+.0%}"
+    console.talk(text)
+    return comparison
 
 
 def _ending(result: FitResult, status: str) -> dict[str, Any]:
@@ -341,7 +365,7 @@ def _ending(result: FitResult, status: str) -> dict[str, Any]:
     }
 
 
-def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
+def _run_facts(run: Path, prepared: Prepared, result: FitResult, record: dict[str, Any]) -> Run:
     settings: dict[str, Any] = {
         "steps": result.num_steps,
         "best step": result.best_step,
@@ -371,3 +395,53 @@ def _for_report(run: Path, prepared: Prepared, result: FitResult, record: dict[s
         versions=record["versions"],
         digests={key: value for key, value in prepared.facts.items() if isinstance(value, str) and len(value) == 64},
     )
+
+
+def save_tuned(model: Any, prepared: Prepared, report: Report, run: Path, facts: CardFacts) -> Path:
+    """Write run/adapter (LoRA) or run/model (all weights) in Hugging Face format and return it.
+
+    Raises TrainError "E934 not-finite" for weights that are no numbers, "E936 write-failed" where the disk refuses
+    them; nothing is written then.
+    """
+    final = run / ("adapter" if is_lora(model) else "model")
+    check_finite(trained_tensors(model).items(), "the tuned model")
+    with whole_folder(final) as work:
+        if is_lora(model):
+            for config in model.peft_config.values():
+                # A hub id is the same everywhere; a folder needs its whole path.
+                path = prepared.base_path.resolve()
+                is_local = Path(prepared.recipe.base).name == path.name
+                config.base_model_name_or_path = str(path) if is_local else prepared.recipe.base.partition("@")[0]
+            save_adapter(model, work)
+        else:
+            # Training may have had more stops than the base names: the end token of the template.
+            model.generation_config.eos_token_id = prepared.renderer.stop_ids
+            model.save_pretrained(work)
+        # What was trained is what must be served, also where the base came without a template.
+        prepared.tokenizer.chat_template = prepared.renderer.served_template
+        prepared.tokenizer.save_pretrained(work)
+        card = model_card(report, facts, run.name, library="peft" if is_lora(model) else "transformers")
+        (work / "README.md").write_text(card, encoding="utf-8")
+    return final
+
+
+def shard_dataset(context: DistributedContext, dataset: Dataset) -> Dataset:
+    """Return the dataset with every ``world``-th row of each split, beginning with this rank's number."""
+    return replace(
+        dataset, splits={name: rows[context.rank :: context.world_size] for name, rows in dataset.splits.items()}
+    )
+
+
+def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequence[str]) -> list[Scored]:
+    """Return what all ranks scored, on every rank, in the ``order`` of record ids; what is not in it comes last, once.
+
+    Every rank scores all general text; the first rank's result counts.
+    """
+    if context.world_size == 1:
+        return scored
+    results: dict[tuple[str, str], Scored] = {}
+    for part in context.gather(scored):
+        for result in part:
+            results.setdefault((result.split, result.id), result)
+    positions = {record: position for position, record in enumerate(order)}
+    return sorted(results.values(), key=lambda result: positions.get(result.id, len(positions)))

@@ -1,12 +1,10 @@
-"""What was measured of a base is kept and found again by everything that it depends on, so a base is measured once.
+"""Results of a base are cached under a key of everything that they depend on, so that a base is measured once.
 
-The entries lie in two caches as `train.base.cache` makes them: one of all runs, and one of each run until it is
-finished.
+There are two caches (`train.base.cache`): one for all runs, and one inside each run until the run is finished.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import platform
@@ -18,8 +16,8 @@ from typing import Any
 
 from train.base import console
 from train.base.cache import Cache, cache_home
-from train.base.storage import sha256_of
-from train.base.versions import installed, sources
+from train.base.storage import digest_of, sha256_of
+from train.base.versions import installed_version, sources_digest
 from train.evaluate.general import SHIPPED
 from train.evaluate.predictions import Scored
 from train.pipeline.run.folder import versions
@@ -27,7 +25,9 @@ from train.pipeline.run.prepare import Prepared
 
 _MOST_BYTES = 256 << 20
 IN_RUN = "base-results"
-"""The copy that a run keeps until it is finished, so that going on with it never measures the base again."""
+"""The folder of the run's own copy, so that resuming a run never measures the base again."""
+_SOURCES = Path(__file__).resolve().parents[2]
+"""All code of `train`: a change anywhere may change what is measured."""
 
 # What decides the training alone. A field that is not named here is part of the key, so a new one can only cost a miss.
 _OF_TRAINING: dict[str, Any] = {
@@ -51,10 +51,10 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     return {
         "weights": prepared.facts["base"],
-        "config": _digest(json.dumps(config, sort_keys=True, default=str)),
+        "config": _digest_of_config(config),
         "stop tokens": list(renderer.stop_ids),
         "tokenizer and template": prepared.facts["tokenizer and template"],
-        "special tokens": _digest(json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)),
+        "special tokens": _digest_of_config(tokenizer.special_tokens_map),
         "dataset": prepared.dataset.digest,
         "general": sha256_of(prepared.general or SHIPPED),
         "objective": prepared.objective,
@@ -62,12 +62,17 @@ def key_of(prepared: Prepared) -> dict[str, Any]:
         "device": _device(prepared),
         "dtype": str(prepared.dtype),
         "threads": prepared.recipe.threads,
-        # They deal the rows into other batches.
+        # Other ranks shard the rows into other batches.
         "ranks": prepared.context.world_size,
-        "code": sources(Path(__file__).resolve().parent.parent),
+        "code": sources_digest(_SOURCES),
         "versions": versions(),
-        "validator": installed("jsonschema"),
+        "validator": installed_version("jsonschema"),
     }
+
+
+def _digest_of_config(config: Mapping[str, Any]) -> str:
+    """Configs of transformers hold what JSON does not: torch's number formats, infinity."""
+    return digest_of(json.dumps(config, sort_keys=True, default=str))
 
 
 def _device(prepared: Prepared) -> str:
@@ -79,44 +84,35 @@ def _device(prepared: Prepared) -> str:
     return f"{prepared.device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def name_of(key: Mapping[str, Any]) -> str:
-    """Return what results of ``key`` are kept under."""
-    return _digest(json.dumps(key, sort_keys=True))
-
-
 def recall(run: Path, key: Mapping[str, Any], *, is_cached: bool) -> list[Scored] | None:
     """Return the base's results of ``key`` from the run's own copy, or with ``is_cached`` from the cache; say which."""
     own, *shared = _caches(run, is_cached=is_cached)
-    for one in (own, *shared):
-        entry = one.get(name_of(key))
+    for cache in (own, *shared):
+        entry = cache.get(digest_of(key))
         if entry is not None:
-            found = [Scored(**values) for values in entry.values["scored"]]
+            results = [Scored(**values) for values in entry.values["scored"]]
             console.talk(
-                f"the base was measured before: {len(found)} results are taken from {one.folder / name_of(key)}"
+                f"the base was measured before: {len(results)} results are taken from {cache.folder / digest_of(key)}"
             )
-            if one is not own:
-                own.put(name_of(key), {}, entry.values)
-            return found
+            if cache is not own:
+                own.put(digest_of(key), {}, entry.values)
+            return results
     return None
 
 
 def remember(run: Path, key: Mapping[str, Any], scored: Sequence[Scored], *, is_cached: bool) -> None:
-    """Keep the base's results in the run's folder, and with ``is_cached`` for other runs too.
+    """Cache the base's results in the run's folder, and with ``is_cached`` for other runs too.
 
-    Results that are not finite are not kept: the run will say what is broken.
+    Results that are not finite are not cached: the run reports what is broken.
     """
-    if not all(math.isfinite(value) for one in scored for value in (one.nll, *(one.scores or {}).values())):
+    if not all(math.isfinite(value) for record in scored for value in (record.nll, *(record.scores or {}).values())):
         return
-    for one in _caches(run, is_cached=is_cached):
-        one.put(name_of(key), {}, {"scored": [asdict(result) for result in scored]})
+    for cache in _caches(run, is_cached=is_cached):
+        cache.put(digest_of(key), {}, {"scored": [asdict(result) for result in scored]})
 
 
 def forget(run: Path) -> None:
-    """Remove the run's own copy; its predictions say the same from now on."""
+    """Remove the run's own copy; from now on its predictions.jsonl holds the same."""
     shutil.rmtree(run / IN_RUN, ignore_errors=True)
 
 

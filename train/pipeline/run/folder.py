@@ -15,7 +15,7 @@ from typing import Any
 from train.base.errors import TrainError
 from train.base.file_guard import MOST_STATE, hint_of, read_file
 from train.base.storage import sha256_of, write_whole
-from train.base.versions import installed
+from train.base.versions import installed_version
 
 RUN = "run.json"
 RECIPE = "recipe.toml"
@@ -70,10 +70,10 @@ def recipe_folder(folder: Path) -> Path:
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that computes."""
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for name in ("pairsmith", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy"):
-        found[name] = installed(name) or "not installed as a package"
-    return found
+        by_name[name] = installed_version(name) or "not installed as a package"
+    return by_name
 
 
 def git_commit(folder: Path) -> str | None:

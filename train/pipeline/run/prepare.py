@@ -1,6 +1,4 @@
-"""Everything that can be wrong is found here, before a step is computed: digests, recipe, model, template, every
-row.
-"""
+"""Check everything that can be wrong before a step is computed: digests, recipe, model, template, every row."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from train.base import console
 from train.base.cache import open_cache
 from train.base.errors import TrainError
-from train.data.dataset import Dataset, Row, open_dataset, sampled
+from train.data.dataset import Dataset, Row, open_dataset, sample_rows
 from train.data.rendering import Example, Examples, Rendered, Renderer, render_cached
 from train.evaluate.choices import questions
 from train.loop import Placement
@@ -32,12 +30,12 @@ from train.model import num_parameters as count_parameters
 from train.model.batch import MICRO_BATCH_TOKENS, BatchSampler
 from train.model.compute import capabilities_of, checkpoint_activations, memory_limit
 from train.model.parallel import SINGLE_PROCESS, DistributedContext, ParallelStrategy, num_shards, pick_strategy
-from train.pipeline.plan import needs_checkpointing
+from train.pipeline.plan import Plan, make_plan, needs_checkpointing
 from train.pipeline.run.folder import versions, weights_digest
-from train.pipeline.run.replay import replayed
+from train.pipeline.run.replay import load_replay
 from train.recipe import CheckpointRecipe, Objective, Recipe, recipe_digest
 from train.recipe.forgetting import Tuning, tuning_of
-from train.report.evaluation import CategorySpec, asked_by_choice, category_specs, readable_general
+from train.report.evaluation import CategorySpec, category_specs, readable_general, rows_with_choices
 from train.report.judge import require_judge
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class Prepared:
     @property
     def evaluated_rows(self) -> list[Row]:
         """The validation records that evaluations during training score."""
-        return sampled(self.dataset.splits["validation"], self.recipe.eval.during_training)
+        return sample_rows(self.dataset.splits["validation"], self.recipe.eval.during_training)
 
     @property
     def placement(self) -> Placement:
@@ -111,7 +109,7 @@ def prepare(
     if context.world_size > 1 and ":" in recipe.device:
         raise TrainError("E920 bad-recipe", f"device: {recipe.device} is one, and there are {context.world_size} ranks",
                          "device = cuda; each rank takes its own")  # fmt: skip
-    dataset, categories = _opened(dataset_path, recipe)
+    dataset, categories = _open(dataset_path, recipe)
     model, tokenizer = load_base(
         recipe.base, device=recipe.device, folder=folder, four_bits=pick_four_bits(recipe),
         new_tokens=recipe.new_tokens,
@@ -136,7 +134,7 @@ def prepare(
     renderer = make_renderer(model, tokenizer, recipe, objective)
     examples = _examples(renderer, dataset)
     measured = _check_evaluation(renderer, dataset, categories, _general(recipe, folder))
-    replay, replay_digest = replayed(renderer, recipe.mixing, measured, folder)
+    replay, replay_digest = load_replay(renderer, recipe.mixing, measured, folder)
     if replay:
         examples = [*examples, *replay]
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing)
@@ -152,7 +150,7 @@ def prepare(
     )  # fmt: skip
 
 
-def _opened(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
+def _open(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec]]:
     dataset = open_dataset(path)
     categories = category_specs(dataset.manifest.get("categories", {}))
     require_judge(recipe, categories)
@@ -164,7 +162,7 @@ def _opened(path: Path, recipe: Recipe) -> tuple[Dataset, dict[str, CategorySpec
 def open_renderer(
     dataset: Dataset, recipe: Recipe, *, folder: Path | None = None
 ) -> tuple[Renderer, int | None]:  # fmt: skip
-    """Return the renderer of a recipe's base, for a look at tokens, and how many positions the base has, if limited.
+    """Return the renderer of a recipe's base, and how many positions the base has, None without a limit.
 
     No weight is read.
     """
@@ -212,32 +210,49 @@ def add_adapters(prepared: Prepared) -> Any:
     return model
 
 
+def plan_run(
+    model: Any, prepared: Prepared, *, is_measured: bool, memory_bytes: int | None = None,
+    cost_per_hour: float | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan, see `make_plan`; with ``is_measured`` corrected by three steps where the model stays whole.
+
+    A model that will be sharded is not measured: it is still whole here, and its gradients and moments may not fit.
+    """
+    return make_plan(
+        model, prepared.steps, device=prepared.device, dtype=prepared.dtype,
+        threads=int(prepared.recipe.threads), is_measured=is_measured and not prepared.is_sharded,
+        memory_bytes=memory_bytes, cost_per_hour=cost_per_hour, shards=prepared.shards,
+    )  # fmt: skip
+
+
 def _objective(recipe: Recipe, dataset: Dataset) -> Objective:
     if recipe.objective != "auto":
         return recipe.objective
     hint = dataset.manifest.get("objective_hint", "sft")
     if hint not in ("sft", "chat", "domain"):
-        raise TrainError("E912 bad-dataset", f"the manifest's objective_hint {hint!r} is none", "--set objective=sft")
+        raise TrainError(
+            "E912 bad-dataset", f"the manifest's objective_hint {hint!r} is not an objective", "--set objective=sft"
+        )
     chosen: Objective = hint
     return chosen
 
 
-def _rendered(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
+def _render_split(renderer: Renderer, dataset: Dataset, split: str) -> Rendered:
     """The examples of a split; `open_dataset` has proved that the file's SHA-256 is the manifest's."""
     file = dataset.manifest["files"].get(f"{split}.jsonl")
     rows, digest = dataset.splits[split], "" if file is None else file["sha256"]
     rendered = render_cached(renderer, rows, digest, open_cache())
     for reason, ids in _by_reason((record, [reason]) for record, reason in rendered.refused.items()).items():
-        console.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {console.named(ids)}")
+        console.talk(f"warning: {len(ids)} {split} records are skipped, {reason}: {console.join_names(ids)}")
     for reason, ids in _by_reason(rendered.notes.items()).items():
-        console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.named(ids)}")
+        console.talk(f"warning: of {len(ids)} {split} records {reason}: {console.join_names(ids)}")
     left_out = {*rendered.skipped, *rendered.refused, *rendered.silent}
     totals = Counter(row.category for row in rows)
     gone = Counter(row.category for row in rows if row.id in left_out)
     for name, number in gone.items():
         if number == totals[name]:
             console.talk(
-                f"warning: category {console.named([name])} has no {split} record left: all {number} are left out"
+                f"warning: category {console.join_names([name])} has no {split} record left: all {number} are left out"
             )
     return rendered
 
@@ -251,23 +266,25 @@ def _by_reason(reasons_by_id: Iterable[tuple[str, Sequence[str]]]) -> dict[str, 
 
 
 def _examples(renderer: Renderer, dataset: Dataset) -> Sequence[Example]:
-    rendered = _rendered(renderer, dataset, "train")
+    rendered = _render_split(renderer, dataset, "train")
     if rendered.skipped:
-        ids = console.named(rendered.skipped)
+        ids = console.join_names(rendered.skipped)
         console.talk(f"warning: {len(rendered.skipped)} records over max_length are skipped: {ids}")
     if rendered.cut:
         console.talk(
             f"warning: {len(rendered.cut)} records over max_length are cut by {sum(rendered.cut.values())} tokens: "
-            + console.named(list(rendered.cut))
+            + console.join_names(list(rendered.cut))
         )
     if rendered.silent:
         console.talk(f"warning: {len(rendered.silent)} records have no answer to train (train false or weight 0): "
-                 + console.named(rendered.silent))  # fmt: skip
+                 + console.join_names(rendered.silent))  # fmt: skip
     examples = rendered.examples
-    # Flat arrays know their weights; a list is asked one by one.
+    # Flat arrays have all weights at hand; of a list each example is asked.
     has_all = isinstance(examples, Examples) and bool(examples.weights.all())
     if not has_all and (weightless := [example.id for example in examples if not example.weight]):
-        console.talk(f"warning: {len(weightless)} records of weight 0 are not trained: {console.named(weightless)}")
+        console.talk(
+            f"warning: {len(weightless)} records of weight 0 are not trained: {console.join_names(weightless)}"
+        )
         examples = [example for example in examples if example.weight]
     if not examples and rendered.refused:
         raise TrainError("E923 bad-rows", "all training records are skipped, most as they cannot be rendered",
@@ -283,10 +300,12 @@ def _check_evaluation(
     renderer: Renderer, dataset: Dataset, categories: Mapping[str, CategorySpec], general: Path | None
 ) -> list[Row]:
     """Rows that could not be evaluated after the training must be known before it; returns the general ones."""
-    kept = {example.id for split in ("validation", "test") for example in _rendered(renderer, dataset, split).examples}
-    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in kept]
-    questions(renderer, asked_by_choice(rows, categories))
-    if not kept:
+    ids = {
+        example.id for split in ("validation", "test") for example in _render_split(renderer, dataset, split).examples
+    }
+    rows = [row for split in ("validation", "test") for row in dataset.splits[split] if row.id in ids]
+    questions(renderer, rows_with_choices(rows, categories))
+    if not ids:
         raise TrainError(
             "E937 nothing-to-report",
             "neither the validation nor the test split has a record that can be evaluated",

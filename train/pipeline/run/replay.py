@@ -15,7 +15,7 @@ from train.evaluate.general import general_rows
 from train.recipe import SHIPPED_TEXT, MixingRecipe
 
 
-def replayed(
+def load_replay(
     renderer: Renderer, recipe: MixingRecipe, measured: Sequence[Row], folder: Path | None
 ) -> tuple[list[Example], str]:
     """Return the examples of the recipe's general text and the SHA-256 of their texts; ([], "") where it names none.
@@ -34,7 +34,7 @@ def replayed(
         raise TrainError(error.code, f"mixing.replay: {error.message}", hint) from None
     taken = {_words(row) for row in measured}
     fresh = [row for row in rows if _words(row) not in taken]
-    found, num_long = [], 0
+    examples, num_long = [], 0
     for row in fresh:
         try:
             example = renderer.whole(replace(row, id=f"replay-{row.id}"))
@@ -45,9 +45,9 @@ def replayed(
         if renderer.max_length and len(example.ids) > renderer.max_length:
             num_long += 1
         else:
-            found.append(replace(example, is_replay=True))
+            examples.append(replace(example, is_replay=True))
     num_measured = len(rows) - len(fresh)
-    if not found:
+    if not examples:
         raise TrainError(
             "E944 bad-general-text",
             f"mixing.replay: of {len(rows)} texts {num_measured} are those that eval.general measures and {num_long} "
@@ -59,7 +59,7 @@ def replayed(
     if num_long:
         console.talk(f"warning: {num_long} of {len(rows)} replayed texts are over max_length; left out")
     digest = hashlib.sha256("\0".join(row.text or "" for row in fresh).encode()).hexdigest()
-    return found, digest
+    return examples, digest
 
 
 def _words(row: Row) -> str:

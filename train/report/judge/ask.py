@@ -10,13 +10,13 @@ import secrets
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from train.base.errors import Exit, TrainError
+from train.base.strict_json import unique_members
 from train.recipe import JudgeRecipe
 
 Winner = Literal["A", "B", "tie"]
@@ -33,8 +33,8 @@ INSTRUCTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What the judge is shown: the prompt, the reference, and two answers."""
+class JudgeQuestion:
+    """What the judge compares: two answers to a prompt, beside the reference."""
 
     prompt: str
     reference: str
@@ -44,7 +44,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The judge's word, or why there is none; ``is_down`` where the endpoint gave no answer at all.
+    """The judge's verdict, or why there is none; ``is_down`` where the endpoint gave no answer at all.
 
     ``num_retries`` counts the further tries that it took.
     """
@@ -98,8 +98,8 @@ class Judge:
         proxies = urllib.request.ProxyHandler({} if is_here else None)
         self.opener = urllib.request.build_opener(proxies, _NoRedirects)
 
-    def ask(self, question: Question) -> Reply:
-        """Return the judge's word on ``question``; every failure is a reply without one, after all tries."""
+    def ask(self, question: JudgeQuestion) -> Reply:
+        """Return the judge's verdict on ``question``; a failure, after all tries, is a reply without a winner."""
         body = json.dumps(self._body(question)).encode()
         reply = Reply(None)
         for attempt in range(self.recipe.retries + 1):
@@ -110,17 +110,17 @@ class Judge:
                 return replace(reply, num_retries=attempt)
         return replace(reply, num_retries=self.recipe.retries)
 
-    def _body(self, question: Question) -> dict[str, Any]:
+    def _body(self, question: JudgeQuestion) -> dict[str, Any]:
         mark = secrets.token_hex(16)
         parts = {
             "PROMPT": question.prompt, "REFERENCE": question.reference, "ANSWER A": question.a, "ANSWER B": question.b,
         }  # fmt: skip
-        shown = "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in parts.items())
+        material = "\n\n".join(f"{name}\n{mark}\n{text}\n{mark}" for name, text in parts.items())
         body: dict[str, Any] = {
             "model": self.recipe.model,
             "messages": [
                 {"role": "system", "content": INSTRUCTIONS.format(rubric=self.recipe.rubric, mark=mark)},
-                {"role": "user", "content": shown},
+                {"role": "user", "content": material},
             ],
         }
         return body if self.recipe.temperature == "auto" else body | {"temperature": self.recipe.temperature}
@@ -145,36 +145,29 @@ class Judge:
 
     def _whole(self, response: Any) -> bytes:
         """Read the answer within the time and size that it may take; a socket's timeout is one for each packet."""
-        ends, found = time.monotonic() + self.recipe.timeout, b""
+        ends, body = time.monotonic() + self.recipe.timeout, b""
         while part := response.read1(1 << 16):
-            found += part
-            if len(found) > MOST_BYTES:
+            body += part
+            if len(body) > MOST_BYTES:
                 return b""
             if time.monotonic() > ends:
                 raise TimeoutError
-        return found
+        return body
 
 
 def read_reply(raw: bytes) -> Reply:
-    """Return the word in the body of an answer: strict JSON, or none at all."""
+    """Return the verdict in the body of an answer; anything but strict JSON is no verdict."""
     try:
         content = json.loads(raw)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return Reply(None, "not an answer of chat/completions")
     try:
-        word = json.loads(content, object_pairs_hook=_once)
+        word = json.loads(content, object_pairs_hook=unique_members)
     except (ValueError, TypeError, RecursionError):
         return Reply(None, "not JSON")
     if not isinstance(word, dict) or word.keys() != {"winner"} or word["winner"] not in ("A", "B", "tie"):
         return Reply(None, "not a verdict")
     return Reply(word["winner"])
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _is_loopback(host: str) -> bool:

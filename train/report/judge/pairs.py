@@ -1,4 +1,4 @@
-"""Base against tuned before the judge: which records are sent, both orders of each pair, and what their words make."""
+"""Base against tuned before the judge: which records are sent, both orders of each pair, and the scores that follow."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from train.data.dataset import Dataset, Row
 from train.data.rendering.messages import last_answer
 from train.evaluate.predictions import Scored, pair
 from train.recipe import Recipe
-from train.report import Judged
+from train.report import JudgeSummary
 from train.report.evaluation import CategorySpec
-from train.report.judge.ask import INSTRUCTIONS, Judge, Question, Reply, Winner
+from train.report.judge.ask import INSTRUCTIONS, Judge, JudgeQuestion, Reply, Winner
 
 CACHE = "judge.jsonl"
 METRIC = "judge"
 _MOST_FAILURES = 5
-"""Requests in a row without any answer after which the endpoint is asked no more."""
+"""After so many requests in a row without an answer the endpoint gets no more."""
 _Pair = tuple[Scored, Scored]
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """What both orders of a pair say: the tuned answer's score, None where it has none."""
+class _Preference:
+    """The outcome of both orders of a pair: the tuned answer's score, None where it has none."""
 
     tuned: float | None
     is_swayed: bool = False
@@ -54,10 +54,10 @@ def require_judge(recipe: Recipe, categories: Mapping[str, CategorySpec]) -> Non
         Judge(judge)
         return
     for name, spec in categories.items():
-        if spec.metric.name == METRIC:
+        if spec.metric.kind == "judge":
             raise TrainError(
                 "E983 bad-judge",
-                f"category {name!r} has the scorer 'judge', but the recipe names none",
+                f"category {name!r} has the scorer 'judge', but the recipe names no judge",
                 "set eval.judge.url and eval.judge.model, or choose another scorer",
             )
 
@@ -70,11 +70,11 @@ def judge_answers(
     categories: Mapping[str, CategorySpec],
     recipe: Recipe,
     folder: Path,
-) -> tuple[list[Scored], list[Scored], Judged | None]:
+) -> tuple[list[Scored], list[Scored], JudgeSummary | None]:
     """Return both sides with the score "judge" where the judge has one, and how it went; None without a url.
 
-    Each pair is shown in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one
-    says so, both get 0.5. Words are kept in ``folder``/judge.jsonl by the digest of what was shown, without its text.
+    Each pair is sent in both orders. The preferred answer gets 1 and the other 0; where the orders disagree, or one is
+    a tie, both get 0.5. Verdicts are cached in ``folder``/judge.jsonl by the digest of the request, without its text.
 
     Raises:
         TrainError: E933 unpaired-results, E934 not-finite, E936 write-failed.
@@ -89,59 +89,59 @@ def judge_answers(
     wanted.sort(key=lambda p: (not _is_scored_by_it(p, categories), _digest(p[0].split, p[0].id)))
     chosen, left = wanted[: options.max_records], wanted[options.max_records :]
     rows = {row.id: row for split in ("validation", "test") for row in dataset.splits[split]}
-    asked = _Asked(judge, _read_cache(folder / CACHE))
+    cached_judge = _CachedJudge(judge, _read_cache(folder / CACHE))
     open_pairs = [p for p in chosen if p[0].text != p[1].text]
-    _announce(judge, open_pairs, asked, rows)
+    _announce(judge, open_pairs, cached_judge, rows)
     # Commands end quietly by SIGPIPE; an endpoint that hangs up shall be an error in the thread that asks it.
     pool = ThreadPoolExecutor(
         options.max_concurrency, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, {signal.SIGPIPE})
     )
     try:
-        found = list(pool.map(lambda p: asked.pair(p, rows[p[0].id]), open_pairs))
+        replies = list(pool.map(lambda p: cached_judge.pair(p, rows[p[0].id]), open_pairs))
     finally:
-        # Whoever interrupts does not wait for all that was still to be asked, and loses no word that was given.
+        # An interrupt does not wait for the requests still queued, and loses no verdict that was given.
         pool.shutdown(cancel_futures=True)
-        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(asked.known.items()))
+        lines = (json.dumps({"key": key, "winner": word}) + "\n" for key, word in sorted(cached_judge.known.items()))
         write_whole(folder / CACHE, lines)
-    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, found, strict=True)}
+    words = {(p[0].split, p[0].id): word for p, word in zip(open_pairs, replies, strict=True)}
     # The same text twice needs no judge.
-    words |= {(p[0].split, p[0].id): _Word(0.5) for p in chosen if p[0].text == p[1].text}
-    words |= {(p[0].split, p[0].id): _Word(None, reason="over max_records") for p in left}
-    judged = _judged(judge, list(words.values()))
+    words |= {(p[0].split, p[0].id): _Preference(0.5) for p in chosen if p[0].text == p[1].text}
+    words |= {(p[0].split, p[0].id): _Preference(None, reason="over max_records") for p in left}
+    summary = _summarise(judge, list(words.values()))
     return (
-        [_with(one, words, is_tuned=False) for one in base],
-        [_with(one, words, is_tuned=True) for one in tuned],
-        judged,
+        [_with(record, words, is_tuned=False) for record in base],
+        [_with(record, words, is_tuned=True) for record in tuned],
+        summary,
     )
 
 
-class _Asked:
-    """Asks each question once, ever; several threads share it."""
+class _CachedJudge:
+    """Asks each question once and remembers the verdict; several threads share it."""
 
     def __init__(self, judge: Judge, known: dict[str, Winner]) -> None:
         self.judge, self.known = judge, known
         self.lock, self.failures = threading.Lock(), 0
 
-    def key(self, question: Question) -> str:
+    def key(self, question: JudgeQuestion) -> str:
         options = self.judge.recipe
         return _digest(
             self.judge.url, options.model, options.rubric, str(options.temperature), INSTRUCTIONS,
             question.prompt, question.reference, question.a, question.b,
         )  # fmt: skip
 
-    def pair(self, pair: _Pair, row: Row) -> _Word:
+    def pair(self, pair: _Pair, row: Row) -> _Preference:
         """Ask in both orders."""
-        first, second = (self.one(question) for question in _questions(pair, row))
+        first, second = (self.ask(question) for question in _questions(pair, row))
         num_retries = first.num_retries + second.num_retries
         if first.winner is None or second.winner is None:
-            return _Word(None, reason=first.reason or second.reason, num_retries=num_retries)
+            return _Preference(None, reason=first.reason or second.reason, num_retries=num_retries)
         # The tuned answer is B in the first order and A in the second.
         if (first.winner, second.winner) in (("B", "A"), ("A", "B")):
-            return _Word(float(first.winner == "B"), num_retries=num_retries)
-        return _Word(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
+            return _Preference(float(first.winner == "B"), num_retries=num_retries)
+        return _Preference(0.5, is_swayed=first.winner == second.winner != "tie", num_retries=num_retries)
 
-    def one(self, question: Question) -> Reply:
-        """Return the word on one question, from the cache or from the endpoint."""
+    def ask(self, question: JudgeQuestion) -> Reply:
+        """Return the verdict on one question, from the cache or from the endpoint."""
         key = self.key(question)
         with self.lock:
             if key in self.known:
@@ -156,29 +156,29 @@ class _Asked:
         return reply
 
 
-def _questions(pair: _Pair, row: Row) -> Iterator[Question]:
-    prompt, (base, tuned) = _shown(row), (one.text or "" for one in pair)
-    yield Question(prompt, pair[0].reference, base, tuned)
-    yield Question(prompt, pair[0].reference, tuned, base)
+def _questions(pair: _Pair, row: Row) -> Iterator[JudgeQuestion]:
+    prompt, (base, tuned) = _prompt_text(row), (record.text or "" for record in pair)
+    yield JudgeQuestion(prompt, pair[0].reference, base, tuned)
+    yield JudgeQuestion(prompt, pair[0].reference, tuned, base)
 
 
-def _shown(row: Row) -> str:
+def _prompt_text(row: Row) -> str:
     """Return all messages before the last answer, as the judge reads them."""
     messages = row.messages or []
-    shown = messages[: last_answer(messages)]
-    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in shown)
+    context = messages[: last_answer(messages)]
+    return "\n\n".join(f"{message['role']}: {message['content'] or ''}" for message in context)
 
 
-def _announce(judge: Judge, pairs: Sequence[_Pair], asked: _Asked, rows: Mapping[str, Row]) -> None:
+def _announce(judge: Judge, pairs: Sequence[_Pair], cached_judge: _CachedJudge, rows: Mapping[str, Row]) -> None:
     """Say what goes where before any of it does."""
-    new = [p for p in pairs if any(asked.key(q) not in asked.known for q in _questions(p, rows[p[0].id]))]
+    new = [p for p in pairs if any(cached_judge.key(q) not in cached_judge.known for q in _questions(p, rows[p[0].id]))]
     if not new:
         console.talk(f"judge: nothing is sent to {judge.host}; every answer is known")
         return
     splits = Counter(before.split for before, _ in new)
-    told = " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
+    amount = " and ".join(f"{num} {split}" for split, num in sorted(splits.items()))
     console.talk(
-        f"judge: sending {told} records (prompt, reference and both answers, in both orders) to {judge.host}, "
+        f"judge: sending {amount} records (prompt, reference and both answers, in both orders) to {judge.host}, "
         f"model {judge.recipe.model}"
     )
 
@@ -190,23 +190,23 @@ def _is_wanted(pair: _Pair, categories: Mapping[str, CategorySpec], also: str) -
     if not before.reference.strip():
         # As with every scorer: without a reference nothing says what is right.
         return False
-    is_asked_for = also == "all" or (also == "validation" and before.split == "validation")
-    return is_asked_for or _is_scored_by_it(pair, categories)
+    is_included = also == "all" or (also == "validation" and before.split == "validation")
+    return is_included or _is_scored_by_it(pair, categories)
 
 
 def _is_scored_by_it(pair: _Pair, categories: Mapping[str, CategorySpec]) -> bool:
     spec = categories.get(pair[0].category)
-    return spec is not None and spec.metric.name == METRIC
+    return spec is not None and spec.metric.kind == "judge"
 
 
-def _with(one: Scored, words: Mapping[tuple[str, str], _Word], *, is_tuned: bool) -> Scored:
-    word = words.get((one.split, one.id))
+def _with(record: Scored, words: Mapping[tuple[str, str], _Preference], *, is_tuned: bool) -> Scored:
+    word = words.get((record.split, record.id))
     if word is None or word.tuned is None:
-        return one
-    return replace(one, scores={**(one.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
+        return record
+    return replace(record, scores={**(record.scores or {}), METRIC: word.tuned if is_tuned else 1 - word.tuned})
 
 
-def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
+def _summarise(judge: Judge, words: Sequence[_Preference]) -> JudgeSummary:
     counts = Counter(word.tuned for word in words)
     reasons = Counter(word.reason for word in words if word.tuned is None)
     n = len(words) - counts[None]
@@ -215,7 +215,7 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
     again = (
         f" {num_retries} {'request was' if num_retries == 1 else 'requests were'} sent again." if num_retries else ""
     )
-    return Judged(
+    return JudgeSummary(
         model=judge.recipe.model,
         host=judge.host,
         n=n,
@@ -235,18 +235,18 @@ def _judged(judge: Judge, words: Sequence[_Word]) -> Judged:
 
 
 def _read_cache(path: Path) -> dict[str, Winner]:
-    """Return the words that are kept; a line that is none is asked again."""
-    found: dict[str, Winner] = {}
+    """Return the cached verdicts; a damaged line is ignored, so its question is asked again."""
+    words: dict[str, Winner] = {}
     if not path.exists():
-        return found
+        return words
     for line in read_file(path, most=MOST_DOCUMENT).decode("utf-8", "replace").splitlines():
         try:
             row = json.loads(line)
             if row["winner"] in ("A", "B", "tie") and isinstance(row["key"], str):
-                found[row["key"]] = row["winner"]
+                words[row["key"]] = row["winner"]
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
-    return found
+    return words
 
 
 def _digest(*parts: str) -> str:

@@ -61,13 +61,13 @@ def bootstrap_ratios(
     sums = _by_cluster(clusters, numerators, denominators)
     rng = np.random.default_rng(seed)
     size = len(sums)
-    found = np.empty(replicates)
+    ratios = np.empty(replicates)
     step = max(1, 4_000_000 // size)
     for start in range(0, replicates, step):
         stop = min(start + step, replicates)
         drawn = rng.multinomial(size, np.full(size, 1 / size), size=stop - start) @ sums
-        found[start:stop] = drawn[:, 0] / drawn[:, 1]
-    return found
+        ratios[start:stop] = drawn[:, 0] / drawn[:, 1]
+    return ratios
 
 
 def bootstrap(
@@ -208,8 +208,8 @@ def _by_cluster(clusters: Sequence[str], *columns: Sequence[float]) -> Floats:
     clusters = names(clusters)
     if not clusters or any(len(column) != len(clusters) for column in columns):
         raise ValueError("an interval needs at least one record, and as many values as records")
-    numbers = {name: place for place, name in enumerate(sorted(set(clusters)))}
-    places = np.array([numbers[name] for name in clusters])
+    numbers = {name: index for index, name in enumerate(sorted(set(clusters)))}
+    indices = np.array([numbers[name] for name in clusters])
     return np.stack(
-        [np.bincount(places, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
+        [np.bincount(indices, weights=np.asarray(c, dtype=np.float64), minlength=len(numbers)) for c in columns], axis=1
     )

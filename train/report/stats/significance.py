@@ -88,7 +88,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p_values = floats(p_values)
     adjusted = [0.0] * len(p_values)
     running = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = running
+    for rank, position in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = running
     return adjusted

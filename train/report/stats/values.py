@@ -1,6 +1,6 @@
-"""What comes in as numbers and names, lists or arrays of any width, as plain values of Python.
+"""Numbers and names, given as lists or arrays of any type, as plain values of Python.
 
-Integers of numpy overflow, narrow floats round, and neither is JSON: so they end at the door of each function.
+Integers of numpy overflow, narrow floats round, and neither is JSON, so each function converts its arguments first.
 """
 
 from __future__ import annotations

@@ -53,15 +53,15 @@ def judge(
     ``margin_text`` is how the margin is written where it is not an absolute number.
     """
     num, num_clusters, low, high = int(num), int(num_clusters), float(interval.low), float(interval.high)
-    is_no_worse, is_shown = low > -margin, bool(p_adjusted < _ALPHA)
+    is_no_worse, is_significant = low > -margin, bool(p_adjusted < _ALPHA)
     loss = margin_text or f"{margin:g}"
     if min(num, num_clusters) < fewest:
         what = "" if num <= num_clusters else f": its {num} records are {num_clusters} clusters"
         count = f"too few to judge ({min(num, num_clusters)} of {fewest}){what}"
         return Verdict("inconclusive", "too-few", count, is_no_worse)
-    if is_shown and low > 0:
+    if is_significant and low > 0:
         return Verdict("improved", "better", "better beyond chance", is_no_worse)
-    if is_shown and high < 0:
+    if is_significant and high < 0:
         if difference <= -margin:
             return Verdict("regressed", "worse", "worse beyond chance", is_no_worse)
         note = f"worse beyond chance, but by less than the margin of {loss}"

@@ -1,0 +1,1 @@
+"""Tests of `train`, through its commands, files and public functions."""
