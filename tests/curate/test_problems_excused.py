@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from deciding import decide
 from troubled import edit, rank
 
 from curate.base.record import CurateError
@@ -176,7 +175,7 @@ def test_a_baseline_is_that_of_the_command(messy, project, capsys):
             g.count for g in found.groups if g.severity == "warning"
         )
         # An edited record has to answer for itself; the baseline of what was decided forgives it, too.
-        decide(again, [edit("sd-0002", output="")])
+        again.apply([edit("sd-0002", output="")])
         book.catch_up()
         assert book.statuses()["sd-0002"] == "error"
         assert book.write_baseline().num_new == 1

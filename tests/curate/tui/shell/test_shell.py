@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from deciding import decide
 from probing import probe
 
 from curate.project.data import load_data
