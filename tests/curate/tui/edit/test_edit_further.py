@@ -250,6 +250,7 @@ def test_no_control_character_of_a_record_reaches_the_terminal(make_workspace: A
     for keys in (b"\r", b"\t", b"\t", b"\x1b[200~a\x1b[2Jb\x1b[201~", b"\x1bOQ"):
         session.send(keys)
         session.quiet()
+    session.wait_for(b"<U+001B>")
     session.send(b"\x11")
     session.quiet()
     session.end()
