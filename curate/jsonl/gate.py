@@ -94,9 +94,9 @@ def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> b
         return False
     longest = max(map(len, texts))
     try:
-        rest, place = b"", 0
-        while block := os.pread(handle, _BLOCK, place):
-            place += len(block)
+        rest, offset = b"", 0
+        while block := os.pread(handle, _BLOCK, offset):
+            offset += len(block)
             block = rest + block
             if any(text in block for text in texts):
                 return True
@@ -130,7 +130,7 @@ def refuse_disguise(head: bytes) -> None:
         if head.startswith(mark):
             raise DoorFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
     # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
-    pairs = [head[place : place + 2] for place in range(0, min(8, len(head) - 1), 2)]
+    pairs = [head[start : start + 2] for start in range(0, min(8, len(head) - 1), 2)]
     is_json = head[:4].strip(b"\x00")[:1] in (b"{", b"[")
     if is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
         column = head.index(0) + 1

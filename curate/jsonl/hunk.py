@@ -14,7 +14,7 @@ from curate.jsonl.splice import common_ends
 from curate.jsonl.strict import strict_loads
 from curate.jsonl.walker import Walker
 
-_SHOWN = 48
+_CONTEXT_CHARS = 48
 """Characters of an unchanged stretch that are shown at either side of a change."""
 _PICTURES = str.maketrans({" ": "␠", "\t": "␉"})
 
@@ -66,11 +66,11 @@ def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
 
     Keys and numbers can be what is to be hidden too, so nothing is shown that ``hide`` has not seen.
     """
-    pieces, place = [], 0
+    pieces, offset = [], 0
     for start, end in _spans(raw):
-        pieces += [hide(_text(raw[place:start])), _shown(raw[start:end], hide)]
-        place = end
-    return [*pieces, hide(_text(raw[place:]))]
+        pieces += [hide(_text(raw[offset:start])), _render_string(raw[start:end], hide)]
+        offset = end
+    return [*pieces, hide(_text(raw[offset:]))]
 
 
 def _spans(raw: bytes) -> list[tuple[int, int]]:
@@ -108,10 +108,10 @@ def _joined(parts: Iterator[Part]) -> Iterator[Part]:
 def _cut(parts: Iterator[Part]) -> Iterator[Part]:
     """Shorten the stretches that do not change, at the start and the end of the line from one side only."""
     whole = list(parts)
-    for place, (old, new) in enumerate(whole):
-        if old == new and len(old) > 3 * _SHOWN:
-            head = "" if place == 0 else old[:_SHOWN]
-            tail = "" if place == len(whole) - 1 else old[-_SHOWN:]
+    for index, (old, new) in enumerate(whole):
+        if old == new and len(old) > 3 * _CONTEXT_CHARS:
+            head = "" if index == 0 else old[:_CONTEXT_CHARS]
+            tail = "" if index == len(whole) - 1 else old[-_CONTEXT_CHARS:]
             yield f"{head}…{tail}", f"{head}…{tail}"
         else:
             yield old, new
@@ -121,7 +121,7 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _shown(token: bytes, hide: Callable[[str], str]) -> str:
+def _render_string(token: bytes, hide: Callable[[str], str]) -> str:
     return json.dumps(hide(json.loads(token)), ensure_ascii=False)
 
 

@@ -216,14 +216,14 @@ def spans(path: Path, num_spans: int, *, root: Path | None = None, is_counted: b
 
 def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, bool]]:
     """Yield (offset, line without its newline or None when it is too long, whether a newline ended it)."""
-    place = span.start if span else 0
+    read_offset = span.start if span else 0
     left = span.end - span.start if span else None
-    offset, rest, is_too_long = place, b"", False
+    offset, rest, is_too_long = read_offset, b"", False
     while left is None or left > 0:
-        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), place)
+        block = os.pread(handle, _BLOCK if left is None else min(_BLOCK, left), read_offset)
         if not block:
             break
-        place += len(block)
+        read_offset += len(block)
         left = left if left is None else left - len(block)
         if b"\n" not in block:
             is_too_long = is_too_long or len(rest) + len(block) > MAX_LINE
@@ -232,7 +232,7 @@ def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, 
         pieces = block.split(b"\n")
         pieces[0] = rest + pieces[0]
         rest = pieces.pop()
-        block_start = place - len(block)
+        block_start = read_offset - len(block)
         for index, piece in enumerate(pieces):
             is_long = len(piece) > MAX_LINE or (index == 0 and is_too_long)
             yield offset, None if is_long else piece, True
@@ -244,17 +244,17 @@ def _split(handle: int, span: Span | None) -> Iterator[tuple[int, bytes | None, 
         yield offset, None if is_too_long or len(rest) > MAX_LINE else rest, False
 
 
-def _next_line(handle: int, place: int, size: int) -> int:
-    """Return the first start of a line at or after ``place``."""
-    if place == 0:
+def _next_line(handle: int, offset: int, size: int) -> int:
+    """Return the first start of a line at or after ``offset``."""
+    if offset == 0:
         return 0
-    place -= 1
-    while place < size:
-        block = os.pread(handle, _BLOCK, place)
+    offset -= 1
+    while offset < size:
+        block = os.pread(handle, _BLOCK, offset)
         newline = block.find(b"\n")
         if newline >= 0:
-            return place + newline + 1
-        place += len(block)
+            return offset + newline + 1
+        offset += len(block)
     return size
 
 

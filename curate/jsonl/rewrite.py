@@ -142,7 +142,7 @@ class Rewrite:
         finally:
             os.close(handle)
         reader = Reader(self.path, name=self.name, root=self.root)
-        place, num_crlf = 0, 0
+        offset, num_crlf = 0, 0
         for item in reader.lines():
             if isinstance(item, Finding):
                 if item.code != "S118":
@@ -156,15 +156,15 @@ class Rewrite:
             begin, end = start - len(mark), start + len(raw) + len(newline)
             change = self._changed(reader, item, Ending(mark, newline))
             if change is not None:
-                if begin > place:
-                    yield place, begin
+                if begin > offset:
+                    yield offset, begin
                 yield change
-                place = end
-            elif end - place >= _BLOCK:
-                yield place, end
-                place = end
-        if size > place:
-            yield place, size
+                offset = end
+            elif end - offset >= _BLOCK:
+                yield offset, end
+                offset = end
+        if size > offset:
+            yield offset, size
 
     def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> Change | None:
         number, _, raw, _ = line

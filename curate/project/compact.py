@@ -296,7 +296,7 @@ def _placed(line: dict[str, Json], name: str, base: Record | None, shape: Shape)
             return None
     if new[1]:
         return line if new[0] == name else None
-    pointer = shape.view.one.get("id") if shape.view else None
+    pointer = shape.view.paths.get("id") if shape.view else None
     if not pointer or not all(isinstance(at(line, pointer[:depth]), dict) for depth in range(1, len(pointer))):
         return None
     marked = {**({pointer[0]: name} if len(pointer) == 1 else {}), **deepcopy(line)}

@@ -57,7 +57,7 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     if not checks or shape.view is None:
         return [], ""
     found = suspects_of(list(told_apart(records)), settings.dedupe)
-    place = shape.view.one.get("category")
+    place = shape.view.paths.get("category")
     pointer = pointer_of(place) if place else ""
     findings = []
     for suspect in sorted(found.found, key=lambda one: one.index):

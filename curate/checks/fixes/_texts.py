@@ -32,10 +32,10 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[Text]:
     Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
     blank in them can be what tells two of them apart.
     """
-    for place in (*view.prompt, *(view.one[name] for name in ("system", "completion", "text") if name in view.one)):
+    for place in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
         if isinstance(found := at(value, place), str):
-            yield Text(tuple(place), found, place == view.one.get("text"))
-    place = view.one.get("messages", [])
+            yield Text(tuple(place), found, place == view.paths.get("text"))
+    place = view.paths.get("messages", [])
     messages = at(value, place) if place else None
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, Mapping) else None

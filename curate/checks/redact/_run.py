@@ -89,7 +89,7 @@ class Redaction:
         self._seen: Counter[str] = Counter()
         self._file = ""
         self._current: Rewrite | None = None
-        places = shape.view.one if shape and shape.view else {}
+        places = shape.view.paths if shape and shape.view else {}
         self._names = _CONVENTIONAL | {pointer_of(places[name]) for name in _NAMES if name in places}
 
     def changes(self) -> Iterator[tuple[Path, Change]]:
@@ -190,7 +190,7 @@ class Redaction:
                 self._seen[record.id] += 1
                 # The same number that tells records with like ids apart in a workspace.
                 count = self._seen[record.id]
-                place = shape.view.one.get("id", [])
+                place = shape.view.paths.get("id", [])
                 if len(place) == 1:
                     pair = orjson.dumps({place[0]: record.id if count == 1 else f"{record.id}-{count}"})
                     brace = new.index(b"{") + 1

@@ -82,9 +82,9 @@ class Form:
         schemas = Schemas(shape)
         line = schemas.blank(schemas.root)
         line = {} if line is NOTHING else line
-        if shape.view and "messages" in shape.view.one and isinstance(line, dict):
+        if shape.view and "messages" in shape.view.paths and isinstance(line, dict):
             turns: list[Json] = [{"role": "user"}, {"role": "assistant"}]
-            line = _changed(line, shape.view.one["messages"], lambda _: turns)
+            line = _changed(line, shape.view.paths["messages"], lambda _: turns)
         return line
 
     def to_line(self) -> Json:
@@ -348,9 +348,9 @@ def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
         return lambda _: None
     view = shape.view
     long = {tuple(path) for path in view.prompt}
-    long |= {tuple(view.one[name]) for name in ("system", "completion", "text") if name in view.one}
-    short = {tuple(view.one[name]) for name in ("id", "category", "split") if name in view.one}
-    turns = tuple(view.one.get("messages", ()))
+    long |= {tuple(view.paths[name]) for name in ("system", "completion", "text") if name in view.paths}
+    short = {tuple(view.paths[name]) for name in ("id", "category", "split") if name in view.paths}
+    turns = tuple(view.paths.get("messages", ()))
 
     def is_long(parts: Sequence[str]) -> bool | None:
         path = tuple(parts)

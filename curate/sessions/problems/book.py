@@ -206,10 +206,10 @@ class ProblemBook:
         if state is None or finding.code in FAULTS or finding.code in ("L402", "L403"):
             why = f"{finding.code} {finding.name} cannot be ignored for one record"
             raise CurateError("E905 cannot-express", why, "Forgive what is old with a baseline, or set its severity.")
-        if view is None or "ignore" not in view.one:
+        if view is None or "ignore" not in view.paths:
             hint = 'Add "ignore": "/x-ignore" to its x-record.'
             raise CurateError("E905 cannot-express", "the schema has no place for checks that a record ignores", hint)
-        data, parts = state.record.data, view.one["ignore"]
+        data, parts = state.record.data, view.paths["ignore"]
         asked = sorted({*self.project.shape.ignored(data), finding.code})
         value: Json = _with(data.get(parts[0]), parts[1:], asked)
         self.project.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
