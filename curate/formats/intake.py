@@ -44,7 +44,7 @@ class Intake:
     @property
     def reasons(self) -> Counter[str]:
         """How many rows were put in quarantine for each code."""
-        return Counter(one.code for one in self.rejected)
+        return Counter(row.code for row in self.rejected)
 
 
 def take_in(
@@ -89,7 +89,7 @@ def take_in(
             )
         intake.is_unchanged = True
     if intake.rejected and not is_dry_run:
-        entries = (orjson.dumps(one.entry(str(path))) + b"\n" for one in intake.rejected)
+        entries = (orjson.dumps(row.entry(str(path))) + b"\n" for row in intake.rejected)
         intake.quarantine = _free_quarantine(intake.quarantine, spelled(str(path)))
         write_atomic(intake.quarantine, entries)
     return intake

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from curate.base.record import Finding, unnumbered
-from curate.checks.fixes._shelf import discover, is_ignored
+from curate.checks.fixes._registry import discover, is_ignored
 from curate.checks.fixes._texts import Text, mended, texts, with_texts
 from curate.jsonl import Entry, Reader
 from curate.jsonl.rewrite import Change, Ending, Mended, Rewrite

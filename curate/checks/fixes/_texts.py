@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from curate.base.record import Json
-from curate.checks.fixes._shelf import Fix
+from curate.checks.fixes._registry import Fix
 from curate.jsonl import pointer_of
 from curate.schema.view import View, at
 

@@ -90,8 +90,8 @@ def frozen_digest(test_ids: Sequence[str]) -> str:
 
 def latest(datasets: Path) -> Path | None:
     """Return the folder of the newest dataset below ``datasets``, None where there is none."""
-    found = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
-    return found[max(found)] if found else None
+    versions = {int(name[1]): path for path in datasets.glob("v*") if (name := _VERSION.fullmatch(path.name))}
+    return versions[max(versions)] if versions else None
 
 
 def read_pins(folder: Path) -> dict[str, Split]:
@@ -157,14 +157,14 @@ def write_dataset(
 def _write(
     folder: Path, name: str, rows: Mapping[Split, Sequence[Row]], dropped: Sequence[Dropped], about: Mapping[str, Json]
 ) -> Manifest:
-    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(one) for one in dropped]}
+    files = {f"{split}.jsonl": rows[split] for split in SPLITS} | {DROPPED_FILE: [asdict(record) for record in dropped]}
     entries = {}
     for file, lines in files.items():
         digest = write_atomic(folder / file, _encoded(lines))
         entries[file] = FileEntry(sha256=digest, bytes=(folder / file).stat().st_size, records=len(lines))
     drops: dict[str, int] = {}
-    for one in dropped:
-        drops[one.code] = drops.get(one.code, 0) + 1
+    for record in dropped:
+        drops[record.code] = drops.get(record.code, 0) + 1
     manifest = Manifest.model_validate(
         {
             **about,

@@ -137,6 +137,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise CurateError("E915 bad-manifest", f"{path}: {error}", hint) from error
     except ValidationError as error:
         fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        message = f"{path}: {place}: {fault['msg']}"
+        key = ".".join(str(part) for part in fault["loc"])
+        message = f"{path}: {key}: {fault['msg']}"
         raise CurateError("E915 bad-manifest", message, "Export the workspace again.") from error

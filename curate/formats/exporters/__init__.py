@@ -5,7 +5,7 @@ underscore are the shelf itself. What a format cannot express is never left out 
 ``skipped.jsonl`` with the reason, and is counted.
 """
 
-from curate.formats.exporters._shelf import (
+from curate.formats.exporters._registry import (
     CannotExpressError,
     Exporter,
     ExportRow,

@@ -15,7 +15,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
     """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
     written = write_lines(rows_by_split, folder, _line)
     has_history = any(
-        sum(one["role"] == "assistant" for one in row["messages"] or ()) > 1
+        sum(message["role"] == "assistant" for message in row["messages"] or ()) > 1
         for rows in rows_by_split.values()
         for row in rows
     )

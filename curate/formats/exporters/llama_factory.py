@@ -11,7 +11,7 @@ import orjson
 from curate.base.record import Json
 from curate.base.storage import write_atomic
 from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, Written, exporter
-from curate.formats.exporters._shelf import converted
+from curate.formats.exporters._registry import converted
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
 _COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}
@@ -65,7 +65,7 @@ def _line(row: ExportRow) -> dict[str, Json]:
     shared = sharegpt_line(row)
     turns = shared["conversations"]
     system = turns.pop(0)["value"] if turns and turns[0]["from"] == "system" else ""
-    is_ordered = all((turn["from"] in ("human", "observation")) == (place % 2 == 0) for place, turn in enumerate(turns))
+    is_ordered = all((turn["from"] in ("human", "observation")) == (index % 2 == 0) for index, turn in enumerate(turns))
     if any(turn["from"] == "system" for turn in turns) or not is_ordered or len(turns) % 2:
         raise CannotExpressError("the turns are not user or tool and assistant in turn")
     return {"conversations": turns, "system": system, "tools": shared.get("tools", "")}

@@ -23,9 +23,9 @@ def line(row: ExportRow) -> dict[str, Json]:
         CannotExpressError: raw text, a conversation that does not end with the assistant, or a weight between 0 and 1.
     """
     messages = []
-    for one, weight in weighed_messages(row):
+    for message, weight in weighed_messages(row):
         if weight not in (0, 1):
             raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
-        messages.append(with_arguments_as_text(one) | ({} if weight else {"weight": 0}))
+        messages.append(with_arguments_as_text(message) | ({} if weight else {"weight": 0}))
     parted(messages)
     return {"messages": messages} | ({"tools": list(row["tools"])} if row["tools"] else {})

@@ -25,7 +25,7 @@ def line(row: ExportRow) -> dict[str, Json]:
     Raises:
         CannotExpressError: raw text, or an assistant message that both speaks and calls tools.
     """
-    result: dict[str, Json] = {"conversations": [_turn(one) for one in messages_of(row)]}
+    result: dict[str, Json] = {"conversations": [_turn(message) for message in messages_of(row)]}
     if row["tools"]:
         result["tools"] = json.dumps([tool["function"] for tool in row["tools"]], ensure_ascii=False)
     return result

@@ -47,12 +47,12 @@ def _tools(row: ExportRow) -> dict[str, Json]:
 
 
 def _conversation(row: ExportRow) -> dict[str, Json]:
-    return {"messages": [with_arguments_as_object(one) for one in messages_of(row)]} | _tools(row)
+    return {"messages": [with_arguments_as_object(message) for message in messages_of(row)]} | _tools(row)
 
 
 def _pair(row: ExportRow) -> dict[str, Json]:
-    asked, answer = parted([with_arguments_as_object(one) for one in messages_of(row)])
-    return {"prompt": asked, "completion": [answer]} | _tools(row)
+    prompt, answer = parted([with_arguments_as_object(message) for message in messages_of(row)])
+    return {"prompt": prompt, "completion": [answer]} | _tools(row)
 
 
 def _texts(row: ExportRow) -> dict[str, Json]:

@@ -20,7 +20,7 @@ from curate.formats.importers._conduct import (
     safe_guess,
 )
 from curate.formats.importers._foreign import EVERYTHING, Selection, foreign_form, foreign_forms, parse_only
-from curate.formats.importers._shelf import (
+from curate.formats.importers._registry import (
     Container,
     Draft,
     Importer,

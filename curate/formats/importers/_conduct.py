@@ -24,7 +24,7 @@ from curate.formats.importers._foreign import (
     refuse_unknown_columns,
     refuse_verdicts,
 )
-from curate.formats.importers._shelf import (
+from curate.formats.importers._registry import (
     Container,
     Draft,
     Importer,
@@ -140,19 +140,21 @@ def plan_import(
     if is_list_of_dropped(path):
         message = f"{path}: a list of what an export left out, not of records"
         raise CurateError("E908 cannot-import", message, "Name the files of the splits, or the folder of the dataset.")
-    held = _container_of(path)
-    sample, first_rejected = _sample_of(held, path)
-    notices = tuple(held.notices(path))
+    container = _container_of(path)
+    sample, first_rejected = _sample_of(container, path)
+    notices = tuple(container.notices(path))
     chosen = format_name or ("mapping" if mapping else "")
     if not sample and not chosen:
-        raise nothing_readable(path, first_rejected, _reading_hint(path, held, first_rejected))
+        raise nothing_readable(path, first_rejected, _reading_hint(path, container, first_rejected))
     refuse_unknown_columns(path, sample, selection)
     wanted = [row for row in sample if not selection.excluded_by(row)] or sample
     if is_for_training and chosen != NATIVE:
         foreign = [row for row in wanted if shape is None or not shape.is_valid(row)]
         refuse_foreign(path, foreign, foreign_forms(), mapping or {}, selection)
     sample = [selection.without_conditions(row) for row in wanted]
-    plan = _as_asked(path, held, chosen, mapping, sample) if chosen else _recognised(path, held, shape, sample)
+    plan = (
+        _as_chosen(path, container, chosen, mapping, sample) if chosen else _recognised(path, container, shape, sample)
+    )
     if is_for_training and not chosen and plan.format:
         refuse_verdicts(path, sample, _TRL_PAIR if plan.format.name == "trl" else plan.mapping)
     if plan.format:
@@ -173,11 +175,11 @@ def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: Selection
     return mapping
 
 
-def _sample_of(held: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
+def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]], Rejected | None]:
     """Return the first good rows, and the first bad one among those before them."""
     sample: list[dict[str, Json]] = []
     first: Rejected | None = None
-    for row in held.rows(path):
+    for row in container.rows(path):
         if isinstance(row, Row):
             sample.append(row.value)
             if len(sample) == SAMPLE_ROWS:
@@ -187,20 +189,20 @@ def _sample_of(held: Container, path: Path) -> tuple[list[dict[str, Json]], Reje
     return sample, first
 
 
-def _reading_hint(path: Path, held: Container, first: Rejected | None) -> str:
+def _reading_hint(path: Path, container: Container, first: Rejected | None) -> str:
     if first is None:
         return "Name a file with records in it."
     if first.code == "S103" or "NUL" in first.reason:
         return conversion_hint(path)
     if first.code == "S112":
         return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
-    if held.name == "jsonl":
+    if container.name == "jsonl":
         return f"All that is wrong with it: curate validate {shlex.quote(str(path))}"
     return "Mend that row of the file."
 
 
-def _recognised(path: Path, held: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> Plan:
-    scores = {name: round(one.recognise(sample), 3) for name, one in importers().items()}
+def _recognised(path: Path, container: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> Plan:
+    scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
     # Rows that have the workspace's shape already win a tie: nothing about them needs to change.
@@ -210,10 +212,15 @@ def _recognised(path: Path, held: Container, shape: ShapeView | None, sample: li
         raise _unknown(path, sample, order)
     ranked = tuple(pair for pair in order if pair[1] > 0)
     if best == NATIVE:
-        return Plan(path, held, None, {}, ranked)
-    one = importers()[best]
+        return Plan(path, container, None, {}, ranked)
+    importer = importers()[best]
     return Plan(
-        path, held, one, one.guess(sample) if one.guess else {}, ranked, is_mapping_guessed=one.guess is not None
+        path,
+        container,
+        importer,
+        importer.guess(sample) if importer.guess else {},
+        ranked,
+        is_mapping_guessed=importer.guess is not None,
     )
 
 
@@ -289,9 +296,9 @@ def _num_parts(content: Json) -> int:
 
 def _container_of(path: Path) -> Container:
     head = b"" if path.is_dir() else head_of(path)
-    for one in containers():
-        if one.fits(path, head):
-            return one
+    for container in containers():
+        if container.fits(path, head):
+            return container
     raise CurateError(
         "E908 cannot-import",
         f"{path}: {path.suffix or 'files without a suffix'} cannot be imported",
@@ -299,11 +306,11 @@ def _container_of(path: Path) -> Container:
     )
 
 
-def _as_asked(
-    path: Path, held: Container, chosen: str, mapping: Mapping[str, str] | None, sample: list[dict[str, Json]]
+def _as_chosen(
+    path: Path, container: Container, chosen: str, mapping: Mapping[str, str] | None, sample: list[dict[str, Json]]
 ) -> Plan:
     if chosen == NATIVE:
-        return Plan(path, held, None, {})
+        return Plan(path, container, None, {})
     known = importers()
     if chosen not in known:
         near = get_close_matches(chosen, known, n=1)
@@ -312,21 +319,27 @@ def _as_asked(
             f"there is no format {chosen!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             f"Formats are {', '.join([*known, NATIVE])}.",
         )
-    one = known[chosen]
+    importer = known[chosen]
     if mapping:
-        return Plan(path, held, one, mapping)
-    return Plan(path, held, one, one.guess(sample) if one.guess else {}, is_mapping_guessed=one.guess is not None)
+        return Plan(path, container, importer, mapping)
+    return Plan(
+        path,
+        container,
+        importer,
+        importer.guess(sample) if importer.guess else {},
+        is_mapping_guessed=importer.guess is not None,
+    )
 
 
 def _unknown(path: Path, sample: list[dict[str, Json]], order: list[tuple[str, float]]) -> CurateError:
     fields = list(dict.fromkeys(name for row in sample for name in row))
     near = f" (nearest: {order[0][0]}, {order[0][1]:.0%} of the rows)" if order and order[0][1] else ""
-    shown = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
+    listed = ", ".join(fields[:20]) + (", ..." if len(fields) > 20 else "")
     named = [name for name in fields if not set(name) & set(",=")]
     example = f"instruction={named[0]},output={named[1]}" if len(named) > 1 else "instruction=question,output=answer"
     return CurateError(
         "E908 cannot-import",
-        f"{path}: no format fits its rows{near}; their fields are {shown}",
+        f"{path}: no format fits its rows{near}; their fields are {listed}",
         f"Say which field is which, as in --map {shlex.quote(example)} (or a pointer such as /turns/0).",
     )
 
@@ -402,5 +415,5 @@ def _leftovers(line: Mapping[str, Json]) -> list[str]:
 
 def _objections(shape: ShapeView, value: Json) -> str:
     problems = shape.problems(value)
-    told = "; ".join(f"{problem.pointer or 'record'}: {problem.message}" for problem in problems[:3])
-    return f"not of the shape {shape.name}: {told}"
+    reasons = "; ".join(f"{problem.pointer or 'record'}: {problem.message}" for problem in problems[:3])
+    return f"not of the shape {shape.name}: {reasons}"

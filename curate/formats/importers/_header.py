@@ -60,18 +60,18 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
         )
     notices = ["the columns have numbers for names; they are called column_1 and so on"] if is_numbered else []
     names: list[str | None] = list(cells)
-    nameless = [place for place, name in enumerate(cells) if _NAMELESS.fullmatch(name)]
+    nameless = [index for index, name in enumerate(cells) if _NAMELESS.fullmatch(name)]
     counting, blank = _judge(nameless, records) if nameless else (set(), set())
-    for place in nameless:
-        if place in counting:
-            names[place] = None
-            notices.append(f"column {place + 1} has no name and counts the rows from 0, an index of pandas: left out")
-        elif place in blank and not cells[place]:
-            names[place] = None
-            notices.append(f"column {place + 1} has no name and is empty: left out")
-        elif not cells[place]:
-            names[place] = f"column_{place + 1}"
-            notices.append(f"column {place + 1} has no name: it is called column_{place + 1}")
+    for index in nameless:
+        if index in counting:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and counts the rows from 0, an index of pandas: left out")
+        elif index in blank and not cells[index]:
+            names[index] = None
+            notices.append(f"column {index + 1} has no name and is empty: left out")
+        elif not cells[index]:
+            names[index] = f"column_{index + 1}"
+            notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
     return Header(tuple(names), True, tuple(notices))
 
 
@@ -94,16 +94,16 @@ def _is_numbered(cells: Sequence[str]) -> bool:
     return len(cells) > 1 and list(cells) == [str(number) for number in range(len(cells))]
 
 
-def _judge(places: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
-    """Return those of the columns at ``places`` that count the rows from 0, and those whose cells are all empty."""
-    counting, blank = set(places), set(places)
+def _judge(columns: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
+    """Return those of the columns at ``columns`` that count the rows from 0, and those whose cells are all empty."""
+    counting, blank = set(columns), set(columns)
     for number, row in enumerate(islice(records(), 1, None)):
-        for place in places if row is not None else ():
-            cell = row[place] if row and place < len(row) else ""
+        for column in columns if row is not None else ():
+            cell = row[column] if row and column < len(row) else ""
             if cell != str(number):
-                counting.discard(place)
+                counting.discard(column)
             if cell:
-                blank.discard(place)
+                blank.discard(column)
         if not counting and not blank:
             break
     return counting - blank, blank

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from curate.base.record import Json
-from curate.formats.importers._shelf import Rejected, Row, RowError
+from curate.formats.importers._registry import Rejected, Row, RowError
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> Row | Rejected:

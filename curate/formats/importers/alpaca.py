@@ -51,7 +51,9 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
     history = row.get("history")
     if history:
         return Draft(
-            "chat", line | {"messages": _conversation(system, history, instruction, entry, output)}, extra | _kept(row)
+            "chat",
+            line | {"messages": _conversation(system, history, instruction, entry, output)},
+            extra | _joined_fields(row),
         )
     if "history" in row:
         extra["history"] = history
@@ -77,7 +79,7 @@ def _conversation(system: str, history: Json, instruction: str, entry: str, outp
     return [*messages, {"role": "user", "content": prompt}, {"role": "assistant", "content": output}]
 
 
-def _kept(row: dict[str, Json]) -> dict[str, Json]:
+def _joined_fields(row: dict[str, Json]) -> dict[str, Json]:
     """Return the fields that the last turn of a conversation joins, so that they can be told apart again."""
-    kept = {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
-    return kept | ({"instruction": row["instruction"]} if row.get("input") else {})
+    fields = {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
+    return fields | ({"instruction": row["instruction"]} if row.get("input") else {})

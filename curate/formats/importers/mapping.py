@@ -88,12 +88,12 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     columns = {plain_name(name): name for row in reversed(rows) for name in row}
     if columns.keys() & {*_HEADERLESS} and (len(columns) != len(_HEADERLESS) or _is_count(rows, _HEADERLESS[0])):
         columns = {plain: name for plain, name in columns.items() if plain not in _HEADERLESS}
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
 
     def take(field: str, names: Sequence[str]) -> None:
         for name in names:
-            if field not in found and name in columns and columns[name] not in found.values():
-                found[field] = columns[name]
+            if field not in mapping and name in columns and columns[name] not in mapping.values():
+                mapping[field] = columns[name]
 
     for field in ("instruction", "output"):
         take(field, _GUESSES[field])
@@ -101,7 +101,7 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     take("output", [name for name in columns if name.startswith("is_")])
     for field in ("input", "category", "system", "id", "split"):
         take(field, _GUESSES[field])
-    return found
+    return mapping
 
 
 def _is_count(rows: Sequence[dict[str, Json]], column: str) -> bool:

@@ -118,5 +118,5 @@ def _read_calls(text: str, number: int) -> tuple[list[dict[str, Json]], bool]:
         read_calls.append({"type": "function", "function": {"name": call["name"], "arguments": arguments}})
     if not read_calls:
         raise RowError(f"turn {number} calls no function")
-    usual = [{"name": one["function"]["name"], "arguments": one["function"]["arguments"]} for one in read_calls]
+    usual = [{"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in read_calls]
     return read_calls, rendered(usual[0] if len(usual) == 1 else usual) == text

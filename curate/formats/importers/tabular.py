@@ -125,7 +125,7 @@ def _header_of(table: Table) -> Header:
 
 def _in_column(fault: str, cells: list[str], header: Header) -> str:
     """Return the fault with the name of the column whose cell holds a byte that is not UTF-8."""
-    spoilt = [place for place, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
+    spoilt = [index for index, cell in enumerate(cells) if any("\udc80" <= character <= "\udcff" for character in cell)]
     if not spoilt or spoilt[0] >= len(header.names):
         return fault
     return f"{fault} (column {header.names[spoilt[0]] or spoilt[0] + 1!r})"

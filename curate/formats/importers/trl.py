@@ -44,10 +44,10 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
         return Draft("instruction", line | {"instruction": prompt, "output": completion}, extra)
     if isinstance(prompt, list) and isinstance(completion, list):
         line, extra = take_common(row, ("prompt", "completion", "tools"))
-        asked, is_prompt_exact = read_messages(prompt, "prompt")
+        question, is_prompt_exact = read_messages(prompt, "prompt")
         answered, is_completion_exact = read_messages(completion, "completion")
-        line["messages"] = asked + answered
-        if not (is_prompt_exact and is_completion_exact and [one["role"] for one in answered] == ["assistant"]):
+        line["messages"] = question + answered
+        if not (is_prompt_exact and is_completion_exact and [message["role"] for message in answered] == ["assistant"]):
             extra |= {"prompt": prompt, "completion": completion}
         if "tools" in row:
             tools, is_exact = read_tools(row["tools"])

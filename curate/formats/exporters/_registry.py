@@ -60,7 +60,7 @@ class Written:
     @property
     def reasons(self) -> dict[str, int]:
         """How many rows stayed out for each reason."""
-        return dict(Counter(one.reason for one in self.skipped).most_common())
+        return dict(Counter(item.reason for item in self.skipped).most_common())
 
 
 Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], Written]
@@ -137,8 +137,9 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
     write_atomic(
         path,
         (
-            orjson.dumps({"id": one.row["id"], "split": one.split, "reason": one.reason, "row": dict(one.row)}) + b"\n"
-            for one in written.skipped
+            orjson.dumps({"id": item.row["id"], "split": item.split, "reason": item.reason, "row": dict(item.row)})
+            + b"\n"
+            for item in written.skipped
         ),
     )
     return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
@@ -148,7 +149,7 @@ def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> lis
     """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
     if form.keeps is None:
         return []
-    skipped = {id(one.row) for one in written.skipped}
+    skipped = {id(item.row) for item in written.skipped}
     rows = [row for part in rows_by_split.values() for row in part if id(row) not in skipped]
     counts = Counter(key for row in rows for key in set(_unwritten_keys(row)) if key not in form.keeps)
     joined = sum(_is_joined(row) for row in rows) if "input" not in form.keeps else 0

@@ -15,7 +15,7 @@ from typing import Protocol
 from curate.base.console import spelled
 from curate.base.record import Json, Kind, Problem, Record, Source
 
-MAX_KEPT_RAW = 16 * 1024 * 1024
+MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 """The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start."""
 
 
@@ -71,13 +71,13 @@ class Rejected:
     def entry(self, file: str) -> dict[str, Json]:
         """Return the quarantine entry: text where the bytes are UTF-8, else base64."""
         entry: dict[str, Json] = {"file": spelled(file), "line": self.line, "code": self.code, "reason": self.reason}
-        kept = self.raw[:MAX_KEPT_RAW]
-        if len(kept) < len(self.raw):
+        start = self.raw[:MAX_QUARANTINED_RAW]
+        if len(start) < len(self.raw):
             entry |= {"is_cut": True, "raw_bytes": len(self.raw)}
         try:
-            return entry | {"raw": kept.decode("utf-8")}
+            return entry | {"raw": start.decode("utf-8")}
         except UnicodeDecodeError:
-            return entry | {"raw": base64.b64encode(kept).decode("ascii"), "encoding": "base64"}
+            return entry | {"raw": base64.b64encode(start).decode("ascii"), "encoding": "base64"}
 
 
 class RowError(ValueError):
