@@ -187,7 +187,7 @@ def _held_back(
     return replace(
         assignment,
         splits={name: place for name, place in assignment.splits.items() if name not in names},
-        held_back=[*assignment.held_back, *(record.id for record in joining)],
+        withheld=[*assignment.withheld, *(record.id for record in joining)],
         findings=findings,
         drift=[_recounted(row, joining, asked) for row in assignment.drift],
     )

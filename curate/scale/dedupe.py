@@ -23,9 +23,9 @@ from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import refuse_repeated_ids
 from curate.similarity.dedupe.corpus import Cleaner, Corpus, Sink, gather, joined
 from curate.similarity.dedupe.find import find
-from curate.similarity.dedupe.found import Duplicates, method_of
 from curate.similarity.dedupe.kernels import kernels_for
 from curate.similarity.dedupe.near import Watch
+from curate.similarity.dedupe.results import Duplicates, method_of
 from curate.similarity.dedupe.stages import Stages
 
 _APART_BYTES = 512 * 1024 * 1024

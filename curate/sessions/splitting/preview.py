@@ -109,7 +109,7 @@ class Preview:
             Cell(row.category, name, row.counts[name])
             for row in self.assignment.drift
             for name in SPLITS
-            if row.asked[name] > 0
+            if row.target[name] > 0
         ]
         return sorted(cells, key=lambda cell: cell.num_records)
 

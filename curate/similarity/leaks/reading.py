@@ -22,7 +22,7 @@ class Reading:
     """The records of a file, how it was understood, and how many of its rows could not be read."""
 
     records: list[Record]
-    told: str
+    description: str
     num_unread: int
 
 
@@ -89,7 +89,7 @@ def _question_column(rows: Sequence[dict[str, Json]]) -> str:
     if any(size.get(named) for size in sizes):
         return named
     # An id or a category is text too; a question is longer.
-    plain, listed = ({name: size for name, size in one.items() if size > 20 * len(rows)} for one in sizes)
+    plain, listed = ({name: size for name, size in group.items() if size > 20 * len(rows)} for group in sizes)
     best = plain or listed
     return max(best, key=lambda name: best[name], default="")
 
@@ -106,8 +106,8 @@ def _question(row: Row, column: str, source: Source) -> Record:
     if not text:
         raise RowError(f"{column!r} holds no text")
     name = next((str(row.value[key]) for key in ("id", "question_id") if row.value.get(key) is not None), "")
-    asked = ({"role": "user", "content": text},)
-    return Record(name or content_id(text), "instruction", source, row.value, text, messages=asked)
+    messages = ({"role": "user", "content": text},)
+    return Record(name or content_id(text), "instruction", source, row.value, text, messages=messages)
 
 
 def _record(row: Row, plan: Plan, shape: ShapeView | None, source: Source) -> Record:
