@@ -130,7 +130,7 @@ def sketch_of(record: Record) -> Sketch:
     )
 
 
-class Place(NamedTuple):
+class DatasetProblem(NamedTuple):
     """A problem of a data set: the record it is shown at (file "" when it concerns the whole set)."""
 
     problem: Problem
@@ -151,7 +151,7 @@ class DatasetCheck(Protocol):
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
 
-    def finish(self) -> Iterator[Place]:
+    def finish(self) -> Iterator[DatasetProblem]:
         """Yield what is wrong with the set as a whole."""
 
 
@@ -317,8 +317,8 @@ def _help_of(thing: object) -> str:
 
 # --- what dataset checks remember ------------------------------------------------------------------------------------
 
-_SIEVE_BITS = 1 << 25
-_SIEVE_MASK = _SIEVE_BITS - 1
+_FILTER_BITS = 1 << 25
+_FILTER_MASK = _FILTER_BITS - 1
 
 
 class Repeats:
@@ -331,7 +331,7 @@ class Repeats:
     def __init__(self) -> None:
         self._keys = array("Q")
         self._lines = array("I")
-        self._sieve = bytearray(_SIEVE_BITS // 8)
+        self._filter = bytearray(_FILTER_BITS // 8)
         self._names: dict[int, str] = {}
         self._file_starts: list[int] = []
         self._files: list[str] = []
@@ -345,11 +345,11 @@ class Repeats:
         if not self._files or self._files[-1] != sketch.file:
             self._file_starts.append(index)
             self._files.append(sketch.file)
-        byte, mask = (key & _SIEVE_MASK) >> 3, 1 << (key & 7)
-        if self._sieve[byte] & mask:
+        byte, mask = (key & _FILTER_MASK) >> 3, 1 << (key & 7)
+        if self._filter[byte] & mask:
             self._names[index] = sketch.id
         else:
-            self._sieve[byte] |= mask
+            self._filter[byte] |= mask
         return index
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -367,9 +367,9 @@ class Repeats:
         """Return where a record stands, as ``file:line``."""
         return f"{self._file(index)}:{self._lines[index]}"
 
-    def place(self, index: int, first: int, message: str, pointer: str = "") -> Place:
+    def problem(self, index: int, first: int, message: str, pointer: str = "") -> DatasetProblem:
         """Return ``message`` as a problem of the record at ``index``, the later of a pair with the one at ``first``."""
-        return Place(
+        return DatasetProblem(
             Problem(message, pointer),
             self._file(index),
             self._lines[index],

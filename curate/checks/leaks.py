@@ -26,7 +26,7 @@ class Shared(NamedTuple):
     split: str = ""
 
     @property
-    def told(self) -> str:
+    def amount(self) -> str:
         """The amount in words."""
         return f"{self.level}: {self.coverage:.0%} of its {self.part}, {self.run} words in a row"
 
@@ -53,7 +53,7 @@ def split_leak(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     `curate split --fix` move it.
     """
     if shared.split and shared.level != "partial":
-        yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.told})")
+        yield Problem(f"is in {shared.split}, and {shared.spot} gives it away ({shared.amount})")
 
 
 @pair_check(
@@ -71,7 +71,7 @@ def benchmark_contamination(shared: Shared, _settings: Settings) -> Iterator[Pro
     if the two are meant to be the same.
     """
     if not shared.split and shared.level != "partial":
-        yield Problem(f"gives away the benchmark record {shared.spot} ({shared.told})")
+        yield Problem(f"gives away the benchmark record {shared.spot} ({shared.amount})")
 
 
 @pair_check(
@@ -90,4 +90,4 @@ def shared_passage(shared: Shared, _settings: Settings) -> Iterator[Problem]:
     """
     if shared.level == "partial":
         of = f"is in {shared.split}, and" if shared.split else "is trained on, and the benchmark record"
-        yield Problem(f"{of} {shared.spot} has a passage of it ({shared.told})")
+        yield Problem(f"{of} {shared.spot} has a passage of it ({shared.amount})")

@@ -45,16 +45,16 @@ def _left_of_pairs(lengths: Lengths) -> int:
         room = lengths.max_length - used
         if room <= 0:
             break
-        asked, answered = start - begin, stop - start
-        if answered * 2 < room:
+        question, answer = start - begin, stop - start
+        if answer * 2 < room:
             most = room
-        elif asked * 2 < room:
-            most = room - asked
+        elif question * 2 < room:
+            most = room - question
         else:
-            most = int(room * (answered / (asked + answered)))
-        kept = min(most, answered)
-        left += kept
-        used += kept + min(max(room - kept, 0), asked)
+            most = int(room * (answer / (question + answer)))
+        retained = min(most, answer)
+        left += retained
+        used += retained + min(max(room - retained, 0), question)
         begin = stop
     return left
 
@@ -107,8 +107,8 @@ def target_cut(lengths: Lengths, settings: Settings) -> Iterator[Problem]:
     """
     left = num_left(lengths, settings.target)
     if not lengths.fault and left and lengths.tokens > lengths.max_length:
-        kept = f"{left:,} of {num_trained(lengths):,} trained tokens are left"
-        yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {kept}")
+        remaining = f"{left:,} of {num_trained(lengths):,} trained tokens are left"
+        yield Problem(f"{_over(lengths)}; {_name(settings)} {_how(settings)}: {remaining}")
 
 
 @length_check(

@@ -323,8 +323,8 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     if summary.unfit:
         file, line = summary.unfit[0]
         console.talk(f"no longer fit the schema: {counted(len(summary.unfit), 'record')}, the first at {file}:{line}")
-    if summary.num_held:
-        held = counted(summary.num_held, "record")
+    if summary.num_decided:
+        held = counted(summary.num_decided, "record")
         console.talk(
             f"look again at {held} decided on in several sittings: the old text told which decision was the last"
         )
@@ -335,7 +335,7 @@ def _tell_left(summary: RedactionSummary, num_decisions: int) -> bool:
     return bool(
         summary.num_unchanged
         or summary.num_broken
-        or summary.num_held
+        or summary.num_decided
         or summary.unfit
         or summary.faults
         or num_decisions

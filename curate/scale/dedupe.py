@@ -39,7 +39,7 @@ class Scaled(NamedTuple):
     """What was found among the records of ``corpus``."""
 
     corpus: Corpus
-    found: Duplicates
+    duplicates: Duplicates
     num_findings: int
     """Findings about lines that are no records."""
 

@@ -24,7 +24,7 @@ _ROWS = 1024
 _APART_BYTES = 32 * 1024 * 1024
 """Bytes of Parquet from which unpacking in processes is repaid."""
 _MAGIC = b"PAR1"
-_TOLD_AT_THE_DOOR = frozenset({"S106", "S107"})
+_LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
 """Codes for numbers that JSON text can hold and the front door refuses."""
 
 
@@ -34,15 +34,15 @@ def shards_in(folder: Path) -> list[Path]:
     Raises:
         CurateError: E904 when there is none.
     """
-    found = sorted(
+    shards = sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    if not found:
+    if not shards:
         hint = "Shards end in .jsonl or .parquet."
         raise CurateError("E904 no-such-file", f"no shard in {console.one_line(str(folder))}", hint)
-    return found
+    return shards
 
 
 @contextmanager
@@ -80,13 +80,13 @@ def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[li
     Raises:
         CurateError: E904 for a file that is missing; E908 for one that is not Parquet, is cut off, or holds bytes.
     """
-    places = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
-    is_apart = sum(path.stat().st_size for path in places if path.is_file()) >= _APART_BYTES
-    for _ in cluster.starmap(_unpack, places.items(), is_apart=is_apart):
+    targets = {path: scratch / f"{number}.jsonl" for number, path in enumerate(files) if path.suffix.lower() == PARQUET}
+    is_apart = sum(path.stat().st_size for path in targets if path.is_file()) >= _APART_BYTES
+    for _ in cluster.starmap(_unpack, targets.items(), is_apart=is_apart):
         pass
-    place_of = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
+    target_name = re.compile(re.escape(str(scratch)) + r"/([0-9]+)\.jsonl")
     names = [console.spelled(str(path)) for path in files]
-    return [places.get(path, path) for path in files], lambda text: place_of.sub(lambda at: names[int(at[1])], text)
+    return [targets.get(path, path) for path in files], lambda text: target_name.sub(lambda at: names[int(at[1])], text)
 
 
 def _unpack(path: Path, target: Path) -> None:
@@ -118,7 +118,7 @@ def _line(values: dict[str, Any], number: int, path: Path) -> bytes:
     row = jsonable(values, number)
     if isinstance(row, Row):
         return orjson.dumps(row.value) + b"\n"
-    if row.code not in _TOLD_AT_THE_DOOR:
+    if row.code not in _LEFT_TO_THE_PARSER:
         raise _unreadable(path, f"row {number:,}: {row.reason}", "`curate import` sets such rows aside.")
     return json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
-from curate.checks.runner import place_name
+from curate.checks.runner import relative_name
 from curate.jsonl import DoorFault, Entry, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.in_use import names_in_use
@@ -127,7 +127,7 @@ def open_line(project: Project, file: str, number: int) -> LineEdit:
             nothing that could become one: the hint says how to mend it in the file.
     """
     root = project.root
-    path = {place_name(path, root): path for path in project.data.files()}.get(file)
+    path = {relative_name(path, root): path for path in project.data.files()}.get(file)
     raw = Lines(path).read(number, number).get(number) if path and number > 0 else None
     where = one_line(f"{file}:{number}", 200)
     if path is None or raw is None:

@@ -16,9 +16,9 @@ from curate.base.record import Problem, Record, Source
 from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
+    DatasetProblem,
     Doubt,
     Lengths,
-    Place,
     Repeats,
     Sketch,
     discover,
@@ -69,7 +69,7 @@ def problems(check: Check, example: Any, chosen: Settings | None = None) -> list
     return [place.problem for place in places(check, example, chosen)]
 
 
-def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[Place]:
+def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[DatasetProblem]:
     """Run a dataset check over lines."""
     assert check.on_dataset
     running = check.on_dataset(chosen or check.settings)
@@ -288,9 +288,9 @@ def test_repeats_name_the_first_place_across_files() -> None:
     for number, (file, key) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 3), ("a", 1 + 2**64)]):
         sketch = Sketch(f"r{number}", file, number + 10, b"", b"", "", "", file, 0, True)
         repeats.add(key, sketch)
-    assert [(repeats.place(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
-        (Place(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
-        (Place(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
+    assert [(repeats.problem(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
+        (DatasetProblem(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
+        (DatasetProblem(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
     ]
 
 
@@ -300,7 +300,7 @@ def test_repeats_agree_with_a_plain_definition(keys: list[int]) -> None:
     for number, key in enumerate(keys):
         repeats.add(key * 2**60 + 7, Sketch(str(number), "f", number, b"", b"", "", "", "f", 0, True))
     assert list(repeats.pairs()) == [(n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]]
-    assert all(repeats.place(n, first, "m").record == str(n) for n, first in repeats.pairs())
+    assert all(repeats.problem(n, first, "m").record == str(n) for n, first in repeats.pairs())
 
 
 @given(st.text(max_size=20))

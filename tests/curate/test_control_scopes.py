@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError, Finding
 from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks, validate
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.globs import Glob, place_name
+from curate.checks.runner.globs import Glob, relative_name
 from curate.jsonl import door_finding
 from curate.project.paths import data_files
 from curate.schema import load_shape
@@ -95,10 +95,10 @@ def test_names_are_relative_to_the_workspace_else_to_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert place_name(tmp_path / "data" / "a.jsonl", tmp_path) == "data/a.jsonl"
-    assert place_name(Path("ws/data/../data/a.jsonl"), Path("ws")) == "data/a.jsonl"
-    assert place_name(tmp_path / "a.jsonl", None) == "a.jsonl"
-    assert place_name(Path("../a.jsonl"), None) == "../a.jsonl"
+    assert relative_name(tmp_path / "data" / "a.jsonl", tmp_path) == "data/a.jsonl"
+    assert relative_name(Path("ws/data/../data/a.jsonl"), Path("ws")) == "data/a.jsonl"
+    assert relative_name(tmp_path / "a.jsonl", None) == "a.jsonl"
+    assert relative_name(Path("../a.jsonl"), None) == "../a.jsonl"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

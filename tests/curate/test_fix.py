@@ -38,11 +38,11 @@ def test_the_shelf_holds_safe_fixes_before_others() -> None:
 def test_a_fix_proves_itself(fix: Fix) -> None:
     assert len(fix.help) > 80
     assert fix.examples
-    assert fix.kept
+    assert fix.unchanged
     for before, after in fix.examples:
         assert fix.mend(before) == after != before
         assert fix.mend(after) == after
-    for text in fix.kept:
+    for text in fix.unchanged:
         assert fix.mend(text) == text
 
 
@@ -272,7 +272,7 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
     path = workspace.files()[0]
     run = fix_file(path, workspace.shape, keep=names_in_use(workspace.root))
     assert run.write()
-    assert run.kept == {1: names[0], 2: names[0], 5: names[4]}
+    assert run.spared == {1: names[0], 2: names[0], 5: names[4]}
     outputs = [json.loads(raw)["output"] for raw in path.read_text().splitlines()]
     assert outputs == ["yes ", "yes ", "no", "maybe", "so ", "so"]
     again = ProjectData(workspace.root, workspace.settings, workspace.shape)

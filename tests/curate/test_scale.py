@@ -109,11 +109,11 @@ def assert_same(cluster: Cluster, files: list[Path], settings: DedupeSettings, s
     records = [item for item in read_records(files, CHAT) if isinstance(item, Record)]
     local = find_duplicates(records, settings)
     far = find_on(cluster, files, CHAT, settings, scratch=scratch)
-    assert far.found == local
+    assert far.duplicates == local
     assert [far.corpus.source(row) for row in range(len(records))] == [record.source for record in records]
     edges = [
         sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
-        for found in (far.found, local)
+        for found in (far.duplicates, local)
     ]
     assert edges[0] == edges[1]
 
@@ -160,7 +160,7 @@ def test_nothing_to_compare(cluster: Cluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("{}\nnull\n", encoding="utf-8")
     far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert (far.found.pairs, far.found.num_records, far.num_findings) == ([], 0, 2)
+    assert (far.duplicates.pairs, far.duplicates.num_records, far.num_findings) == ([], 0, 2)
 
 
 def test_repeated_ids_are_refused_without_a_namer(cluster: Cluster, tmp_path: Path) -> None:

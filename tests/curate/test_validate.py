@@ -188,7 +188,7 @@ def test_a_tally_joins_as_if_it_were_one() -> None:
         whole.add(finding)
         (left if number < 7 else right).add(finding)
     left.join(right)
-    assert (left.kept, left.counts, left.by_code()) == (whole.kept, whole.counts, whole.by_code())
+    assert (left.retained, left.counts, left.by_code()) == (whole.retained, whole.counts, whole.by_code())
     assert [left.of_severity(one) for one in ("error", "warning", "info")] == [9, 0, 9]
     assert [f.severity for f in left.worst(["f"])] == ["error"] * 5
 

@@ -24,7 +24,7 @@ class Fixed:
     """What fixes make of one file: iterate to see the changes, `write` to make them.
 
     Either one fills the counts: ``counts`` of changed lines by fix, ``num_changed`` lines in all, ``num_broken`` lines
-    that are not JSON or no record of the shape and stay as they are, ``kept`` the records whose texts stay because
+    that are not JSON or no record of the shape and stay as they are, ``spared`` the records whose texts stay because
     decisions or a dataset hang on them, ``refused`` the lines whose fixed text the schema would not allow (both by line
     number), and ``faults`` what kept the file itself, or a line too long, from being read.
     """
@@ -44,7 +44,7 @@ class Fixed:
         self.counts: Counter[str] = Counter()
         self.num_changed = 0
         self.num_broken = 0
-        self.kept: dict[int, str] = {}
+        self.spared: dict[int, str] = {}
         self.refused: list[int] = []
         self._shape = shape
         self._fixes = [fix for fix in discover() if (fix.is_safe or unsafe) and not is_ignored(fix, ignore)]
@@ -81,7 +81,7 @@ class Fixed:
 
     def _start(self) -> None:
         self.counts.clear()
-        self.kept.clear()
+        self.spared.clear()
         self.refused.clear()
         self.num_changed = self.num_broken = 0
         self._is_at_start = True
@@ -144,7 +144,7 @@ class Fixed:
             # Records with like ids are told apart by their order, so a new one could take the place of its neighbour.
             is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(unnumbered, (before.id, after)))
             if is_in_use or before.id in self._hold:
-                self.kept[number] = before.id
+                self.spared[number] = before.id
                 return None
         new_texts = {text.pointer: new for text, new in changes}
         return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), tuple(names)

@@ -21,8 +21,8 @@ class Fix:
     """One fix on the shelf: its name, the code of the finding it mends ("" where no check reports it), and its proof.
 
     A safe fix keeps the meaning of every text; any other can change it and is made only when asked for. ``examples``
-    are (before, after) pairs, ``kept`` texts that must stay as they are. Documents, which are records of raw text, are
-    left alone by fixes that are not ``in_documents``.
+    are (before, after) pairs, ``unchanged`` texts that must stay as they are. Documents, which are records of raw text,
+    are left alone by fixes that are not ``in_documents``.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Fix:
     in_documents: bool
     help: str
     examples: Sequence[tuple[str, str]]
-    kept: Sequence[str]
+    unchanged: Sequence[str]
     mend: Mender
 
 
@@ -45,7 +45,7 @@ def fix(
     is_safe: bool,
     in_documents: bool = True,
     examples: Sequence[tuple[str, str]],
-    kept: Sequence[str],
+    unchanged: Sequence[str],
 ) -> Callable[[Mender], Mender]:
     """Put a function from text to text on the shelf; its docstring says what it does and why that is safe or not.
 
@@ -57,7 +57,7 @@ def fix(
         help_ = inspect.getdoc(mend)
         if name in _shelf or not help_:
             raise ValueError(f"the fix {name} is there twice or does not explain itself")
-        _shelf[name] = Fix(name, code, is_safe, in_documents, help_, examples, kept, mend)
+        _shelf[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, mend)
         return mend
 
     return put

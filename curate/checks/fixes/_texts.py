@@ -32,14 +32,14 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[Text]:
     Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
     blank in them can be what tells two of them apart.
     """
-    for place in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
-        if isinstance(found := at(value, place), str):
-            yield Text(tuple(place), found, place == view.paths.get("text"))
-    place = view.paths.get("messages", [])
-    messages = at(value, place) if place else None
+    for path in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
+        if isinstance(text := at(value, path), str):
+            yield Text(tuple(path), text, path == view.paths.get("text"))
+    path = view.paths.get("messages", [])
+    messages = at(value, path) if path else None
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, Mapping) else None
-        base = (*place, str(number), "content")
+        base = (*path, str(number), "content")
         if isinstance(content, str):
             yield Text(base, content, False)
         for index, part in enumerate(content if isinstance(content, list) else ()):

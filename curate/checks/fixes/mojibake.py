@@ -29,7 +29,7 @@ _ABOUT_ENCODINGS = re.compile(
         ("РџСЂРёРІРµС‚", "Привет"),
         ("ÃƒÂ©tÃƒÂ©", "été"),
     ],
-    kept=[
+    unchanged=[
         "Où est le café ?",
         "SÃO PAULO",
         "Россия",

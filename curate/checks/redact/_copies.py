@@ -21,8 +21,8 @@ def folders_of_copies(root: Path) -> list[Path]:
     return [folder for folder in (root / _QUARANTINE, *parts) if folder.is_dir()]
 
 
-def num_values(folder: Path, look: Callable[[str], Sequence[str]]) -> int:
-    """Return how many values ``look`` finds in the files of text in ``folder``.
+def num_values(folder: Path, find: Callable[[str], Sequence[str]]) -> int:
+    """Return how many values ``find`` finds in the files of text in ``folder``.
 
     Raises:
         CurateError: E904 when a file may not be read.
@@ -30,7 +30,7 @@ def num_values(folder: Path, look: Callable[[str], Sequence[str]]) -> int:
     is_run = folder.parent.name == _RUNS
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
     wanted = (path for path in files if (path.name in _OF_RUNS if is_run else path.suffix.lower() in _TEXT))
-    return sum(len(look(text)) for path in wanted for text in _texts(path, folder))
+    return sum(len(find(text)) for path in wanted for text in _texts(path, folder))
 
 
 def _texts(path: Path, folder: Path) -> Iterator[str]:

@@ -41,12 +41,12 @@ class Redactor:
 
     def _kinds(self, text: str, depth: int) -> list[str]:
         value = json_within(text) if depth else None
-        found = [one.kind for one in sensitive_spans(text)]
+        kinds = [span.kind for span in sensitive_spans(text)]
         if value is None:
-            return found + [PERSON] * len(self.terms.spans(text))
+            return kinds + [PERSON] * len(self.terms.spans(text))
         # Within a string more may be seen, and less of what needs its key.
         inner = Counter(kind for part in strings_of(value) for kind in self._kinds(part, depth - 1))
-        return list((Counter(found) | inner).elements())
+        return list((Counter(kinds) | inner).elements())
 
     def _mended(self, text: str, depth: int) -> str:
         if json_within(text) is None:
@@ -65,8 +65,10 @@ class Redactor:
         """What stands around a value decides what it is, so the new text is looked at again until nothing is found."""
         for _ in range(_MOST_ROUNDS):
             # A span across a placeholder is no value of the data.
-            found = sensitive_spans(text, never=PLACEHOLDER)
-            new = [(one.start, one.end, self.table.placeholder(one.kind, text[one.start : one.end])) for one in found]
+            spans = sensitive_spans(text, never=PLACEHOLDER)
+            new = [
+                (span.start, span.end, self.table.placeholder(span.kind, text[span.start : span.end])) for span in spans
+            ]
             if not new:
                 people = self.terms.spans(text)
                 new = [
@@ -77,25 +79,25 @@ class Redactor:
             text = _spliced(text, new)
         return text
 
-    def _in_tokens(self, text: str, found: Sequence[Sensitive]) -> Iterator[_New]:
+    def _in_tokens(self, text: str, spans: Sequence[Sensitive]) -> Iterator[_New]:
         """Yield what is to be replaced in JSON text: parts of single strings or keys, and whole numbers."""
-        tokens, place = _TOKEN.finditer(text), 0
+        tokens, last_end = _TOKEN.finditer(text), 0
         token = next(tokens, None)
-        for one in found:
-            while token and token.end() <= one.start:
+        for span in spans:
+            while token and token.end() <= span.start:
                 token = next(tokens, None)
             if token is None:
                 return
             if text[token.start()] != '"':
-                if (one.start, one.end) == token.span():
+                if (span.start, span.end) == token.span():
                     # A placeholder is no number: it needs the quotes of a string.
-                    yield one.start, one.end, f'"{self.table.placeholder(one.kind, token.group())}"'
+                    yield span.start, span.end, f'"{self.table.placeholder(span.kind, token.group())}"'
                 continue
-            start, end = max(one.start, token.start() + 1, place), min(one.end, token.end() - 1)
+            start, end = max(span.start, token.start() + 1, last_end), min(span.end, token.end() - 1)
             start, end = _whole_escapes(text, token.start() + 1, start, end)
             if start < end:
-                yield start, end, self.table.placeholder(one.kind, unescaped(text[start:end]))
-                place = end
+                yield start, end, self.table.placeholder(span.kind, unescaped(text[start:end]))
+                last_end = end
 
 
 def _whole_escapes(text: str, begin: int, start: int, end: int) -> tuple[int, int]:
@@ -109,8 +111,8 @@ def _whole_escapes(text: str, begin: int, start: int, end: int) -> tuple[int, in
 
 
 def _spliced(text: str, parts: Sequence[_New]) -> str:
-    pieces, place = [], 0
+    pieces, offset = [], 0
     for start, end, new in parts:
-        pieces += [text[place:start], new]
-        place = end
-    return "".join([*pieces, text[place:]])
+        pieces += [text[offset:start], new]
+        offset = end
+    return "".join([*pieces, text[offset:]])

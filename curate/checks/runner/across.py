@@ -8,13 +8,13 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Problem, is_named
-from curate.checks import Place
+from curate.checks import DatasetProblem
 from curate.checks.runner import fingerprint
 from curate.checks.runner.baseline import Baseline
 from curate.checks.runner.changes import NO_LINES, LineSet
 from curate.checks.runner.examine import SpanResult
-from curate.checks.runner.globs import place_name
-from curate.checks.runner.places import Places
+from curate.checks.runner.globs import relative_name
+from curate.checks.runner.record_index import RecordIndex
 from curate.checks.runner.select import Selection
 from curate.checks.runner.verdict import Tally
 from curate.jsonl import FAULTS
@@ -39,12 +39,12 @@ class Across:
         self._selection = selection
         self._seers = [(check, check.on_dataset(settings)) for check in selection.dataset_checks if check.on_dataset]
         self._baseline = baseline
-        self._names = {spelled(str(path)): place_name(path, root) for path in files}
+        self._names = {spelled(str(path)): relative_name(path, root) for path in files}
         self._changes = None if changes is None else {spelled(path): lines for path, lines in changes.items()}
         self.has_exam = False
         """Whether a record says that it is in a test or validation split."""
         self._excused: dict[tuple[str, int], frozenset[str]] = {}
-        self._places = Places() if baseline or selection.is_by_category else None
+        self._records = RecordIndex() if baseline or selection.is_by_category else None
 
     def see(self, result: SpanResult) -> None:
         """Show the records of a span to every check."""
@@ -53,58 +53,58 @@ class Across:
             for sketch in result.sketches:
                 seer.see(sketch)
         self.has_exam = self.has_exam or any(sketch.split in SPLITS[1:] for sketch in result.sketches)
-        if self._places is not None:
-            self._places.add(result.sketches, result.prints)
+        if self._records is not None:
+            self._records.add(result.sketches, result.prints)
 
     def finish(self, tally: Tally) -> None:
         """Add what is wrong with the whole to ``tally``."""
         for check, seer in self._seers:
-            for place in seer.finish():
-                problem = place.problem
+            for reported in seer.finish():
+                problem = reported.problem
                 # The line begins with its record, so only a place within it has to be looked up.
-                column = 1 if place.line and not problem.pointer else 0
+                column = 1 if reported.line and not problem.pointer else 0
                 finding = Finding(
                     check.code,
                     check.name,
                     check.severity,
                     problem.message,
-                    place.file,
-                    place.line,
+                    reported.file,
+                    reported.line,
                     column,
-                    place.record,
+                    reported.record,
                     problem.pointer,
                 )
-                self.add(tally, finding, place)
+                self.add(tally, finding, reported)
 
-    def add(self, tally: Tally, finding: Finding, place: Place | None = None) -> None:
+    def add(self, tally: Tally, finding: Finding, reported: DatasetProblem | None = None) -> None:
         """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.
 
-        ``place`` tells more about one of a dataset check.
+        ``reported`` tells more about one of a dataset check.
         """
-        place = place or Place(_NOTHING, finding.file, finding.line)
-        category, print_ = self._places.at(finding.file, finding.line) if self._places else ("", 0)
+        reported = reported or DatasetProblem(_NOTHING, finding.file, finding.line)
+        category, print_ = self._records.at(finding.file, finding.line) if self._records else ("", 0)
         name = self._names.get(finding.file, "")
-        rules = self._selection.rules(name, category or place.category)
-        if finding.code in rules.unwanted or not self._is_touched(place):
+        rules = self._selection.rules(name, category or reported.category)
+        if finding.code in rules.unwanted or not self._is_touched(reported):
             return
         excused = self._excused.get((finding.file, finding.line), ())
         if finding.code not in FAULTS and is_named(finding.code, finding.name, excused):
             tally.num_suppressed += 1
             return
         if self._baseline:
-            if place.group:
-                print_ = fingerprint.of_group(place.group)
+            if reported.group:
+                print_ = fingerprint.of_group(reported.group)
             elif not print_:
-                print_ = fingerprint.of_file(name) if finding.file else fingerprint.of_set(place.category)
+                print_ = fingerprint.of_file(name) if finding.file else fingerprint.of_set(reported.category)
             if self._baseline.settle(finding.code, print_, 1):
                 tally.forgiven[finding.code] += 1
                 return
         severity = rules.severities.get(finding.code, finding.severity)
         tally.add(finding if severity == finding.severity else replace(finding, severity=severity))
 
-    def _is_touched(self, place: Place) -> bool:
+    def _is_touched(self, reported: DatasetProblem) -> bool:
         """Whether a finding has to do with a changed line; one about the whole set has to do with all of them."""
-        if self._changes is None or not place.line:
+        if self._changes is None or not reported.line:
             return True
-        places = ((place.file, place.line), place.other)
-        return any(line in self._changes.get(file, NO_LINES) for file, line in places)
+        locations = ((reported.file, reported.line), reported.other)
+        return any(line in self._changes.get(file, NO_LINES) for file, line in locations)

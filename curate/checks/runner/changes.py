@@ -75,9 +75,9 @@ def _changed_in(top: Path, paths: Sequence[Path], since: str) -> Iterator[tuple[
     names = {path: os.path.relpath(path.resolve(), top) for path in paths}
     # A link can be led elsewhere, which changes all lines that are read through it.
     links = {path: os.path.relpath(path.parent.resolve() / path.name, top) for path in paths if path.is_symlink()}
-    asked = [*names.values(), *links.values()]
-    known = set(_by_path(top, list(map(_literal, asked)), "ls-files", "-z"))
-    filtered = set(_filtered(top, [name for name in asked if name in renamed]))
+    wanted = [*names.values(), *links.values()]
+    known = set(_by_path(top, list(map(_literal, wanted)), "ls-files", "-z"))
+    filtered = set(_filtered(top, [name for name in wanted if name in renamed]))
     for path, name in names.items():
         link = links.get(path)
         if name not in known or name in filtered or (link and (link in renamed or link not in known)):

@@ -13,10 +13,10 @@ from curate.checks import Check, Sketch, sketch_of
 from curate.checks.runner import fingerprint
 from curate.checks.runner.baseline import Baseline, Owed
 from curate.checks.runner.changes import NO_LINES, LineSet
-from curate.checks.runner.globs import place_name
+from curate.checks.runner.globs import relative_name
 from curate.checks.runner.naming import Watched, WatchedIds
+from curate.checks.runner.prefilter import Prefilter
 from curate.checks.runner.select import Rules, select_checks
-from curate.checks.runner.sieve import Sieve
 from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
 from curate.checks.runner.verdict import Tally
 from curate.jsonl import Entry, RawLine, Reader, Span, door_finding, locate
@@ -104,7 +104,7 @@ class Examiner:
         self._rules = self.selection.everywhere
         self._is_shape_all = self._are_ids_all = False
         """Whether nothing but its shape is asked of a line, or its id besides, so that no record need be made of it."""
-        self._sieves: dict[int, Sieve] = {}
+        self._prefilters: dict[int, Prefilter] = {}
         self._needs_sketches = bool(self.selection.sketched_checks)
         # Once enough errors are kept, a bad line like one seen before is only counted; a broken export has many.
         self._memo: dict[bytes | str, dict[tuple[str, Severity], int]] = {}
@@ -125,9 +125,9 @@ class Examiner:
         """
         result = SpanResult(Tally(self.limit))
         reader = Reader(path, span=span, root=self.spec.root)
-        self._enter(place_name(path, self.spec.root))
+        self._enter(relative_name(path, self.spec.root))
         needs_record = self._watched is not None or self.spec.has_records
-        is_more = needs_record or self.selection.is_by_category or self._sieve(self._rules).num_checks > 0
+        is_more = needs_record or self.selection.is_by_category or self._prefilter(self._rules).num_checks > 0
         self._is_shape_all = self.shape.view is None or not (is_more or self._needs_sketches)
         is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
         self._are_ids_all = not is_more and self.baseline is None and is_about_ids
@@ -216,7 +216,7 @@ class Examiner:
         result.num_records += 1
         excused = self.shape.ignored(record.data)
         rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
-        for check in self._sieve(rules).checks(record.data):
+        for check in self._prefilter(rules).checks(record.data):
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
                 if excused and is_named(check.code, check.name, excused):
@@ -234,12 +234,12 @@ class Examiner:
             if excused := self.shape.ignored(value):
                 result.excused[source.file, source.line] = excused
 
-    def _sieve(self, rules: Rules) -> Sieve:
-        """Return the sieve for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
-        sieve = self._sieves.get(id(rules))
-        if sieve is None:
-            sieve = self._sieves[id(rules)] = Sieve(rules.record_checks, self.settings)
-        return sieve
+    def _prefilter(self, rules: Rules) -> Prefilter:
+        """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
+        prefilter = self._prefilters.get(id(rules))
+        if prefilter is None:
+            prefilter = self._prefilters[id(rules)] = Prefilter(rules.record_checks, self.settings)
+        return prefilter
 
     def _see_unchanged(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
         """Show a record to the dataset checks without looking for faults of its own."""
@@ -308,7 +308,7 @@ class Examiner:
 
     def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
         """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
-        name = place_name(path, self.spec.root)
+        name = relative_name(path, self.spec.root)
         self._add_door(result, finding, name, self.selection.rules(name, ""))
 
     def _add_door(

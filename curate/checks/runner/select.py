@@ -60,7 +60,7 @@ class Selection:
         return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
 
     def rules(self, file: str, category: str) -> Rules:
-        """Return the rules for the records of ``category`` in ``file``, named as `place_name` does, "" for no file.
+        """Return the rules for the records of ``category`` in ``file``, named as `relative_name` does, "" for no file.
 
         Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
         """
@@ -116,17 +116,26 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         [check for check in chosen if check.on_lengths],
         [check for check in chosen if check.on_doubt],
         Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
-        {code: one for asked, one in settings.tolerance.items() for code in names if asked in (code, names[code])},
+        {
+            code: tolerance
+            for selector, tolerance in settings.tolerance.items()
+            for code in names
+            if selector in (code, names[code])
+        },
         names,
         [(Glob.of(pattern), scope) for pattern, scope in settings.per_path.items()],
         settings.per_category,
     )
 
 
-def _override(severities: dict[str, Severity], asked: dict[str, Severity], names: dict[str, str]) -> None:
-    for one, severity in asked.items():
+def _override(severities: dict[str, Severity], overrides: dict[str, Severity], names: dict[str, str]) -> None:
+    for selector, severity in overrides.items():
         severities.update(
-            {code: severity for code, name in names.items() if code not in UNREADABLE and is_named(code, name, [one])}
+            {
+                code: severity
+                for code, name in names.items()
+                if code not in UNREADABLE and is_named(code, name, [selector])
+            }
         )
 
 
@@ -134,31 +143,33 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
     """Refuse what is no check, and what would let an unreadable line pass."""
     scopes = [*settings.per_path.values(), *settings.per_category.values()]
     milder = [*settings.ignore, *settings.severity, *settings.tolerance]
-    milder += [one for scope in scopes for one in (*scope.ignore, *scope.severity)]
-    for asked in (*settings.select, *milder):
-        _refuse_unknown(asked, names)
+    milder += [selector for scope in scopes for selector in (*scope.ignore, *scope.severity)]
+    for selector in (*settings.select, *milder):
+        _refuse_unknown(selector, names)
     doors = UNREADABLE | {names[code] for code in UNREADABLE}
-    for asked in milder:
-        if asked in doors:
-            raise CurateError("E902 bad-settings", f"{asked} cannot be ignored: such a line cannot be read as a record")
-    for asked, tolerance in settings.tolerance.items():
-        if asked not in names and asked not in names.values():
-            raise CurateError("E902 bad-settings", f"checks.tolerance: {asked} is a family; name one check")
-        if asked in UNFORGIVEN or asked in {names[code] for code in UNFORGIVEN}:
+    for selector in milder:
+        if selector in doors:
+            raise CurateError(
+                "E902 bad-settings", f"{selector} cannot be ignored: such a line cannot be read as a record"
+            )
+    for selector, tolerance in settings.tolerance.items():
+        if selector not in names and selector not in names.values():
+            raise CurateError("E902 bad-settings", f"checks.tolerance: {selector} is a family; name one check")
+        if selector in UNFORGIVEN or selector in {names[code] for code in UNFORGIVEN}:
             raise CurateError(
                 "E902 bad-settings",
-                f"checks.tolerance: {asked} refuses an export whatever its number",
+                f"checks.tolerance: {selector} refuses an export whatever its number",
                 "Drop or move the records that `curate leaks` shows, or make it a warning under [checks.severity].",
             )
         if tolerance.max_count is None and tolerance.max_rate is None:
             raise CurateError(
-                "E902 bad-settings", f"checks.tolerance: {asked} has no limit", "Set max_count, max_rate or both."
+                "E902 bad-settings", f"checks.tolerance: {selector} has no limit", "Set max_count, max_rate or both."
             )
 
 
-def _refuse_unknown(asked: str, names: dict[str, str]) -> None:
-    if any(is_named(code, name, [asked]) for code, name in names.items()):
+def _refuse_unknown(selector: str, names: dict[str, str]) -> None:
+    if any(is_named(code, name, [selector]) for code, name in names.items()):
         return
-    near = get_close_matches(asked, [*names, *names.values()], n=1)
+    near = get_close_matches(selector, [*names, *names.values()], n=1)
     hint = f"Did you mean {near[0]!r}?" if near else "`curate rule` lists the checks."
-    raise CurateError("E902 bad-settings", f"there is no check {asked!r}", hint)
+    raise CurateError("E902 bad-settings", f"there is no check {selector!r}", hint)

@@ -72,7 +72,7 @@ def _tell(fixes: Sequence[Fixed], verb: str) -> None:
     broken = sum(fixed.num_broken for fixed in fixes) + sum(len(fixed.faults) for fixed in fixes)
     if broken:
         console.talk(f"left alone: {counted(broken, 'line')} without a valid record")
-    _tell_lines("whose text decisions or a dataset know it by", [(one, list(one.kept)) for one in fixes])
+    _tell_lines("whose text decisions or a dataset know it by", [(one, list(one.spared)) for one in fixes])
     _tell_lines("that the schema would no longer allow", [(one, one.refused) for one in fixes])
 
 

@@ -285,7 +285,7 @@ class ProblemBook:
         result = SpanResult(Tally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
         self._single().add_record(result, record, file, None)
-        for kept in result.tally.kept.values():
+        for kept in result.tally.retained.values():
             for finding in kept:
                 found.add(replace(finding, record=name), "record")
         for finding in told:

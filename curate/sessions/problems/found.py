@@ -73,7 +73,7 @@ class Problems:
 
     def take(self, result: SpanResult) -> None:
         """Take the findings out of the result of a span, whose counts stay as they are."""
-        for kept in result.tally.kept.values():
+        for kept in result.tally.retained.values():
             for finding in kept:
                 self.add(finding)
             kept.clear()

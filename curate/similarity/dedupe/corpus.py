@@ -101,8 +101,8 @@ class Corpus:
     def spans(self, name: Field) -> Spans:
         """Return the text of one field of each record."""
         first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
-        places = self.columns.bounds
-        return Spans(self.tokens, np.ascontiguousarray(places[:, first]), np.ascontiguousarray(places[:, last]))
+        bounds = self.columns.bounds
+        return Spans(self.tokens, np.ascontiguousarray(bounds[:, first]), np.ascontiguousarray(bounds[:, last]))
 
     def sides(self) -> Sides:
         """Return what is compared part by part."""

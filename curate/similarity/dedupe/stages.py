@@ -50,7 +50,7 @@ class Stages:
 
     def arrays(self, stage: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
         """Return the arrays of a stage: those of an earlier call about the same, else what ``make`` returns."""
-        folder = self._place(stage, about)
+        folder = self._folder_of(stage, about)
         if folder is None:
             return make()
         if (cached := self._read(folder)) is not None:
@@ -67,7 +67,7 @@ class Stages:
 
         Its tokens go to a file as they come and are mapped into memory from there.
         """
-        folder = self._place("corpus", about)
+        folder = self._folder_of("corpus", about)
         if folder is None:
             return make(MemorySink())
         if (cached := self._read(folder)) is not None:
@@ -97,7 +97,7 @@ class Stages:
         cached = self._read(folder)
         return (corpus, known) if cached is None else _corpus(*cached)
 
-    def _place(self, stage: str, about: tuple[object, ...]) -> Path | None:
+    def _folder_of(self, stage: str, about: tuple[object, ...]) -> Path | None:
         if self.folder is None:
             return None
         digest = blake2b(digest_size=16)

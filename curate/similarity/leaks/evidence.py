@@ -56,7 +56,7 @@ class _Index:
     universe: Hashes
     max_prompts: int
     is_template: Flags
-    sieve: Flags
+    prefilter: Flags
     numbers: list[Indices] = field(default_factory=list)
     owners: list[Indices] = field(default_factory=list)
     prompts: list[Hashes] = field(default_factory=list)
@@ -64,7 +64,7 @@ class _Index:
 
     def add(self, hashes: Hashes, owners: Indices, prompts: Hashes) -> None:
         """Take note of runs, each with the number of its record (-1 for the exam's own) and its record's prompt."""
-        may_be = np.flatnonzero(self.sieve[hashes >> np.uint64(40)])
+        may_be = np.flatnonzero(self.prefilter[hashes >> np.uint64(40)])
         hashes, owners, prompts = hashes[may_be], owners[may_be], prompts[may_be]
         numbers = np.minimum(np.searchsorted(self.universe, hashes), len(self.universe) - 1)
         is_known = self.universe[numbers] == hashes
@@ -113,9 +113,9 @@ def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: 
     pieces = [slice(low, low + _PIECE) for low in range(0, len(runs.hashes), _PIECE)]
     universe = np.unique(np.concatenate([runs.hashes[:0], *(np.unique(runs.hashes[piece]) for piece in pieces)]))
     numbers = np.searchsorted(universe, runs.hashes)
-    sieve = np.zeros(1 << 24, np.bool_)
-    sieve[universe >> np.uint64(40)] = True
-    index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), sieve)
+    prefilter = np.zeros(1 << 24, np.bool_)
+    prefilter[universe >> np.uint64(40)] = True
+    index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), prefilter)
     equals = _Equals.of(runs)
     for piece in pieces:
         rows = runs.rows[piece]

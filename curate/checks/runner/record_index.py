@@ -17,7 +17,7 @@ class _File:
     prints: array[int] = field(default_factory=lambda: array("Q"))
 
 
-class Places:
+class RecordIndex:
     """Category and fingerprint of each record by file and line, in 16 bytes a record; records come in reading order."""
 
     def __init__(self) -> None:
