@@ -6,7 +6,7 @@ All are found by looking at the files of this folder; nothing is listed by hand.
 of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
-(`turns`), the masked form in which a value may be named (`masked`), and `Repeats`, which finds equal keys among
+(`turns`), the masked form in which a value may be named (`masked`), and `EqualKeys`, which finds equal keys among
 millions of records in a few bytes each.
 """
 
@@ -24,12 +24,12 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from curate.base.record import Json, Problem, Record, Severity
-from curate.checks._reading import Turn, is_blank, masked, messages_pointer, sensitive, texts, turns
+from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
 from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
-    from curate.checks.leaks import Shared
+    from curate.checks.leaks import SharedText
 
 __all__ = [
     "Check",
@@ -38,13 +38,13 @@ __all__ = [
     "DoubtCheck",
     "EXAMPLE_SETTINGS",
     "LengthCheck",
-    "Lengths",
+    "TokenLengths",
     "PairCheck",
     "Place",
     "RecordCheck",
-    "Repeats",
+    "EqualKeys",
     "Sketch",
-    "Turn",
+    "AnswerTurn",
     "check",
     "dataset_check",
     "discover",
@@ -64,7 +64,7 @@ __all__ = [
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
 
 
-class Lengths(NamedTuple):
+class TokenLengths(NamedTuple):
     """A record in the tokens of some model: how many, which runs [start, stop) of them are trained, and the limit.
 
     ``fault`` says why the trainer's side cannot render the record at all; then there are no tokens.
@@ -85,9 +85,9 @@ class Doubt(NamedTuple):
     proposed_probability: float
 
 
-LengthCheck = Callable[[Lengths, Settings], Iterable[Problem]]
+LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]
 DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
-PairCheck = Callable[["Shared", Settings], Iterable[Problem]]
+PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
 
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
 """The settings that every check's good and bad examples are written for."""
@@ -160,7 +160,7 @@ class Check:
     """One check on the shelf: its code and name, how bad it is, how it works, and its proof.
 
     A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of a
-    length check are `Lengths` as objects. ``settings`` are those that the examples are written for.
+    length check are `TokenLengths` as objects. ``settings`` are those that the examples are written for.
     """
 
     code: str
@@ -321,7 +321,7 @@ _FILTER_BITS = 1 << 25
 _FILTER_MASK = _FILTER_BITS - 1
 
 
-class Repeats:
+class EqualKeys:
     """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are.
 
     Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out as
@@ -383,5 +383,5 @@ class Repeats:
 
 
 def key_of(digest: bytes) -> int:
-    """Return the first 64 bits of a digest as the key that `Repeats` works with."""
+    """Return the first 64 bits of a digest as the key that `EqualKeys` works with."""
     return int.from_bytes(digest[:8], "big")

@@ -11,7 +11,7 @@ from curate.base.record import Json, Problem, Record
 _NOT_TEXT = frozenset({"id", "split", "x-ignore"})
 _ANSWER_KEYS = ("output", "completion", "answer", "response", "content", "text")
 _last_walk: tuple[Record | None, tuple[tuple[str, str], ...]] = (None, ())
-_last_turns: tuple[Record | None, tuple[Turn, ...]] = (None, ())
+_last_turns: tuple[Record | None, tuple[AnswerTurn, ...]] = (None, ())
 _last_pointer: tuple[Record | None, str] = (None, "")
 
 
@@ -50,7 +50,7 @@ def _token(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
-class Turn(NamedTuple):
+class AnswerTurn(NamedTuple):
     """One answer that a model would learn: what was asked right before, and what is answered."""
 
     record: Record
@@ -69,7 +69,7 @@ class Turn(NamedTuple):
         return f"{base}/{self.message_index}/content" if base else ""
 
 
-def turns(record: Record) -> tuple[Turn, ...]:
+def turns(record: Record) -> tuple[AnswerTurn, ...]:
     """Return the answers of a record: every assistant message of a chat, the one completion of any other kind.
 
     Those of the latest record are kept, as its texts are.
@@ -82,10 +82,10 @@ def turns(record: Record) -> tuple[Turn, ...]:
     return answers
 
 
-def _turns(record: Record) -> Iterator[Turn]:
+def _turns(record: Record) -> Iterator[AnswerTurn]:
     if record.kind != "chat":
         if record.messages:
-            yield Turn(record, -1, record.prompt, record.completion)
+            yield AnswerTurn(record, -1, record.prompt, record.completion)
         return
     prompt = ""
     for index, message in enumerate(record.messages):
@@ -94,7 +94,7 @@ def _turns(record: Record) -> Iterator[Turn]:
         if message.get("role") == "user":
             prompt = content
         elif message.get("role") == "assistant":
-            yield Turn(record, index, prompt, content, bool(message.get("tool_calls")))
+            yield AnswerTurn(record, index, prompt, content, bool(message.get("tool_calls")))
 
 
 def messages_pointer(record: Record) -> str:

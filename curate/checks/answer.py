@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from curate.base.record import Problem, Record, normalised
-from curate.checks import Turn, check, is_blank, messages_pointer, texts, turns
+from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
 
 _ECHO_FROM = 20
@@ -98,7 +98,7 @@ def prompt_echo(record: Record, settings: Settings) -> Iterator[Problem]:
                 yield Problem(f"{whole} ({len(turn.prompt)} characters)", turn.pointer)
 
 
-def _starts_alike(turn: Turn) -> bool:
+def _starts_alike(turn: AnswerTurn) -> bool:
     # A first look that costs next to nothing: nearly every answer differs from its prompt in the first word, and most
     # of them in its first letter already.
     prompt, completion = turn.prompt[:64].lstrip(), turn.completion[:64].lstrip()
@@ -109,7 +109,7 @@ def _starts_alike(turn: Turn) -> bool:
     return bool(prompt_words and answer_words) and normalised(prompt_words[0]) == normalised(answer_words[0])
 
 
-def _is_set_apart(turn: Turn, is_whole: bool) -> bool:
+def _is_set_apart(turn: AnswerTurn, is_whole: bool) -> bool:
     # An answer may take the words of the prompt into its own first sentence; an echo stands for itself.
     prompt = turn.prompt.strip()
     return (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from curate.base.record import CurateError, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
-from curate.checks import Turn, check, turns
+from curate.checks import AnswerTurn, check, turns
 from curate.checks._identify import identified, is_identifiable
 from curate.checks.language import other_language
 from curate.jsonl import DoorFault, strict_loads
@@ -189,7 +189,7 @@ def _prompt_text(record: Record) -> str:
     return "\n\n".join(content for content in contents if isinstance(content, str))
 
 
-def _last_answer(record: Record) -> Turn | None:
+def _last_answer(record: Record) -> AnswerTurn | None:
     """Return the answer that a contract is about, None where there is none."""
     answers = list(turns(record))
     return answers[-1] if answers and not answers[-1].has_tool_calls else None

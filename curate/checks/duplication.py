@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from curate.checks import DatasetProblem, Repeats, Sketch, dataset_check, key_of
+from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check, key_of
 from curate.schema.settings import Settings
 
 
@@ -31,7 +31,7 @@ class ExactDuplicate:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._contents = Repeats()
+        self._contents = EqualKeys()
 
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
@@ -63,7 +63,7 @@ class SamePromptOtherAnswer:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._prompts = Repeats()
+        self._prompts = EqualKeys()
         self._contents = array("Q")
 
     def see(self, sketch: Sketch) -> None:

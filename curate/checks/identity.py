@@ -6,7 +6,7 @@ import unicodedata
 from array import array
 from collections.abc import Callable, Iterator
 
-from curate.checks import DatasetProblem, Repeats, Sketch, dataset_check
+from curate.checks import DatasetProblem, EqualKeys, Sketch, dataset_check
 from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
@@ -78,7 +78,7 @@ class RepeatedId:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ids = Repeats()
+        self._ids = EqualKeys()
 
     def see(self, sketch: Sketch) -> None:
         """Take note of one record."""
@@ -105,7 +105,7 @@ class _Alike:
     """Records whose ids become equal under a fold of their spelling although they are spelled differently."""
 
     def __init__(self) -> None:
-        self._folds = Repeats()
+        self._folds = EqualKeys()
         self._spellings = array("q")
 
     def see(self, spelled: str, folded: str, sketch: Sketch) -> None:

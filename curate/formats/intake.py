@@ -14,7 +14,16 @@ from curate.base.console import spelled
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
-from curate.formats.importers import EVERYTHING, Imported, Plan, Rejected, Selection, ShapeView, convert, plan_import
+from curate.formats.importers import (
+    EVERYTHING,
+    Imported,
+    ImportPlan,
+    Rejected,
+    RowSelection,
+    ShapeView,
+    convert,
+    plan_import,
+)
 from curate.schema import load_shape
 
 DATA_FOLDER = "data"
@@ -31,7 +40,7 @@ class Intake:
     what it should be.
     """
 
-    plan: Plan
+    plan: ImportPlan
     target: Path
     quarantine: Path
     num_records: int = 0
@@ -55,7 +64,7 @@ def take_in(
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
     category: str = "",
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``.

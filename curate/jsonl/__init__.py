@@ -3,7 +3,7 @@
 Every file of records goes through here before any other library may see it.
 """
 
-from curate.jsonl.faults import FAULTS, DoorFault, Fault, door_finding
+from curate.jsonl.faults import FAULTS, DoorFault, FaultRule, door_finding
 from curate.jsonl.gate import holds_any, packed_as
 from curate.jsonl.reader import Entry, RawLine, Reader, Span, crlf_finding, read_entries, spans
 from curate.jsonl.strict import MAX_DEPTH, strict_loads
@@ -14,7 +14,7 @@ __all__ = [
     "MAX_DEPTH",
     "DoorFault",
     "Entry",
-    "Fault",
+    "FaultRule",
     "RawLine",
     "Reader",
     "Span",

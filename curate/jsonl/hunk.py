@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curate.base.console import one_line, spelled, visible
 from curate.jsonl.faults import DoorFault
-from curate.jsonl.rewrite import Change
+from curate.jsonl.rewrite import LineChange
 from curate.jsonl.splice import common_ends
 from curate.jsonl.strict import strict_loads
 from curate.jsonl.walker import Walker
@@ -22,7 +22,7 @@ Part = tuple[str, str]
 """A stretch of a line before and after, the same text twice where it does not change."""
 
 
-def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]:
+def hunk(change: LineChange, new_line: int, hide: Callable[[str], str]) -> list[str]:
     """Return the lines of the hunk; ``new_line`` is the line's number in the new file.
 
     Long stretches that do not change are cut. ``hide`` gets each string value, and what lies
@@ -39,7 +39,7 @@ def hunk(change: Change, new_line: int, hide: Callable[[str], str]) -> list[str]
     return lines
 
 
-def diff_of(changes: Iterable[tuple[Path, Change]], hide: Callable[[str], str]) -> Iterator[str]:
+def diff_of(changes: Iterable[tuple[Path, LineChange]], hide: Callable[[str], str]) -> Iterator[str]:
     """Yield the lines of a unified diff of changes that come file by file; see `hunk` for what is shown of each."""
     last, shift = None, 0
     for path, change in changes:
@@ -52,7 +52,7 @@ def diff_of(changes: Iterable[tuple[Path, Change]], hide: Callable[[str], str]) 
         shift -= not change.after
 
 
-def _parts(change: Change, hide: Callable[[str], str]) -> Iterator[Part]:
+def _parts(change: LineChange, hide: Callable[[str], str]) -> Iterator[Part]:
     old = _pieces(change.before.removesuffix(b"\n"), hide)
     new = _pieces(change.after.removesuffix(b"\n"), hide)
     if len(old) != len(new):

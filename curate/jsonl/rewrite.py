@@ -31,7 +31,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LineChange:
     """One line that is not to stay as it is, with all its bytes; ``after`` is empty for a line that is to go.
 
     ``about`` says why, in words of whoever changes it.
@@ -77,15 +77,15 @@ class Rewrite:
         with open_file(self.path, self.root) as file:
             return all(block.isascii() for block in iter(lambda: file.read(_BLOCK), b""))
 
-    def __iter__(self) -> Iterator[Change]:
+    def __iter__(self) -> Iterator[LineChange]:
         """Yield what would change.
 
         Raises:
             CurateError: E904 when the file is missing or may not be read.
         """
-        return (piece for piece in self._pieces() if isinstance(piece, Change))
+        return (piece for piece in self._pieces() if isinstance(piece, LineChange))
 
-    def write(self, target: Path | None = None, on_change: Callable[[Change], None] = lambda _: None) -> bool:
+    def write(self, target: Path | None = None, on_change: Callable[[LineChange], None] = lambda _: None) -> bool:
         """Make the changes, in the file or in the new file ``target``; return whether anything was written.
 
         A file in which nothing changes is not touched; ``target`` is always written. ``on_change`` is told each change.
@@ -103,7 +103,7 @@ class Rewrite:
         same: list[tuple[int, int]] = []
         first = None
         for piece in pieces:
-            if isinstance(piece, Change):
+            if isinstance(piece, LineChange):
                 first = piece
                 break
             same.append(piece)
@@ -113,7 +113,7 @@ class Rewrite:
         def chunks() -> Iterator[bytes]:
             with open_file(self.path, self.root) as source:
                 for piece in chain(_joined(same), [] if first is None else [first], pieces):
-                    if isinstance(piece, Change):
+                    if isinstance(piece, LineChange):
                         on_change(piece)
                         yield piece.after
                     else:
@@ -128,7 +128,7 @@ class Rewrite:
         write_atomic(target or self.path, chunks(), is_new=target is not None, mode=mode)
         return True
 
-    def _pieces(self) -> Iterator[Change | tuple[int, int]]:
+    def _pieces(self) -> Iterator[LineChange | tuple[int, int]]:
         """Yield the file in order: changed lines, and spans of bytes that stay."""
         self.faults, self.num_lines = [], 0
         try:
@@ -166,13 +166,13 @@ class Rewrite:
         if size > offset:
             yield offset, size
 
-    def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> Change | None:
+    def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> LineChange | None:
         number, _, raw, _ = line
         mended = self._mend(reader.entry(line), raw, ending)
         if mended is None:
             return None
         before = ending.mark + raw + ending.newline
-        return Change(number, before, mended[0], mended[1]) if mended[0] != before else None
+        return LineChange(number, before, mended[0], mended[1]) if mended[0] != before else None
 
 
 def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

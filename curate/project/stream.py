@@ -18,7 +18,7 @@ from curate.base.record import Record, Source
 from curate.checks.runner import Engine, read_records, relative_name
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.naming import UniqueNames, Watched, WatchedIds
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.project.data import CATEGORY, ProjectData, State
 from curate.schema import Shape
 
@@ -207,7 +207,7 @@ class RecordStream:
                 records.append(state.record)
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
-            result = SpanResult(Tally(examiner.spec.limit))
+            result = SpanResult(FindingTally(examiner.spec.limit))
             for record in group:
                 examiner.add_record(result, self._as_in_line(record, record.source), "", None)
             yield Path(file), result

@@ -28,7 +28,7 @@ from curate.checks.runner import (
     select_checks,
     validate,
 )
-from curate.checks.runner.select import Selection
+from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.jsonl import holds_any
 from curate.project.data import CATEGORY, ProjectData
@@ -99,7 +99,7 @@ class Validation:
         return None if self.is_part else self.data
 
     @cached_property
-    def _selection(self) -> Selection:
+    def _selection(self) -> CheckSelection:
         return select_checks(self.spec.settings.checks, self.spec.settings.categories)
 
     def _further(self, has_exam: bool) -> Iterator[tuple[Finding, DatasetProblem | None]]:

@@ -45,7 +45,7 @@ _CALLS = itertools.count()
 
 
 @dataclass(frozen=True)
-class Cluster:
+class WorkerCluster:
     """A place where ``num_workers`` tasks run at a time."""
 
     runner: str
@@ -221,7 +221,7 @@ def _in_order(results: Iterator[tuple[int, Any]]) -> Iterator[Any]:
 
 
 @contextmanager
-def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[Cluster]:
+def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[WorkerCluster]:
     """Yield the cluster to work on: the Ray cluster at ``ray_address``; without one the running cluster that Ray finds
     by itself where the variable DAFT_RUNNER is "ray"; else this machine, where ``num_workers`` tasks run at a time, by
     default one for each CPU. A Ray cluster runs as many as it has CPUs.
@@ -243,14 +243,14 @@ def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[Cluster]:
         raise missing_extra("--engine daft", "scale", otherwise="leave it out: --engine local") from error
     if not is_ray:
         _choose(daft.set_runner_native, NATIVE)
-        yield Cluster(NATIVE, num_workers or len(os.sched_getaffinity(0)))
+        yield WorkerCluster(NATIVE, num_workers or len(os.sched_getaffinity(0)))
         return
     is_ours = not ray.is_initialized()
     if is_ours:
         _connect(ray_address)
     try:
         _choose(partial(daft.set_runner_ray, noop_if_initialized=True), RAY)
-        yield Cluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        yield WorkerCluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
     finally:
         if is_ours:
             ray.shutdown()

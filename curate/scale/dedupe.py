@@ -16,7 +16,7 @@ from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner import read_records
 from curate.jsonl import Span
-from curate.scale.cluster import Cluster
+from curate.scale.cluster import WorkerCluster
 from curate.scale.examine import spans_on
 from curate.schema import Shape, load_shape
 from curate.schema.settings import DedupeSettings
@@ -45,7 +45,7 @@ class Scaled(NamedTuple):
 
 
 def find_on(
-    cluster: Cluster,
+    cluster: WorkerCluster,
     files: Sequence[Path],
     shape: Shape,
     settings: DedupeSettings,

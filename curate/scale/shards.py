@@ -15,8 +15,8 @@ import orjson
 from curate.base import console
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
-from curate.formats.importers import Row, jsonable
-from curate.scale.cluster import NATIVE, Cluster
+from curate.formats.importers import SourceRow, jsonable
+from curate.scale.cluster import NATIVE, WorkerCluster
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -46,7 +46,7 @@ def shards_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
+def scratch_for(cluster: WorkerCluster, files: Sequence[Path]) -> Iterator[Path]:
     """Yield a folder that all workers can write to, which is gone afterwards.
 
     On this machine it lies where temporary files do. The machines of a cluster share the place of the data, so it is a
@@ -70,7 +70,7 @@ def scratch_for(cluster: Cluster, files: Sequence[Path]) -> Iterator[Path]:
         remove_folder(folder)
 
 
-def unpacked(cluster: Cluster, files: Sequence[Path], scratch: Path) -> tuple[list[Path], Callable[[str], str]]:
+def unpacked(cluster: WorkerCluster, files: Sequence[Path], scratch: Path) -> tuple[list[Path], Callable[[str], str]]:
     """Write the rows of the Parquet files among ``files`` as lines to ``scratch``, row n as line n.
 
     Returns the files to read in place of ``files``, and a function that puts the names of the Parquet files back into a
@@ -116,7 +116,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _line(values: dict[str, Any], number: int, path: Path) -> bytes:
     row = jsonable(values, number)
-    if isinstance(row, Row):
+    if isinstance(row, SourceRow):
         return orjson.dumps(row.value) + b"\n"
     if row.code not in _LEFT_TO_THE_PARSER:
         raise _unreadable(path, f"row {number:,}: {row.reason}", "`curate import` sets such rows aside.")

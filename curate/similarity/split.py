@@ -38,7 +38,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
+class SplitAssignment:
     """The split of every record but those held back, what is wrong with it, and how near the ratios it came."""
 
     splits: dict[str, Split]
@@ -52,7 +52,7 @@ class Assignment:
 
 def split(
     records: Sequence[Record], clusters: Mapping[str, str], settings: SplitSettings, pins: Mapping[str, Split]
-) -> Assignment:
+) -> SplitAssignment:
     """Assign every record to a split.
 
     ``clusters`` names the cluster of each record id, and ``pins`` the split of each record of the last dataset. A
@@ -87,7 +87,7 @@ def split(
             target = old_splits[0] if old_splits else _fall(unit[0], settings)
             splits.update(dict.fromkeys(new, target))
     drift = _drift(records, splits, settings)
-    return Assignment(
+    return SplitAssignment(
         {record.id: splits[record.id] for record in records if record.id in splits},
         units,
         withheld,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from curate.base.record import Finding, unnumbered
 from curate.checks.fixes._registry import discover, is_ignored
-from curate.checks.fixes._texts import Text, mended, texts, with_texts
+from curate.checks.fixes._texts import TrainedText, mended, texts, with_texts
 from curate.jsonl import Entry, Reader
-from curate.jsonl.rewrite import Change, Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, LineChange, Mended, Rewrite
 from curate.jsonl.splice import respelled
 from curate.schema import Shape
 
@@ -20,7 +20,7 @@ BOM, CRLF, BLANK_LINE, BLANKS = "byte-order-mark", "crlf", "blank-line", "blanks
 _MARK = b"\xef\xbb\xbf"
 
 
-class Fixed:
+class FixedFile:
     """What fixes make of one file: iterate to see the changes, `write` to make them.
 
     Either one fills the counts: ``counts`` of changed lines by fix, ``num_changed`` lines in all, ``num_broken`` lines
@@ -59,7 +59,7 @@ class Fixed:
         """What is wrong with the file as a whole, and lines that are too long to be read."""
         return self._rewrite.faults
 
-    def __iter__(self) -> Iterator[Change]:
+    def __iter__(self) -> Iterator[LineChange]:
         """Yield each line that changes.
 
         Raises:
@@ -86,7 +86,7 @@ class Fixed:
         self.num_changed = self.num_broken = 0
         self._is_at_start = True
 
-    def _count(self, change: Change) -> None:
+    def _count(self, change: LineChange) -> None:
         self.num_changed += 1
         self.counts.update(change.about)
 
@@ -123,7 +123,7 @@ class Fixed:
         if not shape.is_valid(entry.value):
             self.num_broken += 1
             return None
-        changes: list[tuple[Text, str]] = []
+        changes: list[tuple[TrainedText, str]] = []
         names: dict[str, None] = {}
         ignored = shape.ignored(entry.value)
         fixes = [fix for fix in self._fixes if not is_ignored(fix, ignored)] if ignored else self._fixes
@@ -159,7 +159,7 @@ def fix_file(
     hold: Collection[str] = frozenset(),
     ignore: Collection[str] = frozenset(),
     root: Path | None = None,
-) -> Fixed:
+) -> FixedFile:
     """Return what fixes would make of ``path``; nothing is read before it is iterated or written.
 
     Texts are fixed in valid records of ``shape``; without one, or without its ``x-record``, only bytes are. The key
@@ -169,4 +169,4 @@ def fix_file(
     or by the code or name of what they mend; a record's own list of checks not to run (x-ignore) holds as well. Links
     are read inside ``root`` only, and never replaced.
     """
-    return Fixed(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root)
+    return FixedFile(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root)

@@ -13,7 +13,7 @@ from curate.schema.view import View, at
 _MOST_ROUNDS = 8
 
 
-class Text(NamedTuple):
+class TrainedText(NamedTuple):
     """One string that a model learns from."""
 
     parts: tuple[str, ...]
@@ -26,7 +26,7 @@ class Text(NamedTuple):
         return pointer_of(self.parts)
 
 
-def texts(value: Mapping[str, Json], view: View) -> Iterator[Text]:
+def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
     """Yield the system text, prompt, completion, raw text, and the content of every message of a valid line.
 
     Ids, categories, labels, splits, metadata, tools and the arguments of tool calls are names and data, not prose: a
@@ -34,20 +34,20 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[Text]:
     """
     for path in (*view.prompt, *(view.paths[name] for name in ("system", "completion", "text") if name in view.paths)):
         if isinstance(text := at(value, path), str):
-            yield Text(tuple(path), text, path == view.paths.get("text"))
+            yield TrainedText(tuple(path), text, path == view.paths.get("text"))
     path = view.paths.get("messages", [])
     messages = at(value, path) if path else None
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, Mapping) else None
         base = (*path, str(number), "content")
         if isinstance(content, str):
-            yield Text(base, content, False)
+            yield TrainedText(base, content, False)
         for index, part in enumerate(content if isinstance(content, list) else ()):
             if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-                yield Text((*base, str(index), "text"), part["text"], False)
+                yield TrainedText((*base, str(index), "text"), part["text"], False)
 
 
-def mended(text: Text, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
+def mended(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
     """Return a text with all fixes made and the names of those that changed it, in order.
 
     What one fix leaves may be work for another, so they take turns until none has anything to do: mending twice is
@@ -68,7 +68,7 @@ def mended(text: Text, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
     return text.text, ()
 
 
-def with_texts(value: Json, changes: Sequence[tuple[Text, str]]) -> Json:
+def with_texts(value: Json, changes: Sequence[tuple[TrainedText, str]]) -> Json:
     """Return a copy of ``value`` that holds new texts; what does not change is shared with the old one."""
     copy = dict(value)
     for text, new in changes:

@@ -39,7 +39,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class QualityOverview:
     """A data set in numbers."""
 
     categories: list[CategoryRow]
@@ -49,7 +49,7 @@ class Overview:
     histograms: list[Histogram]
 
 
-def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
+def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> QualityOverview:
     """Measure ``records`` and sum them up; ``pins`` is the split that each has in the newest dataset."""
     measures = [measure(record) for record in records]
     by_category: defaultdict[str, list[int]] = defaultdict(list)
@@ -60,7 +60,7 @@ def overview(records: Sequence[Record], pins: Mapping[str, Split]) -> Overview:
     def row(name: str, rows: Sequence[int]) -> CategoryRow:
         return _row(name, [measures[index] for index in rows], [properties["split"][index] for index in rows])
 
-    return Overview(
+    return QualityOverview(
         [row(name, rows) for name, rows in sorted(by_category.items())],
         row("all", range(len(records))),
         groupings(properties),

@@ -15,7 +15,7 @@ from curate.base.record import Finding, Json, strings_of, unnumbered
 from curate.checks.redact._table import PLACEHOLDER
 from curate.checks.redact._texts import Redactor
 from curate.jsonl import Entry, Reader, pointer_of
-from curate.jsonl.rewrite import Change, Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, LineChange, Mended, Rewrite
 from curate.jsonl.splice import respelled
 from curate.schema import Shape
 
@@ -92,7 +92,7 @@ class Redaction:
         paths = shape.view.paths if shape and shape.view else {}
         self._names = _CONVENTIONAL | {pointer_of(paths[name]) for name in _NAMES if name in paths}
 
-    def changes(self) -> Iterator[tuple[Path, Change]]:
+    def changes(self) -> Iterator[tuple[Path, LineChange]]:
         """Yield what would change, file by file, and fill `summary`.
 
         Raises:
@@ -128,7 +128,7 @@ class Redaction:
         self._current = Rewrite(path, self._mend, root=self._root)
         return self._current
 
-    def _count(self, _change: Change) -> None:
+    def _count(self, _change: LineChange) -> None:
         self.summary.num_changed += 1
 
     def _end(self, rewrite: Rewrite) -> None:

@@ -72,7 +72,7 @@ class _OldKeyFile(BaseModel):
     entries: tuple[OldEntry, ...]
 
 
-class Table:
+class PlaceholderTable:
     """Gives each value its placeholder: the one that it had before, or the next number that is free.
 
     ``numbers`` maps each label, such as EMAIL, to the numbers of its values by the hexadecimal HMAC-SHA256 of label,
@@ -182,14 +182,14 @@ def normal_form(label: str, value: str) -> str:
     return " ".join(value.split()) if label == "PERSON" else value
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> PlaceholderTable:
     """Read the file of a table.
 
     Raises:
         CurateError: E904 when it is not there or may not be read; E958 when it is no table.
     """
     file = _read(path, _TableFile, "table")
-    return Table(bytes.fromhex(file.key), file.numbers)
+    return PlaceholderTable(bytes.fromhex(file.key), file.numbers)
 
 
 def read_old_key(path: Path) -> tuple[OldEntry, ...]:
@@ -211,7 +211,7 @@ def is_private(path: Path) -> bool:
     return not stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
-def write_table(path: Path, table: Table) -> None:
+def write_table(path: Path, table: PlaceholderTable) -> None:
     """Write the file of a table, which only its owner may read.
 
     Raises:

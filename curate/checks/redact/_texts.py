@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from curate.base.record import strings_of
-from curate.checks.redact._table import PERSON, PLACEHOLDER, Table
+from curate.checks.redact._table import PERSON, PLACEHOLDER, PlaceholderTable
 from curate.checks.redact._terms import Terms
 from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
@@ -23,7 +23,7 @@ _New = tuple[int, int, str]
 class Redactor:
     """Replaces sensitive values and names in texts, always the same value by the same placeholder."""
 
-    def __init__(self, table: Table, terms: Terms) -> None:
+    def __init__(self, table: PlaceholderTable, terms: Terms) -> None:
         self.table = table
         self.terms = terms
 

@@ -15,8 +15,8 @@ from curate.checks.runner.changes import changed_lines
 from curate.checks.runner.examine import Examiner, ExaminerSpec, SpanResult, violations
 from curate.checks.runner.globs import relative_name
 from curate.checks.runner.parallel import default_jobs, examine_all
-from curate.checks.runner.select import UNREADABLE, Selection, select_checks
-from curate.checks.runner.verdict import Tally, Verdict, judge
+from curate.checks.runner.select import UNREADABLE, CheckSelection, select_checks
+from curate.checks.runner.verdict import FindingTally, Verdict, judge
 from curate.jsonl import Reader, Span, crlf_finding, locate
 from curate.schema import Shape
 
@@ -92,7 +92,7 @@ def validate(
     )
 
 
-def _summed(total: SpanResult, selection: Selection) -> Verdict:
+def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
     """Return what was counted, held to the tolerances, without the findings themselves."""
     tally = total.tally
     return Verdict(
@@ -111,7 +111,7 @@ def _summed(total: SpanResult, selection: Selection) -> Verdict:
 
 def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
     """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
-    total = SpanResult(Tally(examiner.limit))
+    total = SpanResult(FindingTally(examiner.limit))
     for finding in examiner.shape.warnings:
         examiner.add_file_finding(total, finding, examiner.shape.path)
     crlf: dict[Path, tuple[int, int]] = {}
@@ -131,7 +131,7 @@ def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, 
     return total
 
 
-def _settle(tally: Tally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
+def _settle(tally: FindingTally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
     """Forgive what the baseline holds, in reading order, and add what goes beyond it to the tally."""
     if baseline is None:
         return

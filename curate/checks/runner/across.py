@@ -15,8 +15,8 @@ from curate.checks.runner.changes import NO_LINES, LineSet
 from curate.checks.runner.examine import SpanResult
 from curate.checks.runner.globs import relative_name
 from curate.checks.runner.record_index import RecordIndex
-from curate.checks.runner.select import Selection
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.select import CheckSelection
+from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS
 from curate.schema.settings import Settings
 
@@ -28,7 +28,7 @@ class Across:
 
     def __init__(
         self,
-        selection: Selection,
+        selection: CheckSelection,
         settings: Settings,
         files: Sequence[Path],
         root: Path | None,
@@ -56,7 +56,7 @@ class Across:
         if self._records is not None:
             self._records.add(result.sketches, result.prints)
 
-    def finish(self, tally: Tally) -> None:
+    def finish(self, tally: FindingTally) -> None:
         """Add what is wrong with the whole to ``tally``."""
         for check, seer in self._seers:
             for reported in seer.finish():
@@ -76,7 +76,7 @@ class Across:
                 )
                 self.add(tally, finding, reported)
 
-    def add(self, tally: Tally, finding: Finding, reported: DatasetProblem | None = None) -> None:
+    def add(self, tally: FindingTally, finding: Finding, reported: DatasetProblem | None = None) -> None:
         """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.
 
         ``reported`` tells more about one of a dataset check.

@@ -16,9 +16,9 @@ from curate.checks.runner.changes import NO_LINES, LineSet
 from curate.checks.runner.globs import relative_name
 from curate.checks.runner.naming import Watched, WatchedIds
 from curate.checks.runner.prefilter import Prefilter
-from curate.checks.runner.select import Rules, select_checks
+from curate.checks.runner.select import CheckRules, select_checks
 from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, door_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED, Settings
@@ -53,7 +53,7 @@ class ExaminerSpec:
 class SpanResult:
     """What was found in one span."""
 
-    tally: Tally
+    tally: FindingTally
     sketches: list[Sketch] = field(default_factory=list)
     prints: array[int] = field(default_factory=lambda: array("Q"))
     """The fingerprint of each sketched record, where there is a baseline."""
@@ -123,7 +123,7 @@ class Examiner:
         Raises:
             CurateError: E904 when the file is missing or may not be read.
         """
-        result = SpanResult(Tally(self.limit))
+        result = SpanResult(FindingTally(self.limit))
         reader = Reader(path, span=span, root=self.spec.root)
         self._enter(relative_name(path, self.spec.root))
         needs_record = self._watched is not None or self.spec.has_records
@@ -234,7 +234,7 @@ class Examiner:
             if excused := self.shape.ignored(value):
                 result.excused[source.file, source.line] = excused
 
-    def _prefilter(self, rules: Rules) -> Prefilter:
+    def _prefilter(self, rules: CheckRules) -> Prefilter:
         """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
         prefilter = self._prefilters.get(id(rules))
         if prefilter is None:
@@ -312,7 +312,7 @@ class Examiner:
         self._add_door(result, finding, name, self.selection.rules(name, ""))
 
     def _add_door(
-        self, result: SpanResult, finding: Finding, name: str, rules: Rules, raw: bytes | None = None
+        self, result: SpanResult, finding: Finding, name: str, rules: CheckRules, raw: bytes | None = None
     ) -> None:
         """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
         # We make that file ourselves, and its records stand in the journal at first.
@@ -345,7 +345,7 @@ class Examiner:
         return counts
 
     def _remember(
-        self, line: RawLine, tally: Tally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
+        self, line: RawLine, tally: FindingTally, counts: dict[tuple[str, Severity], int], *, is_of_schema: bool
     ) -> None:
         """Remember what a bad line has counted, if lines like it need no more than that."""
         _, _, raw, is_ended = line
@@ -383,7 +383,7 @@ class Examiner:
         hits[key] += 1
         return True
 
-    def _count_hits(self, tally: Tally) -> None:
+    def _count_hits(self, tally: FindingTally) -> None:
         for key, number in self._hits.items():
             for (code, severity), count in self._memo[key].items():
                 tally.count(code, severity, count * number)

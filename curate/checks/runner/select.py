@@ -10,7 +10,7 @@ from curate.base.record import CurateError, Severity, is_named
 from curate.checks import Check, discover
 from curate.checks.runner.baseline import UNFORGIVEN
 from curate.checks.runner.globs import Glob
-from curate.jsonl import FAULTS, Fault
+from curate.jsonl import FAULTS, FaultRule
 from curate.schema.settings import CheckSettings, Scope, Tolerance
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
@@ -18,7 +18,7 @@ UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity 
 
 
 @dataclass(frozen=True)
-class Rules:
+class CheckRules:
     """What holds for one record: the checks that look at it, and the severity of every code."""
 
     record_checks: list[Check]
@@ -28,20 +28,20 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Selection:
+class CheckSelection:
     """The checks that run, by code, and the rules for each place: an error of the front door stays one everywhere."""
 
     record_checks: list[Check]
     dataset_checks: list[Check]
     length_checks: list[Check]
     doubt_checks: list[Check]
-    everywhere: Rules
+    everywhere: CheckRules
     tolerances: dict[str, Tolerance]
     """By code."""
     _names: dict[str, str]
     _paths: list[tuple[Glob, Scope]]
     _categories: dict[str, Scope]
-    _known: dict[tuple[str, str | None], Rules] = field(default_factory=dict)
+    _known: dict[tuple[str, str | None], CheckRules] = field(default_factory=dict)
 
     @property
     def sketched_checks(self) -> list[Check]:
@@ -59,7 +59,7 @@ class Selection:
         lengths = set() if has_lengths else {check.code for check in self.length_checks}
         return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
 
-    def rules(self, file: str, category: str) -> Rules:
+    def rules(self, file: str, category: str) -> CheckRules:
         """Return the rules for the records of ``category`` in ``file``, named as `relative_name` does, "" for no file.
 
         Scopes add up in the order of curate.toml, those of categories after those of paths: the last severity holds.
@@ -71,7 +71,7 @@ class Selection:
             self._known[key] = self._scoped(file, category)
         return self._known[key]
 
-    def _scoped(self, file: str, category: str) -> Rules:
+    def _scoped(self, file: str, category: str) -> CheckRules:
         scopes = [scope for pattern, scope in self._paths if file and pattern.matches(file)]
         if category in self._categories:
             scopes.append(self._categories[category])
@@ -81,10 +81,10 @@ class Selection:
             unwanted |= {code for code, name in self._names.items() if is_named(code, name, scope.ignore)}
         unwanted -= UNREADABLE
         checks = [check for check in self.record_checks if check.code not in unwanted]
-        return Rules(checks, severities, frozenset(unwanted))
+        return CheckRules(checks, severities, frozenset(unwanted))
 
 
-def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> Selection:
+def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> CheckSelection:
     """Choose the checks that ``settings`` ask for; ``categories`` are the known ones, none when any is accepted.
 
     The errors of the front door are always on: a line that cannot be read can be neither checked nor kept.
@@ -94,7 +94,7 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
             milder or tolerated.
     """
     shelf = discover()
-    rules: list[Fault | Check] = [*FAULTS.values(), *shelf.values()]
+    rules: list[FaultRule | Check] = [*FAULTS.values(), *shelf.values()]
     names = {rule.code: rule.name for rule in rules}
     _refuse_slips(settings, names)
     # The empty name is that of records without a category.
@@ -110,12 +110,12 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
     _override(severities, settings.severity, names)
     chosen = [check for code, check in shelf.items() if code in wanted]
     record_checks = [check for check in chosen if check.on_record]
-    return Selection(
+    return CheckSelection(
         record_checks,
         [check for check in chosen if check.on_dataset],
         [check for check in chosen if check.on_lengths],
         [check for check in chosen if check.on_doubt],
-        Rules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
+        CheckRules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
         {
             code: tolerance
             for selector, tolerance in settings.tolerance.items()

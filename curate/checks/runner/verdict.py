@@ -83,7 +83,7 @@ class Verdict:
 
 
 @dataclass
-class Tally:
+class FindingTally:
     """Counts findings and keeps the first ``limit`` of each severity, so that memory does not grow with faults."""
 
     limit: int
@@ -109,7 +109,7 @@ class Tally:
         """Whether further findings of this severity are only counted."""
         return len(self.retained[severity]) >= self.limit
 
-    def join(self, later: Tally) -> None:
+    def join(self, later: FindingTally) -> None:
         """Add what was found in lines that follow."""
         self.counts.update(later.counts)
         self.num_suppressed += later.num_suppressed
@@ -146,7 +146,7 @@ class Judgement:
     num_over_tolerance: int
 
 
-def judge(tally: Tally, tolerances: Mapping[str, Tolerance], num_records: int) -> Judgement:
+def judge(tally: FindingTally, tolerances: Mapping[str, Tolerance], num_records: int) -> Judgement:
     """Hold the counts against the tolerance of each check; a rate is a share of the records, rounded down.
 
     Within its tolerance no finding of a check fails, whatever its severity. Above it all of them do, warnings too.

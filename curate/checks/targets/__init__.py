@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from curate.base.record import Finding, Json, Record
-from curate.checks import Check, Lengths, discover
+from curate.checks import Check, TokenLengths, discover
 from curate.checks.targets.child import Measurer
 from curate.schema import Shape
 from curate.schema.settings import Settings
@@ -48,7 +48,7 @@ def token_findings(
 
 def _findings(
     checks: Sequence[Check],
-    lengths: Lengths,
+    lengths: TokenLengths,
     settings: Settings,
     record: Record,
     excused: Collection[str],

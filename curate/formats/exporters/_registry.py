@@ -49,7 +49,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ExportResult:
     """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
 
     paths: list[Path]
@@ -63,7 +63,7 @@ class Written:
         return dict(Counter(item.reason for item in self.skipped).most_common())
 
 
-Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], Written]
+Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], ExportResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def exporters() -> dict[str, Exporter]:
     return dict(sorted(_exporters.items()))
 
 
-def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """Write rows in the format ``name`` below ``folder``; rows that it cannot hold go to ``skipped.jsonl`` whole.
 
     Raises:
@@ -142,10 +142,10 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
             for item in written.skipped
         ),
     )
-    return Written([*written.paths, path], written.num_rows, written.skipped, written.notes)
+    return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
 
 
-def _losses(form: Exporter, rows_by_split: RowsBySplit, written: Written) -> list[str]:
+def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
     """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
     if form.keeps is None:
         return []
@@ -190,7 +190,7 @@ def _is_joined(row: ExportRow) -> bool:
 
 def write_lines(
     rows_by_split: RowsBySplit, folder: Path, convert: Callable[[ExportRow], Mapping[str, Json]]
-) -> Written:
+) -> ExportResult:
     """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out."""
     paths: list[Path] = []
     skipped: list[Skipped] = []
@@ -201,7 +201,7 @@ def write_lines(
         write_atomic(path, lines)
         paths.append(path)
         num_rows += len(lines)
-    return Written(paths, num_rows, skipped)
+    return ExportResult(paths, num_rows, skipped)
 
 
 def converted(

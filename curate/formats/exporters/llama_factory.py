@@ -10,7 +10,7 @@ import orjson
 
 from curate.base.record import Json
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, Written, exporter
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, Skipped, exporter
 from curate.formats.exporters._registry import converted
 from curate.formats.exporters.sharegpt import line as sharegpt_line
 
@@ -27,7 +27,7 @@ _TAGS = {
 
 
 @exporter("llama-factory")
-def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(manifest.get("name", "")).lower()).strip("_")
     info: dict[str, Json] = {}
@@ -52,7 +52,7 @@ def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]
         num_rows += len(talked) + len(texts)
     path = folder / "dataset_info.json"
     write_atomic(path, [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
-    return Written([*paths, path], num_rows, skipped)
+    return ExportResult([*paths, path], num_rows, skipped)
 
 
 def _write_array(path: Path, rows: Sequence[Mapping[str, Json]]) -> Path:

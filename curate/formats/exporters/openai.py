@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from curate.base.record import Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Written, exporter, write_lines
+from curate.formats.exporters import CannotExpressError, ExportResult, ExportRow, RowsBySplit, exporter, write_lines
 from curate.formats.exporters._turns import parted, weighed_messages, with_arguments_as_text
 
 
 @exporter("openai", keeps=("name", "tool_call_id", "developer"))
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> Written:
+def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
     """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out."""
     return write_lines(rows_by_split, folder, line)
 

@@ -12,22 +12,22 @@ What a line has no place for goes to ``meta.extra`` under its own key, so that t
 from curate.formats.importers._bytes import conversion_hint
 from curate.formats.importers._conduct import (
     Imported,
+    ImportPlan,
     LeftOut,
-    Plan,
     convert,
     is_list_of_dropped,
     plan_import,
     safe_guess,
 )
-from curate.formats.importers._foreign import EVERYTHING, Selection, foreign_form, foreign_forms, parse_only
+from curate.formats.importers._foreign import EVERYTHING, RowSelection, foreign_form, foreign_forms, parse_only
 from curate.formats.importers._registry import (
     Container,
-    Draft,
+    ConvertedRow,
     Importer,
     Rejected,
-    Row,
     RowError,
     ShapeView,
+    SourceRow,
     container,
     containers,
     importer,
@@ -38,15 +38,15 @@ from curate.formats.importers._values import jsonable
 __all__ = [
     "EVERYTHING",
     "Container",
-    "Draft",
+    "ConvertedRow",
     "Imported",
     "Importer",
     "LeftOut",
-    "Plan",
+    "ImportPlan",
     "Rejected",
-    "Row",
+    "SourceRow",
     "RowError",
-    "Selection",
+    "RowSelection",
     "ShapeView",
     "container",
     "conversion_hint",

@@ -16,7 +16,7 @@ from curate.formats.importers._fields import split_of
 from curate.formats.importers._foreign import (
     EVERYTHING,
     RowGuard,
-    Selection,
+    RowSelection,
     foreign_forms,
     is_filled,
     nothing_readable,
@@ -26,12 +26,12 @@ from curate.formats.importers._foreign import (
 )
 from curate.formats.importers._registry import (
     Container,
-    Draft,
+    ConvertedRow,
     Importer,
     Rejected,
-    Row,
     RowError,
     ShapeView,
+    SourceRow,
     containers,
     importers,
 )
@@ -54,7 +54,7 @@ _TURN_KEYS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id",
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ImportPlan:
     """How a file will be read: decided once, told to the user, then followed for every row.
 
     ``scores`` are the likenesses that were found, best first; ``format`` is None for rows in the workspace's shape.
@@ -66,7 +66,7 @@ class Plan:
     mapping: Mapping[str, str]
     scores: tuple[tuple[str, float], ...] = ()
     is_mapping_guessed: bool = False
-    selection: Selection = EVERYTHING
+    selection: RowSelection = EVERYTHING
     notices: tuple[str, ...] = ()
 
     @property
@@ -102,7 +102,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that `Selection.only` does not take, with the condition that it did not meet, as "column=value"."""
+    """A row that `RowSelection.only` does not take, with the condition that it did not meet, as "column=value"."""
 
     line: int
     condition: str
@@ -125,9 +125,9 @@ def plan_import(
     *,
     format_name: str = "",
     mapping: Mapping[str, str] | None = None,
-    selection: Selection = EVERYTHING,
+    selection: RowSelection = EVERYTHING,
     is_for_training: bool = True,
-) -> Plan:
+) -> ImportPlan:
     """Look at the first rows of ``path`` and decide how it is read.
 
     Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. Where the rows are not
@@ -162,7 +162,7 @@ def plan_import(
     return replace(plan, selection=selection, notices=notices)
 
 
-def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: Selection) -> dict[str, str]:
+def safe_guess(path: Path, rows: Sequence[dict[str, Json]], selection: RowSelection) -> dict[str, str]:
     """Return what `mapping.guess` says of the columns, without those that decide which rows are taken.
 
     Raises:
@@ -180,7 +180,7 @@ def _sample_of(container: Container, path: Path) -> tuple[list[dict[str, Json]],
     sample: list[dict[str, Json]] = []
     first: Rejected | None = None
     for row in container.rows(path):
-        if isinstance(row, Row):
+        if isinstance(row, SourceRow):
             sample.append(row.value)
             if len(sample) == SAMPLE_ROWS:
                 break
@@ -201,7 +201,7 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
     return "Mend that row of the file."
 
 
-def _recognised(path: Path, container: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> Plan:
+def _recognised(path: Path, container: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> ImportPlan:
     scores = {name: round(form.recognise(sample), 3) for name, form in importers().items()}
     if shape is not None:
         scores[NATIVE] = round(sum(shape.is_valid(value) for value in sample) / len(sample), 3)
@@ -212,9 +212,9 @@ def _recognised(path: Path, container: Container, shape: ShapeView | None, sampl
         raise _unknown(path, sample, order)
     ranked = tuple(pair for pair in order if pair[1] > 0)
     if best == NATIVE:
-        return Plan(path, container, None, {}, ranked)
+        return ImportPlan(path, container, None, {}, ranked)
     importer = importers()[best]
-    return Plan(
+    return ImportPlan(
         path,
         container,
         importer,
@@ -225,7 +225,7 @@ def _recognised(path: Path, container: Container, shape: ShapeView | None, sampl
 
 
 def convert(
-    plan: Plan, shape: ShapeView, load_shape: LoadShape, *, category: str = ""
+    plan: ImportPlan, shape: ShapeView, load_shape: LoadShape, *, category: str = ""
 ) -> Iterator[Imported | Rejected | LeftOut]:
     """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
 
@@ -308,9 +308,9 @@ def _container_of(path: Path) -> Container:
 
 def _as_chosen(
     path: Path, container: Container, chosen: str, mapping: Mapping[str, str] | None, sample: list[dict[str, Json]]
-) -> Plan:
+) -> ImportPlan:
     if chosen == NATIVE:
-        return Plan(path, container, None, {})
+        return ImportPlan(path, container, None, {})
     known = importers()
     if chosen not in known:
         near = get_close_matches(chosen, known, n=1)
@@ -321,8 +321,8 @@ def _as_chosen(
         )
     importer = known[chosen]
     if mapping:
-        return Plan(path, container, importer, mapping)
-    return Plan(
+        return ImportPlan(path, container, importer, mapping)
+    return ImportPlan(
         path,
         container,
         importer,
@@ -344,7 +344,7 @@ def _unknown(path: Path, sample: list[dict[str, Json]], order: list[tuple[str, f
     )
 
 
-def _native(row: Row, shape: ShapeView, category: str, *, is_line: bool) -> Imported:
+def _native(row: SourceRow, shape: ShapeView, category: str, *, is_line: bool) -> Imported:
     if not shape.is_valid(row.value):
         raise RowError(_objections(shape, row.value))
     if category and not row.value.get("category"):
@@ -356,12 +356,12 @@ def _native(row: Row, shape: ShapeView, category: str, *, is_line: bool) -> Impo
     return Imported(row.raw if is_line else orjson.dumps(row.value), row.value, row.line)
 
 
-def _completed(draft: Draft, split: str, category: str) -> Draft:
+def _completed(draft: ConvertedRow, split: str, category: str) -> ConvertedRow:
     """Add the split that the row was filed under and the asked-for category, where the row has none itself."""
     line = _with_defaults(draft.line, split, category)
     if draft.extra:
         line["meta"] = dict(line.get("meta") or {}) | {"extra": draft.extra}
-    return Draft(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
+    return ConvertedRow(draft.kind, line, own=draft.own and _with_defaults(draft.own, split, category))
 
 
 def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str, Json]:
@@ -369,7 +369,7 @@ def _with_defaults(line: dict[str, Json], split: str, category: str) -> dict[str
     return line | given | ({"category": category} if category and not line.get("category") else {})
 
 
-def _line_of(draft: Draft, shape: ShapeView, own: ShapeView, source: Source) -> dict[str, Json]:
+def _line_of(draft: ConvertedRow, shape: ShapeView, own: ShapeView, source: Source) -> dict[str, Json]:
     """Return the draft in the workspace's shape; what that shape says less well is repeated in ``meta.extra``."""
     if draft.own is not None and shape.is_valid(draft.own):
         return draft.own

@@ -33,7 +33,7 @@ Rows = Sequence[dict[str, Json]]
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RowSelection:
     """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
 
     ``only`` are pairs of a column (or a JSON pointer) and the value that it must have.
@@ -57,7 +57,7 @@ class Selection:
         return {name: value for name, value in row.items() if name not in named} if named else row
 
 
-EVERYTHING = Selection()
+EVERYTHING = RowSelection()
 """All rows, and no field that is text to train goes to ``meta.extra``."""
 
 
@@ -79,16 +79,16 @@ class ForeignForm:
     needs_map: bool = False
     all_fields: Callable[[Rows], Fields] = field(default=lambda _rows: ())
 
-    def open_fields(self, row: dict[str, Json], mapping: Mapping[str, str], selection: Selection) -> set[str]:
+    def open_fields(self, row: dict[str, Json], mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
         """Return the fields of a row that the user has not spoken of; empty for a row that may be read."""
         return self._open(self.fields(row), mapping, selection)
 
-    def open_fields_of_all(self, rows: Rows, mapping: Mapping[str, str], selection: Selection) -> set[str]:
+    def open_fields_of_all(self, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
         """Return the fields of sample rows that the user has not spoken of, those included that only many rows show."""
         fields = {name for row in rows for name in self.fields(row)} | {*self.all_fields(rows)}
         return self._open(fields, mapping, selection)
 
-    def _open(self, fields: Fields, mapping: Mapping[str, str], selection: Selection) -> set[str]:
+    def _open(self, fields: Fields, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
         if not fields or (self.needs_map and mapping):
             return set()
         named = [*mapping.values(), *(column for column, _ in selection.only)]
@@ -133,7 +133,7 @@ def foreign_forms() -> list[ForeignForm]:
 
 
 def refuse_foreign(
-    path: Path, rows: Rows, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: Selection
+    path: Path, rows: Rows, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: RowSelection
 ) -> None:
     """Refuse a file whose sample ``rows`` have a foreign form that the user has not spoken of.
 
@@ -150,7 +150,7 @@ def refuse_foreign(
 class RowGuard:
     """Refuses single rows as `refuse_foreign` refuses a file, where the rows looked at first were of another form."""
 
-    def __init__(self, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: Selection) -> None:
+    def __init__(self, forms: Collection[ForeignForm], mapping: Mapping[str, str], selection: RowSelection) -> None:
         self._forms, self._mapping, self._selection = forms, mapping, selection
         # The rows of a file have few different sets of names, and most of them show nothing.
         self._by_names: dict[tuple[str, ...], list[ForeignForm]] = {}
@@ -217,7 +217,7 @@ def parse_only(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(conditions)
 
 
-def refuse_unknown_columns(path: Path, rows: Rows, selection: Selection) -> None:
+def refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> None:
     """Refuse a condition on a column that none of the sample ``rows`` has.
 
     Raises:

@@ -27,7 +27,7 @@ Records = Callable[[], Iterable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class TableHeader:
     """The names of the columns, None for one that is left out; ``is_named``: the first row of the file holds them."""
 
     names: tuple[str | None, ...]
@@ -35,7 +35,7 @@ class Header:
     notices: tuple[str, ...] = ()
 
 
-def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
+def read_header(path: Path, first: Sequence[str], records: Records) -> TableHeader:
     """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
 
     Raises:
@@ -44,7 +44,7 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
     cells = [cell.strip() for cell in first]
     if not _is_header(cells, records):
         numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
-        return Header(
+        return TableHeader(
             numbered, notices=("the first line is read as a record; the columns are called column_1 and so on",)
         )
     begin = int(bool(_NAMELESS.fullmatch(cells[0])))
@@ -72,7 +72,7 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> Header:
         elif not cells[index]:
             names[index] = f"column_{index + 1}"
             notices.append(f"column {index + 1} has no name: it is called column_{index + 1}")
-    return Header(tuple(names), True, tuple(notices))
+    return TableHeader(tuple(names), True, tuple(notices))
 
 
 def _is_header(cells: Sequence[str], records: Records) -> bool:

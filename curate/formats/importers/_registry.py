@@ -50,7 +50,7 @@ class ShapeView(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row of a foreign file: its object, the 1-based line it begins on, its bytes, and the split of its file."""
 
     value: dict[str, Json]
@@ -90,7 +90,7 @@ class RowError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class ConvertedRow:
     """A line in the shipped shape of ``kind``, and what of the row it has no place for."""
 
     kind: Kind
@@ -101,8 +101,8 @@ class Draft:
 
 
 Recognise = Callable[[Sequence[dict[str, Json]]], float]
-Read = Callable[[dict[str, Json], Mapping[str, str]], Draft]
-Rows = Callable[[Path], Iterator[Row | Rejected]]
+Read = Callable[[dict[str, Json], Mapping[str, str]], ConvertedRow]
+Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curate.base.record import CurateError
-from curate.formats.importers import Rejected, Row, container
+from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import read_whole
 from curate.jsonl import DoorFault, strict_loads
 
@@ -23,7 +23,7 @@ def _fits(path: Path, head: bytes) -> bool:
 
 
 @container("json", fits=_fits, priority=-1)
-def rows(path: Path) -> Iterator[Row | Rejected]:
+def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A JSON array of objects (.json), or an object such as {"data": [...]}; each element is parsed by itself."""
     document = read_whole(path)
     start = _array_start(path, document)
@@ -41,7 +41,7 @@ def rows(path: Path) -> Iterator[Row | Rejected]:
             yield Rejected(line, fault.code, f"{fault.name}: {fault.message} (byte {fault.column} of the element)", raw)
             continue
         if isinstance(value, dict):
-            yield Row(value, line, raw)
+            yield SourceRow(value, line, raw)
         else:
             yield Rejected(line, "S112", "not-an-object: an element of the array is not an object", raw)
 

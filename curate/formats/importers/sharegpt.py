@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from curate.base.record import Json
-from curate.formats.importers import Draft, RowError, importer
+from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import json_name, rendered, share, take_common
 from curate.formats.importers._messages import read_tools, training_marks
 from curate.jsonl import DoorFault, strict_loads
@@ -52,7 +52,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
         },
     ],
 )
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
+def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """ShareGPT rows: human, gpt, system, observation and function_call turns, and tools as JSON text."""
     line, extra = take_common(row, ("conversations", "tools", "system"))
     turns = row.get("conversations")
@@ -75,7 +75,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> Draft:
             line["tools"] = tools
         if not tools or row["tools"] != rendered([tool["function"] for tool in tools]):
             extra["tools"] = row["tools"]
-    return Draft("chat", line, extra)
+    return ConvertedRow("chat", line, extra)
 
 
 def _read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:

@@ -74,7 +74,7 @@ class VerdictLike(Protocol):
         """What a tolerance allows, by the codes that have more and fail for it."""
 
 
-class Rule(Protocol):
+class ReportRule(Protocol):
     """What a format needs to know of a check, or of a row of the front door's table."""
 
     @property
@@ -104,7 +104,7 @@ class Page:
     """Whether values of the data may be shown."""
     files: Sequence[str] = ()
     """All files that were validated, spelled as in findings."""
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, ReportRule] = field(default_factory=dict)
     """The catalogue of rules by code."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from curate.base.console import Order, one_line
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Page, Rule, VerdictLike, totals, worst_first
+from curate.formats.reports import Page, ReportRule, VerdictLike, totals, worst_first
 from curate.formats.reports._location import column_of, from_here, message_of
 
 NUM_SOURCES = 1000
@@ -51,7 +51,7 @@ def _command(finding: Finding, page: Page) -> Order:
 
 
 def _counts(verdict: VerdictLike, page: Page) -> Order:
-    known: list[Rule | Finding] = [*page.rules.values(), *verdict.findings]
+    known: list[ReportRule | Finding] = [*page.rules.values(), *verdict.findings]
     names = {rule.code: f" {rule.name}" for rule in known}
     lines = [
         f"{number:,} {code}{names.get(code, '')}"

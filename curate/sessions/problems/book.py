@@ -15,7 +15,7 @@ from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
 from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
-from curate.checks.runner.verdict import Tally
+from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.data import State
 from curate.project.journal import Decision
@@ -282,7 +282,7 @@ class ProblemBook:
             found.put_aside(name, file)
             return
         found.put_back(name, file)
-        result = SpanResult(Tally(EVERY))
+        result = SpanResult(FindingTally(EVERY))
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
         self._single().add_record(result, record, file, None)
         for kept in result.tally.retained.values():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.base.record import CurateError, Record, Source
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe.results import Conflict, Duplicate, Duplicates, Keep, Method, method_of
+from curate.similarity.dedupe.results import AnswerConflict, Duplicate, Duplicates, Keep, Method, method_of
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.corpus import Corpus, Sink
@@ -161,7 +161,7 @@ def _size(record: Record) -> int:
 
 
 __all__ = [
-    "Conflict",
+    "AnswerConflict",
     "Duplicate",
     "Duplicates",
     "Keep",

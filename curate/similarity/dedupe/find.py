@@ -14,8 +14,8 @@ from curate.similarity.dedupe.boilerplate import MAX_PROMPTS, Cut, num_texts_wit
 from curate.similarity.dedupe.corpus import Corpus
 from curate.similarity.dedupe.kernels import Kernels
 from curate.similarity.dedupe.near import Links, Near, Texts, Watch, compare_texts, firsts
-from curate.similarity.dedupe.pairs import LONG_COMPLETION, Judge, Rule, Verdicts, verdicts
-from curate.similarity.dedupe.results import TIES, Conflict, Duplicates, Edges, Method, Repetition
+from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Judge, Verdicts, verdicts
+from curate.similarity.dedupe.results import TIES, AnswerConflict, Duplicates, Edges, Method, Repetition
 from curate.similarity.dedupe.shingles import distinct
 from curate.similarity.dedupe.stages import Stages
 from curate.similarity.dedupe.text import FIELDS, Field
@@ -40,7 +40,7 @@ def find(
         name: compare_texts(name, among.spans(name), among.keys(name), method, kernels, stages, watch)
         for name in FIELDS
     }
-    rule = Rule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
+    rule = AlikeRule(method.threshold, _with_templates(near, kernels), near["completion"].cut)
     sides = among.sides()
 
     def judge(left: Indices, right: Indices) -> Verdicts:
@@ -143,7 +143,7 @@ def _edges(
 
 def _conflicts(
     ids: Sequence[str], texts: Texts, by_prompt: _QuestionLinks, judge: Judge, speaker: Indices, position: Indices
-) -> list[Conflict]:
+) -> list[AnswerConflict]:
     """Return each record once that asks what one before it asks and is answered otherwise.
 
     Records with the very same question say different things, for else they were one. Other questions are the same word
@@ -168,7 +168,7 @@ def _conflicts(
     order = order[np.unique(second[order], return_index=True)[1]]
     row_at = np.argsort(position)
     rows = zip(row_at[first[order]].tolist(), row_at[second[order]].tolist(), strict=True)
-    return [Conflict(ids[right], ids[left], 1.0, "prompt") for left, right in rows]
+    return [AnswerConflict(ids[right], ids[left], 1.0, "prompt") for left, right in rows]
 
 
 def _same_questions(texts: Texts, speaker: Indices, position: Indices) -> tuple[Indices, Indices]:

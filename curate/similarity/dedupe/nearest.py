@@ -22,7 +22,7 @@ from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.boilerplate import Cut, cut_texts, popular_passages
 from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.kernels import NUMPY, word_hashes
-from curate.similarity.dedupe.pairs import Rule, compare, verdicts
+from curate.similarity.dedupe.pairs import AlikeRule, compare, verdicts
 from curate.similarity.dedupe.results import Method, method_of
 from curate.similarity.dedupe.shingles import Spans, distinct
 from curate.similarity.dedupe.text import flattened, spaced, storable
@@ -90,7 +90,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
     left, right = np.zeros(len(others), np.int64), np.arange(1, len(others) + 1)
     keys, spans = corpus.keys("record"), corpus.spans("record")
     scores = np.where((keys[0] == keys[1:]).all(axis=1), 1.0, compare(spans, cut, left, right, NUMPY))
-    verdict = verdicts(corpus.sides(), left, right, Rule(method.threshold, cut, cut), NUMPY)
+    verdict = verdicts(corpus.sides(), left, right, AlikeRule(method.threshold, cut, cut), NUMPY)
     is_repeat = verdict.is_repeat & (scores >= method.threshold)
     ranked = []
     for row in np.argsort(-scores, kind="stable").tolist():
@@ -104,7 +104,7 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class ShingleIndex:
     """Hashes of shingles, sorted, with the row of the record that has each; ``sizes`` counts all shingles of a row."""
 
     hashes: Numbers
@@ -145,7 +145,7 @@ def index_of(
     num_texts: int,
     method: Method,
     on_progress: Progress = lambda *_: None,
-) -> Index:
+) -> ShingleIndex:
     """Return the index of texts that ``blocks`` gives in lists, from a step on: every text (1), or one in so many."""
     sample = [text for block in blocks(max(1, num_texts // SAMPLE)) for text in block]
     popular = popular_passages(_spans(sample, method), method.ngram, np.ones(len(sample), np.int64))
@@ -164,11 +164,11 @@ def index_of(
     none = np.zeros(0, np.uint32)
     all_hashes, all_rows = np.concatenate([none, *hashes]), np.concatenate([none, *rows])
     order = np.argsort(all_hashes, kind="stable")
-    return Index(all_hashes[order], all_rows[order], np.concatenate([none, *sizes]), popular, method)
+    return ShingleIndex(all_hashes[order], all_rows[order], np.concatenate([none, *sizes]), popular, method)
 
 
 def indexed_text(prompt: str, completion: str) -> str:
-    """Return the text by which a record of this prompt and completion stands in an `Index`."""
+    """Return the text by which a record of this prompt and completion stands in an `ShingleIndex`."""
     return f"{prompt}\n{completion}"[:_LONGEST]
 
 

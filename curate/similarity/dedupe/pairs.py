@@ -54,7 +54,7 @@ Judge = Callable[[Indices, Indices], Verdicts]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlikeRule:
     """How parts are compared: alike from ``threshold`` on, with and without what stands in many records."""
 
     threshold: float
@@ -101,7 +101,7 @@ def _by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[I
         low = high
 
 
-def verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: Kernels) -> Verdicts:
+def verdicts(sides: Sides, left: Indices, right: Indices, rule: AlikeRule, kernels: Kernels) -> Verdicts:
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     sizes = sides.prompts.ends - sides.prompts.starts + sides.completions.ends - sides.completions.starts
     tasks = ((sides.take(rows), first, second) for rows, first, second in _by_batch(sizes, left, right))
@@ -111,7 +111,7 @@ def verdicts(sides: Sides, left: Indices, right: Indices, rule: Rule, kernels: K
     return Verdicts(*(np.concatenate(parts) for parts in columns))
 
 
-def _verdicts(rule: Rule, kernels: Kernels, sides: Sides, left: Indices, right: Indices) -> Verdicts:
+def _verdicts(rule: AlikeRule, kernels: Kernels, sides: Sides, left: Indices, right: Indices) -> Verdicts:
     asks_alike = sides.forms[left, 0] == sides.forms[right, 0]
     has_same_numbers, asks_same = asks_alike.copy(), asks_alike.copy()
     parts, owners, left_at, right_at = _paired_parts(sides.prompts, left, right)

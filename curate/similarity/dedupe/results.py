@@ -62,7 +62,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class AnswerConflict:
     """``record`` asks what ``other`` asks, word for word (``score`` 1 in ``field``), and is answered otherwise."""
 
     record: str
@@ -185,7 +185,7 @@ class Duplicates:
     """What was found among ``num_records`` records, and how closely one looked."""
 
     pairs: list[Duplicate]
-    conflicts: list[Conflict]
+    conflicts: list[AnswerConflict]
     clusters: dict[str, str]
     """Cluster of every record, in the order of preference: the smallest id in it."""
     method: Method

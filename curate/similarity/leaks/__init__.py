@@ -38,12 +38,12 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
         return Leaks([], len(exam), len(pool), 0)
     # Both need numpy.
     from curate.similarity.leaks.evidence import TRIED, gather
-    from curate.similarity.leaks.pairs import Comparison
+    from curate.similarity.leaks.pairs import PairComparison
     from curate.similarity.leaks.phrases import CommonPhrases
 
     short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
     evidence = gather(exam, pool, short, settings.max_prompts)
-    comparison = Comparison(exam, pool, evidence, long=long, short=short)
+    comparison = PairComparison(exam, pool, evidence, long=long, short=short)
 
     def order(overlap: Overlap) -> tuple[int, int, float]:
         return LEVELS.index(overlap.level), overlap.part != "record", -overlap.coverage * overlap.num_words

@@ -50,7 +50,7 @@ def questions_of(record: Record) -> list[str]:
 
 
 @dataclass
-class _Index:
+class _RunIndex:
     """The runs of the exam, and which pool records have them."""
 
     universe: Hashes
@@ -115,7 +115,7 @@ def gather(exam: Sequence[Record], pool: Sequence[Record], n: int, max_prompts: 
     numbers = np.searchsorted(universe, runs.hashes)
     prefilter = np.zeros(1 << 24, np.bool_)
     prefilter[universe >> np.uint64(40)] = True
-    index = _Index(universe, max_prompts, np.zeros(len(universe), np.bool_), prefilter)
+    index = _RunIndex(universe, max_prompts, np.zeros(len(universe), np.bool_), prefilter)
     equals = _Equals.of(runs)
     for piece in pieces:
         rows = runs.rows[piece]
@@ -136,7 +136,7 @@ def _prompt_keys(prompts: Hashes, texts: Hashes) -> Hashes:
     return np.where(prompts == 0, texts, prompts)
 
 
-def _stream(pool: Sequence[Record], n: int, index: _Index, equals: _Equals) -> None:
+def _stream(pool: Sequence[Record], n: int, index: _RunIndex, equals: _Equals) -> None:
     texts = [[record.prompt, record.completion, record.text, record.system, *questions_of(record)] for record in pool]
     for low, high in chunks(texts):
         part = texts[low:high]

@@ -28,7 +28,7 @@ Words = Sequence[str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class _ExamText:
     """A part of an exam record: its words, those outside templates, its first and last line, characters a word."""
 
     words: list[str]
@@ -37,7 +37,7 @@ class _Text:
     unit: int
 
 
-class Comparison:
+class PairComparison:
     """Compares pairs as the settings ask, and keeps the words of the latest exam record and of the whole pool's."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Comparison:
     ) -> None:
         self._exam, self._pool, self._evidence = exam, pool, evidence
         self._long, self._short = long, short
-        self._latest: tuple[int, list[_Text]] = (-1, [])
+        self._latest: tuple[int, list[_ExamText]] = (-1, [])
 
     def overlaps(self, exam: int, pool: int, common: CommonPhrases | None = None) -> list[Overlap]:
         """Return what the pair has in common, by part, and as a whole where prompt and completion are both found.
@@ -60,21 +60,21 @@ class Comparison:
         ]
         return [*overlaps, *self._whole(exam, overlaps, theirs)]
 
-    def _texts(self, exam: int) -> list[_Text]:
+    def _texts(self, exam: int) -> list[_ExamText]:
         if self._latest[0] != exam:
             record = self._exam[exam]
-            texts: list[_Text] = []
+            texts: list[_ExamText] = []
             for index, text in enumerate((record.prompt, record.completion, record.text)):
                 words, begin = words_of(text), int(self._evidence.begins[3 * exam + index])
                 covered = self._evidence.is_template[begin : begin + len(words)].tolist()
                 free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
                 # Two characters of a script without blanks carry about what a word does.
-                texts.append(_Text(words, free, _edges(text), 2 if is_by_character(words) else 1))
+                texts.append(_ExamText(words, free, _edges(text), 2 if is_by_character(words) else 1))
             self._latest = exam, texts
         return self._latest[1]
 
     def _overlap(
-        self, exam: int, part: Part, text: _Text, theirs: Sequence[list[str]], common: CommonPhrases | None
+        self, exam: int, part: Part, text: _ExamText, theirs: Sequence[list[str]], common: CommonPhrases | None
     ) -> Overlap | None:
         words, free, unit = text.words, text.free, text.unit
         least = unit * (self._long if part == "completion" else self._short)
@@ -115,7 +115,7 @@ class Comparison:
         is_question = words == theirs[0] or words in theirs[4:]
         return part == "prompt" and is_question and exam not in self._evidence.common_prompts
 
-    def _is_extract(self, exam: int, answer: _Text) -> bool:
+    def _is_extract(self, exam: int, answer: _ExamText) -> bool:
         """Whether most of an answer stands in its own prompt: who has the exam has it, and nothing gives it away."""
         prompt = self._texts(exam)[0]
         known = _known(answer.words, [prompt.words], TRACE * answer.unit)
