@@ -1,4 +1,4 @@
-"""The shelf of checks: each file here holds checks, and each check carries its own proof.
+"""The registry of checks: each file here holds checks, and each check brings its own examples.
 
 A *record check* looks at one record and yields problems. A *dataset check* is a class that sees a small sketch of every
 record in reading order and reports at the end. A *length check* looks at how many tokens a record has for some model.
@@ -157,7 +157,7 @@ class DatasetCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check on the shelf: its code and name, how bad it is, how it works, and its proof.
+    """One registered check: its code and name, how bad it is, how it works, and its examples.
 
     A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of a
     length check are `TokenLengths` as objects. ``settings`` are those that the examples are written for.
@@ -185,7 +185,7 @@ class Check:
 
 DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
 
-_shelf: dict[str, Check] = {}
+_checks: dict[str, Check] = {}
 
 
 def check(
@@ -199,7 +199,7 @@ def check(
     signs: tuple[re.Pattern[str], ...] = (),
     speaks_if: Callable[[Settings], bool] | None = None,
 ) -> Callable[[RecordCheck], RecordCheck]:
-    """Put a function that yields the problems of one record on the shelf; its docstring is the help text.
+    """Register a function that yields the problems of one record; its docstring is the help text.
 
     ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record without a sign
     gives no problem anyway.
@@ -221,7 +221,7 @@ def check(
 def length_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
 ) -> Callable[[LengthCheck], LengthCheck]:
-    """Put a function that yields the problems of a record's lengths on the shelf; its docstring is the help text.
+    """Register a function that yields the problems of a record's lengths; its docstring is the help text.
 
     Raises:
         ValueError: the code is taken.
@@ -237,7 +237,7 @@ def length_check(
 def pair_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[PairCheck], PairCheck]:
-    """Put a function that judges what two records share on the shelf; its docstring is the help text.
+    """Register a function that judges what two records share; its docstring is the help text.
 
     Raises:
         ValueError: the code is taken.
@@ -253,7 +253,7 @@ def pair_check(
 def doubt_check(
     code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
 ) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Put a function that judges what a model makes of a label on the shelf; its docstring is the help text.
+    """Register a function that judges what a model makes of a label; its docstring is the help text.
 
     It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
 
@@ -278,7 +278,7 @@ def dataset_check(
     settings: Settings = EXAMPLE_SETTINGS,
     is_about_ids: bool = False,
 ) -> Callable[[type[DatasetCheckT]], type[DatasetCheckT]]:
-    """Put a class that sees every record on the shelf; it is built with the settings, and its docstring is the help.
+    """Register a class that sees every record; it is built with the settings, and its docstring is the help.
 
     Raises:
         ValueError: the code is taken.
@@ -299,13 +299,13 @@ def discover() -> dict[str, Check]:
         # The folders beside the checks hold what runs and mends them.
         if not module.ispkg:
             importlib.import_module(module.name)
-    return dict(sorted(_shelf.items()))
+    return dict(sorted(_checks.items()))
 
 
 def _put(new: Check) -> None:
-    if new.code in _shelf:
+    if new.code in _checks:
         raise ValueError(f"two checks claim the code {new.code}")
-    _shelf[new.code] = new
+    _checks[new.code] = new
 
 
 def _help_of(thing: object) -> str:

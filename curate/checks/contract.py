@@ -18,7 +18,7 @@ from curate.base.tables import counted
 from curate.checks import AnswerTurn, check, turns
 from curate.checks._identify import identified, is_identifiable
 from curate.checks.language import other_language
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Pro
     schema = _schema(settings.root or Path().resolve(), category.schema_, record.category)
     try:
         value = strict_loads(turn.completion.strip().encode("utf-8", "surrogatepass"))
-    except DoorFault as fault:
+    except JsonFault as fault:
         reason = "" if fault.code == "S101" else f" ({fault.name})"
         yield Problem(f"the completion is not strict JSON{reason}, at byte {fault.column:,}", turn.pointer)
         return

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import orjson
 
 from curate.base.record import Json, strings_of
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.jsonl.splice import ESCAPE, respelled
 
 FindSpans = Callable[[str], Iterable[tuple[str, int, int]]]
@@ -35,7 +35,7 @@ def json_within(text: str) -> Json:
         return None
     try:
         return strict_loads(text.encode("utf-8", "surrogatepass"))
-    except DoorFault:
+    except JsonFault:
         return None
 
 

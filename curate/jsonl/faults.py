@@ -1,4 +1,4 @@
-"""The table of everything the front door can object to: one row a code, its severity, its words, and its proof."""
+"""The table of everything the strict parser can object to: one row a code, its severity, its words, and its proof."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FaultRule:
     bad: bytes = b""
 
 
-class DoorFault(ValueError):  # noqa: N818  a fault of the data, caught at the door
+class JsonFault(ValueError):  # noqa: N818  a fault of the data, which the reader turns into a finding
     """Bytes that are not strict JSON: the table's row, what was seen, and the 1-based byte column."""
 
     def __init__(self, code: str, message: str, column: int, fix: str = "") -> None:
@@ -226,7 +226,7 @@ _ROWS = (
 FAULTS: dict[str, FaultRule] = {row.code: row for row in _ROWS}
 
 
-def door_finding(
+def fault_finding(
     code: str,
     message: str,
     file: str,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from curate.base.console import one_line, spelled, visible
-from curate.jsonl.faults import DoorFault
+from curate.jsonl.faults import JsonFault
 from curate.jsonl.rewrite import LineChange
 from curate.jsonl.splice import common_ends
 from curate.jsonl.strict import strict_loads
@@ -78,7 +78,7 @@ def _spans(raw: bytes) -> list[tuple[int, int]]:
     body = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         strict_loads(body)
-    except DoorFault:
+    except JsonFault:
         return []
     shift = len(raw) - len(body)
     return [(start + shift, end + shift) for _, start, end in Walker(body).strings()]

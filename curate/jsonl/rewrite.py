@@ -14,8 +14,8 @@ from curate.base.console import one_line
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Finding
 from curate.base.storage import write_atomic
-from curate.jsonl.faults import DoorFault
-from curate.jsonl.gate import open_regular
+from curate.jsonl.faults import JsonFault
+from curate.jsonl.opening import open_regular
 from curate.jsonl.reader import Entry, RawLine, Reader
 
 _BOM = b"\xef\xbb\xbf"
@@ -133,7 +133,7 @@ class Rewrite:
         self.faults, self.num_lines = [], 0
         try:
             handle = open_regular(self.path, self.root)
-        except DoorFault:
+        except JsonFault:
             lines = Reader(self.path, name=self.name, root=self.root).lines()
             self.faults += [item for item in lines if isinstance(item, Finding)]
             return

@@ -25,7 +25,7 @@ from curate.base.storage import remove_file, write_atomic
 from curate.checks.runner import read_records
 from curate.checks.runner.globs import Glob
 from curate.checks.runner.unmerged import unmerged_findings
-from curate.jsonl import DoorFault, Entry, strict_loads
+from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
@@ -315,7 +315,7 @@ def _is_readable(line: dict[str, Json]) -> bool:
     raw = spelled_anew(line)
     try:
         return len(raw) * 2 <= MAX_LINE and canonical(strict_loads(raw)) == canonical(line)
-    except DoorFault:
+    except JsonFault:
         return False
 
 

@@ -25,7 +25,7 @@ _APART_BYTES = 32 * 1024 * 1024
 """Bytes of Parquet from which unpacking in processes is repaid."""
 _MAGIC = b"PAR1"
 _LEFT_TO_THE_PARSER = frozenset({"S106", "S107"})
-"""Codes for numbers that JSON text can hold and the front door refuses."""
+"""Codes for numbers that JSON text can hold and the strict parser refuses."""
 
 
 def shards_in(folder: Path) -> list[Path]:
@@ -75,7 +75,7 @@ def unpacked(cluster: WorkerCluster, files: Sequence[Path], scratch: Path) -> tu
 
     Returns the files to read in place of ``files``, and a function that puts the names of the Parquet files back into a
     text. A key whose value is null is left out, because a typed table has no other way to leave it out. Numbers that
-    JSON does not know stay, for the front door to report.
+    JSON does not know stay, for the strict parser to report.
 
     Raises:
         CurateError: E904 for a file that is missing; E908 for one that is not Parquet, is cut off, or holds bytes.

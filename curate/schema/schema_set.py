@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from curate.base.console import one_line
 from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Json
-from curate.jsonl import DoorFault, door_finding, locate, parts_of, pointer_of, strict_loads
+from curate.jsonl import JsonFault, fault_finding, locate, parts_of, pointer_of, strict_loads
 from curate.schema.cost import LEAST_DEPTH, MAX_DEPTH, affordable_depth
 from curate.schema.keywords import DEFINITIONS, DIALECTS, INNER_MAP, KNOWN, REFERENCES, subschemas
 
@@ -93,7 +93,7 @@ def _read(schema_set: SchemaSet, path: Path, uri: str) -> Json:
         ) from error
     try:
         schema = strict_loads(raw)
-    except DoorFault as fault:
+    except JsonFault as fault:
         # No record holds an integer of more than 64 bits, so that a larger bound bounds nothing.
         fix = fault.fix if fault.code != "S107" else "Records hold integers of 64 bits at most: leave the bound out."
         line, column = _line_and_column(raw, fault.column - 1)
@@ -142,7 +142,7 @@ def _unknown_keywords(path: Path, raw: bytes, steps: Steps, node: dict[str, Json
         pointer = pointer_of([*steps, keyword])
         line, column = _line_and_column(raw, locate(raw, pointer) - 1)
         message = f"the keyword {one_line(keyword, 60)!r} is not part of JSON Schema and checks nothing"
-        yield door_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
+        yield fault_finding("S125", message, str(path), line, column, pointer=pointer, fix=fix)
 
 
 def _follow(schema_set: SchemaSet, owner: Path, steps: Steps, base: str, reference: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.checks.runner import relative_name
-from curate.jsonl import DoorFault, Entry, Reader, strict_loads
+from curate.jsonl import Entry, JsonFault, Reader, strict_loads
 from curate.jsonl.rewrite import Ending, Mended, Rewrite
 from curate.project.in_use import names_in_use
 from curate.project.respelled import spelled, spelled_anew
@@ -152,7 +152,7 @@ def _value(raw: bytes) -> dict[str, Json] | None:
     """Return the object that a line holds, None where it is no JSON object."""
     try:
         value = strict_loads(raw)
-    except DoorFault:
+    except JsonFault:
         return None
     return value if isinstance(value, dict) else None
 

@@ -1,4 +1,4 @@
-"""What a fix is, and how the shelf finds them."""
+"""What a fix is, and how they are discovered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mender = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One fix on the shelf: its name, the code of the finding it mends ("" where no check reports it), and its proof.
+    """One registered fix: its name, the code of the finding it mends ("" where no check reports it), and its proof.
 
     A safe fix keeps the meaning of every text; any other can change it and is made only when asked for. ``examples``
     are (before, after) pairs, ``unchanged`` texts that must stay as they are. Documents, which are records of raw text,
@@ -35,7 +35,7 @@ class Fix:
     mend: Mender
 
 
-_shelf: dict[str, Fix] = {}
+_fixes: dict[str, Fix] = {}
 
 
 def fix(
@@ -47,7 +47,7 @@ def fix(
     examples: Sequence[tuple[str, str]],
     unchanged: Sequence[str],
 ) -> Callable[[Mender], Mender]:
-    """Put a function from text to text on the shelf; its docstring says what it does and why that is safe or not.
+    """Register a function from text to text; its docstring says what it does and why that is safe or not.
 
     Raises:
         ValueError: the name is taken, or the function has no docstring.
@@ -55,9 +55,9 @@ def fix(
 
     def put(mend: Mender) -> Mender:
         help_ = inspect.getdoc(mend)
-        if name in _shelf or not help_:
+        if name in _fixes or not help_:
             raise ValueError(f"the fix {name} is there twice or does not explain itself")
-        _shelf[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, mend)
+        _fixes[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, mend)
         return mend
 
     return put
@@ -72,7 +72,7 @@ def discover() -> tuple[Fix, ...]:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):
             importlib.import_module(f"{__package__}.{module.name}")
-    return tuple(sorted(_shelf.values(), key=lambda one: (not one.is_safe, one.name)))
+    return tuple(sorted(_fixes.values(), key=lambda one: (not one.is_safe, one.name)))
 
 
 def is_ignored(fix: Fix, names: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from curate.base.console import one_line
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, strings_of
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _QUARANTINE, _DATASETS, _RUNS = "quarantine", "dataset", "runs"
 _TEXT = frozenset({".jsonl", ".json", ".csv", ".tsv", ".txt", ".md"})
@@ -40,7 +40,7 @@ def _texts(path: Path, folder: Path) -> Iterator[str]:
             for raw in file:
                 try:
                     yield from strings_of(strict_loads(raw.removeprefix(b"\xef\xbb\xbf")))
-                except DoorFault:
+                except JsonFault:
                     yield raw.decode("utf-8", "replace")
     except OSError as error:
         message = f"{one_line(str(path))} cannot be read: {error.strerror}"

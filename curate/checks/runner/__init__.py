@@ -1,4 +1,4 @@
-"""Lines to records or findings: front door, schema, record checks, dataset checks, in one streaming pass."""
+"""Lines to records or findings: strict parser, schema, record checks, dataset checks, in one streaming pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One span of one file: each line through door, schema and record checks."""
+"""One span of one file: each line through strict parser, schema and record checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from curate.checks.runner.prefilter import Prefilter
 from curate.checks.runner.select import CheckRules, select_checks
 from curate.checks.runner.skeleton import LONGEST, Skeletons, Template
 from curate.checks.runner.verdict import FindingTally
-from curate.jsonl import Entry, RawLine, Reader, Span, door_finding, locate
+from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED, Settings
 
@@ -307,14 +307,14 @@ class Examiner:
         owed.findings.append(finding)
 
     def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
-        """Add a finding of the front door about a file as a whole, whichever span or process has seen it."""
+        """Add a finding of the strict parser about a file as a whole, whichever span or process has seen it."""
         name = relative_name(path, self.spec.root)
         self._add_door(result, finding, name, self.selection.rules(name, ""))
 
     def _add_door(
         self, result: SpanResult, finding: Finding, name: str, rules: CheckRules, raw: bytes | None = None
     ) -> None:
-        """Add a finding of the front door, unless it is a warning that is not wanted; ``raw`` is its line, if any."""
+        """Add a finding of the strict parser, unless it is an unwanted warning; ``raw`` is its line, if any."""
         # We make that file ourselves, and its records stand in the journal at first.
         is_ours = finding.code == "S121" and name == ADDED
         if is_ours or finding.code in rules.unwanted:
@@ -402,7 +402,7 @@ def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_co
     for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:
         code = "S128" if isinstance(problem, LimitProblem) else "S102"
         column = locate(line.raw, problem.pointer) if with_column else 0
-        yield door_finding(
+        yield fault_finding(
             code, problem.message, source.file, source.line, column, record=record, pointer=problem.pointer
         )
 

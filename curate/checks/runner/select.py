@@ -1,4 +1,4 @@
-"""Which checks run where, and how severe each one is: settings and command line against the shelf."""
+"""Which checks run where, and how severe each one is: settings and command line against the known checks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class CheckRules:
     record_checks: list[Check]
     severities: dict[str, Severity]
     unwanted: frozenset[str]
-    """Codes whose findings are not wanted here; never an error of the front door."""
+    """Codes whose findings are not wanted here; never an error of the strict parser."""
 
 
 @dataclass(frozen=True)
 class CheckSelection:
-    """The checks that run, by code, and the rules for each place: an error of the front door stays one everywhere."""
+    """The checks that run, by code, and the rules of each path and category; an unreadable line is always an error."""
 
     record_checks: list[Check]
     dataset_checks: list[Check]
@@ -87,14 +87,14 @@ class CheckSelection:
 def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> CheckSelection:
     """Choose the checks that ``settings`` ask for; ``categories`` are the known ones, none when any is accepted.
 
-    The errors of the front door are always on: a line that cannot be read can be neither checked nor kept.
+    The errors of the strict parser are always on: a line that cannot be read can be neither checked nor kept.
 
     Raises:
-        CurateError: E902, a code, name or category is unknown, or an error of the front door is to be ignored, made
+        CurateError: E902, a code, name or category is unknown, or an error of the strict parser is to be ignored, made
             milder or tolerated.
     """
-    shelf = discover()
-    rules: list[FaultRule | Check] = [*FAULTS.values(), *shelf.values()]
+    known = discover()
+    rules: list[FaultRule | Check] = [*FAULTS.values(), *known.values()]
     names = {rule.code: rule.name for rule in rules}
     _refuse_slips(settings, names)
     # The empty name is that of records without a category.
@@ -104,11 +104,11 @@ def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> 
         raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
     wanted = {code for code, name in names.items() if not settings.select or is_named(code, name, settings.select)}
     # What has to be asked for is asked for by its own name: a family takes in what costs next to nothing.
-    unasked = {code for code, check in shelf.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
+    unasked = {code for code, check in known.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
     wanted = {code for code in wanted - unasked if not is_named(code, names[code], settings.ignore)}
     severities: dict[str, Severity] = {rule.code: rule.severity for rule in rules}
     _override(severities, settings.severity, names)
-    chosen = [check for code, check in shelf.items() if code in wanted]
+    chosen = [check for code, check in known.items() if code in wanted]
     record_checks = [check for check in chosen if check.on_record]
     return CheckSelection(
         record_checks,
@@ -146,9 +146,9 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
     milder += [selector for scope in scopes for selector in (*scope.ignore, *scope.severity)]
     for selector in (*settings.select, *milder):
         _refuse_unknown(selector, names)
-    doors = UNREADABLE | {names[code] for code in UNREADABLE}
+    unreadable = UNREADABLE | {names[code] for code in UNREADABLE}
     for selector in milder:
-        if selector in doors:
+        if selector in unreadable:
             raise CurateError(
                 "E902 bad-settings", f"{selector} cannot be ignored: such a line cannot be read as a record"
             )

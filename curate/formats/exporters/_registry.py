@@ -1,4 +1,4 @@
-"""What an exporter is, how the shelf finds them, and how rows are written with none lost."""
+"""What an exporter is, how they are discovered, and how rows are written with none lost."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _exporters: dict[str, Exporter] = {}
 
 
 def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
-    """Put a function that writes rows on the shelf; its docstring is the help text. ``keeps`` as in `Exporter`.
+    """Register a function that writes rows; its docstring is the help text. ``keeps`` as in `Exporter`.
 
     Raises:
         ValueError: the name is taken.

@@ -1,9 +1,9 @@
-"""The shelf of importers: foreign files become lines of a workspace, and nothing on the way is lost.
+"""The registry of importers: foreign files become lines of a workspace, and nothing on the way is lost.
 
 Three kinds of file stand here. A *container* knows how bytes become rows (JSON lines, a JSON array, CSV, Parquet, a
 saved `datasets` folder); an *importer* knows what a row means (Alpaca, ShareGPT, OpenAI chat, TRL, columns by name);
 a *foreign form* is known by its fields and not read yet (Prodigy, preferences, reasoning). All are found by looking at
-the files of this folder; files whose name begins with an underscore are the shelf itself.
+the files of this folder; files whose name begins with an underscore are the registry itself.
 
 What a line has no place for goes to ``meta.extra`` under its own key, so that the line's exported form joined with
 ``meta.extra`` is the row that was read. What cannot be read becomes a `Rejected` row with the place and the reason.

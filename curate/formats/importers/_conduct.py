@@ -135,7 +135,7 @@ def plan_import(
 
     Raises:
         CurateError: E908 when the file cannot be read, holds no good row, has a foreign form that the user has not
-            spoken of, or nothing on the shelf knows its rows.
+            spoken of, or no importer knows its rows.
     """
     if is_list_of_dropped(path):
         message = f"{path}: a list of what an export left out, not of records"

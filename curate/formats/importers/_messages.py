@@ -7,7 +7,7 @@ from typing import Any
 from curate.base.record import MOST_WEIGHT, Json
 from curate.formats.importers._fields import json_name
 from curate.formats.importers._registry import RowError
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
@@ -106,7 +106,7 @@ def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
     if isinstance(value, str):
         try:
             value = strict_loads(value.encode()) if value.strip() else []
-        except DoorFault as error:
+        except JsonFault as error:
             raise RowError("'tools' is text that is not JSON") from error
     if value is None:
         return [], False

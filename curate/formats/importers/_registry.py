@@ -1,4 +1,4 @@
-"""What an importer and a container are, and how the shelf finds them."""
+"""What an importer and a container are, and how they are discovered."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def importer(
     is_named_by_split: bool = False,
     notices: Callable[[Path, Sequence[dict[str, Json]]], Sequence[str]] = lambda _path, _rows: (),
 ) -> Callable[[Read], Read]:
-    """Put a function that reads one row on the shelf; its docstring is the help text, and ``samples`` its proof.
+    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof.
 
     Raises:
         ValueError: the name is taken.
@@ -176,7 +176,7 @@ def container(
     priority: int = 0,
     notices: Callable[[Path], Sequence[str]] = lambda _path: (),
 ) -> Callable[[Rows], Rows]:
-    """Put a function that yields the rows of a file on the shelf; of those that fit, the highest priority reads it.
+    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it.
 
     Raises:
         ValueError: the name is taken.
@@ -193,7 +193,7 @@ def container(
 
 @cache
 def discover() -> None:
-    """Import the files of this folder, each of which puts itself on the shelf."""
+    """Import the files of this folder, each of which registers itself."""
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.name.startswith("_"):

@@ -9,7 +9,7 @@ from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import is_own, share, split_of
 from curate.formats.importers._messages import read_messages, read_tools
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 
 
@@ -83,7 +83,7 @@ def _from_messages(row: dict[str, Json]) -> ConvertedRow:
 def _parsed(text: str) -> dict[str, Json]:
     try:
         line = strict_loads(text.encode())
-    except DoorFault as fault:
+    except JsonFault as fault:
         raise RowError(f"'line' is not JSON: {fault.message}", fault.code) from fault
     if not isinstance(line, dict):
         raise RowError("'line' is not an object")

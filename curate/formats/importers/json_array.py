@@ -9,7 +9,7 @@ from pathlib import Path
 from curate.base.record import CurateError
 from curate.formats.importers import Rejected, SourceRow, container
 from curate.formats.importers._bytes import read_whole
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]|"', re.DOTALL)
 _WRAPPED = re.compile(
@@ -37,7 +37,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
             continue
         try:
             value = strict_loads(raw)
-        except DoorFault as fault:
+        except JsonFault as fault:
             yield Rejected(line, fault.code, f"{fault.name}: {fault.message} (byte {fault.column} of the element)", raw)
             continue
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""JSON lines, read through the front door."""
+"""JSON lines, read by the strict parser."""
 
 from __future__ import annotations
 

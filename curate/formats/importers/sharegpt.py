@@ -8,7 +8,7 @@ from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, RowError, importer
 from curate.formats.importers._fields import json_name, rendered, share, take_common
 from curate.formats.importers._messages import read_tools, training_marks
-from curate.jsonl import DoorFault, strict_loads
+from curate.jsonl import JsonFault, strict_loads
 
 _ROLES = {"human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant"}
 _ALIASES = {
@@ -105,7 +105,7 @@ def _read_calls(text: str, number: int) -> tuple[list[dict[str, Json]], bool]:
     """Return the tool calls written in ``text``, and whether their usual spelling is that very text."""
     try:
         value = strict_loads(text.encode())
-    except DoorFault as error:
+    except JsonFault as error:
         raise RowError(f"the function call of turn {number} is not JSON") from error
     calls = value if isinstance(value, list) else [value]
     read_calls: list[dict[str, Json]] = []

@@ -1,4 +1,4 @@
-"""The shelf of output formats: one file a format, found by its name; each turns a verdict into lines of text."""
+"""The registry of output formats: one file a format, found by its name; each turns a verdict into lines of text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class VerdictLike(Protocol):
 
 
 class ReportRule(Protocol):
-    """What a format needs to know of a check, or of a row of the front door's table."""
+    """What a format needs to know of a check, or of a row of the table of faults."""
 
     @property
     def code(self) -> str:

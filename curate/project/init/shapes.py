@@ -35,7 +35,7 @@ def shape_for(
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
-        CurateError: E908 when nothing on the shelf of importers knows the rows.
+        CurateError: E908 when no importer knows the rows.
     """
     votes: Counter[str] = Counter()
     for path in files:
