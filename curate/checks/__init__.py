@@ -296,7 +296,7 @@ def dataset_check(
 def discover() -> dict[str, Check]:
     """Import every file of this folder and return the checks by code, in order."""
     for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        # The folders beside the checks hold what runs and mends them.
+        # The folders beside the checks hold the runner, the fixes and what else works with them.
         if not module.ispkg:
             importlib.import_module(module.name)
     return dict(sorted(_checks.items()))

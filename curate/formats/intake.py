@@ -93,7 +93,7 @@ def take_in(
         if not _is_same(_lines(intake, shape, category), intake.target):
             raise CurateError(
                 "E919 would-overwrite",
-                f"{intake.target} is there and holds other lines than {path} gives",
+                f"{intake.target} exists and holds other lines than {path}",
                 "Rename one of the two. Nothing was written.",
             )
         intake.is_unchanged = True

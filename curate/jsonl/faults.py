@@ -218,7 +218,7 @@ _ROWS = (
         "error",
         "Git has stopped in the middle of merging this file. It may hold one side only, and no conflict marker, as "
         "where one side has deleted the file; committing it would lose the other side. Compare `git show :2:FILE` "
-        "(ours) with `git show :3:FILE` (theirs), mend the file, and `git add` it.",
+        "(ours) with `git show :3:FILE` (theirs), correct the file, and `git add` it.",
         good=b"",
     ),
 )

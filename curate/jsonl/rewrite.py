@@ -43,8 +43,8 @@ class LineChange:
     about: tuple[str, ...] = ()
 
 
-Mended = tuple[bytes, tuple[str, ...]]
-Mend = Callable[[Entry | Finding, bytes, Ending], Mended | None]
+Replacement = tuple[bytes, tuple[str, ...]]
+ReplaceLine = Callable[[Entry | Finding, bytes, Ending], Replacement | None]
 """Gives a line its new bytes and says why, or None to leave it.
 
 It gets the entry, or the finding of a line that is none, the bytes of the line without mark and newline, and these.
@@ -59,13 +59,13 @@ class Rewrite:
     that are too long; ``num_lines`` counts the lines seen.
     """
 
-    def __init__(self, path: Path, mend: Mend, *, root: Path | None = None, name: str | None = None) -> None:
+    def __init__(self, path: Path, replace: ReplaceLine, *, root: Path | None = None, name: str | None = None) -> None:
         self.path = path
         self.root = root
         self.name = name
         self.faults: list[Finding] = []
         self.num_lines = 0
-        self._mend = mend
+        self._replace = replace
 
     @cached_property
     def is_ascii(self) -> bool:
@@ -122,7 +122,7 @@ class Rewrite:
             now = self.path.stat()
             if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
                 message = f"{one_line(str(self.path))} was changed by somebody while it was being rewritten"
-                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+                raise CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
 
         mode = stat.S_IMODE(before.st_mode)
         write_atomic(target or self.path, chunks(), is_new=target is not None, mode=mode)
@@ -168,11 +168,11 @@ class Rewrite:
 
     def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> LineChange | None:
         number, _, raw, _ = line
-        mended = self._mend(reader.entry(line), raw, ending)
-        if mended is None:
+        replacement = self._replace(reader.entry(line), raw, ending)
+        if replacement is None:
             return None
         before = ending.mark + raw + ending.newline
-        return LineChange(number, before, mended[0], mended[1]) if mended[0] != before else None
+        return LineChange(number, before, replacement[0], replacement[1]) if replacement[0] != before else None
 
 
 def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -27,7 +27,7 @@ from curate.checks.runner.globs import Glob
 from curate.checks.runner.unmerged import unmerged_findings
 from curate.jsonl import Entry, JsonFault, strict_loads
 from curate.jsonl.reader import MAX_LINE
-from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.claim import CLAIM, claimed, exclusive, require_closed
 from curate.project.data import ProjectData, told_apart
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
@@ -369,7 +369,7 @@ def _write_lines(root: Path, plan: FoldPlan) -> dict[Path, tuple[int, ...] | Non
 def _rewrite(root: Path, path: Path, edits: Mapping[int, tuple[Record, dict[str, Json]]]) -> None:
     waiting = dict(edits)
 
-    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+    def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         number = item.line.source.line if isinstance(item, Entry) else item.line
         if number not in waiting:
             return None
@@ -414,7 +414,7 @@ def _state_of(path: Path) -> tuple[int, ...] | None:
 
 def _written_by_others(path: Path) -> CurateError:
     message = f"{one_line(str(path))} was changed by somebody while decisions were being folded into it"
-    return CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+    return CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
 
 
 def _refusal(why: str, names: Iterable[str], hint: str) -> CurateError:

@@ -145,7 +145,7 @@ class Shape:
         if self.view is None:
             raise CurateError(
                 "E905 cannot-express",
-                f"{self.path} does not say which places of a line are the record",
+                f"{self.path} does not say which keys of a line are prompt and completion",
                 'Add "x-record", for example {"prompt": "/question", "completion": "/answer"}.',
             )
         return self.view

@@ -14,7 +14,7 @@ from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.checks.runner import relative_name
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
-from curate.jsonl.rewrite import Ending, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, Replacement, Rewrite
 from curate.project.in_use import names_in_use
 from curate.project.respelled import spelled, spelled_anew
 from curate.sessions.edits import Edit
@@ -87,7 +87,7 @@ class LineEdit(Edit):
     def _write(self, line: dict[str, Json]) -> None:
         wanted, is_there = self._source.line, False
 
-        def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+        def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
             nonlocal is_there
             if (item.line if isinstance(item, Finding) else item.line.source.line) != wanted:
                 return None

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from curate.base.record import Finding, unnumbered
 from curate.checks.fixes._registry import discover, is_ignored
-from curate.checks.fixes._texts import TrainedText, mended, texts, with_texts
+from curate.checks.fixes._texts import TrainedText, fixed_text, texts, with_texts
 from curate.jsonl import Entry, Reader
-from curate.jsonl.rewrite import Ending, LineChange, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
 from curate.jsonl.splice import respelled
 from curate.schema import Shape
 
 BOM, CRLF, BLANK_LINE, BLANKS = "byte-order-mark", "crlf", "blank-line", "blanks-around-json"
-"""Safe fixes of bytes: none changes what a line says. The findings they mend are S118, S119 and S120."""
+"""Safe fixes of bytes: none changes what a line says. The findings they fix are S118, S119 and S120."""
 
 _MARK = b"\xef\xbb\xbf"
 
@@ -50,7 +50,7 @@ class FixedFile:
         self._fixes = [fix for fix in discover() if (fix.is_safe or unsafe) and not is_ignored(fix, ignore)]
         self._hold = hold
         self._keep = set(map(unnumbered, keep))
-        self._rewrite = Rewrite(path, self._mend, root=root)
+        self._rewrite = Rewrite(path, self._replace, root=root)
         self._reader = Reader(path, root=root)
         self._is_at_start = True
 
@@ -90,7 +90,7 @@ class FixedFile:
         self.num_changed += 1
         self.counts.update(change.about)
 
-    def _mend(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+    def _replace(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         has_mark = bool(ending.mark)
         # Where the lines before are gone, or there were two marks, the next one would be at the start of the file.
         while self._is_at_start and raw.startswith(_MARK):
@@ -115,7 +115,7 @@ class FixedFile:
                 names += texted[1]
         return (new + newline, tuple(names)) if names else None
 
-    def _texts(self, entry: Entry, raw: bytes) -> Mended | None:
+    def _texts(self, entry: Entry, raw: bytes) -> Replacement | None:
         """Return the line with its texts fixed, None where there is nothing to fix or it must not be done."""
         shape, number = self._shape, entry.line.source.line
         if shape is None or shape.view is None:
@@ -128,7 +128,7 @@ class FixedFile:
         ignored = shape.ignored(entry.value)
         fixes = [fix for fix in self._fixes if not is_ignored(fix, ignored)] if ignored else self._fixes
         for text in texts(entry.value, shape.view):
-            new, why = mended(text, fixes)
+            new, why = fixed_text(text, fixes)
             if new != text.text:
                 changes.append((text, new))
                 names |= dict.fromkeys(why)
@@ -166,7 +166,7 @@ def fix_file(
     order, numbers, spacing and escapes of a line stay. ``keep`` names records that must keep their ids: those with an
     id made from their content are left alone. ``hold`` names records whose texts must stay whatever their id.
     ``unsafe`` adds the fixes that can change what a text means. ``ignore`` names fixes not to make, by their own name
-    or by the code or name of what they mend; a record's own list of checks not to run (x-ignore) holds as well. Links
+    or by the code or name of what they fix; a record's own list of checks not to run (x-ignore) holds as well. Links
     are read inside ``root`` only, and never replaced.
     """
     return FixedFile(path, shape, unsafe=unsafe, keep=keep, hold=hold, ignore=ignore, root=root)

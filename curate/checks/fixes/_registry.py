@@ -13,12 +13,12 @@ from pathlib import Path
 from curate import checks
 from curate.base.record import is_named
 
-Mender = Callable[[str], str]
+FixText = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One registered fix: its name, the code of the finding it mends ("" where no check reports it), and its proof.
+    """One registered fix: its name, the code of the finding it fixes ("" where no check reports it), and its proof.
 
     A safe fix keeps the meaning of every text; any other can change it and is made only when asked for. ``examples``
     are (before, after) pairs, ``unchanged`` texts that must stay as they are. Documents, which are records of raw text,
@@ -32,7 +32,7 @@ class Fix:
     help: str
     examples: Sequence[tuple[str, str]]
     unchanged: Sequence[str]
-    mend: Mender
+    apply: FixText
 
 
 _fixes: dict[str, Fix] = {}
@@ -46,19 +46,19 @@ def fix(
     in_documents: bool = True,
     examples: Sequence[tuple[str, str]],
     unchanged: Sequence[str],
-) -> Callable[[Mender], Mender]:
+) -> Callable[[FixText], FixText]:
     """Register a function from text to text; its docstring says what it does and why that is safe or not.
 
     Raises:
         ValueError: the name is taken, or the function has no docstring.
     """
 
-    def put(mend: Mender) -> Mender:
-        help_ = inspect.getdoc(mend)
+    def put(apply: FixText) -> FixText:
+        help_ = inspect.getdoc(apply)
         if name in _fixes or not help_:
             raise ValueError(f"the fix {name} is there twice or does not explain itself")
-        _fixes[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, mend)
-        return mend
+        _fixes[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, apply)
+        return apply
 
     return put
 
@@ -79,5 +79,5 @@ def is_ignored(fix: Fix, names: Collection[str]) -> bool:
     """Whether a list of codes, code prefixes and names says that ``fix`` is not to be made."""
     if not names:
         return False
-    mended = checks.discover()[fix.code].name if fix.code else ""
-    return fix.name in names or is_named(fix.code, mended, names)
+    fixed_text = checks.discover()[fix.code].name if fix.code else ""
+    return fix.name in names or is_named(fix.code, fixed_text, names)

@@ -47,11 +47,11 @@ def texts(value: Mapping[str, Json], view: View) -> Iterator[TrainedText]:
                 yield TrainedText((*base, str(index), "text"), part["text"], False)
 
 
-def mended(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
+def fixed_text(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...]]:
     """Return a text with all fixes made and the names of those that changed it, in order.
 
-    What one fix leaves may be work for another, so they take turns until none has anything to do: mending twice is
-    mending once. A text that does not come to rest, which no fix of ours brings about, stays as it was.
+    What one fix leaves may be work for another, so they take turns until none has anything to do: fixing twice is
+    fixing once. A text that does not come to rest, which no fix of ours brings about, stays as it was.
     """
     now = text.text
     names: dict[str, None] = {}
@@ -59,7 +59,7 @@ def mended(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str, ...
         before = now
         for fix in fixes:
             if fix.in_documents or not text.is_document:
-                after = fix.mend(now)
+                after = fix.apply(now)
                 if after != now:
                     now = after
                     names[fix.name] = None

@@ -45,6 +45,6 @@ def difficulties(rows: Iterable[Mapping[str, Json]], model: str) -> dict[str, fl
             raise CurateError(
                 "E968 cannot-score",
                 f"`train ifd` ended with exit code {child.returncode} on the model {one_line(model)}",
-                "What stands above says why.",
+                "The messages above say why.",
             )
     return scores

@@ -15,7 +15,7 @@ from curate.base.record import Finding, Json, strings_of, unnumbered
 from curate.checks.redact._table import PLACEHOLDER
 from curate.checks.redact._texts import Redactor
 from curate.jsonl import Entry, Reader, pointer_of
-from curate.jsonl.rewrite import Ending, LineChange, Mended, Rewrite
+from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
 from curate.jsonl.splice import respelled
 from curate.schema import Shape
 
@@ -125,7 +125,7 @@ class Redaction:
 
     def _rewrite(self, path: Path) -> Rewrite:
         self._file = spelled(str(path))
-        self._current = Rewrite(path, self._mend, root=self._root)
+        self._current = Rewrite(path, self._replace, root=self._root)
         return self._current
 
     def _count(self, _change: LineChange) -> None:
@@ -135,7 +135,7 @@ class Redaction:
         self.summary.num_lines += rewrite.num_lines
         self.summary.faults += rewrite.faults
 
-    def _mend(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Mended | None:
+    def _replace(self, item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
         if isinstance(item, Finding):
             self.summary.num_broken += item.code != "S120"
             return None
@@ -143,9 +143,9 @@ class Redaction:
         labels: Counter[str] = Counter()
         for pointer, part in _parts(item.value):
             if isinstance(part, str) and not self._is_name(pointer):
-                if (mended := self.redactor.redacted(part)) != part:
-                    new[pointer] = mended
-                    labels += _labels(mended) - _labels(part)
+                if (redacted := self.redactor.redacted(part)) != part:
+                    new[pointer] = redacted
+                    labels += _labels(redacted) - _labels(part)
             elif isinstance(part, str):
                 self._count_kinds(item, pointer, part)
             elif isinstance(part, int):

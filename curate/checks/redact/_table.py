@@ -142,7 +142,7 @@ class PlaceholderTable:
         if number is None:
             if self._is_closed:
                 message = "a file was changed by somebody after it was read for the table"
-                raise CurateError("E959 not-rewritten", message, "It is as they left it. Run the command again.")
+                raise CurateError("E959 not-rewritten", message, "Their change is untouched. Run the command again.")
             number = self._free_number(label)
         self._add(label, digests, number)
         return number
@@ -202,7 +202,7 @@ def read_old_key(path: Path) -> tuple[OldEntry, ...]:
         return ()
     entries = _read(path, _OldKeyFile, "old key").entries
     if len({entry.placeholder for entry in entries}) < len(entries):
-        raise CurateError("E958 bad-key", f"{one_line(str(path))} has a placeholder twice", "It was left as it is.")
+        raise CurateError("E958 bad-key", f"{one_line(str(path))} has a placeholder twice", "The file is unchanged.")
     return entries
 
 
@@ -235,7 +235,7 @@ def _read(path: Path, model: type[_Model], what: str) -> _Model:
         return model.model_validate_json(raw)
     except ValidationError as error:
         message = f"{one_line(str(path))} is not the {what} of redactions: {_first_problem(error)}"
-        hint = "It was left as it is. Without it the same value gets another number."
+        hint = "The file is unchanged. Without it the same value gets another number."
         raise CurateError("E958 bad-key", message, hint) from error
 
 

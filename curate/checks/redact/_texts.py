@@ -33,7 +33,7 @@ class Redactor:
         Raises:
             CurateError: E959 when a value is new and the table closed.
         """
-        return self._mended(text, DEPTH)
+        return self._redacted(text, DEPTH)
 
     def kinds(self, text: str) -> list[str]:
         """Return the kinds of sensitive values in ``text``, one each time."""
@@ -48,11 +48,11 @@ class Redactor:
         inner = Counter(kind for part in strings_of(value) for kind in self._kinds(part, depth - 1))
         return list((Counter(kinds) | inner).elements())
 
-    def _mended(self, text: str, depth: int) -> str:
+    def _redacted(self, text: str, depth: int) -> str:
         if json_within(text) is None:
             return self._plain(text)
         if depth:
-            text = respelled_within(text, lambda part: self._mended(part, depth - 1))
+            text = respelled_within(text, lambda part: self._redacted(part, depth - 1))
         # What is left is what only the whole shows, such as a password that its key tells of.
         for _ in range(_MOST_ROUNDS):
             new = list(self._in_tokens(text, sensitive_spans(text, never=PLACEHOLDER)))

@@ -22,7 +22,7 @@ from curate.schema.settings import Settings
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _RECORD = re.compile(r"[0-9a-f]{16}")
 _MOST = 2**32 - 1
-_HINT = "Mend it from git, or move it away and write a new one with --update-baseline."
+_HINT = "Restore it from git, or move it away and write a new one with --update-baseline."
 
 
 @dataclass

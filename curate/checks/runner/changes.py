@@ -55,7 +55,7 @@ def changed_lines(files: Sequence[Path], since: str) -> dict[str, LineSet]:
             git, or with one that is too old or needs too long.
     """
     if since.startswith("-") or not since.isprintable() or not since:
-        raise CurateError("E957 bad-revision", f"{one_line(since)!r} cannot be the name of a commit")
+        raise CurateError("E957 bad-revision", f"{one_line(since)!r} is not the name of a commit")
     tops: dict[Path, Path] = {}
     groups: dict[Path, list[Path]] = {}
     for path in files:

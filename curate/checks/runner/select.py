@@ -158,7 +158,7 @@ def _refuse_slips(settings: CheckSettings, names: dict[str, str]) -> None:
         if selector in UNFORGIVEN or selector in {names[code] for code in UNFORGIVEN}:
             raise CurateError(
                 "E902 bad-settings",
-                f"checks.tolerance: {selector} refuses an export whatever its number",
+                f"checks.tolerance: {selector} always blocks the export, so no number is tolerated",
                 "Drop or move the records that `curate leaks` shows, or make it a warning under [checks.severity].",
             )
         if tolerance.max_count is None and tolerance.max_rate is None:

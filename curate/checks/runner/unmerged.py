@@ -39,7 +39,7 @@ def unmerged_findings(files: Sequence[Path], root: Path | None) -> list[Finding]
             findings.append(
                 fault_finding(
                     "S129",
-                    "git has not merged this file, and it may hold the records of one side only",
+                    "an unfinished git merge; the file may hold the records of one side only",
                     spelled(str(path)),
                     fix="Compare with `git show :2:FILE` (ours) and `git show :3:FILE` (theirs), then `git add` it.",
                 )

@@ -59,7 +59,7 @@ class Measurer:
             "E961 cannot-measure",
             f"the tokens could not be counted with the model {one_line(self._model)}: `train measure` ended with exit "
             f"code {self._child.returncode}",
-            "What stands above says why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
+            "The messages above say why; a model is a folder with a tokenizer.json and, mostly, a chat template.",
         )
 
     def _end(self) -> None:

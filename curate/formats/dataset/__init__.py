@@ -98,7 +98,7 @@ def read_pins(folder: Path) -> dict[str, Split]:
     """Return the split of every record in the dataset ``folder``.
 
     Raises:
-        CurateError: E911 when a file is not what the manifest says; E915 without a manifest.
+        CurateError: E911 when a file does not match the manifest; E915 without a manifest.
     """
     manifest = read_manifest(folder)
     pins: dict[str, Split] = {}
@@ -109,7 +109,7 @@ def read_pins(folder: Path) -> dict[str, Split]:
         if entry is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise CurateError(
                 "E911 dataset-changed",
-                f"{path} is not what {folder / FILE_NAME} says",
+                f"{path} does not match {folder / FILE_NAME}",
                 "Restore the file, or delete the whole folder to give its split up.",
             )
         pins.update({orjson.loads(line)["id"]: name for line in content.splitlines()})

@@ -211,7 +211,7 @@ def converted(
     for row in rows:
         try:
             if row.get("weight") not in (None, 1):
-                raise CannotExpressError("the record has a weight, which the format cannot say")
+                raise CannotExpressError("the record has a weight, which the format cannot express")
             yield convert(row)
         except CannotExpressError as fault:
             skipped.append(Skipped(split, fault.reason, row))

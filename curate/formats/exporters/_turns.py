@@ -21,7 +21,7 @@ def messages_of(row: ExportRow) -> list[Message]:
     """
     messages = weighed_messages(row)
     if any(weight != 1 for _, weight in messages):
-        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot say")
+        raise CannotExpressError("an answer has a weight or is not to be trained, which the format cannot express")
     return [message for message, _ in messages]
 
 

@@ -198,7 +198,7 @@ def _reading_hint(path: Path, container: Container, first: Rejected | None) -> s
         return 'Each row is an object such as {"instruction": "...", "output": "..."}.'
     if container.name == "jsonl":
         return f"All that is wrong with it: curate validate {shlex.quote(str(path))}"
-    return "Mend that row of the file."
+    return "Correct that row of the file."
 
 
 def _recognised(path: Path, container: Container, shape: ShapeView | None, sample: list[dict[str, Json]]) -> ImportPlan:
@@ -302,7 +302,7 @@ def _container_of(path: Path) -> Container:
     raise CurateError(
         "E908 cannot-import",
         f"{path}: {path.suffix or 'files without a suffix'} cannot be imported",
-        "What can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`.",
+        "These can: .jsonl, .json, .csv, .tsv, .parquet, folders saved by `datasets`, and `dataset/vN`.",
     )
 
 

@@ -88,7 +88,7 @@ def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dic
         raise RowError(f"'weight' of {where} is no number from 0 to {MOST_WEIGHT:,}")
     if not is_answer:
         if train or weight not in (None, 0, 1):
-            raise RowError(f"{where} asks to be trained, and is no answer; only answers are trained")
+            raise RowError(f"{where} is marked for training, and only answers are trained")
         return {}
     marks: dict[str, Json] = {} if train is None else {"train": train}
     return marks | ({} if weight in (None, 1) else {"weight": weight})

@@ -111,7 +111,7 @@ def _header_of(table: Table) -> TableHeader:
             raise CurateError(
                 "E908 cannot-import",
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
-                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Mend that line of the file.",
+                conversion_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
         if len(cells) > MAX_COLUMNS:
             raise CurateError(

@@ -103,7 +103,7 @@ def _with_contracts(settings: Settings, root: Path) -> Settings:
         if not path.is_relative_to(root.resolve()):
             raise CurateError("E960 bad-contract", f"{where} lies outside the workspace", "Copy the schema into it.")
         if not is_there:
-            raise CurateError("E960 bad-contract", f"{where} is not there", "Name a file relative to the workspace.")
+            raise CurateError("E960 bad-contract", f"{where} does not exist", "Name a file relative to the workspace.")
     return settings.at(root) if schemas else settings
 
 
@@ -248,7 +248,7 @@ def _lay(table: dict[str, Any], keys: KeyPath, value: Any, name: str) -> None:
     for key in keys[:-1]:
         inner = inner.setdefault(str(key), {})
         if not isinstance(inner, dict):
-            raise CurateError("E902 bad-settings", f"{name}: {key} is no table", _HINT)
+            raise CurateError("E902 bad-settings", f"{name}: {key} is not a table", _HINT)
     inner[str(keys[-1])] = value
 
 
