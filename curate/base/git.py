@@ -1,9 +1,9 @@
-"""The one place that asks the program git: nothing that a repository says of itself makes it run another.
+"""The only module that runs git; the configuration of a repository can make it run no other program.
 
-A repository that somebody hands over carries its own configuration, hooks and attributes, and questions as tame as
-`git status` run programs that these name: a watcher of files, a filter for what is compared, a hook, a transport for
-objects that a partial clone lacks. What the person's own configuration names is trusted. What protects us is passed
-in ways that every git knows, and one that cannot tell whose a filter is, is not asked about files at all.
+A repository that somebody hands over carries its own configuration, hooks and attributes. Even `git status` runs
+programs that these name: a file-system monitor, a filter, a hook, a transport for the objects of a partial clone. The
+person's own configuration is trusted. The protection uses options that every git knows; a git that is too old to say
+who has set up a filter is not asked about files.
 """
 
 from __future__ import annotations

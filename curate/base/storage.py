@@ -97,10 +97,10 @@ def make_cache(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Hold the lock of ``path``, which is a file beside it, however long somebody else has it; then call ``on_wait``.
+    """Hold the lock of ``path``, a file next to it; where another process has it, call ``on_wait`` and wait for it.
 
-    The lock file stays: removing it would let two in at once. Where nothing can be written beside ``path`` it cannot be
-    replaced by us either, and there is nothing to lock.
+    The lock file stays, because removing it would let two processes in at once. In a folder where we may not write,
+    ``path`` cannot be replaced either, so nothing is locked.
 
     Raises:
         CurateError: E906 when the system refuses.

@@ -77,7 +77,7 @@ class TokenLengths(NamedTuple):
 
 
 class Doubt(NamedTuple):
-    """A label as the other records see it: what is given, what is proposed, and how likely each is, out of sample."""
+    """A label and the one that the other records suggest instead, each with its probability out of sample."""
 
     given: str
     proposed: str

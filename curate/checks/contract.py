@@ -1,7 +1,7 @@
 """The contract of a category: what its completions must be, by `[categories.NAME]` of curate.toml.
 
-What is judged is the last answer of a record, as in evaluation, where the metric `contract` asks the same of what a
-model says. An answer that calls tools is not judged, nor is raw text.
+The last answer of a record is checked, as the metric `contract` checks the answer of a model in evaluation. An answer
+that calls tools is not checked, nor is raw text.
 """
 
 from __future__ import annotations

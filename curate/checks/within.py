@@ -86,9 +86,9 @@ def unescaped(part: str) -> str:
 
 
 def _as_a_whole(text: str, find: FindSpans) -> Iterable[tuple[str, int, int]]:
-    """Look at JSON text from outside its strings, since a key can say what its value is.
+    """Find values in JSON text as a whole, since a key can say what its value is.
 
-    Every escape is replaced by what it stands for, as wide as it was, so that places stay.
+    Every escape is replaced by its character, padded to the width of the escape, so that offsets stay.
     """
     return find(_ESCAPES.sub(_as_wide, text) if "\\" in text else text)
 

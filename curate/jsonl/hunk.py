@@ -62,9 +62,9 @@ def _parts(change: LineChange, hide: Callable[[str], str]) -> Iterator[Part]:
 
 
 def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
-    """Return what may be shown of a line: its string values in turn with what lies between, all of it where no JSON.
+    """Return a line as pieces: its strings in turn with the bytes between them; one piece where it is not JSON.
 
-    Keys and numbers can be what is to be hidden too, so nothing is shown that ``hide`` has not seen.
+    Keys and numbers can be sensitive too, so every piece goes through ``hide``.
     """
     pieces, offset = [], 0
     for start, end in _spans(raw):

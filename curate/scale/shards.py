@@ -49,8 +49,8 @@ def shards_in(folder: Path) -> list[Path]:
 def scratch_for(cluster: WorkerCluster, files: Sequence[Path]) -> Iterator[Path]:
     """Yield a folder that all workers can write to, which is gone afterwards.
 
-    On this machine it lies where temporary files do. The machines of a cluster share the place of the data, so it is a
-    hidden folder beside the first file.
+    On this machine it lies among the temporary files. The machines of a cluster share the folder of the data, so there
+    it is a hidden folder beside the first file.
 
     Raises:
         CurateError: E906 when it cannot be made.

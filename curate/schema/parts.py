@@ -69,7 +69,7 @@ def digests_of(record: Record) -> tuple[bytes, bytes]:
 
 
 def _structure_of(turn: Mapping[str, Json]) -> str:
-    """Return what a turn says beside its text: role, calls, names, parts that are no text."""
+    """Return all of a turn but its text: role, calls, names, and parts that are no text."""
     rest = dict(turn)
     content = rest.get("content")
     if content is None or type(content) is str:
@@ -85,7 +85,7 @@ def _structure_of(turn: Mapping[str, Json]) -> str:
 
 @lru_cache(maxsize=4096)
 def _marks_of(roles: tuple[str, ...], last: int, num_question_texts: int, tools: bytes = b"") -> tuple[bytes, bytes]:
-    """Return digests of what is said beside texts, by the question and by all; ``last`` is the place of the answer."""
+    """Return digests of all but the texts, of the question and of the whole; ``last`` is the index of the answer."""
     marks = []
     for said in ((str(num_question_texts), *roles[:last]), (str(num_question_texts), str(last), *roles)):
         content = "\0".join(said).encode("utf-8", "surrogatepass")

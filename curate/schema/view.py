@@ -1,4 +1,4 @@
-"""The ``x-record`` view: which places of a line are the id, the prompt, the completion, and back again."""
+"""The ``x-record`` view: which parts of a line are the id, the prompt, the completion, and the way back."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Content:
 
 
 class View:
-    """The pointers of one ``x-record``: ``prompt`` is a list of places that are joined, all else is one place."""
+    """The pointers of one ``x-record``: a prompt may have several, whose texts are joined; any other field has one."""
 
     def __init__(self, pointers: Mapping[str, str | Sequence[str]]) -> None:
         prompt = pointers.get("prompt", ())
         self.prompt = [parts_of(part) for part in ([prompt] if isinstance(prompt, str) else prompt)]
         self.paths = {name: parts_of(str(pointers[name])) for name in SINGLE_FIELDS if name in pointers}
-        # Nearly every place is a key of the line itself, and a million lines ask for ten each. What has no place is
-        # looked for under a key that no line has.
+        # Nearly every field is a key of the line itself, and a million lines ask for ten each. A field without a
+        # pointer is looked up under a key that no line has.
         self._keys = {name: self.paths.get(name, (_NOWHERE,))[0] for name in SINGLE_FIELDS}
         self._is_flat = all(len(parts) == 1 for parts in self.paths.values())
 

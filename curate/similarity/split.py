@@ -1,4 +1,4 @@
-"""Who is trained on and who is examined: seeded, never tearing apart what repeats itself, and stable when data grows.
+"""The split into train, validation and test: seeded, stable when data grows, near duplicates always on one side.
 
 The unit is a cluster of near duplicates, joined with the user's group key. A unit that has never been assigned falls
 by ``blake2b(seed, category, key)`` against the ratios, where key and category are those of its first record. No other
@@ -39,7 +39,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class SplitAssignment:
-    """The split of every record but those held back, what is wrong with it, and how near the ratios it came."""
+    """The split of every record that is not withheld, the findings about it, and how near it comes to the ratios."""
 
     splits: dict[str, Split]
     units: dict[str, str]

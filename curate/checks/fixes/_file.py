@@ -141,7 +141,7 @@ class FixedFile:
         if self._keep or self._hold:
             before = shape.record(entry.value, entry.line.source)
             after = shape.record(value, entry.line.source).id
-            # Records with like ids are told apart by their order, so a new one could take the place of its neighbour.
+            # Records with equal ids are numbered by their order, so a new id could take over the number of a neighbour.
             is_in_use = not before.has_own_id and not self._keep.isdisjoint(map(unnumbered, (before.id, after)))
             if is_in_use or before.id in self._hold:
                 self.spared[number] = before.id

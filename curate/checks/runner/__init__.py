@@ -42,9 +42,9 @@ __all__ = [
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
 """Examines files, shared out to some number of workers, and gives the results in reading order."""
 Further = Callable[[bool], Iterable[tuple[Finding, DatasetProblem | None]]]
-"""Finds what is wrong beyond lines and records, given whether a record says that it is in a test or validation split.
+"""Finds problems beyond lines and records; its argument says whether a record is in a test or validation split.
 
-It is called when all files were examined. A place tells more of a finding than its file and line.
+It is called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
 """
 _MOST_RAW = 32 * 1024 * 1024
 

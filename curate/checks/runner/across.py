@@ -1,4 +1,4 @@
-"""Checks of the data set as a whole: all records are shown to them; what they say is held to the rules of its place."""
+"""Checks of the data set as a whole: they see all records, and the rules of a record's file and category apply."""
 
 from __future__ import annotations
 

@@ -338,7 +338,7 @@ class Examiner:
         for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
             key = finding.code, finding.severity
             counts[key] = counts.get(key, 0) + 1
-            # One line can break the schema more often than findings are kept, and what is counted needs no place.
+            # One line can break the schema more often than findings are retained; what is only counted needs no column.
             is_counted_only = self.baseline is None and tally.is_full(finding.severity)
             placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
             self._weigh(result, placed, print_)

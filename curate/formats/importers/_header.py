@@ -1,7 +1,7 @@
-"""The first row of a table: whether it names the columns, and what is done with columns that it names badly.
+"""The first row of a table: whether it is a header, and what happens to columns without a usable name.
 
-It is judged by what it is. A row is a header where it holds a name that is known, or plain names throughout, or the
-numbers and the nameless index that pandas writes. Only then is it no record.
+The cells of the row decide. It is a header if it holds a known column name, or plain names throughout, or the numbers
+and the nameless index that pandas writes; any other first row is a record.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _is_numbered(cells: Sequence[str]) -> bool:
 
 
 def _judge(columns: Sequence[int], records: Records) -> tuple[set[int], set[int]]:
-    """Return those of the columns at ``columns`` that count the rows from 0, and those whose cells are all empty."""
+    """Return those of ``columns`` that count the rows from 0, and those whose cells are all empty."""
     counting, blank = set(columns), set(columns)
     for number, row in enumerate(islice(records(), 1, None)):
         for column in columns if row is not None else ():

@@ -87,7 +87,7 @@ def _elements(document: bytes, start: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def _rest(document: bytes, begin: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield what follows the array unless it is the end of its wrapper, so that it is told and kept."""
+    """Yield what follows the array as one broken item, unless it is the end of the wrapper, so that it is reported."""
     start, end = _trimmed(document, begin, len(document))
     if start < end and not _WRAPPED.match(document):
         yield start, end, True

@@ -294,7 +294,7 @@ def _truth(text: str) -> str:
 
 
 _UNQUOTED: dict[str, Callable[[str], str]] = {"int_type": _number, "float_type": _number, "bool_type": _truth}
-"""What a text was meant to be, "" where that cannot be told."""
+"""By the type that is wanted: how a quoted text is written without its quotes, "" where that is not clear."""
 
 
 def _suggestion(fault: ErrorDetails) -> str:

@@ -2,8 +2,8 @@
 
 Boilerplate is a passage of at least 8 tokens that more than 5 % of the records (and more than 20) have in common. It
 would make every two records that carry it look alike, although only the rest counts. A template is a passage of a
-prompt that stands in more than 5 different prompts, as `curate.similarity.leaks` has it: what it says is not what is
-asked.
+prompt that stands in more than 5 different prompts, as `curate.similarity.leaks` has it: it
+says nothing about the question.
 """
 
 from __future__ import annotations

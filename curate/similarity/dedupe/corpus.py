@@ -65,7 +65,7 @@ class Columns:
     whole: Hashes
     """Key of all of it, [N, 2]."""
     forms: Hashes
-    """Keys of what it says beside texts, [N, 2]: its question (roles, tools), and all with turns after the answer."""
+    """Keys of all but its texts, [N, 2]: of the question (roles, tools), and of all with the turns after the answer."""
     bounds: Indices
     """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
     files: Indices

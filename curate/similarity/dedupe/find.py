@@ -144,11 +144,11 @@ def _edges(
 def _conflicts(
     ids: Sequence[str], texts: Texts, by_prompt: _QuestionLinks, judge: Judge, speaker: Indices, position: Indices
 ) -> list[AnswerConflict]:
-    """Return each record once that asks what one before it asks and is answered otherwise.
+    """Return each record once that asks what an earlier one asks and has another answer.
 
-    Records with the very same question say different things, for else they were one. Other questions are the same word
-    for word, with other punctuation: with a word changed they nearly always ask something else. ``speaker`` has the row
-    that speaks for each text that was compared, -1 where nobody does; ``position`` that row's place in the order of
+    Records with equal questions have different answers, else they would be exact repeats. The other pairs ask the same
+    word for word and differ in punctuation; with another word they nearly always ask something else. ``speaker`` has
+    the row that stands for each compared text, -1 for none, and ``position`` the rank of each row in the order of
     preference.
     """
     earlier, later = _same_questions(texts, speaker, position)

@@ -211,9 +211,9 @@ def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
 
 
 def _edges(text: str) -> list[slice]:
-    """Return where the words of the first and the last line of a text of several are, lines of a word or two left out.
+    """Return the word slices of the first and the last line of a text of several lines, without lines of a word or two.
 
-    A question stands before or behind what it is about, and who knows a passage does not know what is asked of it.
+    A question stands before or after its passage, and whoever knows the passage does not know the question.
     """
     counts = [count for line in text.splitlines() if (count := len(words_of(line)))]
     if len(counts) < 2:
