@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Problem, is_named
-from curate.checks import DatasetProblem
+from curate.checks import DatasetProblem, Sketch
 from curate.checks.runner import fingerprint
 from curate.checks.runner.baseline import Baseline
 from curate.checks.runner.changes import NO_LINES, LineSet
 from curate.checks.runner.examine import SpanResult
 from curate.checks.runner.globs import relative_name
-from curate.checks.runner.record_index import RecordIndex
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS
@@ -44,7 +45,7 @@ class Across:
         self.has_exam = False
         """Whether a record says that it is in a test or validation split."""
         self._excused: dict[tuple[str, int], frozenset[str]] = {}
-        self._records = RecordIndex() if baseline or selection.is_by_category else None
+        self._records = _RecordIndex() if baseline or selection.is_by_category else None
 
     def see(self, result: SpanResult) -> None:
         """Show the records of a span to every check."""
@@ -108,3 +109,41 @@ class Across:
             return True
         locations = ((reported.file, reported.line), reported.other)
         return any(line in self._changes.get(file, NO_LINES) for file, line in locations)
+
+
+@dataclass
+class _File:
+    lines: array[int] = field(default_factory=lambda: array("I"))
+    categories: array[int] = field(default_factory=lambda: array("I"))
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+
+
+class _RecordIndex:
+    """Category and fingerprint of each record by file and line, in 16 bytes a record; records come in reading order."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._numbers: dict[str, int] = {}
+        self._categories: list[str] = []
+
+    def add(self, sketches: Sequence[Sketch], prints: Sequence[int]) -> None:
+        """Take note of the records of a span; ``prints`` is empty where no baseline asks for them."""
+        for index, sketch in enumerate(sketches):
+            file = self._files.get(sketch.file)
+            if file is None:
+                file = self._files[sketch.file] = _File()
+            number = self._numbers.setdefault(sketch.category, len(self._numbers))
+            if number == len(self._categories):
+                self._categories.append(sketch.category)
+            file.lines.append(sketch.line)
+            file.categories.append(number)
+            if prints:
+                file.prints.append(prints[index])
+
+    def at(self, file: str, line: int) -> tuple[str, int]:
+        """Return category and fingerprint of the record there, "" and 0 where no record is."""
+        known = self._files.get(file)
+        index = bisect_left(known.lines, line) if known else 0
+        if known is None or index == len(known.lines) or known.lines[index] != line:
+            return "", 0
+        return self._categories[known.categories[index]], known.prints[index] if known.prints else 0
