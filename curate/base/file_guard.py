@@ -59,7 +59,7 @@ def open_descriptor(path: Path, root: Path | None = None, *, most: int | None = 
         folder = (path.parent if root is None else root).resolve()
     except FileNotFoundError:
         if path.is_symlink():
-            raise FileGuardError(path, "a broken link", "Remove it, or restore what it names.") from None
+            raise FileGuardError(path, "a link that leads to nothing", "Remove it, or restore what it names.") from None
         raise
     except PermissionError:
         raise

@@ -97,7 +97,7 @@ def test_what_is_no_file_is_named(guard: ModuleType, tmp_path: Path) -> None:
     assert _told(guard, tmp_path / "pipe") == "a pipe, not a regular file"
     assert _told(guard, tmp_path / "folder") == "a folder, not a regular file"
     assert _told(guard, tmp_path / "loop") == "the path cannot be followed"
-    assert _told(guard, tmp_path / "nothing") == "a broken link"
+    assert _told(guard, tmp_path / "nothing") == "a link that leads to nothing"
     assert _told(guard, tmp_path / "zero") == "a link that leads out of the project"
     assert _told(guard, Path("/dev/zero")) == "a device, not a regular file"
     assert _told(guard, tmp_path / "a\0b") == "the path cannot be followed"

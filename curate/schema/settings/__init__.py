@@ -2,7 +2,7 @@
 
 from curate.schema.settings.model import (
     ADDED,
-    AboutSettings,
+    About,
     Category,
     CheckSettings,
     Citations,
@@ -21,7 +21,7 @@ from curate.schema.settings.read import FILE_NAME, foreign_variables, line_of, o
 __all__ = [
     "ADDED",
     "FILE_NAME",
-    "AboutSettings",
+    "About",
     "Category",
     "CheckSettings",
     "Citations",

@@ -172,7 +172,7 @@ class SplitSettings(_SettingsPart):
         return self
 
 
-class AboutSettings(_SettingsPart):
+class About(_SettingsPart):
     """What the cards and manifests of exported datasets say about them."""
 
     title: str = ""
@@ -240,7 +240,7 @@ class Settings(_SettingsPart):
     dedupe: DedupeSettings = Field(default_factory=DedupeSettings)
     split: SplitSettings = Field(default_factory=SplitSettings)
     leaks: LeakSettings = Field(default_factory=LeakSettings)
-    about: AboutSettings = Field(default_factory=AboutSettings)
+    about: About = Field(default_factory=About)
     label: LabelSettings = Field(default_factory=LabelSettings)
     keys: dict[str, str] = Field(default_factory=dict)
     """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""
