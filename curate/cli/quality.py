@@ -130,7 +130,7 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
 
     found = suspects_of(records, settings)
     ranked: list[Ranked] = []
-    for one in found.found:
+    for one in found.suspects:
         given, proposed = (
             f"{one.given} ({one.given_probability:.2f})",
             f"{one.proposed} ({one.proposed_probability:.2f})",

@@ -35,14 +35,14 @@ def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects
 def told_suspects(found: Suspects) -> str:
     """Return in words how many records were judged, how well, and which categories could not be."""
     thin = f"; too thin to judge: {', '.join(one_line(name, 30) for name in found.thin)}" if found.thin else ""
-    if not found.num_judged:
+    if not found.num_predicted:
         return f"fewer than two categories have records enough to compare{thin}"
-    judged = f"judged {counted(found.num_judged, 'record')}: "
+    judged = f"judged {counted(found.num_predicted, 'record')}: "
     if not found.is_telling:
         how = f"right for {found.accuracy:.1%}, and always naming the commonest category is for {found.commonest:.1%}"
         return f"{judged}nobody is suspected, for the model tells nothing: it is {how}{thin}"
     agrees = f"out of sample the model agrees with {found.accuracy:.1%} of the categories"
-    return f"{judged}{counted(len(found.found), 'suspect')}; {agrees}{thin}"
+    return f"{judged}{counted(len(found.suspects), 'suspect')}; {agrees}{thin}"
 
 
 def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tuple[list[Finding], str]:
@@ -57,10 +57,10 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     if not checks or shape.view is None:
         return [], ""
     found = suspects_of(list(told_apart(records)), settings.dedupe)
-    place = shape.view.one.get("category")
+    place = shape.view.paths.get("category")
     pointer = pointer_of(place) if place else ""
     findings = []
-    for suspect in sorted(found.found, key=lambda one: one.index):
+    for suspect in sorted(found.suspects, key=lambda one: one.index):
         record, doubt = records[suspect.index], _doubt(suspect)
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.base import console
 from curate.base.record import Source
 from curate.base.tables import counted
-from curate.similarity.dedupe.found import cluster_sizes
+from curate.similarity.dedupe.results import cluster_sizes
 
 if TYPE_CHECKING:
     from curate.cli.dedupe.compared import Compared
@@ -45,11 +45,11 @@ def report(compared: Compared, *, is_brief: bool) -> Iterator[str]:
 def _first_pairs(compared: Compared) -> Iterator[str]:
     found = compared.found
     pairs, conflicts = found.pairs[:SHOWN], found.conflicts[:SHOWN]
-    names = {name for pair in pairs for name in (pair.record, pair.kept)}
+    names = {name for pair in pairs for name in (pair.record, pair.keeper)}
     names |= {name for conflict in conflicts for name in (conflict.record, conflict.other)}
     places = compared.places(names)
     for pair in pairs:
-        yield _line(pair.record, pair.kind, "repeats", pair.kept, pair.score, places)
+        yield _line(pair.record, pair.kind, "repeats", pair.keeper, pair.score, places)
     for conflict in conflicts:
         yield _line(conflict.record, "conflict", "asks like", conflict.other, conflict.score, places)
     if hidden := len(found.pairs) - len(pairs) + len(found.conflicts) - len(conflicts):
@@ -70,7 +70,7 @@ def json_lines(compared: Compared, meanings: Meanings | None) -> Iterator[str]:
 
     found = compared.found
     rows: list[tuple[str, str, str, float, str]] = [
-        (pair.record, pair.kind, pair.kept, pair.score, pair.field) for pair in found.pairs
+        (pair.record, pair.kind, pair.keeper, pair.score, pair.field) for pair in found.pairs
     ]
     rows += [(one.record, "conflict", one.other, one.score, one.field) for one in found.conflicts]
     rows += [(one.record, "semantic", one.other, one.score, "prompt") for one in (meanings.pairs if meanings else ())]

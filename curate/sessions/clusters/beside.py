@@ -76,7 +76,7 @@ def beside(left: Record, right: Record, shape: Shape, limit: int = MOST_SHOWN) -
         other_name, other = theirs[number] if number < len(theirs) else nothing
         title = " / ".join(dict.fromkeys(filter(None, (name, other_name))))
         parts.append(Part(title, *sides_of(text, other, limit)))
-    own_id = pointer_of(shape.view.one["id"]) if shape.view and "id" in shape.view.one else None
+    own_id = pointer_of(shape.view.paths["id"]) if shape.view and "id" in shape.view.paths else None
     one, two = dict(left.data), dict(right.data)
     changes = [change for change in field_changes(one, two) if change.pointer != own_id]
     differing = [_differing(change) for change in changes]

@@ -30,13 +30,13 @@ def result_rows(seen: Preview) -> list[tuple[str, ...]]:
     """Return a row for each category, and one for all."""
     totals = seen.totals
     everyone = sum(totals.values())
-    asked = seen.rows[0].asked if seen.rows else dict.fromkeys(SPLITS, 0.0)
+    asked = seen.rows[0].target if seen.rows else dict.fromkeys(SPLITS, 0.0)
     got = {name: number / max(1, everyone) for name, number in totals.items()}
     return [_row(row.category or "(none)", row) for row in seen.rows] + [_row("all", Drift("", totals, asked, got))]
 
 
 def _row(name: str, row: Drift) -> tuple[str, ...]:
-    drift = max(abs(row.got[one] - row.asked[one]) for one in SPLITS)
+    drift = max(abs(row.actual[one] - row.target[one]) for one in SPLITS)
     counts = (f"{row.counts[one]:,}" for one in SPLITS)
     return (name, f"{sum(row.counts.values()):,}", *counts, f"{drift:.1%}")
 
@@ -60,7 +60,7 @@ def figures_text(seen: Preview, saved: Preview | None, *, name: str) -> Text:
     if saved is not None and saved.settings != seen.settings:
         elsewhere = sum(1 for _ in elsewhere_of(seen, saved))
         text.append(f"\nagainst the saved settings: {elsewhere:,} elsewhere", "accent")
-    if held := len(seen.assignment.held_back):
+    if held := len(seen.assignment.withheld):
         text.append(f"\n~ warn held back, for they would leak: {held:,}", "warn")
     return text
 
@@ -152,7 +152,7 @@ def change_pages(seen: Preview, saved: Preview | None) -> Text:
             (name, before or "held back", after or "held back") for name, before, after in elsewhere_of(seen, saved)
         ]
         _list(text, "elsewhere than by the saved settings", rows)
-    _list(text, "held back", [(name, "", "") for name in seen.assignment.held_back])
+    _list(text, "held back", [(name, "", "") for name in seen.assignment.withheld])
     for finding in seen.assignment.findings:
         text.append_text(Text.assemble((f"\n{finding.code} ", "strong"), shown(finding.message, 400)))
     return text
