@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from curate.base.console import one_line
+from curate.base.events import AnyEvent, UndoEvent
 from curate.base.tables import counted
-from curate.project.journal import AnyEvent, Undo
 
 _SHOWN = 3
 """Records of an act that are named."""
@@ -51,7 +51,7 @@ class Act:
     def undone(self) -> str:
         """The event that the first of its decisions takes back, if they take something back."""
         first = self.events[0]
-        return first.of if isinstance(first, Undo) else ""
+        return first.of if isinstance(first, UndoEvent) else ""
 
 
 class Acts:
@@ -118,7 +118,7 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
         ready = [event]
         while ready:
             one = ready.pop()
-            needed = (before.get(one.event, ""), one.of if isinstance(one, Undo) else "", *one.parents)
+            needed = (before.get(one.event, ""), one.of if isinstance(one, UndoEvent) else "", *one.parents)
             late = next((name for name in needed if name in missing and name != one.event), None)
             if late is None:
                 missing.discard(one.event)

@@ -12,11 +12,12 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
+from curate.base.events import AnyEvent, Decision, Undo
 from curate.base.record import CurateError, Finding, Record
 from curate.project.acts import Acts, Undone
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, State, inside, load_data
-from curate.project.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
+from curate.project.journal import FOLDER, Sitting, annotator
 from curate.project.rules import require_valid
 
 if TYPE_CHECKING:
@@ -420,10 +421,7 @@ class Project:
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
             events, changed = self._save(
-                [
-                    Decision("undo", event.id, ledger.parents(event.id), {"of": event.event})
-                    for event in reversed(act.events)
-                ]
+                [Undo(event.id, event.event, parents=ledger.parents(event.id)) for event in reversed(act.events)]
             )
             numbers = {event.event for event in events}
             kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))

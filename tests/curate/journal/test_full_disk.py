@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,7 @@ class Puts:
 
     def put(self, sitting: Sitting, decisions: list, heads: dict) -> None:
         try:
-            events = sitting.append(
-                [one.__class__(one.op, one.id, heads.get(one.id, ()), one.fields) for one in decisions]
-            )
+            events = sitting.append([replace(one, parents=heads.get(one.id, ())) for one in decisions])
         except CurateError as error:
             self.refused.append(error)
         else:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from deciding import Opener, make, summary
 
+from curate.base.events import AnyEvent
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import FOLDER, AnyEvent, read_frames, read_journal
+from curate.project.journal import FOLDER, read_frames, read_journal
 
 POINTS = int(os.environ.get("CURATE_KILL_POINTS", "300"))
 """How many people are killed; more of them at night."""
