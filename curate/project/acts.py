@@ -15,7 +15,19 @@ _SHOWN = 3
 """Records of an act that are named."""
 
 
-@dataclass(frozen=True, slots=True)
+class Applied(list[AnyEvent]):
+    """The events of an act that was saved, in their order."""
+
+    @property
+    def ids(self) -> list[str]:
+        """The records that were decided on, each once."""
+        return list(dict.fromkeys(event.id for event in self))
+
+    def __repr__(self) -> str:
+        return f"<saved: {told(self)}>" if self else "<nothing to save>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Undone:
     """An act that was taken back, or done again: its decisions, and on which records it changed nothing.
 
@@ -25,6 +37,9 @@ class Undone:
     events: Sequence[AnyEvent]
     kept: Sequence[str] = ()
     is_redo: bool = False
+
+    def __repr__(self) -> str:
+        return f"<{self.told}{'; ' if self.remark else ''}{self.remark}>"
 
     @property
     def told(self) -> str:

@@ -175,7 +175,7 @@ def test_nobody_else_has_the_workspace_open(tmp_path):
     # Somebody who looks, and has decided nothing yet.
     program = (
         "import sys; from pathlib import Path; from curate.project.project import open_project\n"
-        "with open_project(Path(sys.argv[1]), 'bo') as project: print(1, flush=True), input()"
+        "with open_project(Path(sys.argv[1]), 'bo') as project: project.load(), print(1, flush=True), input()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -12,7 +12,8 @@ import zlib
 from pathlib import Path
 
 import pytest
-from deciding import Opener, decide, make, summary
+from deciding import decide
+from people import Opener, make, summary
 
 from curate.base.events import EVENTS, Assign, Drop, Label
 from curate.base.record import CurateError

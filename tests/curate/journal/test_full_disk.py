@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deciding import Opener, batches, make, summary
+from people import Opener, batches, make, summary
 from test_kill import everything
 
 from curate.base.record import CurateError, Exit

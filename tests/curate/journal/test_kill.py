@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from deciding import Opener, make, summary
+from people import Opener, make, summary
 
 from curate.base.events import AnyEvent
 from curate.base.record import CurateError

@@ -12,8 +12,9 @@ from itertools import combinations, count
 from pathlib import Path
 
 import pytest
-from deciding import Opener, Person, Summary, decide, make, summary
+from deciding import decide
 from mistakes import MISTAKES, plant
+from people import Opener, Person, Summary, make, summary
 from power import Disk, Recorder
 
 from curate.base.events import AnyEvent, Assign
