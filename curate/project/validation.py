@@ -105,7 +105,7 @@ class Validation:
 
     @cached_property
     def _selection(self) -> Selection:
-        return select_checks(self.spec.settings.checks, self.spec.settings.categories)
+        return select_checks(self.spec.settings)
 
     def _further(self, has_exam: bool) -> Iterator[tuple[Finding, Place | None]]:
         """Yield what is not found line by line."""
