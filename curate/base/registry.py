@@ -9,6 +9,7 @@ The border runs here because all of them are looked for in the same places, and 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pkgutil
 import sys
@@ -21,6 +22,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from curate.base.console import one_line
+from curate.base.file_guard import MOST_SETTINGS, read_file
 from curate.base.record import CurateError
 
 Item = TypeVar("Item")
@@ -90,6 +92,24 @@ class Registry(Generic[Item]):
                 self._all = dict(sorted([*self._items.items(), *self._of_workspace.items()]))
             return self._all
 
+    def of_file(self, path: Path) -> dict[str, Item]:
+        """Run one file of plug-ins that its author has named, and return what it registers; any other folder is left.
+
+        Raises:
+            CurateError: E984 when it cannot be loaded, E904 when it is not there; and as `all`.
+        """
+        use_plugins(None, "")
+        # Ours come first, so that a name that is taken is refused.
+        self.all()
+        try:
+            content = read_file(path, most=MOST_SETTINGS)
+        except OSError as error:
+            hint = "Name a Python file of plug-ins."
+            raise CurateError("E904 no-such-file", f"{one_line(str(path), 500)}: {error}", hint) from error
+        with _state.lock:
+            _run_all({path.resolve(): (hashlib.sha256(content).hexdigest(), content)})
+            return dict(self._of_workspace)
+
     def forget_workspace(self) -> None:
         """Take out what the files of a workspace have registered."""
         self._of_workspace.clear()
@@ -122,7 +142,7 @@ def use_plugins(root: Path | None, path: str) -> None:
     """
     with _state.lock:
         folder = (root.resolve(), path) if root is not None and path else None
-        if folder != _state.folder:
+        if folder != _state.folder or folder is None:
             _forget()
             _state.folder = folder
         _state.is_current = folder is None

@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from curate.base.record import Json, Problem, Record, Severity
@@ -47,6 +48,7 @@ __all__ = [
     "check",
     "dataset_check",
     "discover",
+    "discover_in",
     "doubt_check",
     "is_blank",
     "key_of",
@@ -303,6 +305,15 @@ def discover(settings: Settings | None = None) -> dict[str, Check]:
     if settings is not None:
         use_plugins(settings.root, settings.plugins.path)
     return _registry.all()
+
+
+def discover_in(path: Path) -> dict[str, Check]:
+    """Run one file of plug-ins, and return the checks in it by code.
+
+    Raises:
+        CurateError: as `curate.base.registry.Registry.of_file`.
+    """
+    return _registry.of_file(path)
 
 
 def _put(new: Check) -> None:
