@@ -4,7 +4,7 @@ Records are spliced, not written anew: only the strings that change are spelled 
 """
 
 from curate.checks.fixes._file import Fixed, fix_file
-from curate.checks.fixes._shelf import Fix, discover, is_ignored
+from curate.checks.fixes._shelf import Fix, discover, fix, is_ignored
 from curate.checks.fixes._texts import mended, texts, with_texts
 
-__all__ = ["Fix", "Fixed", "discover", "fix_file", "is_ignored", "mended", "texts", "with_texts"]
+__all__ = ["Fix", "Fixed", "discover", "fix", "fix_file", "is_ignored", "mended", "texts", "with_texts"]
