@@ -159,7 +159,7 @@ def ours(folder: Path, select: Sequence[str], ignore: Sequence[str] = (), jobs: 
 
     shape = load_shape("schema.json", folder)
     settings = Settings(checks=CheckSettings(select=list(select), ignore=list(ignore)))
-    select_checks(settings.checks)
+    select_checks(settings)
 
     def run() -> Outcome:
         verdict = validate([folder / "made.jsonl"], ExaminerSpec(shape, settings, limit=LIMIT), jobs=jobs)

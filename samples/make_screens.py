@@ -18,7 +18,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from curate.project.init import make_workspace
-from curate.project.project import open_workshop
+from curate.project.project import open_project
 from curate.tui.app import CurateApp
 
 SAMPLES = Path(__file__).resolve().parent
@@ -46,7 +46,7 @@ def draw(root: Path, name: str, keys: str) -> None:
     """Open the workspace ``root``, press ``keys`` (parted by blanks), and keep what is seen then."""
 
     async def main() -> None:
-        app = CurateApp(root, workshop=open_workshop(root, "ana"), by="ana", poll=None)
+        app = CurateApp(root, project=open_project(root, "ana"), by="ana", poll=None)
         async with app.run_test(size=SIZE) as pilot:
             await settled(pilot)
             for key in keys.split():

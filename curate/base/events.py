@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 from curate.base.record import Json, Split
+
+Operation = Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
 
 VERSIONS: Mapping[str, int] = {"drop": 2}
 """The version in which events of a kind are written; 1 for all others.
@@ -56,7 +58,7 @@ class _Event(BaseModel):
     """
 
 
-class Drop(_Event):
+class DropEvent(_Event):
     """Leave the record out.
 
     In version 2 the reason is text for people, and what a program asks is in the other fields. Version 1 had the reason
@@ -75,7 +77,7 @@ class Drop(_Event):
     """How alike the two records are."""
 
     @model_validator(mode="after")
-    def _fields_are_of_version_2(self) -> Drop:
+    def _fields_are_of_version_2(self) -> DropEvent:
         if self.v == 1 and not _FIELDS.isdisjoint(self.model_fields_set):
             raise ValueError("a drop of version 1 has only a reason")
         return self
@@ -87,20 +89,20 @@ class Drop(_Event):
         return {key: value for key, value in line.items() if key not in _FIELDS or value not in ("", None)}
 
 
-class Restore(_Event):
+class RestoreEvent(_Event):
     """Take a dropped record in again."""
 
     op: Literal["restore"]
 
 
-class Assign(_Event):
+class AssignEvent(_Event):
     """Put the record in a split."""
 
     op: Literal["assign"]
     split: Split
 
 
-class Label(_Event):
+class LabelEvent(_Event):
     """Answer a label question; null takes the answer back."""
 
     op: Literal["label"]
@@ -108,21 +110,21 @@ class Label(_Event):
     value: Any
 
 
-class Edit(_Event):
+class EditEvent(_Event):
     """Give top-level keys of the record's line new values; null removes the key."""
 
     op: Literal["edit"]
     changes: dict[str, Any] = Field(min_length=1)
 
 
-class Add(_Event):
+class AddEvent(_Event):
     """Add a record with this line."""
 
     op: Literal["add"]
     record: dict[str, Any]
 
 
-class Resolve(_Event):
+class ResolveEvent(_Event):
     """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
 
     op: Literal["resolve"]
@@ -130,7 +132,7 @@ class Resolve(_Event):
     value: Any
 
 
-class Undo(_Event):
+class UndoEvent(_Event):
     """Take back what another event did to the record; taking back an undo does it again."""
 
     op: Literal["undo"]
@@ -139,19 +141,98 @@ class Undo(_Event):
 
 
 Event = Annotated[
-    Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo,
+    DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ResolveEvent | UndoEvent,
     Field(discriminator="op"),
 ]
-AnyEvent = Drop | Restore | Assign | Label | Edit | Add | Resolve | Undo
+AnyEvent = DropEvent | RestoreEvent | AssignEvent | LabelEvent | EditEvent | AddEvent | ResolveEvent | UndoEvent
 
 EVENTS: TypeAdapter[AnyEvent] = TypeAdapter(Event)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What someone wants done with a record, before it is numbered and written."""
+    """What someone wants done with the record ``id``, before it is numbered and written: one class each operation.
 
-    op: Literal["drop", "restore", "assign", "label", "edit", "add", "resolve", "undo"]
+    ``parents`` are those of the event; `Project.apply` fills them in. The values are checked when they are saved.
+    """
+
+    op: ClassVar[Operation]
+
     id: str
-    parents: Sequence[str] = ()
-    fields: Mapping[str, Json] = field(default_factory=dict)
+    parents: Sequence[str] = field(default=(), kw_only=True)
+
+    @property
+    def fields(self) -> dict[str, Json]:
+        """What the event of this kind has beyond what every event has."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("id", "parents")}
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Decision):
+    """Leave the record out: for a person's ``reason``, or by the rule ``code`` because it repeats the record ``of``.
+
+    ``score`` says how alike the two are, from 0 to 1.
+    """
+
+    op = "drop"
+    reason: str = ""
+    code: str = ""
+    of: str = ""
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restore(Decision):
+    """Take a dropped record in again."""
+
+    op = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Assign(Decision):
+    """Put the record in a split."""
+
+    op = "assign"
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Decision):
+    """Answer a label question; None takes the answer back."""
+
+    op = "label"
+    question: str
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Edit(Decision):
+    """Give top-level keys of the record's line new values; None removes the key."""
+
+    op = "edit"
+    changes: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Decision):
+    """Add a record with the line ``record``."""
+
+    op = "add"
+    record: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve(Decision):
+    """Settle a label question, whatever the annotators answered; None leaves it to their answers again."""
+
+    op = "resolve"
+    question: str
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Undo(Decision):
+    """Take back what the event ``of`` did to the record."""
+
+    op = "undo"
+    of: str

@@ -55,6 +55,8 @@ class CurateError(Exception):
         self.message = message
         self.hint = hint
         self.exit_code = exit_code
+        # A traceback shows it below the message.
+        self.add_note(f"{code}. {hint}".rstrip())
 
     def __reduce__(self) -> tuple[type[CurateError], tuple[str, str, str], dict[str, Exit]]:
         # By default an exception is made anew from its message alone, which cannot be done on the way out of a worker.

@@ -2,8 +2,8 @@
 
 A *record check* looks at one record and yields problems. A *dataset check* is a class that sees a small sketch of every
 record in reading order and reports at the end. A *length check* looks at how many tokens a record has for some model.
-All are found by looking at the files of this folder; nothing is listed by hand. ``good`` and ``bad`` are line objects
-of the shape the check reads, or lengths, and tests run every one of them.
+All are found by looking at the files of this folder, and at plug-ins; nothing is listed by hand. ``good`` and ``bad``
+are line objects of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
 (`turns`), the masked form in which a value may be named (`masked`), and `EqualKeys`, which finds equal keys among
@@ -12,19 +12,19 @@ millions of records in a few bytes each.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from curate.base.record import Json, Problem, Record, Severity
+from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
+from curate.jsonl import FAULTS
 from curate.schema.parts import digests_of
 from curate.schema.settings import Category, Settings
 
@@ -48,6 +48,7 @@ __all__ = [
     "check",
     "dataset_check",
     "discover",
+    "discover_in",
     "doubt_check",
     "is_blank",
     "key_of",
@@ -185,7 +186,8 @@ class Check:
 
 DatasetCheckT = TypeVar("DatasetCheckT", bound="DatasetCheck")
 
-_checks: dict[str, Check] = {}
+_CODE = re.compile(r"[A-Z][0-9]{3}")
+_registry: Registry[Check] = Registry("checks", __name__)
 
 
 def check(
@@ -292,20 +294,32 @@ def dataset_check(
     return put
 
 
-@cache
-def discover() -> dict[str, Check]:
-    """Import every file of this folder and return the checks by code, in order."""
-    for module in pkgutil.iter_modules(__path__, __name__ + "."):
-        # The folders beside the checks hold the runner, the fixes and what else works with them.
-        if not module.ispkg:
-            importlib.import_module(module.name)
-    return dict(sorted(_checks.items()))
+def discover(settings: Settings | None = None) -> dict[str, Check]:
+    """Return the checks by code, in order: ours, those of installed packages, and those of the workspace's own files.
+
+    ``settings`` say which workspace it is from now on; without them it stays the one that was asked about last.
+
+    Raises:
+        CurateError: as `curate.base.registry.Registry.all`.
+    """
+    if settings is not None:
+        use_plugins(settings.root, settings.plugins.path)
+    return _registry.all()
+
+
+def discover_in(path: Path) -> dict[str, Check]:
+    """Run one file of plug-ins, and return the checks in it by code.
+
+    Raises:
+        CurateError: as `curate.base.registry.Registry.of_file`.
+    """
+    return _registry.of_file(path)
 
 
 def _put(new: Check) -> None:
-    if new.code in _checks:
-        raise ValueError(f"two checks claim the code {new.code}")
-    _checks[new.code] = new
+    if not _CODE.fullmatch(new.code) or new.code in FAULTS:
+        raise ValueError(f"{new.code!r} is no free code; a code is a capital letter and three digits, such as U001")
+    _registry.add(new.code, new)
 
 
 def _help_of(thing: object) -> str:

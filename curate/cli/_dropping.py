@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
-from curate.base.record import Json
 from curate.base.tables import counted
+
+if TYPE_CHECKING:
+    from curate.base.events import Decision
 
 _MAX_NAMED = 5
 """Ids that a message names."""
@@ -34,32 +36,33 @@ def ids_and_root(words: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def save_act(
-    op: Literal["drop", "restore"],
+    decide: Callable[[str], Decision],
     words: Sequence[str],
-    fields: Mapping[str, Json],
     *,
     by: str,
     dry_run: bool,
 ) -> None:
-    """Save one decision for each record that it changes, as one act, and say what was done and what was so already.
+    """Save what ``decide`` returns for each record that it changes, as one act; say what was done and what was so.
 
     Raises:
         CurateError: E916 for an id that no record has, and what `Project.apply` raises: nothing is saved then.
     """
-    from curate.project.journal import Decision
+    from curate.base.events import Drop
     from curate.project.project import open_project
 
     ids, root = ids_and_root(words)
-    verb, opposite = ("dropped", "restore") if op == "drop" else ("restored", "drop")
+    decisions = {name: decide(name) for name in ids}
+    is_drop = isinstance(decisions[ids[0]], Drop)
+    verb, opposite = ("dropped", "restore") if is_drop else ("restored", "drop")
     with open_project(root, by) as project:
         project.load()
         states = {name: project.state(name) for name in ids}
         # A restore also keeps every rule from leaving the record out, so that it says something of one that is in.
         changing = [
-            name for name, state in states.items() if (state.dropped is None if op == "drop" else not state.is_wanted)
+            name for name, state in states.items() if (state.dropped is None if is_drop else not state.is_wanted)
         ]
         if changing and not dry_run:
-            project.apply([Decision(op, name, fields=fields) for name in changing])
+            project.apply([decisions[name] for name in changing])
     unchanged = [name for name in ids if name not in set(changing)]
     if unchanged:
         console.talk(f"{verb} already: {counted(len(unchanged), 'record')} ({_named(unchanged)})")

@@ -13,9 +13,9 @@ from curate.base.record import Exit, Json
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
+    from curate.base.events import AnyEvent
     from curate.project.data import ProjectData, State
     from curate.project.gold import Gold
-    from curate.project.journal import AnyEvent
     from curate.schema.settings import Question
     from curate.sessions.agreement.figures import Chance
     from curate.sessions.agreement.shown import Shown
@@ -159,12 +159,12 @@ def _moments(
     question: str, answers: Mapping[str, Mapping[str, Json]], events: Sequence[AnyEvent]
 ) -> dict[str, dict[str, str]]:
     """Return when the present answers were given: the last time that the annotator gave just this answer."""
-    from curate.project.journal import Label
+    from curate.base.events import LabelEvent
     from curate.sessions.agreement import key_of
 
     moments: dict[str, dict[str, str]] = {}
     for event in sorted(events, key=lambda event: (event.at, event.session, event.seq)):
-        if not isinstance(event, Label) or event.question != question or event.value is None:
+        if not isinstance(event, LabelEvent) or event.question != question or event.value is None:
             continue
         given = answers.get(event.id, {}).get(event.by)
         if given is not None and key_of(given) == key_of(event.value):

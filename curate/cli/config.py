@@ -18,7 +18,7 @@ _DIR = click.argument("root", metavar="[DIR]", default=".", type=click.Path(path
 
 @click.group()
 def command() -> None:
-    """Show the settings of a workspace, or the schemas of the files that it reads and writes.
+    """Show the settings of a workspace, trust its plug-ins, or show the schemas of the files that it reads and writes.
 
     Settings come from curate.toml; a variable such as CURATE_SPLIT__SEED=7 stands in for split.seed.
 
@@ -72,7 +72,7 @@ def validate(root: Path) -> int:
 
     project = open_project(root)
     settings = project.settings
-    select_checks(settings.checks, settings.categories)
+    select_checks(settings)
     for key, name in (("recipe", settings.recipe), ("dedupe.encoder", settings.dedupe.encoder)):
         if name and not inside(root, root / name).exists():
             raise CurateError(
@@ -80,6 +80,31 @@ def validate(root: Path) -> int:
             )
     project.files()
     console.talk(f"{console.one_line(str(root / 'curate.toml'))}: nothing is wrong with the settings")
+    return Exit.OK
+
+
+@command.command("trust")
+@_DIR
+@click.option("--forget", is_flag=True, help="Trust none of them any more.")
+def trust(root: Path, forget: bool) -> int:
+    """Let the workspace's own Python files run on this machine, as they are now.
+
+    [plugins] path in curate.toml names their folder. They may add checks, fixes, importers, exporters and reports, and
+    can do whatever you can do: read them first. The SHA-256 of each is stored in your own state folder, outside of the
+    workspace, so that no clone brings its trust along; a file that is changed must be trusted again. In CI
+    CURATE_TRUST_PLUGINS=1 trusts all, or a list of SHA-256, parted by commas, those alone.
+
+    Example: curate config trust my-data
+    """
+    from curate.base.trust import trust_path, write_trust
+    from curate.project.project import open_project
+
+    path = open_project(root).settings.plugins.path
+    if not path:
+        raise CurateError("E902 bad-settings", f"{root}: plugins.path is empty", "Name the folder of your plug-ins.")
+    for file, digest in write_trust(root, path, is_trusted=not forget).items():
+        console.data(f"{digest}  {console.visible(str(file))}")
+    console.talk(f"{'forgotten' if forget else 'trusted'}: {console.one_line(str(trust_path()))} was written")
     return Exit.OK
 
 

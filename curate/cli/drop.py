@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from curate.base.record import Exit
@@ -22,7 +24,9 @@ def command(words: tuple[str, ...], reason: str, by: str, dry_run: bool) -> int:
 
     Example: curate drop r012 r013 my-data --reason "off topic"
     """
+    from curate.base.events import Drop
+
     if not reason.strip():
         raise click.BadParameter("it is empty; say why in a few words", param_hint="--reason")
-    save_act("drop", words, {"reason": reason.strip()}, by=by, dry_run=dry_run)
+    save_act(partial(Drop, reason=reason.strip()), words, by=by, dry_run=dry_run)
     return Exit.OK

@@ -32,17 +32,19 @@ def command(root: Path, form: str, out: Path | None, dry_run: bool) -> int:
 
     Example: curate export my-data --to trl
     """
+    from curate.base.registry import use_plugins
     from curate.formats.exporters import exporters
     from curate.project.opened import tell_plan, tell_remarks
     from curate.project.plan import plan
     from curate.project.project import open_project
     from curate.project.publish import export_dataset, require_clean, require_no_leaks
 
-    if form not in (known := ["dataset", *exporters()]):
-        raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     if out is not None and form == "dataset":
         raise click.UsageError("--out goes with --to; a dataset belongs in the workspace.")
     project = open_project(root)
+    use_plugins(project.settings.root, project.settings.plugins.path)
+    if form not in (known := ["dataset", *exporters()]):
+        raise click.BadParameter(f"{form!r} is none of {', '.join(known)}", param_hint="--to")
     # It reads the files; all the others take the records from there.
     verdict = project.validate()
     tell_remarks(project.data)

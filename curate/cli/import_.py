@@ -48,6 +48,7 @@ def command(
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
+    from curate.base.registry import use_plugins
     from curate.formats.importers.mapping import parse_map
     from curate.formats.intake import take_in
     from curate.schema import load_shape
@@ -57,7 +58,9 @@ def command(
         raise CurateError(
             "E901 no-workspace", f"{root}: no {FILE_NAME} here", f"Make a workspace: curate init {root} --from FILE"
         )
-    shape = load_shape(read_settings(root).schema_, root)
+    settings = read_settings(root)
+    use_plugins(settings.root, settings.plugins.path)
+    shape = load_shape(settings.schema_, root)
     mapping = parse_map(map_text) if map_text else None
     selection = selection_of(only, to_meta)
     has_rejected = False

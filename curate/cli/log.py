@@ -14,8 +14,8 @@ from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
+    from curate.base.events import AnyEvent
     from curate.project.data import ProjectData, State
-    from curate.project.journal import AnyEvent
     from curate.project.labels import Blind
 
 Values = Literal["none", "seen", "all"]
@@ -102,9 +102,9 @@ def _shown(data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEv
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
-    from curate.project.journal import Label, Resolve
+    from curate.base.events import LabelEvent, ResolveEvent
 
-    answers = [event for event in about if isinstance(event, Label | Resolve)]
+    answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
     if values != "seen" or not answers:
         return Shown(values != "none")
     from curate.project.blind import blind_in, looker

@@ -362,15 +362,18 @@ def _tell_copies(root: Path, look: Callable[[str], Sequence[str]]) -> bool:
 
 def _sensitive_decisions(root: Path | None, look: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: folding would bring them back, or has kept them."""
-    from curate.project.journal import Add, AnyEvent, Drop, Edit, Label, Resolve, read_journal
+    from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ResolveEvent
+    from curate.project.journal import read_journal
     from curate.project.snapshot import folded_record, read_snapshot, retired_events
 
     def held(event: AnyEvent) -> Json:
-        if isinstance(event, Edit):
+        if isinstance(event, EditEvent):
             return event.changes
-        if isinstance(event, Add):
+        if isinstance(event, AddEvent):
             return event.record
-        return event.reason if isinstance(event, Drop) else event.value if isinstance(event, Label | Resolve) else None
+        if isinstance(event, DropEvent):
+            return event.reason
+        return event.value if isinstance(event, LabelEvent | ResolveEvent) else None
 
     if root is None:
         return 0

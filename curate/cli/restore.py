@@ -19,5 +19,7 @@ def command(words: tuple[str, ...], by: str, dry_run: bool) -> int:
 
     Example: curate restore r012 my-data
     """
-    save_act("restore", words, {}, by=by, dry_run=dry_run)
+    from curate.base.events import Restore
+
+    save_act(Restore, words, by=by, dry_run=dry_run)
     return Exit.OK

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from curate.base import console
-from curate.base.record import CurateError, Json
+from curate.base.record import CurateError, Exit, Json
 from curate.jsonl import FaultRule
 
 if TYPE_CHECKING:
@@ -87,11 +88,37 @@ back: `curate split` names it, `curate export` leaves it out and lists it in dro
     show_default=True,
     help="Text explains; JSON is a list of all that is known of each rule.",
 )
-def command(code_or_name: str | None, format_: str) -> None:
+@click.option(
+    "--test",
+    "test_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Run a file of own checks, and try its examples.",
+)
+@click.option(
+    "--on",
+    "clean",
+    metavar="JSONL",
+    type=click.Path(path_type=Path),
+    help="Count where they fire among fine records.",
+)
+def command(code_or_name: str | None, format_: str, test_file: Path | None, clean: Path | None) -> int:
     """Explain a finding by its code or name; a prefix lists its family, and nothing lists all codes.
+
+    With --test a Python file of your own checks is run, and each of its good and bad examples is tried: a good one must
+    pass, a bad one must be reported. --on names records that are fine, on which a check should rarely fire. Exits 1
+    when an example fails.
 
     Example: curate rule S105
     """
+    if test_file:
+        if code_or_name:
+            raise click.UsageError("--test takes all checks of the file: leave the code out.")
+        from curate.cli._prove import prove_checks
+
+        return prove_checks(test_file, clean, is_json=format_ == "json")
+    if clean:
+        raise click.UsageError("--on goes with --test.")
     rules = catalogue()
     asked = (code_or_name or "").lower()
     found = [rule for rule in rules.values() if asked in (rule.code.lower(), rule.name)]
@@ -99,11 +126,11 @@ def command(code_or_name: str | None, format_: str) -> None:
     if format_ == "json" and (found or family):
         for line in json.dumps([_object_of(rule) for rule in found or family], indent=2).split("\n"):
             console.data(line)
-        return
+        return Exit.OK
     if not found and family:
         for rule in family:
             console.data(f"{rule.code}  {rule.severity:<7}  {rule.name}")
-        return
+        return Exit.OK
     if not found:
         from difflib import get_close_matches
 
@@ -117,6 +144,7 @@ def command(code_or_name: str | None, format_: str) -> None:
     console.data(rule.help)
     _examples("Passes", rule.good)
     _examples("Is reported", rule.bad)
+    return Exit.OK
 
 
 def catalogue() -> Mapping[str, Check | FaultRule]:

@@ -8,14 +8,26 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from curate.base.console import one_line
+from curate.base.events import AnyEvent, UndoEvent
 from curate.base.tables import counted
-from curate.project.journal import AnyEvent, Undo
 
 _SHOWN = 3
 """Records of an act that are named."""
 
 
-@dataclass(frozen=True, slots=True)
+class Applied(list[AnyEvent]):
+    """The events of an act that was saved, in their order."""
+
+    @property
+    def ids(self) -> list[str]:
+        """The records that were decided on, each once."""
+        return list(dict.fromkeys(event.id for event in self))
+
+    def __repr__(self) -> str:
+        return f"<saved: {told(self)}>" if self else "<nothing to save>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Undone:
     """An act that was taken back, or done again: its decisions, and on which records it changed nothing.
 
@@ -25,6 +37,9 @@ class Undone:
     events: Sequence[AnyEvent]
     kept: Sequence[str] = ()
     is_redo: bool = False
+
+    def __repr__(self) -> str:
+        return f"<{self.told}{'; ' if self.remark else ''}{self.remark}>"
 
     @property
     def told(self) -> str:
@@ -51,7 +66,7 @@ class Act:
     def undone(self) -> str:
         """The event that the first of its decisions takes back, if they take something back."""
         first = self.events[0]
-        return first.of if isinstance(first, Undo) else ""
+        return first.of if isinstance(first, UndoEvent) else ""
 
 
 class Acts:
@@ -118,7 +133,7 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
         ready = [event]
         while ready:
             one = ready.pop()
-            needed = (before.get(one.event, ""), one.of if isinstance(one, Undo) else "", *one.parents)
+            needed = (before.get(one.event, ""), one.of if isinstance(one, UndoEvent) else "", *one.parents)
             late = next((name for name in needed if name in missing and name != one.event), None)
             if late is None:
                 missing.discard(one.event)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.console import spelled as visible_name
+from curate.base.events import AddEvent, AnyEvent, UndoEvent
 from curate.base.file_guard import inside, open_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical
 from curate.base.storage import remove_file, write_atomic
@@ -32,7 +33,7 @@ from curate.project.claim import CLAIM, claimed, exclusive, require_closed
 from curate.project.data import ProjectData, told_apart
 from curate.project.fold import Fold, folded, history_of, is_line_digest, settled
 from curate.project.history import Conflict, RecordSnapshot, by_record
-from curate.project.journal import FOLDER, Add, AnyEvent, Undo, pieces, read_frames, read_segment, segments
+from curate.project.journal import FOLDER, pieces, read_frames, read_segment, segments
 from curate.project.respelled import spelled, spelled_anew
 from curate.project.snapshot import (
     FOLDED,
@@ -231,7 +232,7 @@ def _plan_record(
 ) -> Sequence[Conflict]:
     """Add to ``plan`` what becomes of one record's decisions; return where they contradict one another."""
     own = plan.last.records.get(name, RecordSnapshot())
-    if record is None and not any(isinstance(event, Add) for event in fresh):
+    if record is None and not any(isinstance(event, AddEvent) for event in fresh):
         plan.left[name] = "it is in no record file"
         return ()
     if _lacks({*own.events, *(event.event for event in fresh)}, fresh):
@@ -280,7 +281,9 @@ def _before(
 
 def _lacks(known: Collection[str], events: Iterable[AnyEvent]) -> bool:
     """Whether one of ``events`` is about an event that is not among the ``known`` ones."""
-    named = (name for event in events for name in (*event.parents, *([event.of] if isinstance(event, Undo) else [])))
+    named = (
+        name for event in events for name in (*event.parents, *([event.of] if isinstance(event, UndoEvent) else []))
+    )
     return any(name not in known and not is_line_digest(name) for name in named)
 
 

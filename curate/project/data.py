@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from curate.base.events import AnyEvent
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.checks.runner import read_records
@@ -20,7 +21,7 @@ from curate.formats.dataset.manifest import Manifest
 from curate.project.exclusion import Exclusion, read_rule
 from curate.project.fold import CATEGORY, Decisions, Fold, State
 from curate.project.history import frontier_of
-from curate.project.journal import AnyEvent, Damage, read_journal
+from curate.project.journal import Damage, read_journal
 from curate.project.paths import GOLDEN, data_files
 from curate.project.snapshot import Snapshot, read_snapshot
 from curate.schema import Shape, load_shape

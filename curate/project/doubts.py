@@ -53,7 +53,7 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     Raises:
         CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
     """
-    checks = select_checks(settings.checks, settings.categories).doubt_checks
+    checks = select_checks(settings).doubt_checks
     if not checks or shape.view is None:
         return [], ""
     found = suspects_of(list(told_apart(records)), settings.dedupe)

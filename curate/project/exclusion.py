@@ -12,15 +12,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from curate.base.events import Drop, DropEvent
 from curate.base.record import Json
-from curate.project.journal import Decision, Drop
 
 _RULE = re.compile(r"(?:(D301): repeats (.+) \((1\.00)\)|(D302): repeats (.+) \((0\.\d\d|1\.00)\))", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Why a record is left out: the fields of a `curate.project.journal.Drop`."""
+    """Why a record is left out: the fields of a `curate.base.events.DropEvent`."""
 
     reason: str
     code: str = ""
@@ -38,14 +38,11 @@ class Exclusion:
         prefix = f"{self.code}: " if self.code else ""
         return f"{prefix}{self.reason}" + (f" ({self.score:.2f})" if self.score is not None else "")
 
-    def decision(self, name: str) -> Decision:
+    def decision(self, name: str) -> Drop:
         """Return the decision, in the newest version, that leaves the record ``name`` out for this reason."""
         # A rule's text of version 1 repeats what the fields say.
         reason = f"repeats {self.of}" if self.version == 1 and self.code else self.reason
-        fields: dict[str, Json] = {"code": self.code, "of": self.of, "score": self.score}
-        return Decision(
-            "drop", name, fields={"reason": reason} | {k: v for k, v in fields.items() if v not in ("", None)}
-        )
+        return Drop(name, reason, self.code, self.of, self.score)
 
     def status(self) -> list[Json]:
         """Return the value of the facet ("status",) that says so; see `exclusion_of`."""
@@ -53,7 +50,7 @@ class Exclusion:
         return head if self.version == 1 else [*head, self.code, self.of, self.score]
 
 
-def exclusion_by(event: Drop) -> Exclusion:
+def exclusion_by(event: DropEvent) -> Exclusion:
     """Return why ``event`` leaves its record out, as it was written."""
     return Exclusion(event.reason, event.code, event.of, event.score, event.v)
 

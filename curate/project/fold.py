@@ -9,6 +9,7 @@ from hashlib import blake2b
 from itertools import chain
 from types import MappingProxyType
 
+from curate.base.events import AddEvent, AnyEvent, UndoEvent
 from curate.base.record import Finding, Json, Record, Source, canonical, strings_of
 from curate.project.exclusion import Exclusion, exclusion_of
 from curate.project.history import (
@@ -23,7 +24,7 @@ from curate.project.history import (
     by_record,
     in_causal_order,
 )
-from curate.project.journal import ASIDES, Add, AnyEvent, Undo
+from curate.project.journal import ASIDES
 from curate.project.snapshot import Snapshot
 from curate.schema import Shape
 
@@ -125,7 +126,7 @@ class Decisions:
             if name in self._met:
                 continue
             events = self._events.get(name, ())
-            if any(isinstance(event, Add) for event in events):
+            if any(isinstance(event, AddEvent) for event in events):
                 if (state := self._folded(name, None)) is not None:
                     yield state
             else:
@@ -295,7 +296,7 @@ def _walk(
     record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, result: Fold
 ) -> Iterator[Step]:
     for event, seen in in_causal_order(events, history.base):
-        if record is None and not isinstance(event, Add | Undo) and RECORD not in history.facts:
+        if record is None and not isinstance(event, AddEvent | UndoEvent) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
         step = history.apply(event, seen)

@@ -19,9 +19,19 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from curate.base.events import (
+    AddEvent,
+    AnyEvent,
+    AssignEvent,
+    DropEvent,
+    EditEvent,
+    LabelEvent,
+    ResolveEvent,
+    RestoreEvent,
+    UndoEvent,
+)
 from curate.base.record import Json, canonical
 from curate.project.exclusion import Exclusion, exclusion_by
-from curate.project.journal import Add, AnyEvent, Assign, Drop, Edit, Label, Resolve, Restore, Undo
 
 Facet = tuple[str, ...]
 """("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator) or ("resolved", question)."""
@@ -79,7 +89,7 @@ class RecordSnapshot:
         folded = set(self.events)
         whole = (1 << len(self.events)) - 1
         return all(
-            seen.bits & whole == whole and not (isinstance(event, Undo) and event.of in folded)
+            seen.bits & whole == whole and not (isinstance(event, UndoEvent) and event.of in folded)
             for event, seen in in_causal_order(events, self)
         )
 
@@ -262,7 +272,7 @@ class History:
         if not seen.is_all:
             self._apart[event.event] = seen
         self._steps[event.event] = step
-        if not isinstance(event, Undo):
+        if not isinstance(event, UndoEvent):
             for facet, value in touched(event).items():
                 self._touch(step, facet, value, seen)
         elif event.of in self.base.events:
@@ -398,19 +408,19 @@ class History:
 
 def touched(event: AnyEvent) -> dict[Facet, Json]:
     """Return the facets that ``event`` gives a value, an undo apart."""
-    if isinstance(event, Add):
+    if isinstance(event, AddEvent):
         return {RECORD: event.record}
-    if isinstance(event, Drop):
+    if isinstance(event, DropEvent):
         return {STATUS: exclusion_by(event).status()}
-    if isinstance(event, Restore):
+    if isinstance(event, RestoreEvent):
         return {STATUS: [None, True]}
-    if isinstance(event, Assign):
+    if isinstance(event, AssignEvent):
         return {SPLIT: event.split}
-    if isinstance(event, Label):
+    if isinstance(event, LabelEvent):
         return {("answer", event.question, event.by): event.value}
-    if isinstance(event, Resolve):
+    if isinstance(event, ResolveEvent):
         return {("resolved", event.question): event.value}
-    return {("data", key): value for key, value in event.changes.items()} if isinstance(event, Edit) else {}
+    return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
 
 
 def _gist(facet: Facet, value: Json) -> bytes:

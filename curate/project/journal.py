@@ -26,20 +26,7 @@ from typing import Literal, Self
 from pydantic import ValidationError
 
 from curate.base.console import one_line
-from curate.base.events import (
-    EVENTS,
-    VERSIONS,
-    Add,
-    AnyEvent,
-    Assign,
-    Decision,
-    Drop,
-    Edit,
-    Label,
-    Resolve,
-    Restore,
-    Undo,
-)
+from curate.base.events import EVENTS, VERSIONS, AnyEvent, Decision
 from curate.base.file_guard import MOST_SEGMENT, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
 from curate.base.storage import Segment, is_segment_open
@@ -334,30 +321,3 @@ def _folder_name(by: str) -> str:
     """Return a folder name for an annotator that is safe everywhere, and different for different names."""
     plain = re.sub(r"[^a-z0-9._-]", "", by.lower()).strip(".-")[:40]
     return plain if plain == by else f"{plain or 'annotator'}-{zlib.crc32(by.encode()):08x}"
-
-
-__all__ = [
-    "ASIDES",
-    "EVENTS",
-    "FOLDER",
-    "Add",
-    "AnyEvent",
-    "Assign",
-    "Damage",
-    "Decision",
-    "Drop",
-    "Edit",
-    "Label",
-    "Piece",
-    "Resolve",
-    "Restore",
-    "Sitting",
-    "Undo",
-    "annotator",
-    "frame",
-    "pieces",
-    "read_frames",
-    "read_journal",
-    "read_segment",
-    "segments",
-]

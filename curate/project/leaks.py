@@ -54,7 +54,7 @@ class Judge:
     def __init__(self, settings: Settings, ignored: Callable[[Record], Collection[str]] = lambda _: ()) -> None:
         """``ignored`` names the checks that a record does not want to hear of."""
         self._settings, self._ignored = settings, ignored
-        self._selection = select_checks(settings.checks, settings.categories)
+        self._selection = select_checks(settings)
 
     def is_wanted(self, *codes: str) -> bool:
         """Whether one of the checks runs at all: comparing takes seconds for many records."""

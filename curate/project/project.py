@@ -5,18 +5,21 @@ Nothing here knows of a screen. What is decided is saved when the call returns, 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock, RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from curate.base.events import AnyEvent, Decision, Undo
 from curate.base.record import CurateError, Finding, Record
-from curate.project.acts import Acts, Undone
+from curate.base.tables import counted
+from curate.project.acts import Acts, Applied, Undone
 from curate.project.claim import shared
 from curate.project.data import FILES_CHANGED, ProjectData, State, inside, load_data
-from curate.project.journal import FOLDER, AnyEvent, Decision, Sitting, annotator
+from curate.project.journal import FOLDER, Sitting, annotator
 from curate.project.rules import require_valid
 
 if TYPE_CHECKING:
@@ -60,7 +63,12 @@ class Project:
         self._is_shared = False
         self._open = ExitStack()
 
-    def __enter__(self) -> Project:
+    def __repr__(self) -> str:
+        if self._held is None:
+            return f"<Project {str(self.root)!r}: not read yet>"
+        return f"<Project {str(self.root)!r}: {counted(len(self._held.catalog), 'record')}, {self.shape.name}>"
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -113,7 +121,7 @@ class Project:
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
-        catalog = self.catalog if self.is_loaded else self.load()
+        catalog = self._loaded().catalog
         if wanted.needs_findings and not catalog.is_judged:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
         for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
@@ -126,8 +134,7 @@ class Project:
         """The catalog as a polars frame, a row each record as decided: see `Catalog.frame` for the columns."""
         from curate.project.catalog import COLUMNS
 
-        catalog = self.catalog if self.is_loaded else self.load()
-        return catalog.frame(COLUMNS).drop("row")
+        return self._loaded().catalog.frame(COLUMNS).drop("row")
 
     def validate(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
         """Validate the records as decided; at most ``limit`` findings of each code are returned, and all are counted.
@@ -246,8 +253,10 @@ class Project:
         with self._lock:
             return self._ledger.decided()
 
-    def apply(self, decisions: Sequence[Decision]) -> list[AnyEvent]:
+    def apply(self, decisions: Sequence[Decision]) -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
+
+        The records that changed are `Applied.ids`.
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E916 and
@@ -258,13 +267,14 @@ class Project:
             state_of, heads_of = (known.hold, known.parents) if known else (self._data.state, self._data.frontier)
             events, changed = self._save(require_valid(decisions, state_of, heads_of, self.shape))
         self._tell(changed, is_ours=True)
-        return events
+        return Applied(events)
 
     def undo(self) -> Undone | None:
         """Take back this annotator's last act, also of an earlier sitting; None where nothing is left to take back.
 
         Raises:
-            CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`.
+            CurateError: E906 when it is not saved; E974 when decisions have left the journal, see `reload`; and as
+                `load`, which is done first where it was not.
         """
         return self._reverse(is_redo=False)
 
@@ -278,6 +288,7 @@ class Project:
 
     def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
+        self._loaded()
         with self._lock:
             acts = self._all_acts()
             return [acts.meant(act).events for act in reversed(acts.undone if is_redo else acts.done)]
@@ -289,6 +300,7 @@ class Project:
             CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
                 read: each is told once, after everything else was read.
         """
+        self._loaded()
         with self._lock:
             changed = self._follow(self._ledger)
             faults = self._ledger.tail.told_once()
@@ -309,11 +321,13 @@ class Project:
 
     def conflicts(self) -> list[Conflict]:
         """Return what people decided on the same field without having seen one another's decision (L403)."""
+        self._loaded()
         with self._lock:
             return [conflict for one in self._ledger.found() for conflict in one.conflicts]
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
+        self._loaded()
         with self._lock:
             return [finding for one in self._ledger.found() for finding in one.findings]
 
@@ -324,6 +338,7 @@ class Project:
 
     def history(self, name: str) -> list[AnyEvent]:
         """Return the decisions on one record in the order in which they count."""
+        self._loaded()
         with self._lock:
             return self._ledger.history(name)
 
@@ -349,13 +364,27 @@ class Project:
             raise CurateError("E916 unknown-record", "the records are not read yet")
         return self._held
 
+    def _loaded(self) -> Ledger:
+        """Return the ledger, and read the records first where that was not done. Not to be called under the lock."""
+        if self._held is None:
+            self.load()
+        return self._ledger
+
+    @property
+    def _reader(self) -> str:
+        """Who looks: whoever decides, else nobody, from whom others' answers are hidden where they may be."""
+        try:
+            return self.by
+        except CurateError:
+            return ""
+
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within) -> set[str]:
         # The catalog brings polars with it.
         from curate.project.tail import Ledger
 
         self._share()
         with self._reading:
-            ledger = Ledger(data, self.by, on_progress)
+            ledger = Ledger(data, self._reader, on_progress)
             try:
                 ledger.catalog.pin(data.pins())
             except CurateError as error:
@@ -381,7 +410,7 @@ class Project:
 
     def _take(self, ledger: Ledger, events: Sequence[AnyEvent]) -> set[str]:
         if self._acts is not None:
-            self._acts.add(event for event in events if event.by == self.by)
+            self._acts.add(event for event in events if event.by == self._reader)
         return ledger.take(events)
 
     def _save(self, decisions: Sequence[Decision]) -> tuple[list[AnyEvent], set[str]]:
@@ -410,6 +439,7 @@ class Project:
         return self._acts
 
     def _reverse(self, *, is_redo: bool) -> Undone | None:
+        self._loaded()
         with self._lock:
             ledger, acts = self._ledger, self._all_acts()
             stack = acts.undone if is_redo else acts.done
@@ -420,10 +450,7 @@ class Project:
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
             events, changed = self._save(
-                [
-                    Decision("undo", event.id, ledger.parents(event.id), {"of": event.event})
-                    for event in reversed(act.events)
-                ]
+                [Undo(event.id, event.event, parents=ledger.parents(event.id)) for event in reversed(act.events)]
             )
             numbers = {event.event for event in events}
             kept = sorted(name for name in {event.id for event in events} if not ledger.has_effect(name, numbers))
@@ -456,3 +483,14 @@ def open_project(
     """
     name = None if by is None else annotator(by)
     return Project(load_data(root, settings, shape), name)
+
+
+def open_by_name(path: str | os.PathLike[str], by: str | None = None) -> Project:
+    """Open the workspace in the folder ``path``; ``by`` is who decides, and reading needs nobody.
+
+    Without ``by``, whoever CURATE_ANNOTATOR or the system names decides.
+
+    Raises:
+        CurateError: as `open_project`.
+    """
+    return open_project(Path(path), by)

@@ -106,7 +106,7 @@ def export_dataset(
 
 def _about(data: ProjectData, verdict: Verdict, planned: Plan, rows: dict[Split, list[Row]]) -> dict[str, Json]:
     settings, schema = data.settings, read_file(data.shape.path, most=MOST_DOCUMENT)
-    told = settings.model_dump(mode="json", by_alias=True, exclude={"keys"})
+    told = settings.model_dump(mode="json", by_alias=True, exclude={"keys", "plugins"})
     about_splits = [*planned.assignment.findings, *planned.leaks]
     findings = Counter(verdict.counts) + Counter(verdict.forgiven) + Counter(finding.code for finding in about_splits)
     counts = {name: Counter(row["category"] for row in part) for name, part in rows.items()}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from curate.base.console import one_line
+from curate.base.events import Decision
 from curate.base.record import CurateError, Json, Source, canonical
 from curate.jsonl import strict_loads
 from curate.project.fold import State
-from curate.project.journal import Decision
 from curate.schema import Shape
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from curate.base.events import AddEvent, AnyEvent
 from curate.base.record import CurateError, Record
 from curate.project.acts import Acts
 from curate.project.blind import as_seen, blind_in
@@ -14,7 +15,7 @@ from curate.project.catalog.pieces import Progress
 from curate.project.data import FILES_CHANGED, ProjectData, State
 from curate.project.fold import Fold, Step, folded, steps
 from curate.project.history import frontier_of
-from curate.project.journal import Add, AnyEvent, Damage, read_frames, read_segment, segments
+from curate.project.journal import Damage, read_frames, read_segment, segments
 from curate.project.labels import CATEGORY
 from curate.project.snapshot import folded_files, read_snapshot
 
@@ -235,7 +236,7 @@ class Ledger:
                 self._late.add(name)
                 continue
             events, found = self._events[name], Fold({})
-            if base is None and not any(isinstance(event, Add) for event in events):
+            if base is None and not any(isinstance(event, AddEvent) for event in events):
                 done[name] = None
                 found.orphans += events
             else:

@@ -7,9 +7,11 @@ from the one reading of the files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +32,16 @@ from curate.checks.runner import (
 )
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.unmerged import unmerged_findings
-from curate.jsonl import holds_any
+from curate.jsonl import Entry, holds_any, read_entries
 from curate.project.data import CATEGORY, ProjectData
 from curate.project.stream import OnSpan, RecordStream
+from curate.schema import guess_shape, load_shape, resembled_shape
+from curate.schema.settings import read_settings
 
 if TYPE_CHECKING:
     from curate.project.labels import Blind
 
+_SAMPLE_LINES = 100
 _EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
 Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
 """Finds what is wrong with records in the tokens of a model."""
@@ -100,7 +105,7 @@ class Validation:
 
     @cached_property
     def _selection(self) -> CheckSelection:
-        return select_checks(self.spec.settings.checks, self.spec.settings.categories)
+        return select_checks(self.spec.settings)
 
     def _further(self, has_exam: bool) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Yield what is not found line by line."""
@@ -165,6 +170,31 @@ class Validation:
         if self.data and self.data.decisions.can_say(SPLITS[1:]):
             return True
         return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)
+
+
+def validate_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], schema: str = "", *, limit: int = 1000
+) -> Verdict:
+    """Validate record files that belong to no workspace, by default settings.
+
+    ``schema`` is a shipped one (instruction, chat, domain) or the path of a file; without it the first lines say which
+    shipped one it is. At most ``limit`` findings of each severity are returned, and all are counted.
+
+    Raises:
+        CurateError: E904 when a file is not there or may not be read; E903 for a schema that cannot be used.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    files = [Path(path) for path in given]
+    settings = read_settings(None)
+    shape = load_shape(schema or guess_name(files))
+    return Validation(files, ExaminerSpec(shape=shape, settings=settings, limit=limit)).run()
+
+
+def guess_name(files: Iterable[Path]) -> str:
+    """Return the shipped schema that the first lines of ``files`` are like."""
+    items = chain.from_iterable(read_entries(path) for path in files)
+    values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
+    return guess_shape(values) or resembled_shape(values)
 
 
 def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
+from curate.base.events import Add, Edit
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.jsonl import pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
-from curate.project.journal import Decision
 from curate.schema import Shape, load_contract
 from curate.schema.form import Form, Misspelt, Typed, describe_problem, is_huge, read_written, written
 from curate.schema.view import View, at
@@ -28,7 +28,7 @@ CHANGED_MEANWHILE = "E986 changed-meanwhile"
 """Somebody else has changed the same key; saving again keeps one's own."""
 
 
-class Edit:
+class EditSession:
     """A record, its form, and its draft. Made by `open_edit`, `new_edit` and `copied_edit`.
 
     ``notes`` is what a person should know before going on.
@@ -240,7 +240,7 @@ class Edit:
         if own in (None, "") and path is not None and len(path) == 1:
             named = {path[0]: name, **{key: part for key, part in line.items() if key != path[0]}}
             line = named if shape.is_valid(named) else line
-        self.project.apply([Decision("add", name, fields={"record": line})])
+        self.project.apply([Add(name, line)])
         self._drafts.remove(self.draft_name)
         self.name, self.is_new = name, False
         self._begin_anew()
@@ -258,7 +258,7 @@ class Edit:
         if not changed:
             self._drafts.remove(self.draft_name)
             return "nothing has changed"
-        self.project.apply([Decision("edit", self.name, fields={"changes": changed})])
+        self.project.apply([Edit(self.name, changed)])
         self._drafts.remove(self.draft_name)
         self._begin_anew()
         return f"saved {one_line(self.name, 60)}: {_words(changed)}"
@@ -270,21 +270,21 @@ class Edit:
         self._reopen(dict(state.record.data))
 
 
-def open_edit(project: Project, name: str) -> Edit:
+def open_edit(project: Project, name: str) -> EditSession:
     """Return the record called ``name`` under edit, with its draft if there is one.
 
     Raises:
         CurateError: E916 when there is no such record.
     """
-    return Edit(project, name, dict(project.state(name).record.data), is_new=False)
+    return EditSession(project, name, dict(project.state(name).record.data), is_new=False)
 
 
-def new_edit(project: Project, name: str = "") -> Edit:
+def new_edit(project: Project, name: str = "") -> EditSession:
     """Return a new record under edit; ``name`` is that of a draft to go on with."""
-    return Edit(project, name or fresh_name(), Form.blank_line(project.shape))
+    return EditSession(project, name or fresh_name(), Form.blank_line(project.shape))
 
 
-def copied_edit(project: Project, name: str) -> Edit:
+def copied_edit(project: Project, name: str) -> EditSession:
     """Return a new record under edit that begins as the one called ``name``, without its id, labels and split.
 
     Raises:
@@ -296,7 +296,7 @@ def copied_edit(project: Project, name: str) -> Edit:
         path = view.paths.get(part) if view else None
         if path and len(path) == 1:
             line.pop(path[0], None)
-    return Edit(project, fresh_name(), line)
+    return EditSession(project, fresh_name(), line)
 
 
 def fresh_name() -> str:
@@ -370,7 +370,7 @@ def _contract(root: Path, schema: str) -> Shape:
 
 __all__ = [
     "CHANGED_MEANWHILE",
-    "Edit",
+    "EditSession",
     "answer_pointer",
     "copied_edit",
     "field_of",

@@ -17,7 +17,7 @@ from curate.tui.border import shown
 from curate.tui.keymap import bindings_of, key_name
 
 if TYPE_CHECKING:
-    from curate.project.journal import AnyEvent
+    from curate.base.events import AnyEvent
     from curate.project.project import Project
     from curate.tui.context import Tab
     from curate.tui.screen import ProjectScreen

@@ -6,9 +6,10 @@ import zlib
 
 import pytest
 
+from curate.base.events import EVENTS, Add, Drop, Edit, Label
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.journal import EVENTS, Decision, frame
+from curate.project.journal import frame
 from curate.project.project import open_project
 
 LINES = [
@@ -38,19 +39,19 @@ def opened(root, by="ana"):
 
 
 def edit(name, **changes):
-    return Decision("edit", name, fields={"changes": changes})
+    return Edit(name, changes)
 
 
 def drop(name, reason="x"):
-    return Decision("drop", name, fields={"reason": reason})
+    return Drop(name, reason=reason)
 
 
 def label(name, value, question="q"):
-    return Decision("label", name, fields={"question": question, "value": value})
+    return Label(name, question, value)
 
 
 def add(name, **line):
-    return Decision("add", name, fields={"record": {"instruction": "Say bye.", "output": "Bye."} | line})
+    return Add(name, {"instruction": "Say bye.", "output": "Bye."} | line)
 
 
 def code_of(call, *args):

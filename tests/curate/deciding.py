@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from curate.base.events import Decision
 from curate.project.data import ProjectData
-from curate.project.journal import Decision
 from curate.project.project import Project
 
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from curate.base.events import Decision, Edit
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.fold import State
-from curate.project.journal import FOLDER, Decision, read_journal
+from curate.project.journal import FOLDER, read_journal
 from curate.project.project import open_project
 from curate.project.snapshot import retired_events
 
@@ -91,4 +92,4 @@ def fold_elsewhere(root: Path) -> None:
 
 
 def edit(name: str, **changes) -> Decision:
-    return Decision("edit", name, fields={"changes": changes})
+    return Edit(name, changes)

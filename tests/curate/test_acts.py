@@ -3,8 +3,8 @@ import uuid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import EVENTS
 from curate.project.acts import Acts, Undone, told
-from curate.project.journal import EVENTS
 
 
 def event(op, act, record="a", **fields):

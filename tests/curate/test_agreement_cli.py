@@ -14,10 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from deciding import decide
 
+from curate.base.events import Drop, Label
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import Decision
 
 SETTINGS = """
 [split]
@@ -36,7 +36,7 @@ def run(*arguments: str) -> Result:
 
 
 def answer(workspace: ProjectData, by: str, question: str, values: dict[str, Any]) -> ProjectData:
-    decisions = [Decision("label", name, fields={"question": question, "value": v}) for name, v in values.items()]
+    decisions = [Label(name, question, v) for name, v in values.items()]
     return decide(workspace, decisions, by=by)
 
 
@@ -201,7 +201,7 @@ def test_categories_that_are_settled_have_their_names_and_others_numbers(
 
 
 def test_dropped_records_are_left_out_aloud(answered: ProjectData) -> None:
-    drops = [Decision("drop", name, fields={"reason": "off topic"}) for name in names(0, 5)]
+    drops = [Drop(name, reason="off topic") for name in names(0, 5)]
     decide(answered, drops, by="ana")
     done = run("--question", "tone")
     assert "left out, with their answers: 5 dropped records" in done.stderr

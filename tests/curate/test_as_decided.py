@@ -12,10 +12,10 @@ from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.events import Assign, Drop, Edit, Label
 from curate.checks.runner.naming import UniqueNames, WatchedIds
 from curate.jsonl import holds_any
 from curate.project.data import load_data
-from curate.project.journal import Decision
 
 IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
 
@@ -68,9 +68,9 @@ def repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     decide(
         load_data(root),
         [
-            Decision("edit", "twin-2", fields={"changes": {"output": "Mended."}}),
-            Decision("drop", "twin-3", fields={"reason": "again"}),
-            Decision("edit", "r3", fields={"changes": {"output": ""}}),
+            Edit("twin-2", {"output": "Mended."}),
+            Drop("twin-3", reason="again"),
+            Edit("r3", {"output": ""}),
         ],
     )
     return root
@@ -112,9 +112,9 @@ def test_what_a_line_asks_to_ignore_does_not_count_once_its_record_is_another(tm
     decide(
         load_data(root),
         [
-            Decision("drop", "r1", fields={"reason": "empty"}),
-            Decision("edit", "r2", fields={"changes": {"output": "A text."}}),
-            Decision("label", "r3", fields={"question": "quality", "value": "bad"}),
+            Drop("r1", reason="empty"),
+            Edit("r2", {"output": "A text."}),
+            Label("r3", "quality", "bad"),
         ],
     )
     assert counts(root) == {"records": 2, "suppressed": 1, "places": []}
@@ -122,7 +122,7 @@ def test_what_a_line_asks_to_ignore_does_not_count_once_its_record_is_another(tm
 
 def test_standard_input_leaves_out_what_was_dropped(tmp_path):
     root = made(tmp_path / "ws", {"a": [line(1), line(2)]})
-    decide(load_data(root), [Decision("drop", "r1", fields={"reason": "no"})])
+    decide(load_data(root), [Drop("r1", reason="no")])
     text = "".join(json.dumps(line(number, output="")) + "\n" for number in (1, 2))
     from click.testing import CliRunner
 
@@ -139,7 +139,7 @@ def test_what_an_exam_gives_away_is_found_by_decided_splits_in_some_of_the_files
     root = made(tmp_path / "ws", {"a": [line(1, **same), line(2, **same)], "b": [line(3)]})
     words = ["validate", root / "data/a.jsonl", "--select", "P501", "--format", "json"]
     assert json.loads(call(*words).stdout)["findings"] == []
-    decide(load_data(root), [Decision("assign", "r2", fields={"split": "test"})])
+    decide(load_data(root), [Assign("r2", "test")])
     (found,) = json.loads(call(*words).stdout)["findings"]
     assert (found["code"], found["line"]) == ("P501", 2)
 
@@ -161,10 +161,10 @@ def test_random_decisions_are_checked_alike_by_one_process_and_two(tmp_path, mon
         lines = [line(n, id=own_id, output=draw.choice(["", "Yes."])) for n, own_id in enumerate(ids)]
         root = made(tmp_path / str(number), {"a": lines[:25], "b": lines[25:]})
         names = draw.sample([state.record.id for state in load_data(root).states()], 15)
-        kinds = [("edit", {"changes": {"output": draw.choice(["", "No."])}}), ("drop", {"reason": "so"})]
+        changes = {"output": draw.choice(["", "No."])}
         decide(
             load_data(root),
-            [Decision(op, name, fields=fields) for name in names for op, fields in [draw.choice(kinds)]],
+            [draw.choice([Edit(name, changes), Drop(name, "so")]) for name in names],
         )
         one = counts(root, root, "--jobs", 1)
         assert counts(root, root, "--jobs", 2) == one

@@ -15,12 +15,12 @@ from deciding import decide
 
 pytest.importorskip("polars")
 
+from curate.base.events import Decision, Edit, Label, Resolve
 from curate.base.record import CurateError, Finding
 from curate.cli import cli
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
-from curate.project.journal import Decision
 from curate.project.project import Project, open_project
 from curate.sessions.labelling import Desk, blind_of, hides_event, seen_finding, seen_record
 from curate.sessions.overview import overview
@@ -59,7 +59,7 @@ def opened() -> Iterator[Open]:
 
 
 def _poor(name: str, value: str | None = "poor", question: str = "category") -> Decision:
-    return Decision("label", name, fields={"question": question, "value": value})
+    return Label(name, question, value)
 
 
 def said(project: Project, finding: Finding) -> str:
@@ -113,7 +113,7 @@ def test_what_asks_nobody_any_more_is_shown(make_workspace: Callable[..., Projec
         workspace = decide(make_workspace(LINES, settings, name=f"ws{number}"), [_poor("r2")], by="ana")
         assert found(opened(workspace), "category:poor") == ["r2"]
     workspace = decide(make_workspace(LINES, BOTH, name="settled"), [_poor("r2")], by="ana")
-    decide(workspace, [Decision("resolve", "r2", fields={"question": "category", "value": "poor"})], by="cleo")
+    decide(workspace, [Resolve("r2", "category", "poor")], by="cleo")
     assert found(opened(workspace), "category:poor") == ["r2"]
 
 
@@ -130,7 +130,7 @@ def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Proj
     settings = BOTH + '[[label.questions]]\nname = "category"\n[[label.questions]]\nname = "quality"\n'
     workspace = make_workspace([LINES[2] | {"labels": {"quality": "poor"}}, LINES[1]], settings)
     workspace = decide(workspace, [_poor("r3", "fine", "quality"), _poor("r3")], by="ana")
-    decide(workspace, [Decision("edit", "r2", fields={"changes": {"category": "odd"}})], by="ana")
+    decide(workspace, [Edit("r2", {"category": "odd"})], by="ana")
     ben = opened(workspace)
     assert found(ben, "category:good label.quality:poor") == ["r3"]
     assert found(ben, "category:odd") == ["r2"]
@@ -185,7 +185,7 @@ def test_where_nobody_knows_who_is_asked_everything_is_hidden(answered: ProjectD
 
 def test_a_settlement_that_was_taken_back_tells_no_answer(answered: ProjectData, opened: Open) -> None:
     cleo, ben = opened(answered, "cleo"), opened(answered)
-    (event,) = cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
+    (event,) = cleo.apply([Resolve("r2", "category", "poor")])
     ben.refresh()
     assert not hides_event(ben, event)
     assert found(ben, "category:poor") == ["r2"]
@@ -328,7 +328,7 @@ def test_log_tells_the_decision_and_not_the_hidden_answer(answered: ProjectData,
 
 def test_log_tells_no_settlement_that_was_taken_back(answered: ProjectData, opened: Open) -> None:
     cleo = opened(answered, "cleo")
-    cleo.apply([Decision("resolve", "r2", fields={"question": "category", "value": "poor"})])
+    cleo.apply([Resolve("r2", "category", "poor")])
     assert run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout.count("poor") > 1
     cleo.undo()
     assert "poor" not in run("ben", "log", str(answered.root), "r2", "--format", "jsonl").stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.record import Problem, Record, Source
+from curate.base.record import Problem
 from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
     DatasetProblem,
-    Doubt,
     EqualKeys,
     Sketch,
-    TokenLengths,
     discover,
     is_blank,
     masked,
@@ -29,44 +26,16 @@ from curate.checks import (
     turns,
 )
 from curate.checks.identity import skeleton
-from curate.checks.leaks import SharedText
 from curate.checks.personal_data import find as find_personal
 from curate.checks.personal_data import is_iban, is_luhn
+from curate.checks.runner.proof import problems, record_of, trials
 from curate.checks.secret import entropy
 from curate.checks.secret import find as find_secrets
-from curate.schema import Shape, load_shape
 from curate.schema.settings import CheckSettings, Settings
 
 CHECKS = discover()
 RECORD_CHECKS = [check for check in CHECKS.values() if check.on_record]
 DATASET_CHECKS = [check for check in CHECKS.values() if check.on_dataset]
-
-
-def record_of(value: dict[str, Any], line: int = 1) -> Record:
-    """See a line through the shipped schema that it fits."""
-    return shape_of(value).record(value, Source("data.jsonl", line))
-
-
-def shape_of(value: dict[str, Any]) -> Shape:
-    """Return the shipped shape of a line by its keys."""
-    keys = {"messages": "chat", "text": "domain", "context": "domain"}
-    return load_shape_once(next((shape for key, shape in keys.items() if key in value), "instruction"))
-
-
-load_shape_once = cache(load_shape)
-
-
-def problems(check: Check, example: Any, chosen: Settings | None = None) -> list[Problem]:
-    """Run a check over one of its examples."""
-    if check.on_record:
-        return list(check.on_record(record_of(example), chosen or check.settings))
-    if check.on_lengths:
-        return list(check.on_lengths(TokenLengths(**example), chosen or check.settings))
-    if check.on_pair:
-        return list(check.on_pair(SharedText(**example), chosen or check.settings))
-    if check.on_doubt:
-        return list(check.on_doubt(Doubt(**example), chosen or check.settings))
-    return [place.problem for place in places(check, example, chosen)]
 
 
 def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[DatasetProblem]:
@@ -78,31 +47,11 @@ def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = 
     return list(running.finish())
 
 
-def examples(which: str) -> Iterator[Any]:
-    for check in CHECKS.values():
-        for number, example in enumerate(getattr(check, which)):
-            yield pytest.param(check, example, id=f"{check.code}-{number}")
-
-
-@pytest.mark.parametrize(("check", "example"), list(examples("good")))
-def test_good_example_is_clean(check: Check, example: Any) -> None:
-    assert problems(check, example) == []
-
-
-@pytest.mark.parametrize(("check", "example"), list(examples("bad")))
-def test_bad_example_is_found(check: Check, example: Any) -> None:
-    found = problems(check, example)
-    assert found
-    for problem in found:
-        if check.on_record and problem.pointer:
-            assert problem.pointer in dict(texts(record_of(example))) or value_at(example, problem.pointer) is not None
-
-
-@pytest.mark.parametrize(("check", "example"), [*examples("good"), *examples("bad")])
-def test_examples_fit_their_shape(check: Check, example: Any) -> None:
-    has_lines = check.on_record or check.on_dataset
-    for line in [] if not has_lines else [example] if check.on_record else example:
-        assert shape_of(line).is_valid(line), shape_of(line).problems(line)
+@pytest.mark.parametrize("check", [pytest.param(c, id=c.code) for c in CHECKS.values()])
+def test_a_check_reports_its_bad_examples_and_no_good_one(check: Check) -> None:
+    tried = list(trials(check))
+    assert [trial for trial in tried if trial.fault] == []
+    assert len(tried) == len(check.good) + len(check.bad)
 
 
 def value_at(value: Any, pointer: str) -> Any:

@@ -120,17 +120,15 @@ def test_merge_takes_over_what_the_keeper_lacks(make_workspace):
 
 
 def test_merge_carries_answers_that_are_agreed(make_workspace):
-    from curate.project.journal import Decision
+    from curate.base.events import Label
 
     workspace = make_workspace([line("keeper", ASKED, ANSWER), line("copy", ASKED.upper(), ANSWER)])
     asked = [("quality", "ana", "good"), ("tone", "ana", "kind"), ("tone", "bo", "cold")]
     for question, who, value in asked:
-        workspace = decide(
-            workspace, [Decision("label", "copy", fields={"question": question, "value": value})], by=who
-        )
+        workspace = decide(workspace, [Label("copy", question, value)], by=who)
     state = states_of(workspace)
     merge = merged(state("keeper"), [state("copy")], workspace.shape)
-    assert [dict(one.fields) for one in merge.decisions] == [{"question": "quality", "value": "good"}]
+    assert merge.decisions == [Label("keeper", "quality", "good")]
     assert merge.open == ["tone"]
 
 
@@ -225,14 +223,14 @@ def test_choices_that_mean_something_else_now_are_counted(make_workspace):
 
 
 def test_a_choice_whose_keeper_is_gone_meanwhile_decides_nothing(make_workspace):
-    from curate.project.journal import Decision
+    from curate.base.events import Drop
 
     workspace = make_workspace(FAMILY)
     clusters = find_clusters(workspace)
     choice = choose(clusters.open[0], "keep", "first", "near")
     after = decide(
         workspace,
-        [Decision("drop", "first", fields={"reason": "bad"}), Decision("drop", "near", fields={"reason": "bad"})],
+        [Drop("first", reason="bad"), Drop("near", reason="bad")],
     )
     act = act_of(clusters, [choice], states_of(after), after.shape)
     assert (act.decisions, act.late) == ([], [choice])

@@ -15,11 +15,12 @@ from attacking import opened
 from deciding import decide
 from folding import LINES, edit, everything, make, plain, states_of
 
+from curate.base.events import Add, Assign, Drop, Label, Resolve, Restore
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
 from curate.project.compact import ADDED, fold_journal, plan_fold
 from curate.project.data import load_data
-from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
+from curate.project.journal import FOLDER, Sitting, read_frames, segments
 from curate.project.snapshot import parse_folded, read_snapshot
 
 
@@ -51,11 +52,11 @@ def test_a_hundred_thousand_lines_stay_as_they_are(tmp_path):
 def test_what_has_no_place_in_a_line_is_kept_beside_it(tmp_path):
     workspace = make(tmp_path)
     for by, decisions in (
-        ("ana", [Decision("label", "a", fields={"question": "category", "value": "maths"})]),
-        ("bo", [Decision("label", "a", fields={"question": "category", "value": "sums"})]),
-        ("cem", [Decision("resolve", "a", fields={"question": "category", "value": "sums"})]),
-        ("ana", [Decision("drop", "b", fields={"reason": "wrong"}), Decision("assign", "a", fields={"split": "test"})]),
-        ("bo", [Decision("restore", "b")]),
+        ("ana", [Label("a", "category", "maths")]),
+        ("bo", [Label("a", "category", "sums")]),
+        ("cem", [Resolve("a", "category", "sums")]),
+        ("ana", [Drop("b", reason="wrong"), Assign("a", "test")]),
+        ("bo", [Restore("b")]),
     ):
         workspace = decide(workspace, decisions, by=by)
     before, data = states_of(workspace), (tmp_path / "data/a.jsonl").read_bytes()
@@ -73,10 +74,10 @@ def test_what_has_no_place_in_a_line_is_kept_beside_it(tmp_path):
 
 def test_the_category_is_still_what_was_decided_last(tmp_path):
     workspace = make(tmp_path)
-    workspace = decide(workspace, [Decision("label", "a", fields={"question": "category", "value": "maths"})])
+    workspace = decide(workspace, [Label("a", "category", "maths")])
     workspace = decide(workspace, [edit("a", category="algebra")])
     workspace = decide(workspace, [edit("b", category="colour")])
-    workspace = decide(workspace, [Decision("label", "b", fields={"question": "category", "value": "hue"})])
+    workspace = decide(workspace, [Label("b", "category", "hue")])
     fold_journal(workspace)
     after = states_of(load_data(tmp_path))
     assert (after["a"].record.category, after["b"].record.category) == ("algebra", "hue")
@@ -86,13 +87,13 @@ def test_the_category_is_still_what_was_decided_last(tmp_path):
 
 def test_added_records_get_a_line_with_their_id(tmp_path):
     line = {"instruction": "Say bye.", "output": "Bye."}
-    workspace = decide(make(tmp_path), [Decision("add", "new", fields={"record": line})])
-    workspace = decide(workspace, [edit("new", output="Bye!"), Decision("drop", "new", fields={"reason": "draft"})])
+    workspace = decide(make(tmp_path), [Add("new", line)])
+    workspace = decide(workspace, [edit("new", output="Bye!"), Drop("new", reason="draft")])
     before = states_of(workspace)["new"]
     fold_journal(workspace)
     assert (tmp_path / ADDED).read_bytes() == b'{"id": "new", "instruction": "Say bye.", "output": "Bye!"}\n'
     assert plain(states_of(load_data(tmp_path))["new"]) == plain(before)
-    workspace = decide(load_data(tmp_path), [Decision("add", "newer", fields={"record": line})])
+    workspace = decide(load_data(tmp_path), [Add("newer", line)])
     (tmp_path / ADDED).write_bytes((tmp_path / ADDED).read_bytes().removesuffix(b"\n"))
     fold_journal(workspace)
     assert [json.loads(text)["id"] for text in (tmp_path / ADDED).read_bytes().splitlines()] == ["new", "newer"]
@@ -101,9 +102,7 @@ def test_added_records_get_a_line_with_their_id(tmp_path):
 def test_added_records_need_a_file_that_is_read(tmp_path):
     workspace = make(tmp_path, more="")
     (tmp_path / "curate.toml").write_text('data = ["data/a.jsonl"]\n[split]\nseed = 1\n', encoding="utf-8")
-    workspace = decide(
-        load_data(tmp_path), [Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})]
-    )
+    workspace = decide(load_data(tmp_path), [Add("n", {"instruction": "x", "output": "y"})])
     with pytest.raises(CurateError, match=r"data/added\.jsonl") as caught:
         fold_journal(workspace)
     assert caught.value.code == "E982 cannot-fold"
@@ -124,12 +123,8 @@ def test_what_cannot_be_folded_stays_in_the_journal(tmp_path):
     (tmp_path / "curate.toml").write_text('schema = "own.json"\n[split]\nseed = 1\n', encoding="utf-8")
     workspace = load_data(tmp_path)
     first, second = (record.id for record in workspace.records())
-    workspace = decide(
-        workspace, [edit(first, output="Hi."), Decision("drop", second, fields={"reason": "repeats"})], by="ana"
-    )
-    workspace = decide(
-        workspace, [Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}})], by="bo"
-    )
+    workspace = decide(workspace, [edit(first, output="Hi."), Drop(second, reason="repeats")], by="ana")
+    workspace = decide(workspace, [Add("n", {"instruction": "x", "output": "y"})], by="bo")
     workspace = decide(workspace, [edit(second, category="greeting")], by="bo")
     before, known = states_of(workspace), {event.event for event in everything(tmp_path)}
     for _ in range(3):
@@ -179,8 +174,8 @@ def test_nobody_else_has_the_workspace_open(tmp_path):
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     # Somebody who looks, and has decided nothing yet.
     program = (
-        "import sys; from pathlib import Path; from curate.project.project import open_workshop\n"
-        "with open_workshop(Path(sys.argv[1]), 'bo') as workshop: print(1, flush=True), input()"
+        "import sys; from pathlib import Path; from curate.project.project import open_project\n"
+        "with open_project(Path(sys.argv[1]), 'bo') as project: project.load(), print(1, flush=True), input()"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -249,10 +244,10 @@ def test_what_was_folded_is_taken_back_and_done_again(tmp_path):
     workspace, line = make(tmp_path), {"instruction": "x", "output": "y"}
     before = (tmp_path / "data/a.jsonl").read_bytes()
     last = workspace.records()[4].id
-    first = [edit("a", output="five"), edit(last, output="The."), Decision("drop", "b", fields={"reason": "r"})]
+    first = [edit("a", output="five"), edit(last, output="The."), Drop("b", reason="r")]
     with opened(tmp_path) as project:
         project.apply(first)
-        project.apply([Decision("add", "new", fields={"record": line})])
+        project.apply([Add("new", line)])
     fold_journal(load_data(tmp_path))
     after = (tmp_path / "data/a.jsonl").read_bytes()
     with opened(tmp_path) as project:
@@ -290,7 +285,7 @@ def test_a_line_that_was_changed_by_hand_since_is_not_written_over_by_an_undo(tm
 
 
 def test_without_the_retired_segments_the_snapshot_stands(tmp_path):
-    decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "r"})], by="ana")
+    decide(make(tmp_path), [edit("a", output="five"), Drop("b", reason="r")], by="ana")
     fold_journal(load_data(tmp_path))
     before = states_of(load_data(tmp_path))
     shutil.rmtree(tmp_path / FOLDER / "retired")
@@ -305,11 +300,11 @@ def test_without_the_retired_segments_the_snapshot_stands(tmp_path):
 
 
 def test_segments_that_a_merge_brings_back_count_once(tmp_path):
-    workspace = decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
+    workspace = decide(make(tmp_path), [edit("a", output="five"), Drop("b", reason="x")])
     (path,) = segments(tmp_path)
     content = path.read_bytes()
     fold_journal(workspace)
-    decide(load_data(tmp_path), [edit("a", output="V"), Decision("restore", "b")])
+    decide(load_data(tmp_path), [edit("a", output="V"), Restore("b")])
     fold_journal(load_data(tmp_path))
     before = states_of(load_data(tmp_path))
     path.write_bytes(content)
@@ -325,7 +320,7 @@ def test_records_that_are_known_by_their_content_keep_it(tmp_path):
 
     workspace = make(tmp_path)
     name = workspace.records()[2].id
-    decide(workspace, [Decision("drop", name, fields={"reason": "x"})])
+    decide(workspace, [Drop(name, reason="x")])
     assert names_in_use(tmp_path) == {name}
     fold_journal(load_data(tmp_path))
     assert names_in_use(tmp_path) == {name}
@@ -359,7 +354,7 @@ def test_retired_segments_have_sums_that_any_tool_checks(tmp_path):
 
 
 def test_no_flipped_bit_of_what_was_kept_goes_unseen(tmp_path):
-    decide(make(tmp_path), [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"})])
+    decide(make(tmp_path), [edit("a", output="five"), Drop("b", reason="x")])
     fold_journal(load_data(tmp_path))
     path = tmp_path / FOLDER / "folded/1.json"
     whole = path.read_bytes()

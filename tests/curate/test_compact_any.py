@@ -18,13 +18,14 @@ from folding import KEYS, edit, everything, make, seen_by_people, unfolded
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import CurateError
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import ProjectData, load_data
 from curate.project.fold import fold
 from curate.project.fsck import check
-from curate.project.journal import Decision, Sitting
+from curate.project.journal import Sitting
 from curate.project.project import open_project
 
 
@@ -83,15 +84,15 @@ def fold_until(root: Path, number: int) -> bool:
 def test_a_fold_that_dies_anywhere_changes_nothing(tmp_path, is_second):
     root, line = tmp_path / "ws", {"instruction": "Say bye.", "output": "Bye."}
     unknown = make(root).records()[4].id
-    first = [edit("a", output="five"), Decision("drop", "b", fields={"reason": "x"}), edit(unknown, output="The.")]
-    workspace = decide(load_data(root), [Decision("label", "a", fields={"question": "q", "value": 1})], by="bo")
-    decide(workspace, [*first, Decision("add", "n1", fields={"record": line})], by="ana")
+    first = [edit("a", output="five"), Drop("b", reason="x"), edit(unknown, output="The.")]
+    workspace = decide(load_data(root), [Label("a", "q", 1)], by="bo")
+    decide(workspace, [*first, Add("n1", line)], by="ana")
     if is_second:
         fold_journal(load_data(root))
         with open_project(root, "ana") as project:
             project.load()
             project.apply([edit("a", output="V", category="maths"), edit("b", output="Red."), edit("n1", output="!")])
-            project.apply([Decision("assign", "b", fields={"split": "test"})])
+            project.apply([Assign("b", "test")])
     wanted = seen_by_people(unfolded(root, tmp_path / "unfolded"))
     taken_back = seen_after_undo(tmp_path / "unfolded")
     num_died = 0
@@ -169,13 +170,13 @@ def turns(draw):
     ]  # fmt: skip
 
 
-def fields_of(op: str, key: str, value: str, name: str, own: list) -> dict:
+def decision_of(op: str, key: str, value: str, name: str, own: list) -> Decision:
     return {
-        "edit": lambda: {"changes": {key: value if key == "output" or value != "y" else None}},
-        "drop": lambda: {"reason": value}, "restore": dict,
-        "assign": lambda: {"split": "train" if value == "x" else "test"},
-        "label": lambda: {"question": "category", "value": value}, "resolve": lambda: {"question": "q", "value": value},
-        "add": lambda: {"record": ADDS[name]}, "undo": lambda: {"of": own[-1].event},
+        "edit": lambda: Edit(name, {key: value if key == "output" or value != "y" else None}),
+        "drop": lambda: Drop(name, value), "restore": lambda: Restore(name),
+        "assign": lambda: Assign(name, "train" if value == "x" else "test"),
+        "label": lambda: Label(name, "category", value), "resolve": lambda: Resolve(name, "q", value),
+        "add": lambda: Add(name, ADDS[name]), "undo": lambda: Undo(name, own[-1].event),
     }[op]()  # fmt: skip
 
 
@@ -214,9 +215,9 @@ def run_world(root: Path, base: ProjectData, world: list) -> None:
             is_add = op == "add" and name in ADDS and name not in seen[-1].states
             if not is_add and (op == "add" or state is None or (op == "undo" and not own)):
                 continue
-            fields = fields_of(op, key, value, name, own)
+            decision = decision_of(op, key, value, name, own)
             with Sitting(root, by) as sitting:
-                sitting.append([Decision(op, name, () if is_add else state.parents(), fields)])
+                sitting.append([replace(decision, parents=() if is_add else state.parents())])
             seen.append(fold(records, everything(root), shape))
         if op == "fold":
             assert_same(root)

@@ -162,7 +162,7 @@ def test_a_category_has_rules_of_its_own_for_records_and_for_the_set(jobs: int, 
 )
 def test_slips_are_refused(checks: dict[str, Any], words: str) -> None:
     with pytest.raises(CurateError) as caught:
-        select_checks(CheckSettings.model_validate(checks), {"billing": Category()})
+        select_checks(Settings(checks=CheckSettings.model_validate(checks), categories={"billing": Category()}))
     assert caught.value.code == "E902 bad-settings"
     assert words in caught.value.message
 
@@ -170,7 +170,7 @@ def test_slips_are_refused(checks: dict[str, Any], words: str) -> None:
 def test_a_suggestion_is_made() -> None:
     for checks in ({"per_path": {"*": {"ignore": ["mojibak"]}}}, {"tolerance": {"mojibak": {"max_count": 1}}}):
         with pytest.raises(CurateError) as caught:
-            select_checks(CheckSettings.model_validate(checks))
+            select_checks(Settings(checks=CheckSettings.model_validate(checks)))
         assert "'mojibake'" in caught.value.hint
 
 

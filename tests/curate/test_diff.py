@@ -19,11 +19,11 @@ from deciding import decide
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.base.events import Assign, Drop, Edit, Label
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData
 from curate.project.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
-from curate.project.journal import Decision
 
 HOSTILE = (
     "<img src=x onerror=alert(1)> [x](http://evil.example) @somebody #12 | `code` **b** \x1b[31m\u202e </details>\n"
@@ -253,10 +253,10 @@ def test_a_workspace_against_a_commit_holds_what_was_decided(committed: ProjectD
     decide(
         committed,
         [
-            Decision("edit", "r001", fields={"changes": {"output": "edited here"}}),
-            Decision("assign", "r002", fields={"split": "test"}),
-            Decision("label", "r003", fields={"question": "tone", "value": "rude"}),
-            Decision("drop", "r004", fields={"reason": "bad"}),
+            Edit("r001", {"output": "edited here"}),
+            Assign("r002", "test"),
+            Label("r003", "tone", "rude"),
+            Drop("r004", reason="bad"),
         ],
         by="ana",
     )
@@ -305,7 +305,7 @@ def test_datasets_and_the_workspace_they_are_of(make_workspace: Any) -> None:
 
     workspace = make_workspace()
     export_dataset(workspace)
-    changed = decide(workspace, [Decision("edit", "r005", fields={"changes": {"output": "edited here and not there"}})])
+    changed = decide(workspace, [Edit("r005", {"output": "edited here and not there"})])
     folder = workspace.root / "dataset"
     # Where just one of two is a dataset, the other is compared in a dataset's form.
     mixed = json.loads(run(str(folder / "v1"), str(workspace.root), "--format", "json").stdout)

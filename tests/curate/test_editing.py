@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from curate.base.events import Assign, Edit, Label
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.journal import Decision
-from curate.sessions.edits import Edit, answer_pointer, copied_edit, new_edit, open_edit
+from curate.sessions.edits import EditSession, answer_pointer, copied_edit, new_edit, open_edit
 
 
 def record_in(root: Path, name: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_a_draft_of_an_older_state_says_so_and_goes_on_from_the_present_one(make
     edit = open_edit(hold(workspace), "r003")
     edit.form.enter("/output", "Mine")
     edit.keep()
-    hold(workspace, "bo").apply([Decision("edit", "r003", fields={"changes": {"input": "Theirs"}})])
+    hold(workspace, "bo").apply([Edit("r003", {"input": "Theirs"})])
     again = open_edit(hold(workspace), "r003")
     assert any("older state" in note for note in again.notes)
     assert (again.form.to_line()["output"], again.form.to_line()["input"]) == ("Mine", "Theirs")
@@ -96,7 +96,7 @@ def test_what_others_change_meanwhile_is_taken_in(make_workspace: Any, hold: Any
     mine, theirs = hold(workspace), hold(workspace, "bo")
     edit = open_edit(mine, "r003")
     edit.form.enter("/output", "Mine")
-    theirs.apply([Decision("edit", "r003", fields={"changes": {"input": "Theirs"}})])
+    theirs.apply([Edit("r003", {"input": "Theirs"})])
     mine.refresh()
     assert edit.follow() == ["the record was changed meanwhile; your edit goes on from there"]
     assert edit.follow() == []
@@ -110,7 +110,7 @@ def test_saving_over_what_somebody_else_has_changed_asks_once(make_workspace: An
     workspace = make_workspace()
     edit = open_edit(hold(workspace), "r003")
     edit.form.enter("/output", "Mine")
-    hold(workspace, "bo").apply([Decision("edit", "r003", fields={"changes": {"output": "Theirs"}})])
+    hold(workspace, "bo").apply([Edit("r003", {"output": "Theirs"})])
     with pytest.raises(CurateError, match="somebody else has changed output") as caught:
         edit.save()
     assert caught.value.code == "E986 changed-meanwhile"
@@ -167,8 +167,8 @@ def test_what_label_and_split_decide_is_not_for_the_form(make_workspace: Any, ho
     project = hold(workspace)
     project.apply(
         [
-            Decision("label", "r003", fields={"question": "quality", "value": "good"}),
-            Decision("assign", "r003", fields={"split": "test"}),
+            Label("r003", "quality", "good"),
+            Assign("r003", "test"),
         ]
     )
     form = open_edit(project, "r003").form
@@ -246,7 +246,7 @@ def test_an_unknown_record(make_workspace: Any, hold: Any) -> None:
 
 def test_a_draft_that_cannot_be_written_is_an_error(make_workspace: Any, hold: Any, monkeypatch: Any) -> None:
     workspace = make_workspace()
-    edit: Edit = open_edit(hold(workspace), "r003")
+    edit: EditSession = open_edit(hold(workspace), "r003")
     edit.form.enter("/output", "Mine")
 
     def full(*_: Any) -> int:

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from curate.base.events import Add, Edit
 from curate.base.record import CurateError, Json
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import Project, open_project
-from curate.sessions.edits import Edit, open_edit
+from curate.sessions.edits import EditSession, open_edit
 
 Hold = Callable[..., Project]
 
@@ -32,7 +32,7 @@ def hold(make_workspace) -> Iterator[Hold]:
 
 def edits_of(hold: Hold, **changes: Json) -> None:
     """Have somebody else change keys of the record."""
-    hold("bo").apply([Decision("edit", "r003", fields={"changes": changes})])
+    hold("bo").apply([Edit("r003", changes)])
 
 
 def line_in(project: Project) -> dict[str, Json]:
@@ -40,7 +40,7 @@ def line_in(project: Project) -> dict[str, Json]:
     return dict(next(state.record.data for state in states if state.record.id == "r003"))
 
 
-def broken(edit: Edit) -> str:
+def broken(edit: EditSession) -> str:
     """Leave a text without a colon, as an editor might; return the text as it is once it is mended."""
     text = edit.written().replace('"output": "', '"output": "Mine. ')
     faults = edit.take(text.replace('"output": ', '"output" '))
@@ -115,7 +115,7 @@ def test_letting_a_text_go_shows_what_is_saved_now(hold) -> None:
 
 def test_a_record_that_is_gone_is_told_while_its_text_is_no_json(hold) -> None:
     project, theirs = hold(), hold("bo")
-    theirs.apply([Decision("add", "new", fields={"record": {"instruction": "Ask", "output": "Tell"}})])
+    theirs.apply([Add("new", {"instruction": "Ask", "output": "Tell"})])
     project.refresh()
     edit = open_edit(project, "new")
     edit.take("{")

@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from deciding import decide
 
+from curate.base.events import Assign, Drop, DropEvent, Restore
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import Decision, Drop, frame, pieces, read_frames, read_journal, segments
+from curate.project.journal import frame, pieces, read_frames, read_journal, segments
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.labelling import Desk, settle, waiting
@@ -61,7 +62,7 @@ def test_a_rule_says_its_finding_in_fields(make_workspace: Make) -> None:
     shown = dropped_by(root)
     shutil.rmtree(root / "dataset")
     assert run("dedupe", root, "--apply", "keep-first").exit_code == 0
-    events = {event.id: event for event in read_journal(root)[0] if isinstance(event, Drop)}
+    events = {event.id: event for event in read_journal(root)[0] if isinstance(event, DropEvent)}
     assert (events["x1"].code, events["x1"].of, events["x1"].score) == ("D301", "x0", 1.0)
     assert (events["x2"].code, events["x2"].of) == ("D302", "x0")
     assert 0.7 <= (events["x2"].score or 0) < 1
@@ -83,8 +84,8 @@ def test_a_choice_between_different_answers_is_a_decision(make_workspace: Make) 
 
 def test_only_drops_are_of_version_2(make_workspace: Make) -> None:
     root = make_workspace([REPEAT, {**REPEAT, "id": "x2"}]).root
-    workspace = decide(load_data(root), [Decision("drop", "x1", fields={"reason": "wrong"})])
-    workspace = decide(workspace, [Decision("restore", "x1"), Decision("assign", "x2", fields={"split": "train"})])
+    workspace = decide(load_data(root), [Drop("x1", reason="wrong")])
+    workspace = decide(workspace, [Restore("x1"), Assign("x2", "train")])
     assert run("dedupe", root, "--drop", "x2").exit_code == 0
     versions = [(line["op"], line["v"]) for line in payloads(root)]
     assert sorted(versions) == [("assign", 1), ("drop", 2), ("drop", 2), ("restore", 1)]
@@ -115,7 +116,7 @@ def changed(root: Path, **changes: object) -> Path:
 )  # fmt: skip
 def test_a_line_of_another_version_is_refused_by_its_place(make_workspace: Make, changes: dict[str, object]) -> None:
     root = make_workspace().root
-    decide(load_data(root), [Decision("drop", "r001", fields={"reason": "x"})])
+    decide(load_data(root), [Drop("r001", reason="x")])
     path = changed(root, **changes)
     with pytest.raises(CurateError) as caught:
         load_data(root).records()
@@ -155,7 +156,7 @@ def test_a_rule_of_version_1_that_names_who_is_gone_is_a_persons_words(old: Path
 
 
 def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
-    decide(load_data(old), [Decision("drop", "other", fields={"reason": "D301: repeats kept (1.00)"})], by="cem")
+    decide(load_data(old), [Drop("other", reason="D301: repeats kept (1.00)")], by="cem")
     before = dropped_by(old)
     assert before == FROM_1 | {"other": ("decision", "", 0.0, "D301: repeats kept (1.00)")}
     assert run("fold", old).exit_code == 0
@@ -167,7 +168,7 @@ def test_decisions_of_both_versions_are_folded_as_they_are(old: Path) -> None:
 
 
 def test_a_fold_without_drops_of_version_2_stays_readable_for_version_1(old: Path) -> None:
-    decide(load_data(old), [Decision("restore", "words")], by="cem")
+    decide(load_data(old), [Restore("words")], by="cem")
     assert run("fold", old).exit_code == 0
     newest = max((old / "journal" / "folded").glob("*.json"), key=lambda path: int(path.stem))
     assert json.loads(newest.read_bytes())["v"] == 1
@@ -186,8 +187,8 @@ def test_a_conflict_is_settled_with_the_fields_of_its_side(make_workspace: Make,
     is_rule = reason.startswith("D301")
     fields: dict[str, Any] = {"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0}
     before = load_data(root)
-    decide(before, [Decision("drop", "r002", fields=fields if is_rule else {"reason": reason})], by="ana")
-    decide(before, [Decision("restore", "r002")], by="bo")
+    decide(before, [Drop("r002", **fields if is_rule else {"reason": reason})], by="ana")
+    decide(before, [Restore("r002")], by="bo")
     with open_project(root, "cem") as project:
         project.load()
         (item,) = waiting(project, Desk(project)).items

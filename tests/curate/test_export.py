@@ -6,10 +6,10 @@ import stat
 import pytest
 from deciding import decide
 
+from curate.base.events import Drop, Restore
 from curate.base.record import SPLITS, CurateError, Exit
 from curate.formats.dataset import read_manifest, read_pins
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
 
@@ -111,7 +111,7 @@ def test_same_data_is_the_same_dataset(make_workspace):
     again, _ = export_dataset(load_data(workspace.root))
     assert (again.path, again.is_new) == (first.path, False)
     assert [path.name for path in (workspace.root / "dataset").iterdir()] == ["v1"]
-    changed = decide(workspace, [Decision("drop", "r001", fields={"reason": "wrong"})])
+    changed = decide(workspace, [Drop("r001", reason="wrong")])
     third, _ = export_dataset(changed)
     assert (third.path.name, third.is_new) == ("v2", True)
     assert third.manifest.drops == {"decision": 1}
@@ -137,12 +137,12 @@ def test_repeats_are_left_out_listed_and_counted(make_workspace):
 def test_a_restored_repeat_stays(make_workspace):
     workspace = decide(
         add_lines(make_workspace(), [REPEAT]),
-        [Decision("drop", "x1", fields={"reason": "repeats r001", "code": "D301", "of": "r001", "score": 1.0})],
+        [Drop("x1", reason="repeats r001", code="D301", of="r001", score=1.0)],
     )
     made, _ = export_dataset(workspace)
     (dropped,) = rows_of(made.path, "dropped")
     assert (dropped["code"], dropped["kept"], dropped["score"]) == ("D301", "r001", 1.0)
-    made, _ = export_dataset(decide(workspace, [Decision("restore", "x1")]))
+    made, _ = export_dataset(decide(workspace, [Restore("x1")]))
     assert made.manifest.drops == {}
     splits = [name for name in SPLITS for row in rows_of(made.path, name) if row["id"] in ("x1", "r001")]
     assert len(splits) == 2
@@ -205,7 +205,7 @@ def test_errors_stand_in_the_way(make_workspace):
 
 def test_nothing_to_export(make_workspace):
     workspace = make_workspace()
-    gone = decide(workspace, [Decision("drop", record.id, fields={"reason": "x"}) for record in workspace.records()])
+    gone = decide(workspace, [Drop(record.id, reason="x") for record in workspace.records()])
     with pytest.raises(CurateError, match="no record"):
         export_dataset(gone)
 
@@ -262,7 +262,7 @@ def test_git_is_named(make_workspace):
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
     ):
         subprocess.run(["git", "-C", str(workspace.root), *arguments], check=True)
-    workspace = decide(workspace, [Decision("drop", "r000", fields={"reason": "x"})])
+    workspace = decide(workspace, [Drop("r000", reason="x")])
     made, _ = export_dataset(workspace)
     assert made.manifest.git is not None
     assert len(made.manifest.git.commit) == 40

@@ -14,10 +14,10 @@ from deciding import decide
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import Assign, Drop, Restore
 from curate.base.record import SPLITS
 from curate.cli import cli
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.publish import export_dataset
 
 SETTINGS = '[split]\nseed = {seed}\nratios = [0.4, 0.3, 0.3]\n[checks]\nignore = ["D303", "P505", "P501"]\n'
@@ -84,9 +84,9 @@ def decide_each(root: Path, decisions: list[tuple[str, str, str]]) -> None:
     workspace = load_data(root)
     known = {state.record.id for state in workspace.states()}
     for op, name, split in decisions:
-        fields = {"drop": {"reason": "by hand"}, "restore": {}, "assign": {"split": split}}[op]
+        decision = {"drop": Drop(name, "by hand"), "restore": Restore(name), "assign": Assign(name, split)}[op]
         if name in known:
-            workspace = decide(workspace, [Decision(op, name, fields=fields)])
+            workspace = decide(workspace, [decision])
 
 
 @settings(
@@ -138,9 +138,9 @@ def test_restoring_a_record_puts_no_exported_one_out(make_workspace):
     """The restored record stands before the one that was exported in its place; both stay in every export."""
     lines = [line_of("first", 0, 0, 0), line_of("second", 0, 0, 1), line_of("other", 1, 0, 0)]
     workspace = make_workspace(lines, SETTINGS.format(seed=1))
-    workspace = decide(workspace, [Decision("drop", "first", fields={"reason": "off topic"})])
+    workspace = decide(workspace, [Drop("first", reason="off topic")])
     export_dataset(workspace)
-    export_dataset(decide(workspace, [Decision("restore", "first")]))
+    export_dataset(decide(workspace, [Restore("first")]))
     made, _ = export_dataset(load_data(workspace.root))
     assert (made.path.name, made.is_new) == ("v2", False)
     assert {row["id"] for part in made.rows.values() for row in part} == {"first", "second", "other"}

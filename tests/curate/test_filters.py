@@ -16,12 +16,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base import console
+from curate.base.events import Drop
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
 from curate.project.data import State
 from curate.project.exclusion import Exclusion
 from curate.project.filters import FIELDS, GUIDE, Filter, parse_filter
-from curate.project.journal import Decision
 from curate.project.patterns import unfit, weight
 from curate.project.terms import Between, Exact, Pattern, Term, Word
 
@@ -329,7 +329,7 @@ def listed(make_workspace):
     ]
     workspace = make_workspace([*lines, {"id": "odd", "instruction": "Why is it so?", "output": ""}])
     (workspace.root / "data" / "b.jsonl").write_text('junk\n{"id": "late", "instruction": "a", "output": ""}\n')
-    decide(workspace, [Decision("drop", "r0", fields={"reason": "x"})], by="ana")
+    decide(workspace, [Drop("r0", reason="x")], by="ana")
 
     def run(*options: str) -> tuple[list[str], str, int]:
         said = CliRunner().invoke(cli, ["list", str(workspace.root), "--format", "jsonl", *options])

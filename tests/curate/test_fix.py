@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from mending import INSTRUCTION, fixed, line, run_validate
 
 from curate import cli
+from curate.base.events import Drop, Restore
 from curate.checks.fixes import Fix, discover, fix_file
 from curate.project.data import ProjectData, load_data
 from curate.project.in_use import names_in_use
-from curate.project.journal import Decision
 from curate.schema import load_shape
 
 CHAT = load_shape("chat")
@@ -268,7 +268,7 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
     workspace = make_workspace(lines)
     names = [record.id for record in workspace.records()]
     assert names[1] == f"{names[0]}-2"
-    decide(workspace, [Decision("drop", names[n], fields={"reason": "x"}) for n in (1, 3, 5)], by="ana")
+    decide(workspace, [Drop(names[n], reason="x") for n in (1, 3, 5)], by="ana")
     path = workspace.files()[0]
     run = fix_file(path, workspace.shape, keep=names_in_use(workspace.root))
     assert run.write()
@@ -282,7 +282,7 @@ def test_ids_that_something_hangs_on_do_not_change(make_workspace: Callable[...,
 
 def test_texts_that_decisions_follow_from_do_not_change(make_workspace: Callable[..., ProjectData]) -> None:
     root = make_workspace([{"id": f"r{n}", "instruction": "Q ", "output": f"A {n}"} for n in range(12)]).root
-    for decision in (Decision("drop", "r", fields={"reason": "x"}), Decision("restore", "r")):
+    for decision in (Drop("r", reason="x"), Restore("r")):
         everyone = [replace(decision, id=f"r{n}") for n in range(11)]
         decide(load_data(root), everyone, by="ana")
     assert run_validate(str(root), "--fix") == 0

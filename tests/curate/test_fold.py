@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import EVENTS
 from curate.base.record import Source
 from curate.project.fold import State, fold, line_digest, settled, steps
 from curate.project.history import Fact, RecordSnapshot
-from curate.project.journal import EVENTS
 from curate.project.snapshot import Snapshot, folded_bytes, read_snapshot
 from curate.schema import load_shape
 

@@ -14,13 +14,14 @@ import pytest
 from deciding import decide
 
 from curate import cli
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Restore
 from curate.base.record import canonical
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
+from curate.project.journal import FOLDER, Sitting, read_frames, segments
 from curate.project.publish import export_dataset
 
 
@@ -43,7 +44,7 @@ def names(root: Path) -> list[tuple[str, str, bool]]:
 
 
 def drop(name: str) -> Decision:
-    return Decision("drop", name, fields={"reason": "wrong"})
+    return Drop(name, reason="wrong")
 
 
 def test_a_sound_workspace(make_workspace, call):
@@ -236,8 +237,8 @@ def test_two_branches_that_both_folded(make_workspace):
     git("commit", "-qm", "first")
     for branch, by, name in (("other", "ana", "r002"), ("main", "bo", "r050")):
         git("checkout", "-q", *(["-b"] if branch == "other" else []), branch)
-        change = Decision("edit", name, fields={"changes": {"output": f"by {by}"}})
-        decide(load_data(root), [change, drop(f"{name[:3]}5"), Decision("restore", "r030")], by=by)
+        change = Edit(name, {"output": f"by {by}"})
+        decide(load_data(root), [change, drop(f"{name[:3]}5"), Restore("r030")], by=by)
         fold_journal(load_data(root))
         git("add", ".")
         git("commit", "-qm", branch)
@@ -268,11 +269,9 @@ def states(root: Path) -> dict[str, tuple]:
 @pytest.mark.parametrize("lost", [(2,), (1, 2), (1,)])
 @pytest.mark.parametrize("how", ["damaged", "gone"])
 def test_a_fold_whose_file_is_lost_is_gone_back_from(make_workspace, lost, how):
-    root = decide(
-        make_workspace(), [drop("r001"), Decision("edit", "r002", fields={"changes": {"output": "new"}})]
-    ).root
+    root = decide(make_workspace(), [drop("r001"), Edit("r002", {"output": "new"})]).root
     fold_journal(load_data(root))
-    decide(load_data(root), [Decision("restore", "r001"), drop("r003")])
+    decide(load_data(root), [Restore("r001"), drop("r003")])
     fold_journal(load_data(root))
     before = states(root)
     for number in lost:
@@ -318,7 +317,7 @@ def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
     folder.mkdir(parents=True)
     (folder / "x\u202e.log").write_bytes(b"\x1b[2J torn")
     with Sitting(root, "e\x1bve") as sitting:
-        sitting.append([Decision("drop", "\x1b[31mred", ["1" * 12 + "4" + "1" * 19], {"reason": "x"})])
+        sitting.append([Drop("\x1b[31mred", reason="x", parents=["1" * 12 + "4" + "1" * 19])])
     for words in ((), ("--format", "json"), ("--recover",)):
         code, out, err = call("fsck", root, *words)
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", out + err)
@@ -329,12 +328,12 @@ def test_fold_says_what_it_does(make_workspace, call):
     workspace = make_workspace()
     root = decide(workspace,
         [
-            Decision("edit", "r002", fields={"changes": {"output": "new"}}), drop("r001"),
-            Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}}),
+            Edit("r002", {"output": "new"}), drop("r001"),
+            Add("n", {"instruction": "x", "output": "y"}),
         ]
     ).root  # fmt: skip
     with Sitting(root, "gone") as sitting:
-        sitting.append([Decision("drop", "nobody", (), {"reason": "x"})])
+        sitting.append([Drop("nobody", reason="x")])
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     code, out, _ = call("fold", root, "--dry-run")
     assert code == 0
@@ -353,7 +352,7 @@ def test_fold_says_what_it_does(make_workspace, call):
     for by in ("ana", "bo"):
         with Sitting(root, by) as sitting:
             parents = next(state for state in workspace.states() if state.record.id == "r005").parents()
-            sitting.append([Decision("edit", "r005", parents, {"changes": {"output": by}})])
+            sitting.append([Edit("r005", {"output": by}, parents=parents)])
     code, _, err = call("fold", root)
     assert code == 1
     assert "E982 cannot-fold: decisions contradict one another (L403): r005" in err
@@ -362,9 +361,9 @@ def test_fold_says_what_it_does(make_workspace, call):
 def test_the_same_dataset_before_and_after(make_workspace):
     workspace = decide(make_workspace(),
         [
-            Decision("edit", "r002", fields={"changes": {"output": "something else altogether"}}), drop("r001"),
-            Decision("label", "r004", fields={"question": "category", "value": "billing"}),
-            Decision("assign", "r006", fields={"split": "test"}), Decision("restore", "r008"),
+            Edit("r002", {"output": "something else altogether"}), drop("r001"),
+            Label("r004", "category", "billing"),
+            Assign("r006", "test"), Restore("r008"),
         ]
     )  # fmt: skip
     first = export_dataset(workspace)[0]

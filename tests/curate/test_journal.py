@@ -4,11 +4,12 @@ import zlib
 
 import pytest
 
+from curate.base.events import EVENTS, Drop, DropEvent
 from curate.base.record import CurateError
 from curate.base.storage import Segment
-from curate.project.journal import EVENTS, Decision, Drop, Sitting, frame, read_journal
+from curate.project.journal import Sitting, frame, read_journal
 
-DROPS = [Decision("drop", f"r{number}", ["0" * 32], {"reason": "because"}) for number in range(5)]
+DROPS = [Drop(f"r{number}", reason="because", parents=["0" * 32]) for number in range(5)]
 
 
 def segment_of(root):
@@ -186,7 +187,7 @@ def test_events_are_strict():
         "op": "drop",
         "reason": "x",
     }
-    assert isinstance(EVENTS.validate_python(good), Drop)
+    assert isinstance(EVENTS.validate_python(good), DropEvent)
     for bad in ({"seq": "1"}, {"op": "merge"}, {"split": "train"}, {"by": ""}, {"event": "x"}, {"v": 3}, {"of": "r"}):
         with pytest.raises(ValueError, match="validation error"):
             EVENTS.validate_python({**good, **bad})

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from curate.base.events import Drop, Label, Resolve
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.sessions.labelling import Desk
 
 Sit = Callable[..., Desk]
@@ -206,8 +206,8 @@ def test_dropped_and_settled_records_are_not_asked_about(sit: Sit) -> None:
     desk = sit()
     desk.project.apply(
         [
-            Decision("drop", "r000", fields={"reason": "spam"}),
-            Decision("resolve", "r001", fields={"question": "topic", "value": "other"}),
+            Drop("r000", reason="spam"),
+            Resolve("r001", "topic", "other"),
         ]
     )
     desk.follow({"r000", "r001"})
@@ -258,7 +258,7 @@ def test_the_least_certain_come_first_and_suggestions_are_out_of_sample(sit: Sit
     other = sit("bo")
     other.learn()
     before = other.suggester.of(other.project.catalog.find("r002") or 0)
-    desk.project.apply([Decision("label", "r002", fields={"question": "topic", "value": "billing"})])
+    desk.project.apply([Label("r002", "topic", "billing")])
     other.project.refresh()
     other.learn()
     after = other.suggester.of(other.project.catalog.find("r002") or 0)

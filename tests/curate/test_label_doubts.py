@@ -19,9 +19,9 @@ from curate.project.validation import validate_data
 
 pytest.importorskip("sklearn", reason="L405 needs the extra [quality]")
 
+from curate.base.events import Drop, Label
 from curate.checks.quality import find_suspects
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.sessions.problems.search import Job, search
 
 WORDS = {
@@ -108,9 +108,9 @@ def test_what_people_have_answered_since_is_what_is_judged(tmp_path: Path) -> No
     decide(
         workspace,
         [
-            Decision("label", "r7", fields={"question": "category", "value": "returns"}),
-            Decision("label", "r9", fields={"question": "category", "value": "billing"}),
-            Decision("drop", "r40", fields={"reason": "spam"}),
+            Label("r7", "category", "returns"),
+            Label("r9", "category", "billing"),
+            Drop("r40", reason="spam"),
         ],
         by="ana",
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from curate.base.events import Add, Drop, Label
 from curate.base.record import CurateError
-from curate.project.journal import Decision
 from curate.sessions.labelling import FLAG, NOTE, Desk, Done
 from curate.sessions.labelling.tally import Tally
 
@@ -18,7 +18,7 @@ Sit = Callable[..., Desk]
 
 def add(desk: Desk, name: str) -> None:
     line = {"id": name, "instruction": "Say something new.", "output": "Something new."}
-    desk.project.apply([Decision("add", name, fields={"record": line})])
+    desk.project.apply([Add(name, line)])
     desk.follow({name})
 
 
@@ -117,7 +117,7 @@ def test_an_answer_to_a_record_that_vanished_is_no_agreement(sit: Sit) -> None:
     desk = sit()
     add(desk, "new")
     other = sit("bo")
-    other.project.apply([Decision("label", "new", fields={"question": "topic", "value": "other"})])
+    other.project.apply([Label("new", "topic", "other")])
     desk.follow(desk.project.refresh())
     desk.begin(desk.prepare(desk.wish), "new")
     desk.answer("other")
@@ -246,9 +246,9 @@ def test_learning_again_looks_at_nothing_but_what_was_decided_since(
     monkeypatch.delattr("curate.project.catalog.Catalog.frame")
     desk.answer("other")
     for name, value in (("r007", "returns"), ("r000", "other"), ("new", "billing")):
-        other.apply([Decision("label", name, fields={"question": "topic", "value": value})])
+        other.apply([Label(name, "topic", value)])
     desk.follow(desk.project.refresh())
-    desk.project.apply([Decision("drop", "r001", fields={"reason": "spam"})])
+    desk.project.apply([Drop("r001", reason="spam")])
     desk.learn()
     # Two answers that differ are no agreement, and what is dropped teaches nothing.
     (one,) = learner.made

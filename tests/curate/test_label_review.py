@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Label, Resolve, Restore
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.sessions.labelling import Desk, Item, Waiting, settle, waiting
 
 Sit = Callable[..., Desk]
@@ -43,11 +42,11 @@ def test_whoever_is_still_asked_does_not_see_the_disagreement(sit: Sit) -> None:
     sit("ana", team=team, gold="gold.jsonl", files={"gold.jsonl": gold})
     for who, value in (("ana", "billing"), ("bo", "returns")):
         project = sit(who).project
-        project.apply([Decision("label", "r000", fields={"question": "topic", "value": value})])
+        project.apply([Label("r000", "topic", value)])
     desk = sit("cem")
     found = review(desk)
     assert (found.items, found.num_unanswered) == ([], 1)
-    desk.project.apply([Decision("label", "r000", fields={"question": "topic", "value": "other"})])
+    desk.project.apply([Label("r000", "topic", "other")])
     assert len(review(desk).items) == 1
 
 
@@ -72,21 +71,21 @@ def apart(sit: Sit, first: Decision, second: Decision) -> Item:
     ("one", "other", "facet"),
     [
         (
-            ("edit", {"changes": {"output": "left"}}), ("edit", {"changes": {"output": "right"}}), ("data", "output"),
+            Edit("r005", {"output": "left"}), Edit("r005", {"output": "right"}), ("data", "output"),
         ),
-        (("assign", {"split": "train"}), ("assign", {"split": "test"}), ("split",)),
-        (("drop", {"reason": "spam"}), ("restore", {}), ("status",)),
+        (Assign("r005", "train"), Assign("r005", "test"), ("split",)),
+        (Drop("r005", "spam"), Restore("r005"), ("status",)),
         (
-            ("resolve", {"question": "topic", "value": "other"}),
-            ("resolve", {"question": "topic", "value": "billing"}),
+            Resolve("r005", "topic", "other"),
+            Resolve("r005", "topic", "billing"),
             ("resolved", "topic"),
         ),
     ],
 )  # fmt: skip
 def test_what_was_decided_apart_is_settled_by_deciding_once_more(
-    sit: Sit, one: tuple[Any, dict[str, Any]], other: tuple[Any, dict[str, Any]], facet: tuple[str, ...]
+    sit: Sit, one: Decision, other: Decision, facet: tuple[str, ...]
 ) -> None:
-    item = apart(sit, Decision(one[0], "r005", fields=one[1]), Decision(other[0], "r005", fields=other[1]))
+    item = apart(sit, one, other)
     assert item.conflict is not None
     assert item.conflict.facet == facet
     assert sorted(people for side in item.sides for people in side.people) == ["ana", "bo"]
@@ -107,10 +106,8 @@ def test_what_was_decided_apart_is_settled_by_deciding_once_more(
 
 
 def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
-    def line(text: str) -> dict[str, Any]:
-        return {"record": {"id": "new", "instruction": "Say.", "output": text}}
-
-    item = apart(sit, Decision("add", "new", fields=line("left")), Decision("add", "new", fields=line("right")))
+    left, right = (Add("new", {"id": "new", "instruction": "Say.", "output": text}) for text in ("left", "right"))
+    item = apart(sit, left, right)
     desk = sit("cem")
     wanted = next(side for side in item.sides if side.people == ("bo",))
     settle(desk.project, item, wanted)
@@ -122,10 +119,10 @@ def test_added_apart_is_settled_by_taking_the_others_back(sit: Sit) -> None:
 def test_what_was_decided_apart_on_a_record_that_is_no_more_waits_for_nobody(sit: Sit) -> None:
     ana = sit("ana")
     line = {"id": "new", "instruction": "Say.", "output": "x"}
-    ana.project.apply([Decision("add", "new", fields={"record": line})])
+    ana.project.apply([Add("new", line)])
     people = [sit("bo"), sit("cem")]
     for desk in people:
-        desk.project.apply([Decision("edit", "new", fields={"changes": {"output": desk.by}})])
+        desk.project.apply([Edit("new", {"output": desk.by})])
     assert [item.record for item in review(ana).items] == ["new"]
     ana.project.undo()
     assert review(ana).items == []
@@ -135,8 +132,8 @@ def test_what_was_decided_apart_on_a_record_that_is_no_more_waits_for_nobody(sit
 
 def test_ones_own_answers_in_two_sittings_are_settled_by_oneself(sit: Sit) -> None:
     first, second = sit("ana"), sit("ana")
-    first.project.apply([Decision("label", "r001", fields={"question": "topic", "value": "billing"})])
-    second.project.apply([Decision("label", "r001", fields={"question": "topic", "value": "other"})])
+    first.project.apply([Label("r001", "topic", "billing")])
+    second.project.apply([Label("r001", "topic", "other")])
     found = review(sit("bo"))
     assert (found.items, len(found.others_own)) == ([], 1)
     ana = sit("ana")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from curate.base.events import Drop
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.drafts import Drafts
-from curate.project.journal import Decision
 from curate.project.project import Project, open_project
 from curate.sessions.lines import open_line
 
@@ -164,7 +164,7 @@ def test_no_line_takes_the_decisions_of_a_record_that_says_the_same(tmp_path: Pa
         name = project.catalog.name(0)
         edit = open_line(project, "data/a.jsonl", 1)
         edit.take(line)
-        project.apply([Decision("drop", name, fields={"reason": "x"})])
+        project.apply([Drop(name, reason="x")])
         with pytest.raises(CurateError, match="on which decisions or a dataset hang"):
             edit.save()
         assert [state.dropped for state in load_data(tmp_path).states()] == ["x"]

@@ -12,11 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 from deciding import decide
 
+from curate.base.events import EVENTS, Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import EVENTS, Decision, Sitting, read_journal
+from curate.project.journal import Sitting, read_journal
 
 
 def run(*arguments: str) -> Result:
@@ -28,12 +29,12 @@ def decided(make_workspace: Any, monkeypatch: pytest.MonkeyPatch) -> ProjectData
     """A workspace in which two people have decided, mostly on r001; it is the current folder."""
     workspace: ProjectData = make_workspace()
     for by, decision in (
-        ("ana", Decision("edit", "r001", fields={"changes": {"output": "answer1 says that stuff3 is it."}})),
-        ("ben", Decision("label", "r001", fields={"question": "tone", "value": "rude"})),
-        ("ben", Decision("drop", "r001", fields={"reason": "off topic, and quoting \x1b[31m a letter " * 6})),
-        ("ana", Decision("restore", "r001")),
-        ("ana", Decision("assign", "r001", fields={"split": "test"})),
-        ("ana", Decision("drop", "r002", fields={"reason": "twice"})),
+        ("ana", Edit("r001", {"output": "answer1 says that stuff3 is it."})),
+        ("ben", Label("r001", "tone", "rude")),
+        ("ben", Drop("r001", reason="off topic, and quoting \x1b[31m a letter " * 6)),
+        ("ana", Restore("r001")),
+        ("ana", Assign("r001", "test")),
+        ("ana", Drop("r002", reason="twice")),
     ):
         workspace = decide(workspace, [decision], by=by)
     monkeypatch.chdir(workspace.root)
@@ -89,10 +90,10 @@ def test_values_are_hidden_when_asked_for(form: str, decided: ProjectData) -> No
 def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
     # Made on the state that the line has, as someone does who has not yet pulled.
     with Sitting(decided.root, "cleo") as sitting:
-        sitting.append([Decision("assign", "r001", parents=["0" * 32], fields={"split": "train"})])
+        sitting.append([Assign("r001", "train", parents=["0" * 32])])
     # Wherever its session's number has put it, neither it nor what follows it was made on what stands before.
     assert run("r001").stdout.count("(made on another state of the record than the one before)") in (1, 2)
-    together = [Decision("assign", "r009", fields={"split": "test"}), Decision("drop", "r009", fields={"reason": "x"})]
+    together = [Assign("r009", "test"), Drop("r009", reason="x")]
     decide(decided, together, by="ana")
     assert "(made on another state" not in run("r009").stdout
 
@@ -100,7 +101,7 @@ def test_people_who_worked_apart_are_told(decided: ProjectData) -> None:
 def test_an_edit_that_the_schema_refuses_is_told(decided: ProjectData) -> None:
     with Sitting(decided.root, "ana") as sitting:
         # The schema was another one when it was saved.
-        sitting.append([Decision("edit", "r003", fields={"changes": {"output": 7}})])
+        sitting.append([Edit("r003", {"output": 7})])
     told = run("r003").stdout
     assert "(not applied: it changes nothing, or the schema refuses the line that it makes)" in told
 
@@ -114,7 +115,7 @@ def test_records_that_are_gone_and_records_that_never_were(decided: ProjectData)
     assert "drop: twice" in told[1]
     assert told[-1].startswith("now: not in the data")
     added = {"id": "n1", "instruction": "New?", "output": "Yes, it is."}
-    decide(load_data(decided.root), [Decision("add", "n1", fields={"record": added})], by="ana")
+    decide(load_data(decided.root), [Add("n1", added)], by="ana")
     assert run("n1").stdout.splitlines()[-1] == "now: in"
     unknown = run("r0001")
     assert isinstance(unknown.exception, CurateError)

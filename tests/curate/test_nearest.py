@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.project.journal import Decision
+from curate.base.events import Add, Drop, Edit
 from curate.schema.settings import DedupeSettings
 from curate.sessions import nearest
 from curate.sessions.nearest import Nearest
@@ -88,12 +88,12 @@ def test_records_that_were_edited_added_dropped_or_are_meant_themselves(make_wor
     ask = {"instruction": data[5]["instruction"], "output": data[5]["output"]}
     assert [one.id for one in finder.find(ask)][:1] == ["r005"]
     assert "r005" not in [one.id for one in finder.find(ask, without="r005")]
-    project.apply([Decision("edit", "r005", fields={"changes": {"instruction": "quite other", "output": "words"}})])
+    project.apply([Edit("r005", {"instruction": "quite other", "output": "words"})])
     assert "r005" not in [one.id for one in finder.find(ask)]
     assert finder.find({"instruction": "quite other", "output": "words"})[0].id == "r005"
-    project.apply([Decision("add", "new", fields={"record": {"id": "new", **ask}})])
+    project.apply([Add("new", {"id": "new", **ask})])
     assert finder.find(ask)[0].id == "new"
-    project.apply([Decision("drop", "new", fields={"reason": "test"})])
+    project.apply([Drop("new", reason="test")])
     assert "new" not in [one.id for one in finder.find(ask)]
     project.undo()
     project.undo()

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from deciding import decide
 
+from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.project.data import load_data
-from curate.project.journal import Decision
 
 HOOK = """
 import json, os, orjson
@@ -100,15 +100,15 @@ def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         workspace = decide(
             load_data(folder),
             [
-                Decision("drop", "r003", fields={"reason": "empty"}),
-                Decision("edit", "r005", fields={"changes": {"output": "Another answer altogether."}}),
-                Decision("add", "new-1", fields={"record": line(99, id="new-1")}),
-                Decision("assign", "r041", fields={"split": "test"}),
-                *(Decision("label", f"r{n:03}", fields={"question": "category", "value": "billing"}) for n in (6, 7)),
+                Drop("r003", reason="empty"),
+                Edit("r005", {"output": "Another answer altogether."}),
+                Add("new-1", line(99, id="new-1")),
+                Assign("r041", "test"),
+                *(Label(f"r{n:03}", "category", "billing") for n in (6, 7)),
             ],
             by="ana",
         )
-        decide(workspace, [Decision("drop", "r009", fields={"reason": "no"}), Decision("restore", "r009")], by="bo")
+        decide(workspace, [Drop("r009", reason="no"), Restore("r009")], by="bo")
     return folder
 
 

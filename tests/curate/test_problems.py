@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from troubled import SIX, edit, rank
 
+from curate.base.events import Add, Assign, Drop, Label, Restore
 from curate.base.record import CurateError
 from curate.checks.runner import ExaminerSpec
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.project.validation import Validation, validate_data
 from curate.sessions.problems import ELSEWHERE, Problems, book_of
@@ -97,21 +97,21 @@ def decide_at_random(project, draw, count):
         name = draw.choice(names)
         kind = draw.choice(["drop", "restore", "label", "category", "split", "output", "edit", "add", "undo"])
         if kind == "drop":
-            project.apply([Decision("drop", name, fields={"reason": "so"})])
+            project.apply([Drop(name, reason="so")])
         elif kind == "restore":
-            project.apply([Decision("restore", name)])
+            project.apply([Restore(name)])
         elif kind in ("label", "category"):
             question = {"label": "quality", "category": "category"}[kind]
-            project.apply([Decision("label", name, fields={"question": question, "value": draw.choice(SIX)})])
+            project.apply([Label(name, question, draw.choice(SIX))])
         elif kind == "split":
-            project.apply([Decision("assign", name, fields={"split": draw.choice(["train", "test"])})])
+            project.apply([Assign(name, draw.choice(["train", "test"]))])
         elif kind == "output":
             project.apply([edit(name, output=draw.choice(texts))])
         elif kind == "edit":
             project.apply([edit(name, instruction=f"Say {draw.random()}.", input=None)])
         elif kind == "add":
             line = {"id": f"new-{number}", "instruction": "Add.", "output": draw.choice(texts), "category": "extract"}
-            project.apply([Decision("add", line["id"], fields={"record": line})])
+            project.apply([Add(line["id"], line)])
         else:
             project.undo()
 
@@ -194,7 +194,7 @@ def test_an_undo_brings_back_what_was_found_before(project):
     book.search()
     before, statuses = tally(book.found), book.statuses()
     for name in ("messy-01", "messy-08", "sd-0002"):
-        project.apply([Decision("drop", name, fields={"reason": "so"})])
+        project.apply([Drop(name, reason="so")])
         project.apply([edit("messy-10", output="Something else.")])
         book.catch_up()
     assert tally(book.found) != before

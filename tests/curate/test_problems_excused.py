@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from troubled import edit, rank
 
+from curate.base.events import Label
 from curate.base.record import CurateError
 from curate.jsonl import locate
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.sessions.problems import Heading, Item, book_of, listed
 from curate.sessions.problems.excerpt import Lines
@@ -45,7 +45,7 @@ def test_an_excerpt_of_a_decided_record_is_what_was_decided(project):
     (row,) = [row for row in found.rows if row.line == found.line]
     assert "Say yes, é." in row.text
     assert row.text[found.mark :].startswith('" "')
-    project.apply([Decision("label", "messy-02", fields={"question": "quality", "value": "bad"})])
+    project.apply([Label("messy-02", "quality", "bad")])
     book.catch_up()
     assert not book.excerpt(finding_of(book, "Q201", "messy-02")).is_decided
 

@@ -14,9 +14,9 @@ from deciding import decide
 from redacting import EMAIL, PHONE, outputs, record, redact, written
 
 from curate import cli
+from curate.base.events import Drop, Edit, Restore
 from curate.base.record import CurateError
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import Decision
 
 pytestmark = pytest.mark.usefixtures("in_own_folder")
 
@@ -231,7 +231,7 @@ def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[
     lines = [{"instruction": "Mail?", "output": value} for value in (EMAIL, EMAIL, "tom.li@parcels.shop")]
     workspace = make_workspace(lines)
     first, second, third = [one.id for one in workspace.records()]
-    decide(workspace, [Decision("drop", second, fields={"reason": "twice"})], by="ana")
+    decide(workspace, [Drop(second, reason="twice")], by="ana")
     assert redact(workspace.root) == 0
     again = load_data(workspace.root)
     assert [state.record.id for state in again.states()][:2] == [first, second]
@@ -246,8 +246,8 @@ def test_records_whose_decisions_may_be_out_of_order_are_told_of(
 ) -> None:
     workspace = make_workspace([record(EMAIL)])
     decide(
-        decide(workspace, [Decision("drop", "r1", fields={"reason": "x"})], by="ana"),
-        [Decision("restore", "r1")],
+        decide(workspace, [Drop("r1", reason="x")], by="ana"),
+        [Restore("r1")],
         by="ben",
     )
     assert redact(workspace.root) == 1
@@ -258,7 +258,7 @@ def test_decisions_that_hold_values_are_told_of(
     make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace = make_workspace([record("fine")])
-    decide(workspace, [Decision("edit", "r1", fields={"changes": {"output": f"Mail {EMAIL}"}})], by="ana")
+    decide(workspace, [Edit("r1", {"output": f"Mail {EMAIL}"})], by="ana")
     assert redact(workspace.root) == 1
     err = capsys.readouterr().err
     assert "left: 1 decision in the journal" in err

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from deciding import decide
 
+from curate.base.events import Add, Decision, Drop, Edit, Label
 from curate.base.record import CurateError
 from curate.project.data import ProjectData, load_data
-from curate.project.journal import Decision, segments
+from curate.project.journal import segments
 from curate.project.project import open_project
 
 Apply = Callable[[Sequence[Decision]], object]
@@ -37,19 +38,19 @@ def apply(request: pytest.FixtureRequest, workspace: ProjectData) -> Iterator[Ap
 
 
 def edit(name: str, **changes: object) -> Decision:
-    return Decision("edit", name, fields={"changes": changes})
+    return Edit(name, changes)
 
 
 REFUSED = {
     "a line that the schema refuses": ([edit("a", output=5)], "E972"),
     "a key that the schema asks for is taken away": ([edit("a", output=None)], "E972"),
-    "a new line that the schema refuses": ([Decision("add", "c", fields={"record": {"id": "c"}})], "E972"),
+    "a new line that the schema refuses": ([Add("c", {"id": "c"})], "E972"),
     "another id": ([edit("a", id="b")], "E972"),
-    "a new line with the id of another record": ([Decision("add", "c", fields={"record": LINE | {"id": "d"}})], "E972"),
-    "a record that is there already": ([Decision("add", "a", fields={"record": LINE | {"id": "a"}})], "E916"),
-    "a record that is not there": ([Decision("drop", "x", fields={"reason": "wrong"})], "E916"),
-    "half of a surrogate pair": ([Decision("drop", "a", fields={"reason": "\ud83d"})], "E972"),
-    "no number": ([Decision("label", "a", fields={"question": "quality", "value": float("nan")})], "E972"),
+    "a new line with the id of another record": ([Add("c", LINE | {"id": "d"})], "E972"),
+    "a record that is there already": ([Add("a", LINE | {"id": "a"})], "E916"),
+    "a record that is not there": ([Drop("x", reason="wrong")], "E916"),
+    "half of a surrogate pair": ([Drop("a", reason="\ud83d")], "E972"),
+    "no number": ([Label("a", "quality", float("nan"))], "E972"),
     "the second of two": ([edit("a", output="5"), edit("a", output=[])], "E972"),
 }
 
@@ -67,11 +68,11 @@ ALLOWED = {
     "an edit": [edit("a", output="5")],
     "an edit of an edit": [edit("a", output="5", meta={"x": 1}), edit("a", meta=None)],
     "a new record that is edited and dropped": [
-        Decision("add", "c", fields={"record": LINE}), edit("c", output="2"),
-        Decision("drop", "c", fields={"reason": ""}),
+        Add("c", LINE), edit("c", output="2"),
+        Drop("c", reason=""),
     ],
     "an answer to a question that nobody asks": [
-        Decision("label", "a", fields={"question": "colour", "value": {"any": [1, None]}})
+        Label("a", "colour", {"any": [1, None]})
     ],
 }  # fmt: skip
 
@@ -88,7 +89,7 @@ def test_both_save_the_same(apply: Apply, workspace: ProjectData, case: str) -> 
 
 def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: ProjectData) -> None:
     """The new addition has seen the old one and what took it back: there is no conflict."""
-    add = Decision("add", "c", fields={"record": LINE})
+    add = Add("c", LINE)
     with open_project(workspace.root, "ana") as project:
         project.load()
         project.apply([add])
@@ -102,5 +103,5 @@ def test_a_record_whose_addition_was_taken_back_can_be_added_again(workspace: Pr
 def test_both_refuse_a_name_that_is_no_text(workspace: ProjectData, monkeypatch: pytest.MonkeyPatch, opened) -> None:
     monkeypatch.setenv("CURATE_ANNOTATOR", "an\udcffa")
     with pytest.raises(CurateError) as caught:
-        decide(opened(workspace.root), [Decision("drop", "a", fields={"reason": "x"})])
+        decide(opened(workspace.root), [Drop("a", reason="x")])
     assert caught.value.code == "E902 bad-settings"

@@ -49,11 +49,11 @@ def test_other_ratios_move_only_what_is_free(make_workspace):
 
 
 def test_what_is_gone_since_the_last_dataset_is_counted(make_workspace):
-    from curate.project.journal import Decision
+    from curate.base.events import Drop
 
     workspace = make_workspace(settings=EASY)
     export_dataset(workspace)
-    after = decide(load_data(workspace.root), [Decision("drop", "r001", fields={"reason": "wrong"})])
+    after = decide(load_data(workspace.root), [Drop("r001", reason="wrong")])
     assert seen_of(after).num_gone == 1
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from curate.base.events import Drop, Label
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from curate.sessions.overview import NUM_BINS, overview, scores
@@ -77,7 +77,7 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
         for number, (category, split) in enumerate([("a", "train"), ("a", "test"), ("b", "train"), ("", "validation")])
     ]  # fmt: skip
     project = opened(lines)
-    project.apply([Decision("drop", "r2", fields={"reason": "x"})])
+    project.apply([Drop("r2", reason="x")])
     seen = overview(project, is_judged=False)
     assert (seen.num_records, seen.num_unread, seen.num_unlabelled) == (4, 0, 1)
     assert seen.statuses["dropped"] == 1
@@ -93,7 +93,7 @@ def test_the_overview_counts_categories_splits_and_labels(opened) -> None:
 def test_own_questions_decide_what_is_labelled(opened) -> None:
     project = opened(settings='[split]\nseed = 1\n[[label.questions]]\nname = "quality"\nvalues = ["good", "bad"]\n')
     assert overview(project, is_judged=False).num_unlabelled == 60
-    project.apply([Decision("label", "r001", fields={"question": "quality", "value": "good"})])
+    project.apply([Label("r001", "quality", "good")])
     assert overview(project, is_judged=False).num_unlabelled == 59
 
 

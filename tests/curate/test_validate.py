@@ -252,14 +252,14 @@ def test_a_workspace_brings_its_schema_and_settings(tmp_path: Path, monkeypatch:
 
 
 def test_records_that_people_dropped_are_not_checked(tmp_path: Path) -> None:
+    from curate.base.events import Drop
     from curate.project.data import load_data
-    from curate.project.journal import Decision
 
     (tmp_path / "data").mkdir()
     lines(tmp_path, pair(1), pair(2, output=""), name="data/one.jsonl")
     (tmp_path / "curate.toml").write_text("[split]\nseed = 1\n", encoding="utf-8")
     assert run("validate", str(tmp_path)).return_value == 1
-    decide(load_data(tmp_path), [Decision("drop", "r2", fields={"reason": "Q201"})], by="ana")
+    decide(load_data(tmp_path), [Drop("r2", reason="Q201")], by="ana")
     assert run("validate", str(tmp_path)).return_value == 0
 
 

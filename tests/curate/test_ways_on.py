@@ -10,9 +10,9 @@ import click
 import pytest
 from called import call
 
+from curate.base.events import Add
 from curate.cli import cli
 from curate.cli._removed import OPTIONS, VERBS
-from curate.project.journal import Decision
 
 
 def test_a_file_in_place_of_a_folder_is_told_what_reads_it(in_own_folder):
@@ -141,7 +141,7 @@ def test_the_first_record_of_a_workspace_brings_no_finding(make_workspace, hold)
     workspace = make_workspace([])
     (workspace.root / "data/a.jsonl").unlink()
     line = {"id": "r1", "instruction": "Name a colour.", "output": "Blue."}
-    hold(workspace).apply([Decision("add", "r1", fields={"record": line})])
+    hold(workspace).apply([Add("r1", line)])
     said = call("validate", workspace.root, "--ignore", "B8,P5,L4")
     assert (said.exit_code, said.stdout) == (0, "")
     assert "1 record, 0 errors, 0 warnings" in said.stderr

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.project.validation import validate_data
 
@@ -46,11 +46,9 @@ def facts(root):
 def test_what_is_decided_is_there_for_whoever_opens_the_folder(root):
     with opened(root) as project:
         third = [state.record.id for state in load_data(root).states()][2]
-        project.apply(
-            [Decision("drop", "a", fields={"reason": "wrong"}), Decision("assign", "b", fields={"split": "test"})]
-        )
-        project.apply([Decision("edit", third, fields={"changes": {"output": "Hi."}})])
-        project.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        project.apply([Drop("a", reason="wrong"), Assign("b", "test")])
+        project.apply([Edit(third, {"output": "Hi."})])
+        project.apply([Add("new", {"instruction": "Say bye.", "output": "Bye."})])
         assert project.state("a").dropped == "wrong"
         assert project.state("new").record.completion == "Bye."
         assert [event.op for event in project.recent(2)] == ["add", "edit"]
@@ -63,8 +61,8 @@ def test_what_is_decided_is_there_for_whoever_opens_the_folder(root):
 def test_undo_and_redo_across_sittings(root):
     before = facts(root)
     with opened(root) as project:
-        project.apply([Decision("drop", name, fields={"reason": "x"}) for name in ("a", "b")])
-        project.apply([Decision("edit", "a", fields={"changes": {"output": "five", "category": None}})])
+        project.apply([Drop(name, reason="x") for name in ("a", "b")])
+        project.apply([Edit("a", {"output": "five", "category": None})])
     after = facts(root)
     with opened(root) as project:
         undone = project.undo()
@@ -84,25 +82,25 @@ def test_undo_and_redo_across_sittings(root):
 
 def test_an_added_record_can_be_taken_back_and_added_again(root):
     with opened(root) as project:
-        project.apply([Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}})])
+        project.apply([Add("new", {"instruction": "Say bye.", "output": "Bye."})])
         project.undo()
         with pytest.raises(CurateError, match="no record 'new'"):
             project.state("new")
         project.redo()
         assert project.state("new").record.completion == "Bye."
         with pytest.raises(CurateError, match="already"):
-            project.apply([Decision("add", "new", fields={"record": {"instruction": "x", "output": "y"}})])
+            project.apply([Add("new", {"instruction": "x", "output": "y"})])
 
 
 def test_what_the_schema_refuses_is_not_saved(root):
     with opened(root) as project:
         with pytest.raises(CurateError) as caught:
             project.apply([
-                Decision("drop", "b", fields={"reason": "x"}), Decision("edit", "a", fields={"changes": {"output": 5}})
+                Drop("b", reason="x"), Edit("a", {"output": 5})
             ])  # fmt: skip
         assert caught.value.code == "E972 unfit-line"
         with pytest.raises(CurateError) as caught:
-            project.apply([Decision("drop", "nobody", fields={"reason": "x"})])
+            project.apply([Drop("nobody", reason="x")])
         assert caught.value.code == "E916 unknown-record"
         assert project.num_decisions == 0
     assert not (root / "journal").exists()
@@ -112,10 +110,10 @@ def test_listeners_hear_of_every_change(root):
     heard = []
     with opened(root) as project, opened(root, "bo") as other:
         end = project.subscribe(lambda ids, is_ours: heard.append((ids, is_ours)))
-        project.apply([Decision("restore", "a")])
+        project.apply([Restore("a")])
         project.undo()
         assert project.refresh() == set()
-        other.apply([Decision("drop", "b", fields={"reason": "x"})])
+        other.apply([Drop("b", reason="x")])
         assert project.refresh() == {"b"}
         assert project.state("b").dropped == "x"
         end()
@@ -127,9 +125,9 @@ def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
     heard = []
     with opened(root) as project, opened(root, "bo") as other:
         project.subscribe(lambda ids, is_ours: heard.append(is_ours))
-        other.apply([Decision("drop", "b", fields={"reason": "x"})])
+        other.apply([Drop("b", reason="x")])
         calls = [
-            lambda: project.apply([Decision("drop", "a", fields={"reason": "x"})]),
+            lambda: project.apply([Drop("a", reason="x")]),
             project.undo,
             project.refresh,
             project.redo,
@@ -143,10 +141,10 @@ def test_listeners_hear_whose_change_it_is_in_whatever_thread(root):
 
 def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):
     with opened(root) as ana, opened(root, "bo") as bo:
-        ana.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
-        bo.apply([Decision("edit", "a", fields={"changes": {"output": "V"}})])
-        ana.apply([Decision("edit", "b", fields={"changes": {"output": "Red."}})])
-        bo.apply([Decision("edit", "b", fields={"changes": {"category": "colour"}})])
+        ana.apply([Edit("a", {"output": "five"})])
+        bo.apply([Edit("a", {"output": "V"})])
+        ana.apply([Edit("b", {"output": "Red."})])
+        bo.apply([Edit("b", {"category": "colour"})])
         ana.refresh()
         bo.refresh()
         for one in (ana, bo):
@@ -156,7 +154,7 @@ def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):
             assert one.state("b").record.data["output"] == "Red."
             assert one.state("b").record.category == "colour"
         assert validate_data(load_data(root)).counts["L403"] == 1
-        bo.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
+        bo.apply([Edit("a", {"output": "five"})])
         ana.refresh()
         assert (ana.conflicts(), ana.state("a").record.completion) == ([], "five")
         assert ana.state("a") == bo.state("a")
@@ -164,9 +162,9 @@ def test_two_people_on_one_field_get_a_conflict_and_either_settles_it(root):
 
 def test_undo_of_what_another_has_changed_since_says_so(root):
     with opened(root) as ana, opened(root, "bo") as bo:
-        ana.apply([Decision("edit", "a", fields={"changes": {"output": "five"}})])
+        ana.apply([Edit("a", {"output": "five"})])
         bo.refresh()
-        bo.apply([Decision("edit", "a", fields={"changes": {"output": "V"}})])
+        bo.apply([Edit("a", {"output": "V"})])
         ana.refresh()
         assert ana.undo().kept == ["a"]
         assert ana.state("a").record.completion == "V"
@@ -175,12 +173,12 @@ def test_undo_of_what_another_has_changed_since_says_so(root):
 _OTHER = """
 import sys, time
 from pathlib import Path
-from curate.project.journal import Decision
-from curate.project.project import open_workshop
-with open_workshop(Path(sys.argv[1]), "bo") as workshop:
-    workshop.load()
+from curate.base.events import Label
+from curate.project.project import open_project
+with open_project(Path(sys.argv[1]), "bo") as project:
+    project.load()
     for number in range(20):
-        workshop.apply([Decision("label", "b", fields={"question": "q", "value": number})])
+        project.apply([Label("b", "q", number)])
         time.sleep(0.05)
 """
 
@@ -190,7 +188,7 @@ def test_two_processes_see_one_another_and_lose_nothing(root):
         other = subprocess.Popen([sys.executable, "-c", _OTHER, str(root)])
         number = 0
         while other.poll() is None:
-            ana.apply([Decision("label", "a", fields={"question": "q", "value": number})])
+            ana.apply([Label("a", "q", number)])
             ana.refresh()
             number += 1
             time.sleep(0.05)

@@ -13,10 +13,10 @@ from folding import fold_elsewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import Assign, Restore
 from curate.base.record import Source
 from curate.project.data import load_data
 from curate.project.fold import fold
-from curate.project.journal import Decision
 from curate.schema import load_shape
 
 
@@ -275,9 +275,9 @@ def deciding(op, name, value):
     return {
         "edit": edit(name, **({"output": value} if value else {"category": None})),
         "drop": drop(name, value or "r"),
-        "restore": Decision("restore", name),
+        "restore": Restore(name),
         "label": label(name, value, "category"),
-        "assign": Decision("assign", name, fields={"split": "test" if value == "x" else "train"}),
+        "assign": Assign(name, "test" if value == "x" else "train"),
         "add": add(name, output=value or "z"),
     }.get(op)
 

@@ -22,9 +22,10 @@ from attacking import (
     plant,
 )
 
+from curate.base.events import Resolve
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
-from curate.project.journal import Decision, frame
+from curate.project.journal import frame
 from curate.project.project import open_project
 
 
@@ -58,7 +59,7 @@ def root(tmp_path):
 def test_an_answer_may_be_any_json(root, value):
     with opened(root) as project:
         project.apply([label("a", value)])
-        project.apply([Decision("resolve", "b", fields={"question": "q", "value": value})])
+        project.apply([Resolve("b", "q", value)])
         found = project.state("a").answers["q"]["ana"]
         assert (found, type(found)) == (value, type(value))
         assert project.state("b").resolved["q"] == value

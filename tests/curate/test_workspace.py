@@ -4,10 +4,11 @@ import json
 import pytest
 from deciding import decide
 
+from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.fold import fold
-from curate.project.journal import Decision, Sitting, read_journal
+from curate.project.journal import Sitting, read_journal
 from curate.project.validation import validate_data
 
 LINES = [
@@ -82,7 +83,7 @@ def test_journal_and_datasets_may_not_lead_out(tmp_path):
     for name in ("journal", "dataset"):
         (tmp_path / "ws" / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CurateError, match="outside the workspace"):
-        decide(workspace, [Decision("drop", "a", fields={"reason": "x"})])
+        decide(workspace, [Drop("a", reason="x")])
     with pytest.raises(CurateError, match="outside the workspace"):
         workspace.pins()
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -94,13 +95,13 @@ def test_drop_restore_assign(tmp_path):
     dropped = decide(
         workspace,
         [
-            Decision("drop", "a", fields={"reason": "wrong"}),
-            Decision("assign", "b", fields={"split": "test"}),
+            Drop("a", reason="wrong"),
+            Assign("b", "test"),
         ],
     )
     assert dropped.dropped() == {"a": "wrong"}
     assert [(record.id, record.split) for record in dropped.records()][:1] == [("b", "test")]
-    restored = decide(dropped, [Decision("restore", "a")])
+    restored = decide(dropped, [Restore("a")])
     assert restored.dropped() == {}
     assert restored.wanted() == {"a"}
     assert len(restored.records()) == 4
@@ -111,9 +112,9 @@ def test_label_edit_add_are_folded(tmp_path):
     workspace = decide(
         make(tmp_path),
         [
-            Decision("label", "a", fields={"question": "quality", "value": 3}),
-            Decision("edit", "b", fields={"changes": {"output": "Red.", "category": None}}),
-            Decision("add", "new", fields={"record": {"instruction": "Say bye.", "output": "Bye."}}),
+            Label("a", "quality", 3),
+            Edit("b", {"output": "Red.", "category": None}),
+            Add("new", {"instruction": "Say bye.", "output": "Bye."}),
         ],
     )
     by_id = {record.id: record for record in workspace.records()}
@@ -125,15 +126,15 @@ def test_label_edit_add_are_folded(tmp_path):
 def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
     workspace = make(tmp_path)
     name = workspace.records()[2].id
-    edited = decide(workspace, [Decision("edit", name, fields={"changes": {"output": "Hi."}})])
+    edited = decide(workspace, [Edit(name, {"output": "Hi."})])
     assert [record.completion for record in edited.records() if record.id == name] == ["Hi."]
     with pytest.raises(CurateError) as caught:
-        decide(edited, [Decision("edit", name, fields={"changes": {"output": 5}})])
+        decide(edited, [Edit(name, {"output": 5})])
     assert caught.value.code == "E972 unfit-line"
     (state,) = [state for state in edited.states() if state.record.id == name]
     with Sitting(tmp_path, "ana") as sitting:
         # An earlier version saved it, or the schema was another one then.
-        sitting.append([Decision("edit", name, state.parents(), {"changes": {"output": 5}})])
+        sitting.append([Edit(name, {"output": 5}, parents=state.parents())])
     broken = load_data(tmp_path)
     assert [record.completion for record in broken.records() if record.id == name] == ["Hi."]
     assert [(finding.code, finding.record, finding.line) for finding in broken.findings()] == [("S102", name, 3)]
@@ -143,10 +144,10 @@ def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
 def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
     workspace = make(tmp_path)
     for decision in (
-        Decision("drop", "a", fields={"reason": "x"}),
-        Decision("restore", "a"),
-        Decision("assign", "a", fields={"split": "test"}),
-        Decision("edit", "a", fields={"changes": {"output": "five"}}),
+        Drop("a", reason="x"),
+        Restore("a"),
+        Assign("a", "test"),
+        Edit("a", {"output": "five"}),
     ):
         workspace = decide(workspace, [decision])
     events, _ = read_journal(tmp_path)
@@ -158,7 +159,7 @@ def test_fold_does_not_depend_on_the_order_of_segments(tmp_path):
 
 
 def test_decisions_on_what_is_gone_are_told_not_lost(tmp_path):
-    decide(make(tmp_path), [Decision("drop", "a", fields={"reason": "x"})])
+    decide(make(tmp_path), [Drop("a", reason="x")])
     lines = "".join(json.dumps(line) + "\n" for line in LINES[1:])
     (tmp_path / "data/a.jsonl").write_text(lines, encoding="utf-8")
     workspace = load_data(tmp_path)
@@ -168,13 +169,13 @@ def test_decisions_on_what_is_gone_are_told_not_lost(tmp_path):
 
 def test_unknown_record_is_refused_before_writing(tmp_path):
     with pytest.raises(CurateError) as caught:
-        decide(make(tmp_path), [Decision("drop", "zzz", fields={"reason": "x"})])
+        decide(make(tmp_path), [Drop("zzz", reason="x")])
     assert caught.value.code == "E916 unknown-record"
     assert not (tmp_path / "journal").exists()
 
 
 def test_damage_is_told(tmp_path):
-    workspace = decide(make(tmp_path), [Decision("drop", "a", fields={"reason": "x"})])
+    workspace = decide(make(tmp_path), [Drop("a", reason="x")])
     (path,) = tmp_path.glob("journal/*/*.log")
     path.write_bytes(path.read_bytes() + b"1234")
     (remark,) = load_data(tmp_path).remarks()

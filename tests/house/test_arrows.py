@@ -57,6 +57,14 @@ def test_validate_starts_light() -> None:
     assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START)
 
 
+def test_the_python_api_is_loaded_when_it_is_used() -> None:
+    loaded = _loaded_by("import curate\nassert len(curate.__all__) == 13")
+    assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START | {"pydantic", "jsonschema_rs", "click", "orjson"})
+    loaded = _loaded_by("import curate\ncurate.open, curate.Label, curate.Record, curate.Finding, curate.CurateError")
+    assert "pydantic" in loaded
+    assert not loaded & (NEVER_IN_CURATE | NEVER_AT_START - {"genson"})
+
+
 @pytest.mark.parametrize("room", ["curate", "train"])
 def test_help_starts_light(room: str) -> None:
     loaded = _loaded_by(f"import {room}.cli\n{room}.cli.cli.main(['--help'], standalone_mode=False)")

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from curate.base.events import EVENTS
 from curate.base.record import SPLITS
 from curate.formats.dataset import Dropped
 from curate.formats.dataset.manifest import Manifest
 from curate.project.contracts import NAMES, contract
-from curate.project.journal import EVENTS
 from curate.project.snapshot import Folded
 from curate.schema.settings import Settings
 

@@ -4,7 +4,7 @@ Records are spliced, not written anew: only the strings that change are spelled 
 """
 
 from curate.checks.fixes._file import FixedFile, fix_file
-from curate.checks.fixes._registry import Fix, discover, is_ignored
+from curate.checks.fixes._registry import Fix, discover, fix, is_ignored
 from curate.checks.fixes._texts import fixed_text, texts, with_texts
 
-__all__ = ["Fix", "FixedFile", "discover", "fix_file", "is_ignored", "fixed_text", "texts", "with_texts"]
+__all__ = ["Fix", "FixedFile", "discover", "fix", "fix_file", "is_ignored", "fixed_text", "texts", "with_texts"]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from curate import checks
 from curate.base.record import is_named
+from curate.base.registry import Registry
 
 FixText = Callable[[str], str]
 
@@ -35,7 +32,7 @@ class Fix:
     apply: FixText
 
 
-_fixes: dict[str, Fix] = {}
+_registry: Registry[Fix] = Registry("fixes", __package__ or "")
 
 
 def fix(
@@ -55,24 +52,20 @@ def fix(
 
     def put(apply: FixText) -> FixText:
         help_ = inspect.getdoc(apply)
-        if name in _fixes or not help_:
-            raise ValueError(f"the fix {name} is there twice or does not explain itself")
-        _fixes[name] = Fix(name, code, is_safe, in_documents, help_, examples, unchanged, apply)
+        if not help_:
+            raise ValueError(f"the fix {name} does not explain itself")
+        _registry.add(name, Fix(name, code, is_safe, in_documents, help_, examples, unchanged, apply))
         return apply
 
     return put
 
 
-@cache
 def discover() -> tuple[Fix, ...]:
-    """Import every fix of this folder and return them, safe ones first, each kind in the order of names.
+    """Return the fixes, also those of plug-ins, safe ones first, each kind in the order of names.
 
     The order matters once: characters that only decoding can explain must be decoded before others remove them.
     """
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{__package__}.{module.name}")
-    return tuple(sorted(_fixes.values(), key=lambda one: (not one.is_safe, one.name)))
+    return tuple(sorted(_registry.all().values(), key=lambda one: (not one.is_safe, one.name)))
 
 
 def is_ignored(fix: Fix, names: Collection[str]) -> bool:

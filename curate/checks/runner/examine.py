@@ -96,7 +96,7 @@ class Examiner:
         self.spec = spec
         self.shape = spec.shape
         self.settings = spec.settings
-        self.selection = select_checks(spec.settings.checks, spec.settings.categories)
+        self.selection = select_checks(spec.settings)
         self.limit = spec.limit
         self.baseline = spec.baseline
         self._watched = spec.watched

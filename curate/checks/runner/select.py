@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -11,7 +10,7 @@ from curate.checks import Check, discover
 from curate.checks.runner.baseline import UNFORGIVEN
 from curate.checks.runner.globs import Glob
 from curate.jsonl import FAULTS, FaultRule
-from curate.schema.settings import CheckSettings, Scope, Tolerance
+from curate.schema.settings import CheckSettings, Scope, Settings, Tolerance
 
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
 """Codes of lines and files that cannot be read as records."""
@@ -84,16 +83,17 @@ class CheckSelection:
         return CheckRules(checks, severities, frozenset(unwanted))
 
 
-def select_checks(settings: CheckSettings, categories: Collection[str] = ()) -> CheckSelection:
-    """Choose the checks that ``settings`` ask for; ``categories`` are the known ones, none when any is accepted.
+def select_checks(whole: Settings) -> CheckSelection:
+    """Choose the checks that the settings of a workspace ask for, its own among them.
 
     The errors of the strict parser are always on: a line that cannot be read can be neither checked nor kept.
 
     Raises:
         CurateError: E902, a code, name or category is unknown, or an error of the strict parser is to be ignored, made
-            milder or tolerated.
+            milder or tolerated; E984 and E988 for plug-ins as `curate.checks.discover`.
     """
-    known = discover()
+    settings, categories = whole.checks, whole.categories
+    known = discover(whole)
     rules: list[FaultRule | Check] = [*FAULTS.values(), *known.values()]
     names = {rule.code: rule.name for rule in rules}
     _refuse_slips(settings, names)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from curate.base.record import Finding, Severity
+from curate.base.tables import counted
 from curate.schema.settings import Tolerance
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verdict:
     """The outcome of a validation.
 
@@ -43,6 +44,11 @@ class Verdict:
     """Findings that the baseline holds and that are gone."""
     num_changed: int | None = None
     """Lines that were looked at because they had changed; None where all lines were."""
+
+    def __repr__(self) -> str:
+        numbers = {"error": self.num_errors, "warning": self.num_warnings, "info": self.num_infos}
+        amounts = ", ".join(counted(number, severity) for severity, number in numbers.items())
+        return f"<{'fails' if self.num_failing else 'passes'}: {amounts} in {counted(self.num_records, 'record')}>"
 
     @property
     def num_findings(self) -> int:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
-_SAMPLE_LINES = 100
 _PIECE = 1 << 20
 
 
@@ -140,17 +138,15 @@ def _workspace_files(root: Path, settings: Settings) -> list[Path]:
 
 def chosen_shape(schema: str, inputs: Inputs) -> Shape:
     """Load the shape asked for, else that of the workspace, else guess it by the first lines and say so."""
-    from curate.jsonl import Entry, read_entries
-    from curate.schema import guess_shape, load_shape, resembled_shape
+    from curate.project.validation import guess_name
+    from curate.schema import load_shape
 
     if schema:
         return load_shape(schema)
     root, settings = inputs.root, inputs.settings
     if root:
         return load_shape(settings.schema_, root)
-    items = chain.from_iterable(read_entries(path) for path in inputs.files)
-    values = list(islice((item.value for item in items if isinstance(item, Entry)), _SAMPLE_LINES))
-    name = guess_shape(values) or resembled_shape(values)
+    name = guess_name(inputs.files)
     console.talk(f"schema: {name} (guessed from the data; --schema chooses another)")
     return load_shape(name)
 

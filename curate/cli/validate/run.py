@@ -19,7 +19,7 @@ from curate.cli.validate.inputs import Inputs, chosen_shape, gathered
 from curate.cli.validate.options import Options
 from curate.cli.validate.sharing import shared_out
 from curate.cli.validate.summary import statistics, summary
-from curate.formats.reports import Page, render, with_source
+from curate.formats.reports import Page, all_format_names, format_names, render, with_source
 
 if TYPE_CHECKING:
     from curate.checks.runner import Baseline, Engine, Verdict
@@ -35,6 +35,7 @@ def run(options: Options) -> Exit:
     """
     with gathered(options) as given, shared_out(options, given) as (inputs, engine):
         _spare_inputs(options, given)
+        _require_format(options.format_, given)
         shape = chosen_shape(options.schema, inputs)
         if options.is_repair:
             from curate.cli.validate.repair import repair
@@ -119,7 +120,7 @@ def _update(options: Options, inputs: Inputs, baseline: Baseline, path: Path) ->
     from curate.base.storage import write_atomic
     from curate.checks.runner import select_checks
 
-    selection = select_checks(inputs.settings.checks, inputs.settings.categories)
+    selection = select_checks(inputs.settings)
     lines, changed = baseline.updated(selection.codes(options.model is not None))
     if path.exists() and read_file(path.resolve(), most=MOST_DOCUMENT) == b"".join(lines):
         console.talk(f"{console.one_line(str(path))} stays as it is: {counted(changed.num_findings, 'finding')}")
@@ -174,6 +175,17 @@ def _renamed(verdict: Verdict, inputs: Inputs) -> Verdict:
         for finding in verdict.findings
     ]
     return replace(verdict, findings=findings)
+
+
+def _require_format(name: str, inputs: Inputs) -> None:
+    """Refuse a format that is neither ours nor a plug-in's, before anything is read."""
+    if name in format_names():
+        return
+    from curate.checks import discover
+
+    discover(inputs.settings)
+    if name not in (known := all_format_names()):
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(map(repr, known))}.", param_hint="'--format'")
 
 
 def _spare_inputs(options: Options, inputs: Inputs) -> None:

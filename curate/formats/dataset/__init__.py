@@ -47,7 +47,7 @@ class Dropped:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Export:
     """A dataset on disk; ``is_new`` is False where the last one already held the same data."""
 
@@ -55,6 +55,10 @@ class Export:
     manifest: Manifest
     is_new: bool
     rows: Mapping[Split, Sequence[Row]]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number:,} {split}" for split, number in self.manifest.counts)
+        return f"<dataset {str(self.path)!r}: {counts}{'' if self.is_new else '; nothing has changed'}>"
 
 
 def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from curate.base.record import CurateError, Json, Split
+from curate.base.registry import Registry
 from curate.base.storage import write_atomic
 
 ExportRow = Mapping[str, Any]
@@ -81,7 +79,7 @@ class Exporter:
         return export_rows(self.name, rows_by_split, folder, manifest).paths
 
 
-_exporters: dict[str, Exporter] = {}
+_exporters: Registry[Exporter] = Registry("exporters", __package__ or "")
 
 
 def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Write], Write]:
@@ -92,26 +90,15 @@ def exporter(name: str, *, keeps: tuple[str, ...] | None = ()) -> Callable[[Writ
     """
 
     def put(write: Write) -> Write:
-        if name in _exporters:
-            raise ValueError(f"two exporters claim the name {name!r}")
-        _exporters[name] = Exporter(name, inspect.getdoc(write) or "", write, keeps)
+        _exporters.add(name, Exporter(name, inspect.getdoc(write) or "", write, keeps))
         return write
 
     return put
 
 
-@cache
-def _discover() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{package}.{module.name}")
-
-
 def exporters() -> dict[str, Exporter]:
-    """Return the exporters by name, in order."""
-    _discover()
-    return dict(sorted(_exporters.items()))
+    """Return the exporters by name, in order; also those of plug-ins."""
+    return _exporters.all()
 
 
 def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:

@@ -16,7 +16,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from curate.base.record import CurateError, Json
-from curate.formats.importers._registry import Rejected, RowError, discover
+from curate.base.registry import Registry
+from curate.formats.importers._registry import Rejected, RowError
 
 VERDICTS = frozenset({
     "accept", "accepted", "reject", "rejected", "ignore", "ignored", "skip", "skipped", "approve", "approved",
@@ -95,7 +96,7 @@ class ForeignForm:
         return {*fields} - {root_of(column) for column in named} - selection.to_meta
 
 
-_forms: dict[str, ForeignForm] = {}
+_forms: Registry[ForeignForm] = Registry("importers", __package__ or "")
 
 
 def foreign_form(
@@ -116,11 +117,8 @@ def foreign_form(
     """
 
     def put(advise: Callable[[Rows], str]) -> Callable[[Rows], str]:
-        if name in _forms:
-            raise ValueError(f"two forms claim the name {name!r}")
-        _forms[name] = ForeignForm(
-            name, inspect.getdoc(advise) or "", may_show, fields, advise, samples, needs_map, all_fields
-        )
+        help_ = inspect.getdoc(advise) or ""
+        _forms.add(name, ForeignForm(name, help_, may_show, fields, advise, samples, needs_map, all_fields))
         return advise
 
     return put
@@ -128,8 +126,7 @@ def foreign_form(
 
 def foreign_forms() -> list[ForeignForm]:
     """Return the forms, by name."""
-    discover()
-    return [form for _, form in sorted(_forms.items())]
+    return list(_forms.all().values())
 
 
 def refuse_foreign(

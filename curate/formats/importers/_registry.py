@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from curate.base.console import spelled
 from curate.base.record import Json, Kind, Problem, Record, Source
+from curate.base.registry import Registry
 
 MAX_QUARANTINED_RAW = 16 * 1024 * 1024
 """The longest raw text, in bytes, that a quarantine entry repeats; of a longer one it holds the start."""
@@ -140,8 +138,8 @@ class Container:
     notices: Callable[[Path], Sequence[str]] = lambda _path: ()
 
 
-_importers: dict[str, Importer] = {}
-_containers: dict[str, Container] = {}
+_importers: Registry[Importer] = Registry("importers", __package__ or "")
+_containers: Registry[Container] = Registry("importers", __package__ or "")
 
 
 def importer(
@@ -160,10 +158,8 @@ def importer(
     """
 
     def put(read: Read) -> Read:
-        if name in _importers:
-            raise ValueError(f"two importers claim the name {name!r}")
         doc = inspect.getdoc(read) or ""
-        _importers[name] = Importer(name, doc, recognise, read, samples, guess, is_named_by_split, notices)
+        _importers.add(name, Importer(name, doc, recognise, read, samples, guess, is_named_by_split, notices))
         return read
 
     return put
@@ -183,30 +179,17 @@ def container(
     """
 
     def put(rows: Rows) -> Rows:
-        if name in _containers:
-            raise ValueError(f"two containers claim the name {name!r}")
-        _containers[name] = Container(name, inspect.getdoc(rows) or "", fits, rows, priority, notices)
+        _containers.add(name, Container(name, inspect.getdoc(rows) or "", fits, rows, priority, notices))
         return rows
 
     return put
 
 
-@cache
-def discover() -> None:
-    """Import the files of this folder, each of which registers itself."""
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{package}.{module.name}")
-
-
 def importers() -> dict[str, Importer]:
-    """Return the importers by name, in order."""
-    discover()
-    return dict(sorted(_importers.items()))
+    """Return the importers by name, in order; also those of plug-ins."""
+    return _importers.all()
 
 
 def containers() -> list[Container]:
     """Return the containers, the one to be asked first at the front."""
-    discover()
-    return sorted(_containers.values(), key=lambda one: (-one.priority, one.name))
+    return sorted(_containers.all().values(), key=lambda one: (-one.priority, one.name))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
 from curate.base.console import harmless, spelled
 from curate.base.record import Finding, Json, Severity
+from curate.base.registry import Registry
 from curate.base.tables import counted
 
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
@@ -113,15 +113,51 @@ def object_of(finding: Finding) -> dict[str, Json]:
     return asdict(finding) | {"file": spelled(finding.file)}
 
 
+Render = Callable[[VerdictLike, Page], Iterable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFormat:
+    """One format: its name, what yields its lines, and how many findings it shows the raw lines of."""
+
+    name: str
+    help: str
+    render: Render
+    num_sources: int = 0
+
+
+_registry: Registry[ReportFormat] = Registry("reports", __name__)
+
+
+def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
+    """Put a function that yields the lines of a verdict on the shelf; its docstring says what they are.
+
+    A file of ours has the name of its format, so that no other format is imported with it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def put(render: Render) -> Render:
+        _registry.add(name, ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
+        return render
+
+    return put
+
+
 def format_names() -> list[str]:
-    """Return the names of the formats."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    """Return the names of our own formats."""
+    return _registry.file_names()
+
+
+def all_format_names() -> list[str]:
+    """Return the names of all formats, also of those that plug-ins bring."""
+    return list(_registry.all())
 
 
 def with_source(name: str, findings: Sequence[Finding]) -> Sequence[Finding]:
     """Return the findings whose raw lines the format called ``name`` wants to have on its page."""
-    most: int = getattr(importlib.import_module(f"{__name__}.{name}"), "NUM_SOURCES", 0)
-    return findings[:most]
+    return findings[: _registry.from_file(name).num_sources]
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
@@ -140,6 +176,5 @@ def render(name: str, verdict: VerdictLike, page: Page) -> Iterator[str]:
 
     No line, nor a part of one, can be taken for an order to a build server, unless the format means it as one.
     """
-    lines: Iterable[str] = importlib.import_module(f"{__name__}.{name}").render(verdict, page)
-    for line in lines:
+    for line in _registry.from_file(name).render(verdict, page):
         yield harmless(line)

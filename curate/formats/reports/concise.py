@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from curate.base.console import one_line
 from curate.base.record import Finding
-from curate.formats.reports import Page, VerdictLike
+from curate.formats.reports import Page, VerdictLike, report
 
 
+@report("concise")
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield one line a finding."""
     for finding in verdict.findings:

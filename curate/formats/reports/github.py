@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from curate.base.console import Order, one_line
 from curate.base.record import Finding, Severity
-from curate.formats.reports import Page, ReportRule, VerdictLike, totals, worst_first
+from curate.formats.reports import Page, ReportRule, VerdictLike, report, totals, worst_first
 from curate.formats.reports._location import column_of, from_here, message_of
 
 NUM_SOURCES = 1000
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "info": "notice"}
 
 
+@report("github", num_sources=NUM_SOURCES)
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield the commands.
 

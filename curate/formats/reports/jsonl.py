@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from curate.formats.reports import Page, VerdictLike, object_of
+from curate.formats.reports import Page, VerdictLike, object_of, report
 
 
+@report("jsonl")
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield one object a finding, in ASCII, so that no control character of the data stands in it."""
     for finding in verdict.findings:

@@ -7,12 +7,13 @@ from xml.etree import ElementTree as Xml
 
 from curate.base.console import one_line
 from curate.base.record import Finding
-from curate.formats.reports import Page, VerdictLike
+from curate.formats.reports import Page, VerdictLike, report
 from curate.formats.reports._location import from_here, message_of
 
 _WHOLE = "all files"
 
 
+@report("junit")
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield the document; what fails in it is what makes the validation fail, warnings are told in cases that pass."""
     by_file: dict[str, dict[str, list[Finding]]] = {file: {} for file in ("", *page.files)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from curate.base.console import one_line
 from curate.base.record import Finding
 from curate.base.tables import counted
-from curate.formats.reports import Page, VerdictLike, totals, worst_first
+from curate.formats.reports import Page, VerdictLike, report, totals, worst_first
 from curate.formats.reports.concise import location_of
 
 MOST_ROWS = 200
@@ -17,6 +17,7 @@ MOST_BYTES = 512 * 1024
 _RUNS = re.compile("`+")
 
 
+@report("markdown")
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield the tables, and how many findings they leave out."""
     yield "curate validate"

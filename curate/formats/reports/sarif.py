@@ -8,7 +8,7 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 from curate.base.record import Finding, Json, Severity
-from curate.formats.reports import Page, VerdictLike, worst_first
+from curate.formats.reports import Page, VerdictLike, report, worst_first
 from curate.formats.reports._list import items_of
 from curate.formats.reports._location import column_of, file_of, identified, message_of
 
@@ -31,6 +31,7 @@ _FAMILIES = {
 }
 
 
+@report("sarif", num_sources=NUM_SOURCES)
 def render(verdict: VerdictLike, page: Page) -> Iterator[str]:
     """Yield one log with one run, a rule and a result a line, in ASCII, the worst results first.
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from curate.base.events import AddEvent, EditEvent, UndoEvent
 from curate.base.file_guard import MOST_DOCUMENT, MOST_STATE, read_file
 from curate.base.record import SPLITS, CurateError, Finding, Json, Record, canonical
 from curate.checks.runner import read_records
@@ -17,7 +18,7 @@ from curate.jsonl import JsonFault, Reader, strict_loads
 from curate.project.claim import CLAIM
 from curate.project.data import told_apart
 from curate.project.fsck.fault import Report
-from curate.project.journal import FOLDER, Add, Edit, Undo, read_journal, segments
+from curate.project.journal import FOLDER, read_journal, segments
 from curate.project.paths import data_files
 from curate.project.snapshot import (
     RETIRED,
@@ -155,7 +156,7 @@ def _is_of_a_fold(
     """Whether there are decisions in the journal by which a fold changes all that has changed in ``path``."""
     try:
         shape = load_shape(settings.schema_, root)
-        decided = {event.id for event in read_journal(root)[0] if isinstance(event, Edit | Add | Undo)}
+        decided = {event.id for event in read_journal(root)[0] if isinstance(event, EditEvent | AddEvent | UndoEvent)}
         items = read_records(data_files(root, settings.data), shape, root=root)
         records = told_apart(item for item in items if isinstance(item, Record))
         lines = {one.source.line for one in records if one.id in decided and one.source.file == sealed.path}

@@ -12,13 +12,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from curate.base.events import EVENTS, AnyEvent, UndoEvent
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError
 from curate.base.storage import is_segment_open
 from curate.project.fold import is_line_digest
 from curate.project.fsck.fault import Report
-from curate.project.journal import EVENTS, FOLDER, AnyEvent, Piece, Undo, pieces, read_segment, segments
+from curate.project.journal import FOLDER, Piece, pieces, read_segment, segments
 from curate.project.snapshot import RETIRED, retired_segments
 
 MISSING = f"{FOLDER}/missing.json"
@@ -180,7 +181,7 @@ def _find_gaps(report: Report, found: Found, known: Missing) -> None:
 def _find_unknown(report: Report, found: Found, known: Missing, folded: frozenset[str]) -> None:
     noted = frozenset(known.events)
     for event in found.events.values():
-        named = [*event.parents, *([event.of] if isinstance(event, Undo) else [])]
+        named = [*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])]
         for name in named:
             if name in found.events or name in folded or is_line_digest(name):
                 continue

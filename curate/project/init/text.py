@@ -71,6 +71,10 @@ _SECTIONS: dict[str, tuple[str, dict[str, str]]] = {
             "guide": "The guideline in this folder that annotators read beside the record (Markdown).",
         },
     ),
+    "plugins": (
+        "Python files of your own with checks, fixes, importers, exporters and reports.",
+        {"path": "Their folder in this one; each runs once `curate config trust` was typed. Empty: none."},
+    ),
     "keys": ('Keys of the terminal UI by what they do, for example "browse.drop" = "x"; its help names them all.', {}),
     "about": (
         "What the cards of exported datasets say.",

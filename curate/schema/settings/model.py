@@ -224,6 +224,13 @@ class LabelSettings(_SettingsPart):
         return self
 
 
+class PluginSettings(_SettingsPart):
+    """Checks, fixes, importers, exporters and reports of the workspace's own."""
+
+    path: str = ""
+    """Folder, inside the workspace, of Python files; each runs once it was trusted: see `curate config trust`."""
+
+
 Target = Literal["", "openai", "trl", "axolotl", "llama-factory", "together"]
 
 
@@ -242,6 +249,7 @@ class Settings(_SettingsPart):
     leaks: LeakSettings = Field(default_factory=LeakSettings)
     about: About = Field(default_factory=About)
     label: LabelSettings = Field(default_factory=LabelSettings)
+    plugins: PluginSettings = Field(default_factory=PluginSettings)
     keys: dict[str, str] = Field(default_factory=dict)
     """Keys of the terminal UI by the id of what they do, e.g. "browse.drop" = "x"; several are parted by commas."""
     target: Target = ""
@@ -252,7 +260,7 @@ class Settings(_SettingsPart):
 
     @property
     def root(self) -> Path | None:
-        """The workspace's folder, absolute, that paths are relative to; None where none of them names a contract."""
+        """The workspace's folder, absolute, that paths are relative to; None without contracts and plug-ins."""
         return self._root
 
     def at(self, root: Path) -> Settings:

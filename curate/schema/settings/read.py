@@ -26,6 +26,7 @@ FILE_NAME = "curate.toml"
 PREFIX = "CURATE_"
 """`CURATE_SPLIT__SEED=7` sets ``split.seed``; the value is TOML, or plain text where it is not."""
 
+_NO_SETTINGS = frozenset({"CURATE_ANNOTATOR", "CURATE_TRUST_PLUGINS"})
 _HINT = "See `curate config schema`."
 _WANTED = {
     "int_type": ("a whole number", "1"),
@@ -80,7 +81,12 @@ def read_settings(root: Path | None) -> Settings:
 
 
 def _require_inside(settings: Settings, root: Path) -> None:
-    named = {"recipe": settings.recipe, "label.gold": settings.label.gold, "label.guide": settings.label.guide}
+    named = {
+        "recipe": settings.recipe,
+        "label.gold": settings.label.gold,
+        "label.guide": settings.label.guide,
+        "plugins.path": settings.plugins.path,
+    }
     for key, name in named.items():
         if name:
             try:
@@ -104,7 +110,7 @@ def _with_contracts(settings: Settings, root: Path) -> Settings:
             raise CurateError("E960 bad-contract", f"{where} lies outside the workspace", "Copy the schema into it.")
         if not is_there:
             raise CurateError("E960 bad-contract", f"{where} does not exist", "Name a file relative to the workspace.")
-    return settings.at(root) if schemas else settings
+    return settings.at(root) if schemas or settings.plugins.path else settings
 
 
 def root_of(path: Path) -> Path | None:
@@ -131,7 +137,7 @@ def origins(root: Path) -> dict[KeyPath, str]:
 
 def foreign_variables() -> list[str]:
     """Return the variables that begin like ours and are no settings, so that a misspelled one can be seen."""
-    others = (name for name in os.environ if name.startswith(PREFIX) and name != "CURATE_ANNOTATOR")
+    others = (name for name in os.environ if name.startswith(PREFIX) and name not in _NO_SETTINGS)
     return sorted(name for name in others if _first(name) not in _fields(Settings))
 
 

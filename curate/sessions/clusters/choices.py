@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from curate.base.events import Decision, Restore
 from curate.base.record import CurateError
 from curate.project.data import State
 from curate.project.exclusion import Exclusion
-from curate.project.journal import Decision
 from curate.project.repeats import excluded_by
 from curate.schema import Shape
 from curate.sessions.clusters.found import Cluster, Clusters
@@ -120,7 +120,7 @@ def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str],
         cluster = clusters.by_name[choice.cluster]
         if choice.what == "leave":
             staying = [member.id for member in cluster.members if not member.is_wanted]
-            decisions += [Decision("restore", name) for name in staying if state(name).dropped is None]
+            decisions += [Restore(name) for name in staying if state(name).dropped is None]
             continue
         if choice.what == "merge":
             merge = merged(state(choice.one), [state(name) for name in choice.gone], shape)

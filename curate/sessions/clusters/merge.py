@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
+from curate.base.events import Decision, Edit, Label
 from curate.base.record import Json
 from curate.jsonl import pointer_of
 from curate.project.data import State
-from curate.project.journal import Decision
 from curate.schema import Shape
 from curate.schema.view import at, put
 
@@ -56,7 +56,7 @@ def merged(keeper: State, others: Sequence[State], shape: Shape) -> Merge:
                 result.refused.append(pointer_of(place))
     changes = {key: value for key, value in line.items() if keeper.record.data.get(key) != value}
     if changes:
-        result.decisions.append(Decision("edit", keeper.record.id, fields={"changes": changes}))
+        result.decisions.append(Edit(keeper.record.id, changes))
     result.decisions.extend(_answers(keeper, others, result))
     return result
 
@@ -117,4 +117,4 @@ def _answers(keeper: State, others: Sequence[State], result: Merge) -> Iterator[
                 continue
             known[question] = value
             result.taken.append(f"label {question}")
-            yield Decision("label", keeper.record.id, fields={"question": question, "value": value})
+            yield Label(keeper.record.id, question, value)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from curate.base.events import AnyEvent, LabelEvent, ResolveEvent
 from curate.base.record import CurateError, Finding, Record
 from curate.project.blind import as_seen, as_seen_finding
 from curate.project.data import State
-from curate.project.journal import AnyEvent, Label, Resolve
 from curate.project.labels import CATEGORY, Blind
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def hides_event(project: Project, event: AnyEvent) -> bool:
 
     So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more.
     """
-    if not isinstance(event, Label | Resolve) or event.by == project.by:
+    if not isinstance(event, LabelEvent | ResolveEvent) or event.by == project.by:
         return False
     return _is_so(project, event.id, lambda state: project.blind.still_asks(state, event.question))
 

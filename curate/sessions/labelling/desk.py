@@ -5,11 +5,11 @@ from __future__ import annotations
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
+from curate.base.events import Label
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
 from curate.project.data import State, inside
-from curate.project.journal import Decision
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.schema.settings import Question
 from curate.sessions.agreement import Glance, LiveAgreement
@@ -302,7 +302,7 @@ class Desk:
         name = self.current
         self._is_answering, self._has_followed = True, False
         try:
-            self.project.apply([Decision("label", name, fields={"question": question, "value": value})])
+            self.project.apply([Label(name, question, value)])
         finally:
             self._is_answering = False
         # Whoever listens to the workshop for us has told us by now.

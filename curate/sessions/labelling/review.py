@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Undo
 from curate.base.record import Json, canonical
 from curate.project.data import State
 from curate.project.exclusion import exclusion_of, read_rule
 from curate.project.fold import Conflict
 from curate.project.history import STATUS
-from curate.project.journal import Decision
 from curate.sessions.labelling.blind import blind_of
 from curate.sessions.labelling.desk import Desk
 
 if TYPE_CHECKING:
-    from curate.project.journal import AnyEvent
+    from curate.base.events import AnyEvent
     from curate.project.project import Project
 
 FILE = "the record file"
@@ -118,24 +118,24 @@ def settle(project: Project, item: Item, side: Side) -> list[AnyEvent]:
 def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[Decision]:
     value = side.value
     if item.conflict is None:
-        return [Decision("resolve", item.record, fields={"question": item.question, "value": value})]
+        return [Resolve(item.record, item.question, value)]
     kind, *rest = item.conflict.facet
     if kind == "data":
-        return [Decision("edit", item.record, fields={"changes": {rest[0]: value}})]
+        return [Edit(item.record, {rest[0]: value})]
     if kind == "answer":
-        return [Decision("label", item.record, fields={"question": rest[0], "value": value})]
+        return [Label(item.record, rest[0], value)]
     if kind == "resolved":
-        return [Decision("resolve", item.record, fields={"question": rest[0], "value": value})]
+        return [Resolve(item.record, rest[0], value)]
     if kind == "split" and value is not None:
-        return [Decision("assign", item.record, fields={"split": value})]
+        return [Assign(item.record, value)]
     if kind == "status":
         excluded = exclusion_of(value)
         if excluded is None:
-            return [Decision("restore", item.record)]
+            return [Restore(item.record)]
         return [read_rule(excluded, item.record, exists).decision(item.record)]
     # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
     others = [event for event, other in item.conflict.sides if event and canonical(other) != canonical(value)]
-    return [Decision("undo", item.record, fields={"of": event.event}) for event in others]
+    return [Undo(item.record, event.event) for event in others]
 
 
 def _sides(state: State, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:

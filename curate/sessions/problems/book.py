@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
+from curate.base.events import Edit
 from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import UNREADABLE, ExaminerSpec, baseline_path, read_baseline
 from curate.checks.runner.baseline import Changed
@@ -18,7 +19,6 @@ from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import FAULTS, parts_of
 from curate.project.data import State
-from curate.project.journal import Decision
 from curate.schema.view import at
 from curate.sessions.problems.excerpt import Excerpt, Lines, excerpt
 from curate.sessions.problems.found import EVERY, Level, Problems, level_of
@@ -212,7 +212,7 @@ class ProblemBook:
         data, parts = state.record.data, view.paths["ignore"]
         asked = sorted({*self.project.shape.ignored(data), finding.code})
         value: Json = _with(data.get(parts[0]), parts[1:], asked)
-        self.project.apply([Decision("edit", state.record.id, fields={"changes": {parts[0]: value}})])
+        self.project.apply([Edit(state.record.id, {parts[0]: value})])
 
     def write_baseline(self, on_progress: OnProgress | None = None) -> Changed:
         """Write what is found now to the baseline that curate.toml names, as `curate validate --update-baseline` does.

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from curate.base.events import Decision, Edit
 from curate.base.record import Json, Record
 from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
 from curate.project.data import ProjectData, State
-from curate.project.journal import Decision
 from curate.schema import Shape
 
 MOST = 20_000
@@ -31,7 +31,7 @@ class Mending:
 
     def decision(self) -> Decision:
         """Return the edit that makes the fixes."""
-        return Decision("edit", self.record, fields={"changes": dict(self.changes)})
+        return Edit(self.record, dict(self.changes))
 
 
 @dataclass(slots=True)

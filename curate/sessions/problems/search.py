@@ -144,7 +144,7 @@ def search(job: Job, on_progress: OnProgress) -> Problems:
     known = baseline_path(data.settings, data.root)
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     files = {spelled(str(path)): relative_name(path, data.root) for path in data.files()}
-    tolerances = select_checks(data.settings.checks, data.settings.categories).tolerances
+    tolerances = select_checks(data.settings).tolerances
     problems = Problems(files, job.names, tolerances)
     problems.finish(_verdict(data, baseline, problems, on_progress))
     for finding in job.findings:
@@ -165,7 +165,7 @@ def update(job: Job, on_progress: OnProgress) -> Changed:
         raise CurateError("E902 bad-settings", "curate.toml names no baseline", hint)
     baseline = read_baseline(path, is_update=True)
     _verdict(data, baseline, None, on_progress)
-    lines, changed = baseline.updated(select_checks(data.settings.checks, data.settings.categories).codes(False))
+    lines, changed = baseline.updated(select_checks(data.settings).codes(False))
     if not path.exists() or read_file(path, data.root, most=MOST_DOCUMENT) != b"".join(lines):
         write_atomic(path, lines)
     return changed

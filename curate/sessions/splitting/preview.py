@@ -12,11 +12,11 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from curate.base.events import Assign, Decision
 from curate.base.record import SPLITS, CurateError, Finding, Record, Split
 from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
 from curate.project.golden import Change, Golden, change_of, divide, read_golden
-from curate.project.journal import Decision
 from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
 from curate.project.repeats import Repeats, find_repeats
 from curate.schema.settings import SplitSettings
@@ -160,11 +160,7 @@ class Preview:
         """Return what fixes this division in the journal: the split of each record that has another or none yet."""
         own = {record.id: record.split for record in self.basis.staying}
         drops = [LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
-        return drops + [
-            Decision("assign", name, fields={"split": place})
-            for name, place in self.assignment.splits.items()
-            if own.get(name) != place
-        ]
+        return drops + [Assign(name, place) for name, place in self.assignment.splits.items() if own.get(name) != place]
 
 
 def read_basis(data: ProjectData, watch: Watch | None = None) -> Basis:

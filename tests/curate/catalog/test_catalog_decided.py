@@ -12,13 +12,13 @@ from deciding import decide
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
 from curate.project.catalog.judged import judged
 from curate.project.data import ProjectData, State, load_data
 from curate.project.exclusion import Exclusion
 from curate.project.filters import parse_filter
-from curate.project.journal import Decision
 from curate.project.validation import validate_data
 
 # What decisions make of it.
@@ -32,11 +32,11 @@ def test_it_follows_decisions(workspace):
     catalog = open_catalog(workspace)
     after = decided(
         workspace,
-        Decision("drop", "r000", fields={"reason": "asked"}),
-        Decision("edit", "r001", fields={"changes": {"output": "Refund", "category": None}}),
-        Decision("label", "r007", fields={"question": "quality", "value": "good"}),
-        Decision("assign", "r007", fields={"split": "test"}),
-        Decision("add", "new", fields={"record": {**line(99, category="billing"), "id": "new"}}),
+        Drop("r000", reason="asked"),
+        Edit("r001", {"output": "Refund", "category": None}),
+        Label("r007", "quality", "good"),
+        Assign("r007", "test"),
+        Add("new", {**line(99, category="billing"), "id": "new"}),
     )
     states = {state.record.id: state for state in after.states()}
     catalog.update({name: states[name] for name in ("r000", "r001", "r007", "new")})

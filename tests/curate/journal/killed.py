@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 
-from deciding import Opener, Person
 from mistakes import plant
+from people import Opener, Person
 
 CALLS = (
     "write", "fsync", "rename", "ftruncate", "close", "openat", "link", "linkat", "unlink", "unlinkat", "mkdir",

@@ -12,15 +12,17 @@ import zlib
 from pathlib import Path
 
 import pytest
-from deciding import Opener, decide, make, summary
+from deciding import decide
+from people import Opener, make, summary
 
+from curate.base.events import EVENTS, Assign, Drop, Label
 from curate.base.record import CurateError
 from curate.base.storage import Segment
 from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import EVENTS, Decision, Sitting, frame, pieces, read_journal, segments
+from curate.project.journal import Sitting, frame, pieces, read_journal, segments
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "badinputs" / "journal" / "faults.json"
 
@@ -38,16 +40,14 @@ class Journal:
         with Sitting(root, "ana") as sitting:
             for number, batch in enumerate(names[:4]):
                 for name in batch:
-                    (event,) = sitting.append(
-                        [Decision("assign", name, heads[name], {"split": ["train", "test"][number % 2]})]
-                    )
+                    (event,) = sitting.append([Assign(name, ["train", "test"][number % 2], parents=heads[name])])
                     heads[name] = (event.event,)
                     self.events.append(event)
-            self.events += sitting.append([Decision("label", "r1", heads["r1"], {"question": "q", "value": "é"})])
+            self.events += sitting.append([Label("r1", "q", "é", parents=heads["r1"])])
             self.path = segments(root)[0]
         self.whole = self.path.read_bytes()
         self.ends = [place + 1 for place, byte in enumerate(self.whole) if byte == ord("\n")]
-        decide(load_data(root), [Decision("drop", "r4", fields={"reason": "x"})], by="bo")
+        decide(load_data(root), [Drop("r4", reason="x")], by="bo")
         (other,) = [path for path in segments(root) if path != self.path]
         self.others = [EVENTS.validate_json(piece.payload) for piece in pieces(other.read_bytes())]
 
@@ -192,7 +192,7 @@ def test_line_ends_that_were_converted(journal):
 
 
 def test_an_empty_and_a_deleted_segment(journal):
-    decide(journal.opened(journal.root), [Decision("assign", "r3", fields={"split": "test"})], by="cem")
+    decide(journal.opened(journal.root), [Assign("r3", "test")], by="cem")
     journal.path.write_bytes(b"")
     journal.others = read_journal(journal.root)[0]
     assert journal.found() == journal.wanted(journal.others)
@@ -309,9 +309,9 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
             real(handle)
 
         with Sitting(journal.root, "cem") as sitting:
-            sitting.append([Decision("drop", "r0", parents, {"reason": "first"})])
+            sitting.append([Drop("r0", reason="first", parents=parents)])
             monkeypatch.setattr(os, "fsync", failing)
-            decision = Decision("drop", "r0", parents, {"reason": f"after {failures}"})
+            decision = Drop("r0", reason=f"after {failures}", parents=parents)
             if failures == 1:
                 sitting.append([decision])
             else:
@@ -328,10 +328,10 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
 def test_somebody_moves_the_segment_away_from_under_us(journal):
     parents = journal.opened(journal.root).states()[0].parents()
     with Sitting(journal.root, "cem") as sitting:
-        sitting.append([Decision("drop", "r0", parents, {"reason": "one"})])
+        sitting.append([Drop("r0", reason="one", parents=parents)])
         (path,) = (journal.root / "journal/cem").iterdir()
         path.rename(journal.root / "away.log")
-        (event,) = sitting.append([Decision("drop", "r0", parents, {"reason": "two"})])
+        (event,) = sitting.append([Drop("r0", reason="two", parents=parents)])
     assert event in read_journal(journal.root)[0]
     assert b'"two"' not in (journal.root / "away.log").read_bytes()
     segment = Segment(journal.root / "x.log")
@@ -347,7 +347,7 @@ def test_every_flipped_bit_is_found(tmp_path):
 
     journal = Journal(tmp_path / "ws")
     fold_journal(journal.opened(journal.root))
-    decide(journal.opened(journal.root), [Decision("label", "r2", fields={"question": "q", "value": 7})], by="dan")
+    decide(journal.opened(journal.root), [Label("r2", "q", 7)], by="dan")
     export_dataset(journal.opened(journal.root))
     manifest = journal.root / "dataset/v1/manifest.json"
     odd = {"curate.toml", "manifest.json"}

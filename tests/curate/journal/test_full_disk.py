@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deciding import Opener, batches, make, summary
+from people import Opener, batches, make, summary
 from test_kill import everything
 
 from curate.base.record import CurateError, Exit
@@ -52,9 +53,7 @@ class Puts:
 
     def put(self, sitting: Sitting, decisions: list, heads: dict) -> None:
         try:
-            events = sitting.append(
-                [one.__class__(one.op, one.id, heads.get(one.id, ()), one.fields) for one in decisions]
-            )
+            events = sitting.append([replace(one, parents=heads.get(one.id, ())) for one in decisions])
         except CurateError as error:
             self.refused.append(error)
         else:

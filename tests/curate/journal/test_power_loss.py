@@ -12,16 +12,17 @@ from itertools import combinations, count
 from pathlib import Path
 
 import pytest
-from deciding import Opener, Person, Summary, decide, make, summary
+from deciding import decide
 from mistakes import MISTAKES, plant
+from people import Opener, Person, Summary, make, summary
 from power import Disk, Recorder
 
+from curate.base.events import AnyEvent, Assign
 from curate.project import compact
 from curate.project.claim import CLAIM
 from curate.project.compact import fold_journal
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import AnyEvent, Decision
 
 STATES = int(os.environ.get("CURATE_POWER_STATES", "20000"))
 """How many disks are made; more of them at night."""
@@ -128,7 +129,7 @@ def resume(story: Story, root: Path) -> None:
     assert summary(story.opened(root).states()) == before
     fold_journal(story.opened(root))
     assert summary(story.opened(root).states()) == before
-    workspace = decide(story.opened(root), [Decision("assign", "r0", fields={"split": "test"})])
+    workspace = decide(story.opened(root), [Assign("r0", "test")])
     assert workspace.states()[0].record.split == "test"
     fold_journal(workspace)
     assert fold_journal(story.opened(root)).is_empty

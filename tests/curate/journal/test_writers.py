@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from deciding import make
+from people import make
 
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal

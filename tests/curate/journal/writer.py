@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+from curate.base.events import Label
 from curate.project.data import load_data
 from curate.project.fold import line_digest
-from curate.project.journal import Decision, Sitting
+from curate.project.journal import Sitting
 
 SITTING = 500
 
@@ -22,7 +23,7 @@ def main(root: Path, by: str, number: int) -> None:
         with Sitting(root, by) as sitting:
             for value in range(start, min(number, start + SITTING)):
                 name = records[value % len(records)].id
-                decision = Decision("label", name, parents[name], {"question": f"q-{by}", "value": value})
+                decision = Label(name, f"q-{by}", value, parents=parents[name])
                 began = time.perf_counter()
                 (event,) = sitting.append([decision])
                 times.append(time.perf_counter() - began)

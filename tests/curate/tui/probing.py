@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.binding import Binding
 from textual.widgets import Static
 
+from curate.base.events import Drop
 from curate.base.record import CurateError
-from curate.project.journal import Decision
 from curate.tui.border import shown
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import Column, FrameTable, ListRows
@@ -55,7 +55,7 @@ class ProbeScreen(ProjectScreen):
 
     def action_drop(self):
         names = self.query_one("#rows", FrameTable).chosen()
-        self.project.apply([Decision("drop", name, fields={"reason": "[/b] asked"}) for name in names])
+        self.project.apply([Drop(name, reason="[/b] asked") for name in names])
 
     def action_fail(self):
         raise CurateError("E906 write-failed", "the disk [/b] is full\x1b[2J", "Make room.")

@@ -8,7 +8,7 @@ import pytest
 from browsing import SETTINGS, browse, lines, reopened, type_filter
 from textual.widgets import Input, TextArea
 
-from curate.project.journal import Decision
+from curate.base.events import Edit
 from curate.project.project import open_project
 from curate.tui.dialogs import Prompt
 from curate.tui.form import FormView
@@ -73,7 +73,7 @@ def test_a_range_is_what_t_and_a_reason_are_for_also_when_others_decide_meanwhil
         assert isinstance(app.screen, Prompt)
         with open_project(desk.root, "bo") as other:
             other.load()
-            other.apply([Decision("edit", "ex-020", fields={"changes": {"output": "Else."}})])
+            other.apply([Edit("ex-020", {"output": "Else."})])
         app.project.refresh()
         await settled(pilot)
         await pilot.press("enter")
@@ -97,7 +97,7 @@ def test_what_others_decide_does_not_end_a_range(desk, make_app, drive, settled)
         await pilot.press("j", "v", "j", "j")
         with open_project(desk.root, "bo") as other:
             other.load()
-            other.apply([Decision("edit", "ex-020", fields={"changes": {"output": "Else."}})])
+            other.apply([Edit("ex-020", {"output": "Else."})])
         app.project.refresh()
         await settled(pilot)
         await pilot.press("d")

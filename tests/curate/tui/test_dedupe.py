@@ -7,8 +7,9 @@ import json
 import pytest
 from deciding import decide
 
+from curate.base.events import Drop
 from curate.project.data import load_data
-from curate.project.journal import Decision, read_journal
+from curate.project.journal import read_journal
 
 
 def line(name, prompt, answer, **more):
@@ -205,7 +206,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
         await arrive(pilot, settled)
         await pilot.press("a")
         await settled(pilot)
-        decide(workspace, [Decision("drop", "ex-871", fields={"reason": "bad"})], by="bo")
+        decide(workspace, [Drop("ex-871", reason="bad")], by="bo")
         pilot.app.following.look()
         await settled(pilot)
         assert "1 staged choice no longer fits" in screen_text(pilot.app)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
+from curate.base.events import Drop, Label
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.init import make_workspace as make_new
-from curate.project.journal import Decision
 from curate.tui.app import CurateApp
 from curate.tui.frame_table import FrameTable
 from curate.tui.glyphs import PRETTY, use_glyphs
@@ -130,7 +130,7 @@ def test_steps_are_what_is_wrong(make_workspace, make_app, drive, settled, went)
 
 def test_home_keeps_up_with_decisions(make_workspace, make_app, drive, settled, screen_text) -> None:
     async def story(pilot):
-        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "[/b]\x1b"})])
+        pilot.app.project.apply([Drop("r003", reason="[/b]\x1b")])
         await settled(pilot)
         seen = screen_text(pilot.app)
         assert "x dropped          1" in seen
@@ -147,7 +147,7 @@ def test_disagreement_is_a_step(make_workspace, make_app, drive, settled) -> Non
     for by, value in (("ana", "good"), ("bo", "bad")):
         with open_project(workspace.root, by) as project:
             project.load()
-            project.apply([Decision("label", "r001", fields={"question": "quality", "value": value})])
+            project.apply([Label("r001", "quality", value)])
 
     async def story(pilot):
         assert "1 record with different labels" in steps_of(pilot)

@@ -4,8 +4,8 @@ import pytest
 from asking import FREE, MANY
 from textual.widgets import Input
 
+from curate.base.events import Edit, Label
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.tui.dialogs import Pages
 from curate.tui.screens.label.paper import Paper
@@ -23,7 +23,7 @@ def answer_as(workspace, by, given, question="topic"):
     with open_project(workspace.root, by) as project:
         project.load()
         for name, value in given.items():
-            project.apply([Decision("label", name, fields={"question": question, "value": value})])
+            project.apply([Label(name, question, value)])
 
 
 def text_of(app, name):
@@ -220,8 +220,8 @@ def test_a_conflict_is_settled_in_the_review_as_home_opens_it(label_story, label
     with open_project(workspace.root, "bo") as one, open_project(workspace.root, "cem") as other:
         one.load()
         other.load()
-        one.apply([Decision("edit", "r001", fields={"changes": {"output": "left [/red]"}})])
-        other.apply([Decision("edit", "r001", fields={"changes": {"output": "right"}})])
+        one.apply([Edit("r001", {"output": "left [/red]"})])
+        other.apply([Edit("r001", {"output": "right"})])
 
     async def script(app, pilot):
         await pilot.press("g", "h")

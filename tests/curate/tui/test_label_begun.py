@@ -8,8 +8,8 @@ import pytest
 from asking import FREE, MANY
 from textual.widgets import Input
 
+from curate.base.events import Add, Label
 from curate.base.record import CurateError
-from curate.project.journal import Decision
 from curate.project.labels import Suggestions
 from curate.project.project import Project, open_project
 from curate.sessions.labelling import prepared
@@ -33,7 +33,7 @@ def answer_elsewhere(app, name, value="other"):
     """Answer in another sitting of the same annotator, and have the app see it."""
     with open_project(app.root, app.by) as project:
         project.load()
-        project.apply([Decision("label", name, fields={"question": "topic", "value": value})])
+        project.apply([Label(name, "topic", value)])
     app.following.look()
 
 
@@ -224,7 +224,7 @@ def test_a_note_is_saved_on_the_record_that_it_was_begun_at_or_not_at_all(label_
 def test_the_addition_of_the_record_at_hand_is_taken_back(label_story, settled):
     async def script(app, pilot):
         added = {"id": "new", "instruction": "Say.", "output": "x"}
-        app.project.apply([Decision("add", "new", fields={"record": added})])
+        app.project.apply([Add("new", added)])
         app.go("label", record="new")
         await settled(pilot)
         assert at_hand(app) == "new"
@@ -272,7 +272,7 @@ def test_the_review_is_shown_again_after_the_records_were_read_again(label_story
         for by, value in (("bo", "returns"), ("cem", "billing")):
             with open_project(app.root, by) as project:
                 project.load()
-                project.apply([Decision("label", "r003", fields={"question": "topic", "value": value})])
+                project.apply([Label("r003", "topic", value)])
         app.following.look()
         await settled(pilot)
         await pilot.press("v")

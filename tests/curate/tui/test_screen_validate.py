@@ -5,8 +5,8 @@ import pytest
 from deciding import decide
 from textual.widgets import Static
 
+from curate.base.events import Drop
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.project.validation import validate_data
 from curate.sessions.problems import book_of
@@ -273,7 +273,7 @@ def test_what_others_decide_is_in_the_list(messy, make_app, drive, settled):
     async def story(pilot):
         screen = await opened(pilot, settled)
         number = book_of(app.project).found.count("error")
-        decide(load_data(messy.root), [Decision("drop", "messy-01", fields={"reason": "so"})], by="bo")
+        decide(load_data(messy.root), [Drop("messy-01", reason="so")], by="bo")
         app.following.look()
         await until(pilot, lambda: book_of(app.project).found.count("error") == number - 1)
         await settled(pilot)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from deciding import decide
 
+from curate.base.events import Assign
 from curate.project.data import load_data
 from curate.project.golden import FILE_NAME, read_golden
-from curate.project.journal import Decision, read_journal
+from curate.project.journal import read_journal
 from curate.project.plan import plan
 from curate.project.publish import export_dataset
 
@@ -251,7 +252,7 @@ def test_what_others_decide_is_seen(make_workspace, make_app, drive, settled, sc
         await arrive(pilot, settled)
         await press(pilot, settled, "plus")
         assert "free 60" in screen_text(pilot.app)
-        decide(workspace, [Decision("assign", "r001", fields={"split": "test"})], by="bo")
+        decide(workspace, [Assign("r001", "test")], by="bo")
         pilot.app.following.look()
         await settled(pilot)
         assert "fixed 1  free 59" in screen_text(pilot.app)

@@ -187,25 +187,26 @@ def test_the_command_line_finds_what_was_written_first(empty_root, drive, settle
 def test_a_first_record_that_no_record_file_would_take_is_refused_with_what_to_write(empty_root):
     settings = empty_root / "curate.toml"
     settings.write_text(settings.read_text().replace('["data/*.jsonl"]', '["lines/*.jsonl"]'), encoding="utf-8")
+    from curate.base.events import Add
     from curate.base.record import CurateError
-    from curate.project.journal import Decision
 
     with open_project(empty_root, "ana") as project:
         project.load()
         with pytest.raises(CurateError) as caught:
-            project.apply([Decision("add", "a", fields={"record": {"id": "a", "instruction": "x", "output": "y"}})])
+            project.apply([Add("a", {"id": "a", "instruction": "x", "output": "y"})])
     assert caught.value.code == "E904 no-such-file"
     assert "data/added.jsonl" in caught.value.hint
     assert not (empty_root / "data" / "added.jsonl").exists()
 
 
 def test_taking_the_first_record_back_leaves_an_empty_workspace(empty_root, drive, settled, screen_text):
+    from curate.base.events import Add
+
     app = CurateApp(empty_root, project=open_project(empty_root, "ana"), poll=None)
     line = {"id": "a", "instruction": "Name a colour.", "output": "Blue."}
-    from curate.project.journal import Decision
 
     async def story(pilot):
-        app.project.apply([Decision("add", "a", fields={"record": line})])
+        app.project.apply([Add("a", line)])
         await settled(pilot)
         assert "o records yet" not in screen_text(app)
         await pilot.press("g", "b")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding
 
-from curate.base.record import Json
+from curate.base.events import Decision, Drop, Label, Restore
 from curate.base.tables import counted
-from curate.project.journal import Decision
 from curate.project.labels import CATEGORY, questions_of
 from curate.schema.settings.model import Question
 from curate.sessions.labelling import values_known
@@ -63,7 +62,7 @@ class Deciding(_Screen):
     def action_restore(self) -> None:
         """Take records in again."""
         names = [name for name in self.table.chosen() if self.project.state(name).dropped is not None]
-        self._decide("restore", names, {}, "restored", "is dropped")
+        self._decide([Restore(name) for name in names], "restored", "is dropped")
 
     def action_label(self) -> None:
         """Answer a question about records."""
@@ -91,7 +90,7 @@ class Deciding(_Screen):
         """Leave out those of ``names`` that are in; None where whoever was asked for a reason gave none."""
         if reason is not None:
             present = [name for name in names if self.project.state(name).dropped is None]
-            self._decide("drop", present, {"reason": reason.strip() or REASON}, "dropped", "is in")
+            self._decide([Drop(name, reason.strip() or REASON) for name in present], "dropped", "is in")
 
     def _ask_value(self, names: Sequence[str], question: Question, *, is_open: bool) -> None:
         """Ask for an answer about ``names``; what ``is_open`` takes any text."""
@@ -104,17 +103,16 @@ class Deciding(_Screen):
             if value is not None:
                 answer = None if value == TAKEN_BACK else value
                 done = f"{question.name}: {value} for" if answer is not None else "no answer any more for"
-                self._decide("label", names, {"question": question.name, "value": answer}, done, "")
+                self._decide([Label(name, question.name, answer) for name in names], done, "")
 
         self.app.push_screen(box, answered)
 
-    def _decide(self, op: Any, names: Sequence[str], fields: Mapping[str, Json], done: str, lacking: str) -> None:
-        """Save one decision on each record as one act, and say so."""
-        if not names:
+    def _decide(self, decisions: Sequence[Decision], done: str, lacking: str) -> None:
+        """Save ``decisions``, one on each record, as one act, and say so."""
+        if not decisions:
             self.tell_no_use(f"No record that {lacking} is chosen.")
             return
-        decisions = [Decision(op, name, fields=dict(fields)) for name in names]
-        what = names[0] if len(names) == 1 else counted(len(names), "record")
+        what = decisions[0].id if len(decisions) == 1 else counted(len(decisions), "record")
         message = f"{done} {what} (u undoes)"
         save: Callable[[], object] = partial(self.project.apply, decisions)
 
@@ -122,7 +120,7 @@ class Deciding(_Screen):
             self.table.clear_chosen()
             self.tell(message)
 
-        if len(names) > _FEW:
+        if len(decisions) > _FEW:
             self.app.background(save, saved, group="write.browse")
         else:
             save()

@@ -24,9 +24,9 @@ from curate.tui.help import event_line
 from curate.tui.screens.browse.rows import UNKNOWN, WORDS
 
 if TYPE_CHECKING:
+    from curate.base.events import AnyEvent
     from curate.project.catalog import Row
     from curate.project.data import State
-    from curate.project.journal import AnyEvent
 
 MOST_TEXT = 20_000
 """Characters of one text that are drawn; how many more there are is said."""

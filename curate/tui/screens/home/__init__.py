@@ -19,8 +19,8 @@ from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import text as told
 
 if TYPE_CHECKING:
+    from curate.base.events import AnyEvent
     from curate.project.init import Made
-    from curate.project.journal import AnyEvent
     from curate.sessions.overview import Overview
     from curate.sessions.runs.look import Run
     from curate.sessions.todo import Step

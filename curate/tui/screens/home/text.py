@@ -16,7 +16,7 @@ from curate.tui.glyphs import bar, columns
 from curate.tui.help import event_line
 
 if TYPE_CHECKING:
-    from curate.project.journal import AnyEvent
+    from curate.base.events import AnyEvent
     from curate.project.project import Project
     from curate.sessions.overview import Overview
     from curate.sessions.runs.look import Run

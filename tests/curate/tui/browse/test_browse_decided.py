@@ -8,9 +8,9 @@ from typing import Any
 from browsing import SETTINGS, browse, lines, reopened, shown, type_filter
 from deciding import decide
 
+from curate.base.events import Add, Drop, Edit, Label
 from curate.base.record import Finding
 from curate.project.data import ProjectData
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.tui.frame_table import FrameTable
 from curate.tui.screens.browse import BrowseScreen
@@ -198,7 +198,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled):
         assert shown(app) == []
         with open_project(workspace.root, "bo") as other:
             other.load()
-            other.apply([Decision("drop", "ex-009", fields={"reason": "x"})])
+            other.apply([Drop("ex-009", reason="x")])
         app.following.look()
         await settled(pilot)
         assert shown(app) == ["ex-009"]
@@ -275,7 +275,7 @@ def subject(
 
 
 def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
-    label = Decision("label", "ex-000", fields={"question": "quality", "value": "good"})
+    label = Label("ex-000", "quality", "good")
     decide(workspace, [label], by="bo")
     state = subject(workspace, "ex-000").state
     assert list(seen_labels(state, {"quality"})) == [("quality", [], 1)]
@@ -287,11 +287,11 @@ def test_others_answers_are_hidden_from_whoever_is_still_asked(workspace):
 
 def test_a_change_shows_the_words_that_went_and_came(workspace):
     changes = {"output": "Thank you, we look into ticket 0 and call you today.", "meta": None, "lang": "en"}
-    decide(workspace, [Decision("edit", "ex-000", fields={"changes": {"output": changes["output"]}})], by="ana")
+    decide(workspace, [Edit("ex-000", {"output": changes["output"]})], by="ana")
     text = told(subject(workspace, "ex-000"), "diff").plain
     assert "output" in text
     assert "[-write to-] [+call+]" in text or "[-write to-][+call+]" in text
-    decide(workspace, [Decision("add", "new", fields={"record": lines()[0] | {"id": "new"}})], by="ana")
+    decide(workspace, [Add("new", lines()[0] | {"id": "new"})], by="ana")
     assert "added by a decision" in told(subject(workspace, "new"), "diff").plain
 
 

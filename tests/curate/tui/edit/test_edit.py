@@ -7,8 +7,8 @@ from typing import Any
 from edited import LINE, Settled, edit_of, go_to, names_in, record_in, type_in
 from textual.pilot import Pilot
 
+from curate.base.events import Edit
 from curate.project.drafts import Drafts
-from curate.project.journal import Decision
 from curate.project.project import open_project
 
 # -- saving -----------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_what_somebody_else_changes_meanwhile_is_taken_in(
         await type_in(pilot, "Mine ")
         with open_project(workspace.root, "bo") as other:
             other.load()
-            other.apply([Decision("edit", "m1", fields={"changes": {"level": "hard"}})])
+            other.apply([Edit("m1", {"level": "hard"})])
         pilot.app.project.refresh()
         await settled(pilot)
         assert "(x) hard" in screen_text(pilot.app)

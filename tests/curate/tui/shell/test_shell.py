@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from probing import probe
 
+from curate.base.events import Drop
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.project.project import open_project
 from curate.tui.fields import SafeInput
 from curate.tui.frame_table import FrameTable
@@ -90,7 +90,7 @@ def test_drop_and_undo_and_redo_reach_the_journal(workspace, make_app, drive, se
 def test_undo_takes_back_what_an_earlier_sitting_did(workspace, make_app, drive) -> None:
     with open_project(workspace.root, "ana") as before:
         before.load()
-        before.apply([Decision("drop", "r005", fields={"reason": "old"})])
+        before.apply([Drop("r005", reason="old")])
 
     async def story(pilot):
         await pilot.press("u")
@@ -115,7 +115,7 @@ def test_what_others_decide_is_seen(workspace, make_app, drive, settled, screen_
         await settled(pilot)
         with open_project(workspace.root, "bo") as other:
             other.load()
-            other.apply([Decision("drop", "r007", fields={"reason": "bo"})])
+            other.apply([Drop("r007", reason="bo")])
         for _ in range(40):
             await pilot.pause(0.05)
             if ("changed", {"r007"}) in probe(pilot).told:
@@ -135,7 +135,7 @@ def test_what_is_saved_in_a_thread_is_ones_own(workspace, make_app, drive, settl
         await pilot.press("f")
         assert "journal ! not saved" in screen_text(pilot.app)
         pilot.app.tell("before")
-        drop = [Decision("drop", "r003", fields={"reason": "x"})]
+        drop = [Drop("r003", reason="x")]
         pilot.app.background(lambda: pilot.app.project.apply(drop), lambda _: None, group="write.many")
         await settled(pilot)
         assert probe(pilot).told[-1] == ("changed", {"r003"})
@@ -152,8 +152,8 @@ def test_a_hidden_screen_hears_of_changes_when_it_is_shown(workspace, make_app, 
         screen = probe(pilot)
         await pilot.press("g", "h")
         await settled(pilot)
-        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
-        pilot.app.project.apply([Decision("drop", "r004", fields={"reason": "x"})])
+        pilot.app.project.apply([Drop("r003", reason="x")])
+        pilot.app.project.apply([Drop("r004", reason="x")])
         assert ("changed", {"r003"}) not in screen.told
         await pilot.press("g", "p")
         await settled(pilot)
@@ -204,7 +204,7 @@ def test_help_text_flows_and_keeps_its_lists() -> None:
 
 def test_the_command_log_shows_what_was_decided_and_run(workspace, make_app, drive, settled) -> None:
     async def story(pilot):
-        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "[/foo]\x1b"})])
+        pilot.app.project.apply([Drop("r003", reason="[/foo]\x1b")])
         pilot.app.ran("curate split ws --apply", "60 records")
         await pilot.press("@")
         await pilot.pause()

@@ -6,9 +6,9 @@ import pytest
 from probing import probe
 from textual.binding import Binding
 
+from curate.base.events import Drop
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.journal import Decision
 from curate.tui.app import CurateApp
 from curate.tui.chrome import Header, KeyLine, StatusLine, TabBar
 from curate.tui.keymap import own_subclasses
@@ -112,7 +112,7 @@ def test_what_is_said_and_decided_draws_its_own_line_alone(workspace, make_app, 
         drawn.clear()
         pilot.app.tell("said")
         assert drawn == ["StatusLine"]
-        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.project.apply([Drop("r003", reason="x")])
         assert drawn == ["StatusLine", "Header"]
         probe(pilot).query_one("#field").focus()
         await settled(pilot)
@@ -202,7 +202,7 @@ def test_keys_of_the_settings_hold(make_workspace, make_app, drive, settled) -> 
     workspace = make_workspace(settings='[split]\nseed = 1\n[keys]\n"app.undo" = "f6"\n')
 
     async def story(pilot):
-        pilot.app.project.apply([Decision("drop", "r003", fields={"reason": "x"})])
+        pilot.app.project.apply([Drop("r003", reason="x")])
         await pilot.press("u")
         assert load_data(workspace.root).dropped()
         await pilot.press("f6")

@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from curate.base.events import Add, Decision, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.compact import fold_journal
 from curate.project.data import ProjectData, State
-from curate.project.journal import Decision, Sitting
+from curate.project.journal import Sitting
 from curate.schema import Shape, load_shape
 from curate.schema.settings import read_settings
 
@@ -57,14 +58,14 @@ def batches() -> Iterator[list[Decision]]:
     """Return decisions of every kind without end, each of them on what the last one has left."""
     for number in count():
         name = f"r{number % 4}"
-        yield [Decision("edit", name, fields={"changes": {"output": f"answer {number}" * (1 + number % 3)}})]
+        yield [Edit(name, {"output": f"answer {number}" * (1 + number % 3)})]
         yield [
-            Decision("label", name, fields={"question": "category", "value": f"new {number}"}),
-            Decision("drop" if number % 2 else "restore", name, fields={"reason": "why"} if number % 2 else {}),
+            Label(name, "category", f"new {number}"),
+            Drop(name, "why") if number % 2 else Restore(name),
         ]
         if number % 3 == 0:
             line = {"instruction": f"Added {number}.", "output": "yes"}
-            yield [Decision("add", f"added{number}", fields={"record": line})]
+            yield [Add(f"added{number}", line)]
 
 
 class Person:

@@ -1,0 +1,135 @@
+"""The proof of a check: its own examples, which it must pass and report, and how often it fires on clean records.
+
+Ours are proved by it in the tests, and a user's by `curate rule --test`. A good example gives no problem; a bad one
+gives some, each at a place that is there; and both are lines that their schema allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from curate.base.record import Finding, Json, Problem, Record, Source
+from curate.checks import Check, Doubt, TokenLengths, sketch_of, texts
+from curate.checks.leaks import SharedText
+from curate.jsonl import parts_of
+from curate.schema import Shape, load_shape
+from curate.schema.settings import Settings
+
+_SHAPES = {"messages": "chat", "text": "domain", "context": "domain"}
+"""The shipped shape of an example by a key of its line; any other is an instruction."""
+_shape = cache(load_shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One example of a check, counted from 1, and what is wrong with it; empty where it holds."""
+
+    kind: Literal["good", "bad", "check"]
+    number: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """On how many records a check was tried, and where it fired: once a record; a check of the set, once a problem."""
+
+    num_records: int
+    places: tuple[tuple[str, int, str], ...]
+    """File, line and message."""
+
+    @property
+    def per_1000(self) -> float:
+        """How often it fires for each 1,000 records."""
+        return 1000 * len(self.places) / self.num_records if self.num_records else 0.0
+
+
+def shape_of(line: Json) -> Shape:
+    """Return the shipped shape of an example's line."""
+    return _shape(next((name for key, name in _SHAPES.items() if key in line), "instruction"))
+
+
+def record_of(line: Json, number: int = 1) -> Record:
+    """Return the line of an example as a record."""
+    return shape_of(line).record(line, Source("data.jsonl", number))
+
+
+def problems(check: Check, example: Json, settings: Settings | None = None) -> list[Problem]:
+    """Return what a check says of one of its examples, by its own settings unless others are given."""
+    chosen = settings or check.settings
+    if check.on_record:
+        return list(check.on_record(record_of(example), chosen))
+    if check.on_lengths:
+        return list(check.on_lengths(TokenLengths(**example), chosen))
+    if check.on_pair:
+        return list(check.on_pair(SharedText(**example), chosen))
+    if check.on_doubt:
+        return list(check.on_doubt(Doubt(**example), chosen))
+    assert check.on_dataset
+    running = check.on_dataset(chosen)
+    for number, line in enumerate(example, 1):
+        running.see(sketch_of(record_of(line, number)))
+    return [place.problem for place in running.finish()]
+
+
+def trials(check: Check) -> Iterator[Trial]:
+    """Yield each example of a check with what is wrong with it, the good ones first; to have none is a fault."""
+    for kind, examples in (("good", check.good), ("bad", check.bad)):
+        if not examples:
+            yield Trial("check", 1, f"it has no {kind} example")
+        for number, example in enumerate(examples, 1):
+            yield Trial("good" if kind == "good" else "bad", number, _fault(check, example, is_good=kind == "good"))
+
+
+def _fault(check: Check, example: Json, *, is_good: bool) -> str:
+    try:
+        lines = [example] if check.on_record else example if check.on_dataset else []
+        for line in lines:
+            if not shape_of(line).is_valid(line):
+                return f"the schema {shape_of(line).name} refuses it: {shape_of(line).problems(line)[0].message}"
+        found = problems(check, example)
+        if is_good:
+            return f"it is reported: {found[0].message}" if found else ""
+        if not found:
+            return "it is not reported"
+        lost = [one.pointer for one in found if check.on_record and not _is_there(example, one.pointer)]
+        return f"nothing is at the pointer {lost[0]!r} of its problem" if lost else ""
+    except Exception as error:  # noqa: BLE001  a user's check fails in any way
+        return f"the check ends with {type(error).__name__}: {error}"
+
+
+def _is_there(example: Json, pointer: str) -> bool:
+    if pointer in dict(texts(record_of(example))):
+        return True
+    value = example
+    try:
+        for part in parts_of(pointer):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+    except (KeyError, IndexError, ValueError, TypeError):
+        return False
+    return True
+
+
+def firing(check: Check, records: Iterable[Record | Finding], settings: Settings) -> Firing:
+    """Count on how many of ``records`` a check fires; what was no record is passed over.
+
+    Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
+
+    Raises:
+        Exception: whatever the check ends with.
+    """
+    running = check.on_dataset(settings) if check.on_dataset else None
+    places, num_records = [], 0
+    for record in records:
+        if isinstance(record, Finding):
+            continue
+        num_records += 1
+        if running:
+            running.see(sketch_of(record))
+        if check.on_record and (problem := next(iter(check.on_record(record, settings)), None)):
+            places.append((record.source.file, record.source.line, problem.message))
+    if running:
+        places += [(place.file, place.line, place.problem.message) for place in running.finish()]
+    return Firing(num_records, tuple(places))

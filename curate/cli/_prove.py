@@ -1,0 +1,80 @@
+"""`curate rule --test`: the proof of a user's own checks, as ours carry it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from curate.base import console
+from curate.base.record import CurateError, Exit, Json
+from curate.base.tables import counted
+from curate.checks import Check, discover_in
+from curate.checks.runner import read_records
+from curate.checks.runner.proof import Firing, Trial, firing, trials
+from curate.project.validation import guess_name
+from curate.schema import load_shape
+from curate.schema.settings import Settings
+
+_SHOWN = 5
+"""Places that are named where a check fires."""
+
+
+def prove_checks(path: Path, clean: Path | None, *, is_json: bool) -> Exit:
+    """Try the examples of every check in the file ``path``, count where they fire in ``clean``, and print both.
+
+    Raises:
+        CurateError: E984 when the file cannot be loaded, has no checks, or one ends with an error on a clean record;
+            E904 when a file is not there.
+    """
+    checks = discover_in(path)
+    if not checks:
+        message = f"{console.one_line(str(path), 500)} registers no check"
+        hint = "Put @check of curate.checks above a function; see CONTRIBUTING.md."
+        raise CurateError("E984 bad-plugin", message, hint)
+    tried = [(check, list(trials(check)), _firing(check, clean) if clean else None) for check in checks.values()]
+    num_faults = sum(bool(trial.fault) for _, results, _ in tried for trial in results)
+    if is_json:
+        for line in json.dumps([_object_of(*one) for one in tried], indent=2).split("\n"):
+            console.data(line)
+    else:
+        for one in tried:
+            _print(*one)
+    num_trials = sum(len(results) for _, results, _ in tried)
+    console.talk(f"{counted(len(tried), 'check')}, {counted(num_trials, 'example')}, {counted(num_faults, 'fault')}")
+    return Exit.FINDINGS if num_faults else Exit.OK
+
+
+def _firing(check: Check, clean: Path) -> Firing:
+    records = read_records([clean], load_shape(guess_name([clean])))
+    try:
+        return firing(check, records, Settings())
+    except CurateError:
+        raise
+    except Exception as error:
+        told = console.one_line(f"{type(error).__name__}: {error}", 300)
+        message = f"{check.code} cannot look at a record of {console.one_line(str(clean), 500)}: {told}"
+        raise CurateError("E984 bad-plugin", message, "Mend the check.") from error
+
+
+def _print(check: Check, results: Sequence[Trial], fired: Firing | None) -> None:
+    console.data(f"{check.code} {console.one_line(check.name, 60)} ({check.severity})")
+    for trial in results:
+        verdict = f"fails: {console.one_line(trial.fault, 300)}" if trial.fault else "passes"
+        console.data(f"  {trial.kind} {trial.number} {verdict}")
+    if fired is None:
+        return
+    records = counted(fired.num_records, "record")
+    console.data(f"  fires on {len(fired.places):,} of {records}: {fired.per_1000:.1f} per 1,000")
+    for file, line, message in fired.places[:_SHOWN]:
+        console.data(f"    {console.spelled(file)}:{line}: {console.one_line(message, 200)}")
+    if len(fired.places) > _SHOWN:
+        console.data(f"    and {len(fired.places) - _SHOWN:,} more")
+
+
+def _object_of(check: Check, results: Sequence[Trial], fired: Firing | None) -> dict[str, Json]:
+    examples = [
+        {"kind": one.kind, "number": one.number, "passes": not one.fault, "fault": one.fault} for one in results
+    ]
+    counts = {"records": fired.num_records, "fired": len(fired.places), "per_1000": fired.per_1000} if fired else None
+    return {"code": check.code, "name": check.name, "examples": examples, "clean": counts}
