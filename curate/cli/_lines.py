@@ -131,7 +131,7 @@ def _undo(undone: Undone | None) -> None:
     if undone is None:
         console.talk("there is nothing to take back")
     else:
-        console.talk(undone.told)
+        console.talk(undone.message)
         if undone.remark:
             console.talk(f"warning: {undone.remark}")
 

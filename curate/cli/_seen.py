@@ -10,12 +10,12 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.base.record import Finding, Record
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.labels import Blind
     from curate.project.validation import Validation
 
 
-def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[State]:
+def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequence[RecordState]:
     """Return the states as whoever looks may see them, all of them with ``show_values``.
 
     Of how many the answers are hidden is said on stderr, where ``name`` tells this workspace from another one.
@@ -24,10 +24,10 @@ def seen_states(data: ProjectData, *, show_values: bool, name: str = "") -> Sequ
     if show_values or not any(state.answers for state in states):
         return states
     # Who is asked what is found with numpy, which a workspace without answers does without.
-    from curate.project.blind import as_seen
+    from curate.project.blind import redacted_state
 
     blind = _blind(data)
-    seen = [as_seen(state, blind, data.shape) for state in states]
+    seen = [redacted_state(state, blind, data.shape) for state in states]
     num_hidden = sum(one is not state for one, state in zip(seen, states, strict=True))
     if num_hidden:
         where, what = f"{console.one_line(name)}: " if name else "", counted(num_hidden, "record")
@@ -44,19 +44,19 @@ def seen_records(data: ProjectData, *, show_values: bool, name: str = "") -> lis
 
 
 def seen_findings(findings: Sequence[Finding], validation: Validation) -> list[Finding]:
-    """Return what ``validation`` has found as whoever looks may see it; see `as_seen_finding`.
+    """Return what ``validation`` has found as whoever looks may see it; see `redacted_finding`.
 
     Of how many the words are hidden, or all, is said on stderr.
     """
     data = validation.data
     if data is None or not data.decisions.names:
         return list(findings)
-    from curate.project.blind import ON_CATEGORIES, as_seen_finding
+    from curate.project.blind import ON_CATEGORIES, redacted_finding
 
     if not any(finding.code in ON_CATEGORIES for finding in findings):
         return list(findings)
     hidden = validation.hidden(_blind(data))
-    seen = [as_seen_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
+    seen = [redacted_finding(finding, hidden.__contains__, lambda: bool(hidden)) for finding in findings]
     num_hidden = sum(one is not finding for one, finding in zip(seen, findings, strict=True))
     if num_hidden:
         console.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")

@@ -13,7 +13,7 @@ from curate.base.record import Exit, Json
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.gold import Gold
     from curate.project.journal import AnyEvent
     from curate.schema.settings import Question
@@ -119,7 +119,7 @@ def _questions(root: Path, only: str, chance: Chance, block: int, *, show_values
     return found
 
 
-def _asked(states: Sequence[State]) -> _Asked:
+def _asked(states: Sequence[RecordState]) -> _Asked:
     """Return the answers by question and record, less those to records that are dropped, which are counted aloud."""
     from curate.project.journal import ASIDES
 

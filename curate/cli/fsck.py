@@ -13,7 +13,7 @@ from curate.base.record import Exit
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.fsck import Fault, Report
+    from curate.project.fsck import Report, WorkspaceFault
 
 
 @click.command()
@@ -70,7 +70,7 @@ def _json(report: Report, done: list[str]) -> str:
     return json.dumps(told, indent=2)
 
 
-def _told(fault: Fault) -> dict[str, str | int | bool | None]:
+def _told(fault: WorkspaceFault) -> dict[str, str | int | bool | None]:
     return {
         "name": fault.name,
         "is_damage": fault.is_damage,

@@ -14,7 +14,7 @@ from curate.base.tables import counted
 
 if TYPE_CHECKING:
     from curate.project.data import ProjectData
-    from curate.project.leaks import Compared, Judge
+    from curate.project.leaks import ExamLeaks, LeakJudge
     from curate.schema.settings import LeakSettings
     from curate.similarity.leaks import Leak
     from curate.similarity.leaks.reading import Reading
@@ -87,7 +87,7 @@ def _mapping(text: str) -> Mapping[str, str] | None:
 
 def _in_workspace(
     roots: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
-) -> list[Compared]:
+) -> list[ExamLeaks]:
     from curate.project.leaks import by_own_split, compare_benchmarks, compare_splits, judge_of
     from curate.project.opened import open_and_tell
     from curate.project.plan import plan
@@ -116,12 +116,12 @@ def _in_workspace(
 
 def _in_files(
     files: Sequence[Path], against: Sequence[Path], mapping: Mapping[str, str] | None, asked: Mapping[str, int]
-) -> list[Compared]:
-    from curate.project.leaks import Judge, by_own_split, compare_splits
+) -> list[ExamLeaks]:
+    from curate.project.leaks import LeakJudge, by_own_split, compare_splits
     from curate.schema.settings import LeakSettings, Settings
     from curate.similarity.leaks.reading import read_any
 
-    settings, judge = LeakSettings.model_validate(asked), Judge(Settings())
+    settings, judge = LeakSettings.model_validate(asked), LeakJudge(Settings())
     records: list[Record] = []
     for path in files:
         reading = read_any(path)
@@ -141,9 +141,9 @@ def _with_benchmarks(
     trained: Sequence[Record],
     settings: LeakSettings,
     mapping: Mapping[str, str] | None,
-    judge: Judge,
+    judge: LeakJudge,
     data: ProjectData | None = None,
-) -> list[Compared]:
+) -> list[ExamLeaks]:
     from curate.project.leaks import compare_file
     from curate.similarity.leaks.reading import read_any
 
@@ -170,7 +170,7 @@ def _nothing(reason: str) -> CurateError:
     )
 
 
-def _report(compared: Sequence[Compared], explain: bool) -> list[str]:
+def _report(compared: Sequence[ExamLeaks], explain: bool) -> list[str]:
     from curate.similarity.leaks import LEVELS
 
     lines: list[str] = []
@@ -209,7 +209,7 @@ def _spot(record: Record) -> str:
     return f"{console.visible(record.source.file)}:{record.source.line}"
 
 
-def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
+def _print_json(compared: Sequence[ExamLeaks], form: str, explain: bool) -> None:
     import json
 
     leaks = [
@@ -237,7 +237,7 @@ def _print_json(compared: Sequence[Compared], form: str, explain: bool) -> None:
     console.data(json.dumps({"version": 1, "exams": exams, "leaks": leaks}, indent=2))
 
 
-def _object(one: Compared, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
+def _object(one: ExamLeaks, leak: Leak, severity: Severity, explain: bool) -> dict[str, Json]:
     parts = [
         {
             "part": part.part,

@@ -17,7 +17,7 @@ from curate.cli._seen import seen_states
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.terms import Filter
 
 _BLOCK = 20_000
@@ -103,18 +103,18 @@ def _parsed(where: str) -> Filter | None:
 def _let_through(
     data: ProjectData,
     wanted: Filter,
-    states: Sequence[State],
+    states: Sequence[RecordState],
     pins: Mapping[str, Split],
     findings: Sequence[Finding],
-) -> list[State]:
+) -> list[RecordState]:
     """Return the states that a filter lets through; ``findings`` are what validation says, where it asks for that."""
-    from curate.project.catalog.judged import judged
-    from curate.project.catalog.learnt import Learning
+    from curate.project.catalog.judged import rank_findings
+    from curate.project.catalog.learnt import LearningDynamics
 
-    learning = Learning(data)
+    learning = LearningDynamics(data)
     learning.renew({name for term in wanted.terms for name in term.columns()})
-    known = judged(findings, data)
-    found: list[State] = []
+    known = rank_findings(findings, data)
+    found: list[RecordState] = []
     for start in range(0, len(states), _BLOCK):
         block = states[start : start + _BLOCK]
         statuses = [known.status(state.record.source, state.record.id) for state in block]
@@ -123,7 +123,7 @@ def _let_through(
     return found
 
 
-def _lines(states: Iterator[State]) -> Iterator[str]:
+def _lines(states: Iterator[RecordState]) -> Iterator[str]:
     for state in states:
         record = state.record
         gone = f" [dropped: {console.one_line(state.dropped, 40)}]" if state.dropped is not None else ""
@@ -134,7 +134,7 @@ def _lines(states: Iterator[State]) -> Iterator[str]:
         )
 
 
-def _json_lines(states: Iterator[State]) -> Iterator[str]:
+def _json_lines(states: Iterator[RecordState]) -> Iterator[str]:
     import json
 
     for state in states:

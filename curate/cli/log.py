@@ -14,7 +14,7 @@ from curate.base.record import CurateError, Exit, Json, Record
 from curate.base.tables import counted
 
 if TYPE_CHECKING:
-    from curate.project.data import ProjectData, State
+    from curate.project.data import ProjectData, RecordState
     from curate.project.journal import AnyEvent
     from curate.project.labels import Blind
 
@@ -30,8 +30,8 @@ class Told:
     """
 
     event: AnyEvent
-    before: State | None
-    after: State | None
+    before: RecordState | None
+    after: RecordState | None
     is_apart: bool
 
 
@@ -165,9 +165,9 @@ def _tell_record(
     steps = [*old, *new]
     shown = _shown(data, [step.event for step in steps], events, values)
     if state and shown.blind:
-        from curate.project.blind import as_seen
+        from curate.project.blind import redacted_state
 
-        state = as_seen(state, shown.blind, data.shape)
+        state = redacted_state(state, shown.blind, data.shape)
     told = [step for step in steps if not by or step.event.by == by]
     if form == "jsonl":
         for step in told:
@@ -179,7 +179,7 @@ def _tell_record(
     return Exit.OK
 
 
-def _found(data: ProjectData, name: str) -> tuple[Record | None, State | None, list[str]]:
+def _found(data: ProjectData, name: str) -> tuple[Record | None, RecordState | None, list[str]]:
     """Return the record as its line has it, before any decision, as decisions have left it, and all records' names."""
     records = [item for item in data.read_lines() if isinstance(item, Record)]
     states = [data.decisions.state(record) for record in records]
@@ -189,9 +189,9 @@ def _found(data: ProjectData, name: str) -> tuple[Record | None, State | None, l
 
 
 def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[Told]:
-    from curate.project.fold import State, steps
+    from curate.project.fold import RecordState, steps
 
-    state = State(record) if record else None
+    state = RecordState(record) if record else None
     told = set()
     for step, after in steps(name, record, events, data.shape, data.snapshot):
         yield Told(step.event, state, after, step.is_concurrent)
@@ -201,7 +201,9 @@ def _steps(name: str, record: Record | None, events: Sequence[AnyEvent], data: P
     yield from (Told(event, None, None, is_apart=False) for event in events if event.event not in told)
 
 
-def _story(name: str, record: Record | None, steps: Sequence[Told], state: State | None, shown: Shown) -> Iterator[str]:
+def _story(
+    name: str, record: Record | None, steps: Sequence[Told], state: RecordState | None, shown: Shown
+) -> Iterator[str]:
     import textwrap
 
     from curate.project.diff import field_changes, field_lines
@@ -227,7 +229,7 @@ def _story(name: str, record: Record | None, steps: Sequence[Told], state: State
     yield from textwrap.wrap(f"now: {_present(state, show_values=shown.has_values)}", width, subsequent_indent="  ")
 
 
-def _present(state: State | None, *, show_values: bool) -> str:
+def _present(state: RecordState | None, *, show_values: bool) -> str:
     if state is None:
         return "not in the data; the decisions are kept and apply to nothing"
     record = state.record
@@ -269,7 +271,7 @@ def _what(event: AnyEvent, *, show_values: bool) -> str:
     return console.one_line(str(told.get("split", "")), 2000)
 
 
-def _state_of(name: str, state: State | None, *, show_values: bool) -> dict[str, Json]:
+def _state_of(name: str, state: RecordState | None, *, show_values: bool) -> dict[str, Json]:
     if state is None:
         return {"op": "state", "id": name, "is_there": False}
     record = state.record

@@ -53,7 +53,7 @@ def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bo
 
 
 def _show(parcel: Parcel, repo: str, is_public: bool) -> None:
-    manifest = parcel.made.manifest
+    manifest = parcel.export.manifest
     records = manifest.counts.train + manifest.counts.validation + manifest.counts.test
     who = "PUBLIC" if is_public else "private"
     size = f"{parcel.num_bytes / 2**20:.1f} MiB"

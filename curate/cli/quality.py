@@ -126,7 +126,7 @@ def _ranked(records: Sequence[Record], key: str, model: str, settings: DedupeSet
 
 
 def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list[Ranked], str]:
-    from curate.project.doubts import suspects_of, told_suspects
+    from curate.project.doubts import render_suspects, suspects_of
 
     found = suspects_of(records, settings)
     ranked: list[Ranked] = []
@@ -136,7 +136,7 @@ def _suspects(records: Sequence[Record], settings: DedupeSettings) -> tuple[list
             f"{one.proposed} ({one.proposed_probability:.2f})",
         )
         ranked.append((one.doubt, records[one.index], f"says {given}, looks like {proposed}"))
-    return ranked, told_suspects(found)
+    return ranked, render_suspects(found)
 
 
 def _difficult(records: Sequence[Record], model: str) -> tuple[list[Ranked], str]:

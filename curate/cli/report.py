@@ -25,7 +25,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     from curate.project.data import RUNS, inside
     from curate.project.feedback import latest_run, read_results, worst
     from curate.project.opened import open_and_tell
-    from curate.project.results import told_records, told_scores
+    from curate.project.results import render_records, render_scores
 
     project = open_and_tell(root)
     folder = run or latest_run(inside(root, root / RUNS))
@@ -34,7 +34,7 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
         raise CurateError("E918 bad-report", f"{root / RUNS} holds no finished run", hint)
     results = read_results(folder)
     if form == "text":
-        for line in [*told_scores(results), *told_records(project.data, results, per_category=count)]:
+        for line in [*render_scores(results), *render_records(project.data, results, per_category=count)]:
             console.data(line)
         return Exit.OK
     import json

@@ -48,7 +48,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
     from curate.base.trainer import require_trainer
     from curate.project.feedback import REPORT_FILE, read_results
     from curate.project.opened import open_and_tell
-    from curate.project.results import told_records
+    from curate.project.results import render_records
     from curate.sessions.training import DRY_RUN, run_folder, train
 
     if detach and fail_on:
@@ -76,7 +76,7 @@ def command(ctx: click.Context, root: Path, fail_on: str | None, detach: bool, d
         return Exit.OK
     results = read_results(folder)
     # The trainer has just printed the scores; what is left to say is which records to look at.
-    for line in told_records(project.data, results, per_category=2):
+    for line in render_records(project.data, results, per_category=2):
         console.data(line)
     if fail_on and results.regressed:
         console.talk(f"got worse: {', '.join(console.one_line(name, 40) for name in results.regressed)}")

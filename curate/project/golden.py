@@ -27,7 +27,7 @@ from curate.similarity.split import Assignment, Drift, split
 
 FILE_NAME = GOLDEN
 FROZEN = "E975 frozen-test"
-_SHOWN = 3
+_MAX_NAMES = 3
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -79,10 +79,10 @@ def read_golden(root: Path) -> Golden | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         hint = "Restore it from git. To change the list, use `curate split --unfreeze REASON` and then --freeze."
         hint = hint_of(error, hint) if isinstance(error, OSError) else hint
-        raise CurateError(FROZEN, f"{path}: {told}", hint) from error
+        raise CurateError(FROZEN, f"{path}: {reason}", hint) from error
 
 
 def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str, reason: str = "") -> Golden:
@@ -101,11 +101,11 @@ def freeze(root: Path, ids: Collection[str], pins: Mapping[str, Split], by: str,
     if not names:
         raise _refused("there is no test record to freeze", "Give the test split a share, or name the records.")
     if astray := [name for name in names if pins.get(name, "test") != "test"]:
-        told = f"the last dataset has some of these records in another split: {_listed(astray)}"
-        raise _refused(told, "Records never change their split. Leave them out.")
-    if missing := sorted({name for name, place in pins.items() if place == "test"} - set(names)):
-        told = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
-        raise _refused(told, "Records never change their split. List them too, or drop them first.")
+        message = f"the last dataset has some of these records in another split: {_listed(astray)}"
+        raise _refused(message, "Records never change their split. Leave them out.")
+    if missing := sorted({name for name, split in pins.items() if split == "test"} - set(names)):
+        message = f"the test split of the last dataset has records that are not listed: {_listed(missing)}"
+        raise _refused(message, "Records never change their split. List them too, or drop them first.")
     return _written(root, names, before, _turn("freeze", by, reason, names))
 
 
@@ -181,15 +181,15 @@ def _held_back(
         message = f"held back, because the test set is frozen and they would join it: {_listed(sorted(names))}"
         first = joining[0]
         fix = "They repeat its records, or are marked test. Drop them, or unfreeze the test set and say why."
-        place = (first.source.file, first.source.line)
-        findings.append(Finding("P503", "stale-split", "warning", message, *place, record=first.id, fix=fix))
-    asked = dict(zip(SPLITS, settings.ratios, strict=True))
+        split = (first.source.file, first.source.line)
+        findings.append(Finding("P503", "stale-split", "warning", message, *split, record=first.id, fix=fix))
+    ratios = dict(zip(SPLITS, settings.ratios, strict=True))
     return replace(
         assignment,
-        splits={name: place for name, place in assignment.splits.items() if name not in names},
+        splits={name: split for name, split in assignment.splits.items() if name not in names},
         held_back=[*assignment.held_back, *(record.id for record in joining)],
         findings=findings,
-        drift=[_recounted(row, joining, asked) for row in assignment.drift],
+        drift=[_recounted(row, joining, ratios) for row in assignment.drift],
     )
 
 
@@ -201,11 +201,11 @@ def _as_listed(finding: Finding, listed: Collection[str]) -> Finding:
     return replace(finding, message=message)
 
 
-def _recounted(row: Drift, joining: Sequence[Record], asked: dict[Split, float]) -> Drift:
+def _recounted(row: Drift, joining: Sequence[Record], ratios: dict[Split, float]) -> Drift:
     fewer = sum(record.category == row.category for record in joining)
     counts: dict[Split, int] = {**row.counts, "test": row.counts["test"] - fewer}
     whole = max(1, sum(counts.values()))
-    return Drift(row.category, counts, asked, {name: number / whole for name, number in counts.items()})
+    return Drift(row.category, counts, ratios, {name: number / whole for name, number in counts.items()})
 
 
 def _written(root: Path, ids: list[str], before: Golden | None, turn: Turn) -> Golden:
@@ -227,7 +227,7 @@ def _turn(what: Literal["freeze", "unfreeze"], by: str, reason: str, ids: Sequen
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{len(names):,} ({', '.join(names[:_SHOWN])}{', …' if names[_SHOWN:] else ''})"
+    return f"{len(names):,} ({', '.join(names[:_MAX_NAMES])}{', …' if names[_MAX_NAMES:] else ''})"
 
 
 def _refused(message: str, hint: str) -> CurateError:

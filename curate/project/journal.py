@@ -68,12 +68,14 @@ class Damage:
     kind: Literal["torn", "damaged", "crlf"]
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}"
+        location = f"{self.file}:{self.line}"
         if self.kind == "crlf":
-            return f"{place}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+            return (
+                f"{location}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
+            )
         what = "the torn end of" if self.kind == "torn" else "a damaged line in"
         size = f"{self.num_bytes} bytes at {self.offset}"
-        return f"{place}: {what} a journal segment ({size}) is not read, see `curate fsck`"
+        return f"{location}: {what} a journal segment ({size}) is not read, see `curate fsck`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def annotator(name: str = "") -> str:
     return by
 
 
-class Sitting:
+class JournalWriter:
     """One annotator's work in one go, in a segment of its own that is made with the first decision.
 
     Use as a context manager. A decision is saved when `append` returns.
@@ -157,19 +159,19 @@ class Sitting:
             EVENTS.validate_python(
                 {
                     "v": VERSIONS.get(decision.op, 1),
-                    "event": numbers[place],
+                    "event": numbers[index],
                     "act": act,
                     "at": at,
                     "by": self._by,
                     "session": self._session,
-                    "seq": self._seq + place + 1,
+                    "seq": self._seq + index + 1,
                     "op": decision.op,
                     "id": decision.id,
-                    "parents": parents[place],
+                    "parents": parents[index],
                     **decision.fields,
                 }
             )
-            for place, decision in enumerate(decisions)
+            for index, decision in enumerate(decisions)
         ]
         if not events:
             return events
@@ -208,8 +210,8 @@ def segments(root: Path) -> list[Path]:
     if not folder.exists():
         return []
     try:
-        folders = [place for place in folder.iterdir() if place.is_dir()]
-        return sorted(path for place in folders for path in place.iterdir() if path.suffix == ".log")
+        folders = [annotator for annotator in folder.iterdir() if annotator.is_dir()]
+        return sorted(path for annotator in folders for path in annotator.iterdir() if path.suffix == ".log")
     except OSError as error:
         raise _unreadable(Path(error.filename or folder), error) from error
 
@@ -295,8 +297,8 @@ def _salvaged(number: int, offset: int, raw: bytes) -> Iterator[Piece]:
 
 
 def _payload(line: bytes) -> bytes | None:
-    found = _FRAME.fullmatch(line)
-    return found[2] if found and b"%08x" % zlib.crc32(found[2]) == found[1] else None
+    match = _FRAME.fullmatch(line)
+    return match[2] if match and b"%08x" % zlib.crc32(match[2]) == match[1] else None
 
 
 def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
@@ -317,7 +319,7 @@ def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -
         damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
 
 
-def _event(payload: bytes, place: str) -> AnyEvent:
+def _event(payload: bytes, location: str) -> AnyEvent:
     try:
         return EVENTS.validate_json(payload)
     except ValidationError as error:
@@ -325,7 +327,7 @@ def _event(payload: bytes, place: str) -> AnyEvent:
         where = ".".join(str(part) for part in fault["loc"])
         raise CurateError(
             "E913 unknown-event",
-            f"{place}: {where + ': ' if where else ''}{fault['msg']}",
+            f"{location}: {where + ': ' if where else ''}{fault['msg']}",
             "It was written whole, so a newer version of pairsmith has probably made it. Upgrade to read it.",
         ) from error
 
@@ -351,7 +353,7 @@ __all__ = [
     "Piece",
     "Resolve",
     "Restore",
-    "Sitting",
+    "JournalWriter",
     "Undo",
     "annotator",
     "frame",

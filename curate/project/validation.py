@@ -126,10 +126,10 @@ class Validation:
                 else leaks_between(self._records, self.spec.shape, self.spec.settings)
             )
 
-    def _opened(self, found: Iterable[tuple[Finding, Place | None]]) -> Iterator[tuple[Finding, Place | None]]:
+    def _opened(self, findings: Iterable[tuple[Finding, Place | None]]) -> Iterator[tuple[Finding, Place | None]]:
         """Call files as they are called in a validation: by the paths that they are opened with."""
         files = {self._stream.source_file(path): spelled(str(path)) for path in self.files}
-        for finding, place in found:
+        for finding, place in findings:
             opened = None
             if place:
                 other, line = place.other
@@ -178,5 +178,5 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     known = baseline_path(data.settings, data.root)
     baseline = read_baseline(known, without=UNREADABLE) if known else None
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
-    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_held).run()
+    verdict = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded).run()
     return verdict.with_findings(data.decision_findings())

@@ -20,7 +20,7 @@ from curate.schema.view import View, at
 
 if TYPE_CHECKING:
     from curate.base.record import Finding
-    from curate.project.data import State
+    from curate.project.data import RecordState
     from curate.project.project import Project
 
 _OF_CATEGORY = frozenset({"L404", "L405"})
@@ -347,7 +347,7 @@ def is_standing(project: Project, finding: Finding) -> bool:
     )
 
 
-def _fixed(view: View, pointers: Mapping[str, str], state: State) -> dict[str, str]:
+def _fixed(view: View, pointers: Mapping[str, str], state: RecordState) -> dict[str, str]:
     """Return what of a saved record an edit of its line would not change, and why."""
     fixed: dict[str, str] = {}
     if "id" in pointers:

@@ -197,9 +197,9 @@ class Following:
         if undone is None:
             self._app.tell(nothing)
         elif undone.remark:
-            self._app.tell(f"{undone.told}; {undone.remark}", "warn")
+            self._app.tell(f"{undone.message}; {undone.remark}", "warn")
         else:
-            self._app.tell(undone.told)
+            self._app.tell(undone.message)
 
     def _open(self, opener: Opener) -> None:
         try:

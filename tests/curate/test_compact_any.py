@@ -24,7 +24,7 @@ from curate.project.compact import fold_journal, plan_fold
 from curate.project.data import ProjectData, load_data
 from curate.project.fold import fold
 from curate.project.fsck import check
-from curate.project.journal import Decision, Sitting
+from curate.project.journal import Decision, JournalWriter
 from curate.project.project import open_project
 
 
@@ -121,7 +121,7 @@ def seen_after_undo(root: Path) -> dict[str, Any]:
     with open_project(root, "ana") as project:
         project.load()
         while undone := project.undo():
-            assert undone.kept == []
+            assert undone.unchanged == []
     return {name: replace(state, heads=()) for name, state in seen_by_people(load_data(root))["states"].items()}
 
 
@@ -215,7 +215,7 @@ def run_world(root: Path, base: ProjectData, world: list) -> None:
             if not is_add and (op == "add" or state is None or (op == "undo" and not own)):
                 continue
             fields = fields_of(op, key, value, name, own)
-            with Sitting(root, by) as sitting:
+            with JournalWriter(root, by) as sitting:
                 sitting.append([Decision(op, name, () if is_add else state.parents(), fields)])
             seen.append(fold(records, everything(root), shape))
         if op == "fold":

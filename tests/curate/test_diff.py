@@ -22,7 +22,15 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.cli import cli
 from curate.project.data import ProjectData
-from curate.project.diff import MOST_BYTES, Item, compare, field_changes, render_markdown, render_text, word_changes
+from curate.project.diff import (
+    MOST_BYTES,
+    VersionRecord,
+    compare,
+    field_changes,
+    render_markdown,
+    render_text,
+    word_changes,
+)
 from curate.project.journal import Decision
 
 HOSTILE = (
@@ -30,8 +38,8 @@ HOSTILE = (
 )
 
 
-def item(name: str, category: str = "a", split: str = "", **value: Any) -> Item:
-    return Item(name, {"id": name, "category": category, **value}, category, split, f"a.jsonl:{name}")
+def item(name: str, category: str = "a", split: str = "", **value: Any) -> VersionRecord:
+    return VersionRecord(name, {"id": name, "category": category, **value}, category, split, f"a.jsonl:{name}")
 
 
 def run(*arguments: str) -> Result:

@@ -20,7 +20,7 @@ from curate.project.compact import fold_journal
 from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.fsck import check, recover
-from curate.project.journal import FOLDER, Decision, Sitting, read_frames, segments
+from curate.project.journal import FOLDER, Decision, JournalWriter, read_frames, segments
 from curate.project.publish import export_dataset
 
 
@@ -317,7 +317,7 @@ def test_nothing_of_the_data_reaches_the_terminal_raw(make_workspace, call):
     folder = root / FOLDER / "a\x1b]52;c;aGk=\x07na"
     folder.mkdir(parents=True)
     (folder / "x\u202e.log").write_bytes(b"\x1b[2J torn")
-    with Sitting(root, "e\x1bve") as sitting:
+    with JournalWriter(root, "e\x1bve") as sitting:
         sitting.append([Decision("drop", "\x1b[31mred", ["1" * 12 + "4" + "1" * 19], {"reason": "x"})])
     for words in ((), ("--format", "json"), ("--recover",)):
         code, out, err = call("fsck", root, *words)
@@ -333,7 +333,7 @@ def test_fold_says_what_it_does(make_workspace, call):
             Decision("add", "n", fields={"record": {"instruction": "x", "output": "y"}}),
         ]
     ).root  # fmt: skip
-    with Sitting(root, "gone") as sitting:
+    with JournalWriter(root, "gone") as sitting:
         sitting.append([Decision("drop", "nobody", (), {"reason": "x"})])
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     code, out, _ = call("fold", root, "--dry-run")
@@ -351,7 +351,7 @@ def test_fold_says_what_it_does(make_workspace, call):
     code, out, _ = call("fold", root)
     assert (code, out.splitlines()[-1]) == (0, "nothing to fold")
     for by in ("ana", "bo"):
-        with Sitting(root, by) as sitting:
+        with JournalWriter(root, by) as sitting:
             parents = next(state for state in workspace.states() if state.record.id == "r005").parents()
             sitting.append([Decision("edit", "r005", parents, {"changes": {"output": by}})])
     code, _, err = call("fold", root)

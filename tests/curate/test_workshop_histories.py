@@ -193,7 +193,7 @@ def check_forged(root, events, seed=0):
             assert states(project) == {name: found[name] for name in states(project)}
             seen.append(states(project))
             project.apply([label("a", "still here")])
-            assert project.undo().kept == []
+            assert project.undo().unchanged == []
             assert [facts(state) for state in states(project).values()] == [facts(state) for state in seen[-1].values()]
     assert seen[0] == seen[1]
     return seen[0]

@@ -124,7 +124,7 @@ def test_threads_lose_nothing_and_wait_for_nobody_for_good(root):
             } == dict.fromkeys(names, wanted)
             assert project.conflicts() == []
         for _ in range(80):
-            assert ana.undo().kept == []
+            assert ana.undo().unchanged == []
         assert ana.undo() is None
         assert dict(ana.state("a").answers) == {"one": {"bo": 39}}
 
@@ -243,11 +243,11 @@ def test_two_sittings_of_one_annotator_share_their_acts(root):
         one.apply([drop("a")])
         assert two.undo() is None
         two.refresh()
-        assert two.undo().kept == []
+        assert two.undo().unchanged == []
         one.refresh()
         assert one.state("a").dropped is None
         assert one.undo() is None
-        assert one.redo().kept == []
+        assert one.redo().unchanged == []
         two.refresh()
         assert (two.state("a").dropped, two.redo()) == ("x", None)
 
@@ -263,11 +263,11 @@ def test_an_act_taken_back_twice_at_once_is_done_again_once(root):
             one.refresh()
             two.refresh()
             assert one.state("a").dropped is None
-            assert (two.redo().kept, two.redo()) == ([], None)
+            assert (two.redo().unchanged, two.redo()) == ([], None)
             one.refresh()
             assert one.redo() is None
             assert {found.state(name).dropped for found in (one, two) for name in "ab"} == {"x"}
-            assert one.undo().kept == []
+            assert one.undo().unchanged == []
             assert one.undo() is None
         assert (fresh(root)["a"][1], fresh(root)["b"][1]) == (None, None)
 

@@ -7,7 +7,7 @@ from deciding import decide
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.fold import fold
-from curate.project.journal import Decision, Sitting, read_journal
+from curate.project.journal import Decision, JournalWriter, read_journal
 from curate.project.validation import validate_data
 
 LINES = [
@@ -131,7 +131,7 @@ def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
         decide(edited, [Decision("edit", name, fields={"changes": {"output": 5}})])
     assert caught.value.code == "E972 unfit-line"
     (state,) = [state for state in edited.states() if state.record.id == name]
-    with Sitting(tmp_path, "ana") as sitting:
+    with JournalWriter(tmp_path, "ana") as sitting:
         # An earlier version saved it, or the schema was another one then.
         sitting.append([Decision("edit", name, state.parents(), {"changes": {"output": 5}})])
     broken = load_data(tmp_path)

@@ -102,7 +102,7 @@ def compare_workspace(
     from curate.project.repeats import find_repeats
 
     repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
-    return InMemory(repeats.found, {record.id: record for record in repeats.records}), repeats.stages
+    return InMemory(repeats.duplicates, {record.id: record for record in repeats.records}), repeats.stages
 
 
 def compare_files(
@@ -166,10 +166,10 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 
 def _different(ids: Sequence[str]) -> list[str]:
     """Return ``ids`` told apart as those of loose files are."""
-    from curate.project.data import told_apart
+    from curate.project.data import with_unique_ids
 
     nowhere = Source("", 0)
-    return [record.id for record in told_apart(Record(name, "instruction", nowhere, {}) for name in ids)]
+    return [record.id for record in with_unique_ids(Record(name, "instruction", nowhere, {}) for name in ids)]
 
 
 def _num_bytes(files: Iterable[Path]) -> int:

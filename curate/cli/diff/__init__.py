@@ -14,7 +14,7 @@ from curate.base.record import CurateError, Exit
 
 if TYPE_CHECKING:
     from curate.cli.diff.versions import Version
-    from curate.project.diff import Difference
+    from curate.project.diff import VersionDiff
 
 
 @click.command()
@@ -90,7 +90,7 @@ def _spare(output: Path | None, paths: list[Path]) -> None:
         raise click.BadParameter("this is a file of the versions to compare", param_hint="--output")
 
 
-def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> Difference:
+def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool) -> VersionDiff:
     from curate.cli.diff.versions import comparable, read_version
     from curate.project.diff import compare
 
@@ -101,7 +101,7 @@ def _difference(paths: list[Path], names: tuple[str, str], *, show_values: bool)
 
 
 def _rendered(
-    difference: Difference, form: str, names: tuple[str, str], limit: int, *, show_values: bool
+    difference: VersionDiff, form: str, names: tuple[str, str], limit: int, *, show_values: bool
 ) -> Iterator[str]:
     import json
 

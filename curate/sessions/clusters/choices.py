@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from curate.base.record import CurateError
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.exclusion import Exclusion
 from curate.project.journal import Decision
 from curate.project.repeats import excluded_by
@@ -102,7 +102,7 @@ class Act:
     late: list[Choice]
 
 
-def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str], State], shape: Shape) -> Act:
+def act_of(clusters: Clusters, choices: Iterable[Choice], state: Callable[[str], RecordState], shape: Shape) -> Act:
     """Return all decisions that ``choices`` mean; ``state`` gives a record as it is now.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from curate.base.record import SPLITS, CurateError, Record, Split
 from curate.project.data import ProjectData
-from curate.project.repeats import Repeats, find_repeats
+from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Method
 from curate.similarity.dedupe.found import Standing, Tree, trees_of
@@ -174,26 +174,28 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     return clusters_of(find_repeats(data, watch=watch), data.settings.dedupe)
 
 
-def clusters_of(repeats: Repeats, settings: DedupeSettings) -> Clusters:
+def clusters_of(repeats: WorkspaceRepeats, settings: DedupeSettings) -> Clusters:
     """Return what is to be reviewed of a comparison."""
     records = {record.id: record for record in repeats.records}
-    families = {pair.record: pair.kept for pair in repeats.found.pairs}
+    families = {pair.record: pair.kept for pair in repeats.duplicates.pairs}
     found = [
-        Cluster(repeats.found.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
-        for tree in trees_of(repeats.found)
+        Cluster(repeats.duplicates.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
+        for tree in trees_of(repeats.duplicates)
     ]
     place = {name: number for number, name in enumerate(records)}
     found.sort(key=lambda one: (not one.is_leak, KINDS.index(one.kind), -one.score, place[one.members[0].id]))
     return Clusters(
         [cluster for cluster in found if not cluster.is_left],
         [cluster for cluster in found if cluster.is_left],
-        repeats.found.method,
+        repeats.duplicates.method,
         settings,
-        repeats.found.num_records,
+        repeats.duplicates.num_records,
     )
 
 
-def _members(tree: Tree, records: dict[str, Record], families: dict[str, str], repeats: Repeats) -> Sequence[Member]:
+def _members(
+    tree: Tree, records: dict[str, Record], families: dict[str, str], repeats: WorkspaceRepeats
+) -> Sequence[Member]:
     ties: list[tuple[str, Standing, str, float]] = [(tree.keeper, "first", "", 1.0)]
     ties += [(branch.name, branch.state, branch.above, branch.score) for branch in tree.branches]
     return [

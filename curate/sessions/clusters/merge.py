@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from curate.base.record import Json
 from curate.jsonl import pointer_of
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.journal import Decision
 from curate.schema import Shape
 from curate.schema.view import at, put
@@ -35,7 +35,7 @@ class Merge:
     open: list[str]
 
 
-def merged(keeper: State, others: Sequence[State], shape: Shape) -> Merge:
+def merged(keeper: RecordState, others: Sequence[RecordState], shape: Shape) -> Merge:
     """Return what ``keeper`` takes over from ``others``, the first one that has it first.
 
     Metadata and labels of the line are joined key by key, and lists in them item by item; other keys of the line are
@@ -102,7 +102,7 @@ def _joins(mine: Json, theirs: Json, place: tuple[str, ...], result: Merge) -> I
         result.differing.append(pointer_of(place))
 
 
-def _answers(keeper: State, others: Sequence[State], result: Merge) -> Iterator[Decision]:
+def _answers(keeper: RecordState, others: Sequence[RecordState], result: Merge) -> Iterator[Decision]:
     """Yield the answers that the others agree on, to questions that nobody has answered for the keeper."""
     known = {name: keeper.record.labels.get(name) for name in (*keeper.answers, *keeper.resolved)}
     for other in others:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from curate.base.record import CurateError, Finding, Record
-from curate.project.blind import as_seen, as_seen_finding
-from curate.project.data import State
+from curate.project.blind import redacted_finding, redacted_state
+from curate.project.data import RecordState
 from curate.project.journal import AnyEvent, Label, Resolve
 from curate.project.labels import CATEGORY, Blind
 
@@ -43,7 +43,7 @@ def hides_event(project: Project, event: AnyEvent) -> bool:
 
 
 def seen_finding(project: Project, finding: Finding) -> Finding | None:
-    """Return a finding as the workshop's annotator may see it; see `as_seen_finding`.
+    """Return a finding as the workshop's annotator may see it; see `redacted_finding`.
 
     Its record is called as it is in the workshop.
     """
@@ -51,13 +51,13 @@ def seen_finding(project: Project, finding: Finding) -> Finding | None:
     def is_hidden(name: str) -> bool:
         return _is_so(project, name, lambda state: project.blind.hides(state, CATEGORY))
 
-    return as_seen_finding(finding, is_hidden, lambda: project.has_hidden_categories)
+    return redacted_finding(finding, is_hidden, lambda: project.has_hidden_categories)
 
 
 def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str]]:
     """Return ``record``, perhaps not as it is now, as the workshop's annotator may see it, and what is hidden of it.
 
-    Hidden are questions that others have answered; see `as_seen`.
+    Hidden are questions that others have answered; see `redacted_state`.
 
     Raises:
         CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
@@ -68,11 +68,11 @@ def seen_record(project: Project, record: Record) -> tuple[Record, frozenset[str
         if error.code != _GONE:
             raise
         return record, frozenset()
-    seen = as_seen(replace(state, record=record), project.blind, project.shape)
+    seen = redacted_state(replace(state, record=record), project.blind, project.shape)
     return seen.record, project.blind.hidden(state)
 
 
-def _is_so(project: Project, name: str, ask: Callable[[State], bool]) -> bool:
+def _is_so(project: Project, name: str, ask: Callable[[RecordState], bool]) -> bool:
     try:
         state = project.state(name)
     except CurateError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.tables import counted
-from curate.project.data import State, inside
+from curate.project.data import RecordState, inside
 from curate.project.journal import Decision
 from curate.project.labels import Order, Suggestion, question_of, questions_of
 from curate.schema.settings import Question
@@ -55,7 +55,7 @@ class Desk:
         """What was done in this sitting and stands."""
         self._place = -1
         self._row: int | None = None
-        self._held: State | None = None
+        self._held: RecordState | None = None
         self._answered: set[str] = set()
         self._rejected: set[str] = set()
         self._agreement = LiveAgreement()
@@ -109,7 +109,7 @@ class Desk:
         else:
             self._advance()
 
-    def state(self) -> State | None:
+    def state(self) -> RecordState | None:
         """Return the record at hand as decisions have left it; None where none is."""
         # Its line would be read again each time.
         if self._held is None and self.current:
@@ -367,7 +367,7 @@ class Desk:
         """Take the record in hand that is called ``name``, or none."""
         self.current, self._row, self._held = name, row, None
 
-    def _stands(self, done: Done, state: State) -> bool:
+    def _stands(self, done: Done, state: RecordState) -> bool:
         if done.value is None:
             return True
         given = state.answers.get(done.question, {}).get(self.by)

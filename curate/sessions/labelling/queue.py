@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.record import canonical
-from curate.project.data import State
-from curate.project.labels import CATEGORY, Assignment, Facts, Order, ordered
+from curate.project.data import RecordState
+from curate.project.labels import CATEGORY, AnnotatorAssignment, Facts, Order, ordered
 from curate.schema.settings import Question
 
 if TYPE_CHECKING:
@@ -139,26 +139,26 @@ class Queue:
         return None
 
 
-def is_open(state: State, wish: Wish, assignment: Assignment, by: str) -> bool:
+def is_open(state: RecordState, wish: Wish, assignment: AnnotatorAssignment, by: str) -> bool:
     """Whether a record that somebody has decided on asks ``by``."""
     name, question = state.record.id, wish.question.name
     answers = state.answers.get(question, {})
     if state.dropped is not None or by in answers or state.resolved.get(question) is not None:
         return False
     if name in assignment.gold:
-        return assignment.is_asked(name, by, answers)
+        return assignment.is_assigned(name, by, answers)
     if wish.order == "disagreement" and len(_opinions(state, question)) > 1:
         return assignment.has_part(by)
     if not answers and not wish.is_all and _is_said(state, question):
         return False
-    return assignment.is_asked(name, by, answers)
+    return assignment.is_assigned(name, by, answers)
 
 
 def queue_of(
     project: Project,
     catalog: Catalog,
     wish: Wish,
-    assignment: Assignment,
+    assignment: AnnotatorAssignment,
     certainty: dict[int, float] | None = None,
 ) -> Queue:
     """Return the queue of the workshop's annotator; a second or so for a million records, so call it in a thread.
@@ -200,7 +200,7 @@ def queue_of(
     return Queue(wish, found, catalog.num_rows, num_said, decided)
 
 
-def _asked(assignment: Assignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
+def _asked(assignment: AnnotatorAssignment, hashes: NDArray[np.uint64], by: str) -> NDArray[np.bool_]:
     """Return which records without an answer ask ``by``, gold apart."""
     if not assignment.annotators:
         return np.ones(len(hashes), dtype=bool)
@@ -218,7 +218,7 @@ def _said(frame: pl.DataFrame, question: str) -> NDArray[np.bool_]:
     return frame.select(own.alias("said"))["said"].to_numpy()
 
 
-def _is_said(state: State, question: str) -> bool:
+def _is_said(state: RecordState, question: str) -> bool:
     return (question == CATEGORY and bool(state.record.category)) or state.record.labels.get(question) is not None
 
 
@@ -230,7 +230,7 @@ def _place(rows: NDArray[np.uint32], row: int | None) -> int | None:
     return place if place < len(rows) and rows[place] == row else None
 
 
-def _opinions(state: State, question: str) -> set[bytes]:
+def _opinions(state: RecordState, question: str) -> set[bytes]:
     return {canonical(value) for value in state.answers.get(question, {}).values()}
 
 

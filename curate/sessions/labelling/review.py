@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curate.base.record import Json, canonical
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.exclusion import exclusion_of, read_rule
-from curate.project.fold import Conflict
+from curate.project.fold import DecisionConflict
 from curate.project.history import STATUS
 from curate.project.journal import Decision
 from curate.sessions.labelling.blind import blind_of
@@ -44,7 +44,7 @@ class Item:
     record: str
     question: str = ""
     """The question; empty for a conflict about something else."""
-    conflict: Conflict | None = None
+    conflict: DecisionConflict | None = None
     sides: tuple[Side, ...] = ()
 
     @property
@@ -67,7 +67,7 @@ class Waiting:
     items: Sequence[Item]
     num_unanswered: int
     """Questions that others disagree on and that still ask this annotator, who must not see their answers before."""
-    others_own: Sequence[Conflict]
+    others_own: Sequence[DecisionConflict]
     """Conflicts between two sittings of somebody else, about their own answer: only they can say what they meant."""
 
 
@@ -138,7 +138,7 @@ def _decisions(item: Item, side: Side, exists: Callable[[str], bool]) -> list[De
     return [Decision("undo", item.record, fields={"of": event.event}) for event in others]
 
 
-def _sides(state: State, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:
+def _sides(state: RecordState, question: str, given: Sequence[Json], values: dict[str, list[str]]) -> tuple[Side, ...]:
     """Return the answers that were given, the most frequent first, and then the other values of the question."""
     answers = state.answers[question]
     sides = [
@@ -157,7 +157,7 @@ def _status_text(value: Json) -> str:
     return "in" if value else ""
 
 
-def _question(conflict: Conflict) -> str:
+def _question(conflict: DecisionConflict) -> str:
     return conflict.facet[1] if conflict.facet[0] in ("answer", "resolved") else ""
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from curate.base.record import normalised
 from curate.project.catalog.columns import labelled
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.labels import CATEGORY, Suggestion, Suggestions, Trainer
 from curate.sessions.labelling.queue import Queue
 
@@ -130,7 +130,7 @@ class Suggester:
             self._labels[self._names[name]] = _agreed_on(self._project.state(name), self._question) if is_there else ""
 
 
-def _agreed_on(state: State, question: str) -> str:
+def _agreed_on(state: RecordState, question: str) -> str:
     """Return what `_agreed` does, of a record as it is; "" for one that is dropped."""
     if state.dropped is not None:
         return ""

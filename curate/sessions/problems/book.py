@@ -17,7 +17,7 @@ from curate.checks.runner.baseline import Changed
 from curate.checks.runner.examine import Examiner, SpanResult
 from curate.checks.runner.verdict import Tally
 from curate.jsonl import FAULTS, parts_of
-from curate.project.data import State
+from curate.project.data import RecordState
 from curate.project.journal import Decision
 from curate.schema.view import at
 from curate.sessions.problems.excerpt import Excerpt, Lines, excerpt
@@ -306,7 +306,7 @@ class ProblemBook:
             )
         return self._examiner
 
-    def _state(self, name: str) -> State | None:
+    def _state(self, name: str) -> RecordState | None:
         try:
             return self.project.state(name)
         except CurateError as error:

@@ -12,7 +12,7 @@ from curate.base.file_guard import open_file
 from curate.base.record import Finding, Json
 from curate.checks.spans import with_values_hidden
 from curate.jsonl import locate
-from curate.project.fold import State
+from curate.project.fold import RecordState
 
 _STEP = 1024
 """Lines from one remembered offset to the next."""
@@ -98,7 +98,7 @@ class Lines:
             self._place += len(block)
 
 
-def excerpt(finding: Finding, lines: Lines, state: State | None, *, before: int = 2, after: int = 1) -> Excerpt:
+def excerpt(finding: Finding, lines: Lines, state: RecordState | None, *, before: int = 2, after: int = 1) -> Excerpt:
     """Return what stands around ``finding``; ``state`` is its record, if it is one that decisions have changed.
 
     The column is that of the finding's pointer in the line as it is shown, found by reading the line.
@@ -130,7 +130,7 @@ def _column(finding: Finding, raw: bytes, is_decided: bool) -> int:
         return 0
 
 
-def _says(raw: bytes | None, state: State) -> bool:
+def _says(raw: bytes | None, state: RecordState) -> bool:
     """Whether a line of the file still says what the record now says."""
     try:
         value: Json = json.loads(raw) if raw is not None else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from curate.base.record import Json, Record
 from curate.checks.fixes import Fix, discover, is_ignored, mended, texts, with_texts
-from curate.project.data import ProjectData, State
+from curate.project.data import ProjectData, RecordState
 from curate.project.journal import Decision
 from curate.schema import Shape
 
@@ -98,6 +98,6 @@ def mend_records(data: ProjectData, on_progress: Callable[[int], None]) -> Mendi
     for number, item in enumerate(data.read(), start=1):
         if number % _EVERY == 0:
             on_progress(number)
-        if isinstance(item, State) and item.dropped is None:
+        if isinstance(item, RecordState) and item.dropped is None:
             mendings.add(item.record, data.shape, ignore)
     return mendings

@@ -17,8 +17,8 @@ from curate.project.data import ProjectData
 from curate.project.exclusion import Exclusion
 from curate.project.golden import Change, Golden, change_of, divide, read_golden
 from curate.project.journal import Decision
-from curate.project.leaks import Compared, compare_benchmarks, divide_apart, parts_of
-from curate.project.repeats import Repeats, find_repeats
+from curate.project.leaks import ExamLeaks, compare_benchmarks, divide_apart, parts_of
+from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Assignment, Drift
 
@@ -44,7 +44,7 @@ class Basis:
     """What does not depend on how the records are divided. Made by `read_basis`."""
 
     data: ProjectData
-    repeats: Repeats
+    repeats: WorkspaceRepeats
     golden: Golden | None
 
     @cached_property
@@ -81,7 +81,7 @@ class Preview:
     settings: SplitSettings
     assignment: Assignment
     fixes: Mapping[str, Fix] = field(default_factory=dict)
-    compared: Sequence[Compared] | None = None
+    compared: Sequence[ExamLeaks] | None = None
     """What its splits share, and what is trained on with the benchmarks; None where that was not asked for.
 
     Only then is all that gives one another away in one split, as an export has it.
@@ -208,7 +208,7 @@ def preview(
         return Preview(basis, settings, assignment, fixes)
     data, repeats = basis.data, basis.repeats
     leaks = data.settings.leaks
-    assignment, compared = divide_apart(data, staying, repeats.found.clusters, settings, repeats.pins, leaks)
+    assignment, compared = divide_apart(data, staying, repeats.duplicates.clusters, settings, repeats.pins, leaks)
     trained = parts_of(staying, assignment)["train"]
     return Preview(basis, settings, assignment, fixes, [*compare_benchmarks(data, trained, leaks), *compared])
 
@@ -246,4 +246,4 @@ def ratios_of(text: str) -> tuple[float, float, float]:
 
 def _divided(basis: Basis, records: Sequence[Record], settings: SplitSettings) -> Assignment:
     repeats = basis.repeats
-    return divide(basis.data.root, records, repeats.found.clusters, settings, repeats.pins)
+    return divide(basis.data.root, records, repeats.duplicates.clusters, settings, repeats.pins)

@@ -199,7 +199,7 @@ The status is `?` until the records were validated; a filter that asks for it ha
         catalog = self.project.catalog
         number = catalog.num_judgements
         by, is_descending = list(SORTS)[self._sort], self._is_descending
-        if where.needs_findings and not catalog.is_judged:
+        if where.needs_findings and not catalog.has_findings:
             self._validate()
         self._since.clear()
 

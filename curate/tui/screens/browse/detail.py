@@ -24,8 +24,8 @@ from curate.tui.help import event_line
 from curate.tui.screens.browse.rows import UNKNOWN, WORDS
 
 if TYPE_CHECKING:
-    from curate.project.catalog import Row
-    from curate.project.data import State
+    from curate.project.catalog import CatalogRow
+    from curate.project.data import RecordState
     from curate.project.journal import AnyEvent
 
 MOST_TEXT = 20_000
@@ -54,8 +54,8 @@ class Side(VerticalScroll):
 class Subject:
     """What is known of the record under the cursor."""
 
-    state: State
-    row: Row
+    state: RecordState
+    row: CatalogRow
     hidden: frozenset[str]
     """Questions that others have answered and whoever looks is still asked, so that they must not see how."""
     line: Record | None
@@ -78,7 +78,7 @@ def told(subject: Subject, view: View) -> Text:
     return Text("\n").join(blocks)
 
 
-def seen_labels(state: State, hidden: Collection[str]) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
+def seen_labels(state: RecordState, hidden: Collection[str]) -> Iterator[tuple[str, Sequence[tuple[str, Json]], int]]:
     """Yield each question with its answers, and how many are hidden because it is one of ``hidden``.
 
     An answer has the annotator's name before it, "agreed" for what holds.

@@ -12,7 +12,7 @@ from curate.sessions.labelling import HIDDEN
 from curate.tui.frame_table import Column, Tone
 
 if TYPE_CHECKING:
-    from curate.project.catalog import Catalog, Row, Rows
+    from curate.project.catalog import Catalog, CatalogRow, Rows
 
 WORDS: Mapping[str, str] = {"ok": "ok", "warning": "~ warn", "error": "! error", "dropped": "x dropped"}
 """Each status with its symbol."""
@@ -30,14 +30,14 @@ class Shown:
     column: Column
     tight: Column
     """The same below `ROOMY` columns of the terminal."""
-    value: Callable[[Row], str]
+    value: Callable[[CatalogRow], str]
 
 
 def _tone(value: str) -> Tone:
     return _TONES.get(value, "")
 
 
-def _category(row: Row) -> str:
+def _category(row: CatalogRow) -> str:
     """Return the category; where somebody has said one that must not be seen, the catalogue has their answer empty."""
     if row.category or not row.labels:
         return row.category
@@ -104,7 +104,7 @@ class CatalogRows:
         """Return some of the rows."""
         return [tuple(self._values(row)) for row in self._catalog.rows(self._rows[start:stop])]
 
-    def _values(self, row: Row) -> Iterable[str]:
+    def _values(self, row: CatalogRow) -> Iterable[str]:
         for name in self._names:
             if name in NUMBERS:
                 learnt = self._catalog.learning.by_id.get(row.id)
@@ -112,5 +112,5 @@ class CatalogRows:
                 yield "-" if number is None else f"{number:.2f}"
                 continue
             # Before a validation nothing is known but what was dropped.
-            is_unknown = name == "status" and row.status == "ok" and not self._catalog.is_judged
+            is_unknown = name == "status" and row.status == "ok" and not self._catalog.has_findings
             yield UNKNOWN if is_unknown else SHOWN[name].value(row)

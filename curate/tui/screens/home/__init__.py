@@ -19,7 +19,7 @@ from curate.tui.screen import ProjectScreen
 from curate.tui.screens.home import text as told
 
 if TYPE_CHECKING:
-    from curate.project.init import Made
+    from curate.project.init import NewWorkspace
     from curate.project.journal import AnyEvent
     from curate.sessions.overview import Overview
     from curate.sessions.runs.look import Run
@@ -268,13 +268,13 @@ records in Browse.
             self._begin(offer)
 
     def _make(self, offer: Offer, target: Path) -> None:
-        def make() -> Made:
+        def make() -> NewWorkspace:
             from curate.project.init import make_workspace
 
             files = [offer.source] if offer.source else []
             return make_workspace(target, files=files, is_sample=offer.kind == "sample")
 
-        def opened(made: Made) -> None:
+        def opened(made: NewWorkspace) -> None:
             self._offers = []
             self.app.open(made.root)
             self.tell(*_told_made(made))
@@ -282,7 +282,7 @@ records in Browse.
         self.app.background(make, opened, group="write.workspace", message=f"making {target} ...")
 
 
-def _told_made(made: Made) -> tuple[str, Severity]:
+def _told_made(made: NewWorkspace) -> tuple[str, Severity]:
     """Return what is said of a new workspace, and how bad it is: rows that were left out are counted."""
     taken = sum(intake.num_records for intake in made.intakes)
     rejected = sum(len(intake.rejected) for intake in made.intakes)
